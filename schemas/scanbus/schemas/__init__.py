@@ -1,0 +1,72 @@
+"""What is said on the bus: scan documents, channel descriptions, verdicts, errors.
+
+Pure data with checks. This package knows no Redis, no HDF5 and no clock.
+"""
+
+from scanbus.schemas.channels import (
+    MAX_ENTRY_BYTES,
+    MAX_POINTS,
+    ChannelDescription,
+    LaneDescription,
+    NexusHints,
+    Role,
+    Storage,
+)
+from scanbus.schemas.documents import (
+    PROTOCOL,
+    EndReason,
+    Event,
+    PlotDescription,
+    Positioner,
+    ScanAnnounced,
+    ScanEnded,
+    ScanIdentity,
+    ScanJudged,
+    ScanPrepared,
+    ScanStarted,
+    ScanUpdated,
+    parse_announcement,
+    parse_event,
+)
+from scanbus.schemas.errors import ScanbusError
+from scanbus.schemas.metadata import ArrayValue, is_array, merged
+from scanbus.schemas.verdict import (
+    ChannelLedger,
+    PointRange,
+    Verdict,
+    VerdictWord,
+    ranges,
+)
+
+__all__ = [
+    "MAX_ENTRY_BYTES",
+    "MAX_POINTS",
+    "PROTOCOL",
+    "ArrayValue",
+    "ChannelDescription",
+    "ChannelLedger",
+    "EndReason",
+    "Event",
+    "LaneDescription",
+    "NexusHints",
+    "PlotDescription",
+    "PointRange",
+    "Positioner",
+    "Role",
+    "ScanAnnounced",
+    "ScanEnded",
+    "ScanIdentity",
+    "ScanJudged",
+    "ScanPrepared",
+    "ScanStarted",
+    "ScanUpdated",
+    "ScanbusError",
+    "Storage",
+    "Verdict",
+    "VerdictWord",
+    "is_array",
+    "merged",
+    "parse_announcement",
+    "parse_event",
+    "ranges",
+]

@@ -1,0 +1,282 @@
+"""What a scan's channels and lanes are: said once, at ``prepared``, and never again.
+
+Entries on the bus carry neither dtype nor shape: they are here. Where blissdata has a
+word for a thing, it is used (``dtype``, ``shape``, ``points``, ``display_name``).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from scanbus.schemas.names import NexusName, PlainText
+
+__all__ = [
+    "MAX_ENTRY_BYTES",
+    "MAX_POINTS",
+    "RAGGED",
+    "ChannelDescription",
+    "LaneDescription",
+    "NexusHints",
+    "NumberName",
+    "Role",
+    "Storage",
+]
+
+# Redis refuses values above 512 MB (proto-max-bulk-len); a quarter of it is left free.
+MAX_ENTRY_BYTES = 384 * 2**20
+# Entry ids are unsigned 64-bit numbers; this leaves room for the seal and for sums.
+MAX_POINTS = 2**48
+# Length of the one axis that may differ from point to point.
+RAGGED = -1
+
+NumberName = Literal[
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+]
+DtypeName = Literal[NumberName, "string"]
+# What a 64-bit integer of HDF5 holds.
+SmallInteger = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+
+
+class Role(StrEnum):
+    """What a channel is for; decides where it stands in NeXus."""
+
+    AXIS = "axis"
+    COUNTER = "counter"
+    TIMER = "timer"
+    SPECTRUM = "spectrum"
+    DETECTOR = "detector"
+
+
+class Storage(StrEnum):
+    """Where a lane's points end up."""
+
+    VALUES = "values"
+    """In the scan file, with the other small values."""
+    FILES = "files"
+    """In data files of its own, one per segment, joined by a VDS."""
+
+
+class NexusHints(BaseModel):
+    """How a channel wants to appear in the NeXus file; everything is optional.
+
+    Attributes
+    ----------
+    nx_class : str
+        Class of the device's group; by the channel's role if not given.
+    field : str
+        Name of the dataset in the device's group.
+    interpretation : str
+        NeXus's ``interpretation`` attribute; by rank if not given.
+    attributes : dict
+        Further attributes of the dataset.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    nx_class: NexusName | None = None
+    field: NexusName | None = None
+    interpretation: NexusName | None = None
+    attributes: dict[NexusName, PlainText | SmallInteger | float] = Field(
+        default_factory=dict
+    )
+
+
+class ChannelDescription(BaseModel):
+    """One named series of a scan.
+
+    Attributes
+    ----------
+    name : str
+        Unique in the scan.
+    group : str
+        Name of the lane that carries it; channels of one group advance together.
+    device : str
+        What produces it: channels of one device share a NeXus group.
+    role : Role
+        What it is for.
+    dtype : str
+        numpy's name of the type of one value, or ``string``.
+    shape : tuple of int
+        Shape of one point: ``()`` scalar, ``(n,)`` spectrum, ``(i, j)`` frame
+        (slow, fast); ``(-1,)`` a series whose length differs from point to point.
+    units : str
+        As NeXus wants it, ``""`` if none.
+    points : int or None
+        Points expected; the seal, not this, says how many there are.
+    codec : str
+        How points are packed, see ``scanbus.bus.codecs``.
+    max_point_bytes : int or None
+        Bound of one point's bytes; needed for strings and ragged channels.
+    fill_value : int, float or None
+        What stands in the file where a point is missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: NexusName
+    group: NexusName
+    device: NexusName
+    role: Role = Role.COUNTER
+    dtype: DtypeName = "float64"
+    shape: tuple[Annotated[int, Field(ge=RAGGED, lt=2**31)], ...] = Field(
+        default=(), max_length=3
+    )
+    units: PlainText = Field(default="", max_length=63)
+    display_name: PlainText = Field(default="", max_length=255)
+    points: Annotated[int, Field(ge=0, lt=MAX_POINTS)] | None = None
+    codec: str = Field(default="none", max_length=63)
+    max_point_bytes: Annotated[int, Field(gt=0, le=MAX_ENTRY_BYTES)] | None = None
+    fill_value: SmallInteger | float | None = None
+    nexus: NexusHints = NexusHints()
+
+    @model_validator(mode="after")
+    def _fits_an_entry(self) -> Self:
+        if RAGGED in self.shape and len(self.shape) != 1:
+            raise ValueError(f"{self.name}: only one-dimensional points can be ragged")
+        if 0 in self.shape:
+            raise ValueError(f"{self.name}: shape {self.shape} holds nothing")
+        if self.is_string and self.shape:
+            raise ValueError(f"{self.name}: strings are scalar")
+        if self.is_variable and self.max_point_bytes is None:
+            raise ValueError(
+                f"{self.name}: strings and ragged channels need max_point_bytes"
+            )
+        if self.point_bytes > MAX_ENTRY_BYTES:
+            raise ValueError(
+                f"{self.name}: a point of {self.point_bytes} bytes does not fit an "
+                f"entry of {MAX_ENTRY_BYTES}"
+            )
+        self._check_fill_value()
+        return self
+
+    def _check_fill_value(self) -> None:
+        """Refuse what the type cannot hold: HDF5 would store another number."""
+        value, kind = self.fill_value, self.numpy_dtype.kind
+        if value is None or self.is_string or kind in "fc":
+            return
+        limits = np.iinfo("u1" if kind == "b" else self.dtype)
+        most = 1 if kind == "b" else limits.max
+        if not float(value).is_integer() or not limits.min <= value <= most:
+            raise ValueError(f"{self.name}: fill value {value} is no {self.dtype}")
+
+    @property
+    def is_string(self) -> bool:
+        """Whether points are text."""
+        return self.dtype == "string"
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether points are series of differing length."""
+        return RAGGED in self.shape
+
+    @property
+    def is_variable(self) -> bool:
+        """Whether points differ in size."""
+        return self.is_string or self.is_ragged
+
+    @property
+    def numpy_dtype(self) -> np.dtype[np.generic]:
+        """Little-endian type of one value; of one byte for text."""
+        if self.is_string:
+            return np.dtype("u1")
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def point_bytes(self) -> int:
+        """Bytes of one unpacked point; for variable channels, at most."""
+        if self.is_variable:
+            return 4 + (self.max_point_bytes or 0)
+        size = self.numpy_dtype.itemsize
+        for length in self.shape:
+            size *= length
+        return size
+
+    @property
+    def missing_value(self) -> int | float | complex | bool | str:
+        """What stands in the file for a missing point.
+
+        The declared `fill_value`, else what a detector uses for "no value": the
+        largest unsigned, the smallest signed number, NaN, or an empty text.
+        """
+        if self.is_string:
+            return ""
+        if self.fill_value is not None:
+            return self.fill_value
+        kind = self.numpy_dtype.kind
+        if kind == "b":
+            return False
+        if kind in "iu":
+            limits = np.iinfo(self.dtype)
+            return int(limits.max if kind == "u" else limits.min)
+        return float("nan")
+
+
+class LaneDescription(BaseModel):
+    """One Redis stream of a scan, and how its points are cut into files.
+
+    Attributes
+    ----------
+    name : str
+        Name of the group, or of the only channel.
+    storage : Storage
+        In the scan file, or in data files of its own.
+    channels : tuple of ChannelDescription
+        In the order of the blocks of an entry.
+    points_per_segment : int
+        Points of one segment; no entry crosses its boundary.
+    points_per_chunk : int
+        Points of one HDF5 chunk; divides `points_per_segment`. Entries that are
+        exactly one chunk are stored as they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: NexusName
+    storage: Storage
+    channels: tuple[ChannelDescription, ...] = Field(min_length=1, max_length=4096)
+    points_per_segment: int = Field(gt=0, lt=MAX_POINTS)
+    points_per_chunk: int = Field(gt=0, lt=MAX_POINTS)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.points_per_segment % self.points_per_chunk:
+            raise ValueError(f"{self.name}: segments must be whole chunks")
+        if any(channel.group != self.name for channel in self.channels):
+            raise ValueError(f"{self.name}: a channel of another group")
+        if len({channel.name for channel in self.channels}) != len(self.channels):
+            raise ValueError(f"{self.name}: two channels of one name")
+        if self.storage is Storage.FILES:
+            self._check_files()
+        if self.point_bytes > MAX_ENTRY_BYTES:
+            raise ValueError(f"{self.name}: a point does not fit an entry")
+        return self
+
+    def _check_files(self) -> None:
+        channel = self.channels[0]
+        if len(self.channels) != 1 or channel.is_variable:
+            raise ValueError(
+                f"{self.name}: only single channels of fixed shape have own files"
+            )
+        if self.points_per_chunk * channel.point_bytes > MAX_ENTRY_BYTES:
+            raise ValueError(f"{self.name}: a chunk does not fit an entry")
+
+    @property
+    def point_bytes(self) -> int:
+        """Bytes of one unpacked point of all channels, at most."""
+        return sum(channel.point_bytes for channel in self.channels)

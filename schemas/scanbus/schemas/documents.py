@@ -1,0 +1,306 @@
+"""The documents of a scan: one announcement, then events, in order.
+
+They travel as JSON text. Every document names the protocol; an unknown version is
+refused, an unknown field ignored. A scan's state is what its events say.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections import Counter
+from enum import StrEnum
+from typing import Annotated, Final, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import from_json
+
+from scanbus.schemas.channels import ChannelDescription, LaneDescription
+from scanbus.schemas.errors import DocumentError, UnknownProtocolError
+from scanbus.schemas.metadata import MetadataTree
+from scanbus.schemas.names import FolderName, NexusName, PlainText, ScanUid
+from scanbus.schemas.verdict import Verdict
+
+__all__ = [
+    "MAX_ANNOUNCEMENT_BYTES",
+    "MAX_DOCUMENT_BYTES",
+    "MAX_DOCUMENT_VALUES",
+    "PROTOCOL",
+    "EndReason",
+    "Event",
+    "PlotDescription",
+    "Positioner",
+    "ScanAnnounced",
+    "ScanEnded",
+    "ScanIdentity",
+    "ScanJudged",
+    "ScanPrepared",
+    "ScanStarted",
+    "ScanUpdated",
+    "parse_announcement",
+    "parse_event",
+]
+
+PROTOCOL: Final = 1
+# Masks and flat fields travel inside `prepared`; packed they are far smaller.
+MAX_DOCUMENT_BYTES = 64 * 2**20
+# An announcement has a title and names; whoever looks for scans reads them all.
+MAX_ANNOUNCEMENT_BYTES = 2**20
+# Each value of a document costs some 100 bytes of memory, however short its text is.
+MAX_DOCUMENT_VALUES = 2**20
+# Seconds since 1970 of the year 10000: what clocks and calendars here can tell.
+_END_OF_TIME = 253_402_300_800
+_MAX_REASON = 500
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
+
+    protocol: Literal[1] = PROTOCOL
+    time: float = Field(
+        description="When it was said, seconds since 1970 (UTC).",
+        ge=0,
+        lt=_END_OF_TIME,
+        allow_inf_nan=False,
+    )
+
+    def to_json(self) -> bytes:
+        """Return the document as it travels, UTF-8."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class ScanIdentity(BaseModel):
+    """Which scan this is, and where it belongs.
+
+    Attributes
+    ----------
+    uid : str
+        Unique for ever, 8 to 40 letters and digits.
+    proposal, beamline, session, collection, dataset : str
+        As at ESRF; `session` is a date YYYYMMDD, `collection` usually the sample.
+    scan_number : int
+        Unique in its dataset, from 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    uid: ScanUid
+    proposal: FolderName
+    beamline: FolderName
+    session: FolderName
+    collection: FolderName
+    dataset: FolderName
+    scan_number: int = Field(ge=1, lt=10**8)
+
+    @property
+    def dataset_folder(self) -> str:
+        """Folder of the dataset, relative to the writer's root, as at ESRF.
+
+        Scan numbers are unique in it, so their counter is named after it too.
+        """
+        return (
+            f"{self.proposal}/{self.beamline}/{self.session}/RAW_DATA/"
+            f"{self.collection}/{self.collection}_{self.dataset}"
+        )
+
+
+class Positioner(BaseModel):
+    """Where one motor stood.
+
+    Attributes
+    ----------
+    value : float or str
+        User position in `units`; a text where it could not be read.
+    units : str
+        Units of `value` and `dial`.
+    dial : float or None
+        Dial position, where the motor has one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    value: float | PlainText
+    units: PlainText = Field(default="", max_length=63)
+    dial: float | None = None
+
+
+class PlotDescription(BaseModel):
+    """A default plot: NXdata with signals over axes, all names of channels."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: NexusName
+    signals: tuple[NexusName, ...] = Field(min_length=1)
+    axes: tuple[NexusName, ...] = ()
+
+
+class EndReason(StrEnum):
+    """Why the acquisition ended: ESRF's ``end_reason``."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    USER_ABORT = "USER_ABORT"
+    DELETION = "DELETION"
+
+
+class ScanAnnounced(_Document):
+    """The one line in the stream of announcements that makes a scan known."""
+
+    type: Literal["announced"] = "announced"
+    scan: ScanIdentity
+    title: PlainText = Field(default="", max_length=4096)
+
+
+class ScanPrepared(_Document):
+    """Everything that is fixed for the scan.
+
+    Attributes
+    ----------
+    lanes : tuple of LaneDescription
+        All lanes and channels; none can be added later.
+    quota_bytes : int
+        Bytes that may stand on the bus without being durable.
+    instrument, publisher : str
+        Names of the instrument and of the program that publishes.
+    metadata : dict
+        A tree that is laid over the NXentry.
+    positioners : dict
+        Where the motors stood before the scan.
+    plots : tuple of PlotDescription
+        Default plots; the first is the default of the entry.
+    """
+
+    type: Literal["prepared"] = "prepared"
+    scan: ScanIdentity
+    title: PlainText = Field(default="", max_length=4096)
+    lanes: tuple[LaneDescription, ...] = Field(max_length=4096)
+    quota_bytes: int = Field(gt=0, lt=2**48)
+    instrument: PlainText = Field(default="", max_length=255)
+    publisher: PlainText = Field(default="", max_length=255)
+    metadata: MetadataTree = Field(default_factory=dict)
+    positioners: dict[NexusName, Positioner] = Field(default_factory=dict)
+    plots: tuple[PlotDescription, ...] = ()
+
+    @model_validator(mode="after")
+    def _channels_are_unique(self) -> Self:
+        lanes = [lane.name for lane in self.lanes]
+        names = [channel.name for channel in self.channels]
+        for kind, given in (("lane", lanes), ("channel", names)):
+            name, times = Counter(given).most_common(1)[0] if given else ("", 0)
+            if times > 1:
+                raise ValueError(f"more than one {kind} {name!r}")
+        known = set(names)
+        for plot in self.plots:
+            for name in (*plot.signals, *plot.axes):
+                if name not in known:
+                    raise ValueError(f"plot {plot.name!r}: no channel {name!r}")
+        return self
+
+    @property
+    def channels(self) -> tuple[ChannelDescription, ...]:
+        """All channels, lane by lane."""
+        return tuple(channel for lane in self.lanes for channel in lane.channels)
+
+
+class ScanStarted(_Document):
+    """The first point is about to come."""
+
+    type: Literal["started"] = "started"
+
+
+class ScanUpdated(_Document):
+    """Metadata on the way; laid over what was said before."""
+
+    type: Literal["updated"] = "updated"
+    metadata: MetadataTree = Field(default_factory=dict)
+    note: PlainText = Field(default="", max_length=65536)
+
+
+class ScanEnded(_Document):
+    """The acquisition is over; every lane is sealed."""
+
+    type: Literal["ended"] = "ended"
+    end_reason: EndReason
+    text: PlainText = Field(default="", max_length=65536)
+    metadata: MetadataTree = Field(default_factory=dict)
+    positioners: dict[NexusName, Positioner] = Field(default_factory=dict)
+
+
+class ScanJudged(_Document):
+    """The writer's verdict; the last one counts, but none after a final one."""
+
+    type: Literal["judged"] = "judged"
+    verdict: Verdict
+
+
+Event = Annotated[
+    ScanPrepared | ScanStarted | ScanUpdated | ScanEnded | ScanJudged,
+    Field(discriminator="type"),
+]
+_Model = TypeVar("_Model")
+_ANNOUNCED: TypeAdapter[ScanAnnounced] = TypeAdapter(ScanAnnounced)
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse_announcement(text: bytes) -> ScanAnnounced:
+    """Return a checked announcement.
+
+    Raises
+    ------
+    DocumentError
+        If it is no valid announcement, with the protocol as the first thing looked at.
+    """
+    return _parse(text, "announcement", _ANNOUNCED, MAX_ANNOUNCEMENT_BYTES)
+
+
+def parse_event(text: bytes) -> Event:
+    """Return a checked event.
+
+    Raises
+    ------
+    DocumentError
+        If it is no valid event, with the protocol as the first thing looked at.
+    """
+    return _parse(text, "event", _EVENT, MAX_DOCUMENT_BYTES)
+
+
+def _parse(
+    text: bytes, kind: str, adapter: TypeAdapter[_Model], max_bytes: int
+) -> _Model:
+    if len(text) > max_bytes:
+        raise DocumentError(kind, f"{len(text)} bytes, at most {max_bytes}")
+    n_values = sum(text.count(mark) for mark in (b",", b"[", b"{"))
+    if n_values > MAX_DOCUMENT_VALUES:
+        raise DocumentError(kind, f"more than {MAX_DOCUMENT_VALUES} values")
+    try:
+        found = from_json(text)
+    except ValueError as error:
+        raise DocumentError(kind, f"no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise DocumentError(kind, "no JSON object")
+    protocol = found.get("protocol")
+    if type(protocol) is not int or protocol != PROTOCOL:
+        shown = protocol if protocol in range(1000) else reprlib.repr(protocol)
+        raise UnknownProtocolError(kind, shown, PROTOCOL)
+    if "type" not in found:
+        raise DocumentError(kind, "no type")
+    try:
+        # Strict: "5" is no number, and neither is true.
+        return adapter.validate_json(text, strict=True)
+    except ValidationError as error:
+        raise DocumentError(kind, _first_problem(error)) from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return a sentence; what it quotes may be long, or meant for a terminal."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    said = f"{where}: {problem['msg']}" if where else problem["msg"]
+    shown = said if len(said) <= _MAX_REASON else said[:_MAX_REASON] + "…"
+    return "".join(letter if letter.isprintable() else "?" for letter in shown)
