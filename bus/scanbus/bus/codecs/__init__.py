@@ -1,0 +1,70 @@
+"""Codecs: arrays as the bytes that HDF5 stores for a chunk, and back.
+
+=============== ==================== ==========================================
+name            HDF5 filters         for
+=============== ==================== ==========================================
+none            none                 small or incompressible values
+gzip-shuffle    shuffle 2, deflate 1 readers without plug-ins
+bitshuffle-lz4  bitshuffle 32008     frames: the default
+bitshuffle-zstd bitshuffle 32008     frames: smaller, slower
+lz4             lz4 32004            bytes that do not profit from shuffling
+zstd            zstd 32015           the same, smaller
+blosc2          blosc2 32026         smallest; needs ``scanbus[blosc2]``
+=============== ==================== ==========================================
+
+Nothing here imports h5py or hdf5plugin. Bitshuffle and Blosc2 are loaded with the
+first array that needs them.
+"""
+
+from __future__ import annotations
+
+from scanbus.bus.codecs.bitshuffled import BitshuffleScheme
+from scanbus.bus.codecs.blosc2_frames import Blosc2Scheme
+from scanbus.bus.codecs.codec import CODEC_NAMES, Codec, Filter
+from scanbus.bus.codecs.deflate import GzipShuffleScheme
+from scanbus.bus.codecs.lz4_blocks import Lz4Scheme
+from scanbus.bus.codecs.raw import RawScheme
+from scanbus.bus.codecs.zstd import ZstdScheme
+from scanbus.schemas.errors import UnknownCodecError
+
+__all__ = ["CODEC_NAMES", "DEFAULT_CODEC", "Codec", "Filter", "codec"]
+
+DEFAULT_CODEC = "bitshuffle-lz4"
+
+_CODECS = {
+    each.name: each
+    for each in (
+        Codec("none", releases_gil=True, scheme=RawScheme()),
+        Codec("gzip-shuffle", releases_gil=True, scheme=GzipShuffleScheme()),
+        Codec("bitshuffle-lz4", releases_gil=True, scheme=BitshuffleScheme("lz4")),
+        Codec("bitshuffle-zstd", releases_gil=True, scheme=BitshuffleScheme("zstd")),
+        Codec("lz4", releases_gil=True, scheme=Lz4Scheme()),
+        Codec("zstd", releases_gil=True, scheme=ZstdScheme()),
+        Codec("blosc2", releases_gil=False, scheme=Blosc2Scheme()),
+    )
+}
+
+
+def codec(name: str) -> Codec:
+    """Return the codec of that name.
+
+    Parameters
+    ----------
+    name : str
+        One of `CODEC_NAMES`.
+
+    Raises
+    ------
+    UnknownCodecError
+        If there is none. A codec whose library is missing is returned; it raises
+        when it is used.
+
+    Examples
+    --------
+    >>> codec("bitshuffle-lz4").releases_gil
+    True
+    """
+    try:
+        return _CODECS[name]
+    except KeyError:
+        raise UnknownCodecError(name, CODEC_NAMES) from None

@@ -1,0 +1,33 @@
+"""No filter: the bytes as they are in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scanbus.bus.codecs.codec import Buffer, Filter, Octets, deliver
+from scanbus.schemas.errors import PayloadError
+
+
+@dataclass(frozen=True)
+class RawScheme:
+    """An HDF5 dataset without filters."""
+
+    def filters(self) -> tuple[Filter, ...]:
+        """Return an empty pipeline."""
+        return ()
+
+    def pack(self, data: Octets, itemsize: int) -> Buffer:  # noqa: ARG002
+        """Return a view of `data`, without a copy."""
+        return data.data
+
+    def unpack(
+        self,
+        payload: memoryview,
+        n_bytes: int,
+        itemsize: int,  # noqa: ARG002
+        out: Octets | None,
+    ) -> Octets:
+        """Return a view of `payload`, or its copy in `out`."""
+        if len(payload) != n_bytes:
+            raise PayloadError(f"none: expected {n_bytes} bytes, got {len(payload)}")
+        return deliver(payload, out)

@@ -1,0 +1,60 @@
+"""One Zstandard frame, as HDF5 filter 32015 stores it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import zstandard
+
+from scanbus.bus.codecs.codec import Buffer, Filter, Octets, deliver
+from scanbus.schemas.errors import PayloadError
+
+_ZSTD_ID = 32015
+
+
+@dataclass(frozen=True)
+class ZstdScheme:
+    """The HDF5 filter for Zstandard, without shuffling.
+
+    Parameters
+    ----------
+    level : int
+        1 (fast) to 22 (small).
+    """
+
+    level: int = 3
+
+    def filters(self) -> tuple[Filter, ...]:
+        """Return the one filter."""
+        return (Filter(_ZSTD_ID, (self.level,), "zstd"),)
+
+    def pack(self, data: Octets, itemsize: int) -> Buffer:  # noqa: ARG002
+        """Return one frame that declares its content size, as the filter needs it."""
+        # A compressor must not be shared between threads, and a new one is cheap.
+        return zstandard.ZstdCompressor(level=self.level).compress(data.data)
+
+    def unpack(
+        self,
+        payload: memoryview,
+        n_bytes: int,
+        itemsize: int,  # noqa: ARG002
+        out: Octets | None,
+    ) -> Octets:
+        """Return the content of the one frame, whose declared size is checked first."""
+        try:
+            _check_frame(payload, n_bytes)
+            content = zstandard.ZstdDecompressor().decompress(
+                payload, max_output_size=n_bytes, allow_extra_data=False
+            )
+        except zstandard.ZstdError as error:
+            raise PayloadError(f"zstd: {error}") from error
+        if len(content) != n_bytes:
+            raise PayloadError(f"zstd: expected {n_bytes} bytes, got {len(content)}")
+        return deliver(content, out)
+
+
+def _check_frame(payload: memoryview, n_bytes: int) -> None:
+    """Compare the declared size, which is what the library would allocate."""
+    declared = zstandard.get_frame_parameters(payload).content_size
+    if declared != n_bytes:
+        raise PayloadError(f"zstd: expected {n_bytes} bytes, the frame has {declared}")

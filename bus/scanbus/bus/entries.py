@@ -1,0 +1,383 @@
+"""Entries of a lane: ids that are points, a msgpack header, a raw payload.
+
+Pure: bytes in, checked values out. What comes from the bus is hostile until
+:func:`parse_entry` has looked at it: sizes are checked before anything of their size
+is made. The layout of header and payload is specified in ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgpack
+import xxhash
+
+from scanbus.bus.codecs import CODEC_NAMES
+from scanbus.schemas import MAX_ENTRY_BYTES, MAX_POINTS, LaneDescription, PointRange
+from scanbus.schemas.errors import BadEntryError
+
+__all__ = [
+    "HEADER_FIELD",
+    "MAX_HEADER_BYTES",
+    "PAYLOAD_FIELD",
+    "SEAL_ID",
+    "Entry",
+    "checksum_of",
+    "entry_id",
+    "pack_header",
+    "parse_entry",
+    "session_of",
+]
+
+SEAL_ID: Final = b"18446744073709551615-18446744073709551615"
+"""The largest id a stream takes: nothing can follow it."""
+HEADER_FIELD: Final = b"h"
+PAYLOAD_FIELD: Final = b"p"
+MAX_HEADER_BYTES: Final = 1 << 20
+# Seconds since 1970 of the year 10000, as in the scan's documents.
+_END_OF_TIME: Final = 253_402_300_800
+_ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})\Z")
+
+
+def entry_id(first: int, count: int) -> bytes:
+    """Return the id of the entry that holds points ``[first, first + count)``.
+
+    Examples
+    --------
+    >>> entry_id(40, 10)
+    b'40-10'
+    """
+    return b"%d-%d" % (first, count)
+
+
+def checksum_of(*parts: bytes | memoryview) -> int:
+    """Return the checksum of a payload: XXH3, 64 bits, of all its bytes.
+
+    Examples
+    --------
+    >>> checksum_of(b"ab", b"c") == checksum_of(b"abc")
+    True
+    """
+    if len(parts) == 1:
+        return xxhash.xxh3_64_intdigest(parts[0])
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        digest.update(part)
+    return digest.intdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A checked entry of a lane.
+
+    Attributes
+    ----------
+    id : bytes
+        Its id in the stream.
+    first, count : int
+        The points ``[first, first + count)``; for the seal, the length and 0.
+    session : bytes
+        Names the publisher's process.
+    checksum : int
+        Of the payload, made where the data were born.
+    payload : bytes
+        Blocks of the lane's channels, one after the other; empty for a gap.
+    codecs : tuple of str
+        Codec of each block.
+    sizes : tuple of int
+        Bytes of each block.
+    times : tuple of float
+        When the first and the last point were taken, seconds since 1970.
+    gaps : mapping
+        Channel name to the points of this entry that will never come for it.
+    is_gap : bool
+        No point of this entry will ever come.
+    is_durable : bool
+        The points are in the writer's files; Redis lost them.
+    is_padded : bool
+        The payload is a whole chunk of which `count` points are meant.
+    is_seal : bool
+        The lane ends with `first` points.
+    """
+
+    id: bytes
+    first: int
+    count: int
+    session: bytes
+    checksum: int
+    payload: bytes = b""
+    codecs: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    times: tuple[float, float] = (0.0, 0.0)
+    gaps: Mapping[str, tuple[PointRange, ...]] = field(default_factory=dict)
+    is_gap: bool = False
+    is_durable: bool = False
+    is_padded: bool = False
+    is_seal: bool = False
+
+    @property
+    def stop(self) -> int:
+        """The point after the last one."""
+        return self.first + self.count
+
+    def block(self, index: int) -> memoryview:
+        """Return the bytes of one channel, by its place in the lane; no copy."""
+        start = sum(self.sizes[:index])
+        return memoryview(self.payload)[start : start + self.sizes[index]]
+
+
+def pack_header(
+    *,
+    session: bytes,
+    checksum: int,
+    codecs: tuple[str, ...] = (),
+    sizes: tuple[int, ...] = (),
+    times: tuple[float, float] | None = None,
+    gaps: Mapping[str, tuple[PointRange, ...]] | None = None,
+    is_gap: bool = False,
+    is_durable: bool = False,
+    is_padded: bool = False,
+    length: int | None = None,
+) -> bytes:
+    """Return an entry's header as msgpack; what is absent or False is left out.
+
+    Parameters
+    ----------
+    length : int
+        For the seal: how many points the lane has.
+
+    Other parameters are the attributes of :class:`Entry`.
+    """
+    header: dict[str, Any] = {"session": session, "checksum": checksum}
+    if codecs:
+        header["codecs"] = codecs if len(set(codecs)) > 1 else codecs[0]
+    if len(sizes) > 1:
+        header["sizes"] = sizes
+    if times is not None:
+        header["times"] = times
+    if gaps:
+        header["gaps"] = gaps
+    for name, flag in (("gap", is_gap), ("durable", is_durable), ("padded", is_padded)):
+        if flag:
+            header[name] = True
+    if length is not None:
+        header["length"] = length
+    packed: bytes = msgpack.packb(header)
+    return packed
+
+
+def parse_entry(
+    lane: LaneDescription, stream_id: bytes, fields: Mapping[bytes, bytes]
+) -> Entry:
+    """Return one entry as it came from Redis, checked against its lane.
+
+    Raises
+    ------
+    BadEntryError
+        If anything does not fit: id, header, sizes, codec, checksum.
+    """
+    try:
+        header = _unpack_header(fields.get(HEADER_FIELD))
+        if stream_id == SEAL_ID:
+            return _parse_seal(stream_id, header)
+        payload = fields.get(PAYLOAD_FIELD, b"")
+        entry = _parse_points(lane, stream_id, header, payload)
+        _check_payload(lane, entry)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        name = stream_id.decode("ascii", "replace")
+        raise BadEntryError(lane.name, name, str(error)) from error
+    return entry
+
+
+def session_of(header: bytes) -> bytes:
+    """Return the session that a header names, empty if it names none.
+
+    Examples
+    --------
+    >>> session_of(pack_header(session=b"12345678", checksum=0))
+    b'12345678'
+    >>> session_of(b"nonsense")
+    b''
+    """
+    try:
+        session = _unpack_header(header).get("session")
+    except (ValueError, TypeError):
+        return b""
+    return session if isinstance(session, bytes) else b""
+
+
+def _unpack_header(packed: bytes | None) -> dict[str, Any]:
+    if packed is None:
+        raise ValueError("no header")
+    if len(packed) > MAX_HEADER_BYTES:
+        raise ValueError(f"header of {len(packed)} bytes, at most {MAX_HEADER_BYTES}")
+    try:
+        header = msgpack.unpackb(packed, raw=False, strict_map_key=True)
+    except (msgpack.UnpackException, RecursionError) as error:
+        raise ValueError(f"header is no msgpack: {type(error).__name__}") from error
+    if not isinstance(header, dict):
+        raise ValueError("header is no map")
+    return header
+
+
+def _parse_id(stream_id: bytes) -> tuple[int, int]:
+    match = _ID.match(stream_id)
+    if match is None:
+        raise ValueError("the id is not FIRST-COUNT")
+    first, count = int(match[1]), int(match[2])
+    if count == 0 or first + count > MAX_POINTS:
+        raise ValueError(f"points [{first}, {first + count}) cannot be")
+    return first, count
+
+
+def _session_and_checksum(header: dict[str, Any]) -> tuple[bytes, int]:
+    session, checksum = header.get("session"), header.get("checksum")
+    if not isinstance(session, bytes) or not 0 < len(session) <= 64:
+        raise ValueError("header names no session")
+    if type(checksum) is not int or not 0 <= checksum < 2**64:
+        raise ValueError("header has no checksum")
+    return session, checksum
+
+
+def _parse_seal(stream_id: bytes, header: dict[str, Any]) -> Entry:
+    session, checksum = _session_and_checksum(header)
+    length = header.get("length")
+    if type(length) is not int or not 0 <= length <= MAX_POINTS:
+        raise ValueError("the seal carries no length")
+    return Entry(stream_id, length, 0, session, checksum, is_seal=True)
+
+
+def _parse_points(
+    lane: LaneDescription,
+    stream_id: bytes,
+    header: dict[str, Any],
+    payload: bytes,
+) -> Entry:
+    first, count = _parse_id(stream_id)
+    session, checksum = _session_and_checksum(header)
+    is_gap, is_durable = header.get("gap") is True, header.get("durable") is True
+    empty = is_gap or is_durable
+    return Entry(
+        id=stream_id,
+        first=first,
+        count=count,
+        session=session,
+        checksum=checksum,
+        payload=payload,
+        codecs=() if empty else _codecs(lane, header),
+        sizes=() if empty else _sizes(lane, header, payload),
+        times=_times(header),
+        gaps=_gaps(lane, header, first, first + count),
+        is_gap=is_gap,
+        is_durable=is_durable,
+        is_padded=header.get("padded") is True,
+    )
+
+
+def _codecs(lane: LaneDescription, header: dict[str, Any]) -> tuple[str, ...]:
+    given = header.get("codecs", "none")
+    n_channels = len(lane.channels)
+    codecs = (given,) * n_channels if isinstance(given, str) else tuple(given)
+    if len(codecs) != n_channels:
+        raise ValueError(f"{len(codecs)} codecs for {n_channels} channels")
+    for name in codecs:
+        if name not in CODEC_NAMES:
+            raise ValueError(f"unknown codec {str(name)[:40]!r}")
+    return codecs
+
+
+def _sizes(
+    lane: LaneDescription, header: dict[str, Any], payload: bytes
+) -> tuple[int, ...]:
+    sizes = tuple(header.get("sizes", (len(payload),)))
+    if len(sizes) != len(lane.channels):
+        raise ValueError(f"{len(sizes)} blocks for {len(lane.channels)} channels")
+    if any(type(size) is not int or size < 0 for size in sizes):
+        raise ValueError("a block's size is no count of bytes")
+    if sum(sizes) != len(payload):
+        raise ValueError(f"blocks of {sum(sizes)} bytes, payload of {len(payload)}")
+    return sizes
+
+
+def _times(header: dict[str, Any]) -> tuple[float, float]:
+    times = header.get("times", (0.0, 0.0))
+    if not isinstance(times, list | tuple) or len(times) != 2:
+        raise ValueError("times are not two")
+    for time in times:
+        if type(time) not in {int, float} or not 0 <= time < _END_OF_TIME:
+            raise ValueError("a time is no count of seconds since 1970")
+    return float(times[0]), float(times[1])
+
+
+def _gaps(
+    lane: LaneDescription, header: dict[str, Any], first: int, stop: int
+) -> dict[str, tuple[PointRange, ...]]:
+    given = header.get("gaps")
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise ValueError("gaps are no map")
+    known = {channel.name for channel in lane.channels}
+    gaps = {}
+    for name, found in given.items():
+        if name not in known:
+            raise ValueError("gaps of a channel that the lane does not have")
+        gaps[name] = tuple((start, end) for start, end in found)
+        edges = [edge for pair in gaps[name] for edge in pair]
+        if any(type(edge) is not int for edge in edges) or sorted(edges) != edges:
+            raise ValueError("gaps are not ascending ranges")
+        if edges and not first <= edges[0] <= edges[-1] <= stop:
+            raise ValueError("gaps outside the entry")
+    return gaps
+
+
+def _check_payload(lane: LaneDescription, entry: Entry) -> None:
+    if entry.is_durable:
+        if entry.payload:
+            raise ValueError("a stand-in for durable points with a payload")
+        return
+    last_segment = (entry.stop - 1) // lane.points_per_segment
+    if entry.first // lane.points_per_segment != last_segment:
+        raise ValueError("crosses the boundary of a segment")
+    if entry.is_gap:
+        if entry.payload:
+            raise ValueError("a gap with a payload")
+        return
+    _check_blocks(lane, entry)
+    if checksum_of(entry.payload) != entry.checksum:
+        raise ValueError("the checksum does not fit the payload: damaged on the way")
+
+
+def _check_blocks(lane: LaneDescription, entry: Entry) -> None:
+    if entry.is_padded:
+        _check_padded(lane, entry)
+    points = lane.points_per_chunk if entry.is_padded else entry.count
+    # Variable channels do not unpack: they are as large as their blocks.
+    fixed_bytes = sum(
+        channel.point_bytes for channel in lane.channels if not channel.is_variable
+    )
+    if points * fixed_bytes > MAX_ENTRY_BYTES:
+        raise ValueError(f"unpacks to more than {MAX_ENTRY_BYTES} bytes")
+    for channel, codec, size in zip(
+        lane.channels, entry.codecs, entry.sizes, strict=True
+    ):
+        if channel.is_variable:
+            if codec != "none":
+                raise ValueError(f"{channel.name}: variable points cannot be packed")
+            if size < points * 4:
+                raise ValueError(f"{channel.name}: {size} bytes hold no lengths")
+        elif codec == "none" and size != points * channel.point_bytes:
+            raise ValueError(
+                f"{channel.name}: {size} bytes instead of "
+                f"{points * channel.point_bytes} for {points} points"
+            )
+
+
+def _check_padded(lane: LaneDescription, entry: Entry) -> None:
+    if any(channel.is_variable for channel in lane.channels):
+        raise ValueError("a padded chunk of variable points")
+    if entry.count > lane.points_per_chunk or entry.first % lane.points_per_chunk:
+        raise ValueError("a padded chunk at a place where no chunk begins")

@@ -1,0 +1,60 @@
+"""Leases: which writer has a scan now, and with which fence.
+
+A lease is a key of its own that expires; renewing it is PEXPIRE, which passes on a
+full Redis, and an answer of 0 means that it is lost. The fence is a counter; files are
+fenced by folders that are never reused, see the writer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from scanbus.bus.connection import Bus
+from scanbus.bus.keys import fence_key, lease_key
+
+__all__ = ["Lease", "acquire", "give_back", "renew"]
+
+# KEYS[1] is the fence, KEYS[2] the stem of the lease keys; same slot.
+_ACQUIRE = """
+local fence = redis.call('GET', KEYS[1])
+if fence and redis.call('EXISTS', KEYS[2] .. fence) == 1 then return 0 end
+redis.call('DEL', KEYS[2] .. (fence or '0'))
+local next = redis.call('INCR', KEYS[1])
+redis.call('SET', KEYS[2] .. next, ARGV[1], 'PX', ARGV[2])
+return next
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One writer's right to one scan.
+
+    Attributes
+    ----------
+    uid : str
+        The scan.
+    fence : int
+        Grows with every lease of the scan, while Redis remembers.
+    """
+
+    uid: str
+    fence: int
+
+
+def acquire(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | None:
+    """Take the lease of a scan; None if somebody has it."""
+    fence: Any = client.eval(
+        _ACQUIRE, 2, fence_key(uid), lease_key(uid, ""), owner, ttl_ms
+    )
+    return Lease(uid, int(fence)) if fence else None
+
+
+def renew(client: Bus, lease: Lease, ttl_ms: int) -> bool:
+    """Keep the lease for another while; False if it is lost."""
+    return bool(client.pexpire(lease_key(lease.uid, lease.fence), ttl_ms))
+
+
+def give_back(client: Bus, lease: Lease) -> None:
+    """End the lease now, so that nobody has to wait for it to expire."""
+    client.delete(lease_key(lease.uid, lease.fence))

@@ -1,0 +1,170 @@
+"""What a publisher keeps of one lane until the writer has it.
+
+Pure: entries in, entries to send out. An entry is frozen once it is in here: a retry
+sends the same bytes. The sender that owns the connection decides when.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+
+from scanbus.bus.entries import SEAL_ID, checksum_of, entry_id, pack_header
+
+__all__ = ["Frozen", "Outbox"]
+
+# Redis keeps a stream entry in a listpack with its id and field names.
+_ENTRY_OVERHEAD = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """An entry as it is sent, and sent again.
+
+    Attributes
+    ----------
+    id : bytes
+        Its id in the stream.
+    stop : int
+        The point after its last one; for the seal, the length of the lane.
+    header : bytes
+        msgpack.
+    payload : bytes
+        Raw; empty for gaps and the seal.
+    is_stand_in : bool
+        It says of points that Redis lost that the writer has them.
+    """
+
+    id: bytes
+    stop: int
+    header: bytes
+    payload: bytes | memoryview = b""
+    is_stand_in: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """What it costs on the bus, about."""
+        return len(self.header) + len(self.payload) + _ENTRY_OVERHEAD
+
+    @property
+    def is_seal(self) -> bool:
+        """Whether nothing can follow it."""
+        return self.id == SEAL_ID
+
+
+class Outbox:
+    """The entries of one lane that are not known to be durable, in order.
+
+    One sender owns it; it is not safe to share between threads without a lock.
+
+    Parameters
+    ----------
+    session : bytes
+        Names this publisher in the headers.
+    """
+
+    def __init__(self, session: bytes) -> None:
+        self._session = session
+        self._kept: deque[Frozen] = deque()
+        self._n_sent = 0
+        self.nbytes = 0
+        self.durable = 0
+        self.stop = 0
+        self.sealed = False
+
+    def put(self, entry: Frozen) -> None:
+        """Keep an entry and have it sent."""
+        self._kept.append(entry)
+        self.nbytes += entry.nbytes
+        self.stop = entry.stop
+        self.sealed = self.sealed or entry.is_seal
+
+    def to_send(self, max_bytes: int) -> list[Frozen]:
+        """Return the next entries that were not sent, at least one if there is any."""
+        batch: list[Frozen] = []
+        taken = 0
+        for index in range(self._n_sent, len(self._kept)):
+            entry = self._kept[index]
+            if batch and taken + entry.nbytes > max_bytes:
+                break
+            batch.append(entry)
+            taken += entry.nbytes
+        return batch
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether anything waits to be sent."""
+        return self._n_sent < len(self._kept)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether the lane is sealed and nothing of it is at risk."""
+        return self.sealed and self.durable >= self.stop and not self.has_unsent
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait to be sent."""
+        waiting = islice(self._kept, self._n_sent, None)
+        return sum(entry.nbytes for entry in waiting)
+
+    def sent(self, n_entries: int) -> None:
+        """Take note that Redis stored the next `n_entries`."""
+        self._n_sent += n_entries
+        self._forget_durable()
+
+    def durable_up_to(self, point: int) -> None:
+        """Forget what the writer has: entries that end at or before `point`."""
+        self.durable = max(self.durable, min(point, self.stop))
+        self._forget_durable()
+
+    def _forget_durable(self) -> None:
+        # Only what was sent: after a loss, the order of the lane comes first, and
+        # the seal is kept to the end, as a lane without it never ends.
+        while self._n_sent and not self._kept[0].is_seal:
+            if self._kept[0].stop > self.durable:
+                return
+            self.nbytes -= self._kept.popleft().nbytes
+            self._n_sent -= 1
+
+    def kept(self, stream_id: bytes) -> Frozen | None:
+        """Return the kept entry of that id, None if it is not kept (any more)."""
+        return next((entry for entry in self._kept if entry.id == stream_id), None)
+
+    def resume_after(self, last_id: bytes | None) -> None:
+        """Compare with what the lane holds now and arrange to send the rest again.
+
+        Parameters
+        ----------
+        last_id : bytes or None
+            The lane's last id; None or ``0-0`` if it is empty or was made again. The
+            entry must be of this publisher: the caller has looked.
+        """
+        last = _numbers(last_id) if last_id else (0, 0)
+        lane_stop = last[0] + last[1]
+        # A stand-in was made for another state of the lane than this one.
+        while self._kept and self._kept[0].is_stand_in:
+            self.nbytes -= self._kept.popleft().nbytes
+        self._n_sent = sum(1 for entry in self._kept if _numbers(entry.id) <= last)
+        first = self._first_of(self._kept[0]) if self._kept else self.stop
+        if self._n_sent == 0 and lane_stop < first:
+            self._stand_in_for(lane_stop, first)
+        self._forget_durable()
+
+    def _stand_in_for(self, start: int, stop: int) -> None:
+        """Say for points that Redis lost but the writer has that they are durable."""
+        header = pack_header(
+            session=self._session, checksum=checksum_of(b""), is_durable=True
+        )
+        stand_in = Frozen(entry_id(start, stop - start), stop, header, is_stand_in=True)
+        self._kept.appendleft(stand_in)
+        self.nbytes += stand_in.nbytes
+
+    @staticmethod
+    def _first_of(entry: Frozen) -> int:
+        return entry.stop if entry.is_seal else _numbers(entry.id)[0]
+
+
+def _numbers(stream_id: bytes) -> tuple[int, int]:
+    first, _, second = stream_id.partition(b"-")
+    return int(first), int(second)

@@ -1,0 +1,232 @@
+"""Reading lanes in order, bounded in bytes, with everything odd named.
+
+A :class:`LaneReader` knows the next point that must come and turns raw stream entries
+into :class:`Arrival`: a good entry, or what is wrong. :func:`read_lanes` asks Redis for
+many lanes at once, so that neither side holds more than it was told to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from scanbus.bus.connection import Bus
+from scanbus.bus.entries import MAX_HEADER_BYTES, SEAL_ID, Entry, parse_entry
+from scanbus.bus.keys import lane_key
+from scanbus.bus.streams import BOUNDED_READ
+from scanbus.schemas import MAX_ENTRY_BYTES, LaneDescription, Storage
+from scanbus.schemas.errors import BadEntryError
+
+__all__ = ["Arrival", "Kind", "LaneReader", "find_entry_start", "read_lanes"]
+
+# A publisher gathers small values into entries of at most this (docs/protocol.md).
+GATHERED_BYTES = 1 << 20
+MAX_COUNT = 1024
+_ENTRY_OVERHEAD = 256
+_LARGEST_ENTRY = MAX_ENTRY_BYTES + MAX_HEADER_BYTES
+
+
+class Kind(Enum):
+    """What came from a lane."""
+
+    POINTS = "points"
+    """The next points, good or declared never to come."""
+    SEAL = "seal"
+    """The lane is over."""
+    JUMP = "jump"
+    """Points between are not on the bus: trimmed, or lost."""
+    OVERLAP = "overlap"
+    """Points that came before."""
+    BAD = "bad"
+    """An entry that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One thing that came from a lane.
+
+    Attributes
+    ----------
+    kind : Kind
+        What it is.
+    start, stop : int
+        The points concerned.
+    entry : Entry or None
+        The entry, for points, overlap and seal.
+    reason : str
+        For bad entries.
+    """
+
+    kind: Kind
+    start: int
+    stop: int
+    entry: Entry | None = None
+    reason: str = ""
+
+
+class LaneReader:
+    """The state of reading one lane from one point on.
+
+    Pure but for its name: :func:`read_lanes` asks Redis on its behalf.
+
+    Parameters
+    ----------
+    uid : str
+        The scan.
+    lane : LaneDescription
+        What is to come.
+    start : int
+        The first point wanted: the begin of an entry.
+    """
+
+    def __init__(self, uid: str, lane: LaneDescription, start: int = 0) -> None:
+        self.lane = lane
+        self.key = lane_key(uid, lane.name)
+        self.expected = start
+        self.length: int | None = None
+        self.last_id: bytes = b"%d-0" % start
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the seal was read."""
+        return self.length is not None
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of the largest entry that a publisher may make here."""
+        chunk = self.lane.points_per_chunk * self.lane.point_bytes
+        return _ENTRY_OVERHEAD + max(GATHERED_BYTES, chunk)
+
+    def count_for(self, max_bytes: int) -> int:
+        """Return how many entries to ask for so that they fit in `max_bytes`."""
+        return max(1, min(MAX_COUNT, max_bytes // self.entry_bytes))
+
+    def take(self, entries: Sequence[Any]) -> list[Arrival]:
+        """Take raw entries in the order of the stream; return what they are."""
+        arrivals: list[Arrival] = []
+        for stream_id, fields in entries:
+            pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+            self.last_id = stream_id
+            arrivals.extend(self._judge(stream_id, pairs))
+        return arrivals
+
+    def _judge(self, stream_id: bytes, fields: dict[bytes, bytes]) -> list[Arrival]:
+        try:
+            entry = parse_entry(self.lane, stream_id, fields)
+        except BadEntryError as error:
+            return self._bad(stream_id, error.reason)
+        if entry.is_seal:
+            return self._seal(entry)
+        if entry.first < self.expected:
+            stop = min(entry.stop, self.expected)
+            return [Arrival(Kind.OVERLAP, entry.first, stop, entry)]
+        found = self._jump_to(entry.first)
+        self.expected = entry.stop
+        found.append(Arrival(Kind.POINTS, entry.first, entry.stop, entry))
+        return found
+
+    def _seal(self, entry: Entry) -> list[Arrival]:
+        self.length = entry.first
+        found = self._jump_to(entry.first)
+        if entry.first < self.expected:
+            reason = f"sealed at {entry.first} points, after {self.expected} came"
+            found.append(Arrival(Kind.BAD, self.expected, self.expected, None, reason))
+        found.append(Arrival(Kind.SEAL, entry.first, entry.first, entry))
+        return found
+
+    def _jump_to(self, first: int) -> list[Arrival]:
+        if first <= self.expected:
+            return []
+        jump = Arrival(Kind.JUMP, self.expected, first)
+        self.expected = first
+        return [jump]
+
+    def _bad(self, stream_id: bytes, reason: str) -> list[Arrival]:
+        """Quarantine an entry: its points, as far as its id can be believed."""
+        first, _, count = stream_id.partition(b"-")
+        start, stop = int(first), int(first) + int(count)
+        boundary = (start // self.lane.points_per_segment + 1) * (
+            self.lane.points_per_segment
+        )
+        plausible = self.expected <= start < stop <= boundary
+        if stream_id == SEAL_ID or not plausible:
+            return [Arrival(Kind.BAD, self.expected, self.expected, None, reason)]
+        found = self._jump_to(start)
+        self.expected = stop
+        found.append(Arrival(Kind.BAD, start, stop, None, reason))
+        return found
+
+
+def read_lanes(
+    client: Bus, readers: Sequence[LaneReader], *, max_bytes: int, block_ms: int
+) -> list[tuple[LaneReader, list[Arrival]]]:
+    """Return what came from several lanes, at most about `max_bytes` of it.
+
+    Asks every lane for as many entries as fit in its share, at least for one; where
+    nothing stands, waits up to `block_ms` for one entry from each.
+    """
+    open_readers = [reader for reader in readers if not reader.is_over]
+    if not open_readers:
+        return []
+    share = max_bytes // len(open_readers)
+    found = _read_now(client, open_readers, share)
+    if not found and block_ms > 0:
+        found = _wait(client, open_readers, block_ms)
+    return found
+
+
+def _read_now(
+    client: Bus, readers: Sequence[LaneReader], share: int
+) -> list[tuple[LaneReader, list[Arrival]]]:
+    pipe = client.pipeline(transaction=False)
+    for reader in readers:
+        _ask(pipe, reader, share)
+    found = []
+    for reader, reply in zip(readers, pipe.execute(), strict=True):
+        if reply:
+            is_frames = reader.lane.storage is Storage.FILES
+            entries = _entries_of(reply)[0][1] if is_frames else reply
+            found.append((reader, reader.take(entries)))
+    return found
+
+
+def _ask(pipe: Any, reader: LaneReader, share: int) -> None:
+    """Ask for a lane's share: frames by count, small values by bytes.
+
+    Frames differ little in size, and a script would copy them once more; gathered
+    values are of some bytes or of a mebibyte, as the publisher's round trips fell.
+    """
+    if reader.lane.storage is Storage.FILES:
+        pipe.xread({reader.key: reader.last_id}, count=reader.count_for(share))
+        return
+    limits = (MAX_COUNT, share, _LARGEST_ENTRY)
+    pipe.eval(BOUNDED_READ, 1, reader.key, reader.last_id, *limits)
+
+
+def _wait(
+    client: Bus, readers: Sequence[LaneReader], block_ms: int
+) -> list[tuple[LaneReader, list[Arrival]]]:
+    by_key = {reader.key.encode(): reader for reader in readers}
+    streams: Any = {reader.key: reader.last_id for reader in readers}
+    reply: Any = client.xread(streams, count=1, block=block_ms)
+    return [
+        (by_key[bytes(key)], by_key[bytes(key)].take(entries))
+        for key, entries in _entries_of(reply or [])
+    ]
+
+
+def _entries_of(reply: Any) -> list[tuple[bytes, Any]]:
+    return list(reply.items()) if isinstance(reply, dict) else list(reply)
+
+
+def find_entry_start(client: Bus, uid: str, lane: str, point: int) -> int:
+    """Return the first point of the entry that holds `point`, or `point` itself."""
+    reply: Any = client.xrevrange(
+        lane_key(uid, lane), f"{point}-18446744073709551615", "-", count=1
+    )
+    if not reply:
+        return point
+    first, _, count = bytes(reply[0][0]).partition(b"-")
+    return int(first) if int(first) <= point < int(first) + int(count) else point

@@ -1,0 +1,395 @@
+"""Scans on the bus: the stream of announcements, and each scan's events.
+
+Whoever looks at a scan folds its events into a :class:`ScanRecord`. Everything here
+may come twice, so folding is idempotent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from scanbus.bus.connection import Bus
+from scanbus.bus.keys import (
+    ANNOUNCEMENTS,
+    POSITION,
+    WRITERS,
+    events_key,
+    heartbeat_key,
+    number_key,
+    writer_key,
+)
+from scanbus.bus.streams import OVERSIZE_FIELD, bounded_read
+from scanbus.schemas import (
+    Event,
+    ScanAnnounced,
+    ScanEnded,
+    ScanIdentity,
+    ScanJudged,
+    ScanPrepared,
+    ScanStarted,
+    ScanUpdated,
+    Verdict,
+    merged,
+    parse_announcement,
+    parse_event,
+)
+from scanbus.schemas.documents import MAX_ANNOUNCEMENT_BYTES, MAX_DOCUMENT_BYTES
+from scanbus.schemas.errors import DocumentError, UnknownScanError
+
+__all__ = [
+    "Announced",
+    "ScanRecord",
+    "announce",
+    "announcements",
+    "append_event",
+    "beat",
+    "beat_writer",
+    "find_scan",
+    "forget_writer",
+    "is_alive",
+    "is_announced",
+    "load_record",
+    "move_position",
+    "next_scan_number",
+    "publisher_is_alive",
+    "raise_scan_number",
+    "read_events",
+    "read_position",
+    "writers_alive",
+]
+
+DOCUMENT_FIELD: Final = b"doc"
+# What one reply may hold; a single document may be larger.
+_REPLY_BYTES = 4 << 20
+_DOCUMENTS_PER_READ = 256
+_LARGEST_ID = 2**64 - 1
+
+# A full Redis refuses XADD, but not a script whose first write frees memory.
+_APPEND_EVENT = """
+redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
+return redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
+"""
+_BEAT = """
+if redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 1 then return 1 end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 0
+"""
+_MOVE_POSITION = """
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"""
+_REGISTER = """
+redis.call('HDEL', KEYS[1], ARGV[1])
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+"""
+_RAISE = """
+if (tonumber(redis.call('GET', KEYS[1]) or '0') or 0) < tonumber(ARGV[1]) then
+  redis.call('DEL', KEYS[1])
+  redis.call('SET', KEYS[1], ARGV[1])
+end
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """One line of the announcements.
+
+    Attributes
+    ----------
+    id : str
+        Its id in the stream.
+    document : ScanAnnounced or None
+        None where it cannot be understood.
+    problem : str
+        Why not.
+    """
+
+    id: str
+    document: ScanAnnounced | None
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class ScanRecord:
+    """What a scan's events say so far.
+
+    Attributes
+    ----------
+    identity : ScanIdentity
+        From the announcement, or from ``prepared``.
+    last_id : str
+        Up to which event it was folded.
+    updates : list of ScanUpdated
+        In order, each once.
+    problems : list of str
+        Events that could not be understood.
+    """
+
+    identity: ScanIdentity
+    title: str = ""
+    last_id: str = "0-0"
+    prepared: ScanPrepared | None = None
+    started: ScanStarted | None = None
+    updates: list[ScanUpdated] = field(default_factory=list)
+    ended: ScanEnded | None = None
+    verdict: Verdict | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def uid(self) -> str:
+        """The scan's uid."""
+        return self.identity.uid
+
+    @property
+    def state(self) -> str:
+        """One word: announced, prepared, started, ended, or the final verdict."""
+        if self.verdict is not None and self._is_judged:
+            return self.verdict.verdict.value
+        for word in ("ended", "started", "prepared"):
+            if getattr(self, word) is not None:
+                return word
+        return "announced"
+
+    @property
+    def _is_judged(self) -> bool:
+        return self.verdict is not None and not self.verdict.provisional
+
+    def fold(self, event: Event) -> None:
+        """Take one event; one that came before changes nothing.
+
+        Raises
+        ------
+        DocumentError
+            If it speaks of another scan.
+        """
+        match event:
+            case ScanPrepared():
+                _check_same("prepared", event.scan, self.identity)
+                self.prepared = self.prepared or event
+                self.title = event.title or self.title
+            case ScanStarted():
+                self.started = self.started or event
+            case ScanUpdated():
+                if event not in self.updates:
+                    self.updates.append(event)
+            case ScanEnded():
+                self.ended = self.ended or event
+            case ScanJudged():
+                _check_same("judged", event.verdict.uid, self.uid)
+                # A writer that was paused may speak after its successor is done.
+                if not (self._is_judged and event.verdict.provisional):
+                    self.verdict = event.verdict
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the tree of ``prepared`` with all later ones laid over it."""
+        tree: dict[str, Any] = dict(self.prepared.metadata) if self.prepared else {}
+        for update in self.updates:
+            tree = merged(tree, update.metadata)
+        return merged(tree, self.ended.metadata) if self.ended else tree
+
+
+def _check_same(event: str, said: object, known: object) -> None:
+    if said != known:
+        raise DocumentError(event, "it speaks of another scan than the announcement")
+
+
+def announce(client: Bus, document: ScanAnnounced) -> str:
+    """Make a scan known; return the id of its announcement."""
+    reply = client.eval(_APPEND_EVENT, 1, ANNOUNCEMENTS, document.to_json())
+    return _text(reply)
+
+
+def append_event(client: Bus, uid: str, event: Event) -> str:
+    """Append an event to a scan; works on a full Redis. Return its id.
+
+    Raises
+    ------
+    DocumentError
+        If it is larger than any reader would take.
+    """
+    text = event.to_json()
+    if len(text) > MAX_DOCUMENT_BYTES:
+        reason = f"{len(text)} bytes, at most {MAX_DOCUMENT_BYTES}"
+        raise DocumentError(event.type, reason)
+    return _text(client.eval(_APPEND_EVENT, 1, events_key(uid), text))
+
+
+def announcements(client: Bus, after: str = "0-0") -> Iterator[Announced]:
+    """Yield the announcements that stand after an id, oldest first."""
+    while reply := _read(client, ANNOUNCEMENTS, after, MAX_ANNOUNCEMENT_BYTES):
+        for stream_id, fields in reply:
+            after = _text(stream_id)
+            yield _announced(after, fields)
+
+
+def _announced(stream_id: str, fields: Any) -> Announced:
+    try:
+        return Announced(stream_id, parse_announcement(_document(fields)))
+    except DocumentError as error:
+        return Announced(stream_id, None, str(error))
+
+
+def read_events(client: Bus, record: ScanRecord) -> bool:
+    """Fold what came since; return whether anything did."""
+    any_new = False
+    key = events_key(record.uid)
+    while reply := _read(client, key, record.last_id, MAX_DOCUMENT_BYTES):
+        for stream_id, fields in reply:
+            record.last_id = _text(stream_id)
+            any_new = True
+            try:
+                record.fold(parse_event(_document(fields)))
+            except DocumentError as error:
+                record.problems.append(f"event {record.last_id}: {error}")
+    return any_new
+
+
+def is_announced(client: Bus, announcement: str, uid: str) -> bool:
+    """Whether the announcement of that id still stands and is this scan's."""
+    reply: Any = client.xrange(ANNOUNCEMENTS, announcement, announcement)
+    lines = [_announced(_text(stream_id), fields) for stream_id, fields in reply]
+    return any(
+        line.document is not None and line.document.scan.uid == uid for line in lines
+    )
+
+
+def load_record(client: Bus, announced: ScanAnnounced) -> ScanRecord:
+    """Return a scan with all its events so far."""
+    record = ScanRecord(announced.scan, announced.title)
+    read_events(client, record)
+    return record
+
+
+def find_scan(client: Bus, name: str) -> ScanRecord:
+    """Return a scan by its uid, its number, or the start of its uid, in this order.
+
+    Where several fit equally well, the one announced last is meant: a number is unique
+    in its dataset only.
+
+    Raises
+    ------
+    UnknownScanError
+        If none fits.
+    """
+    best, found = 0, None
+    for line in announcements(client):
+        fit = _fit(line.document.scan, name) if line.document else 0
+        if fit and fit >= best:
+            best, found = fit, line.document
+    if found is None:
+        raise UnknownScanError(name)
+    return load_record(client, found)
+
+
+def _fit(scan: ScanIdentity, name: str) -> int:
+    """Return how well a name fits a scan, 0 if not at all."""
+    if scan.uid == name:
+        return 3
+    if str(scan.scan_number) == name:
+        return 2
+    return 1 if name and scan.uid.startswith(name) else 0
+
+
+def beat(client: Bus, uid: str, publisher: str, ttl_ms: int) -> bool:
+    """Renew a publisher's heartbeat; return False if it had lapsed."""
+    return bool(client.eval(_BEAT, 1, heartbeat_key(uid), publisher, ttl_ms))
+
+
+def publisher_is_alive(client: Bus, uid: str) -> bool:
+    """Whether a scan's publisher has not lapsed."""
+    return bool(client.exists(heartbeat_key(uid)))
+
+
+def beat_writer(client: Bus, writer: str, info: dict[str, Any], ttl_ms: int) -> None:
+    """Renew a writer's sign of life and what it says of itself; works when full."""
+    line = json.dumps(info)
+    # Registered first and every time: a writer that beats must never stay unknown
+    # because Redis was lost, or it died itself, between the two.
+    client.eval(_REGISTER, 1, WRITERS, writer, line)
+    client.eval(_BEAT, 1, writer_key(writer), line, ttl_ms)
+
+
+def forget_writer(client: Bus, writer: str) -> None:
+    """Take a writer that leaves off the list."""
+    client.hdel(WRITERS, writer)
+    client.delete(writer_key(writer))
+
+
+def is_alive(client: Bus, writer: str) -> bool:
+    """Whether a writer has not lapsed."""
+    return bool(client.exists(writer_key(writer)))
+
+
+def writers_alive(client: Bus) -> dict[str, dict[str, Any]]:
+    """Return the writers that have not lapsed, and what they say of themselves."""
+    lines: Any = client.hgetall(WRITERS)
+    names = [(_text(name), line) for name, line in lines.items()]
+    return {name: _info(line) for name, line in names if is_alive(client, name)}
+
+
+def _info(line: bytes) -> dict[str, Any]:
+    """Return what a writer says of itself; nothing where that is no JSON object."""
+    try:
+        info = from_json(line)
+    except ValueError:
+        return {}
+    return info if isinstance(info, dict) else {}
+
+
+def read_position(client: Bus) -> str:
+    """Return the announcement before which every scan has its final verdict."""
+    position: Any = client.get(POSITION)
+    text = _text(position) if position else "0-0"
+    match = re.fullmatch(r"(\d{1,20})-(\d{1,20})", text)
+    in_range = match and max(int(match[1]), int(match[2])) <= _LARGEST_ID
+    return text if in_range else "0-0"
+
+
+def move_position(client: Bus, position: str) -> None:
+    """Say that every scan up to an announcement has its final verdict."""
+    client.eval(_MOVE_POSITION, 1, POSITION, position)
+
+
+def next_scan_number(client: Bus, dataset: str) -> int:
+    """Return the next free scan number of a dataset."""
+    number: Any = client.incr(number_key(dataset))
+    return int(number)
+
+
+def raise_scan_number(client: Bus, dataset: str, number: int) -> None:
+    """Make sure that numbers given from now on are larger than `number`."""
+    client.eval(_RAISE, 1, number_key(dataset), number)
+
+
+def _read(client: Bus, key: str, after: str, single: int) -> list[Any]:
+    limits = {"count": _DOCUMENTS_PER_READ, "total": _REPLY_BYTES, "single": single}
+    return bounded_read(client, key, after, **limits)
+
+
+def _document(fields: Any) -> bytes:
+    """Return the document of one raw stream entry.
+
+    Raises
+    ------
+    DocumentError
+        If it has none, or one that was too large to fetch.
+    """
+    pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+    if DOCUMENT_FIELD in pairs:
+        return bytes(pairs[DOCUMENT_FIELD])
+    size = pairs.get(OVERSIZE_FIELD)
+    reason = f"{_text(size)} bytes are too many" if size else "no field 'doc'"
+    raise DocumentError("document", reason)
+
+
+def _text(value: Any) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
