@@ -1,0 +1,115 @@
+# scanbus: what to run. `make` alone prints this list.
+#
+# Needs git, make and Python >= 3.11; everything else goes into .venv. No compiler, no
+# Redis: the demo and the tests bring their own server.
+#
+#   make demo ARGS="--help"        make test ARGS="tests/unit -k names"
+#   make test PYTHON=python3.13    (another Python: run `make clean` first)
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+COMPONENTS := schemas bus publisher subscriber writer cli
+ARGS ?=
+PYTHON ?=
+
+# A name on the PATH is not enough (a pyenv shim may stand for nothing): each candidate
+# is run. Under `make -s` or not, only sentences are printed.
+define FIND_PYTHON
+for candidate in $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3.14 python3); do \
+  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+    found=$$candidate; break; \
+  fi; \
+done; \
+if [ -z "$$found" ]; then \
+  echo "scanbus needs Python 3.11 or newer, and $(if $(PYTHON),$(PYTHON) is none,none was found). On Debian 12 or later: apt-get install python3 python3-venv; or name one: make PYTHON=/path/to/python3" >&2; \
+  exit 1; \
+fi; \
+if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
+  echo "$$found cannot make virtual environments. On Debian: apt-get install $$("$$found" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; \
+  exit 1; \
+fi
+endef
+
+.PHONY: help
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'ARGS="..." is passed on; PYTHON=... chooses the Python of a new .venv.'
+
+.PHONY: demo
+demo: $(VENV)/.installed-demo  ## simulate a scan, write it, check it and show it
+	@$(BIN)/scanbus demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.installed-test  ## run the tests (all of them, or ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.installed-lint  ## ruff, mypy, pyright and the import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.installed-lint  ## let ruff put the code in order
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: bench
+bench: $(VENV)/.installed-test  ## measure throughput and latency on this machine
+	@$(BIN)/scanbus bench $(ARGS)
+
+.PHONY: faults
+faults: $(VENV)/.installed-test  ## kill publisher, Redis and writer, compare the files
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+.PHONY: build
+build: $(VENV)/.installed-test  ## make sdist and wheel in dist/
+	@$(PIP) install build
+	@$(BIN)/python -m build --outdir dist
+
+.PHONY: clean
+clean:  ## remove .venv, caches and built packages
+	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find $(COMPONENTS) tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV)/.created:
+	@$(FIND_PYTHON); \
+	echo "Making $(VENV) with $$("$$found" --version) ..."; \
+	"$$found" -m venv --clear $(VENV) && touch $@
+
+# One stamp for each set of extras: installed again only when pyproject.toml changed. The
+# install is editable, so a change in the code needs nothing.
+$(VENV)/.installed-demo: pyproject.toml $(VENV)/.created
+	@echo "Installing scanbus and what the demo needs into $(VENV) (a minute or so) ..."
+	@$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml $(VENV)/.created
+	@echo "Installing scanbus and what the tests need into $(VENV) (a minute or two) ..."
+	@$(PIP) install --editable '.[test]'
+	@$(INSTALL_DECTRIS)
+	@touch $@ $(VENV)/.installed-demo
+
+$(VENV)/.installed-lint: pyproject.toml $(VENV)/.installed-test
+	@echo "Installing the linters into $(VENV) ..."
+	@$(PIP) install --editable '.[lint]'
+	@touch $@
+
+# DECTRIS' own decoder is a second opinion in some tests. It has to be compiled, so it is
+# left out where there is no compiler, and those tests say that they were skipped.
+define INSTALL_DECTRIS
+if command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1; then \
+  $(PIP) install dectris-compression >/dev/null 2>&1 || \
+    echo "dectris-compression could not be built: the tests that compare with it are skipped."; \
+else \
+  echo "No C compiler: the tests that compare with dectris-compression are skipped."; \
+fi
+endef

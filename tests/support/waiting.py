@@ -1,0 +1,15 @@
+"""Wait for something in a test, never longer than a deadline."""
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(
+    condition: Callable[[], bool], *, timeout_s: float = 10.0, what: str = "condition"
+) -> None:
+    """Return once `condition()` is true, or fail the test after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not so after {timeout_s:g} s")
+        time.sleep(0.01)
