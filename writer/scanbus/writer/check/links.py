@@ -1,0 +1,162 @@
+"""Every group, link and virtual dataset of one file, and where its links lead.
+
+Targets are found here, not by HDF5, which also looks in the current folder and in
+folders from the environment: what a check finds must hold wherever the tree is moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import h5py
+
+from scanbus.writer.check.own import open_file, uid_of
+from scanbus.writer.check.report import UNREADABLE, Tally
+
+__all__ = ["Inventory", "check_external", "target_of", "take_inventory"]
+
+_DEEPEST_GROUP: Final = 64
+_MOST_HOPS: Final = 16
+_NAMED: Final = 3
+
+
+@dataclass
+class Inventory:
+    """What one file holds that leads elsewhere.
+
+    Attributes
+    ----------
+    external : dict
+        File as the links name it, to pairs of the link's path and the path behind it.
+    virtual : list of str
+        Paths of virtual datasets.
+    """
+
+    external: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    virtual: list[str] = field(default_factory=list)
+
+
+def take_inventory(file: h5py.File, path: Path, tally: Tally) -> Inventory:
+    """Visit every group of a file once; report soft links that dangle."""
+    found = Inventory()
+    seen: set[int] = set()
+    groups: list[tuple[str, int]] = [("/", 0)]
+    while groups:
+        name, depth = groups.pop()
+        if depth > _DEEPEST_GROUP:
+            tally.find(path, name, f"groups nested deeper than {_DEEPEST_GROUP}")
+            continue
+        with tally.guard(path, name):
+            group = file[name]
+            for child in group:
+                below = f"{name.rstrip('/')}/{child}"
+                with tally.guard(path, below):
+                    if _visit(group, child, below, path, found, seen, tally):
+                        groups.append((below, depth + 1))
+    return found
+
+
+def _visit(
+    group: h5py.Group,
+    name: str,
+    below: str,
+    path: Path,
+    found: Inventory,
+    seen: set[int],
+    tally: Tally,
+) -> bool:
+    """Look at one link; return whether it leads to a group not seen before."""
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        tally.n_links += 1
+        found.external.setdefault(link.filename, []).append((below, link.path))
+        return False
+    if isinstance(link, h5py.SoftLink):
+        tally.n_links += 1
+        if _dangles(group, name):
+            tally.find(path, below, f"soft link to {link.path}, which is not there")
+        return False
+    info = h5py.h5o.get_info(group.id, name.encode())
+    if info.addr in seen:
+        return False
+    seen.add(info.addr)
+    if info.type == h5py.h5o.TYPE_GROUP:
+        return True
+    if info.type == h5py.h5o.TYPE_DATASET and group[name].is_virtual:
+        found.virtual.append(below)
+    return False
+
+
+def _dangles(group: h5py.Group, path: str, hops: int = 0) -> bool:
+    """Return whether a path ends within its own file without reaching anything.
+
+    What lies behind an external link is that link's matter.
+    """
+    here = group.file if path.startswith("/") else group
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    for position, part in enumerate(parts):
+        if not isinstance(here, h5py.Group):
+            return True
+        link = here.get(part, getlink=True)
+        if link is None:
+            return True
+        if isinstance(link, h5py.ExternalLink):
+            return False
+        if isinstance(link, h5py.SoftLink):
+            rest = "/".join((link.path, *parts[position + 1 :]))
+            return hops >= _MOST_HOPS or _dangles(here, rest, hops + 1)
+        here = here[part]
+    return False
+
+
+def target_of(path: Path, name: str) -> Path:
+    """Return the file that a link in `path` names: beside it, as HDF5 looks first."""
+    beside = path.parent / name
+    if beside.exists():
+        return beside
+    behind = path.resolve().parent / name  # where `path` is itself a symbolic link
+    return behind if behind.exists() else beside
+
+
+def check_external(
+    path: Path,
+    name: str,
+    links: list[tuple[str, str]],
+    uids: dict[str, str],
+    tally: Tally,
+) -> Path | None:
+    """Check all links of a file to one other; return that if it can be visited.
+
+    Parameters
+    ----------
+    uids : dict
+        Entry of the file to its scan, where it is a scan master.
+    """
+    where = _listed([link for link, _ in links])
+    if Path(name).is_absolute():
+        tally.find(path, where, f"absolute link to {name}: breaks when files move")
+    target = target_of(path, name)
+    if not target.is_file():
+        tally.find(path, where, f"external link to {name}, which is not there")
+        return None
+    try:
+        file = open_file(target)
+    except UNREADABLE:
+        return target  # Reported when it is visited.
+    with file, tally.guard(target, ""):
+        uid = uid_of(file)
+        for link, inner in links:
+            if inner not in file:
+                sentence = f"external link to {inner} in {name}, which is not there"
+                tally.find(path, link, sentence)
+            ours = uids.get("/" + link.strip("/").split("/")[0])
+            if uid is not None and ours is not None and uid != ours:
+                tally.find(path, link, f"{name} belongs to scan {uid}, not {ours}")
+    return target
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,194 @@
+"""What files of scanbus say of themselves, read from files that are open already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from scanbus.schemas import (
+    ChannelDescription,
+    ChannelLedger,
+    LaneDescription,
+    Storage,
+    VerdictWord,
+)
+from scanbus.writer.account import SegmentAccount
+from scanbus.writer.contents import data_path
+from scanbus.writer.segment_files import OWN_GROUP
+
+__all__ = [
+    "Judgement",
+    "MasterWord",
+    "SegmentWord",
+    "is_scanbus",
+    "open_file",
+    "read_masters",
+    "read_segment",
+    "uid_of",
+]
+
+# One chunk of the scan file fits, so entries that share a chunk unpack it once.
+_CACHE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class SegmentWord:
+    """What a segment says of itself; `kind` is ``frames`` or ``values``."""
+
+    uid: str
+    lane: LaneDescription
+    start: int
+    stop: int
+    account: SegmentAccount
+    kind: str
+
+    def channel_at(self, path: str) -> ChannelDescription | None:
+        """Return the channel whose points stand in a dataset of this segment."""
+        for channel in self.lane.channels:
+            if path.strip("/") == data_path(self.lane, channel).strip("/"):
+                return channel
+        return None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, as far as master and scan file must agree about it."""
+
+    word: VerdictWord
+    provisional: bool
+    reason: str
+    ledgers: Mapping[str, ChannelLedger]
+
+
+@dataclass(frozen=True)
+class MasterWord:
+    """What one entry of a scan master says of its scan.
+
+    Attributes
+    ----------
+    entry : str
+        Path of the NXentry.
+    judgement : Judgement or None
+        None while there is no verdict.
+    sources : mapping
+        Channel to its data files with the points ``[start, stop)`` of each.
+    """
+
+    entry: str
+    uid: str
+    scan_number: int
+    judgement: Judgement | None
+    sources: Mapping[str, tuple[tuple[str, int, int], ...]]
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a file for reading, also while somebody writes it."""
+    return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+
+
+def is_scanbus(file: h5py.File) -> bool:
+    """Return whether a file was made by scanbus."""
+    creator = file.attrs.get("creator")
+    return isinstance(creator, str) and creator == "scanbus"
+
+
+def uid_of(file: h5py.File) -> str | None:
+    """Return the scan of a segment or scan file, None if it is neither."""
+    own = file.get(f"{OWN_GROUP}/uid")
+    return text(own) if isinstance(own, h5py.Dataset) else None
+
+
+def text(dataset: Any) -> str:
+    """Return a scalar dataset as text."""
+    found: str = dataset.asstr()[()]
+    return found
+
+
+def read_segment(file: h5py.File) -> SegmentWord | None:
+    """Return what a segment says of itself, None if the file is none.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If it was not finished, or is damaged.
+    """
+    own = file.get(OWN_GROUP)
+    if not isinstance(own, h5py.Group) or "lane_name" not in own:
+        return None
+    if "account" not in own:
+        raise ValueError("a segment that was never finished")
+    lane = LaneDescription.model_validate_json(text(own["lane"]))
+    return SegmentWord(
+        uid=text(own["uid"]),
+        lane=lane,
+        start=int(own["start"][()]),
+        stop=int(own["stop"][()]),
+        account=SegmentAccount.from_json(text(own["account"])),
+        kind="frames" if lane.storage is Storage.FILES else "values",
+    )
+
+
+def read_masters(file: h5py.File) -> list[MasterWord]:
+    """Return what the entries of a scan master say; nothing if it is none."""
+    found = []
+    for name in file:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            continue
+        own = file.get(f"{name}/scanbus")
+        if isinstance(own, h5py.Group) and "scan_number" in own:
+            found.append(_read_master(f"/{name}", own))
+    return found
+
+
+def _read_master(entry: str, own: h5py.Group) -> MasterWord:
+    return MasterWord(
+        entry=entry,
+        uid=text(own["uid"]),
+        scan_number=int(own["scan_number"][()]),
+        judgement=_read_judgement(own) if "verdict" in own else None,
+        sources={
+            name: tuple(
+                zip(
+                    (str(one) for one in group["file"].asstr()[()]),
+                    group["start"][()].tolist(),
+                    group["stop"][()].tolist(),
+                    strict=True,
+                )
+            )
+            for name, group in own.get("sources", {}).items()
+        },
+    )
+
+
+def _read_judgement(own: h5py.Group) -> Judgement:
+    ledger = own["ledger"]
+    names = [str(name) for name in ledger["channel"].asstr()[()]]
+    columns = {
+        key: ledger[key][()].tolist() for key in ("expected", "written", "sealed")
+    }
+    ledgers = {
+        name: ChannelLedger(
+            missing=_ranges(ledger, "missing", name),
+            late=_ranges(ledger, "late", name),
+            corrupt=_ranges(ledger, "corrupt", name),
+            refused=_ranges(ledger, "refused", name),
+            duplicate=_ranges(ledger, "duplicate", name),
+            **{key: column[index] for key, column in columns.items()},
+        )
+        for index, name in enumerate(names)
+    }
+    word = VerdictWord(text(own["verdict"]))
+    return Judgement(word, bool(own["provisional"][()]), text(own["reason"]), ledgers)
+
+
+def _ranges(ledger: h5py.Group, kind: str, name: str) -> tuple[tuple[int, int], ...]:
+    found = ledger.get(f"{kind}/{name}")
+    if found is None:
+        return ()
+    rows = np.asarray(found[()], np.int64).reshape(-1, 2)
+    return tuple((int(start), int(stop)) for start, stop in rows)

@@ -1,0 +1,104 @@
+"""In whose name a scan is written: a lease holder's, or a replay's.
+
+The scan writer is the same code in both cases; what differs is whether it may
+acknowledge, announce and trim.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from scanbus.bus import leases, registry, room
+from scanbus.bus.connection import Bus
+from scanbus.schemas import ScanJudged, Verdict
+from scanbus.schemas.errors import LeaseLostError
+
+__all__ = ["Custody", "LeaseCustody", "ReplayCustody"]
+
+
+class Custody(Protocol):
+    """The right to write a scan's files."""
+
+    fence: int
+
+    def check(self) -> None:
+        """Raise LeaseLostError if the right is over."""
+
+    def acknowledge(self, lane: str, point: int) -> None:
+        """Say that all points of a lane before `point` are durable."""
+
+    def announce(self, verdict: Verdict) -> None:
+        """Say what became of the scan."""
+
+
+class LeaseCustody:
+    """The right of a writer that holds the lease.
+
+    Parameters
+    ----------
+    client : Bus
+        A connection of its own.
+    lease : Lease
+        As acquired.
+    ttl_ms : int
+        For how long each renewal counts.
+    """
+
+    def __init__(self, client: Bus, lease: leases.Lease, ttl_ms: int) -> None:
+        self._client = client
+        self._lease = lease
+        self._ttl_ms = ttl_ms
+        self.fence = lease.fence
+
+    def check(self) -> None:
+        """Renew the lease, or raise."""
+        if not leases.renew(self._client, self._lease, self._ttl_ms):
+            raise LeaseLostError(self._lease.uid, self._lease.fence)
+
+    def acknowledge(self, lane: str, point: int) -> None:
+        """Move the writer's cursor; it only grows, so this needs no fence."""
+        room.acknowledge(self._client, self._lease.uid, lane, point)
+
+    def announce(self, verdict: Verdict) -> None:
+        """Append the verdict to the scan's events; free the quota if it is final."""
+        self.check()
+        event = ScanJudged(time=time.time(), verdict=verdict)
+        registry.append_event(self._client, verdict.uid, event)
+        if not verdict.provisional:
+            room.release(self._client, verdict.uid)
+
+    def give_back(self) -> None:
+        """End the lease, so that nobody waits for it to expire."""
+        leases.give_back(self._client, self._lease)
+
+
+class ReplayCustody:
+    """The right of a replay: it keeps the scan on the bus, and says nothing.
+
+    Parameters
+    ----------
+    client : Bus
+        A connection of its own.
+    uid : str
+        The scan.
+    hold_ms : int
+        For how long each check keeps the scan from being trimmed.
+    """
+
+    fence = 0
+
+    def __init__(self, client: Bus, uid: str, hold_ms: int = 30_000) -> None:
+        self._client = client
+        self._uid = uid
+        self._hold_ms = hold_ms
+
+    def check(self) -> None:
+        """Keep the scan from being trimmed for another while."""
+        room.hold(self._client, self._uid, self._hold_ms)
+
+    def acknowledge(self, lane: str, point: int) -> None:
+        """Say nothing: the files of a replay are not the ones that were promised."""
+
+    def announce(self, verdict: Verdict) -> None:
+        """Say nothing: the verdict is returned to whoever replays."""

@@ -1,0 +1,203 @@
+"""A segment of a lane with files of its own: one dataset, chunk by chunk.
+
+An entry that is exactly one chunk is stored as it came. What came in smaller pieces is
+gathered until the chunk is full and packed here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.blocks import Variable, decode_block
+from scanbus.bus.entries import Entry, checksum_of
+from scanbus.schemas import LaneDescription
+from scanbus.writer.account import SegmentAccount
+from scanbus.writer.contents import DATA_GROUP
+from scanbus.writer.datasets import make_packed_dataset, pack_rows
+from scanbus.writer.segment_files import (
+    NEXUS_TEXT,
+    OWN_GROUP,
+    compare_chunks,
+    finish_segment,
+    make_segment_file,
+)
+
+__all__ = ["FrameSegment"]
+
+
+class FrameSegment:
+    """One temporary HDF5 file with the points ``[start, start + N)`` of a detector.
+
+    One lane writer owns it; `put` and `flush` from one thread, then `close` and
+    `verify`, in that order, from any.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Temporary name; must not exist.
+    uid : str
+        The scan.
+    lane : LaneDescription
+        A lane of ``Storage.FILES``.
+    start : int
+        First point, a multiple of ``points_per_segment``.
+    """
+
+    def __init__(self, path: Path, uid: str, lane: LaneDescription, start: int) -> None:
+        self._path = path
+        self._lane = lane
+        self._channel = lane.channels[0]
+        self.start = start
+        self.account = SegmentAccount()
+        length, rows = lane.points_per_segment, lane.points_per_chunk
+        self._checksums = np.zeros(length // rows, np.uint64)
+        self._from_source = np.zeros(length // rows, np.bool_)
+        self._times = np.full(length, np.nan)
+        self._open_chunk: tuple[int, npt.NDArray[Any], int] | None = None
+        self._file = make_segment_file(path, uid, lane, start)
+        self._dataset = make_packed_dataset(
+            self._file[DATA_GROUP],
+            "data",
+            shape=(0, *self._channel.shape),
+            rows_per_chunk=rows,
+            dtype=self._channel.numpy_dtype,
+            codec_name=self._channel.codec,
+            fill_value=self._channel.missing_value,
+            max_rows=length,
+        )
+
+    def put(self, entry: Entry) -> None:
+        """Store the points of an entry.
+
+        Raises
+        ------
+        PayloadError
+            If they do not unpack; then nothing of the entry is stored.
+        """
+        first = entry.first - self.start
+        self._note_times(first, entry)
+        rows = self._lane.points_per_chunk
+        is_chunk = first % rows == 0 and (entry.count == rows or entry.is_padded)
+        if is_chunk and entry.codecs[0] == self._channel.codec:
+            self._grow(first + entry.count)
+            self._store(first // rows, entry.payload, entry.checksum, from_source=True)
+        else:
+            self._gather(first, entry)
+
+    def mark(self, kind: str, start: int, stop: int) -> None:
+        """Note points that did not come as they should.
+
+        Parameters
+        ----------
+        kind : str
+            A field of :class:`SegmentAccount`: ``missing``, ``corrupt``, ….
+        """
+        getattr(self.account, kind).append((start, stop))
+
+    def flush(self) -> None:
+        """Have what was stored survive a kill of this process."""
+        self._file.flush()
+
+    def close(self, stop: int) -> None:
+        """Finish the file with the points up to `stop`."""
+        self._pack_open_chunk()
+        length = stop - self.start
+        self._grow(length)
+        n_chunks = -(-length // self._lane.points_per_chunk)
+        self._checksums = self._checksums[:n_chunks]
+        own = self._file[OWN_GROUP]
+        own.create_dataset("chunk_checksum", data=self._checksums)
+        own.create_dataset("chunk_from_source", data=self._from_source[:n_chunks])
+        times = own.create_dataset("time", data=self._times[:length])
+        times.attrs.create("units", "s", dtype=NEXUS_TEXT)
+        self._set_attributes()
+        finish_segment(self._file, stop, self.account)
+        self._file.close()
+
+    def verify(self) -> None:
+        """Reopen the closed file and compare every chunk with its checksum.
+
+        Raises
+        ------
+        VerificationError
+            If any differs.
+        """
+        compare_chunks(self._path, self._checksums)
+
+    def discard(self) -> None:
+        """Close whatever is open; the file is not to be used."""
+        self._file.close()
+
+    def _set_attributes(self) -> None:
+        kind = "image" if len(self._channel.shape) == 2 else "spectrum"
+        attributes = {"interpretation": kind, "units": self._channel.units}
+        for name, value in attributes.items():
+            if value:
+                self._dataset.attrs.create(name, value, dtype=NEXUS_TEXT)
+
+    def _note_times(self, first: int, entry: Entry) -> None:
+        begin, end = entry.times
+        self._times[first : first + entry.count] = np.linspace(begin, end, entry.count)
+
+    def _store(
+        self, index: int, packed: Any, checksum: int, *, from_source: bool
+    ) -> None:
+        place = (index * self._lane.points_per_chunk,) + (0,) * len(self._channel.shape)
+        self._dataset.id.write_direct_chunk(place, packed)
+        self._checksums[index] = checksum
+        self._from_source[index] = from_source
+
+    def _grow(self, n_rows: int) -> None:
+        # Never shrunk: HDF5 would pack the last chunk again, with other bytes.
+        if n_rows > self._dataset.shape[0]:
+            self._dataset.id.set_extent((n_rows, *self._channel.shape))
+
+    def _gather(self, first: int, entry: Entry) -> None:
+        n_packed = self._lane.points_per_chunk if entry.is_padded else entry.count
+        points = decode_block(self._channel, entry.block(0), n_packed, entry.codecs[0])
+        assert not isinstance(points, Variable)  # noqa: S101  (the schema refuses it)
+        points = points[: entry.count]
+        self._grow(first + entry.count)
+        done = 0
+        while done < entry.count:
+            done += self._fill(first + done, points[done:])
+
+    def _fill(self, first: int, points: npt.NDArray[Any]) -> int:
+        """Put rows into the open chunk; return how many fitted."""
+        rows = self._lane.points_per_chunk
+        index, within = divmod(first, rows)
+        if self._open_chunk is None or self._open_chunk[0] != index:
+            self._pack_open_chunk()
+            self._open_chunk = (index, self._chunk_so_far(index), 0)
+        n_rows = min(len(points), rows - within)
+        _, chunk, _ = self._open_chunk
+        chunk[within : within + n_rows] = points[:n_rows]
+        self._open_chunk = (index, chunk, within + n_rows)
+        if within + n_rows == rows:
+            self._pack_open_chunk()
+        return n_rows
+
+    def _chunk_so_far(self, index: int) -> npt.NDArray[Any]:
+        """Return the rows of a chunk: mostly missing values."""
+        rows = self._lane.points_per_chunk
+        shape = (rows, *self._channel.shape)
+        chunk = np.full(
+            shape, self._channel.missing_value, self._channel.numpy_dtype
+        )
+        if self._checksums[index]:
+            # A padded chunk stands here, and points came behind it after all.
+            held = self._dataset[index * rows : (index + 1) * rows]
+            chunk[: len(held)] = held
+        return chunk
+
+    def _pack_open_chunk(self) -> None:
+        if self._open_chunk is None:
+            return
+        index, chunk, _ = self._open_chunk
+        self._open_chunk = None
+        packed = pack_rows(chunk, self._lane.points_per_chunk, self._channel.codec)
+        self._store(index, packed, checksum_of(packed), from_source=False)

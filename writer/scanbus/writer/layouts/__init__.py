@@ -1,0 +1,1 @@
+"""How files look, as data: pure functions that return trees."""

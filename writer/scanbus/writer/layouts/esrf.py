@@ -1,0 +1,228 @@
+"""The scan master as ESRF lays it out, from what is known of a scan.
+
+One NXentry ``N.1`` with ``instrument`` (a group per device), ``measurement`` (a link
+per channel), positioners, sample, notes, plots, and what scanbus has to say. Data are
+never here: virtual datasets and external links lead to them. Pure: neither HDF5 nor a
+clock.
+
+References
+----------
+The raw-data layout of Bliss: https://bliss.gitlab-pages.esrf.fr
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from scanbus.bus.registry import ScanRecord
+from scanbus.schemas import Positioner, Role
+from scanbus.writer.contents import ScanContents
+from scanbus.writer.layouts.channels import (
+    Place,
+    ascii_units,
+    device_groups,
+    find_places,
+)
+from scanbus.writer.layouts.ledger import (
+    final_verdict,
+    note_groups,
+    scanbus_group,
+    writer_note,
+)
+from scanbus.writer.layouts.metadata import MetadataReader, laid_over
+from scanbus.writer.layouts.plots import DEFAULT_PLOT, plot_nodes
+from scanbus.writer.layouts.root import iso_time, root_attributes
+from scanbus.writer.paths import scan_master_name
+from scanbus.writer.tree import Dataset, Group, Node, SoftLink, Value
+
+__all__ = ["layout"]
+
+# Metadata cannot say these, even while the scan does not: that it has ended, that it
+# follows an application definition, and what scanbus alone knows.
+_NOT_METADATA: Final = (
+    "definition",
+    "end_reason",
+    "end_time",
+    "notes",
+    "scanbus",
+    "start_time",
+    "writer",
+    DEFAULT_PLOT,
+)
+
+
+def layout(
+    contents: ScanContents,
+    *,
+    creator_version: str,
+    now_iso: str,
+    with_users: bool = False,
+) -> Group:
+    """Return the scan master.
+
+    Parameters
+    ----------
+    contents : ScanContents
+        The scan; the same contents give the same master, but for the times of writing.
+    creator_version : str
+        Version of scanbus.
+    now_iso : str
+        When it is written.
+    with_users : bool
+        Whether NXuser groups of the metadata, personal data, are written.
+
+    Returns
+    -------
+    Group
+        An NXroot.
+    """
+    record = contents.record
+    attributes = root_attributes(
+        scan_master_name(record.identity.scan_number),
+        record.prepared.publisher if record.prepared else "",
+        now_iso,
+        creator_version=creator_version,
+    )
+    attributes["default"] = contents.entry_name
+    entry = _entry(contents, now_iso, with_users=with_users)
+    return Group("NXroot", attributes, {contents.entry_name: entry})
+
+
+def _entry(contents: ScanContents, now_iso: str, *, with_users: bool) -> Group:
+    record = contents.record
+    places = find_places(contents)
+    known = Group(
+        "NXentry",
+        children={
+            "title": Dataset(record.title),
+            "start_time": Dataset(iso_time(_start_time(record))),
+            "instrument": _instrument(contents, places),
+            "measurement": _measurement(places),
+        },
+    )
+    reader = MetadataReader(with_users=with_users)
+    entry = laid_over(known, _metadata(record, reader), reader.problems)
+    entry = laid_over(entry, _defaults(record), [])
+    wanted = record.prepared.plots if record.prepared else ()
+    taken = (*_NOT_METADATA, *entry.children)
+    plots = plot_nodes(contents.entry_name, wanted, places, taken)
+    default: dict[str, Value] = {"default": DEFAULT_PLOT} if plots else {}
+    children = {
+        **entry.children,
+        **plots,
+        "notes": note_groups(record),
+        "scanbus": scanbus_group(contents, places, reader.problems),
+        "writer": writer_note(record, now_iso),
+        **_end(record),
+    }
+    return Group("NXentry", {**entry.attributes, **default}, children)
+
+
+def _start_time(record: ScanRecord) -> float:
+    said = record.started or record.prepared
+    return said.time if said else 0.0
+
+
+def _end(record: ScanRecord) -> dict[str, Node]:
+    """Return the last children of an entry.
+
+    Readers take ``end_time`` for "nothing will change any more", so it waits for the
+    final verdict.
+    """
+    nodes: dict[str, Node] = {}
+    if record.ended:
+        nodes["end_reason"] = Dataset(record.ended.end_reason.value)
+    if final_verdict(record):
+        nodes["end_time"] = Dataset(iso_time(_end_time(record)))
+    return nodes
+
+
+def _end_time(record: ScanRecord) -> float:
+    """Return when the scan ended, or when last something was said of it."""
+    if record.ended:
+        return record.ended.time
+    return max([_start_time(record), *(update.time for update in record.updates)])
+
+
+def _metadata(record: ScanRecord, reader: MetadataReader) -> Group:
+    tree = record.metadata()
+    for name in _NOT_METADATA:
+        if tree.pop(name, None) is not None:
+            reader.problems.append(f"metadata /{name}: only scanbus writes this")
+    return reader.read(tree)
+
+
+def _defaults(record: ScanRecord) -> Group:
+    """Return what is there where the metadata do not say it."""
+    scan = record.identity
+    name = Dataset(scan.beamline, {"short_name": scan.beamline})
+    return Group(
+        children={
+            "experiment_identifier": Dataset(scan.proposal),
+            "instrument": Group("NXinstrument", children={"name": name}),
+            "sample": Group("NXsample", children={"name": Dataset(scan.collection)}),
+        }
+    )
+
+
+def _instrument(contents: ScanContents, places: Mapping[str, Place]) -> Group:
+    prepared = contents.record.prepared
+    children: dict[str, Node] = {}
+    if prepared and prepared.instrument:
+        short_name = contents.record.identity.beamline
+        children["name"] = Dataset(prepared.instrument, {"short_name": short_name})
+    children |= device_groups(contents, places)
+    children |= _positioners(contents.record, places)
+    return Group("NXinstrument", children=children)
+
+
+def _positioners(record: ScanRecord, places: Mapping[str, Place]) -> dict[str, Node]:
+    """Return where motors stood before and after, and where they went meanwhile."""
+    before = record.prepared.positioners if record.prepared else {}
+    after = record.ended.positioners if record.ended else {}
+    during: dict[str, Node] = dict(_positions(before))
+    for name, place in places.items():
+        if place.channel.role is Role.AXIS and place.n_points is not None:
+            # An array replaces the one number, as in Bliss.
+            motor = place.channel.device if place.channel.device in before else name
+            during[motor] = SoftLink(place.path)
+    found = {
+        "positioners": during,
+        "positioners_start": _positions(before),
+        "positioners_end": _positions(after),
+        "positioners_dial_start": _dials(before),
+        "positioners_dial_end": _dials(after),
+    }
+    return {
+        group: Group("NXcollection", children=children)
+        for group, children in found.items()
+        if children or group == "positioners"
+    }
+
+
+def _positions(positioners: Mapping[str, Positioner]) -> dict[str, Node]:
+    return {
+        name: Dataset(each.value, _units(each)) for name, each in positioners.items()
+    }
+
+
+def _dials(positioners: Mapping[str, Positioner]) -> dict[str, Node]:
+    return {
+        name: Dataset(each.dial, _units(each))
+        for name, each in positioners.items()
+        if each.dial is not None
+    }
+
+
+def _units(positioner: Positioner) -> dict[str, Value]:
+    return {"units": ascii_units(positioner.units)} if positioner.units else {}
+
+
+def _measurement(places: Mapping[str, Place]) -> Group:
+    links: dict[str, Node] = {
+        name: SoftLink(place.path)
+        for name, place in places.items()
+        if place.n_points is not None
+    }
+    return Group("NXcollection", children=links)

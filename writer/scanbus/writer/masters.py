@@ -1,0 +1,283 @@
+"""Masters on the disk: written aside and renamed, never appended to.
+
+Appending to a good file is how its old content gets lost: killed in the middle, 10 of
+12 such files no longer opened. A master is a function of what lies below it, so it is
+made as a whole, and readers see the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import h5py
+import structlog
+
+from scanbus.schemas import ScanIdentity
+from scanbus.schemas.errors import NameTakenError, RootUnusableError
+from scanbus.writer.contents import ScanContents
+from scanbus.writer.datasets import fsync_path
+from scanbus.writer.layouts.collections import (
+    ScanMaster,
+    collection_layout,
+    dataset_layout,
+)
+from scanbus.writer.layouts.esrf import layout
+from scanbus.writer.layouts.root import CREATOR, now_iso, scanbus_version
+from scanbus.writer.paths import (
+    RAW_DATA,
+    collection_folder,
+    collection_master,
+    dataset_folder,
+    dataset_master,
+    inside,
+    proposal_master,
+    raw_data_folder,
+    scan_folder_name,
+    scan_master_name,
+)
+from scanbus.writer.tree import Group
+from scanbus.writer.tree_writer import write_tree
+
+__all__ = [
+    "list_scans",
+    "rebuild_masters",
+    "replace_file",
+    "write_dataset_masters",
+    "write_scan_master",
+]
+
+log = structlog.get_logger("scanbus.writer")
+
+_SCAN_FOLDER: Final = re.compile(r"scan(\d{4,8})\Z")
+# Others write at the same time, once per scan: more rounds than this mean that
+# something else moves the listing.
+_MAX_ROUNDS: Final = 20
+# Left by a writer that was killed; a master takes seconds.
+_LEFTOVER_AGE_S: Final = 3600.0
+
+
+def write_scan_master(folder: Path, contents: ScanContents) -> Path:
+    """Make a scan's master again; return its path.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The scan's folder; it exists.
+    contents : ScanContents
+        The scan.
+
+    Raises
+    ------
+    NameTakenError
+        If a file of that name exists that is not this scan's master.
+    RootUnusableError
+        If the file system refuses.
+    """
+    path = folder / scan_master_name(contents.record.identity.scan_number)
+    _check_scan(path, contents)
+    tree = layout(contents, creator_version=scanbus_version(), now_iso=now_iso())
+    replace_file(path, tree)
+    return path
+
+
+def _check_scan(path: Path, contents: ScanContents) -> None:
+    """Refuse to replace what is not the master of this scan."""
+    if not path.exists():
+        return
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            uid = file[contents.entry_name]["scanbus/uid"].asstr()[()]
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        raise NameTakenError(str(path), "something that is no scan master") from error
+    if uid != contents.record.uid:
+        raise NameTakenError(str(path), f"scan {uid}")
+
+
+def write_dataset_masters(root: Path, identity: ScanIdentity) -> tuple[Path, ...]:
+    """Make the masters of a scan's dataset, collection and proposal again.
+
+    No lock is held: whoever writes one looks again at the folders afterwards, so the
+    last one to rename has seen everybody's scans.
+
+    Returns
+    -------
+    tuple of pathlib.Path
+        Those that were written; none where there is no scan.
+
+    Raises
+    ------
+    NameTakenError
+        If a file of that name exists that scanbus did not write.
+    RootUnusableError
+        If the file system refuses.
+    """
+    dataset = dataset_folder(root, identity)
+    collection = collection_folder(root, identity)
+    session = raw_data_folder(root, identity)
+    written = (
+        _write_dataset_master(root, dataset, dataset_master(root, identity)),
+        _write_collection_master(root, collection, collection_master(root, identity)),
+        _write_collection_master(root, session, proposal_master(root, identity), "*/*"),
+    )
+    return tuple(path for path in written if path is not None)
+
+
+def rebuild_masters(root: Path) -> tuple[Path, ...]:
+    """Make all masters above scans again, from the files below a root alone.
+
+    Raises
+    ------
+    NameTakenError
+        If a file of such a name exists that scanbus did not write.
+    RootUnusableError
+        If the file system refuses.
+    """
+    written: list[Path | None] = []
+    for session in sorted(root.glob(f"*/*/*/{RAW_DATA}")):
+        proposal, beamline, *_ = session.relative_to(root).parts
+        for collection in _folders(root, session):
+            for dataset in _folders(root, collection):
+                master = dataset / f"{dataset.name}.h5"
+                written.append(_write_dataset_master(root, dataset, master))
+            master = collection / f"{proposal}_{collection.name}.h5"
+            written.append(_write_collection_master(root, collection, master))
+        master = session / f"{proposal}_{beamline}.h5"
+        written.append(_write_collection_master(root, session, master, "*/*"))
+    return tuple(path for path in written if path is not None)
+
+
+def _write_dataset_master(root: Path, folder: Path, path: Path) -> Path | None:
+    return _write_until_unchanged(
+        path,
+        lambda: list_scans(root, folder, folder),
+        lambda scans: dataset_layout(path.name, scans, now_iso()),
+    )
+
+
+def _write_collection_master(
+    root: Path, folder: Path, path: Path, datasets: str = "*"
+) -> Path | None:
+    """Write the master of all datasets that stand below a folder."""
+
+    def found() -> tuple[ScanMaster, ...]:
+        return tuple(
+            scan
+            for dataset in sorted(folder.glob(datasets))
+            if dataset.is_dir() and _is_inside(root, dataset)
+            for scan in list_scans(root, dataset, folder)
+        )
+
+    return _write_until_unchanged(
+        path, found, lambda scans: collection_layout(path.name, scans, now_iso())
+    )
+
+
+def _write_until_unchanged(
+    path: Path,
+    found: Callable[[], tuple[ScanMaster, ...]],
+    made: Callable[[tuple[ScanMaster, ...]], Group],
+) -> Path | None:
+    _check_ours(path)
+    scans = found()
+    if not scans:
+        return None
+    for _ in range(_MAX_ROUNDS):
+        replace_file(path, made(scans))
+        before, scans = scans, found()
+        if scans == before:
+            return path
+    log.warning("master_keeps_changing", file=str(path), rounds=_MAX_ROUNDS)
+    return path
+
+
+def _check_ours(path: Path) -> None:
+    if not path.exists():
+        return
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            creator = file.attrs.get("creator")
+    except OSError as error:
+        raise NameTakenError(str(path), "something that is no HDF5 file") from error
+    if creator != CREATOR:
+        raise NameTakenError(str(path), f"a file of {creator or 'unknown origin'}")
+
+
+def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
+    """Return the scan masters that stand in a dataset's folder.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        What leads out of it by symbolic links is not listed.
+    dataset : pathlib.Path
+        The dataset's folder.
+    base : pathlib.Path
+        The folder that their paths are relative to.
+    """
+    found: list[ScanMaster] = []
+    for folder in _folders(root, dataset):
+        match = _SCAN_FOLDER.match(folder.name)
+        if match is None or folder.name != scan_folder_name(int(match[1])):
+            continue
+        number = int(match[1])
+        master = folder / scan_master_name(number)
+        if master.is_file() and _is_inside(root, master):
+            path = master.relative_to(base).as_posix()
+            found.append(ScanMaster(dataset.name, number, path))
+    return tuple(sorted(found))
+
+
+def _folders(root: Path, folder: Path) -> Iterator[Path]:
+    """Yield the folders in a folder that do not lead out of the root, by name."""
+    if not folder.is_dir():
+        return
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and _is_inside(root, child):
+            yield child
+
+
+def _is_inside(root: Path, path: Path) -> bool:
+    try:
+        inside(root, path)
+    except RootUnusableError:
+        log.warning("link_out_of_root", path=str(path), root=str(root))
+        return False
+    return True
+
+
+def replace_file(path: Path, tree: Group) -> None:
+    """Write a tree under a temporary name and put it in the place of `path`.
+
+    Raises
+    ------
+    RootUnusableError
+        If the file system refuses; what stood there stands there still.
+    """
+    _remove_leftovers(path)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with h5py.File(aside, "x", track_order=True) as file:
+            write_tree(file, tree)
+        fsync_path(aside)
+        aside.replace(path)
+        fsync_path(path.parent)
+    except (OSError, RuntimeError) as error:
+        # h5py says with a RuntimeError that a file could not be closed.
+        raise RootUnusableError(str(path), str(error)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    now = time.time()
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        try:
+            if now - leftover.stat().st_mtime > _LEFTOVER_AGE_S:
+                leftover.unlink()
+        except FileNotFoundError:  # another writer was faster
+            continue

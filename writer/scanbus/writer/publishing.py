@@ -1,0 +1,90 @@
+"""From a full temporary segment to an acknowledged file, step by step.
+
+Close, reopen and compare, check the lease, fsync, link, fsync the folder, acknowledge:
+in this order and no other. Runs in a thread of its own, while the next segment fills.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import structlog
+
+from scanbus.schemas.errors import LeaseLostError, NameTakenError
+from scanbus.writer.custody import Custody
+from scanbus.writer.lane_writer import FinishedSegment
+from scanbus.writer.segment_files import OWN_GROUP, read_header
+from scanbus.writer.workspace import Workspace
+
+__all__ = ["publish_segment"]
+
+log = structlog.get_logger("scanbus.writer")
+SLOW_S = 5.0
+
+
+def publish_segment(
+    finished: FinishedSegment,
+    lane: str,
+    folder: Path,
+    workspace: Workspace,
+    custody: Custody,
+) -> None:
+    """Give a segment its final name and acknowledge its points.
+
+    Raises
+    ------
+    VerificationError
+        If the closed file does not hold what came over the bus.
+    NameTakenError
+        If the final name holds something else.
+    LeaseLostError
+        If the lease is another's now; nothing was published.
+    OSError
+        If the file system refused; nothing was acknowledged.
+    """
+    started = time.monotonic()
+    finished.segment.close(finished.stop)
+    finished.segment.verify()
+    custody.check()
+    final = folder / finished.name
+    try:
+        workspace.publish(finished.name, final)
+    except FileExistsError:
+        _check_same(workspace.path(finished.name), final)
+    except FileNotFoundError as error:
+        if workspace.folder.exists():
+            raise
+        raise LeaseLostError(workspace.folder.name, custody.fence) from error
+    custody.acknowledge(lane, finished.stop)
+    elapsed = time.monotonic() - started
+    if elapsed > SLOW_S:
+        log.warning("slow_segment", file=str(final), seconds=round(elapsed, 1))
+
+
+def _check_same(made: Path, final: Path) -> None:
+    """Accept a file under the final name if it holds the same points."""
+    ours, theirs = read_header(made), read_header(final)
+    if (ours.uid, ours.lane, ours.start, ours.stop) != (
+        theirs.uid,
+        theirs.lane,
+        theirs.start,
+        theirs.stop,
+    ) or not _same_checksums(made, final):
+        raise NameTakenError(str(final), f"scan {theirs.uid}, lane {theirs.lane}")
+
+
+def _same_checksums(made: Path, final: Path) -> bool:
+    with (
+        h5py.File(made, "r", locking=False) as ours,
+        h5py.File(final, "r", locking=False) as theirs,
+    ):
+        name = "entries" if "entries" in ours[OWN_GROUP] else "chunk_checksum"
+        fields = "checksum" if name == "entries" else ()
+        return bool(
+            np.array_equal(
+                ours[OWN_GROUP][name][fields], theirs[OWN_GROUP][name][fields]
+            )
+        )

@@ -1,0 +1,75 @@
+"""A scan that is still on the bus, written again: the same code, the same files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from scanbus.bus.connection import Bus, connect, describe_server, translated
+from scanbus.bus.entries import SEAL_ID
+from scanbus.bus.lanes import stream_ends
+from scanbus.bus.registry import ScanRecord, find_scan
+from scanbus.bus.room import cursor
+from scanbus.schemas import Verdict
+from scanbus.schemas.errors import NameTakenError, NoLongerError
+from scanbus.writer.custody import ReplayCustody
+from scanbus.writer.paths import check_root, scan_folder, values_file_name
+from scanbus.writer.scan_writer import ScanWriter
+
+__all__ = ["replay"]
+
+_LARGEST = int(SEAL_ID.partition(b"-")[0])
+
+
+def replay(
+    url: str,
+    scan: str,
+    root: Path,
+    *,
+    progress: Callable[[str, int, int | None], None] = lambda *_: None,
+) -> Verdict:
+    """Write a scan from the bus into files below `root`; follow it if it still runs.
+
+    The scan is kept from being trimmed meanwhile. Nothing is acknowledged, announced or
+    overwritten.
+
+    Parameters
+    ----------
+    scan : str
+        Its uid, the beginning of it, or its number.
+
+    Raises
+    ------
+    UnknownScanError, BusUnavailableError
+        If the scan or the bus is not there.
+    NoLongerError
+        If points of it were trimmed; names the first and the file that has it.
+    NameTakenError
+        If its files stand below `root` already.
+    RootUnusableError
+        If `root` cannot be written.
+    """
+    check_root(root)
+    client = connect(url, name="scanbus-replay")
+    with translated(url):
+        describe_server(client, url)
+        record = find_scan(client, scan)
+        custody = ReplayCustody(client, record.uid)
+        custody.check()
+        _refuse_trimmed(client, record)
+        path = scan_folder(root, record.identity) / values_file_name(record.identity.scan_number)
+        if path.exists():
+            raise NameTakenError(str(path), "a finished scan")
+        writer = ScanWriter(client, record, root, custody, on_points=progress)
+        return writer.run()
+
+
+def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
+    for lane in record.prepared.lanes if record.prepared else ():
+        ends = stream_ends(client, record.uid, lane.name)
+        first = int(ends[0].partition(b"-")[0]) if ends else 0
+        if first == _LARGEST:
+            first = cursor(client, record.uid, lane.name)
+        if first > 0 or ends is None:
+            master = record.verdict.master if record.verdict else ""
+            raise NoLongerError(lane.name, 0, master)

@@ -1,0 +1,332 @@
+"""The scan file: a scan's small values, events, ledger and verdict, written once.
+
+It is made from the groups' segments when every lane is sealed, and replaces them. With
+it and the detectors' segments, every master can be made again.
+
+Layout::
+
+    /entry_0000/measurement/<channel>            points of every small channel
+    /entry_0000/measurement/<channel>__length    lengths of a ragged channel's points
+    /entry_0000/scanbus/uid, events, verdict     JSON lines as they stood on the bus
+    /entry_0000/scanbus/lanes/<lane>             one row per entry, with checksums
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from scanbus.bus.codecs import DEFAULT_CODEC
+from scanbus.bus.registry import ScanRecord
+from scanbus.schemas import ChannelDescription, LaneDescription, Verdict, parse_event
+from scanbus.schemas.errors import NameTakenError, VerificationError
+from scanbus.writer.contents import DATA_GROUP, data_path, length_path
+from scanbus.writer.datasets import make_packed_dataset, pack_rows
+from scanbus.writer.segment_files import FREE_TEXT, NEXUS_TEXT, OWN_GROUP
+from scanbus.writer.value_segment import flat_name, length_name
+
+__all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
+
+_CHUNK_BYTES = 1 << 20
+# Smaller datasets are stored plain: readable by everything, and not worth a chunk.
+_PLAIN_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """What a scan file says of its scan.
+
+    Attributes
+    ----------
+    uid : str
+        The scan.
+    events : tuple of Event
+        Everything that was said, in order.
+    verdict : Verdict
+        The final one.
+    """
+
+    uid: str
+    events: tuple[Any, ...]
+    verdict: Verdict
+
+
+def write_scan_file(
+    path: Path,
+    record: ScanRecord,
+    segments: Mapping[str, Sequence[Path]],
+    verdict: Verdict,
+) -> None:
+    """Write and verify a scan file under a temporary name.
+
+    Parameters
+    ----------
+    segments : mapping
+        Lane name to the segments of that group, ascending.
+
+    Raises
+    ------
+    VerificationError
+        If what stands in the closed file is not what the segments hold.
+    """
+    if record.prepared is None:
+        raise ValueError("a scan that was never prepared has no values")
+    digests: dict[str, str] = {}
+    with h5py.File(path, "x", track_order=True) as file:
+        _make_groups(file)
+        for lane in record.prepared.lanes:
+            if lane.name in segments:
+                digests |= _write_lane(file, lane, segments[lane.name])
+        _write_words(file[OWN_GROUP], record, verdict)
+    _verify(path, digests)
+
+
+def _make_groups(file: h5py.File) -> None:
+    classes = {
+        "/": "NXroot",
+        "entry_0000": "NXentry",
+        DATA_GROUP: "NXcollection",
+        OWN_GROUP: "NXcollection",
+        f"{OWN_GROUP}/lanes": "NXcollection",
+    }
+    for name, nx_class in classes.items():
+        group = file.require_group(name)
+        group.attrs.create("NX_class", nx_class, dtype=NEXUS_TEXT)
+    file.attrs.create("creator", "scanbus", dtype=NEXUS_TEXT)
+    file.attrs.create("default", "entry_0000", dtype=NEXUS_TEXT)
+
+
+def _write_words(own: h5py.Group, record: ScanRecord, verdict: Verdict) -> None:
+    said = [record.prepared, record.started, *record.updates, record.ended]
+    events = [event.to_json().decode() for event in said if event is not None]
+    own.create_dataset("uid", data=record.uid, dtype=FREE_TEXT)
+    own.create_dataset("events", data=events, dtype=FREE_TEXT)
+    own.create_dataset("verdict", data=verdict.model_dump_json(), dtype=FREE_TEXT)
+    ledger = {name: one.model_dump() for name, one in verdict.channels.items()}
+    own.create_dataset("ledger", data=json.dumps(ledger), dtype=FREE_TEXT)
+
+
+def read_scan_file(path: Path) -> ScanFile:
+    """Return what a scan file says.
+
+    Raises
+    ------
+    NameTakenError
+        If the file is none.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            own = file[OWN_GROUP]
+            return ScanFile(
+                uid=own["uid"].asstr()[()],
+                events=tuple(parse_event(line) for line in own["events"][()]),
+                verdict=Verdict.model_validate_json(own["verdict"].asstr()[()]),
+            )
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise NameTakenError(str(path), f"no scan file ({error})") from error
+
+
+def _write_lane(
+    file: h5py.File, lane: LaneDescription, segments: Sequence[Path]
+) -> dict[str, str]:
+    opened = [h5py.File(path, "r", locking=False) for path in segments]
+    try:
+        tables = [one[OWN_GROUP]["entries"][()] for one in opened]
+        if tables:
+            table = np.concatenate(tables)
+            file[OWN_GROUP]["lanes"].create_dataset(lane.name, data=table)
+        digests: dict[str, str] = {}
+        for channel in lane.channels:
+            digests |= _write_channel(file, lane, channel, opened)
+        return digests
+    finally:
+        for one in opened:
+            one.close()
+
+
+def _write_channel(
+    file: h5py.File,
+    lane: LaneDescription,
+    channel: ChannelDescription,
+    opened: Sequence[h5py.File],
+) -> dict[str, str]:
+    path = data_path(lane, channel)
+    if not channel.is_variable:
+        n_points = sum(len(one[DATA_GROUP][channel.name]) for one in opened)
+        rows = _rows_of(opened, channel.name)
+        shape = (n_points, *channel.shape)
+        return {path: _write_rows(file, path, channel, shape, rows)}
+    lengths = [one[DATA_GROUP][length_name(channel)][()] for one in opened]
+    if channel.is_string:
+        return {path: _write_texts(file, path, channel, opened, lengths)}
+    joined = np.concatenate([np.empty(0, "<u4"), *lengths])
+    file.create_dataset(length_path(lane, channel), data=joined)
+    shape = (len(joined), max(1, int(joined.max(initial=0))))
+    rows = _padded(channel, opened, lengths, shape[1])
+    return {path: _write_rows(file, path, channel, shape, rows)}
+
+
+def _rows_of(opened: Sequence[h5py.File], name: str) -> Iterator[npt.NDArray[Any]]:
+    for one in opened:
+        dataset = one[DATA_GROUP][name]
+        row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
+        step = max(1, _CHUNK_BYTES // row_bytes)
+        for start in range(0, len(dataset), step):
+            yield dataset[start : start + step]
+
+
+def _padded(
+    channel: ChannelDescription,
+    opened: Sequence[h5py.File],
+    lengths: Sequence[npt.NDArray[np.uint32]],
+    width: int,
+) -> Iterator[npt.NDArray[Any]]:
+    step = max(1, _CHUNK_BYTES // (width * channel.numpy_dtype.itemsize))
+    for one, counts in zip(opened, lengths, strict=True):
+        edges = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        flat = one[DATA_GROUP][flat_name(channel)]
+        for start in range(0, len(counts), step):
+            stop = min(start + step, len(counts))
+            values = flat[edges[start] : edges[stop]]
+            rows = np.full(
+                (stop - start, width), channel.missing_value, channel.numpy_dtype
+            )
+            rows[np.arange(width) < counts[start:stop, None]] = values
+            yield rows
+
+
+def _write_rows(
+    file: h5py.File,
+    path: str,
+    channel: ChannelDescription,
+    shape: tuple[int, ...],
+    rows: Iterable[npt.NDArray[Any]],
+) -> str:
+    """Write the rows of a dataset of known shape; return the digest of their bytes."""
+    dtype = channel.numpy_dtype
+    digest = xxhash.xxh3_64()
+    row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+    if shape[0] * row_bytes <= _PLAIN_BYTES:
+        dataset = file.create_dataset(path, shape, dtype)
+        done = 0
+        for block in rows:
+            dataset[done : done + len(block)] = block
+            done += len(block)
+            digest.update(block.tobytes())
+    else:
+        dataset = _write_packed(file, path, channel, shape, rows, digest)
+    _describe(dataset, channel)
+    return digest.hexdigest()
+
+
+def _write_packed(
+    file: h5py.File,
+    path: str,
+    channel: ChannelDescription,
+    shape: tuple[int, ...],
+    rows: Iterable[npt.NDArray[Any]],
+    digest: Any,
+) -> h5py.Dataset:
+    row_bytes = channel.numpy_dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+    per_chunk = min(shape[0], max(1, _CHUNK_BYTES // row_bytes))
+    codec_name = DEFAULT_CODEC if channel.codec == "none" else channel.codec
+    folder, _, name = path.rpartition("/")
+    dataset = make_packed_dataset(
+        file[folder],
+        name,
+        shape=shape,
+        rows_per_chunk=per_chunk,
+        dtype=channel.numpy_dtype,
+        codec_name=codec_name,
+        fill_value=channel.missing_value,
+    )
+    for index, block in enumerate(_rechunked(rows, per_chunk)):
+        packed = pack_rows(block, per_chunk, codec_name)
+        place = (index * per_chunk,) + (0,) * (len(shape) - 1)
+        dataset.id.write_direct_chunk(place, packed)
+        digest.update(block.tobytes())
+    return dataset
+
+
+def _rechunked(
+    blocks: Iterable[npt.NDArray[Any]], rows: int
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield the same rows in blocks of `rows`, the last one shorter."""
+    held: list[npt.NDArray[Any]] = []
+    n_held = 0
+    for block in blocks:
+        held.append(block)
+        n_held += len(block)
+        while n_held >= rows:
+            joined = np.concatenate(held)
+            yield joined[:rows]
+            held, n_held = [joined[rows:]], n_held - rows
+    if n_held:
+        yield np.concatenate(held)
+
+
+def _write_texts(
+    file: h5py.File,
+    path: str,
+    channel: ChannelDescription,
+    opened: Sequence[h5py.File],
+    lengths: Sequence[npt.NDArray[np.uint32]],
+) -> str:
+    digest = xxhash.xxh3_64()
+    dataset = file.create_dataset(path, (sum(map(len, lengths)),), FREE_TEXT)
+    done = 0
+    for one, counts in zip(opened, lengths, strict=True):
+        flat = one[DATA_GROUP][flat_name(channel)][()].tobytes()
+        edges = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        texts = [
+            flat[start:stop].decode()
+            for start, stop in zip(edges[:-1], edges[1:], strict=True)
+        ]
+        dataset[done : done + len(texts)] = texts
+        done += len(texts)
+        digest.update(_text_bytes(texts))
+    _describe(dataset, channel)
+    return digest.hexdigest()
+
+
+def _text_bytes(texts: Iterable[str]) -> bytes:
+    return "".join(f"{text}\0" for text in texts).encode()
+
+
+def _describe(dataset: h5py.Dataset, channel: ChannelDescription) -> None:
+    interpretation = {1: "scalar", 2: "spectrum", 3: "image"}.get(dataset.ndim, "")
+    for name, text in (
+        ("units", channel.units),
+        ("interpretation", interpretation),
+    ):
+        if text:
+            dataset.attrs.create(name, text, dtype=NEXUS_TEXT)
+
+
+def _verify(path: Path, digests: Mapping[str, str]) -> None:
+    with h5py.File(path, "r", locking=False) as file:
+        for name, expected in digests.items():
+            if _digest_of(file[name]) != expected:
+                raise VerificationError(
+                    str(path), f"{name} is not what the segments hold"
+                )
+
+
+def _digest_of(dataset: h5py.Dataset) -> str:
+    digest = xxhash.xxh3_64()
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        digest.update(_text_bytes(dataset.asstr()[()]))
+        return digest.hexdigest()
+    row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
+    step = max(1, _CHUNK_BYTES // row_bytes)
+    for start in range(0, len(dataset), step):
+        digest.update(dataset[start : start + step].tobytes())
+    return digest.hexdigest()

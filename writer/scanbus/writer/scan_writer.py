@@ -1,0 +1,382 @@
+"""One scan from the bus into files, from where the disk says that it stands.
+
+Anything that goes wrong ends the attempt with an error; whoever runs it tries again,
+and the next attempt begins from the disk. So there is no state to repair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from scanbus.bus.connection import Bus
+from scanbus.bus.reader import read_lanes
+from scanbus.bus.registry import ScanRecord, publisher_is_alive, read_events
+from scanbus.schemas import (
+    ChannelLedger,
+    ScanPrepared,
+    Storage,
+    Verdict,
+    VerdictWord,
+)
+from scanbus.schemas.errors import NameTakenError
+from scanbus.writer.account import judge
+from scanbus.writer.contents import ScanContents
+from scanbus.writer.custody import Custody
+from scanbus.writer.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.masters import write_dataset_masters, write_scan_master
+from scanbus.writer.paths import dataset_folder, scan_folder, scan_master, values_file_name
+from scanbus.writer.publishing import publish_segment
+from scanbus.writer.scan_file import read_scan_file, write_scan_file
+from scanbus.writer.workspace import Workspace
+
+__all__ = ["Pace", "ScanWriter", "Stopped"]
+
+log = structlog.get_logger("scanbus.writer")
+
+
+class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
+    """The attempt was asked to end; a successor goes on."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a scan writer does what it does, in seconds; and bytes at a time."""
+
+    flush_s: float = 1.0
+    poll_s: float = 0.2
+    master_s: float = 5.0
+    lapse_s: float = 3.0
+    check_s: float = 2.0
+    read_bytes: int = 16 * 2**20
+
+
+class ScanWriter:
+    """One attempt to write one scan.
+
+    Parameters
+    ----------
+    client : Bus
+        A connection of its own.
+    record : ScanRecord
+        The scan; its events are read on.
+    root : pathlib.Path
+        Folder below which files are written.
+    custody : Custody
+        In whose name.
+    pace : Pace
+        How often what.
+    is_stopped : callable
+        Asked often; True ends the attempt.
+    on_points : callable
+        Told ``(channel, points stored, points expected or None)``.
+    """
+
+    def __init__(
+        self,
+        client: Bus,
+        record: ScanRecord,
+        root: Path,
+        custody: Custody,
+        *,
+        pace: Pace | None = None,
+        is_stopped: Callable[[], bool] = lambda: False,
+        on_points: Callable[[str, int, int | None], None] = lambda *_: None,
+    ) -> None:
+        self._client = client
+        self._record = record
+        self._root = root
+        self._custody = custody
+        self._pace = pace or Pace()
+        self._is_stopped = is_stopped
+        self._on_points = on_points
+        self._folder = scan_folder(root, record.identity)
+        self._workspace = Workspace(
+            dataset_folder(root, record.identity), record.uid, custody.fence
+        )
+        self._lanes: list[LaneWriter] = []
+        self._finishing: list[tuple[LaneWriter, FinishedSegment, Future[None]]] = []
+        self._next_flush = self._next_poll = self._next_check = 0.0
+        self._next_master_at = 0.0
+        self._next_master_size = 1
+        self._silent_since: float | None = None
+
+    def run(self) -> Verdict:
+        """Write the scan up to its end, or as far as its publisher came.
+
+        Returns
+        -------
+        Verdict
+            Final, or provisional if the publisher is gone without a word.
+
+        Raises
+        ------
+        Stopped
+            If asked to stop.
+        StorageError, OSError, BusUnavailableError
+            If this attempt failed; the next one goes on from the disk.
+        """
+        prepared = self._wait_for_prepared()
+        if prepared is None:
+            return self._without_files()
+        done = self._already_done()
+        if done is not None:
+            return done
+        try:
+            with ThreadPoolExecutor(1, "scanbus-finish") as finisher:
+                self._open(prepared)
+                is_whole = self._write(finisher)
+            return self._finalise() if is_whole else self._interrupt()
+        finally:
+            # Whatever has no final name by now is made again from the bus.
+            for lane in self._lanes:
+                lane.discard()
+            self._workspace.leave()
+
+    def _wait_for_prepared(self) -> ScanPrepared | None:
+        """Return what is to be written; None if the publisher went without saying."""
+        while self._record.prepared is None:
+            self._tick()
+            if self._is_abandoned() or self._record.ended is not None:
+                return None
+            time.sleep(self._pace.poll_s / 4)
+        return self._record.prepared
+
+    def _without_files(self) -> Verdict:
+        problems = self._record.problems or ["the scan was announced, never prepared"]
+        verdict = Verdict(
+            uid=self._record.uid,
+            verdict=VerdictWord.FAILED
+            if self._record.problems
+            else VerdictWord.PARTIAL,
+            provisional=self._record.ended is None or bool(self._record.problems),
+            reason="; ".join(problems),
+            end_reason=self._record.ended.end_reason if self._record.ended else "",
+        )
+        self._announce(verdict)
+        return verdict
+
+    def _already_done(self) -> Verdict | None:
+        """Return the verdict of a scan whose files are complete but for what follows."""
+        path = self._folder / values_file_name(self._record.identity.scan_number)
+        if not path.exists():
+            return None
+        found = read_scan_file(path)
+        if found.uid != self._record.uid:
+            raise NameTakenError(str(path), f"scan {found.uid}")
+        self._lanes = self._make_lanes()
+        return self._publish_verdict(found.verdict)
+
+    def _open(self, prepared: ScanPrepared) -> None:
+        self._workspace.open()
+        # The folder exists from here on: a lease lost before was lost without harm.
+        self._custody.check()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lanes = self._make_lanes()
+        for lane in self._lanes:
+            self._custody.acknowledge(lane.lane.name, lane.stored)
+        log.info(
+            "scan_opened",
+            scan=prepared.scan.uid,
+            folder=str(self._folder),
+            stored={lane.lane.name: lane.stored for lane in self._lanes},
+        )
+
+    def _make_lanes(self) -> list[LaneWriter]:
+        prepared = self._record.prepared
+        return [
+            LaneWriter(self._record.uid, lane, self._folder, self._workspace.path)
+            for lane in (prepared.lanes if prepared else ())
+        ]
+
+    def _write(self, finisher: ThreadPoolExecutor) -> bool:
+        """Write until all is over; return False if the publisher is gone."""
+        while not self._is_over():
+            self._tick()
+            n_arrivals = self._read(finisher)
+            self._collect()
+            if n_arrivals:
+                self._silent_since = None
+            elif self._is_abandoned() and not self._finishing:
+                return False
+        return True
+
+    def _is_over(self) -> bool:
+        return (
+            self._record.ended is not None
+            and not self._finishing
+            and all(lane.is_over for lane in self._lanes)
+        )
+
+    def _read(self, finisher: ThreadPoolExecutor) -> int:
+        readers = {lane.reader: lane for lane in self._lanes if not lane.reader.is_over}
+        if not readers:
+            time.sleep(0.005)
+            return 0
+        block_ms = max(1, int(self._pace.poll_s * 250)) if not self._finishing else 10
+        found = read_lanes(
+            self._client,
+            list(readers),
+            max_bytes=self._pace.read_bytes,
+            block_ms=block_ms,
+        )
+        n_arrivals = 0
+        for reader, arrivals in found:
+            lane = readers[reader]
+            for arrival in arrivals:
+                n_arrivals += 1
+                for finished in lane.take(arrival):
+                    self._submit(finisher, lane, finished)
+        return n_arrivals
+
+    def _submit(
+        self, finisher: ThreadPoolExecutor, lane: LaneWriter, finished: FinishedSegment
+    ) -> None:
+        future = finisher.submit(
+            publish_segment,
+            finished,
+            lane.lane.name,
+            self._folder,
+            self._workspace,
+            self._custody,
+        )
+        self._finishing.append((lane, finished, future))
+
+    def _collect(self) -> None:
+        """Take note of segments that were published; raise what went wrong."""
+        while self._finishing and self._finishing[0][2].done():
+            lane, finished, future = self._finishing.pop(0)
+            future.result()
+            lane.published(finished)
+            length = lane.reader.length
+            for channel in lane.lane.channels:
+                total = channel.points if length is None else length
+                self._on_points(channel.name, finished.stop, total)
+            self._grow_master()
+
+    def _tick(self) -> None:
+        if self._is_stopped():
+            raise Stopped
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + self._pace.check_s
+            self._custody.check()
+        if now >= self._next_poll:
+            self._next_poll = now + self._pace.poll_s
+            read_events(self._client, self._record)
+        if now >= self._next_flush:
+            self._next_flush = now + self._pace.flush_s
+            for lane in self._lanes:
+                lane.flush()
+
+    def _is_abandoned(self) -> bool:
+        """Whether the publisher has been gone for long enough to give up waiting."""
+        if publisher_is_alive(self._client, self._record.uid):
+            self._silent_since = None
+            return False
+        now = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+        return now - self._silent_since > self._pace.lapse_s
+
+    def _contents(self) -> ScanContents:
+        path = self._folder / values_file_name(self._record.identity.scan_number)
+        n_points = {
+            channel.name: lane.stored
+            for lane in self._lanes
+            for channel in lane.lane.channels
+        }
+        # The segments of groups go when the scan file is there, so no master may
+        # refer to them: while a scan runs, its small values are on the bus.
+        segments = {
+            lane.lane.name: tuple(lane.segments)
+            for lane in self._lanes
+            if lane.lane.storage is Storage.FILES
+        }
+        values = path.name if path.exists() else None
+        return ScanContents(self._record, segments, values, n_points)
+
+    def _grow_master(self) -> None:
+        """Make the scan master again, now and then, while the scan grows."""
+        size = sum(len(lane.segments) for lane in self._lanes)
+        now = time.monotonic()
+        if size < self._next_master_size or now < self._next_master_at:
+            return
+        self._next_master_size = 2 * size
+        self._next_master_at = now + self._pace.master_s
+        write_scan_master(self._folder, self._contents())
+        write_dataset_masters(self._root, self._record.identity)
+
+    def _ledgers(self) -> dict[str, ChannelLedger]:
+        ledgers: dict[str, ChannelLedger] = {}
+        for lane in self._lanes:
+            ledgers |= lane.ledgers()
+        return ledgers
+
+    def _judge(self, *, provisional: bool) -> Verdict:
+        problems = [*self._record.problems]
+        for lane in self._lanes:
+            problems += lane.problems
+        ended = self._record.ended
+        master = scan_master(self._root, self._record.identity)
+        return judge(
+            self._record.uid,
+            self._ledgers(),
+            end_reason=ended.end_reason if ended else None,
+            master=str(master.relative_to(self._root)),
+            problems=problems,
+            provisional=provisional,
+        )
+
+    def _finalise(self) -> Verdict:
+        verdict = self._judge(provisional=False)
+        name = values_file_name(self._record.identity.scan_number)
+        values = {
+            lane.lane.name: [self._folder / one.name for one in lane.segments]
+            for lane in self._lanes
+            if lane.lane.storage is Storage.VALUES
+        }
+        write_scan_file(self._workspace.path(name), self._record, values, verdict)
+        self._custody.check()
+        self._workspace.publish(name, self._folder / name)
+        return self._publish_verdict(verdict)
+
+    def _publish_verdict(self, verdict: Verdict) -> Verdict:
+        """Do what follows the scan file; all of it can be done again."""
+        self._record.verdict = verdict
+        write_scan_master(self._folder, self._contents())
+        write_dataset_masters(self._root, self._record.identity)
+        self._announce(verdict)
+        for lane in self._lanes:
+            if lane.lane.storage is Storage.VALUES:
+                for one in lane.segments:
+                    (self._folder / one.name).unlink(missing_ok=True)
+        self._workspace.clear()
+        log.info(
+            "scan_closed",
+            scan=verdict.uid,
+            verdict=verdict.verdict.value,
+            reason=verdict.reason,
+        )
+        return verdict
+
+    def _interrupt(self) -> Verdict:
+        """Say what there is of a scan whose publisher is gone; it may come back."""
+        verdict = self._judge(provisional=True)
+        if verdict != self._record.verdict:
+            self._record.verdict = verdict
+            write_scan_master(self._folder, self._contents())
+            write_dataset_masters(self._root, self._record.identity)
+            self._announce(verdict)
+            log.warning(
+                "scan_interrupted", scan=self._record.uid, reason=verdict.reason
+            )
+        return verdict
+
+    def _announce(self, verdict: Verdict) -> None:
+        self._custody.announce(verdict)

@@ -1,0 +1,131 @@
+"""The settings of the writer: read once at start, from file, environment and flags."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from scanbus.bus.connection import DEFAULT_URL
+from scanbus.schemas.errors import ConfigurationError
+
+__all__ = ["WriterSettings"]
+
+
+class WriterSettings(BaseSettings):
+    """What one writer process needs to know.
+
+    Flags win over the environment (``SCANBUS_…``), which wins over the TOML file.
+
+    Attributes
+    ----------
+    redis : str
+        URL of the bus.
+    root : pathlib.Path
+        Folder below which all files are written.
+    memory_bytes : int
+        Size of Redis's memory where it has no ``maxmemory``.
+    watermark : float
+        Share of the budget of the bus above which acknowledged data are trimmed.
+    lease_s : float
+        A writer that is silent for so long loses its scans to another.
+    heartbeat_s : float
+        How often it says that it is alive.
+    flush_s : float
+        How often temporary files are flushed.
+    poll_s : float
+        How often new scans and metadata are looked for, at least.
+    retry_s : float
+        Pause before a scan that could not be written is tried again.
+    read_bytes : int
+        Bytes asked of Redis at a time, per scan.
+    finishers : int
+        Threads that close, verify and publish segments.
+    stop_s : float
+        Deadline of leaving after SIGTERM.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SCANBUS_", extra="forbid", frozen=True
+    )
+
+    redis: str = DEFAULT_URL
+    root: Path
+    memory_bytes: int = Field(default=4 * 2**30, gt=0)
+    watermark: float = Field(default=0.5, gt=0, le=1)
+    lease_s: float = Field(default=10.0, gt=0)
+    heartbeat_s: float = Field(default=2.0, gt=0)
+    flush_s: float = Field(default=1.0, gt=0)
+    poll_s: float = Field(default=0.2, gt=0)
+    retry_s: float = Field(default=2.0, gt=0)
+    master_s: float = Field(default=5.0, gt=0)
+    read_bytes: int = Field(default=16 * 2**20, gt=0)
+    finishers: int = Field(default=2, gt=0)
+    stop_s: float = Field(default=10.0, gt=0)
+
+    @classmethod
+    def load(cls, config: Path | None = None, **flags: Any) -> Self:
+        """Return the settings of this process.
+
+        Parameters
+        ----------
+        config : pathlib.Path or None
+            A TOML file.
+        flags : dict
+            Values that win over everything; those that are None do not count.
+
+        Raises
+        ------
+        ConfigurationError
+            If a value is wrong, a key unknown or the file unreadable.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        _refuse_unknown_environment(cls)
+        try:
+            return _with_file(cls, config)(**given)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            raise ConfigurationError(where, str(problem["msg"])) from error
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(str(config), str(error)) from error
+
+
+def _with_file(kind: type[WriterSettings], config: Path | None) -> Any:
+    if config is None:
+        return kind
+    if not config.is_file():
+        raise ConfigurationError(str(config), "there is no such file")
+
+    class FromFile(kind):  # type: ignore[valid-type, misc]
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            **_: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            file = TomlConfigSettingsSource(settings_cls, config)
+            return init_settings, env_settings, file
+
+    return FromFile
+
+
+# Variables of the command line and the tests that are no settings of the writer.
+_OTHER_VARIABLES = {"SCANBUS_REDIS_SERVER"}
+
+
+def _refuse_unknown_environment(kind: type[WriterSettings]) -> None:
+    known = {f"SCANBUS_{name.upper()}" for name in kind.model_fields}
+    for name in os.environ:
+        if name.startswith("SCANBUS_") and name not in known | _OTHER_VARIABLES:
+            raise ConfigurationError(name, "no such setting")

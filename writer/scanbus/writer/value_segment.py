@@ -1,0 +1,237 @@
+"""A segment of a group of small values: plain datasets that grow, kept until the end.
+
+These files live only until the scan file is written from them, so nothing is packed.
+The points stay in memory too until the closed file was compared with them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.blocks import Variable, decode_block
+from scanbus.bus.entries import Entry, checksum_of
+from scanbus.schemas import ChannelDescription, LaneDescription
+from scanbus.schemas.errors import VerificationError
+from scanbus.writer.account import SegmentAccount
+from scanbus.writer.contents import DATA_GROUP
+from scanbus.writer.segment_files import (
+    OWN_GROUP,
+    finish_segment,
+    make_segment_file,
+)
+
+__all__ = ["ENTRY_FIELDS", "ValueSegment", "flat_name", "length_name"]
+
+_CHUNK_BYTES = 1 << 18
+ENTRY_FIELDS = np.dtype(
+    [
+        ("first", "<u8"),
+        ("count", "<u8"),
+        ("checksum", "<u8"),
+        ("from_source", "?"),
+        ("time_first", "<f8"),
+        ("time_last", "<f8"),
+    ]
+)
+"""One row per entry. The checksum is the source's over the payload where the blocks
+came unpacked, else ours over the unpacked blocks."""
+
+
+def flat_name(channel: ChannelDescription) -> str:
+    """Return the dataset with all values of a variable channel in a row."""
+    return f"{channel.name}__flat"
+
+
+def length_name(channel: ChannelDescription) -> str:
+    """Return the dataset with the lengths of a variable channel's points."""
+    return f"{channel.name}__length"
+
+
+class ValueSegment:
+    """One temporary HDF5 file with the points ``[start, start + N)`` of a group.
+
+    One lane writer owns it; `put` and `flush` from one thread, then `close` and
+    `verify`, in that order, from any. Parameters as for ``FrameSegment``, with a lane
+    of ``Storage.VALUES``.
+    """
+
+    def __init__(self, path: Path, uid: str, lane: LaneDescription, start: int) -> None:
+        self._path = path
+        self._lane = lane
+        self.start = start
+        self._stop = start
+        self._flushed = 0
+        self.account = SegmentAccount()
+        self._entries: list[tuple[int, int, int, bool, float, float]] = []
+        self._columns: list[list[npt.NDArray[Any] | Variable]] = [
+            [] for _ in lane.channels
+        ]
+        self._file = make_segment_file(path, uid, lane, start)
+        group = self._file[DATA_GROUP]
+        for channel in lane.channels:
+            _make_columns(group, channel, lane.points_per_segment)
+
+    def put(self, entry: Entry) -> None:
+        """Take the points of an entry.
+
+        Raises
+        ------
+        PayloadError
+            If any block does not unpack; then nothing of the entry is taken.
+        """
+        blocks = self._decoded(entry)
+        from_source = set(entry.codecs) == {"none"}
+        checksum = entry.checksum if from_source else _unpacked_checksum(blocks)
+        self._fill_up_to(entry.first)
+        self._entries.append(
+            (entry.first, entry.count, checksum, from_source, *entry.times)
+        )
+        for column, block in zip(self._columns, blocks, strict=True):
+            column.append(block)
+        self._stop = entry.stop
+        for name, gaps in entry.gaps.items():
+            self.account.gaps.setdefault(name, []).extend(gaps)
+
+    def _decoded(self, entry: Entry) -> list[npt.NDArray[Any] | Variable]:
+        return [
+            decode_block(channel, entry.block(index), entry.count, entry.codecs[index])
+            for index, channel in enumerate(self._lane.channels)
+        ]
+
+    def mark(self, kind: str, start: int, stop: int) -> None:
+        """Note points that did not come as they should; ``missing`` ones are filled."""
+        getattr(self.account, kind).append((start, stop))
+        if kind == "missing":
+            self._fill_up_to(stop)
+
+    def flush(self) -> None:
+        """Write what came since the last time, to survive a kill of this process."""
+        group = self._file[DATA_GROUP]
+        for channel, column in zip(self._lane.channels, self._columns, strict=True):
+            _append(group, channel, column[self._flushed :])
+        self._flushed = len(self._columns[0])
+        self._file.flush()
+
+    def close(self, stop: int) -> None:
+        """Finish the file with the points up to `stop`."""
+        self._fill_up_to(stop)
+        self.flush()
+        table = np.array(self._entries, ENTRY_FIELDS)
+        self._file[OWN_GROUP].create_dataset("entries", data=table)
+        finish_segment(self._file, stop, self.account)
+        self._file.close()
+
+    def verify(self) -> None:
+        """Reopen the closed file and compare every value with what came.
+
+        Raises
+        ------
+        VerificationError
+            If any differs.
+        """
+        with h5py.File(self._path, "r", locking=False) as file:
+            group = file[DATA_GROUP]
+            for channel, column in zip(self._lane.channels, self._columns, strict=True):
+                for name, kept in _joined(channel, column).items():
+                    if group[name][()].tobytes() != kept.tobytes():
+                        raise VerificationError(
+                            str(self._path), f"{name} is not what came over the bus"
+                        )
+
+    def discard(self) -> None:
+        """Close whatever is open; the file is not to be used."""
+        self._file.close()
+
+    def _fill_up_to(self, point: int) -> None:
+        n_points = point - self._stop
+        if n_points <= 0:
+            return
+        self._stop = point
+        for channel, column in zip(self._lane.channels, self._columns, strict=True):
+            column.append(_missing(channel, n_points))
+
+
+def _missing(
+    channel: ChannelDescription, n_points: int
+) -> npt.NDArray[Any] | Variable:
+    if channel.is_variable:
+        none = np.zeros(n_points, np.uint32)
+        return Variable(none, np.empty(0, channel.numpy_dtype))
+    shape = (n_points, *channel.shape)
+    return np.full(shape, channel.missing_value, channel.numpy_dtype)
+
+
+def _unpacked_checksum(blocks: list[npt.NDArray[Any] | Variable]) -> int:
+    parts: list[bytes] = []
+    for block in blocks:
+        if isinstance(block, Variable):
+            parts += [block.lengths.tobytes(), block.values.tobytes()]
+        else:
+            parts.append(block.tobytes())
+    return checksum_of(*parts) if parts else checksum_of(b"")
+
+
+def _make_columns(
+    group: h5py.Group, channel: ChannelDescription, length: int
+) -> None:
+    if channel.is_variable:
+        _growing(group, flat_name(channel), channel.numpy_dtype, (), None)
+        _growing(group, length_name(channel), np.dtype("<u4"), (), length)
+    else:
+        _growing(group, channel.name, channel.numpy_dtype, channel.shape, length)
+
+
+def _growing(
+    group: h5py.Group,
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    length: int | None,
+) -> None:
+    row_bytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    rows = max(1, _CHUNK_BYTES // row_bytes)
+    group.create_dataset(
+        name,
+        (0, *shape),
+        dtype,
+        maxshape=(length, *shape),
+        chunks=(rows if length is None else min(rows, length), *shape),
+    )
+
+
+def _joined(
+    channel: ChannelDescription, column: list[npt.NDArray[Any] | Variable]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the datasets of a channel with all of a column's points."""
+    if channel.is_variable:
+        variables = [block for block in column if isinstance(block, Variable)]
+        empty = [np.empty(0, channel.numpy_dtype)]
+        return {
+            flat_name(channel): np.concatenate([*empty, *(v.values for v in variables)]),
+            length_name(channel): np.concatenate(
+                [np.empty(0, "<u4"), *(v.lengths for v in variables)]
+            ),
+        }
+    arrays = [block for block in column if not isinstance(block, Variable)]
+    start = np.empty((0, *channel.shape), channel.numpy_dtype)
+    return {channel.name: np.concatenate([start, *arrays])}
+
+
+def _append(
+    group: h5py.Group,
+    channel: ChannelDescription,
+    column: list[npt.NDArray[Any] | Variable],
+) -> None:
+    if not column:
+        return
+    for name, points in _joined(channel, column).items():
+        dataset = group[name]
+        length = len(dataset)
+        dataset.resize(length + len(points), axis=0)
+        if len(points):
+            dataset[length:] = points
