@@ -100,7 +100,7 @@ def record(scan: ScanIdentity, **prepared: Any) -> ScanRecord:
     said: dict[str, Any] = {
         "metadata": {"sample": {"name": "Lysozym", "mass": 1.5, "mass@units": "mg"}},
         "plots": (PlotDescription(name="scan", signals=("diode",), axes=("th",)),),
-        "instrument": "ID00 – Probe",
+        "instrument": "ID00 Streuung Å",
     }
     found.fold(
         ScanPrepared(
@@ -117,7 +117,7 @@ def record(scan: ScanIdentity, **prepared: Any) -> ScanRecord:
         )
     )
     found.fold(ScanStarted(time=START))
-    found.fold(ScanUpdated(time=START + 1, note="shutter – geöffnet"))
+    found.fold(ScanUpdated(time=START + 1, note="Verschluß geöffnet"))
     found.fold(
         ScanEnded(
             time=START + 10,
@@ -175,7 +175,9 @@ def write_values(path: Path, lane: LaneDescription) -> None:
     with h5py.File(path, "w") as file:
         for described in lane.channels:
             data = values_of(described)
-            dtype = h5py.string_dtype() if described.is_string else described.numpy_dtype
+            dtype = (
+                h5py.string_dtype() if described.is_string else described.numpy_dtype
+            )
             file.create_dataset(data_path(lane, described), data=data, dtype=dtype)
             if described.is_ragged:
                 counts = np.arange(len(data), dtype="u4") % 6

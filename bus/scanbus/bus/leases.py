@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from scanbus.bus.connection import Bus
-from scanbus.bus.keys import fence_key, lease_key
+from scanbus.bus.keys import events_key, fence_key, lease_key
+from scanbus.schemas import Event
 
-__all__ = ["Lease", "acquire", "give_back", "renew"]
+__all__ = ["Lease", "acquire", "append_event", "give_back", "renew"]
 
 # KEYS[1] is the fence, KEYS[2] the stem of the lease keys; same slot.
 _ACQUIRE = """
@@ -23,6 +24,15 @@ redis.call('DEL', KEYS[2] .. (fence or '0'))
 local next = redis.call('INCR', KEYS[1])
 redis.call('SET', KEYS[2] .. next, ARGV[1], 'PX', ARGV[2])
 return next
+"""
+
+
+# At once: a writer that was paused must not speak for a scan that it has lost.
+_APPEND_EVENT = """
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
+redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
+return 1
 """
 
 
@@ -53,6 +63,12 @@ def acquire(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | None:
 def renew(client: Bus, lease: Lease, ttl_ms: int) -> bool:
     """Keep the lease for another while; False if it is lost."""
     return bool(client.pexpire(lease_key(lease.uid, lease.fence), ttl_ms))
+
+
+def append_event(client: Bus, lease: Lease, event: Event) -> bool:
+    """Append an event to the scan if the lease still stands; False if it is lost."""
+    keys = events_key(lease.uid), lease_key(lease.uid, lease.fence)
+    return bool(client.eval(_APPEND_EVENT, 2, *keys, event.to_json()))
 
 
 def give_back(client: Bus, lease: Lease) -> None:

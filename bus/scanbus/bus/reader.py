@@ -13,10 +13,10 @@ from enum import Enum
 from typing import Any
 
 from scanbus.bus.connection import Bus
-from scanbus.bus.entries import MAX_HEADER_BYTES, SEAL_ID, Entry, parse_entry
+from scanbus.bus.entries import MAX_HEADER_BYTES, Entry, parse_entry
 from scanbus.bus.keys import lane_key
 from scanbus.bus.streams import BOUNDED_READ
-from scanbus.schemas import MAX_ENTRY_BYTES, LaneDescription, Storage
+from scanbus.schemas import MAX_ENTRY_BYTES, MAX_POINTS, LaneDescription, Storage
 from scanbus.schemas.errors import BadEntryError
 
 __all__ = ["Arrival", "Kind", "LaneReader", "find_entry_start", "read_lanes"]
@@ -144,19 +144,20 @@ class LaneReader:
         return [jump]
 
     def _bad(self, stream_id: bytes, reason: str) -> list[Arrival]:
-        """Quarantine an entry: its points, as far as its id can be believed."""
+        """Quarantine an entry: its points, if its id is the one that must come next.
+
+        Any other id is not believed: one with a large number would swallow all that is
+        still to come. Its points, if there are any, are named as a jump later.
+        """
         first, _, count = stream_id.partition(b"-")
         start, stop = int(first), int(first) + int(count)
         boundary = (start // self.lane.points_per_segment + 1) * (
             self.lane.points_per_segment
         )
-        plausible = self.expected <= start < stop <= boundary
-        if stream_id == SEAL_ID or not plausible:
+        if not self.expected == start < stop <= min(boundary, MAX_POINTS):
             return [Arrival(Kind.BAD, self.expected, self.expected, None, reason)]
-        found = self._jump_to(start)
         self.expected = stop
-        found.append(Arrival(Kind.BAD, start, stop, None, reason))
-        return found
+        return [Arrival(Kind.BAD, start, stop, None, reason)]
 
 
 def read_lanes(

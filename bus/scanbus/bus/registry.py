@@ -43,6 +43,7 @@ from scanbus.schemas.documents import MAX_ANNOUNCEMENT_BYTES, MAX_DOCUMENT_BYTES
 from scanbus.schemas.errors import DocumentError, UnknownScanError
 
 __all__ = [
+    "LAST",
     "Announced",
     "ScanRecord",
     "announce",
@@ -64,6 +65,8 @@ __all__ = [
     "writers_alive",
 ]
 
+LAST: Final = "last"
+"""Names the scan that was announced last."""
 DOCUMENT_FIELD: Final = b"doc"
 # What one reply may hold; a single document may be larger.
 _REPLY_BYTES = 4 << 20
@@ -270,7 +273,7 @@ def load_record(client: Bus, announced: ScanAnnounced) -> ScanRecord:
 
 
 def find_scan(client: Bus, name: str) -> ScanRecord:
-    """Return a scan by its uid, its number, or the start of its uid, in this order.
+    """Return a scan by uid, number, start of the uid (in this order), or ``last``.
 
     Where several fit equally well, the one announced last is meant: a number is unique
     in its dataset only.
@@ -296,6 +299,8 @@ def _fit(scan: ScanIdentity, name: str) -> int:
         return 3
     if str(scan.scan_number) == name:
         return 2
+    if name == LAST:
+        return 1
     return 1 if name and scan.uid.startswith(name) else 0
 
 

@@ -57,20 +57,18 @@ class SegmentAccount:
     def from_json(cls, text: str) -> SegmentAccount:
         """Return the account that a segment holds."""
         found = json.loads(text)
-        return cls(
-            *(
-                [(int(start), int(stop)) for start, stop in found[name]]
-                for name in ("missing", "duplicate", "corrupt", "refused")
-            ),
-            gaps={
-                name: [(int(start), int(stop)) for start, stop in gaps]
-                for name, gaps in found["gaps"].items()
-            },
-        )
+        kinds = ("missing", "duplicate", "corrupt", "refused")
+        lists = {kind: _pairs(found[kind]) for kind in kinds}
+        gaps = {name: _pairs(ranges) for name, ranges in found["gaps"].items()}
+        return cls(**lists, gaps=gaps)
 
     def missing_of(self, channel: str) -> tuple[PointRange, ...]:
         """Return the points that one channel lacks."""
         return joined([*self.missing, *self.gaps.get(channel, ())])
+
+
+def _pairs(found: list[list[int]]) -> list[PointRange]:
+    return [(int(start), int(stop)) for start, stop in found]
 
 
 def joined(found: Iterable[PointRange]) -> tuple[PointRange, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from scanbus.bus import leases, registry, room
+from scanbus.bus import leases, room
 from scanbus.bus.connection import Bus
 from scanbus.schemas import ScanJudged, Verdict
 from scanbus.schemas.errors import LeaseLostError
@@ -51,9 +51,13 @@ class LeaseCustody:
         self._ttl_ms = ttl_ms
         self.fence = lease.fence
 
+    def renew(self) -> bool:
+        """Keep the lease for another while; False if it is lost."""
+        return leases.renew(self._client, self._lease, self._ttl_ms)
+
     def check(self) -> None:
         """Renew the lease, or raise."""
-        if not leases.renew(self._client, self._lease, self._ttl_ms):
+        if not self.renew():
             raise LeaseLostError(self._lease.uid, self._lease.fence)
 
     def acknowledge(self, lane: str, point: int) -> None:
@@ -62,9 +66,9 @@ class LeaseCustody:
 
     def announce(self, verdict: Verdict) -> None:
         """Append the verdict to the scan's events; free the quota if it is final."""
-        self.check()
         event = ScanJudged(time=time.time(), verdict=verdict)
-        registry.append_event(self._client, verdict.uid, event)
+        if not leases.append_event(self._client, self._lease, event):
+            raise LeaseLostError(self._lease.uid, self._lease.fence)
         if not verdict.provisional:
             room.release(self._client, verdict.uid)
 

@@ -79,7 +79,6 @@ class FrameSegment:
             If they do not unpack; then nothing of the entry is stored.
         """
         first = entry.first - self.start
-        self._note_times(first, entry)
         rows = self._lane.points_per_chunk
         is_chunk = first % rows == 0 and (entry.count == rows or entry.is_padded)
         if is_chunk and entry.codecs[0] == self._channel.codec:
@@ -87,6 +86,9 @@ class FrameSegment:
             self._store(first // rows, entry.payload, entry.checksum, from_source=True)
         else:
             self._gather(first, entry)
+        self._note_times(first, entry)
+        for name, gaps in entry.gaps.items():
+            self.account.gaps.setdefault(name, []).extend(gaps)
 
     def mark(self, kind: str, start: int, stop: int) -> None:
         """Note points that did not come as they should.
@@ -159,7 +161,7 @@ class FrameSegment:
     def _gather(self, first: int, entry: Entry) -> None:
         n_packed = self._lane.points_per_chunk if entry.is_padded else entry.count
         points = decode_block(self._channel, entry.block(0), n_packed, entry.codecs[0])
-        assert not isinstance(points, Variable)  # noqa: S101  (the schema refuses it)
+        assert not isinstance(points, Variable)
         points = points[: entry.count]
         self._grow(first + entry.count)
         done = 0
@@ -185,9 +187,7 @@ class FrameSegment:
         """Return the rows of a chunk: mostly missing values."""
         rows = self._lane.points_per_chunk
         shape = (rows, *self._channel.shape)
-        chunk = np.full(
-            shape, self._channel.missing_value, self._channel.numpy_dtype
-        )
+        chunk = np.full(shape, self._channel.missing_value, self._channel.numpy_dtype)
         if self._checksums[index]:
             # A padded chunk stands here, and points came behind it after all.
             held = self._dataset[index * rows : (index + 1) * rows]

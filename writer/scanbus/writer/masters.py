@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import h5py
 import structlog
@@ -61,7 +61,9 @@ _MAX_ROUNDS: Final = 20
 _LEFTOVER_AGE_S: Final = 3600.0
 
 
-def write_scan_master(folder: Path, contents: ScanContents) -> Path:
+def write_scan_master(
+    folder: Path, contents: ScanContents, aside: Path | None = None
+) -> Path:
     """Make a scan's master again; return its path.
 
     Parameters
@@ -70,6 +72,10 @@ def write_scan_master(folder: Path, contents: ScanContents) -> Path:
         The scan's folder; it exists.
     contents : ScanContents
         The scan.
+    aside : pathlib.Path or None
+        Where it is made: the work folder of a lease, so that a writer that lost the
+        lease while it was paused cannot replace its successor's master. By default
+        the scan's folder.
 
     Raises
     ------
@@ -81,7 +87,7 @@ def write_scan_master(folder: Path, contents: ScanContents) -> Path:
     path = folder / scan_master_name(contents.record.identity.scan_number)
     _check_scan(path, contents)
     tree = layout(contents, creator_version=scanbus_version(), now_iso=now_iso())
-    replace_file(path, tree)
+    replace_file(path, tree, aside)
     return path
 
 
@@ -91,7 +97,8 @@ def _check_scan(path: Path, contents: ScanContents) -> None:
         return
     try:
         with h5py.File(path, "r", locking=False) as file:
-            uid = file[contents.entry_name]["scanbus/uid"].asstr()[()]
+            stated: Any = file[f"{contents.entry_name}/scanbus/uid"]
+            uid = stated.asstr()[()]
     except (OSError, KeyError, TypeError, AttributeError) as error:
         raise NameTakenError(str(path), "something that is no scan master") from error
     if uid != contents.record.uid:
@@ -250,8 +257,13 @@ def _is_inside(root: Path, path: Path) -> bool:
     return True
 
 
-def replace_file(path: Path, tree: Group) -> None:
+def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
     """Write a tree under a temporary name and put it in the place of `path`.
+
+    Parameters
+    ----------
+    folder : pathlib.Path or None
+        Where the temporary name stands; beside `path` by default.
 
     Raises
     ------
@@ -259,7 +271,8 @@ def replace_file(path: Path, tree: Group) -> None:
         If the file system refuses; what stood there stands there still.
     """
     _remove_leftovers(path)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    name = f".{path.name}.{secrets.token_hex(8)}.tmp"
+    aside = (folder or path.parent) / name
     try:
         with h5py.File(aside, "x", track_order=True) as file:
             write_tree(file, tree)

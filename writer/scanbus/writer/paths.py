@@ -17,6 +17,7 @@ the root.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,7 @@ __all__ = [
     "inside",
     "proposal_master",
     "raw_data_folder",
+    "remove_segments",
     "scan_folder",
     "scan_folder_name",
     "scan_master",
@@ -70,11 +72,11 @@ def inside(root: Path, path: Path) -> Path:
     Raises
     ------
     RootUnusableError
-        If symbolic links lead it out of the root, or in circles.
+        If symbolic links lead it out of the root.
     """
     try:
         target, base = path.resolve(), root.resolve()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # links in circles, until Python 3.13
         raise RootUnusableError(str(path), str(error)) from error
     if not target.is_relative_to(base):
         raise RootUnusableError(
@@ -141,6 +143,14 @@ def segment_file_name(lane: str, index: int) -> str:
     'eiger_0012.h5'
     """
     return f"{lane}_{index:04d}.h5"
+
+
+def remove_segments(folder: Path, lane: str) -> None:
+    """Remove all segments of a lane from a scan's folder."""
+    name = re.compile(rf"{re.escape(lane)}_\d{{4,}}\.h5\Z")
+    for path in folder.iterdir():
+        if name.match(path.name):
+            path.unlink(missing_ok=True)
 
 
 def dataset_master(root: Path, identity: ScanIdentity) -> Path:

@@ -57,7 +57,9 @@ def replay(
         custody = ReplayCustody(client, record.uid)
         custody.check()
         _refuse_trimmed(client, record)
-        path = scan_folder(root, record.identity) / values_file_name(record.identity.scan_number)
+        path = scan_folder(root, record.identity) / values_file_name(
+            record.identity.scan_number
+        )
         if path.exists():
             raise NameTakenError(str(path), "a finished scan")
         writer = ScanWriter(client, record, root, custody, on_points=progress)

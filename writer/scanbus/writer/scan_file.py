@@ -13,6 +13,7 @@ Layout::
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -222,38 +223,44 @@ def _write_rows(
             done += len(block)
             digest.update(block.tobytes())
     else:
-        dataset = _write_packed(file, path, channel, shape, rows, digest)
+        dataset = _make_packed(file, path, channel, shape)
+        for index, block in enumerate(_rechunked(rows, dataset.chunks[0])):
+            _store_packed(dataset, channel, index, block)
+            digest.update(block.tobytes())
     _describe(dataset, channel)
     return digest.hexdigest()
 
 
-def _write_packed(
-    file: h5py.File,
-    path: str,
-    channel: ChannelDescription,
-    shape: tuple[int, ...],
-    rows: Iterable[npt.NDArray[Any]],
-    digest: Any,
+def _make_packed(
+    file: h5py.File, path: str, channel: ChannelDescription, shape: tuple[int, ...]
 ) -> h5py.Dataset:
     row_bytes = channel.numpy_dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-    per_chunk = min(shape[0], max(1, _CHUNK_BYTES // row_bytes))
-    codec_name = DEFAULT_CODEC if channel.codec == "none" else channel.codec
     folder, _, name = path.rpartition("/")
-    dataset = make_packed_dataset(
+    return make_packed_dataset(
         file[folder],
         name,
         shape=shape,
-        rows_per_chunk=per_chunk,
+        rows_per_chunk=min(shape[0], max(1, _CHUNK_BYTES // row_bytes)),
         dtype=channel.numpy_dtype,
-        codec_name=codec_name,
+        codec_name=_codec_of(channel),
         fill_value=channel.missing_value,
     )
-    for index, block in enumerate(_rechunked(rows, per_chunk)):
-        packed = pack_rows(block, per_chunk, codec_name)
-        place = (index * per_chunk,) + (0,) * (len(shape) - 1)
-        dataset.id.write_direct_chunk(place, packed)
-        digest.update(block.tobytes())
-    return dataset
+
+
+def _codec_of(channel: ChannelDescription) -> str:
+    return DEFAULT_CODEC if channel.codec == "none" else channel.codec
+
+
+def _store_packed(
+    dataset: h5py.Dataset,
+    channel: ChannelDescription,
+    index: int,
+    block: npt.NDArray[Any],
+) -> None:
+    per_chunk = dataset.chunks[0]
+    packed = pack_rows(block, per_chunk, _codec_of(channel))
+    place = (index * per_chunk,) + (0,) * (dataset.ndim - 1)
+    dataset.id.write_direct_chunk(place, packed)
 
 
 def _rechunked(
@@ -288,7 +295,7 @@ def _write_texts(
         edges = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         texts = [
             flat[start:stop].decode()
-            for start, stop in zip(edges[:-1], edges[1:], strict=True)
+            for start, stop in itertools.pairwise(edges)
         ]
         dataset[done : done + len(texts)] = texts
         done += len(texts)

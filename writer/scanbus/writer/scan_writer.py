@@ -30,7 +30,13 @@ from scanbus.writer.contents import ScanContents
 from scanbus.writer.custody import Custody
 from scanbus.writer.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.masters import write_dataset_masters, write_scan_master
-from scanbus.writer.paths import dataset_folder, scan_folder, scan_master, values_file_name
+from scanbus.writer.paths import (
+    dataset_folder,
+    remove_segments,
+    scan_folder,
+    scan_master,
+    values_file_name,
+)
 from scanbus.writer.publishing import publish_segment
 from scanbus.writer.scan_file import read_scan_file, write_scan_file
 from scanbus.writer.workspace import Workspace
@@ -124,12 +130,12 @@ class ScanWriter:
         prepared = self._wait_for_prepared()
         if prepared is None:
             return self._without_files()
-        done = self._already_done()
-        if done is not None:
-            return done
         try:
+            self._open(prepared)
+            done = self._already_done()
+            if done is not None:
+                return self._publish_verdict(done)
             with ThreadPoolExecutor(1, "scanbus-finish") as finisher:
-                self._open(prepared)
                 is_whole = self._write(finisher)
             return self._finalise() if is_whole else self._interrupt()
         finally:
@@ -158,19 +164,18 @@ class ScanWriter:
             reason="; ".join(problems),
             end_reason=self._record.ended.end_reason if self._record.ended else "",
         )
-        self._announce(verdict)
+        self._custody.announce(verdict)
         return verdict
 
     def _already_done(self) -> Verdict | None:
-        """Return the verdict of a scan whose files are complete but for what follows."""
+        """Return the verdict of a scan whose scan file stands already."""
         path = self._folder / values_file_name(self._record.identity.scan_number)
         if not path.exists():
             return None
         found = read_scan_file(path)
         if found.uid != self._record.uid:
             raise NameTakenError(str(path), f"scan {found.uid}")
-        self._lanes = self._make_lanes()
-        return self._publish_verdict(found.verdict)
+        return found.verdict
 
     def _open(self, prepared: ScanPrepared) -> None:
         self._workspace.open()
@@ -286,11 +291,14 @@ class ScanWriter:
 
     def _contents(self) -> ScanContents:
         path = self._folder / values_file_name(self._record.identity.scan_number)
+        verdict = self._record.verdict
         n_points = {
             channel.name: lane.stored
             for lane in self._lanes
             for channel in lane.lane.channels
         }
+        if verdict is not None and not verdict.provisional:
+            n_points = {name: one.expected for name, one in verdict.channels.items()}
         # The segments of groups go when the scan file is there, so no master may
         # refer to them: while a scan runs, its small values are on the bus.
         segments = {
@@ -301,6 +309,10 @@ class ScanWriter:
         values = path.name if path.exists() else None
         return ScanContents(self._record, segments, values, n_points)
 
+    def _write_masters(self) -> None:
+        write_scan_master(self._folder, self._contents(), self._workspace.folder)
+        write_dataset_masters(self._root, self._record.identity)
+
     def _grow_master(self) -> None:
         """Make the scan master again, now and then, while the scan grows."""
         size = sum(len(lane.segments) for lane in self._lanes)
@@ -309,8 +321,7 @@ class ScanWriter:
             return
         self._next_master_size = 2 * size
         self._next_master_at = now + self._pace.master_s
-        write_scan_master(self._folder, self._contents())
-        write_dataset_masters(self._root, self._record.identity)
+        self._write_masters()
 
     def _ledgers(self) -> dict[str, ChannelLedger]:
         ledgers: dict[str, ChannelLedger] = {}
@@ -349,14 +360,13 @@ class ScanWriter:
     def _publish_verdict(self, verdict: Verdict) -> Verdict:
         """Do what follows the scan file; all of it can be done again."""
         self._record.verdict = verdict
-        write_scan_master(self._folder, self._contents())
-        write_dataset_masters(self._root, self._record.identity)
-        self._announce(verdict)
+        self._write_masters()
+        # Before it is announced: nobody comes back to a scan with a final verdict.
         for lane in self._lanes:
             if lane.lane.storage is Storage.VALUES:
-                for one in lane.segments:
-                    (self._folder / one.name).unlink(missing_ok=True)
+                remove_segments(self._folder, lane.lane.name)
         self._workspace.clear()
+        self._custody.announce(verdict)
         log.info(
             "scan_closed",
             scan=verdict.uid,
@@ -370,13 +380,9 @@ class ScanWriter:
         verdict = self._judge(provisional=True)
         if verdict != self._record.verdict:
             self._record.verdict = verdict
-            write_scan_master(self._folder, self._contents())
-            write_dataset_masters(self._root, self._record.identity)
-            self._announce(verdict)
+            self._write_masters()
+            self._custody.announce(verdict)
             log.warning(
                 "scan_interrupted", scan=self._record.uid, reason=verdict.reason
             )
         return verdict
-
-    def _announce(self, verdict: Verdict) -> None:
-        self._custody.announce(verdict)

@@ -47,8 +47,8 @@ class WriterSettings(BaseSettings):
         Pause before a scan that could not be written is tried again.
     read_bytes : int
         Bytes asked of Redis at a time, per scan.
-    finishers : int
-        Threads that close, verify and publish segments.
+    master_s : float
+        A growing scan's master is made again at most so often.
     stop_s : float
         Deadline of leaving after SIGTERM.
     """
@@ -68,7 +68,6 @@ class WriterSettings(BaseSettings):
     retry_s: float = Field(default=2.0, gt=0)
     master_s: float = Field(default=5.0, gt=0)
     read_bytes: int = Field(default=16 * 2**20, gt=0)
-    finishers: int = Field(default=2, gt=0)
     stop_s: float = Field(default=10.0, gt=0)
 
     @classmethod
@@ -90,13 +89,14 @@ class WriterSettings(BaseSettings):
         given = {name: value for name, value in flags.items() if value is not None}
         _refuse_unknown_environment(cls)
         try:
-            return _with_file(cls, config)(**given)
+            settings: Self = _with_file(cls, config)(**given)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"])
             raise ConfigurationError(where, str(problem["msg"])) from error
         except (OSError, ValueError) as error:
             raise ConfigurationError(str(config), str(error)) from error
+        return settings
 
 
 def _with_file(kind: type[WriterSettings], config: Path | None) -> Any:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import h5py
 import numpy as np
-from h5py import h5d, h5p, h5s, h5t
 
 from scanbus.bus.codecs import codec
 from scanbus.writer.datasets import make_packed_dataset
@@ -112,10 +111,10 @@ def _write_packed(parent: h5py.Group, name: str, value: Array) -> h5py.Dataset:
 
 def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.Dataset:
     """Make a virtual dataset by HDF5's own calls; the sources are not opened."""
-    plist = h5p.create(h5p.DATASET_CREATE)
-    plist.set_layout(h5d.VIRTUAL)
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.VIRTUAL)
     plist.set_fill_value(np.array(node.fill_value, dtype=node.dtype))
-    space = h5s.create_simple(node.shape)
+    space = h5py.h5s.create_simple(node.shape)
     point = node.shape[1:]
     for source in node.sources:
         part = (source.stop - source.start, *point)
@@ -124,11 +123,11 @@ def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.
             space,
             source.file.encode("ascii"),
             source.path.encode("ascii"),
-            h5s.create_simple(part),
+            h5py.h5s.create_simple(part),
         )
     space.select_all()
-    kind = h5t.py_create(node.dtype, logical=True)
-    return h5py.Dataset(h5d.create(parent.id, name.encode(), kind, space, plist))
+    kind = h5py.h5t.py_create(node.dtype, logical=True)
+    return h5py.Dataset(h5py.h5d.create(parent.id, name.encode(), kind, space, plist))
 
 
 def _write_attributes(

@@ -156,9 +156,7 @@ class ValueSegment:
             column.append(_missing(channel, n_points))
 
 
-def _missing(
-    channel: ChannelDescription, n_points: int
-) -> npt.NDArray[Any] | Variable:
+def _missing(channel: ChannelDescription, n_points: int) -> npt.NDArray[Any] | Variable:
     if channel.is_variable:
         none = np.zeros(n_points, np.uint32)
         return Variable(none, np.empty(0, channel.numpy_dtype))
@@ -176,9 +174,7 @@ def _unpacked_checksum(blocks: list[npt.NDArray[Any] | Variable]) -> int:
     return checksum_of(*parts) if parts else checksum_of(b"")
 
 
-def _make_columns(
-    group: h5py.Group, channel: ChannelDescription, length: int
-) -> None:
+def _make_columns(group: h5py.Group, channel: ChannelDescription, length: int) -> None:
     if channel.is_variable:
         _growing(group, flat_name(channel), channel.numpy_dtype, (), None)
         _growing(group, length_name(channel), np.dtype("<u4"), (), length)
@@ -212,7 +208,9 @@ def _joined(
         variables = [block for block in column if isinstance(block, Variable)]
         empty = [np.empty(0, channel.numpy_dtype)]
         return {
-            flat_name(channel): np.concatenate([*empty, *(v.values for v in variables)]),
+            flat_name(channel): np.concatenate(
+                [*empty, *(v.values for v in variables)]
+            ),
             length_name(channel): np.concatenate(
                 [np.empty(0, "<u4"), *(v.lengths for v in variables)]
             ),

@@ -15,7 +15,7 @@ import h5py
 from scanbus.writer.check.own import open_file, uid_of
 from scanbus.writer.check.report import UNREADABLE, Tally
 
-__all__ = ["Inventory", "check_external", "target_of", "take_inventory"]
+__all__ = ["Inventory", "check_external", "take_inventory", "target_of"]
 
 _DEEPEST_GROUP: Final = 64
 _MOST_HOPS: Final = 16
@@ -40,8 +40,7 @@ class Inventory:
 
 def take_inventory(file: h5py.File, path: Path, tally: Tally) -> Inventory:
     """Visit every group of a file once; report soft links that dangle."""
-    found = Inventory()
-    seen: set[int] = set()
+    visitor = _Visitor(path, tally)
     groups: list[tuple[str, int]] = [("/", 0)]
     while groups:
         name, depth = groups.pop()
@@ -53,40 +52,44 @@ def take_inventory(file: h5py.File, path: Path, tally: Tally) -> Inventory:
             for child in group:
                 below = f"{name.rstrip('/')}/{child}"
                 with tally.guard(path, below):
-                    if _visit(group, child, below, path, found, seen, tally):
+                    if visitor.visit(group, child, below):
                         groups.append((below, depth + 1))
-    return found
+    return visitor.found
 
 
-def _visit(
-    group: h5py.Group,
-    name: str,
-    below: str,
-    path: Path,
-    found: Inventory,
-    seen: set[int],
-    tally: Tally,
-) -> bool:
-    """Look at one link; return whether it leads to a group not seen before."""
-    link = group.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        tally.n_links += 1
-        found.external.setdefault(link.filename, []).append((below, link.path))
+class _Visitor:
+    def __init__(self, path: Path, tally: Tally) -> None:
+        self.found = Inventory()
+        self._path = path
+        self._tally = tally
+        self._seen: set[int] = set()
+
+    def visit(self, group: h5py.Group, name: str, below: str) -> bool:
+        """Look at one link; return whether it leads to a group not seen before."""
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            self._tally.n_links += 1
+            links = self.found.external.setdefault(link.filename, [])
+            links.append((below, link.path))
+            return False
+        if isinstance(link, h5py.SoftLink):
+            self._tally.n_links += 1
+            if _dangles(group, name):
+                sentence = f"soft link to {link.path}, which is not there"
+                self._tally.find(self._path, below, sentence)
+            return False
+        return self._visit_object(group, name, below)
+
+    def _visit_object(self, group: h5py.Group, name: str, below: str) -> bool:
+        info = h5py.h5o.get_info(group.id, name.encode())
+        if info.addr in self._seen:
+            return False
+        self._seen.add(info.addr)
+        if info.type == h5py.h5o.TYPE_GROUP:
+            return True
+        if info.type == h5py.h5o.TYPE_DATASET and group[name].is_virtual:
+            self.found.virtual.append(below)
         return False
-    if isinstance(link, h5py.SoftLink):
-        tally.n_links += 1
-        if _dangles(group, name):
-            tally.find(path, below, f"soft link to {link.path}, which is not there")
-        return False
-    info = h5py.h5o.get_info(group.id, name.encode())
-    if info.addr in seen:
-        return False
-    seen.add(info.addr)
-    if info.type == h5py.h5o.TYPE_GROUP:
-        return True
-    if info.type == h5py.h5o.TYPE_DATASET and group[name].is_virtual:
-        found.virtual.append(below)
-    return False
 
 
 def _dangles(group: h5py.Group, path: str, hops: int = 0) -> bool:

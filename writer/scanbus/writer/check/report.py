@@ -17,7 +17,15 @@ from scanbus.schemas import PointRange
 from scanbus.schemas.errors import ScanbusError
 from scanbus.writer.account import joined
 
-__all__ = ["UNREADABLE", "CheckReport", "Finding", "Progress", "Tally"]
+__all__ = [
+    "UNREADABLE",
+    "CheckReport",
+    "Finding",
+    "Progress",
+    "Spot",
+    "Tally",
+    "one_line",
+]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a file, how many chunks or entries of it are done, and of how many."""
@@ -150,6 +158,10 @@ class Tally:
             sentence = f"cannot be read: {one_line(error)}"
             self.find(file, dataset, sentence, points)
 
+    def at(self, file: Path | str, dataset: str) -> Spot:
+        """Return a short hand for findings at one place."""
+        return Spot(self, file, dataset)
+
     def report(self) -> CheckReport:
         """Return the report as it stands."""
         return CheckReport(
@@ -164,6 +176,19 @@ class Tally:
             n_entries_checked=self.n_entries_checked,
             unreadable=tuple(self.unreadable),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One dataset of one file, to take findings down at."""
+
+    tally: Tally
+    file: Path | str
+    dataset: str
+
+    def find(self, problem: str, points: Iterable[PointRange] = ()) -> None:
+        """Take down something that is wrong here."""
+        self.tally.find(self.file, self.dataset, problem, points)
 
 
 def one_line(error: BaseException) -> str:

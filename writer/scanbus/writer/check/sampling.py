@@ -32,7 +32,7 @@ def sampled(n_items: int, seed: str, *, everything: bool = False) -> list[int]:
     n_picked = max(_AT_LEAST, -(-n_items // _ONE_IN))
     if everything or n_items <= n_picked:
         return list(range(n_items))
-    generator = np.random.default_rng(xxhash.xxh3_64_intdigest(seed))
+    generator = np.random.default_rng(xxhash.xxh3_64_intdigest(seed.encode()))
     edges = np.linspace(0, n_items, n_picked + 1).astype(np.int64)
     picked = generator.integers(edges[:-1], edges[1:])
     picked[0], picked[-1] = 0, n_items - 1

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from scanbus.schemas import (
     ChannelDescription,
     LaneDescription,
@@ -261,15 +263,12 @@ def _stored(contents: ScanContents, place: Place) -> Node:
         return ExternalLink(contents.values_file, data_path(lane, channel))
     attributes: dict[str, Value] = {**channel_attributes(channel), "target": place.path}
     missing = channel.missing_value
-    if isinstance(missing, str):
-        return Dataset((), attributes)
-    return VirtualDataset(
-        place.shape,
-        channel.numpy_dtype,
-        missing,
-        virtual_sources(contents, lane, channel),
-        attributes,
-    )
+    sources = virtual_sources(contents, lane, channel)
+    if isinstance(missing, str) or not sources:
+        # nexusformat looks at the first source of every virtual dataset.
+        return Dataset(np.empty(place.shape, channel.numpy_dtype), attributes)
+    shape, dtype = place.shape, channel.numpy_dtype
+    return VirtualDataset(shape, dtype, missing, sources, attributes)
 
 
 def virtual_sources(

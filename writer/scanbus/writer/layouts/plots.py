@@ -121,11 +121,12 @@ def _plot_group(plot: PlotDescription, places: Mapping[str, Place]) -> Group | N
     if others:
         names = tuple(other.channel.name for other in others)
         attributes["auxiliary_signals"] = names
-    if axes:
-        rest = (".",) * len(signal.channel.shape)
-        attributes["axes"] = (*(axis.channel.name for axis in axes), *rest)
-        for axis in axes:
-            attributes[f"{axis.channel.name}_indices"] = 0
+    # A dot is an axis without values, i.e. pixels or channels.
+    rest = (".",) * len(signal.channel.shape)
+    names = tuple(axis.channel.name for axis in axes) or (".",)
+    attributes["axes"] = (*names, *rest)
+    for axis in axes:
+        attributes[f"{axis.channel.name}_indices"] = 0
     members = {
         place.channel.name: SoftLink(place.path) for place in (signal, *others, *axes)
     }

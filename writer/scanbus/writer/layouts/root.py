@@ -102,7 +102,7 @@ def unique_name(wanted: str, taken: Collection[str]) -> str:
     >>> unique_name("plot", {"plot"})
     'plot_2'
     >>> unique_name("a" * 80, ())[-12:]
-    'aaaa_cba5ed4'
+    'aaaa_b8bd094'
     """
     name = re.sub(r"[^a-zA-Z0-9_.]", "_", wanted).strip(".") or "_"
     if len(name) > MAX_NAME_LENGTH:

@@ -1,0 +1,31 @@
+"""The command ``scanbus``: parse, call, print, and nothing else.
+
+Everything heavy is imported inside the commands, so that ``scanbus --help`` is quick
+and ``scanbus ls`` works where there is no HDF5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return the exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process if not given.
+
+    Returns
+    -------
+    int
+        0 complete or in order; 1 usage, configuration or no Redis; 2 partial;
+        3 failed; 130 interrupted by the user.
+    """
+    # Tests and the demo import private_redis from here without the whole command.
+    from scanbus.cli.app import run  # noqa: PLC0415
+
+    return run(argv)

@@ -1,0 +1,133 @@
+"""The command line: which commands there are, and what their errors become.
+
+A user sees one sentence on stderr and an exit code; a traceback is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from scanbus.cli.listing import ls
+from scanbus.cli.output import print_error
+from scanbus.cli.state import status
+from scanbus.cli.tailing import tail
+from scanbus.cli.working import check, demo, publish_files, replay, writer
+from scanbus.schemas.errors import ScanbusError
+
+__all__ = ["app", "run"]
+
+EXIT_USAGE = 1
+# As a shell says it of a process that SIGINT ended.
+EXIT_INTERRUPTED = 130
+
+# Typer brings its own copy of click since 0.26 and used the real one before.
+_UsageError: type[Exception] = next(
+    each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
+)
+# What to install where one of these cannot be imported.
+_EXTRAS = {
+    "h5py": "writer",
+    "hdf5plugin": "writer",
+    "fabio": "files",
+    "matplotlib": "demo",
+    "blosc2": "blosc2",
+    "zmq": "zmq",
+}
+
+app = typer.Typer(
+    name="scanbus",
+    help="Acquisition bus on Redis streams, and the NeXus files that come out of it.",
+    epilog="Try it: scanbus demo",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+publish = typer.Typer(
+    help="Publish what exists already.",
+    no_args_is_help=True,
+    epilog="Example: scanbus publish files frames/*.cbf --sample lysozyme",
+)
+
+
+def _example(line: str) -> str:
+    return f"Example: {line}"
+
+
+app.command(epilog=_example("scanbus ls --limit 10"))(ls)
+app.command(epilog=_example("scanbus tail last th diode"))(tail)
+app.command(epilog=_example("scanbus status --redis redis://bus.beamline:6379"))(status)
+app.command(epilog=_example("scanbus writer --root /data/visitor --once"))(writer)
+app.command(epilog=_example("scanbus replay last --root /tmp/again"))(replay)
+app.command(epilog=_example("scanbus check scan0001/scan0001.h5 --all"))(check)
+app.command(epilog=_example("scanbus demo --out /tmp/scanbus-demo --frames 200"))(demo)
+publish.command(
+    "files",
+    epilog=_example("scanbus publish files frames/*.cbf.bz2 --sample lysozyme"),
+)(publish_files)
+app.add_typer(publish, name="publish")
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; return the exit code of :func:`scanbus.cli.main`."""
+    command = typer.main.get_command(app)
+    arguments = None if argv is None else list(argv)
+    try:
+        result: Any = command.main(arguments, "scanbus", standalone_mode=False)
+    except (ScanbusError, _UsageError, ImportError, OSError) as error:
+        return _exit_code_of(error)
+    except (KeyboardInterrupt, typer.Abort):
+        result = EXIT_INTERRUPTED
+    except SystemExit as stop:  # typer, when the reader of a pipe is gone
+        result = stop.code
+    if result == EXIT_INTERRUPTED:
+        return _complain("interrupted; what was done so far stands", EXIT_INTERRUPTED)
+    return int(result or 0)
+
+
+def _exit_code_of(error: Exception) -> int:
+    """Say an error in one sentence and return its exit code; a bug is raised again."""
+    if isinstance(error, ScanbusError):
+        return _complain(str(error), error.exit_code)
+    if isinstance(error, ImportError):
+        return _complain(_what_to_install(error), EXIT_USAGE)
+    if isinstance(error, OSError):
+        return _complain(_of_file(error), EXIT_USAGE)
+    return _complain_of_usage(error)
+
+
+def _complain(sentence: str, exit_code: int) -> int:
+    print_error(sentence)
+    return exit_code
+
+
+def _complain_of_usage(error: Any) -> int:
+    """Print what typer has to say; never its exit code 2, which means partial."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return EXIT_USAGE
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "scanbus"
+    message = error.format_message().rstrip(".")
+    return _complain(f"{message}. See {command} --help", EXIT_USAGE)
+
+
+def _what_to_install(error: ImportError) -> str:
+    """Return which extra brings a missing package; what is no extra is a bug."""
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRAS:
+        raise error
+    return (
+        f"this command needs {package}, which is not installed: "
+        f"pip install 'scanbus[{_EXTRAS[package]}]'"
+    )
+
+
+def _of_file(error: OSError) -> str:
+    """Return what the system says of a file; an OSError without one is a bug."""
+    if error.filename is None:
+        raise error
+    return f"{error.filename}: {error.strerror}"

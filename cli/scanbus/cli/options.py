@@ -1,0 +1,49 @@
+"""Options that several commands share, and what becomes of their values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from scanbus.subscriber import Subscriber
+
+__all__ = ["DEFAULT_REDIS", "REDIS_VARIABLE", "AsJson", "RedisUrl", "subscriber_at"]
+
+REDIS_VARIABLE = "SCANBUS_REDIS"
+# The same as scanbus.bus.connection.DEFAULT_URL, without importing redis for --help.
+DEFAULT_REDIS = "redis://127.0.0.1:6379"
+
+RedisUrl = Annotated[
+    str,
+    typer.Option(
+        "--redis",
+        metavar="URL",
+        envvar=REDIS_VARIABLE,
+        help="Where the bus is: redis://host:port, rediss://… (TLS), unix:///path.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@contextmanager
+def subscriber_at(url: str) -> Iterator[Subscriber]:
+    """Open a subscriber for one command.
+
+    Raises
+    ------
+    typer.BadParameter
+        If `url` is not the address of a Redis.
+    """
+    from scanbus.subscriber import Subscriber  # noqa: PLC0415
+
+    try:
+        subscriber = Subscriber(url, name=f"scanbus-cli-{os.getpid()}")
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}", param_hint="--redis") from error
+    with subscriber:
+        yield subscriber

@@ -1,0 +1,164 @@
+"""What commands print: results to stdout, everything about them to stderr.
+
+Formatting is pure; the two consoles are made when they are used, so that they follow
+redirections of the streams.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+__all__ = [
+    "age",
+    "clock_time",
+    "coloured",
+    "print_error",
+    "print_json",
+    "print_note",
+    "printable",
+    "short_uids",
+    "stderr",
+    "stdout",
+    "to_json_line",
+]
+
+# What an eye can tell apart at a glance in a terminal.
+COLOURS = {
+    "complete": "green",
+    "partial": "yellow",
+    "interrupted": "yellow",
+    "failed": "bold red",
+    "started": "cyan",
+    "prepared": "cyan",
+    "announced": "dim",
+    "ended": "blue",
+}
+SHORTEST_UID = 8
+# Text that goes into a pipe is not wrapped or cut to the width of no terminal.
+PIPE_WIDTH = 240
+
+
+def stdout() -> Console:
+    """Return the console of results."""
+    return _console(is_error=False)
+
+
+def stderr() -> Console:
+    """Return the console of errors, notes and progress."""
+    return _console(is_error=True)
+
+
+def _console(*, is_error: bool) -> Console:
+    stream = sys.stderr if is_error else sys.stdout
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(stderr=is_error, highlight=False, width=width, soft_wrap=False)
+
+
+def print_error(sentence: str) -> None:
+    """Print what went wrong, in red where somebody looks."""
+    text = Text(f"scanbus: {one_line(sentence)}", style="red")
+    stderr().print(text, soft_wrap=True)
+
+
+def print_note(sentence: str) -> None:
+    """Print something that is no result, such as how a scan ended."""
+    stderr().print(Text(one_line(sentence), style="dim"), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with what could steer a terminal made harmless.
+
+    Titles and names come over the bus, where anybody may write.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb")
+    'a?[31mb'
+    """
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def one_line(text: str) -> str:
+    r"""Return `text` without line breaks and other control characters.
+
+    Examples
+    --------
+    >>> one_line("refused:\n  too old ")
+    'refused: too old'
+    """
+    return printable(" ".join(text.split()))
+
+
+def print_json(value: object) -> None:
+    """Print a value as indented JSON to stdout."""
+    sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def to_json_line(value: object) -> str:
+    """Return a value as JSON in one line; numbers that JSON cannot say become null.
+
+    Examples
+    --------
+    >>> to_json_line({"value": float("nan")})
+    '{"value": null}'
+    """
+    return json.dumps(_finite(value), ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, complex):
+        return [_finite(value.real), _finite(value.imag)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def coloured(word: str) -> Text:
+    """Return a state or a verdict in its colour."""
+    return Text(word, style=COLOURS.get(word.split(maxsplit=1)[0], ""))
+
+
+def short_uids(uids: list[str]) -> dict[str, str]:
+    """Return for each uid the start that no other one of the list has.
+
+    Examples
+    --------
+    >>> short_uids(["01J9ZK3QAAAA", "01J9ZK3QABBB"])
+    {'01J9ZK3QAAAA': '01J9ZK3QAA', '01J9ZK3QABBB': '01J9ZK3QAB'}
+    """
+    length = SHORTEST_UID
+    while len({uid[:length] for uid in uids}) < len(set(uids)):
+        length += 1
+    return {uid: uid[:length] for uid in uids}
+
+
+def clock_time(time_s: float) -> str:
+    """Return seconds since 1970 as local date and time, empty for 0."""
+    if not time_s:
+        return ""
+    return f"{datetime.fromtimestamp(time_s, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def age(seconds: float) -> str:
+    """Return how long ago something was, in the largest unit that fits.
+
+    Examples
+    --------
+    >>> age(5), age(90), age(7200), age(3 * 86400)
+    ('5 s', '1 min', '2 h', '3 d')
+    """
+    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length_s:
+            return f"{int(seconds // length_s)} {unit}"
+    return f"{max(0, int(seconds))} s"

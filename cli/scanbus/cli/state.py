@@ -1,0 +1,84 @@
+"""``scanbus status``: what Redis, writers and scans are at, on one screen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl, subscriber_at
+from scanbus.cli.output import coloured, print_json, printable, stdout
+
+if TYPE_CHECKING:
+    from scanbus.subscriber import BusStatus
+
+__all__ = ["bytes_text", "status", "status_lines"]
+
+
+def status(*, redis: RedisUrl = DEFAULT_REDIS, as_json: AsJson = False) -> int:
+    """Tell how full Redis is, which writers are alive and which scans are open."""
+    log_to_stderr()
+    with subscriber_at(redis) as subscriber:
+        found = subscriber.status()
+    if as_json:
+        print_json(asdict(found))
+        return 0
+    for line in status_lines(found):
+        stdout().print(line, soft_wrap=True)
+    return 0
+
+
+def status_lines(found: BusStatus) -> list[Text]:
+    """Return the status as lines for eyes; warnings are yellow."""
+    lines = [Text(f"Redis    {found.redis_version}, {_memory(found)}")]
+    lines += [Text(f"         {warning}", style="yellow") for warning in found.warnings]
+    lines.append(
+        Text(f"reserved {bytes_text(found.reserved_bytes)} by {found.n_reserved} scans")
+    )
+    lines += _writer_lines(found.writers)
+    lines.append(Text(f"scans    {found.n_scans} announced, {len(found.open)} open"))
+    for scan in found.open:
+        line = Text(f"         {scan.number} {scan.uid} ")
+        lines.append(line.append_text(coloured(scan.state)))
+    return lines
+
+
+def _writer_lines(writers: dict[str, dict[str, Any]]) -> list[Text]:
+    if not writers:
+        sentence = "writer   none alive: scans stay on the bus until one is started"
+        return [Text(sentence, style="yellow")]
+    return [
+        Text(f"writer   {printable(name)} {_facts(info)}")
+        for name, info in writers.items()
+    ]
+
+
+def _facts(info: dict[str, Any]) -> str:
+    return printable(" ".join(f"{key}={value}" for key, value in info.items()))
+
+
+def _memory(found: BusStatus) -> str:
+    used = bytes_text(found.used_bytes)
+    if not found.maxmemory_bytes:
+        return f"{used} used"
+    percent = 100 * found.used_bytes / found.maxmemory_bytes
+    return f"{used} of {bytes_text(found.maxmemory_bytes)} used ({percent:.0f} %)"
+
+
+def bytes_text(n_bytes: float) -> str:
+    """Return bytes in the unit that fits.
+
+    Examples
+    --------
+    >>> bytes_text(512), bytes_text(3 * 2**20), bytes_text(2.5 * 2**30)
+    ('512 B', '3.0 MiB', '2.5 GiB')
+    """
+    if n_bytes < 1024:
+        return f"{n_bytes:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        n_bytes /= 1024
+        if n_bytes < 1024:
+            return f"{n_bytes:.1f} {unit}"
+    return f"{n_bytes / 1024:.1f} TiB"

@@ -1,0 +1,81 @@
+"""``scanbus tail``: the values of a scan, as they come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, subscriber_at
+from scanbus.cli.output import print_note, stdout, to_json_line
+
+if TYPE_CHECKING:
+    from scanbus.subscriber import Batch, ScanReader
+
+__all__ = ["tail"]
+
+
+def tail(
+    scan: Annotated[
+        str,
+        typer.Argument(metavar="SCAN", help="Uid, the start of it, number, or 'last'."),
+    ] = "last",
+    channels: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CHANNEL...]", help="All, if none is named."),
+    ] = None,
+    *,
+    redis: RedisUrl = DEFAULT_REDIS,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Begin with the first point.")
+    ] = False,
+    latest: Annotated[
+        bool, typer.Option("--latest", help="Skip what came while printing.")
+    ] = False,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option(help="Give up after so long without data.", min=0.0),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line.")
+    ] = False,
+) -> int:
+    """Print what a scan's channels carry, live, until the scan ends."""
+    log_to_stderr()
+    with subscriber_at(redis) as subscriber:
+        reader = subscriber.scan(scan)
+        reader.wait_prepared(timeout_s)
+        names = channels or list(reader.channels)
+        _warn_if_over(reader, names, from_start=from_start)
+        stream = reader.stream(
+            *names,
+            start=0 if from_start else "now",
+            latest_only=latest,
+            timeout_s=timeout_s,
+        )
+        for batch in stream:
+            _print(batch, as_json=as_json)
+        reader.refresh()
+        print_note(_ending(reader))
+    return 0
+
+
+def _warn_if_over(reader: ScanReader, names: list[str], *, from_start: bool) -> None:
+    if not from_start and all(reader.is_over(name) for name in names):
+        print_note("this scan is over; --from-start prints its values")
+
+
+def _ending(reader: ScanReader) -> str:
+    record = reader.record
+    text = f"scan {record.identity.scan_number} ({record.uid}): {reader.state}"
+    return f"{text}, {record.ended.end_reason.value}" if record.ended else text
+
+
+def _print(batch: Batch, *, as_json: bool) -> None:
+    from scanbus.cli.values import batch_as_dict, batch_as_line  # noqa: PLC0415
+
+    if as_json:
+        print(to_json_line(batch_as_dict(batch)), flush=True)
+    else:
+        stdout().print(batch_as_line(batch), markup=False, soft_wrap=True)

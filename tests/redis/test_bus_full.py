@@ -1,0 +1,172 @@
+"""Everything that ends a scan and frees memory works on a Redis that takes nothing."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from scanbus.bus import leases, registry, room
+from scanbus.bus.connection import Bus, connect
+from scanbus.bus.keys import heartbeat_key, hold_key, lane_key
+from scanbus.bus.lanes import NoRoomError, append, make_lane, stream_ends
+from scanbus.cli.private_redis import PrivateRedis
+from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
+from scanbus.schemas.errors import QuotaRefusedError
+from tests.support.descriptions import NOW, UID, announced, bytes_lane, prepared
+from tests.support.raw_entries import frozen
+
+pytestmark = pytest.mark.redis
+BUDGET = 10**9
+
+
+@pytest.fixture(scope="module")
+def started(redis_binary: Path) -> Iterator[Bus]:
+    options = {"maxmemory": "16mb", "maxmemory-policy": "noeviction"}
+    with PrivateRedis(options=options, binary=redis_binary) as server:
+        with connect(server.url, name="test") as client:
+            yield client
+
+
+@pytest.fixture
+def full(started: Bus) -> Bus:
+    """A client of a Redis with one scan, filled to the brim."""
+    started.config_set("maxmemory", "16mb")
+    started.flushall()
+    registry.announce(started, announced())
+    registry.append_event(started, UID, prepared(bytes_lane()))
+    make_lane(started, UID, "group")
+    entries = [frozen(number, 1, b"x" * 1000) for number in range(300)]
+    append(started, UID, "group", entries)
+    registry.beat(started, UID, "me", 60_000)
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        fill(started)
+    # Buffers of connections come and go: without this it would be full by chance.
+    started.config_set("maxmemory", room.used_memory(started) - 2**20)
+    return started
+
+
+def fill(client: Bus) -> None:
+    """Write until nothing more is taken, not even the smallest value."""
+    size = 4 << 20
+    for number in range(1000):
+        try:
+            client.set(f"filler:{number}", b"x" * size)
+        except redis.exceptions.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 4
+    raise AssertionError("Redis never became full")
+
+
+def is_still_full(client: Bus) -> None:
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        client.set("one more", b"x")
+
+
+CALLS: dict[str, Callable[[Bus], object]] = {
+    "acknowledge": lambda bus: room.acknowledge(bus, UID, "group", 100),
+    "hold": lambda bus: room.hold(bus, UID, 60_000),
+    "release": lambda bus: room.release(bus, UID),
+    "reserve": lambda bus: room.reserve(bus, UID, 1000, BUDGET),
+    "acquire": lambda bus: leases.acquire(bus, UID, "writer", 60_000),
+    "beat": lambda bus: registry.beat(bus, UID, "me", 60_000),
+    "beat of another scan": lambda bus: registry.beat(bus, UID[::-1], "me", 60_000),
+    "beat of a writer": lambda bus: registry.beat_writer(bus, "w", {}, 60_000),
+    "announce": lambda bus: registry.announce(bus, announced()),
+    "move position": lambda bus: registry.move_position(bus, "5-1"),
+    "raise number": lambda bus: registry.raise_scan_number(bus, "d", 7),
+    "read events": lambda bus: registry.load_record(bus, announced()),
+    "find scan": lambda bus: registry.find_scan(bus, UID),
+    "ends of a lane": lambda bus: stream_ends(bus, UID, "group"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_full_redis_takes(full: Bus, call: str) -> None:
+    CALLS[call](full)
+    CALLS[call](full)  # The second time, the keys are there.
+
+
+def test_a_full_redis_keeps_what_it_was_told(full: Bus) -> None:
+    room.acknowledge(full, UID, "group", 100)
+    room.acknowledge(full, UID, "group", 50)
+    room.hold(full, UID, 60_000)
+    registry.move_position(full, "5-1")
+    registry.beat_writer(full, "w", {"host": "here"}, 60_000)
+
+    is_still_full(full)
+    assert room.cursor(full, UID, "group") == 100
+    assert 0 < int(full.pttl(hold_key(UID))) <= 60_000
+    assert registry.read_position(full) == "5-1"
+    assert registry.writers_alive(full) == {"w": {"host": "here"}}
+
+
+def test_leases_change_hands_on_a_full_redis(full: Bus) -> None:
+    first = leases.acquire(full, UID, "one", 60_000)
+    assert first is not None
+    assert leases.acquire(full, UID, "two", 60_000) is None
+    assert leases.renew(full, first, 60_000)
+    leases.give_back(full, first)
+    second = leases.acquire(full, UID, "two", 60_000)
+    assert second == leases.Lease(UID, first.fence + 1)
+    is_still_full(full)
+
+
+def test_a_scan_ends_and_is_judged_on_a_full_redis(full: Bus) -> None:
+    ended = ScanEnded(time=NOW, end_reason=EndReason.SUCCESS)
+    judged = ScanJudged(
+        time=NOW, verdict=Verdict(uid=UID, verdict=VerdictWord.COMPLETE)
+    )
+    registry.append_event(full, UID, ended)
+    registry.append_event(full, UID, judged)
+
+    record = registry.load_record(full, announced())
+    assert record.ended == ended
+    assert record.state == "complete"
+    is_still_full(full)
+
+
+def test_heartbeats_are_renewed_and_begun_again_on_a_full_redis(full: Bus) -> None:
+    assert registry.beat(full, UID, "me", 60_000)
+    full.delete(heartbeat_key(UID))
+    assert not registry.publisher_is_alive(full, UID)
+    assert not registry.beat(full, UID, "me", 60_000)
+    assert registry.publisher_is_alive(full, UID)
+
+
+def test_quotas_are_counted_on_a_full_redis(full: Bus) -> None:
+    room.reserve(full, UID, 60, 100)
+    with pytest.raises(QuotaRefusedError):
+        room.reserve(full, UID[::-1], 50, 100)
+    room.release(full, UID)
+    room.reserve(full, UID[::-1], 50, 100)
+
+
+def test_a_full_redis_is_emptied_as_far_as_was_acknowledged(full: Bus) -> None:
+    before = room.used_memory(full)
+    assert room.free_room(full, 1) == 0
+
+    room.acknowledge(full, UID, "group", 250)
+
+    assert room.free_room(full, 1) == 250
+    assert room.used_memory(full) < before - 200_000
+    full.config_set("maxmemory", before)
+    assert full.xrange(lane_key(UID, "group"), count=1)[0][0] == b"250-1"
+    append(full, UID, "group", [frozen(300, 1, b"x" * 1000)])
+
+
+def test_a_full_redis_takes_no_points_and_makes_no_lanes(full: Bus) -> None:
+    for count in (1, 3):
+        entries = [frozen(300 + number, 1) for number in range(count)]
+        with pytest.raises(NoRoomError, match="OOM"):
+            append(full, UID, "group", entries)
+    with pytest.raises(NoRoomError, match="OOM"):
+        make_lane(full, UID, "another")
+    assert stream_ends(full, UID, "group") == (b"0-1", b"299-1")
+
+
+def test_a_number_cannot_be_given_by_a_full_redis(full: Bus) -> None:
+    """It is wanted before a scan: there is nothing to end yet, and it will wait."""
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        registry.next_scan_number(full, "d")

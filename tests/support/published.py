@@ -1,0 +1,177 @@
+"""What a publisher brought to the bus, and a writer that only keeps it in memory."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from time import time
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from scanbus.bus.blocks import Variable, decode_block
+from scanbus.bus.connection import Bus, connect, translated
+from scanbus.bus.entries import Entry
+from scanbus.bus.reader import Kind, LaneReader, read_lanes
+from scanbus.bus.registry import (
+    ScanRecord,
+    announcements,
+    append_event,
+    beat_writer,
+    load_record,
+    read_events,
+)
+from scanbus.bus.room import acknowledge
+from scanbus.schemas import LaneDescription, ScanJudged, Verdict, VerdictWord
+from scanbus.schemas.errors import ScanbusError
+
+
+@dataclass
+class ReadLane:
+    """One lane as it was read, from its first entry on."""
+
+    description: LaneDescription
+    entries: list[Entry] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+    length: int | None = None
+
+    def values(self, name: str) -> list[Any]:
+        """Return all points of a channel."""
+        found: list[Any] = []
+        names = [channel.name for channel in self.description.channels]
+        index = names.index(name)
+        channel = self.description.channels[index]
+        for entry in self.entries:
+            if entry.is_gap or entry.is_durable:
+                found.extend([None] * entry.count)
+                continue
+            per_chunk = self.description.points_per_chunk
+            count = per_chunk if entry.is_padded else entry.count
+            block, codec = entry.block(index), entry.codecs[index]
+            points = decode_block(channel, block, count, codec)
+            if isinstance(points, Variable):
+                found.extend(points.texts() if channel.is_string else points.split())
+            else:
+                found.extend(points[: entry.count])
+        return found
+
+    def gaps(self, name: str) -> list[tuple[int, int]]:
+        """Return what the headers say is missing of a channel."""
+        return [pair for entry in self.entries for pair in entry.gaps.get(name, ())]
+
+
+def read_lane(client: Bus, uid: str, description: LaneDescription) -> ReadLane:
+    """Read what stands in a lane now."""
+    reader = LaneReader(uid, description)
+    found = ReadLane(description)
+    while arrived := read_lanes(client, [reader], max_bytes=2**26, block_ms=0):
+        for _, arrivals in arrived:
+            for arrival in arrivals:
+                if arrival.kind is Kind.POINTS and arrival.entry is not None:
+                    found.entries.append(arrival.entry)
+                elif arrival.kind is Kind.SEAL:
+                    found.length = arrival.stop
+                else:
+                    found.odd.append(f"{arrival.kind} {arrival.reason}")
+    return found
+
+
+def record_of(client: Bus, uid: str) -> ScanRecord:
+    """Return the scan's record; it must be announced."""
+    for line in announcements(client):
+        if line.document is not None and line.document.scan.uid == uid:
+            return load_record(client, line.document)
+    raise AssertionError(f"{uid} is not announced")
+
+
+def read_scan(client: Bus, uid: str) -> dict[str, ReadLane]:
+    """Return all lanes of a scan, by name."""
+    prepared = record_of(client, uid).prepared
+    assert prepared is not None
+    return {lane.name: read_lane(client, uid, lane) for lane in prepared.lanes}
+
+
+class MemoryWriter(threading.Thread):
+    """Reads every scan, keeps it in memory, acknowledges segments, gives verdicts."""
+
+    def __init__(self, url: str, *, judges: bool = True) -> None:
+        super().__init__(name="memory-writer")
+        self._url = url
+        self._judges = judges
+        self._leave = threading.Event()
+        self._client: Bus | None = None
+        self._records: dict[str, ScanRecord] = {}
+        self._readers: dict[tuple[str, str], LaneReader] = {}
+        self.lanes: dict[tuple[str, str], ReadLane] = {}
+
+    def __enter__(self) -> Self:
+        with connect(self._url, name="writer") as client:
+            beat_writer(client, "memory", {}, 10_000)
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave.set()
+        self.join(20)
+
+    def run(self) -> None:
+        while not self._leave.wait(0.01):
+            try:
+                with translated(self._url):
+                    self._client = self._client or connect(self._url, name="writer")
+                    self._look(self._client)
+            except ScanbusError:
+                self._client = None
+        if self._client is not None:
+            self._client.close()
+
+    def _look(self, client: Bus) -> None:
+        beat_writer(client, "memory", {}, 10_000)
+        for line in announcements(client):
+            assert line.document is not None
+            record = self._records.setdefault(
+                line.document.scan.uid, ScanRecord(line.document.scan)
+            )
+            read_events(client, record)
+            if record.prepared is not None:
+                self._read(client, record)
+
+    def _read(self, client: Bus, record: ScanRecord) -> None:
+        assert record.prepared is not None
+        over = []
+        for lane in record.prepared.lanes:
+            key = (record.uid, lane.name)
+            reader = self._readers.setdefault(key, LaneReader(record.uid, lane))
+            kept = self.lanes.setdefault(key, ReadLane(lane))
+            for _, arrivals in read_lanes(
+                client, [reader], max_bytes=2**22, block_ms=0
+            ):
+                for arrival in arrivals:
+                    if arrival.kind is Kind.POINTS and arrival.entry is not None:
+                        kept.entries.append(arrival.entry)
+                    elif arrival.kind is Kind.SEAL:
+                        kept.length = arrival.stop
+                    else:
+                        kept.odd.append(f"{arrival.kind} {arrival.reason}")
+            whole = reader.expected // lane.points_per_segment * lane.points_per_segment
+            durable = reader.expected if reader.is_over else whole
+            if durable:
+                acknowledge(client, record.uid, lane.name, durable)
+            over.append(reader.is_over)
+        judged = record.verdict is not None
+        if self._judges and record.ended and all(over) and not judged:
+            verdict = Verdict(uid=record.uid, verdict=VerdictWord.COMPLETE)
+            append_event(client, record.uid, ScanJudged(time=time(), verdict=verdict))
+
+
+def frames(first: int, count: int, shape: tuple[int, int] = (64, 64)) -> Any:
+    """Return frames that tell their number, hard enough to pack."""
+    numbers = np.arange(first, first + count, dtype=np.uint32)
+    pixels = np.arange(shape[0] * shape[1], dtype=np.uint32).reshape(shape)
+    return numbers[:, np.newaxis, np.newaxis] * 7 + pixels

@@ -1,0 +1,258 @@
+"""Scans put on the bus entry by entry, with the bus's own calls and nothing above.
+
+For tests of whoever reads: they decide what every entry holds, and what is wrong.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from scanbus.bus.blocks import block_length, encode_block, pack_variable
+from scanbus.bus.connection import Bus, connect
+from scanbus.bus.entries import SEAL_ID, checksum_of, entry_id, pack_header
+from scanbus.bus.lanes import append, make_lane
+from scanbus.bus.outbox import Frozen
+from scanbus.bus.registry import announce, append_event, beat
+from scanbus.schemas import (
+    ChannelDescription,
+    EndReason,
+    LaneDescription,
+    PointRange,
+    Role,
+    ScanAnnounced,
+    ScanEnded,
+    ScanIdentity,
+    ScanJudged,
+    ScanPrepared,
+    ScanStarted,
+    Storage,
+    Verdict,
+    VerdictWord,
+)
+
+__all__ = ["FRAME_SHAPE", "RawScan", "mixed_lanes"]
+
+SESSION = b"raw-publisher"
+FRAME_SHAPE = (16, 12)
+
+
+def mixed_lanes() -> tuple[LaneDescription, ...]:
+    """A group of scalars and a text, a ragged channel, a detector."""
+    group = (
+        ChannelDescription(
+            name="th", group="g", device="th", role=Role.AXIS, units="deg"
+        ),
+        ChannelDescription(name="c1", group="g", device="c1", dtype="int32"),
+        ChannelDescription(
+            name="label", group="g", device="l", dtype="string", max_point_bytes=100
+        ),
+    )
+    ragged = ChannelDescription(
+        name="hits", group="hits", device="h", shape=(-1,), max_point_bytes=4096
+    )
+    eiger = ChannelDescription(
+        name="eiger",
+        group="eiger",
+        device="eiger",
+        role=Role.DETECTOR,
+        dtype="uint16",
+        shape=FRAME_SHAPE,
+        codec="bitshuffle-lz4",
+    )
+    return (
+        _lane("g", Storage.VALUES, group, 1000, 100),
+        _lane("hits", Storage.VALUES, (ragged,), 1000, 100),
+        _lane("eiger", Storage.FILES, (eiger,), 20, 4),
+    )
+
+
+def _lane(
+    name: str,
+    storage: Storage,
+    channels: tuple[ChannelDescription, ...],
+    points_per_segment: int,
+    points_per_chunk: int,
+) -> LaneDescription:
+    return LaneDescription(
+        name=name,
+        storage=storage,
+        channels=channels,
+        points_per_segment=points_per_segment,
+        points_per_chunk=points_per_chunk,
+    )
+
+
+class RawScan:
+    """One scan, announced when made."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        number: int = 1,
+        uid: str = "",
+        title: str = "raw scan",
+        lanes: tuple[LaneDescription, ...] | None = None,
+        heartbeat_s: float = 60.0,
+    ) -> None:
+        self.client: Bus = connect(url, name="raw-publisher")
+        self.identity = ScanIdentity(
+            uid=uid or uuid4().hex,
+            proposal="hg123",
+            beamline="id00",
+            session="20260101",
+            collection="sample",
+            dataset="d1",
+            scan_number=number,
+        )
+        self.uid = self.identity.uid
+        self.title = title
+        self.lanes = {lane.name: lane for lane in lanes or mixed_lanes()}
+        self.reached = dict.fromkeys(self.lanes, 0)
+        beat(self.client, self.uid, "raw", int(heartbeat_s * 1000))
+        announce(
+            self.client,
+            ScanAnnounced(time=time.time(), scan=self.identity, title=title),
+        )
+
+    def close(self) -> None:
+        self.client.close()
+
+    def prepare(self) -> "RawScan":
+        prepared = ScanPrepared(
+            time=time.time(),
+            scan=self.identity,
+            title=self.title,
+            lanes=tuple(self.lanes.values()),
+            quota_bytes=2**26,
+        )
+        append_event(self.client, self.uid, prepared)
+        for lane in self.lanes:
+            make_lane(self.client, self.uid, lane)
+        append_event(self.client, self.uid, ScanStarted(time=time.time()))
+        return self
+
+    def send(
+        self,
+        lane: str,
+        points: Mapping[str, Sequence[Any] | np.ndarray[Any, Any]],
+        *,
+        gaps: Mapping[str, tuple[PointRange, ...]] | None = None,
+        damaged: bool = False,
+    ) -> None:
+        """Append one entry with the next points of all channels of a lane."""
+        description = self.lanes[lane]
+        count = len(points[description.channels[0].name])
+        blocks = [
+            _block(channel, points[channel.name]) for channel in description.channels
+        ]
+        payload = b"".join(blocks)
+        header = pack_header(
+            session=SESSION,
+            checksum=checksum_of(payload) ^ int(damaged),
+            codecs=tuple(channel.codec for channel in description.channels),
+            sizes=tuple(len(block) for block in blocks),
+            times=(time.time(), time.time()),
+            gaps=gaps,
+        )
+        self.put(lane, count, header, payload)
+
+    def send_padded(self, lane: str, points: np.ndarray[Any, Any]) -> None:
+        """Append the last points of a detector as one chunk, padded with zeros."""
+        description = self.lanes[lane]
+        chunk = np.zeros(
+            (description.points_per_chunk, *points.shape[1:]), points.dtype
+        )
+        chunk[: len(points)] = points
+        channel = description.channels[0]
+        payload = _block(channel, chunk)
+        header = pack_header(
+            session=SESSION,
+            checksum=checksum_of(payload),
+            codecs=(channel.codec,),
+            sizes=(len(payload),),
+            is_padded=True,
+        )
+        self.put(lane, len(points), header, payload)
+
+    def gap(self, lane: str, count: int, *, is_durable: bool = False) -> None:
+        """Say that the next points will never come, or that the writer has them."""
+        header = pack_header(
+            session=SESSION,
+            checksum=checksum_of(b""),
+            is_gap=not is_durable,
+            is_durable=is_durable,
+        )
+        self.put(lane, count, header, b"")
+
+    def lose(self, lane: str, count: int) -> None:
+        """Go on behind points that are never said anything about."""
+        self.reached[lane] += count
+
+    def put(self, lane: str, count: int, header: bytes, payload: bytes) -> None:
+        first = self.reached[lane]
+        entry = Frozen(entry_id(first, count), first + count, header, payload)
+        append(self.client, self.uid, lane, [entry])
+        self.reached[lane] = first + count
+
+    def trim(self, lane: str, point: int) -> None:
+        """Remove everything before the entry that begins with `point`."""
+        key = f"scanbus:{{{self.uid}:{lane}}}:lane"
+        self.client.xtrim(key, minid=f"{point}-0", approximate=False)
+
+    def seal(self, *lanes: str) -> None:
+        for lane in lanes or self.lanes:
+            length = self.reached[lane]
+            header = pack_header(
+                session=SESSION, checksum=checksum_of(b""), length=length
+            )
+            append(self.client, self.uid, lane, [Frozen(SEAL_ID, length, header)])
+
+    def end(self, end_reason: EndReason = EndReason.SUCCESS) -> None:
+        """Seal whatever is open and say that the scan is over."""
+        self.seal()
+        event = ScanEnded(time=time.time(), end_reason=end_reason)
+        append_event(self.client, self.uid, event)
+
+    def judge(self, word: VerdictWord, master: str = "") -> None:
+        verdict = Verdict(uid=self.uid, verdict=word, master=master)
+        append_event(
+            self.client, self.uid, ScanJudged(time=time.time(), verdict=verdict)
+        )
+
+    def send_group(self, start: int, stop: int) -> None:
+        """Points of the mixed scan's group whose values follow from their numbers."""
+        numbers = np.arange(start, stop)
+        self.send(
+            "g",
+            {
+                "th": numbers * 0.5,
+                "c1": (numbers * 10).astype(np.int32),
+                "label": [f"point {number}" for number in numbers],
+            },
+        )
+
+    def send_frames(self, start: int, stop: int) -> None:
+        """Frames of the mixed scan that are filled with their numbers."""
+        self.send("eiger", {"eiger": frames(start, stop)})
+
+
+def frames(start: int, stop: int) -> np.ndarray[Any, Any]:
+    numbers = np.arange(start, stop, dtype=np.uint16)
+    return np.ascontiguousarray(
+        np.broadcast_to(numbers[:, None, None], (len(numbers), *FRAME_SHAPE))
+    )
+
+
+def _block(channel: ChannelDescription, points: Any) -> bytes:
+    if channel.is_variable:
+        parts = encode_block(channel, pack_variable(channel, points))
+    else:
+        array = np.ascontiguousarray(points, dtype=channel.numpy_dtype)
+        parts = encode_block(channel, array, channel.codec)
+    block = b"".join(bytes(part) for part in parts)
+    assert len(block) == block_length(parts)
+    return block

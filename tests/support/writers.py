@@ -1,0 +1,85 @@
+"""Writers as processes, to be killed, paused and told to leave."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scanbus.bus.connection import connect
+from scanbus.bus.registry import find_scan
+from scanbus.schemas import Verdict
+
+__all__ = ["WriterProcess", "final_verdict", "wait_until", "writer"]
+
+
+class WriterProcess:
+    """One `scanbus writer`."""
+
+    def __init__(self, url: str, root: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "scanbus.cli", "writer", "--root", str(root)]
+        self.process = subprocess.Popen(
+            [*command, *options],
+            env={**os.environ, "SCANBUS_REDIS": url},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def leave(self, timeout_s: float = 20) -> int:
+        self.process.terminate()
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float = 60) -> int:
+        self.said = self.process.communicate(timeout=timeout_s)[1]
+        return self.process.returncode
+
+
+@contextmanager
+def writer(url: str, root: Path, *options: str) -> Iterator[WriterProcess]:
+    """A writer that is killed when the test is over, if it still runs."""
+    one = WriterProcess(url, root, *options)
+    try:
+        yield one
+    finally:
+        if one.process.poll() is None:
+            one.go_on()
+            one.kill()
+
+
+def wait_until(
+    condition: Callable[[], Any], timeout_s: float = 30, every_s: float = 0.02
+) -> Any:
+    """Return what a condition says as soon as it is true."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(every_s)
+    raise AssertionError(f"{condition} did not come true in {timeout_s} s")
+
+
+def final_verdict(url: str, uid: str, timeout_s: float = 30) -> Verdict:
+    """The final verdict of a scan, when it stands on the bus."""
+    with connect(url, name="test") as client:
+
+        def judged() -> Verdict | None:
+            verdict = find_scan(client, uid).verdict
+            return None if verdict is None or verdict.provisional else verdict
+
+        verdict: Verdict = wait_until(judged, timeout_s)
+        return verdict

@@ -1,0 +1,316 @@
+"""Whole scans as the writer leaves them, made by its own parts but without Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.blocks import Variable, block_length, encode_block, pack_variable
+from scanbus.bus.entries import (
+    HEADER_FIELD,
+    PAYLOAD_FIELD,
+    Entry,
+    checksum_of,
+    entry_id,
+    pack_header,
+    parse_entry,
+)
+from scanbus.bus.registry import ScanRecord
+from scanbus.schemas import (
+    ChannelDescription,
+    EndReason,
+    LaneDescription,
+    PointRange,
+    Role,
+    ScanEnded,
+    ScanIdentity,
+    ScanPrepared,
+    ScanStarted,
+    Storage,
+)
+from scanbus.writer.account import SegmentAccount, judge, lane_ledgers
+from scanbus.writer.contents import ScanContents, SegmentFile
+from scanbus.writer.frame_segment import FrameSegment
+from scanbus.writer.masters import write_dataset_masters, write_scan_master
+from scanbus.writer.paths import (
+    dataset_master,
+    proposal_master,
+    scan_folder,
+    scan_master,
+    segment_file_name,
+    values_file_name,
+)
+from scanbus.writer.scan_file import write_scan_file
+from scanbus.writer.value_segment import ValueSegment
+
+UID = "0123456789abcdef"
+N_POINTS = 30
+Points = npt.NDArray[Any] | Sequence[Any]
+
+
+def frame_lane(
+    codec: str = "bitshuffle-lz4", *, per_segment: int = 12, per_chunk: int = 4
+) -> LaneDescription:
+    frames = ChannelDescription(
+        name="eiger",
+        group="eiger",
+        device="eiger",
+        role=Role.DETECTOR,
+        dtype="uint16",
+        shape=(6, 8),
+        codec=codec,
+    )
+    return LaneDescription(
+        name="eiger",
+        storage=Storage.FILES,
+        channels=(frames,),
+        points_per_segment=per_segment,
+        points_per_chunk=per_chunk,
+    )
+
+
+def value_lane(*, per_segment: int = 12) -> LaneDescription:
+    def channel(name: str, **said: Any) -> ChannelDescription:
+        return ChannelDescription(name=name, group="fast", device=name, **said)
+
+    return LaneDescription(
+        name="fast",
+        storage=Storage.VALUES,
+        channels=(
+            channel("th", role=Role.AXIS, units="deg"),
+            channel("counts", dtype="int32"),
+            channel("shutter", dtype="bool"),
+            channel("phase", dtype="complex64"),
+            channel("label", dtype="string", max_point_bytes=64),
+            channel("peaks", shape=(-1,), max_point_bytes=256),
+            channel("mca", dtype="uint32", shape=(5,)),
+        ),
+        points_per_segment=per_segment,
+        points_per_chunk=per_segment,
+    )
+
+
+def points_of(channel: ChannelDescription, first: int, count: int) -> Any:
+    """Return what a channel holds at points ``[first, first + count)``."""
+    numbers = range(first, first + count)
+    if channel.is_string:
+        return ["" if number % 7 == 3 else f"Punkt № {number}" for number in numbers]
+    if channel.is_ragged:
+        return [np.arange(number % 5) + number / 8 for number in numbers]
+    size = int(np.prod(channel.shape, dtype=int))
+    flat = np.array(numbers)[:, None] * 7 + np.arange(size) % 13
+    return flat.reshape(count, *channel.shape).astype(channel.numpy_dtype)
+
+
+def entry_of(
+    lane: LaneDescription,
+    first: int,
+    points: Sequence[Points],
+    *,
+    codecs: Sequence[str] | None = None,
+    count: int | None = None,
+    gaps: Mapping[str, tuple[PointRange, ...]] | None = None,
+) -> Entry:
+    """Return an entry as it comes off the bus, checked.
+
+    Parameters
+    ----------
+    points : sequence
+        One for each channel.
+    count : int, optional
+        How many points are meant, where the chunk is padded.
+    """
+    codecs = codecs or ["none"] * len(lane.channels)
+    blocks: list[tuple[bytes | memoryview, ...]] = []
+    for channel, found, name in zip(lane.channels, points, codecs, strict=True):
+        packed: npt.NDArray[Any] | Variable
+        if channel.is_variable:
+            packed = pack_variable(channel, list(found))
+        else:
+            packed = np.ascontiguousarray(found, channel.numpy_dtype)
+        blocks.append(encode_block(channel, packed, name))
+    payload = b"".join(bytes(part) for block in blocks for part in block)
+    header = pack_header(
+        session=b"test",
+        checksum=checksum_of(payload),
+        codecs=tuple(codecs),
+        sizes=tuple(block_length(block) for block in blocks),
+        times=(1000.0 + first, 1000.0 + first + len(points[0]) - 1),
+        gaps=gaps,
+        is_padded=count is not None,
+    )
+    name = entry_id(first, len(points[0]) if count is None else count)
+    return parse_entry(lane, name, {HEADER_FIELD: header, PAYLOAD_FIELD: payload})
+
+
+def plain_entry(lane: LaneDescription, first: int, count: int) -> Entry:
+    """Return an entry of unpacked points, as `points_of` has them."""
+    points = [points_of(channel, first, count) for channel in lane.channels]
+    return entry_of(lane, first, points)
+
+
+def chunk_entry(lane: LaneDescription, first: int, count: int) -> Entry:
+    """Return an entry that is one packed chunk; padded with noise if not full."""
+    channel, rows = lane.channels[0], lane.points_per_chunk
+    padded = points_of(channel, first, rows)
+    padded[count:] = 54321
+    return entry_of(
+        lane,
+        first,
+        [padded],
+        codecs=[channel.codec],
+        count=None if count == rows else count,
+    )
+
+
+def entries_of(
+    lane: LaneDescription, n_points: int, step: int | None = None
+) -> list[Entry]:
+    """Return all entries of a lane, none across the edge of a chunk or segment."""
+    make = plain_entry if lane.storage is Storage.VALUES else chunk_entry
+    if step is None:
+        step = 3 if lane.storage is Storage.VALUES else lane.points_per_chunk
+    return [
+        make(lane, first, min(step, n_points - first))
+        for first in range(0, n_points, step)
+    ]
+
+
+def write_segments(
+    folder: Path,
+    uid: str,
+    lane: LaneDescription,
+    entries: Iterable[Entry],
+    *,
+    n_points: int,
+) -> tuple[list[SegmentFile], list[SegmentAccount]]:
+    """Write, verify and leave the segments of a lane; points without entry miss."""
+    kind = ValueSegment if lane.storage is Storage.VALUES else FrameSegment
+    entries = list(entries)
+    files: list[SegmentFile] = []
+    accounts: list[SegmentAccount] = []
+    length = lane.points_per_segment
+    for index, start in enumerate(range(0, n_points, length)):
+        stop = min(start + length, n_points)
+        name = segment_file_name(lane.name, index)
+        segment = kind(folder / name, uid, lane, start)
+        edge = start
+        for entry in entries:
+            if start <= entry.first < stop:
+                if entry.first > edge:
+                    segment.mark("missing", edge, entry.first)
+                segment.put(entry)
+                edge = entry.stop
+        if edge < stop:
+            segment.mark("missing", edge, stop)
+        segment.close(stop)
+        segment.verify()
+        files.append(SegmentFile(name, start, stop))
+        accounts.append(segment.account)
+    return files, accounts
+
+
+@dataclass
+class WrittenScan:
+    """A scan on the disk."""
+
+    root: Path
+    identity: ScanIdentity
+    contents: ScanContents
+
+    @property
+    def folder(self) -> Path:
+        return scan_folder(self.root, self.identity)
+
+    @property
+    def master(self) -> Path:
+        return scan_master(self.root, self.identity)
+
+    @property
+    def values(self) -> Path:
+        return self.folder / values_file_name(self.identity.scan_number)
+
+    @property
+    def dataset(self) -> Path:
+        return dataset_master(self.root, self.identity)
+
+    @property
+    def proposal(self) -> Path:
+        return proposal_master(self.root, self.identity)
+
+    def segment(self, index: int, lane: str = "eiger") -> Path:
+        return self.folder / segment_file_name(lane, index)
+
+
+def write_scan(
+    root: Path,
+    lanes: Sequence[LaneDescription] | None = None,
+    *,
+    number: int = 1,
+    uid: str = UID,
+    n_points: int = N_POINTS,
+    lost: Sequence[PointRange] = (),
+    step: int | None = None,
+) -> WrittenScan:
+    """Write a scan with all its masters.
+
+    Parameters
+    ----------
+    lost : sequence of PointRange
+        Points whose entries never came, in all lanes.
+    """
+    lanes = (value_lane(), frame_lane()) if lanes is None else lanes
+    identity = ScanIdentity(
+        uid=uid,
+        proposal="hg123",
+        beamline="id00",
+        session="20250101",
+        collection="sample",
+        dataset="0001",
+        scan_number=number,
+    )
+    record = ScanRecord(identity)
+    record.fold(
+        ScanPrepared(time=1.0, scan=identity, lanes=tuple(lanes), quota_bytes=2**20)
+    )
+    record.fold(ScanStarted(time=2.0))
+    record.fold(ScanEnded(time=3.0, end_reason=EndReason.SUCCESS))
+    folder = scan_folder(root, identity)
+    folder.mkdir(parents=True)
+    ledgers = {}
+    segments: dict[str, tuple[SegmentFile, ...]] = {}
+    values: dict[str, list[Path]] = {}
+    for lane in lanes:
+        entries = [
+            entry
+            for entry in entries_of(lane, n_points, step)
+            if not any(start <= entry.first < stop for start, stop in lost)
+        ]
+        files, accounts = write_segments(folder, uid, lane, entries, n_points=n_points)
+        ledgers |= lane_ledgers(
+            lane, accounts, expected=n_points, stored=n_points, sealed=True
+        )
+        if lane.storage is Storage.FILES:
+            segments[lane.name] = tuple(files)
+        else:
+            values[lane.name] = [folder / one.name for one in files]
+    scan = WrittenScan(root, identity, ScanContents(record))
+    record.verdict = judge(
+        uid,
+        ledgers,
+        end_reason=EndReason.SUCCESS,
+        master=str(scan.master.relative_to(root)),
+    )
+    write_scan_file(scan.values, record, values, record.verdict)
+    for path in (path for paths in values.values() for path in paths):
+        path.unlink()
+    everything = {one.name: n_points for lane in lanes for one in lane.channels}
+    scan.contents = ScanContents(record, segments, scan.values.name, everything)
+    write_scan_master(scan.folder, scan.contents)
+    write_dataset_masters(root, identity)
+    return scan

@@ -1,0 +1,158 @@
+"""Metadata as trees: what cannot be written is said, and nothing raises."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanbus.bus.codecs import codec
+from scanbus.writer.layouts import metadata
+from scanbus.writer.layouts.metadata import MetadataReader, laid_over
+from scanbus.writer.tree import Dataset, Group, SoftLink
+
+
+def array(values: Any, codec_name: str = "none", **changes: Any) -> dict[str, Any]:
+    packed = codec(codec_name).encode(np.ascontiguousarray(values))
+    said = {
+        "dtype": values.dtype.name,
+        "shape": list(values.shape),
+        "codec": codec_name,
+        "data": base64.b64encode(packed).decode(),
+    }
+    return {"array": {**said, **changes}}
+
+
+def value_of(tree: dict[str, Any]) -> Any:
+    reader = MetadataReader()
+    node = reader.read(tree).children["a"]
+    assert reader.problems == []
+    assert isinstance(node, Dataset)
+    return node.value
+
+
+@pytest.mark.parametrize("codec_name", ["none", "gzip-shuffle", "bitshuffle-lz4"])
+def test_arrays_are_unpacked(codec_name: str) -> None:
+    mask = np.arange(12, dtype="uint32").reshape(3, 4)
+    found = value_of({"a": array(mask, codec_name)})
+    np.testing.assert_array_equal(found, mask)
+    assert found.dtype == mask.dtype
+
+
+def test_any_byte_but_zero_is_true() -> None:
+    found = value_of({"a": array(np.array([0, 1, 7], "u1"), dtype="bool")})
+    assert found.dtype == bool
+    assert found.tolist() == [False, True, True]
+
+
+def test_text_numbers_and_lists_keep_their_kind() -> None:
+    assert value_of({"a": "ü"}) == "ü"
+    assert value_of({"a": ["x", "y"]}) == ("x", "y")
+    assert value_of({"a": True}).dtype == bool
+    assert value_of({"a": 3}).dtype == np.int64
+    assert value_of({"a": [[1, 2], [3, 4]]}).shape == (2, 2)
+    assert value_of({"a": []}).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**70,
+        [1, 2**70],
+        [None],
+        [[1], [2, 3]],
+        array(np.zeros(3), shape=[2**40]),
+        array(np.zeros(3), shape=[0, 2**70]),
+        array(np.zeros(3), shape=[4]),
+        array(np.zeros(3), dtype="object"),
+        array(np.zeros(3), dtype="no such type"),
+        array(np.zeros(3), dtype="datetime64[s]"),
+        array(np.zeros(3), dtype="(1000,1000)f8"),
+        array(np.zeros(3), codec="nonsense"),
+        array(np.zeros(3), codec="bitshuffle-lz4"),
+    ],
+)
+def test_what_cannot_be_written_is_said(value: Any) -> None:
+    reader = MetadataReader()
+    tree = reader.read({"a": value, "b": 1, "b@x": value})
+    assert list(tree.children) == ["b"]
+    assert len(reader.problems) == 2
+    assert all(text.startswith("metadata /") for text in reader.problems)
+
+
+def test_all_arrays_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "MAX_ARRAY_BYTES", 100)
+    reader = MetadataReader()
+    tree = {name: array(np.zeros(5), "gzip-shuffle") for name in "abc"}
+    assert list(reader.read(tree).children) == ["a", "b"]
+    assert "40 bytes" in reader.problems[0]
+
+
+def test_large_attributes_are_refused() -> None:
+    reader = MetadataReader()
+    reader.read({"a": 1, "a@x": list(range(10_000))})
+    assert "80000 bytes" in reader.problems[0]
+
+
+def test_attributes_find_their_field_and_units_are_ascii() -> None:
+    reader = MetadataReader()
+    tree = reader.read({"a@units": "µm", "a": 1, "@NX_class": "NXnote", "b@x": 1})
+    assert tree.nx_class == "NXnote"
+    assert tree.children["a"] == Dataset(np.int64(1), {"units": "um"})
+    assert "no field b" in reader.problems[0]
+
+
+@pytest.mark.parametrize(
+    "tree", [{"user": {"name": "N"}}, {"who": {"@NX_class": "NXuser", "name": "N"}}]
+)
+def test_personal_data_are_written_on_request_only(tree: dict[str, Any]) -> None:
+    reader = MetadataReader()
+    assert reader.read(tree).children == {}
+    assert "personal" in reader.problems[0]
+    kept = MetadataReader(with_users=True).read(tree)
+    assert [group.nx_class for group in kept.children.values()] == ["NXuser"]  # type: ignore[union-attr]
+
+
+def test_trees_are_joined_and_ours_stands() -> None:
+    problems: list[str] = []
+    ours = Group(
+        "NXa", {"x": 1}, {"g": Group("NXb"), "l": SoftLink("/a"), "d": Dataset("v")}
+    )
+    theirs = Group(
+        "NXc",
+        {"x": 2, "y": 3},
+        {
+            "g": Group("", {}, {"new": Dataset(1)}),
+            "l": Dataset(2),
+            "d": Dataset("v", {"units": "m"}),
+        },
+    )
+    joined = laid_over(ours, theirs, problems)
+    assert joined.attributes == {"x": 1, "y": 3}
+    assert joined.children["g"] == Group("NXb", {}, {"new": Dataset(1)})
+    assert joined.children["l"] == SoftLink("/a")
+    assert joined.children["d"] == Dataset("v", {"units": "m"})
+    assert len(problems) == 2
+
+
+ROWS = st.lists(st.lists(st.integers()), max_size=2)
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+TREES = st.recursive(
+    LEAVES
+    | st.lists(LEAVES, max_size=3)
+    | st.lists(st.lists(st.integers()), max_size=2),
+    lambda inner: st.dictionaries(
+        st.sampled_from(["a", "b", "sample", "@x", "a@units", "@NX_class"]), inner
+    ),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "@x", "a@units"]), TREES))
+def test_no_tree_raises(tree: dict[str, Any]) -> None:
+    reader = MetadataReader()
+    found = reader.read(tree)
+    laid_over(Group("NXentry", {}, {"a": Dataset("ours")}), found, [])

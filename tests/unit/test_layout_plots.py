@@ -1,0 +1,91 @@
+"""Default plots as trees: whatever agrees in length is plotted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scanbus.schemas import PlotDescription, Role, Storage
+from scanbus.writer.layouts.channels import Place
+from scanbus.writer.layouts.plots import plot_nodes
+from scanbus.writer.tree import Group, SoftLink
+from tests.support.scan_folders import channel, lane
+
+
+def places(**points: int | None) -> dict[str, Place]:
+    fast = lane(
+        "fast",
+        Storage.VALUES,
+        channel("x", "fast", role=Role.AXIS),
+        channel("y", "fast", role=Role.AXIS),
+        channel("diode", "fast"),
+        channel("pico", "fast"),
+        channel("text", "fast", dtype="string", max_point_bytes=9),
+    )
+    frames = lane(
+        "eiger",
+        Storage.FILES,
+        channel("eiger", "eiger", role=Role.DETECTOR, shape=(3, 4)),
+    )
+    found = {
+        each.name: Place(one, each, each.name, "data", f"/1.1/{each.name}", 5)
+        for one in (fast, frames)
+        for each in one.channels
+    }
+    for name, n_points in points.items():
+        found[name] = replace(found[name], n_points=n_points)
+    return found
+
+
+def plot(found: dict[str, Place], name: str, *wanted: PlotDescription) -> Group:
+    node = plot_nodes("1.1", wanted, found, ())[name]
+    assert isinstance(node, Group)
+    return node
+
+
+def test_counters_are_plotted_over_the_first_axis_by_default() -> None:
+    nodes = plot_nodes("1.1", (), places(), ())
+    assert list(nodes) == ["plot", "plot_eiger", "plotselect"]
+    assert nodes["plotselect"] == SoftLink("/1.1/plot")
+    found = plot(places(), "plot")
+    assert found.attributes == {
+        "signal": "diode",
+        "auxiliary_signals": ("pico",),
+        "axes": ("x",),
+        "x_indices": 0,
+    }
+    assert found.children["diode"] == SoftLink("/1.1/diode")
+
+
+def test_what_differs_in_length_is_left_out() -> None:
+    wanted = PlotDescription(name="p", signals=("diode", "pico"), axes=("x", "y"))
+    found = plot(places(pico=4, x=6), "p", wanted)
+    assert "auxiliary_signals" not in found.attributes
+    assert found.attributes["axes"] == ("y",)
+    assert set(found.children) == {"diode", "y"}
+
+
+def test_two_axes_of_a_scalar_make_a_scatter_plot() -> None:
+    wanted = PlotDescription(name="p", signals=("diode",), axes=("x", "y"))
+    assert plot(places(), "p", wanted).attributes["axes"] == ("x", "y")
+
+
+def test_frames_have_one_axis_and_pixels() -> None:
+    wanted = PlotDescription(name="p", signals=("eiger",), axes=("x",))
+    nodes = plot_nodes("1.1", (wanted,), places(), ())
+    assert list(nodes) == ["p", "plotselect"]
+    assert plot(places(), "p", wanted).attributes["axes"] == ("x", ".", ".")
+
+
+def test_nothing_is_plotted_before_the_first_point() -> None:
+    nothing = dict.fromkeys(places(), 0)
+    assert plot_nodes("1.1", (), places(**nothing), ()) == {}
+
+
+def test_text_is_no_signal() -> None:
+    wanted = PlotDescription(name="p", signals=("text", "diode"))
+    assert plot(places(), "p", wanted).attributes["signal"] == "diode"
+
+
+def test_a_plot_that_is_called_like_something_else_gets_a_number() -> None:
+    wanted = PlotDescription(name="sample", signals=("diode",))
+    assert "sample_2" in plot_nodes("1.1", (wanted,), places(), ("sample",))

@@ -1,0 +1,175 @@
+"""The chunks of frame segments against the checksums made where frames were born.
+
+First every segment's table is compared with the chunks that stand in its file, which
+reads no data; then the bytes of chunks are, all of them or a sample over the channel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from scanbus.schemas import PointRange
+from scanbus.writer.account import joined
+from scanbus.writer.check.counts import without
+from scanbus.writer.check.own import SegmentWord, open_file
+from scanbus.writer.check.report import UNREADABLE, Tally, one_line
+from scanbus.writer.check.sampling import sampled
+from scanbus.writer.contents import DATA_GROUP
+from scanbus.writer.datasets import StoredChunk, stored_bytes, stored_chunks
+from scanbus.writer.segment_files import OWN_GROUP
+
+__all__ = ["FrameFile", "check_chunks", "check_table"]
+
+_DATA = f"{DATA_GROUP}/data"
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """A frame segment whose table was found in order: its chunks can be compared."""
+
+    path: Path
+    segment: SegmentWord
+    chunks: tuple[int, ...]
+
+    def points(self, index: int) -> PointRange:
+        """Return the points of one chunk."""
+        return _points(self.segment, index)
+
+
+def _points(segment: SegmentWord, index: int) -> PointRange:
+    rows = segment.lane.points_per_chunk
+    start = segment.start + index * rows
+    return start, min(start + rows, segment.stop)
+
+
+def check_table(
+    file: h5py.File, path: Path, segment: SegmentWord, tally: Tally
+) -> FrameFile | None:
+    """Compare a segment's table and account with the chunks that stand in the file."""
+    dataset = file[_DATA]
+    problem = _misfit(dataset, segment)
+    if problem:
+        every = ((segment.start, segment.stop),)
+        tally.find(path, _DATA, problem, every)
+        return None
+    table = _table(file)
+    rows = segment.lane.points_per_chunk
+    if len(table) != -(-len(dataset) // rows):
+        tally.find(
+            path, _DATA, f"{len(table)} checksums do not fit {len(dataset)} points"
+        )
+        return None
+    standing = {chunk.start // rows for chunk in stored_chunks(dataset)}
+    wanted = {int(index) for index in np.flatnonzero(table)}
+    tally.n_chunks += len(wanted)
+    for odd, sentence in (
+        (wanted - standing, "chunks that came over the bus are not in the file"),
+        (standing - wanted, "chunks for which no checksum came"),
+    ):
+        if odd:
+            tally.find(path, _DATA, sentence, (_points(segment, one) for one in odd))
+    _check_account(path, segment, wanted, len(table), tally)
+    return FrameFile(path, segment, tuple(sorted(wanted & standing)))
+
+
+def _misfit(dataset: h5py.Dataset, segment: SegmentWord) -> str:
+    channel = segment.lane.channels[0]
+    shape = (segment.stop - segment.start, *channel.shape)
+    if dataset.shape != shape:
+        return f"shape {dataset.shape} instead of {shape}"
+    if dataset.dtype != channel.numpy_dtype:
+        return f"{dataset.dtype} instead of {channel.numpy_dtype}"
+    chunk = (segment.lane.points_per_chunk, *channel.shape)
+    if dataset.chunks != chunk:
+        return f"chunks {dataset.chunks} instead of {chunk}"
+    return ""
+
+
+def _table(file: h5py.File) -> npt.NDArray[np.uint64]:
+    return np.asarray(file[OWN_GROUP]["chunk_checksum"][()], np.uint64)
+
+
+def _check_account(
+    path: Path, segment: SegmentWord, wanted: set[int], n_chunks: int, tally: Tally
+) -> None:
+    """See that chunks are absent just where the account says that points are."""
+    missing = segment.account.missing_of(segment.lane.channels[0].name)
+    lost = [_points(segment, one) for one in range(n_chunks) if one not in wanted]
+    unsaid = without(joined(lost), missing)
+    if unsaid:
+        tally.find(path, _DATA, "points without data that are not missing", unsaid)
+    # Gaps of an entry are left out: they came in it, with something in their place.
+    nothing = joined(segment.account.missing)
+    kept = [
+        _points(segment, one)
+        for one in sorted(wanted)
+        if not without((_points(segment, one),), nothing)
+    ]
+    if kept:
+        tally.find(path, _DATA, "points said to be missing have data", kept)
+
+
+def check_chunks(files: Sequence[FrameFile], tally: Tally, *, everything: bool) -> None:
+    """Compare chunks of one channel's segments with their checksums, and unpack some.
+
+    The sample is spread over the channel; every segment has one chunk in it.
+    """
+    total = sum(len(one.chunks) for one in files)
+    first = files[0].segment
+    seed = f"{first.uid}/{first.lane.name}"
+    picked = np.array(sampled(total, seed, everything=everything), np.int64)
+    before = 0
+    for one in files:
+        n_chunks = len(one.chunks)
+        mine = picked[(picked >= before) & (picked < before + n_chunks)] - before
+        before += n_chunks
+        chosen = {one.chunks[index] for index in mine} or set(one.chunks[:1])
+        with tally.guard(one.path, _DATA):
+            _check_file(one, sorted(chosen), tally, everything=everything)
+
+
+def _check_file(
+    one: FrameFile, chosen: list[int], tally: Tally, *, everything: bool
+) -> None:
+    with open_file(one.path) as file:
+        table, dataset = _table(file), file[_DATA]
+        rows = one.segment.lane.points_per_chunk
+        chunks = {chunk.start // rows: chunk for chunk in stored_chunks(dataset)}
+        descriptor = os.open(one.path, os.O_RDONLY)
+        try:
+            damaged: list[PointRange] = []
+            for n_done, index in enumerate(chosen):
+                tally.say(one.path, n_done, len(chosen))
+                if not _is_intact(descriptor, chunks[index], int(table[index])):
+                    damaged.append(one.points(index))
+                elif everything or n_done == 0:
+                    _check_unpacks(dataset, one, index, tally)
+            tally.n_chunks_checked += len(chosen)
+        finally:
+            os.close(descriptor)
+    if damaged:
+        sentence = f"{len(damaged)} chunks are not what came over the bus"
+        tally.find(one.path, _DATA, sentence, damaged)
+
+
+def _is_intact(descriptor: int, chunk: StoredChunk, checksum: int) -> bool:
+    return xxhash.xxh3_64_intdigest(stored_bytes(descriptor, chunk)) == checksum
+
+
+def _check_unpacks(
+    dataset: h5py.Dataset, one: FrameFile, index: int, tally: Tally
+) -> None:
+    start, stop = one.points(index)
+    try:
+        dataset[start - one.segment.start : stop - one.segment.start]
+    except UNREADABLE as error:
+        sentence = f"the bytes that came do not unpack: {one_line(error)}"
+        tally.find(one.path, _DATA, sentence, ((start, stop),))

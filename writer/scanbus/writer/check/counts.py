@@ -1,0 +1,145 @@
+"""What verdicts and ledgers say against what stands in the files, in points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from scanbus.schemas import ChannelLedger, PointRange, VerdictWord
+from scanbus.writer.account import joined
+from scanbus.writer.check.own import Judgement, MasterWord
+from scanbus.writer.check.report import Spot, Tally
+from scanbus.writer.check.virtual import VirtualWord
+
+__all__ = ["check_ledger", "check_master", "compare_judgements", "note_judgement"]
+
+
+def check_ledger(
+    spot: Spot,
+    channel: str,
+    ledger: ChannelLedger,
+    *,
+    n_points: int,
+    missing: Iterable[PointRange],
+    is_exact: bool,
+) -> None:
+    """Compare a channel's account with its points in the files.
+
+    Parameters
+    ----------
+    n_points : int
+        Points that the files have a place for.
+    missing : iterable of PointRange
+        Those of them that are not there.
+    is_exact : bool
+        Whether `missing` is all that the account may name.
+    """
+    if n_points > ledger.expected:
+        sentence = f"{channel}: {n_points} points, the ledger expects {ledger.expected}"
+        spot.find(sentence, ((ledger.expected, n_points),))
+        return
+    lost = joined([*missing, (n_points, ledger.expected)])
+    said = joined(ledger.missing)
+    unsaid, unseen = without(lost, said), without(said, lost)
+    if unsaid:
+        sentence = f"{channel}: missing, but not by the ledger"
+        spot.find(sentence, unsaid)
+    if unseen and is_exact:
+        sentence = f"{channel}: missing by the ledger, but in the files"
+        spot.find(sentence, unseen)
+    n_missing = sum(stop - start for start, stop in said)
+    if ledger.written != ledger.expected - n_missing:
+        sentence = (
+            f"{channel}: the ledger counts {ledger.written} of {ledger.expected} "
+            f"points as written and names {n_missing} as missing"
+        )
+        spot.find(sentence, said)
+
+
+def check_master(
+    path: Path, master: MasterWord, virtual: Sequence[VirtualWord], tally: Tally
+) -> None:
+    """Compare ledger and list of sources of a scan master with its virtual datasets."""
+    joined_up: dict[str, list[VirtualWord]] = {}
+    for word in virtual:
+        if word.channel is not None:
+            joined_up.setdefault(word.channel, []).append(word)
+    own = f"{master.entry}/scanbus"
+    for channel, sources in master.sources.items():
+        where = f"{own}/sources/{channel}"
+        words = joined_up.get(channel, [])
+        if sources and not words and all(word.is_whole for word in virtual):
+            tally.find(path, where, "no virtual dataset joins these files")
+        if any(tuple(word.parts) != sources for word in words):
+            tally.find(path, where, "not the sources of the virtual dataset")
+    final = master.judgement
+    if final is None or final.provisional:
+        tally.note(f"{path}: {master.entry} has no final verdict; more may come")
+        return
+    for channel, words in joined_up.items():
+        for word in words:
+            spot = tally.at(path, word.name)
+            _check_counts(spot, channel, final.ledgers.get(channel), word)
+
+
+def _check_counts(
+    spot: Spot, channel: str, ledger: ChannelLedger | None, word: VirtualWord
+) -> None:
+    if ledger is None:
+        spot.find(f"the ledger does not name {channel}")
+        return
+    check_ledger(
+        spot,
+        channel,
+        ledger,
+        n_points=word.n_rows,
+        missing=word.missing,
+        is_exact=word.is_whole,
+    )
+
+
+def note_judgement(path: Path, judgement: Judgement, tally: Tally) -> None:
+    """Note a verdict that is not ``complete``: the files are sound, points lack."""
+    if judgement.provisional:
+        tally.note(f"{path}: the verdict, {judgement.word.value}, is provisional")
+    elif judgement.word is not VerdictWord.COMPLETE:
+        tally.note(f"{path}: the scan is {judgement.word.value}: {judgement.reason}")
+
+
+def compare_judgements(
+    path: Path, ours: Judgement, other: Path, theirs: Judgement, tally: Tally
+) -> None:
+    """Report where the verdicts of a master and of a scan file differ."""
+    if ours.provisional:
+        return
+    if ours.word != theirs.word:
+        sentence = f"verdict {ours.word.value}; {other.name}: {theirs.word.value}"
+        tally.find(path, "scanbus/verdict", sentence)
+    for channel in sorted({*ours.ledgers, *theirs.ledgers}):
+        if ours.ledgers.get(channel) != theirs.ledgers.get(channel):
+            sentence = f"{channel}: another account than in {other.name}"
+            tally.find(path, "scanbus/ledger", sentence)
+
+
+def without(
+    ranges: Iterable[PointRange], taken: Sequence[PointRange]
+) -> tuple[PointRange, ...]:
+    """Return what is left of ranges without others; both ascending and joined.
+
+    Examples
+    --------
+    >>> without([(0, 10)], [(2, 3), (8, 12)])
+    ((0, 2), (3, 8))
+    """
+    left: list[PointRange] = []
+    for start, stop in ranges:
+        edge = start
+        for low, high in taken:
+            if high <= edge or low >= stop:
+                continue
+            if low > edge:
+                left.append((edge, low))
+            edge = max(edge, high)
+        if edge < stop:
+            left.append((edge, stop))
+    return tuple(left)

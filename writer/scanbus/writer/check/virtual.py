@@ -1,0 +1,258 @@
+"""Virtual datasets, proved by shape: no data are read.
+
+A source that is missing silently reads as fill value, one with fewer rows than mapped
+makes the whole read fail. Both are found here, with the points that they hit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from scanbus.schemas import PointRange
+from scanbus.writer.account import joined
+from scanbus.writer.check.links import target_of
+from scanbus.writer.check.own import SegmentWord, open_file, read_segment
+from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
+
+__all__ = ["VirtualWord", "check_virtual"]
+
+
+@dataclass
+class VirtualWord:
+    """What one virtual dataset joins.
+
+    Attributes
+    ----------
+    name : str
+        Its path.
+    n_rows : int
+        Its length.
+    channel : str or None
+        What stands in it, as its segments say.
+    parts : list
+        Source file, as it is named, with the rows ``[start, stop)`` it fills.
+    missing : list of PointRange
+        Points that the segments say are missing.
+    is_whole : bool
+        Whether every source could be read.
+    targets : set of pathlib.Path
+        The sources that are there.
+    """
+
+    name: str
+    n_rows: int
+    channel: str | None = None
+    parts: list[tuple[str, int, int]] = field(default_factory=list)
+    missing: list[PointRange] = field(default_factory=list)
+    is_whole: bool = True
+    targets: set[Path] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One mapping: rows ``[start, stop)`` come from a dataset of a file."""
+
+    file: str
+    dataset: str
+    start: int
+    stop: int
+    n_values: int
+    selection: tuple[tuple[int, ...], tuple[int, ...]] | None
+    is_block: bool
+
+    @property
+    def points(self) -> tuple[PointRange]:
+        return ((self.start, self.stop),)
+
+
+def check_virtual(
+    file: h5py.File, path: Path, name: str, uid: str | None, tally: Tally
+) -> VirtualWord:
+    """Check all sources of a virtual dataset.
+
+    Parameters
+    ----------
+    uid : str or None
+        The scan that it must belong to, None if no scan master holds it.
+    """
+    dataset = file[name]
+    parts = list(_parts(dataset))
+    spot = tally.at(path, name)
+    checker = _VirtualCheck(dataset, path, uid, spot)
+    for part in parts:
+        tally.n_vds_sources += 1
+        with tally.guard(path, name, part.points):
+            checker.check(part)
+    _check_cover(dataset, parts, spot, is_ours=uid is not None)
+    return checker.word
+
+
+def _parts(dataset: h5py.Dataset) -> Iterator[_Part]:
+    for one in dataset.virtual_sources():
+        low, high = one.vspace.get_select_bounds()
+        edges = tuple(length - 1 for length in dataset.shape[1:])
+        is_all = one.src_space.get_select_type() == h5py.h5s.SEL_ALL
+        n_values = int(one.vspace.get_select_npoints())
+        yield _Part(
+            file=one.file_name,
+            dataset=one.dset_name,
+            start=int(low[0]),
+            stop=int(high[0]) + 1,
+            n_values=n_values,
+            selection=None if is_all else one.src_space.get_select_bounds(),
+            is_block=not any(low[1:])
+            and tuple(high[1:]) == edges
+            and n_values == (high[0] + 1 - low[0]) * math.prod(dataset.shape[1:]),
+        )
+
+
+class _VirtualCheck:
+    """The check of one virtual dataset, part by part."""
+
+    def __init__(
+        self, dataset: h5py.Dataset, path: Path, uid: str | None, spot: Spot
+    ) -> None:
+        n_rows = dataset.shape[0] if dataset.shape else 0
+        self.word = VirtualWord(spot.dataset, n_rows)
+        self._dataset = dataset
+        self._path = path
+        self._uid = uid
+        self._spot = spot
+
+    def check(self, part: _Part) -> None:
+        """Check one source."""
+        self.word.parts.append((part.file, part.start, part.stop))
+        was_whole, self.word.is_whole = self.word.is_whole, False
+        problem, points = self._problem(part)
+        if problem:
+            self._spot.find(problem, points)
+        elif "%b" not in part.file:
+            self.word.is_whole = was_whole
+
+    def _problem(self, part: _Part) -> tuple[str, tuple[PointRange]]:
+        """Return what is wrong with a source, and the points that it hits."""
+        if part.file == ".":
+            return self._misfit(self._dataset.file, part)
+        if "%b" in part.file:
+            where = f"{self._spot.file}: {self._spot.dataset}"
+            self._spot.tally.note(f"{where} has sources by pattern, {part.file}")
+            return "", part.points
+        if Path(part.file).is_absolute():
+            sentence = f"absolute source {part.file}: breaks when files move"
+            self._spot.find(sentence, part.points)
+        target = target_of(self._path, part.file)
+        if not target.is_file():
+            sentence = f"source {part.file} is not there: fill values are read instead"
+            return sentence, part.points
+        self.word.targets.add(target)
+        try:
+            source = open_file(target)
+        except UNREADABLE as error:
+            sentence = f"source {part.file} cannot be opened: {one_line(error)}"
+            return sentence, part.points
+        with source:
+            problem, points = self._misfit(source, part)
+            segment = read_segment(source)
+            other = self._mismatch(segment, part) if segment else ""
+        return (other, part.points) if other else (problem, points)
+
+    def _misfit(self, file: h5py.File, part: _Part) -> tuple[str, tuple[PointRange]]:
+        """Compare a source with its mapping, by type and shape."""
+        source = file.get(part.dataset)
+        if not isinstance(source, h5py.Dataset):
+            return f"source {part.file} has no dataset {part.dataset}", part.points
+        if source.dtype != self._dataset.dtype:
+            sentence = f"{part.file} holds {source.dtype}, not {self._dataset.dtype}"
+            return sentence, part.points
+        sentence, lost = _misfit(source, part)
+        return (f"{part.file}: {sentence}" if sentence else ""), (lost,)
+
+    def _mismatch(self, segment: SegmentWord, part: _Part) -> str:
+        """Compare what a segment says of itself with where it is mapped."""
+        channel = segment.channel_at(part.dataset)
+        if self._uid is not None and segment.uid != self._uid:
+            return f"{part.file} belongs to scan {segment.uid}, not {self._uid}"
+        if channel is None:
+            return f"{part.file} does not describe {part.dataset}"
+        if self.word.channel not in (None, channel.name):
+            return f"{part.file} holds {channel.name}, others {self.word.channel}"
+        self.word.channel = channel.name
+        self.word.missing += segment.account.missing_of(channel.name)
+        if (segment.start, segment.stop) != (part.start, part.stop):
+            return (
+                f"{part.file} holds points {segment.start} to {segment.stop - 1}, "
+                f"but stands at {part.start} to {part.stop - 1}"
+            )
+        return ""
+
+
+def _misfit(source: Any, part: _Part) -> tuple[str, PointRange]:
+    """Return why a source's shape does not fit its mapping, and the points hit."""
+    every, shape = (part.start, part.stop), source.shape
+    if part.selection is None:
+        if math.prod(shape) == part.n_values:
+            return "", every
+        wanted = part.stop - part.start
+    else:
+        high = part.selection[1]
+        if len(high) != len(shape):
+            return f"shape {shape} has another rank than its mapping", every
+        if all(edge < length for edge, length in zip(high, shape, strict=True)):
+            return "", every
+        wanted = int(high[0]) + 1
+    n_rows = int(shape[0]) if shape else 0
+    sentence = f"shape {shape}, where {wanted} points are mapped"
+    short = part.is_block and n_rows < wanted
+    start = max(part.start, part.stop - (wanted - n_rows)) if short else part.start
+    return f"{sentence}: the whole dataset cannot be read", (start, part.stop)
+
+
+def _check_cover(
+    dataset: h5py.Dataset, parts: list[_Part], spot: Spot, *, is_ours: bool
+) -> None:
+    """See that the sources fill every row once."""
+    if not all(part.is_block for part in parts):
+        n_values = sum(part.n_values for part in parts)
+        if n_values < dataset.size:
+            lost = dataset.size - n_values
+            spot.tally.note(
+                f"{spot.file}: {lost} values of {spot.dataset} have no source"
+            )
+        return
+    n_rows = dataset.shape[0] if dataset.shape else 0
+    uncovered = holes(((part.start, part.stop) for part in parts), n_rows)
+    n_twice = sum(part.stop - part.start for part in parts) - (
+        n_rows - sum(stop - start for start, stop in uncovered)
+    )
+    if n_twice:
+        spot.find(f"{n_twice} points have more than one source")
+    if uncovered and is_ours:
+        spot.find("points without a source", uncovered)
+    elif uncovered:
+        sentence = f"rows of {spot.dataset} without a source: {uncovered}"
+        spot.tally.note(f"{spot.file}: {sentence}")
+
+
+def holes(covered: Any, stop: int) -> tuple[PointRange, ...]:
+    """Return what of ``[0, stop)`` no range covers.
+
+    Examples
+    --------
+    >>> holes([(2, 4), (0, 1)], 6)
+    ((1, 2), (4, 6))
+    """
+    found: list[PointRange] = []
+    edge = 0
+    for start, end in joined(covered):
+        if start > edge:
+            found.append((edge, min(start, stop)))
+        edge = max(edge, end)
+    if edge < stop:
+        found.append((edge, stop))
+    return tuple(found)

@@ -1,0 +1,214 @@
+"""From the files that were named to everything below them, each file once.
+
+Files are visited in the order in which they are found, one open at a time. What is
+found out about chunks is kept until the end: only then is it known how many a channel
+has, and so how many of them make a sample.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import h5py
+
+from scanbus.writer.check.chunks import FrameFile, check_chunks, check_table
+from scanbus.writer.check.counts import (
+    check_master,
+    compare_judgements,
+    note_judgement,
+)
+from scanbus.writer.check.entries import check_value_segment
+from scanbus.writer.check.links import Inventory, check_external, take_inventory
+from scanbus.writer.check.own import (
+    Judgement,
+    MasterWord,
+    is_scanbus,
+    open_file,
+    read_masters,
+    read_segment,
+)
+from scanbus.writer.check.report import UNREADABLE, Tally, one_line
+from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
+from scanbus.writer.check.virtual import VirtualWord, check_virtual
+from scanbus.writer.paths import values_file_name
+
+__all__ = ["Walk"]
+
+_DEEPEST_FILE: Final = 16
+
+
+class Walk:
+    """One check: what is still to be visited, and what the visits brought.
+
+    Parameters
+    ----------
+    tally : Tally
+        Where findings go.
+    everything : bool
+        Whether all chunks and entries are compared, or a sample.
+    """
+
+    def __init__(self, tally: Tally, *, everything: bool) -> None:
+        self._tally = tally
+        self._everything = everything
+        self._waiting: deque[tuple[Path, int]] = deque()
+        self._seen: set[tuple[int, int]] = set()
+        self._folders: list[Path] = []
+        self._frames: dict[tuple[str, str], list[FrameFile]] = {}
+        self._masters: list[tuple[Path, MasterWord]] = []
+        self._scan_files: dict[str, tuple[Path, Judgement]] = {}
+
+    def start_at(self, path: Path) -> None:
+        """Add a file that was asked for."""
+        if not path.exists():
+            self._refuse(path, "there is no such file")
+        elif not path.is_file():
+            self._refuse(path, "not a file")
+        else:
+            self._folders.append(path.resolve().parent)
+            self._add(path, 0)
+
+    def run(self) -> None:
+        """Visit everything."""
+        while self._waiting:
+            path, depth = self._waiting.popleft()
+            self._tally.n_files += 1
+            self._tally.say(path, 0, None)
+            self._visit(path, depth)
+        for files in self._frames.values():
+            files.sort(key=lambda one: one.segment.start)
+            check_chunks(files, self._tally, everything=self._everything)
+        for path, master in self._masters:
+            ours, found = master.judgement, self._scan_files.get(master.uid)
+            if ours is not None and found is not None:
+                compare_judgements(path, ours, *found, self._tally)
+
+    def _refuse(self, path: Path, sentence: str) -> None:
+        self._tally.unreadable.append(str(path))
+        self._tally.find(path, "", sentence)
+
+    def _add(self, path: Path, depth: int) -> None:
+        status = path.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in self._seen:
+            return
+        self._seen.add(identity)
+        if depth > _DEEPEST_FILE:
+            sentence = f"more than {_DEEPEST_FILE} files behind one another"
+            self._tally.find(path, "", sentence)
+            return
+        if not any(path.resolve().is_relative_to(one) for one in self._folders):
+            self._tally.note(
+                f"{path} stands outside of the folder that was checked; links lead "
+                "to it, so it was checked too"
+            )
+        self._waiting.append((path, depth))
+
+    def _follow(self, found: Iterable[Path | None], depth: int) -> None:
+        for path in found:
+            if path is not None:
+                with self._tally.guard(path, ""):
+                    self._add(path, depth + 1)
+
+    def _visit(self, path: Path, depth: int) -> None:
+        try:
+            file = open_file(path)
+        except UNREADABLE as error:
+            sentence = f"cannot be opened: {_why_not(path, error)}"
+            if depth == 0:
+                self._refuse(path, sentence)
+            else:
+                self._tally.find(path, "", sentence)
+            return
+        with file:
+            with self._tally.guard(path, ""):
+                self._visit_links(file, path, depth)
+            with self._tally.guard(path, ""):
+                self._visit_content(file, path)
+
+    def _visit_links(self, file: h5py.File, path: Path, depth: int) -> None:
+        tally = self._tally
+        inventory = take_inventory(file, path, tally)
+        masters: list[MasterWord] = []
+        with tally.guard(path, ""):
+            masters = read_masters(file)
+        uids = {one.entry: one.uid for one in masters}
+        for name, links in inventory.external.items():
+            target = check_external(path, name, links, uids, tally)
+            self._follow([target], depth)
+        words: dict[str, list[VirtualWord]] = {}
+        for name in inventory.virtual:
+            entry = "/" + name.strip("/").split("/")[0]
+            with tally.guard(path, name):
+                word = check_virtual(file, path, name, uids.get(entry), tally)
+                words.setdefault(entry, []).append(word)
+                self._follow(sorted(word.targets), depth)
+        for master in masters:
+            self._visit_master(path, master, words.get(master.entry, []))
+            self._follow([self._values_file(path, master, inventory)], depth)
+
+    def _visit_master(
+        self, path: Path, master: MasterWord, words: list[VirtualWord]
+    ) -> None:
+        self._masters.append((path, master))
+        check_master(path, master, words, self._tally)
+        if master.judgement is not None:
+            note_judgement(path, master.judgement, self._tally)
+
+    def _values_file(
+        self, path: Path, master: MasterWord, inventory: Inventory
+    ) -> Path | None:
+        """Return the scan file: a scan of frames alone has no link to it."""
+        name = values_file_name(master.scan_number)
+        values = path.resolve().parent / name
+        if values.is_file():
+            return values
+        is_final = master.judgement is not None and not master.judgement.provisional
+        if is_final and name not in inventory.external:
+            sentence = f"{name}, with the events and the ledger, is not there"
+            self._tally.find(path, f"{master.entry}/scanbus", sentence)
+        return None
+
+    def _visit_content(self, file: h5py.File, path: Path) -> None:
+        segment = read_segment(file)
+        if segment is not None and segment.kind == "values":
+            check_value_segment(
+                file, path, segment, self._tally, everything=self._everything
+            )
+        elif segment is not None:
+            frames = check_table(file, path, segment, self._tally)
+            if frames is not None:
+                key = (segment.uid, segment.lane.name)
+                self._frames.setdefault(key, []).append(frames)
+        elif is_scan_file(file):
+            self._visit_scan_file(file, path)
+        elif not is_scanbus(file):
+            self._tally.note(
+                f"{path} is not of scanbus: links and virtual datasets were checked, "
+                "no checksums are there"
+            )
+
+    def _visit_scan_file(self, file: h5py.File, path: Path) -> None:
+        said = check_scan_file(file, path, self._tally, everything=self._everything)
+        if said is not None:
+            uid, judgement = said
+            self._scan_files[uid] = (path, judgement)
+            note_judgement(path, judgement, self._tally)
+
+
+def _why_not(path: Path, error: BaseException) -> str:
+    """Return why a file cannot be opened, in words of this project."""
+    if isinstance(error, PermissionError) or not os.access(path, os.R_OK):
+        return "no permission to read it"
+    try:
+        if not h5py.is_hdf5(path):
+            return "it is no HDF5 file"
+    except UNREADABLE:
+        return one_line(error)
+    if "truncated" in str(error):
+        return f"it is truncated ({one_line(error)})"
+    return one_line(error)

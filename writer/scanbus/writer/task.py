@@ -1,0 +1,222 @@
+"""One announced scan as the service sees it: attempts, what ended them, the verdict.
+
+An attempt runs in a thread of its own. Whatever goes wrong ends it, is said once, and
+is tried again; only a name that somebody else's file has needs a human.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from scanbus.bus import leases, registry
+from scanbus.bus.connection import connect, translated
+from scanbus.bus.registry import ScanRecord
+from scanbus.schemas import Verdict
+from scanbus.schemas.errors import (
+    BusUnavailableError,
+    LeaseLostError,
+    NameTakenError,
+    ScanbusError,
+)
+from scanbus.writer.custody import LeaseCustody
+from scanbus.writer.scan_writer import Pace, ScanWriter, Stopped
+from scanbus.writer.settings import WriterSettings
+
+__all__ = ["Progress", "ScanTask"]
+
+log = structlog.get_logger("scanbus.writer")
+Progress = Callable[[str, int, int | None], None]
+"""Told ``(name, done, total or None)``."""
+
+# Attempts that may end in a way that nobody foresaw before `--once` gives up on a scan.
+_MAX_UNEXPECTED = 3
+
+
+class ScanTask:
+    """What the service knows of one scan, and the thread that writes it.
+
+    The service owns it; the thread sets `verdict`, `problem` and, last, `is_running`.
+
+    Parameters
+    ----------
+    announcement : str
+        Id of its line in the announcements.
+    record : ScanRecord or None
+        None if the announcement could not be understood.
+    problem : str
+        Why not.
+    """
+
+    def __init__(
+        self, announcement: str, record: ScanRecord | None, problem: str = ""
+    ) -> None:
+        self.announcement = announcement
+        self.record = record
+        self.problem = problem
+        self.verdict: Verdict | None = None
+        self.custody: LeaseCustody | None = None
+        self.not_before = 0.0
+        self._thread: threading.Thread | None = None
+        self._said: set[str] = set()
+        self._n_unexpected = 0
+        self._needs_a_human = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._thread is not None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing is left to do for it."""
+        if self.record is None:
+            return True
+        return self.verdict is not None and not self.verdict.provisional
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether ``--once`` need not wait for it."""
+        return self.is_final or self._needs_a_human or self.verdict is not None
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete, 2 partial, 3 failed or not written at all."""
+        if self.verdict is not None:
+            return self.verdict.verdict.exit_code
+        return 3 if self.problem else 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for an attempt."""
+        idle = not self.is_running and self.record is not None and self.verdict is None
+        return idle and time.monotonic() >= self.not_before
+
+    def start(
+        self,
+        lease: leases.Lease,
+        settings: WriterSettings,
+        stop: threading.Event,
+        progress: Progress,
+    ) -> None:
+        """Begin an attempt in a thread of its own."""
+        thread = threading.Thread(
+            target=self._attempt,
+            args=(lease, settings, stop, progress),
+            name=f"scan-{lease.uid[:8]}",
+        )
+        self._thread = thread
+        thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the attempt under way, if there is one."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(max(0.0, timeout_s))
+
+    def _attempt(
+        self,
+        lease: leases.Lease,
+        settings: WriterSettings,
+        stop: threading.Event,
+        progress: Progress,
+    ) -> None:
+        try:
+            with self._handled(settings):
+                self.verdict = self._write(lease, settings, stop, progress)
+                self.problem = ""
+        finally:
+            self.not_before = time.monotonic() + settings.retry_s
+            self.custody = None
+            self._thread = None
+
+    def _write(
+        self,
+        lease: leases.Lease,
+        settings: WriterSettings,
+        stop: threading.Event,
+        progress: Progress,
+    ) -> Verdict:
+        if self.record is None:
+            raise ValueError("a scan that could not be understood cannot be written")
+        # Folded anew: Redis may have come back without what it said before.
+        self.record = ScanRecord(self.record.identity, self.record.title)
+        client = connect(settings.redis, name="scanbus-scan")
+        self.custody = LeaseCustody(client, lease, int(settings.lease_s * 1000))
+        with translated(settings.redis), client, _given_back(self.custody, settings.redis):
+            registry.read_events(client, self.record)
+            return ScanWriter(
+                client,
+                self.record,
+                settings.root,
+                self.custody,
+                pace=_pace(settings),
+                is_stopped=stop.is_set,
+                on_points=progress,
+            ).run()
+
+    @contextmanager
+    def _handled(self, settings: WriterSettings) -> Iterator[None]:
+        """Say what ended an attempt; the scan stays open and is tried again."""
+        try:
+            yield
+        except Stopped:
+            pass
+        except OSError as error:
+            self._say(_storage_sentence(error, settings))
+        except (LeaseLostError, BusUnavailableError) as error:
+            self._say(str(error))
+        except ScanbusError as error:
+            self._needs_a_human = isinstance(error, NameTakenError)
+            self._say(f"paused: {error}")
+        except Exception as error:
+            self._n_unexpected += 1
+            self._needs_a_human = self._n_unexpected >= _MAX_UNEXPECTED
+            log.exception("attempt_failed", scan=self.uid)
+            self._say(f"{type(error).__name__}: {error}")
+
+    @property
+    def uid(self) -> str:
+        """The scan's uid, empty if nobody knows it."""
+        return self.record.uid if self.record else ""
+
+    def _say(self, problem: str) -> None:
+        self.problem = problem
+        if problem not in self._said:
+            self._said.add(problem)
+            log.warning("scan_paused", scan=self.uid, reason=problem)
+
+
+def _pace(settings: WriterSettings) -> Pace:
+    return Pace(
+        flush_s=settings.flush_s,
+        poll_s=settings.poll_s,
+        master_s=settings.master_s,
+        check_s=settings.lease_s / 4,
+        read_bytes=settings.read_bytes,
+    )
+
+
+@contextmanager
+def _given_back(custody: LeaseCustody, url: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        try:
+            with translated(url):
+                custody.give_back()
+        except BusUnavailableError as error:
+            log.warning("lease_not_given_back", reason=str(error))
+
+
+def _storage_sentence(error: OSError, settings: WriterSettings) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(settings.root).free
+        return f"paused: no space on {settings.root} ({free / 1e9:.1f} GB free)"
+    return f"paused: cannot write below {settings.root}: {error}"
