@@ -67,7 +67,7 @@ class AnyRedis(Protocol):
     ) -> PrivateRedis: ...
 
 
-@pytest.fixture(params=BINARIES.values(), ids=BINARIES.keys(), scope="session")
+@pytest.fixture(params=BINARIES.values(), ids=list(BINARIES), scope="session")
 def redis_binary(request: pytest.FixtureRequest) -> Path:
     """One server binary after the other."""
     binary: Path = request.param

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -45,7 +46,7 @@ def test_a_client_says_its_name(any_bus: Bus) -> None:
 
 def test_streams_come_raw(any_bus: Bus) -> None:
     any_bus.xadd("s", {"b": "2", "a": "1"}, id="1-1")
-    entry = [b"1-1", [b"b", b"2", b"a", b"1"]]
+    entry: Any = [b"1-1", [b"b", b"2", b"a", b"1"]]
     assert any_bus.xrange("s") == [entry]
     assert any_bus.xrevrange("s") == [entry]
     assert any_bus.xread({"s": "0"}) == [[b"s", [entry]]]
@@ -152,28 +153,29 @@ def test_a_user_who_may_not_gets_a_sentence(any_bus: Bus) -> None:
     path = any_bus.connection_pool.connection_kwargs["path"]
     url = f"unix://guest:x@{path}"
     with connect(url, name="test") as client:
-        with pytest.raises(BusUnsuitableError, match="no permissions|NOPERM"):
+        with pytest.raises(BusUnsuitableError, match="permissions"):
             describe_server(client, url)
 
 
 def test_the_report_says_what_weakens_the_promises(any_redis: AnyRedis) -> None:
-    server = any_redis()
+    server = any_redis({"appendonly": "yes"})
     with connect(server.url, name="test") as client:
-        report = describe_server(client, server.url)
+        other = describe_server(client, server.url)
         client.config_set("maxmemory", "100mb")
         client.config_set("maxmemory-policy", "allkeys-lru")
-        client.config_set("appendonly", "yes")
-        other = describe_server(client, server.url)
+        client.config_set("appendonly", "no")
+        report = describe_server(client, server.url)
 
     assert report.version == server.version
-    assert (report.maxmemory_bytes, report.evicts, report.persists) == (0, False, False)
-    assert [text.split()[1] for text in report.warnings] == ["keeps", "has"]
-    assert (other.maxmemory_bytes, other.evicts, other.persists) == (
-        100 * 2**20,
-        True,
-        True,
-    )
-    assert [text.split()[1] for text in other.warnings] == ["evicts"]
+    assert (other.maxmemory_bytes, other.evicts, other.persists) == (0, False, True)
+    assert [text.split()[:3] for text in other.warnings] == [
+        ["Redis", "has", "no"],
+    ]
+    assert (report.maxmemory_bytes, report.evicts) == (100 * 2**20, True)
+    assert [text.split()[:2] for text in report.warnings] == [
+        ["Redis", "evicts"],
+        ["Redis", "keeps"],
+    ]
     assert report.run_id == other.run_id != ""
 
 

@@ -8,7 +8,7 @@ import redis
 
 from scanbus.bus import leases, registry, room
 from scanbus.bus.connection import Bus, connect
-from scanbus.bus.keys import heartbeat_key, hold_key, lane_key
+from scanbus.bus.keys import heartbeat_key, hold_key
 from scanbus.bus.lanes import NoRoomError, append, make_lane, stream_ends
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
@@ -152,7 +152,7 @@ def test_a_full_redis_is_emptied_as_far_as_was_acknowledged(full: Bus) -> None:
     assert room.free_room(full, 1) == 250
     assert room.used_memory(full) < before - 200_000
     full.config_set("maxmemory", before)
-    assert full.xrange(lane_key(UID, "group"), count=1)[0][0] == b"250-1"
+    assert stream_ends(full, UID, "group") == (b"250-1", b"299-1")
     append(full, UID, "group", [frozen(300, 1, b"x" * 1000)])
 
 

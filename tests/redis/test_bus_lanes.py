@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,8 @@ def full_bus(any_redis: AnyRedis) -> Iterator[Bus]:
 
 
 def ids(client: Bus) -> list[bytes]:
-    return [stream_id for stream_id, _ in client.xrange(KEY)]
+    found: Any = client.xrange(KEY)
+    return [stream_id for stream_id, _ in found]
 
 
 def test_a_lane_is_made_once_and_stays_as_it_is(lane: Bus) -> None:

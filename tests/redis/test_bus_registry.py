@@ -50,7 +50,7 @@ def test_a_scan_is_what_its_events_say(any_bus: Bus) -> None:
     announce(any_bus, announced())
     record = load_record(any_bus, announced())
     states = [record.state]
-    events = [
+    events: list[Any] = [
         prepared(bytes_lane(), metadata={"sample": {"name": "a", "mass": 1}}),
         ScanStarted(time=NOW),
         ScanUpdated(time=NOW, metadata={"sample": {"mass": 2}}),
@@ -78,7 +78,7 @@ def test_a_scan_is_what_its_events_say(any_bus: Bus) -> None:
 
 
 def test_events_that_come_twice_change_nothing(any_bus: Bus) -> None:
-    events = [
+    events: list[Any] = [
         prepared(bytes_lane()),
         ScanStarted(time=NOW),
         ScanUpdated(time=NOW, metadata={"a": 1}),
@@ -147,7 +147,12 @@ def test_a_document_that_is_far_too_large_is_not_even_fetched(any_bus: Bus) -> N
 
 
 def test_a_document_that_nobody_would_take_is_not_sent(any_bus: Bus) -> None:
-    array = {"dtype": "uint8", "shape": [1], "codec": "zstd", "data": "AAAA" * 2**24}
+    array: Any = {
+        "dtype": "uint8",
+        "shape": [1],
+        "codec": "zstd",
+        "data": "AAAA" * 2**24,
+    }
     event = ScanUpdated.model_construct(
         protocol=1, type="updated", time=NOW, note="", metadata={"a": {"array": array}}
     )

@@ -33,7 +33,7 @@ def bus(redis_url: str) -> Iterator[Bus]:
 
 @pytest.fixture
 def publisher(redis_url: str) -> Iterator[Publisher]:
-    with Publisher(redis_url, name="tests", close_timeout_s=5) as publisher:
+    with Publisher(redis_url, name="tests", close_timeout_s=0.2) as publisher:
         yield publisher
 
 
@@ -241,7 +241,7 @@ def test_updates_and_positioners_are_said(publisher: Publisher, bus: Bus) -> Non
 def test_an_exception_ends_the_scan_as_failed_and_goes_on(
     publisher: Publisher, bus: Bus
 ) -> None:
-    with pytest.raises(ZeroDivisionError), publisher.scan() as scan:
+    with pytest.raises(ZeroDivisionError), publisher.scan() as scan:  # noqa: PT012
         scan.channel("a")
         scan.send("a", 1.0)
         raise ZeroDivisionError("no beam")
@@ -256,7 +256,7 @@ def test_an_exception_ends_the_scan_as_failed_and_goes_on(
 def test_a_keyboard_interrupt_and_abort_are_the_users(
     publisher: Publisher, bus: Bus
 ) -> None:
-    with pytest.raises(KeyboardInterrupt), publisher.scan() as interrupted:
+    with pytest.raises(KeyboardInterrupt), publisher.scan() as interrupted:  # noqa: PT012
         interrupted.channel("a")
         raise KeyboardInterrupt
     with publisher.scan() as aborted:
@@ -338,7 +338,7 @@ def test_names_with_separators_are_refused(publisher: Publisher) -> None:
 
 
 def test_a_quota_that_holds_no_chunk_is_refused(publisher: Publisher, bus: Bus) -> None:
-    with pytest.raises(QuotaRefusedError, match="one chunk"):
+    with pytest.raises(QuotaRefusedError, match="one chunk"):  # noqa: PT012
         with publisher.scan(quota_bytes=1000) as scan:
             scan.detector("d", shape=(600, 600), dtype="uint32")
             scan.send("d", frames(0, 1, (600, 600)))
@@ -382,7 +382,7 @@ def test_a_send_that_finds_no_room_gives_up_and_keeps_what_was_sent(
     redis_url: str, bus: Bus
 ) -> None:
     with Publisher(redis_url, close_timeout_s=0, send_deadline_s=0.3) as publisher:
-        with pytest.raises(DeadlineError, match="no writer alive"):
+        with pytest.raises(DeadlineError, match="no writer alive"):  # noqa: PT012
             with publisher.scan(quota_bytes=4 * 2**20) as scan:
                 scan.detector("d", shape=(512, 512), dtype="uint32", codec="none")
                 scan.send("d", frames(0, 10, (512, 512)))
@@ -394,7 +394,7 @@ def test_a_send_that_finds_no_room_gives_up_and_keeps_what_was_sent(
 
 def test_a_channel_that_runs_ahead_of_its_group_is_named(redis_url: str) -> None:
     with Publisher(redis_url, close_timeout_s=0, send_deadline_s=0.3) as publisher:
-        with pytest.raises(DeadlineError, match="points ahead of b in its group"):
+        with pytest.raises(DeadlineError, match="points ahead of b in its group"):  # noqa: PT012
             with publisher.scan(quota_bytes=2**20) as scan:
                 scan.channel("a", group="g")
                 scan.channel("b", group="g")
@@ -403,7 +403,7 @@ def test_a_channel_that_runs_ahead_of_its_group_is_named(redis_url: str) -> None
 
 def test_single_values_wait_at_the_quota_too(redis_url: str) -> None:
     with Publisher(redis_url, close_timeout_s=0, send_deadline_s=0.3) as publisher:
-        with pytest.raises(DeadlineError, match="no writer alive"):
+        with pytest.raises(DeadlineError, match="no writer alive"):  # noqa: PT012
             with publisher.scan(quota_bytes=2**18) as scan:
                 scan.channel("a")
                 for _ in range(10**6):

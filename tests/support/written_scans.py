@@ -23,6 +23,7 @@ from scanbus.bus.entries import (
 from scanbus.bus.registry import ScanRecord
 from scanbus.schemas import (
     ChannelDescription,
+    ChannelLedger,
     EndReason,
     LaneDescription,
     PointRange,
@@ -144,8 +145,8 @@ def entry_of(
         gaps=gaps,
         is_padded=count is not None,
     )
-    name = entry_id(first, len(points[0]) if count is None else count)
-    return parse_entry(lane, name, {HEADER_FIELD: header, PAYLOAD_FIELD: payload})
+    stream_id = entry_id(first, len(points[0]) if count is None else count)
+    return parse_entry(lane, stream_id, {HEADER_FIELD: header, PAYLOAD_FIELD: payload})
 
 
 def plain_entry(lane: LaneDescription, first: int, count: int) -> Entry:
@@ -282,7 +283,7 @@ def write_scan(
     record.fold(ScanEnded(time=3.0, end_reason=EndReason.SUCCESS))
     folder = scan_folder(root, identity)
     folder.mkdir(parents=True)
-    ledgers = {}
+    ledgers: dict[str, ChannelLedger] = {}
     segments: dict[str, tuple[SegmentFile, ...]] = {}
     values: dict[str, list[Path]] = {}
     for lane in lanes:

@@ -44,7 +44,8 @@ def test_documents_follow_the_schema_and_nonsense_does_not() -> None:
 
     validate(json.loads(announced().to_json()), "ScanAnnounced")
     validate(json.loads(prepared(bytes_lane()).to_json()), "ScanPrepared")
-    for changes in ({"protocol": 2}, {"scan": {}}, {"time": "now"}):
+    wrong: list[dict[str, Any]] = [{"protocol": 2}, {"scan": {}}, {"time": "now"}]
+    for changes in wrong:
         document = {**json.loads(announced().to_json()), **changes}
         with pytest.raises(jsonschema.ValidationError):
             validate(document, "ScanAnnounced")

@@ -45,9 +45,9 @@ _NO_ROOM_CLASSES = {
     redis.exceptions.OutOfMemoryError: "OOM",
     redis.exceptions.BusyLoadingError: "LOADING",
     redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.MasterDownError: "MASTERDOWN",  # Before its base, the next.
     redis.exceptions.ClusterDownError: "CLUSTERDOWN",
     redis.exceptions.TryAgainError: "TRYAGAIN",
-    redis.exceptions.MasterDownError: "MASTERDOWN",
 }
 
 

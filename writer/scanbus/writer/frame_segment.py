@@ -18,6 +18,7 @@ from scanbus.schemas import LaneDescription
 from scanbus.writer.account import SegmentAccount
 from scanbus.writer.contents import DATA_GROUP
 from scanbus.writer.datasets import make_packed_dataset, pack_rows
+from scanbus.writer.layouts.channels import channel_attributes
 from scanbus.writer.segment_files import (
     NEXUS_TEXT,
     OWN_GROUP,
@@ -25,6 +26,7 @@ from scanbus.writer.segment_files import (
     finish_segment,
     make_segment_file,
 )
+from scanbus.writer.tree_writer import write_attributes
 
 __all__ = ["FrameSegment"]
 
@@ -116,7 +118,7 @@ class FrameSegment:
         own.create_dataset("chunk_from_source", data=self._from_source[:n_chunks])
         times = own.create_dataset("time", data=self._times[:length])
         times.attrs.create("units", "s", dtype=NEXUS_TEXT)
-        self._set_attributes()
+        write_attributes(self._dataset, channel_attributes(self._channel))
         finish_segment(self._file, stop, self.account)
         self._file.close()
 
@@ -133,13 +135,6 @@ class FrameSegment:
     def discard(self) -> None:
         """Close whatever is open; the file is not to be used."""
         self._file.close()
-
-    def _set_attributes(self) -> None:
-        kind = "image" if len(self._channel.shape) == 2 else "spectrum"
-        attributes = {"interpretation": kind, "units": self._channel.units}
-        for name, value in attributes.items():
-            if value:
-                self._dataset.attrs.create(name, value, dtype=NEXUS_TEXT)
 
     def _note_times(self, first: int, entry: Entry) -> None:
         begin, end = entry.times

@@ -31,7 +31,9 @@ from scanbus.schemas import ChannelDescription, LaneDescription, Verdict, parse_
 from scanbus.schemas.errors import NameTakenError, VerificationError
 from scanbus.writer.contents import DATA_GROUP, data_path, length_path
 from scanbus.writer.datasets import make_packed_dataset, pack_rows
+from scanbus.writer.layouts.channels import channel_attributes
 from scanbus.writer.segment_files import FREE_TEXT, NEXUS_TEXT, OWN_GROUP
+from scanbus.writer.tree_writer import write_attributes
 from scanbus.writer.value_segment import flat_name, length_name
 
 __all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
@@ -227,7 +229,7 @@ def _write_rows(
         for index, block in enumerate(_rechunked(rows, dataset.chunks[0])):
             _store_packed(dataset, channel, index, block)
             digest.update(block.tobytes())
-    _describe(dataset, channel)
+    write_attributes(dataset, channel_attributes(channel))
     return digest.hexdigest()
 
 
@@ -300,22 +302,12 @@ def _write_texts(
         dataset[done : done + len(texts)] = texts
         done += len(texts)
         digest.update(_text_bytes(texts))
-    _describe(dataset, channel)
+    write_attributes(dataset, channel_attributes(channel))
     return digest.hexdigest()
 
 
 def _text_bytes(texts: Iterable[str]) -> bytes:
     return "".join(f"{text}\0" for text in texts).encode()
-
-
-def _describe(dataset: h5py.Dataset, channel: ChannelDescription) -> None:
-    interpretation = {1: "scalar", 2: "spectrum", 3: "image"}.get(dataset.ndim, "")
-    for name, text in (
-        ("units", channel.units),
-        ("interpretation", interpretation),
-    ):
-        if text:
-            dataset.attrs.create(name, text, dtype=NEXUS_TEXT)
 
 
 def _verify(path: Path, digests: Mapping[str, str]) -> None:

@@ -149,7 +149,8 @@ class ScanTask:
         self.record = ScanRecord(self.record.identity, self.record.title)
         client = connect(settings.redis, name="scanbus-scan")
         self.custody = LeaseCustody(client, lease, int(settings.lease_s * 1000))
-        with translated(settings.redis), client, _given_back(self.custody, settings.redis):
+        returned = _given_back(self.custody, settings.redis)
+        with translated(settings.redis), client, returned:
             registry.read_events(client, self.record)
             return ScanWriter(
                 client,

@@ -27,7 +27,7 @@ from scanbus.writer.tree import (
     VirtualDataset,
 )
 
-__all__ = ["write_tree"]
+__all__ = ["write_attributes", "write_tree"]
 
 _NEXUS_WORDS: Final = frozenset(
     {
@@ -67,8 +67,8 @@ def write_tree(target: h5py.Group, tree: Group) -> None:
     OSError
         If the file cannot be written.
     """
-    _write_attributes(target, {"NX_class": tree.nx_class or "NXcollection"})
-    _write_attributes(target, tree.attributes)
+    write_attributes(target, {"NX_class": tree.nx_class or "NXcollection"})
+    write_attributes(target, tree.attributes)
     for name, node in tree.children.items():
         _write_node(target, name, node)
 
@@ -78,13 +78,13 @@ def _write_node(parent: h5py.Group, name: str, node: Node) -> None:
         case Group():
             write_tree(parent.create_group(name, track_order=True), node)
         case Dataset():
-            _write_attributes(_write_dataset(parent, name, node.value), node.attributes)
+            write_attributes(_write_dataset(parent, name, node.value), node.attributes)
         case SoftLink():
             parent[name] = h5py.SoftLink(node.path)
         case ExternalLink():
             parent[name] = h5py.ExternalLink(node.file, node.path)
         case VirtualDataset():
-            _write_attributes(_write_virtual(parent, name, node), node.attributes)
+            write_attributes(_write_virtual(parent, name, node), node.attributes)
 
 
 def _write_dataset(parent: h5py.Group, name: str, value: Value) -> h5py.Dataset:
@@ -130,9 +130,10 @@ def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.
     return h5py.Dataset(h5py.h5d.create(parent.id, name.encode(), kind, space, plist))
 
 
-def _write_attributes(
+def write_attributes(
     target: h5py.Group | h5py.Dataset, attributes: Mapping[str, Value]
 ) -> None:
+    """Write attributes: NeXus's words as ASCII, everything else as UTF-8."""
     for name, value in attributes.items():
         if not isinstance(value, str | tuple):
             target.attrs.create(name, value)

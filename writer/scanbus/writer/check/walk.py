@@ -64,13 +64,16 @@ class Walk:
 
     def start_at(self, path: Path) -> None:
         """Add a file that was asked for."""
-        if not path.exists():
-            self._refuse(path, "there is no such file")
-        elif not path.is_file():
-            self._refuse(path, "not a file")
-        else:
-            self._folders.append(path.resolve().parent)
-            self._add(path, 0)
+        try:
+            if not path.exists():
+                self._refuse(path, "there is no such file")
+            elif not path.is_file():
+                self._refuse(path, "not a file")
+            else:
+                self._folders.append(path.resolve().parent)
+                self._add(path, 0)
+        except (OSError, RuntimeError) as error:  # a loop of links, a name too long
+            self._refuse(path, one_line(error))
 
     def run(self) -> None:
         """Visit everything."""
@@ -138,8 +141,9 @@ class Walk:
             masters = read_masters(file)
         uids = {one.entry: one.uid for one in masters}
         for name, links in inventory.external.items():
-            target = check_external(path, name, links, uids, tally)
-            self._follow([target], depth)
+            with tally.guard(path, links[0][0]):
+                target = check_external(path, name, links, uids, tally)
+                self._follow([target], depth)
         words: dict[str, list[VirtualWord]] = {}
         for name in inventory.virtual:
             entry = "/" + name.strip("/").split("/")[0]

@@ -1,0 +1,18 @@
+"""For online analysis: scans as they run, as numpy arrays, from the past and live.
+
+::
+
+    with Subscriber("redis://127.0.0.1:6379") as subscriber:
+        for scan in subscriber.follow():
+            scan.wait_prepared(10)
+            for batch in scan.stream("th", "diode"):
+                print(batch.channel, batch.start, batch.values)
+"""
+
+from scanbus.subscriber.batch import Batch
+from scanbus.subscriber.listing import BusStatus, ScanInfo
+from scanbus.subscriber.scan import ScanReader
+from scanbus.subscriber.stream import ScanStream
+from scanbus.subscriber.subscriber import Subscriber
+
+__all__ = ["Batch", "BusStatus", "ScanInfo", "ScanReader", "ScanStream", "Subscriber"]

@@ -1,0 +1,128 @@
+"""The points of one channel that stand on the bus now; nothing here waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from scanbus.bus.reader import Arrival, Kind
+from scanbus.schemas import ChannelDescription
+from scanbus.schemas.errors import (
+    BadEntryError,
+    NeverError,
+    NoLongerError,
+    NotYetError,
+    PointError,
+)
+from scanbus.subscriber.batch import Batch
+from scanbus.subscriber.lane import Extent, LaneView
+from scanbus.subscriber.points import Values, joined
+
+__all__ = ["ChannelReader"]
+
+
+class ChannelReader:
+    """The points of one channel; owned by a scan's reader, which documents the calls.
+
+    Parameters
+    ----------
+    view : LaneView
+        The lane that carries it.
+    index : int
+        Its place in the lane.
+    file : callable
+        Returns the file that has what is no longer on the bus.
+    """
+
+    def __init__(self, view: LaneView, index: int, file: Callable[[], str]) -> None:
+        self.view = view
+        self.index = index
+        self._file = file
+
+    @property
+    def description(self) -> ChannelDescription:
+        """What the channel is."""
+        return self.view.lane.channels[self.index]
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self.description.name
+
+    def read(self, start: int, stop: int | None) -> Values:
+        """Return the points ``[start, stop)`` as one."""
+        parts = [batch.values for batch in self.batches(start, stop)]
+        return joined(self.description, parts)
+
+    def batches(self, start: int, stop: int | None) -> Iterator[Batch]:
+        """Yield the points ``[start, stop)`` entry by entry."""
+        if start < 0 or (stop is not None and stop < start):
+            raise ValueError(f"{self.name}: points [{start}, {stop}) cannot be")
+        extent = self.view.extent()
+        if max(start, stop or 0) > extent.stop:
+            raise self._beyond(max(start, extent.stop), extent)
+        is_open = stop is None
+        return self._batches(start, extent.stop if stop is None else stop, is_open)
+
+    def _batches(self, start: int, stop: int, is_open: bool) -> Iterator[Batch]:
+        reached = start
+        for arrival in self.view.arrivals(start, stop) if start < stop else ():
+            first = max(arrival.start, start)
+            reached = min(arrival.stop, stop)
+            if first >= reached:
+                continue
+            self._refuse_trimmed(arrival, first)
+            yield self._batch(first, reached, arrival)
+        if reached < stop:
+            error = self._absent(reached)
+            # What ends the lane may be an entry that no reader believes.
+            if isinstance(error, NoLongerError) or not is_open:
+                raise error
+
+    def _batch(self, start: int, stop: int, arrival: Arrival) -> Batch:
+        lane, entry = self.view.lane, arrival.entry
+        return Batch(lane, self.index, start, stop, entry=entry, reason=arrival.reason)
+
+    def _refuse_trimmed(self, arrival: Arrival, point: int) -> None:
+        is_durable = arrival.entry is not None and arrival.entry.is_durable
+        is_jump = arrival.kind is Kind.JUMP
+        if is_durable or (is_jump and point < self.view.trimmed_before()):
+            raise NoLongerError(self.name, point, self._file())
+
+    def point(self, point: int) -> Any:
+        """Return one point, reading only the entry that holds it."""
+        if point < 0:
+            raise ValueError(f"{self.name}: there is no point {point}")
+        try:
+            entry = self.view.entry_at(point)
+        except BadEntryError:
+            entry = None
+        else:
+            if entry is None and not self._is_lost(point):
+                raise self._absent(point)
+            if entry is not None and entry.is_durable:
+                raise NoLongerError(self.name, point, self._file())
+        batch = Batch(self.view.lane, self.index, point, point + 1, entry=entry)
+        return batch.values[0]
+
+    def latest(self) -> tuple[int, Any]:
+        """Return the newest point and its value."""
+        extent = self.view.extent()
+        if not extent.stop:
+            raise self._beyond(0, extent)
+        return extent.stop - 1, self.point(extent.stop - 1)
+
+    def _is_lost(self, point: int) -> bool:
+        """Whether a point that no entry holds was passed by, and not trimmed."""
+        return self.view.trimmed_before() <= point < self.view.extent().stop
+
+    def _absent(self, point: int) -> PointError:
+        """Return which of the three answers a point that is not there gets."""
+        if point < self.view.trimmed_before():
+            return NoLongerError(self.name, point, self._file())
+        return self._beyond(point, self.view.extent())
+
+    def _beyond(self, point: int, extent: Extent) -> PointError:
+        if extent.is_over:
+            return NeverError(self.name, point, extent.stop)
+        return NotYetError(self.name, point)

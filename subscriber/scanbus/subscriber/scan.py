@@ -1,0 +1,272 @@
+"""One scan: what its events say, and the points of its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from scanbus.bus.keys import events_key
+from scanbus.bus.registry import ScanRecord, publisher_is_alive, read_events
+from scanbus.schemas import ChannelDescription, ScanPrepared, Verdict
+from scanbus.schemas.errors import (
+    ScanInterruptedError,
+    ScanStateError,
+    UnknownChannelError,
+)
+from scanbus.subscriber.batch import Batch
+from scanbus.subscriber.channel import ChannelReader
+from scanbus.subscriber.lane import LaneView
+from scanbus.subscriber.link import Link
+from scanbus.subscriber.listing import expected_file
+from scanbus.subscriber.patience import Patience
+from scanbus.subscriber.points import Values
+from scanbus.subscriber.stream import ScanStream
+
+__all__ = ["ScanReader"]
+
+PREPARED_TIMEOUT_S = 60.0
+
+
+class ScanReader:
+    """A scan to read from; made by a :class:`Subscriber`.
+
+    Points that are not there are told apart: :class:`NotYetError`,
+    :class:`NeverError` (the channel ended before) and :class:`NoLongerError`, which
+    names the file that has them. Points that were lost, damaged or declared never to
+    come are there, as the channel's missing value.
+
+    One thread owns it.
+
+    Parameters
+    ----------
+    link : Link
+        To Redis.
+    record : ScanRecord
+        What the scan's events said so far.
+    lapse_s : float
+        How long a silent publisher counts as alive.
+
+    Attributes
+    ----------
+    record : ScanRecord
+        Everything that was said; see :meth:`refresh`.
+    """
+
+    def __init__(self, link: Link, record: ScanRecord, *, lapse_s: float) -> None:
+        self._link = link
+        self._lapse_s = lapse_s
+        self._channels: dict[str, ChannelReader] = {}
+        self.record = record
+
+    def __repr__(self) -> str:
+        number = self.record.identity.scan_number
+        return f"<ScanReader {number} {self.uid} {self.state}>"
+
+    @property
+    def uid(self) -> str:
+        """The scan's uid."""
+        return self.record.uid
+
+    @property
+    def state(self) -> str:
+        """One word: announced, prepared, started, ended, or the final verdict."""
+        return self.record.state
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The writer's verdict so far; None if there is none."""
+        return self.record.verdict
+
+    @property
+    def channels(self) -> dict[str, ChannelDescription]:
+        """The channels by name, none before the scan is prepared."""
+        prepared = self.record.prepared
+        return {each.name: each for each in prepared.channels} if prepared else {}
+
+    def refresh(self) -> bool:
+        """Read the events that came since; return whether any did."""
+        return self._link.ask(lambda client: read_events(client, self.record))
+
+    def publisher_is_alive(self) -> bool:
+        """Whether the scan's publisher has not lapsed."""
+        return self._link.ask(lambda client: publisher_is_alive(client, self.uid))
+
+    def file(self) -> str:
+        """Return the scan master, relative to the writer's root."""
+        self.refresh()
+        if self.verdict is not None and self.verdict.master:
+            return self.verdict.master
+        return expected_file(self.record.identity)
+
+    def wait_prepared(self, timeout_s: float | None = PREPARED_TIMEOUT_S) -> None:
+        """Wait until the scan's channels are known.
+
+        Parameters
+        ----------
+        timeout_s : float or None
+            Deadline; None to wait while the publisher lives.
+
+        Raises
+        ------
+        DeadlineError
+            If they are not known by then.
+        ScanInterruptedError
+            If the publisher is silent.
+        """
+        patience = Patience(f"prepared of scan {self.uid}", timeout_s, self._lapse_s)
+        self.refresh()
+        while self.record.prepared is None:
+            if self._event_came(patience.block_ms()):
+                self.refresh()
+                continue
+            patience.check()
+            if patience.is_lost(publisher_alive=self.publisher_is_alive()):
+                raise ScanInterruptedError(self.uid, {})
+
+    def _event_came(self, block_ms: int) -> bool:
+        streams: Any = {events_key(self.uid): self.record.last_id}
+        return bool(
+            self._link.ask(
+                lambda client: client.xread(streams, count=1, block=block_ms)
+            )
+        )
+
+    def length(self, channel: str) -> int:
+        """Return how many points a channel has so far, trimmed ones included."""
+        return self._channel(channel).view.extent().stop
+
+    def is_over(self, channel: str) -> bool:
+        """Whether a channel is sealed: no further point will come."""
+        return self._channel(channel).view.extent().is_over
+
+    def read(self, channel: str, start: int = 0, stop: int | None = None) -> Values:
+        """Return the points ``[start, stop)`` of a channel.
+
+        Parameters
+        ----------
+        channel : str
+            Its name.
+        start : int
+            The first point.
+        stop : int or None
+            The point after the last one; all that are there, if not given.
+
+        Returns
+        -------
+        numpy.ndarray or list
+            Shape ``(stop - start, *shape)``; a list of texts or of arrays for
+            channels whose points differ in size.
+
+        Raises
+        ------
+        NotYetError, NeverError, NoLongerError
+            With the first point that is not there.
+        ValueError
+            If `start` is negative or larger than `stop`.
+        """
+        return self._channel(channel).read(start, stop)
+
+    def batches(
+        self, channel: str, start: int = 0, stop: int | None = None
+    ) -> Iterator[Batch]:
+        """Return the points ``[start, stop)`` entry by entry; see :meth:`read`.
+
+        For more than fits the memory, and to learn which points are missing.
+        """
+        return self._channel(channel).batches(start, stop)
+
+    def point(self, channel: str, point: int) -> Any:
+        """Return one point, reading only the entry that holds it.
+
+        Returns
+        -------
+        numpy.ndarray, numpy.generic or str
+            Of the channel's shape.
+
+        Raises
+        ------
+        NotYetError, NeverError, NoLongerError
+            If it is not there.
+        ValueError
+            If `point` is negative.
+        """
+        return self._channel(channel).point(point)
+
+    def latest(self, channel: str) -> tuple[int, Any]:
+        """Return the newest point of a channel and its value.
+
+        Raises
+        ------
+        NotYetError, NeverError, NoLongerError
+            If there is none yet, at all, or any more.
+        """
+        return self._channel(channel).latest()
+
+    def stream(
+        self,
+        *channels: str,
+        start: int | Literal["now"] = 0,
+        latest_only: bool = False,
+        timeout_s: float | None = None,
+    ) -> ScanStream:
+        """Return an iterable of batches, past and live, until the channels are sealed.
+
+        Parameters
+        ----------
+        channels : str
+            Names; all channels if none is given.
+        start : int or "now"
+            First point wanted, or those that come after this call.
+        latest_only : bool
+            Skip what came while the last batch was looked at.
+        timeout_s : float or None
+            Longest wait without data; None for as long as the publisher lives.
+
+        Returns
+        -------
+        ScanStream
+            Raises what it says there, while it is iterated.
+        """
+        if start != "now" and start < 0:
+            raise ValueError(f"there is no point {start}")
+        return ScanStream(
+            self._link,
+            self,
+            self._lanes_of(channels),
+            start=None if start == "now" else start,
+            latest_only=latest_only,
+            patience=Patience(f"data of scan {self.uid}", timeout_s, self._lapse_s),
+        )
+
+    def _lanes_of(self, names: tuple[str, ...]) -> list[tuple[LaneView, list[int]]]:
+        """Return the lanes of some channels, each with the places of these in it."""
+        self._prepared()
+        lanes: dict[str, tuple[LaneView, list[int]]] = {}
+        for name in dict.fromkeys(names or self.channels):
+            channel = self._channel(name)
+            view = channel.view
+            lanes.setdefault(view.lane.name, (view, []))[1].append(channel.index)
+        return list(lanes.values())
+
+    def _channel(self, name: str) -> ChannelReader:
+        if not self._channels:
+            self._channels = {
+                described.name: ChannelReader(
+                    LaneView(self._link, self.uid, lane), index, self.file
+                )
+                for lane in self._prepared().lanes
+                for index, described in enumerate(lane.channels)
+            }
+        if name not in self._channels:
+            raise UnknownChannelError(name, tuple(self._channels))
+        return self._channels[name]
+
+    def _prepared(self) -> ScanPrepared:
+        if self.record.prepared is None:
+            self.refresh()
+        if self.record.prepared is None:
+            raise ScanStateError(
+                f"scan {self.uid} is not prepared yet: its channels are not known; "
+                "wait_prepared() waits for that"
+            )
+        return self.record.prepared

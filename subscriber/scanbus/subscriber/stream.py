@@ -1,0 +1,241 @@
+"""Batches of a scan's channels as they come, until every lane is sealed.
+
+A lane is read by one :class:`_Follower`, whichever of its channels are wanted. Waiting
+is done by Redis (a blocking XREAD on all lanes at once), so nothing is polled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from scanbus.bus.connection import Bus
+from scanbus.bus.entries import SEAL_ID
+from scanbus.bus.reader import Arrival, Kind, LaneReader, read_lanes
+from scanbus.schemas.errors import NoLongerError, ScanInterruptedError
+from scanbus.subscriber.batch import Batch
+from scanbus.subscriber.lane import READ_BYTES, LaneView
+from scanbus.subscriber.link import Link
+from scanbus.subscriber.patience import Patience
+
+__all__ = ["ScanStream", "StreamedScan"]
+
+
+class StreamedScan(Protocol):
+    """What a stream needs of its scan."""
+
+    @property
+    def uid(self) -> str:
+        """The scan's uid."""
+        ...
+
+    def publisher_is_alive(self) -> bool:
+        """Whether the scan's publisher has not lapsed."""
+        ...
+
+    def file(self) -> str:
+        """Return the file that has what is no longer on the bus."""
+        ...
+
+
+class _Follower:
+    """The wanted channels of one lane, and how far they were read."""
+
+    def __init__(
+        self, view: LaneView, uid: str, indices: Sequence[int], start: int | None
+    ) -> None:
+        self._view = view
+        self._uid = uid
+        self._indices = indices
+        stop = view.extent().stop
+        self._start = stop if start is None else start
+        # The entry of a point that is still to come may begin before that point.
+        self.reader = (
+            view.reader_from(self._start)
+            if self._start < stop
+            else LaneReader(uid, view.lane, stop)
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The wanted channels."""
+        return [self._view.lane.channels[index].name for index in self._indices]
+
+    def batches(self, arrival: Arrival) -> Iterator[Batch]:
+        """Yield one batch for each wanted channel, if the arrival has any points."""
+        start = max(arrival.start, self._start)
+        if start >= arrival.stop or arrival.kind in (Kind.SEAL, Kind.OVERLAP):
+            return
+        for index in self._indices:
+            yield Batch(
+                self._view.lane,
+                index,
+                start,
+                arrival.stop,
+                entry=arrival.entry,
+                reason=arrival.reason,
+            )
+
+    def refuse_trimmed(self, arrival: Arrival, file: Callable[[], str]) -> None:
+        """Raise if the points of an arrival are in a file and not on the bus.
+
+        Raises
+        ------
+        NoLongerError
+            With the first such point that is wanted.
+        """
+        start = max(arrival.start, self._start)
+        if start >= arrival.stop:
+            return
+        is_durable = arrival.entry is not None and arrival.entry.is_durable
+        is_trimmed = arrival.kind is Kind.JUMP and start < self._view.trimmed_before()
+        if is_durable or is_trimmed:
+            raise NoLongerError(self.names[0], start, file())
+
+    def skip_to_newest(self, raw: Sequence[Any]) -> list[Arrival]:
+        """Take the newest entries (newest first) without those between."""
+        new = [each for each in raw if _number(each[0]) > _number(self.reader.last_id)]
+        points = [each for each in new if bytes(each[0]) != SEAL_ID][:1]
+        if points:
+            first = int(bytes(points[0][0]).partition(b"-")[0])
+            self.reader = LaneReader(self._uid, self._view.lane, first)
+        seal = [each for each in new if bytes(each[0]) == SEAL_ID]
+        if not points and seal:
+            self.reader.expected = max(self.reader.expected, self._view.extent().stop)
+        return self.reader.take([*points, *seal])
+
+
+class ScanStream:
+    """Iterate to get batches; ends when every chosen channel is sealed.
+
+    One thread owns it.
+
+    Parameters
+    ----------
+    link : Link
+        To Redis.
+    scan : StreamedScan
+        The scan.
+    lanes : sequence of (LaneView, sequence of int)
+        Lanes with the places of the wanted channels in each.
+    start : int or None
+        First point wanted; None for those that come from now on.
+    latest_only : bool
+        Skip what came while the last batch was looked at.
+    patience : Patience
+        Deadline of each wait.
+
+    Raises
+    ------
+    DeadlineError
+        If nothing came for longer than allowed.
+    NoLongerError
+        If points that are wanted were trimmed; not with `latest_only`.
+    ScanInterruptedError
+        If the publisher is silent and the lanes are not sealed. Begin again at the
+        last batch's ``stop`` if it may come back.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        scan: StreamedScan,
+        lanes: Sequence[tuple[LaneView, Sequence[int]]],
+        *,
+        start: int | None,
+        latest_only: bool,
+        patience: Patience,
+    ) -> None:
+        self._link = link
+        self._scan = scan
+        self._latest_only = latest_only
+        self._patience = patience
+        self._lanes = [
+            _Follower(view, scan.uid, indices, start) for view, indices in lanes
+        ]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches, lane by lane in the order of their points."""
+        while self._open():
+            self._patience.restart()
+            found = self._wait()
+            for lane, arrivals in found:
+                for arrival in arrivals:
+                    if not self._latest_only:
+                        lane.refuse_trimmed(arrival, self._scan.file)
+                    elif arrival.kind is Kind.JUMP:
+                        continue
+                    yield from lane.batches(arrival)
+
+    def _open(self) -> list[_Follower]:
+        return [lane for lane in self._lanes if not lane.reader.is_over]
+
+    def _wait(self) -> list[tuple[_Follower, list[Arrival]]]:
+        """Return what came next, however long it took.
+
+        Raises
+        ------
+        DeadlineError, ScanInterruptedError
+            If nothing came, or will.
+        """
+        n_reconnects = self._link.n_reconnects
+        while True:
+            found = self._link.ask(self._next)
+            if found:
+                return found
+            if n_reconnects != self._link.n_reconnects:
+                # While Redis was away nobody could be heard.
+                n_reconnects = self._link.n_reconnects
+                self._patience.restart()
+            self._patience.check()
+            if self._patience.is_lost(publisher_alive=self._scan.publisher_is_alive()):
+                points = {
+                    name: lane.reader.expected
+                    for lane in self._lanes
+                    for name in lane.names
+                }
+                raise ScanInterruptedError(self._scan.uid, points)
+
+    def _next(self, client: Bus) -> list[tuple[_Follower, list[Arrival]]]:
+        lanes = self._open()
+        if self._latest_only:
+            newest = _newest(client, lanes)
+            if newest:
+                return newest
+        found = read_lanes(
+            client,
+            [lane.reader for lane in lanes],
+            # One entry of each lane is enough where the next look skips the rest.
+            max_bytes=1 if self._latest_only else READ_BYTES,
+            block_ms=self._patience.block_ms(),
+        )
+        by_key = {lane.reader.key: lane for lane in lanes}
+        return [(by_key[reader.key], arrivals) for reader, arrivals in found]
+
+
+def _newest(
+    client: Bus, lanes: Sequence[_Follower]
+) -> list[tuple[_Follower, list[Arrival]]]:
+    """Return the newest entry of each lane where it is new."""
+    found = []
+    for lane, raw in zip(lanes, _last_entries(client, lanes, count=1), strict=True):
+        entries = raw
+        if raw and bytes(raw[0][0]) == SEAL_ID:
+            # The seal has no points: what stands before it may be new as well.
+            entries = _last_entries(client, [lane], count=2)[0]
+        arrivals = lane.skip_to_newest(entries)
+        if arrivals:
+            found.append((lane, arrivals))
+    return found
+
+
+def _last_entries(client: Bus, lanes: Sequence[_Follower], count: int) -> list[Any]:
+    pipe = client.pipeline(transaction=False)
+    for lane in lanes:
+        pipe.xrevrange(lane.reader.key, "+", "-", count=count)
+    return pipe.execute()
+
+
+def _number(stream_id: Any) -> tuple[int, int]:
+    first, _, count = bytes(stream_id).partition(b"-")
+    return int(first), int(count)

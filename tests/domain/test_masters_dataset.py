@@ -1,0 +1,153 @@
+"""Masters above scans: they follow from the files below them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from silx.io.nxdata import parse as nxdata
+
+from scanbus.schemas.errors import NameTakenError
+from scanbus.writer import masters
+from scanbus.writer.layouts.collections import ScanMaster
+from scanbus.writer.masters import (
+    list_scans,
+    rebuild_masters,
+    write_dataset_masters,
+    write_scan_master,
+)
+from scanbus.writer.paths import dataset_folder
+from tests.support.scan_folders import identity, make_scan
+
+RAW = Path("ch-1234/id00/20240131/RAW_DATA")
+MASTERS = (
+    RAW / "lyso-A/lyso-A_0001/lyso-A_0001.h5",
+    RAW / "lyso-A/lyso-A_0002/lyso-A_0002.h5",
+    RAW / "lyso-A/ch-1234_lyso-A.h5",
+    RAW / "ch-1234_id00.h5",
+)
+
+
+def make_scans(root: Path) -> None:
+    for number, dataset in ((1, "0001"), (2, "0001"), (1, "0002")):
+        folder, contents = make_scan(root, number, dataset=dataset)
+        write_scan_master(folder, contents)
+        write_dataset_masters(root, contents.record.identity)
+
+
+def links(path: Path) -> dict[str, tuple[str, str]]:
+    with h5py.File(path, "r") as file:
+        found = {name: file.get(name, getlink=True) for name in file}
+        assert all(file.get(name) is not None for name in file)
+        return {name: (link.filename, link.path) for name, link in found.items()}
+
+
+def test_every_master_links_every_entry_below_it(tmp_path: Path) -> None:
+    make_scans(tmp_path)
+    assert links(tmp_path / MASTERS[0]) == {
+        "1.1": ("scan0001/scan0001.h5", "/1.1"),
+        "2.1": ("scan0002/scan0002.h5", "/2.1"),
+    }
+    assert list(links(tmp_path / MASTERS[2])) == [
+        "lyso_A_0001_1.1",
+        "lyso_A_0001_2.1",
+        "lyso_A_0002_1.1",
+    ]
+    assert links(tmp_path / MASTERS[3])["lyso_A_0002_1.1"] == (
+        "lyso-A/lyso-A_0002/scan0001/scan0001.h5",
+        "/1.1",
+    )
+
+
+def test_data_and_the_default_plot_are_reached_from_the_top(tmp_path: Path) -> None:
+    make_scans(tmp_path)
+    shutil.move(tmp_path / "ch-1234", tmp_path / "elsewhere")
+    path = tmp_path / "elsewhere" / MASTERS[3].relative_to("ch-1234")
+    with h5py.File(path, "r") as file:
+        assert file.attrs["default"] == "lyso_A_0002_1.1"
+        default: Any = nxdata.get_default(file)
+        assert default.is_curve
+        assert file["lyso_A_0001_2.1/measurement/eiger"][3, 0, 0] == 21
+        assert file["lyso_A_0001_2.1/measurement/diode"][3] == 21
+
+
+def test_deleted_masters_come_back_from_the_files_below(tmp_path: Path) -> None:
+    make_scans(tmp_path)
+    before = {path: links(tmp_path / path) for path in MASTERS}
+    for path in MASTERS:
+        (tmp_path / path).unlink()
+    written = rebuild_masters(tmp_path)
+    assert {path.relative_to(tmp_path) for path in written} == set(MASTERS)
+    assert {path: links(tmp_path / path) for path in MASTERS} == before
+
+
+def test_a_dataset_without_scans_has_no_master(tmp_path: Path) -> None:
+    assert write_dataset_masters(tmp_path, identity()) == ()
+
+
+def test_foreign_files_and_planted_links_are_not_listed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    make_scans(root)
+    outside.mkdir()
+    (outside / "scan0009.h5").write_bytes(b"")
+    folder = dataset_folder(root, identity())
+    (folder / "scan0009").symlink_to(outside)
+    (folder / "scan0010").mkdir()
+    (folder / "scan0010/scan0010.h5").symlink_to(outside / "scan0009.h5")
+    for name in ("scan0011", "scan00012", "scans", ".scanbus"):
+        (folder / name).mkdir()
+    (folder / "scan00012/scan00012.h5").write_bytes(b"")
+    assert [scan.scan_number for scan in list_scans(root, folder, folder)] == [1, 2]
+
+
+def test_a_scan_that_appears_meanwhile_is_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, contents = make_scan(tmp_path)
+    write_scan_master(folder, contents)
+    listed = masters.list_scans
+    calls: list[Path] = []
+
+    def list_and_add(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
+        found = listed(root, dataset, base)
+        calls.append(dataset)
+        if len(calls) == 1:
+            write_scan_master(*make_scan(tmp_path, 2))
+        return found
+
+    monkeypatch.setattr(masters, "list_scans", list_and_add)
+    write_dataset_masters(tmp_path, contents.record.identity)
+    assert list(links(tmp_path / MASTERS[0])) == ["1.1", "2.1"]
+
+
+@pytest.mark.parametrize("content", [b"no HDF5", None])
+def test_somebody_elses_master_is_never_replaced(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    folder, contents = make_scan(tmp_path)
+    write_scan_master(folder, contents)
+    path = tmp_path / MASTERS[0]
+    if content is None:
+        with h5py.File(path, "w") as file:
+            file.attrs["creator"] = "blissdata"
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(NameTakenError):
+        write_dataset_masters(tmp_path, contents.record.identity)
+    assert path.read_bytes() == before
+
+
+def test_what_a_killed_writer_left_goes_after_an_hour(tmp_path: Path) -> None:
+    folder, contents = make_scan(tmp_path)
+    old, young = folder / ".scan0001.h5.a.tmp", folder / ".scan0001.h5.b.tmp"
+    for path in (old, young):
+        path.write_bytes(b"")
+    os.utime(old, (0, 0))
+    write_scan_master(folder, contents)
+    assert not old.exists()
+    assert young.exists()

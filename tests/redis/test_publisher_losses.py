@@ -1,0 +1,314 @@
+"""Redis is killed, emptied, cut or full: what the writer lacks comes again."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from scanbus.bus.connection import Bus, connect
+from scanbus.bus.keys import ANNOUNCEMENTS, RESERVED, events_key, lane_key
+from scanbus.bus.lanes import append
+from scanbus.bus.room import acknowledge
+from scanbus.cli.private_redis import PrivateRedis
+from scanbus.publisher import Publisher
+from scanbus.publisher.freezing import freeze_gap
+from scanbus.publisher.scan import Scan
+from scanbus.schemas import VerdictWord
+from scanbus.schemas.errors import DeadlineError, LaneConflictError
+from tests.conftest import RedisFactory
+from tests.support.published import MemoryWriter, frames, read_scan, record_of
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.redis
+
+SHAPE = (300, 300)
+
+
+@pytest.fixture
+def server(redis_factory: RedisFactory) -> PrivateRedis:
+    return redis_factory()
+
+
+@pytest.fixture
+def publisher(server: PrivateRedis) -> Iterator[Publisher]:
+    with Publisher(server.url, name="tests", close_timeout_s=0.2) as publisher:
+        yield publisher
+
+
+def declare(scan: Scan) -> None:
+    scan.channel("a", group="g")
+    scan.channel("b", group="g")
+    scan.detector("d", shape=SHAPE, dtype="uint32")
+
+
+def send(scan: Scan, first: int, stop: int) -> None:
+    for point in range(first, stop):
+        scan.send("a", point * 1.0)
+        scan.send("b", point * 2.0)
+        scan.send("d", frames(point, 1, SHAPE))
+
+
+def check(client: Bus, uid: str, stop: int, durable: int = 0) -> None:
+    """What stands on the bus are all points, those before `durable` perhaps as such."""
+    lanes = read_scan(client, uid)
+    for lane in lanes.values():
+        assert lane.odd == []
+    values = lanes["g"].values("a")
+    assert values == [float(point) for point in range(stop)]
+    assert lanes["g"].values("b") == [2.0 * point for point in range(stop)]
+    images = lanes["d"].values("d")
+    assert len(images) == stop
+    for point, image in enumerate(images):
+        if point >= durable:
+            np.testing.assert_array_equal(image, frames(point, 1, SHAPE)[0])
+
+
+def is_sealed(client: Bus, uid: str) -> bool:
+    if record_of(client, uid).ended is None:
+        return False
+    return all(lane.length is not None for lane in read_scan(client, uid).values())
+
+
+def test_everything_is_there_again_after_redis_came_back_empty(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    with publisher.scan(metadata={"note": "once"}) as scan:
+        declare(scan)
+        send(scan, 0, 30)
+        scan.update(metadata={"more": 1})
+        feeding = threading.Thread(target=send, args=(scan, 30, 200))
+        feeding.start()
+        server.kill()
+        server.start()
+        feeding.join(30)
+        scan.update(metadata={"later": 2})
+    with connect(server.url, name="test") as client:
+        wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
+        wait_until(lambda: is_sealed(client, scan.uid), timeout_s=20)
+        check(client, scan.uid, 200)
+        record = record_of(client, scan.uid)
+        assert record.metadata() == {"note": "once", "more": 1, "later": 2}
+        assert client.hget(RESERVED, scan.uid)
+        with publisher.scan(quota_bytes=10**6) as later:
+            assert later.identity.scan_number == 2
+
+
+def test_a_scan_that_is_idle_notices_that_redis_came_back_empty(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    with publisher.scan() as scan:
+        declare(scan)
+        send(scan, 0, 10)
+    with connect(server.url, name="test") as client:
+        wait_until(lambda: is_sealed(client, scan.uid))
+    server.kill()
+    server.start()
+    with connect(server.url, name="test") as client:
+        wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
+        wait_until(lambda: is_sealed(client, scan.uid))
+        check(client, scan.uid, 10)
+
+
+def test_a_scan_notices_that_redis_was_flushed_under_its_connections(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    with publisher.scan() as scan:
+        declare(scan)
+        send(scan, 0, 10)
+        scan.detector  # noqa: B018 - nothing is sent from here on
+        with connect(server.url, name="test") as client:
+            wait_until(lambda: len(read_scan(client, scan.uid)["d"].entries) > 1)
+            client.flushall()
+            wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
+            send(scan, 10, 20)
+    with connect(server.url, name="test") as client:
+        wait_until(lambda: is_sealed(client, scan.uid))
+        check(client, scan.uid, 20)
+
+
+def test_a_lane_that_vanishes_while_sending_is_made_again_without_a_hole(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    with publisher.scan() as scan, connect(server.url, name="test") as client:
+        declare(scan)
+        send(scan, 0, 50)
+        wait_until(lambda: bool(client.xlen(lane_key(scan.uid, "d"))))
+        client.delete(lane_key(scan.uid, "d"), lane_key(scan.uid, "g"))
+        send(scan, 50, 100)
+    with connect(server.url, name="test") as client:
+        wait_until(lambda: is_sealed(client, scan.uid))
+        check(client, scan.uid, 100)
+
+
+def test_durable_points_that_redis_lost_are_said_to_be_durable(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    with publisher.scan() as scan:
+        declare(scan)
+        send(scan, 0, 20)
+        with connect(server.url, name="test") as client:
+            wait_until(lambda: len(read_scan(client, scan.uid)["d"].values("d")) == 20)
+            first = read_scan(client, scan.uid)["d"].entries[0]
+            acknowledge(client, scan.uid, "d", first.stop)
+        outbox = scan._delivery.lanes["d"].outbox
+        wait_until(lambda: outbox.durable == first.stop)
+        server.kill()
+        server.start()
+    with connect(server.url, name="test") as client:
+        wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
+        wait_until(lambda: is_sealed(client, scan.uid))
+        check(client, scan.uid, 20, durable=first.stop)
+        stand_in = read_scan(client, scan.uid)["d"].entries[0]
+        assert stand_in.is_durable
+        assert stand_in.stop == first.stop
+
+
+def test_the_tail_that_the_append_only_file_lost_is_sent_again(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    """As after SIGKILL with AOF everysec: the same lane without its last entries."""
+    with publisher.scan() as scan:
+        declare(scan)
+        send(scan, 0, 40)
+    with connect(server.url, name="test") as client:
+        wait_until(lambda: is_sealed(client, scan.uid))
+        for lane in ("d", "g"):
+            shorten(client, scan.uid, lane)
+        client.xtrim(events_key(scan.uid), maxlen=0)
+        client.client_kill_filter(_type="normal", skipme=True)
+        wait_until(lambda: is_sealed(client, scan.uid))
+        check(client, scan.uid, 40)
+
+
+def shorten(client: Bus, uid: str, lane: str) -> None:
+    """Make a lane again with the first half of its entries."""
+    outbox_entries = client.xrange(lane_key(uid, lane))
+    with client.pipeline(transaction=True) as pipe:
+        pipe.delete(lane_key(uid, lane))
+        for stream_id, fields in outbox_entries[: len(outbox_entries) // 2]:  # type: ignore[index]
+            pipe.execute_command("XADD", lane_key(uid, lane), stream_id, *fields)
+        pipe.execute()
+
+
+def test_many_losses_in_a_row_with_a_writer_lose_nothing(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    with MemoryWriter(server.url, judges=False) as writer:
+        with publisher.scan(quota_bytes=30 * 2**20) as scan:
+            declare(scan)
+            for turn in range(3):
+                feeding = threading.Thread(
+                    target=send, args=(scan, turn * 60, turn * 60 + 60)
+                )
+                feeding.start()
+                server.kill()
+                server.start()
+                feeding.join(30)
+        with connect(server.url, name="test") as client:
+            wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
+            wait_until(lambda: is_sealed(client, scan.uid), timeout_s=20)
+            lanes = writer.lanes
+            wait_until(lambda: lanes[scan.uid, "d"].length == 180, timeout_s=20)
+    seen = {}
+    lane = lanes[scan.uid, "d"]
+    for entry, image in zip(
+        (e for e in lane.entries for _ in range(e.count)), lane.values("d"), strict=True
+    ):
+        if not entry.is_durable:
+            seen[int(image[0, 0]) // 7] = image
+    assert sorted(seen) == list(range(180))
+
+
+def test_a_full_redis_is_waited_for_and_relieved_by_trimming(
+    redis_factory: RedisFactory,
+) -> None:
+    """At maxmemory the publisher itself trims what older scans have acknowledged."""
+    server = redis_factory({"maxmemory": "60mb", "maxmemory-policy": "noeviction"})
+    options = {"quota_bytes": 16 * 2**20}
+    with MemoryWriter(server.url), Publisher(server.url, close_timeout_s=10) as pub:
+        scans = []
+        for _ in range(4):
+            with pub.scan(**options) as scan:  # type: ignore[arg-type]
+                scan.detector("d", shape=SHAPE, dtype="uint32", codec="none")
+                scan.send("d", frames(0, 100, SHAPE))
+            scans.append(scan)
+        for scan in scans:
+            assert scan.verdict(20).verdict is VerdictWord.COMPLETE
+
+
+def test_a_redis_without_room_is_named_when_the_deadline_comes(
+    redis_factory: RedisFactory,
+) -> None:
+    server = redis_factory({"maxmemory": "60mb", "maxmemory-policy": "noeviction"})
+    with (
+        Publisher(server.url, close_timeout_s=5, send_deadline_s=0.5) as publisher,
+        connect(server.url, name="test") as client,
+    ):
+        with publisher.scan(quota_bytes=8 * 2**20) as scan:
+            scan.detector("d", shape=SHAPE, dtype="uint32", codec="none")
+            scan.prepare()
+            client.config_set("maxmemory", 1)
+            with pytest.raises(DeadlineError, match="OOM"):
+                scan.send("d", frames(0, 100, SHAPE))
+            client.config_set("maxmemory", "60mb")
+        wait_until(lambda: is_sealed(client, scan.uid))
+        lane = read_scan(client, scan.uid)["d"]
+        assert lane.length
+        np.testing.assert_array_equal(lane.values("d"), frames(0, lane.length, SHAPE))
+
+
+def test_a_full_redis_delays_the_start_of_a_scan_until_its_deadline(
+    redis_factory: RedisFactory,
+) -> None:
+    server = redis_factory({"maxmemory": "60mb", "maxmemory-policy": "noeviction"})
+    with (
+        Publisher(server.url, close_timeout_s=0, send_deadline_s=0.3) as publisher,
+        connect(server.url, name="test") as client,
+    ):
+        client.config_set("maxmemory", 1)
+        with pytest.raises(DeadlineError, match=r"scan number.*OOM"):
+            publisher.scan().__enter__()
+
+
+def test_two_publishers_of_one_scan_are_told_apart(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    with Publisher(server.url, close_timeout_s=0.2) as other:
+        with publisher.scan(uid="samesamesame", quota_bytes=10**7) as scan:
+            scan.channel("a")
+            scan.send("a", 1.0)
+            with connect(server.url, name="test") as client:
+                wait_until(lambda: bool(client.xlen(lane_key(scan.uid, "a"))))
+            with pytest.raises(LaneConflictError, match="two processes"):  # noqa: PT012
+                with other.scan(uid="samesamesame", quota_bytes=10**7) as twin:
+                    twin.channel("a")
+                    for _ in range(500):
+                        twin.send("a", 2.0)
+                        twin._delivery.room  # noqa: B018
+                        threading.Event().wait(0.01)
+            scan.send("a", 3.0)
+        with connect(server.url, name="test") as client:
+            wait_until(lambda: is_sealed(client, scan.uid))
+            assert read_scan(client, scan.uid)["a"].values("a") == [1.0, 3.0]
+            ended = record_of(client, scan.uid).ended
+            assert ended is not None
+            assert ended.end_reason == "SUCCESS"
+        with suppress(LaneConflictError):
+            twin.verdict(1)
+
+
+def test_an_entry_of_somebody_else_is_seen_when_comparing(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    with publisher.scan() as scan, connect(server.url, name="test") as client:
+        scan.channel("a")
+        scan.prepare()
+        wait_until(lambda: len(client.client_list()) > 2)  # the keeper, too
+        append(client, scan.uid, "a", [freeze_gap(0, 5, (0.0, 0.0), b"stranger")])
+        client.client_kill_filter(_type="normal", skipme=True)
+        wait_until(lambda: scan._delivery.error is not None)
+        with pytest.raises(LaneConflictError):
+            scan.send("a", 1.0)
+        scan._delivery.error = None

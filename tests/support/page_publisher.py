@@ -1,0 +1,165 @@
+"""A publisher made from docs/protocol.md alone: raw Redis commands, JSON, msgpack.
+
+It imports nothing of scanbus, on purpose: what it needs to know stands on that page.
+"""
+
+import importlib
+import json
+import struct
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+import redis
+import xxhash
+
+SEAL_ID = "18446744073709551615-18446744073709551615"
+SESSION = bytes.fromhex("00112233445566778899aabbccddeeff")
+
+# Copied from the page.
+RESERVE = """
+local sum = 0
+for _, bytes in ipairs(redis.call('HVALS', KEYS[1])) do
+  sum = sum + (tonumber(bytes) or 0)
+end
+sum = sum - (tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0') or 0)
+if ARGV[4] == '0' and sum + tonumber(ARGV[2]) > tonumber(ARGV[3]) then
+  return string.format('%.0f', sum)
+end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return false
+"""
+EVENT = """
+redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
+return redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
+"""
+
+
+class PagePublisher:
+    """Publishes one scan as the page says.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        Used for `execute_command` only.
+    scan : dict
+        The ``scan`` of the documents.
+    """
+
+    def __init__(self, client: "redis.Redis", scan: dict[str, Any]) -> None:
+        self._client = client
+        self._scan = scan
+        self._uid = scan["uid"]
+        self._events = f"scanbus:{{{self._uid}}}:events"
+        self._heartbeat = f"scanbus:{{{self._uid}}}:publisher"
+        self._next: dict[str, int] = {}
+
+    def _do(self, *command: Any) -> Any:
+        run: Any = self._client.execute_command
+        return run(*command)
+
+    def open(self, lanes: Sequence[dict[str, Any]], quota: int, **more: Any) -> None:
+        """Announce the scan, make its lanes, say what is fixed, start."""
+        self._do("SET", self._heartbeat, "page", "PX", 10_000)
+        self._do("XADD", "scanbus:scans", "*", "doc", self._said("announced"))
+        answer = self._do(
+            "EVAL", RESERVE, 1, "scanbus:reserved", self._uid, quota, 2**32, 0
+        )
+        if answer is not None:
+            raise RuntimeError(f"no room: others have {answer} bytes")
+        for lane in lanes:
+            key = self._lane_key(lane["name"])
+            self._do("XGROUP", "CREATE", key, "scanbus-maker", "0", "MKSTREAM")
+            self._do("XGROUP", "DESTROY", key, "scanbus-maker")
+            self._next[lane["name"]] = 0
+        fixed = {"lanes": lanes, "quota_bytes": quota, **more}
+        self._tell("prepared", scan=self._scan, **fixed)
+        self._tell("started")
+
+    def send(
+        self, lane: str, count: int, blocks: Sequence[bytes], **header: Any
+    ) -> None:
+        """Append the next points of a lane."""
+        payload = b"".join(blocks)
+        if len(blocks) > 1:
+            header["sizes"] = [len(block) for block in blocks]
+        self._append(lane, count, payload, header)
+
+    def send_gap(self, lane: str, count: int) -> None:
+        """Say that the next points will never come."""
+        self._append(lane, count, b"", {"gap": True})
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Say something about the scan on the way."""
+        self._tell("updated", metadata=metadata)
+
+    def seal(self) -> None:
+        """Say of every lane how many points it has."""
+        for lane, length in self._next.items():
+            self._xadd(lane, SEAL_ID, b"", {"length": length})
+
+    def end(self, reason: str, text: str = "") -> None:
+        """Say why it ended."""
+        self._tell("ended", end_reason=reason, text=text)
+
+    def _append(
+        self, lane: str, count: int, payload: bytes, header: dict[str, Any]
+    ) -> None:
+        first = self._next[lane]
+        self._xadd(lane, f"{first}-{count}", payload, header)
+        self._next[lane] = first + count
+
+    def _xadd(
+        self, lane: str, stream_id: str, payload: bytes, header: dict[str, Any]
+    ) -> None:
+        packed = pack_header(payload, header)
+        fields = ["h", packed] + (["p", payload] if payload else [])
+        key = self._lane_key(lane)
+        if self._do("XADD", key, "NOMKSTREAM", stream_id, *fields) is None:
+            raise RuntimeError(f"{key} is gone")
+
+    def _lane_key(self, lane: str) -> str:
+        return f"scanbus:{{{self._uid}:{lane}}}:lane"
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        self._do("EVAL", EVENT, 1, self._events, self._said(kind, **fields))
+
+    def _said(self, kind: str, **fields: Any) -> bytes:
+        if kind == "announced":
+            fields["scan"] = self._scan
+        document = {"protocol": 1, "type": kind, "time": time.time(), **fields}
+        return json.dumps(document).encode()
+
+
+def pack_header(payload: bytes, header: dict[str, Any]) -> bytes:
+    checksum = xxhash.xxh3_64_intdigest(payload)
+    packed: bytes = msgpack.packb(
+        {"session": SESSION, "checksum": checksum, **header}, use_bin_type=True
+    )
+    return packed
+
+
+def text_block(texts: Sequence[str]) -> bytes:
+    encoded = [text.encode() for text in texts]
+    lengths = struct.pack(f"<{len(texts)}I", *(len(text) for text in encoded))
+    return lengths + b"".join(encoded)
+
+
+def ragged_block(series: Sequence[Sequence[float]]) -> bytes:
+    """Series of float32."""
+    lengths = struct.pack(f"<{len(series)}I", *(len(points) for points in series))
+    return lengths + b"".join(struct.pack(f"<{len(s)}f", *s) for s in series)
+
+
+def bslz4(frames: npt.NDArray[Any]) -> bytes:
+    """Frame A of the page."""
+    bitshuffle: Any = importlib.import_module("bitshuffle")
+    itemsize = frames.dtype.itemsize
+    block_items = max(8192 // itemsize // 8 * 8, 128)
+    packed = bitshuffle.compress_lz4(np.ascontiguousarray(frames), block_items)
+    header = struct.pack(">QI", frames.nbytes, block_items * itemsize)
+    return header + bytes(memoryview(packed))
