@@ -146,18 +146,19 @@ def test_a_document_that_is_far_too_large_is_not_even_fetched(any_bus: Bus) -> N
     assert after - before < 100_000
 
 
-def test_a_document_that_nobody_would_take_is_not_sent(any_bus: Bus) -> None:
-    array: Any = {
-        "dtype": "uint8",
-        "shape": [1],
-        "codec": "zstd",
-        "data": "AAAA" * 2**24,
-    }
-    event = ScanUpdated.model_construct(
-        protocol=1, type="updated", time=NOW, note="", metadata={"a": {"array": array}}
-    )
-    with pytest.raises(DocumentError, match="at most"):
-        append_event(any_bus, UID, event)
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({"a": "x" * (MAX_DOCUMENT_BYTES + 1)}, "bytes, at most"),
+        ({"a": [1] * 2**20}, "send arrays as arrays"),
+    ],
+    ids=["bytes", "values"],
+)
+def test_a_document_that_nobody_would_take_is_not_sent(
+    any_bus: Bus, metadata: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(DocumentError, match=reason):
+        append_event(any_bus, UID, ScanUpdated(time=NOW, metadata=metadata))
     assert not any_bus.exists(EVENTS)
 
 

@@ -2,11 +2,14 @@
 
 import bz2
 import gzip
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fabio
+import h5py
+import hdf5plugin  # noqa: F401 (registers the filters that frames need)
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -15,6 +18,8 @@ from scanbus.publisher.gateways.files import publish_files
 from scanbus.schemas import Role
 from scanbus.schemas.errors import BusUnavailableError, SourceError
 from scanbus.subscriber import Subscriber
+from scanbus.writer import WriterSettings
+from scanbus.writer.service import WriterService
 
 pytestmark = pytest.mark.redis
 
@@ -287,6 +292,30 @@ def test_a_rate_is_kept(redis_url: str, write: Write) -> None:
         scan = subscriber.scan(published.uid)
         times = [time for batch in scan.batches("detector") for time in batch.times]
     assert max(times) - min(times) >= 4 / 20
+
+
+def test_waiting_means_until_the_writer_has_judged(
+    redis_url: str, write: Write, tmp_path: Path
+) -> None:
+    settings = WriterSettings(redis=redis_url, root=tmp_path / "out")
+    settings.root.mkdir()
+    writer = WriterService(settings)
+    thread = threading.Thread(target=writer.run, kwargs={"once": False})
+    thread.start()
+    try:
+        files = [write(f"{n}.edf", frame(n)) for n in range(3)]
+        published = publish_files(redis_url, files, wait=True)
+    finally:
+        writer.stop()
+        thread.join(30)
+    with Subscriber(redis_url) as subscriber:
+        verdict = subscriber.scan(published.uid).verdict
+    assert verdict is not None
+    assert verdict.verdict == "complete"
+    with h5py.File(settings.root / verdict.master, "r") as master:
+        assert master.attrs["default"] == "1.1"
+        np.testing.assert_array_equal(master["1.1/plotselect/detector"][2], frame(2))
+        assert Path(master["1.1/measurement/file_name"].asstr()[1]).name == "1.edf"
 
 
 @pytest.mark.parametrize("wrong", [{"rate_hz": 0.0}, {"repeat": 0}])

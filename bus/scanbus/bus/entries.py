@@ -165,8 +165,8 @@ def pack_header(
             header[name] = True
     if length is not None:
         header["length"] = length
-    packed: bytes = msgpack.packb(header)
-    return packed
+    packed: Any = msgpack.packb(header)
+    return bytes(packed)
 
 
 def parse_entry(

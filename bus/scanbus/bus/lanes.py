@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
+import redis.exceptions
 
 from scanbus.bus.connection import Bus, no_room_reason
 from scanbus.bus.entries import HEADER_FIELD, PAYLOAD_FIELD, session_of

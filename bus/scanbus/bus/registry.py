@@ -39,7 +39,11 @@ from scanbus.schemas import (
     parse_announcement,
     parse_event,
 )
-from scanbus.schemas.documents import MAX_ANNOUNCEMENT_BYTES, MAX_DOCUMENT_BYTES
+from scanbus.schemas.documents import (
+    MAX_ANNOUNCEMENT_BYTES,
+    MAX_DOCUMENT_BYTES,
+    check_size,
+)
 from scanbus.schemas.errors import DocumentError, UnknownScanError
 
 __all__ = [
@@ -217,12 +221,10 @@ def append_event(client: Bus, uid: str, event: Event) -> str:
     Raises
     ------
     DocumentError
-        If it is larger than any reader would take.
+        If it has more bytes or values than any reader would take.
     """
     text = event.to_json()
-    if len(text) > MAX_DOCUMENT_BYTES:
-        reason = f"{len(text)} bytes, at most {MAX_DOCUMENT_BYTES}"
-        raise DocumentError(event.type, reason)
+    check_size(text, event.type)
     return _text(client.eval(_APPEND_EVENT, 1, events_key(uid), text))
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "ScanPrepared",
     "ScanStarted",
     "ScanUpdated",
+    "check_size",
     "parse_announcement",
     "parse_event",
 ]
@@ -248,6 +249,22 @@ _ANNOUNCED: TypeAdapter[ScanAnnounced] = TypeAdapter(ScanAnnounced)
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
+def check_size(text: bytes, kind: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> None:
+    """Refuse what no reader would take, before it is sent or parsed.
+
+    Raises
+    ------
+    DocumentError
+        If it has too many bytes, or too many values.
+    """
+    if len(text) > max_bytes:
+        raise DocumentError(kind, f"{len(text)} bytes, at most {max_bytes}")
+    n_values = sum(text.count(mark) for mark in (b",", b"[", b"{"))
+    if n_values > MAX_DOCUMENT_VALUES:
+        reason = f"more than {MAX_DOCUMENT_VALUES} values; send arrays as arrays"
+        raise DocumentError(kind, reason)
+
+
 def parse_announcement(text: bytes) -> ScanAnnounced:
     """Return a checked announcement.
 
@@ -273,11 +290,7 @@ def parse_event(text: bytes) -> Event:
 def _parse(
     text: bytes, kind: str, adapter: TypeAdapter[_Model], max_bytes: int
 ) -> _Model:
-    if len(text) > max_bytes:
-        raise DocumentError(kind, f"{len(text)} bytes, at most {max_bytes}")
-    n_values = sum(text.count(mark) for mark in (b",", b"[", b"{"))
-    if n_values > MAX_DOCUMENT_VALUES:
-        raise DocumentError(kind, f"more than {MAX_DOCUMENT_VALUES} values")
+    check_size(text, kind, max_bytes)
     try:
         found = from_json(text)
     except ValueError as error:

@@ -27,6 +27,7 @@
     ├── StorageError             (exit code 3)
     │   ├── NameTakenError       another scan's file has that name
     │   ├── RootUnusableError    the output folder cannot be written
+    │   ├── StorageFullError     the disk below the root is full
     │   ├── LeaseLostError       another writer has this scan now
     │   └── VerificationError    a file does not hold what came over the bus
     ├── SourceError              an input file that cannot be published
@@ -64,6 +65,7 @@ __all__ = [
     "ScanbusError",
     "SourceError",
     "StorageError",
+    "StorageFullError",
     "UnknownChannelError",
     "UnknownCodecError",
     "UnknownProtocolError",
@@ -400,6 +402,23 @@ class RootUnusableError(StorageError):
     def __str__(self) -> str:
         """Name the folder and why."""
         return f"cannot write below {self.path}: {self.reason}"
+
+
+class StorageFullError(StorageError):
+    """The disk has no room for what is to be written; the data stay on the bus."""
+
+    def __init__(self, path: str, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(path, needed_bytes, free_bytes)
+        self.path = path
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+    def __str__(self) -> str:
+        """Say where, how much is needed and how much there is."""
+        return (
+            f"no space on {self.path}, need {self.needed_bytes / 1e9:.3g} GB, "
+            f"{self.free_bytes / 1e9:.3g} GB free"
+        )
 
 
 class LeaseLostError(StorageError):

@@ -13,6 +13,7 @@ from scanbus.bus import leases, room
 from scanbus.bus.connection import Bus
 from scanbus.schemas import ScanJudged, Verdict
 from scanbus.schemas.errors import LeaseLostError
+from scanbus.writer.failpoints import reach
 
 __all__ = ["Custody", "LeaseCustody", "ReplayCustody"]
 
@@ -53,7 +54,10 @@ class LeaseCustody:
 
     def renew(self) -> bool:
         """Keep the lease for another while; False if it is lost."""
-        return leases.renew(self._client, self._lease, self._ttl_ms)
+        reach("renew.before")
+        is_ours = leases.renew(self._client, self._lease, self._ttl_ms)
+        reach("renew.after")
+        return is_ours
 
     def check(self) -> None:
         """Renew the lease, or raise."""
@@ -62,13 +66,17 @@ class LeaseCustody:
 
     def acknowledge(self, lane: str, point: int) -> None:
         """Move the writer's cursor; it only grows, so this needs no fence."""
+        reach("acknowledge.before")
         room.acknowledge(self._client, self._lease.uid, lane, point)
+        reach("acknowledge.after")
 
     def announce(self, verdict: Verdict) -> None:
         """Append the verdict to the scan's events; free the quota if it is final."""
         event = ScanJudged(time=time.time(), verdict=verdict)
+        reach("verdict.before")
         if not leases.append_event(self._client, self._lease, event):
             raise LeaseLostError(self._lease.uid, self._lease.fence)
+        reach("verdict.after")
         if not verdict.provisional:
             room.release(self._client, verdict.uid)
 

@@ -18,6 +18,7 @@ from scanbus.schemas import LaneDescription
 from scanbus.writer.account import SegmentAccount
 from scanbus.writer.contents import DATA_GROUP
 from scanbus.writer.datasets import make_packed_dataset, pack_rows
+from scanbus.writer.failpoints import reach
 from scanbus.writer.layouts.channels import channel_attributes
 from scanbus.writer.segment_files import (
     NEXUS_TEXT,
@@ -104,7 +105,9 @@ class FrameSegment:
 
     def flush(self) -> None:
         """Have what was stored survive a kill of this process."""
+        reach("flush.before")
         self._file.flush()
+        reach("flush.after")
 
     def close(self, stop: int) -> None:
         """Finish the file with the points up to `stop`."""
@@ -144,7 +147,9 @@ class FrameSegment:
         self, index: int, packed: Any, checksum: int, *, from_source: bool
     ) -> None:
         place = (index * self._lane.points_per_chunk,) + (0,) * len(self._channel.shape)
+        reach("write.before")
         self._dataset.id.write_direct_chunk(place, packed)
+        reach("write.after")
         self._checksums[index] = checksum
         self._from_source[index] = from_source
 

@@ -21,6 +21,7 @@ from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.writer.contents import ScanContents
 from scanbus.writer.datasets import fsync_path
+from scanbus.writer.failpoints import reach
 from scanbus.writer.layouts.collections import (
     ScanMaster,
     collection_layout,
@@ -277,7 +278,9 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
         with h5py.File(aside, "x", track_order=True) as file:
             write_tree(file, tree)
         fsync_path(aside)
+        reach("master.before")
         aside.replace(path)
+        reach("master.after")
         fsync_path(path.parent)
     except (OSError, RuntimeError) as error:
         # h5py says with a RuntimeError that a file could not be closed.

@@ -6,23 +6,19 @@ in this order and no other. Runs in a thread of its own, while the next segment 
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import h5py
 import numpy as np
-import structlog
 
 from scanbus.schemas.errors import LeaseLostError, NameTakenError
 from scanbus.writer.custody import Custody
+from scanbus.writer.failpoints import reach
 from scanbus.writer.lane_writer import FinishedSegment
 from scanbus.writer.segment_files import OWN_GROUP, read_header
 from scanbus.writer.workspace import Workspace
 
 __all__ = ["publish_segment"]
-
-log = structlog.get_logger("scanbus.writer")
-SLOW_S = 5.0
 
 
 def publish_segment(
@@ -45,11 +41,16 @@ def publish_segment(
     OSError
         If the file system refused; nothing was acknowledged.
     """
-    started = time.monotonic()
-    finished.segment.close(finished.stop)
-    finished.segment.verify()
-    custody.check()
     final = folder / finished.name
+    with workspace.steps.step("close", final):
+        reach("close.before")
+        finished.segment.close(finished.stop)
+        reach("close.after")
+    with workspace.steps.step("verify", final):
+        reach("verify.before")
+        finished.segment.verify()
+        reach("verify.after")
+    custody.check()
     try:
         workspace.publish(finished.name, final)
     except FileExistsError:
@@ -58,10 +59,8 @@ def publish_segment(
         if workspace.folder.exists():
             raise
         raise LeaseLostError(workspace.folder.name, custody.fence) from error
-    custody.acknowledge(lane, finished.stop)
-    elapsed = time.monotonic() - started
-    if elapsed > SLOW_S:
-        log.warning("slow_segment", file=str(final), seconds=round(elapsed, 1))
+    with workspace.steps.step("acknowledge", final):
+        custody.acknowledge(lane, finished.stop)
 
 
 def _check_same(made: Path, final: Path) -> None:

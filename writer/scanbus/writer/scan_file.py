@@ -295,10 +295,7 @@ def _write_texts(
     for one, counts in zip(opened, lengths, strict=True):
         flat = one[DATA_GROUP][flat_name(channel)][()].tobytes()
         edges = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        texts = [
-            flat[start:stop].decode()
-            for start, stop in itertools.pairwise(edges)
-        ]
+        texts = [flat[start:stop].decode() for start, stop in itertools.pairwise(edges)]
         dataset[done : done + len(texts)] = texts
         done += len(texts)
         digest.update(_text_bytes(texts))

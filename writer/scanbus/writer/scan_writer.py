@@ -28,6 +28,7 @@ from scanbus.schemas.errors import NameTakenError
 from scanbus.writer.account import judge
 from scanbus.writer.contents import ScanContents
 from scanbus.writer.custody import Custody
+from scanbus.writer.failpoints import reach
 from scanbus.writer.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.masters import write_dataset_masters, write_scan_master
 from scanbus.writer.paths import (
@@ -39,6 +40,8 @@ from scanbus.writer.paths import (
 )
 from scanbus.writer.publishing import publish_segment
 from scanbus.writer.scan_file import read_scan_file, write_scan_file
+from scanbus.writer.space import bytes_needed, check_space
+from scanbus.writer.steps import Steps
 from scanbus.writer.workspace import Workspace
 
 __all__ = ["Pace", "ScanWriter", "Stopped"]
@@ -59,7 +62,10 @@ class Pace:
     master_s: float = 5.0
     lapse_s: float = 3.0
     check_s: float = 2.0
+    slow_s: float = 5.0
     read_bytes: int = 16 * 2**20
+    least_free_bytes: int = 0
+    low_water_bytes: int = 0
 
 
 class ScanWriter:
@@ -101,9 +107,13 @@ class ScanWriter:
         self._pace = pace or Pace()
         self._is_stopped = is_stopped
         self._on_points = on_points
+        self.steps = Steps(self._pace.slow_s)
         self._folder = scan_folder(root, record.identity)
         self._workspace = Workspace(
-            dataset_folder(root, record.identity), record.uid, custody.fence
+            dataset_folder(root, record.identity),
+            record.uid,
+            custody.fence,
+            self.steps,
         )
         self._lanes: list[LaneWriter] = []
         self._finishing: list[tuple[LaneWriter, FinishedSegment, Future[None]]] = []
@@ -183,6 +193,7 @@ class ScanWriter:
         self._custody.check()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lanes = self._make_lanes()
+        self._check_space()
         for lane in self._lanes:
             self._custody.acknowledge(lane.lane.name, lane.stored)
         log.info(
@@ -191,6 +202,24 @@ class ScanWriter:
             folder=str(self._folder),
             stored={lane.lane.name: lane.stored for lane in self._lanes},
         )
+
+    @property
+    def bytes_needed(self) -> int:
+        """About how many bytes the rest of the scan needs on the disk."""
+        return bytes_needed(self._lanes, self._folder)
+
+    def _check_space(self) -> None:
+        """Refuse to go on without room, and warn before there is none."""
+        needed = self.bytes_needed
+        least = self._pace.least_free_bytes
+        free = check_space(self._root, needed, least=least)
+        if free < max(needed + least, self._pace.low_water_bytes):
+            log.warning(
+                "low_space",
+                root=str(self._root),
+                free_gb=round(free / 1e9, 2),
+                needed_gb=round(needed / 1e9, 2),
+            )
 
     def _make_lanes(self) -> list[LaneWriter]:
         prepared = self._record.prepared
@@ -276,8 +305,9 @@ class ScanWriter:
             read_events(self._client, self._record)
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
-            for lane in self._lanes:
-                lane.flush()
+            with self.steps.step("flush", self._folder):
+                for lane in self._lanes:
+                    lane.flush()
 
     def _is_abandoned(self) -> bool:
         """Whether the publisher has been gone for long enough to give up waiting."""
@@ -310,8 +340,9 @@ class ScanWriter:
         return ScanContents(self._record, segments, values, n_points)
 
     def _write_masters(self) -> None:
-        write_scan_master(self._folder, self._contents(), self._workspace.folder)
-        write_dataset_masters(self._root, self._record.identity)
+        with self.steps.step("master", self._folder):
+            write_scan_master(self._folder, self._contents(), self._workspace.folder)
+            write_dataset_masters(self._root, self._record.identity)
 
     def _grow_master(self) -> None:
         """Make the scan master again, now and then, while the scan grows."""
@@ -354,7 +385,9 @@ class ScanWriter:
         }
         write_scan_file(self._workspace.path(name), self._record, values, verdict)
         self._custody.check()
+        reach("scan_file.before")
         self._workspace.publish(name, self._folder / name)
+        reach("scan_file.after")
         return self._publish_verdict(verdict)
 
     def _publish_verdict(self, verdict: Verdict) -> Verdict:

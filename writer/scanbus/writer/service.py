@@ -20,6 +20,7 @@ import structlog
 from scanbus.bus import leases, registry, room
 from scanbus.bus.connection import connect, describe_server, translated
 from scanbus.schemas.errors import BusUnavailableError
+from scanbus.writer.failpoints import reach
 from scanbus.writer.numbering import raise_numbers
 from scanbus.writer.paths import check_root
 from scanbus.writer.settings import WriterSettings
@@ -145,7 +146,7 @@ class WriterService:
             "root": str(self._settings.root),
             "version": version("scanbus"),
             "scans": len(unfinished),
-            "problems": [task.problem for task in unfinished if task.problem],
+            "problems": [task.trouble for task in unfinished if task.trouble],
         }
         ttl_ms = int(_BEATS_TO_LAPSE * every_s * 1000)
         registry.beat_writer(self._client, self.name, info, ttl_ms)
@@ -231,7 +232,9 @@ class WriterService:
         budget = room.budget_bytes(self._memory_bytes)
         limit = int(budget * self._settings.watermark)
         if room.used_memory(self._client) > limit:
+            reach("trim.before")
             room.free_room(self._client, limit)
+            reach("trim.after")
 
     def _leave(self) -> None:
         notify("STOPPING=1")

@@ -16,6 +16,7 @@ from pydantic_settings import (
 
 from scanbus.bus.connection import DEFAULT_URL
 from scanbus.schemas.errors import ConfigurationError
+from scanbus.writer import failpoints
 
 __all__ = ["WriterSettings"]
 
@@ -49,6 +50,12 @@ class WriterSettings(BaseSettings):
         Bytes asked of Redis at a time, per scan.
     master_s : float
         A growing scan's master is made again at most so often.
+    least_free_bytes : int
+        With less free on the disk, no scan is begun or goes on.
+    low_water_bytes : int
+        With less free on the disk, a warning is given.
+    slow_s : float
+        Steps of publishing a segment that take longer are reported.
     stop_s : float
         Deadline of leaving after SIGTERM.
     """
@@ -68,6 +75,9 @@ class WriterSettings(BaseSettings):
     retry_s: float = Field(default=2.0, gt=0)
     master_s: float = Field(default=5.0, gt=0)
     read_bytes: int = Field(default=16 * 2**20, gt=0)
+    least_free_bytes: int = Field(default=200 * 10**6, ge=0)
+    low_water_bytes: int = Field(default=10**9, ge=0)
+    slow_s: float = Field(default=5.0, gt=0)
     stop_s: float = Field(default=10.0, gt=0)
 
     @classmethod
@@ -121,7 +131,11 @@ def _with_file(kind: type[WriterSettings], config: Path | None) -> Any:
 
 
 # Variables of the command line and the tests that are no settings of the writer.
-_OTHER_VARIABLES = {"SCANBUS_REDIS_SERVER"}
+_OTHER_VARIABLES = {
+    "SCANBUS_REDIS_SERVER",
+    failpoints.VARIABLE,
+    failpoints.LOG_VARIABLE,
+}
 
 
 def _refuse_unknown_environment(kind: type[WriterSettings]) -> None:

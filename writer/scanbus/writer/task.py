@@ -6,8 +6,6 @@ is tried again; only a name that somebody else's file has needs a human.
 
 from __future__ import annotations
 
-import errno
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +26,7 @@ from scanbus.schemas.errors import (
 from scanbus.writer.custody import LeaseCustody
 from scanbus.writer.scan_writer import Pace, ScanWriter, Stopped
 from scanbus.writer.settings import WriterSettings
+from scanbus.writer.space import errno_of, is_full, storage_sentence
 
 __all__ = ["Progress", "ScanTask"]
 
@@ -64,6 +63,7 @@ class ScanTask:
         self.custody: LeaseCustody | None = None
         self.not_before = 0.0
         self._thread: threading.Thread | None = None
+        self._writer: ScanWriter | None = None
         self._said: set[str] = set()
         self._n_unexpected = 0
         self._needs_a_human = False
@@ -152,7 +152,7 @@ class ScanTask:
         returned = _given_back(self.custody, settings.redis)
         with translated(settings.redis), client, returned:
             registry.read_events(client, self.record)
-            return ScanWriter(
+            self._writer = ScanWriter(
                 client,
                 self.record,
                 settings.root,
@@ -160,7 +160,8 @@ class ScanTask:
                 pace=_pace(settings),
                 is_stopped=stop.is_set,
                 on_points=progress,
-            ).run()
+            )
+            return self._writer.run()
 
     @contextmanager
     def _handled(self, settings: WriterSettings) -> Iterator[None]:
@@ -170,13 +171,19 @@ class ScanTask:
         except Stopped:
             pass
         except OSError as error:
-            self._say(_storage_sentence(error, settings))
+            self._say_storage(error, settings)
         except (LeaseLostError, BusUnavailableError) as error:
             self._say(str(error))
         except ScanbusError as error:
             self._needs_a_human = isinstance(error, NameTakenError)
-            self._say(f"paused: {error}")
+            if is_full(error):
+                self._say_storage(error, settings)
+            else:
+                self._say(f"paused: {error}")
         except Exception as error:
+            if errno_of(error) is not None:  # HDF5 says some of them in words only.
+                self._say_storage(error, settings)
+                return
             self._n_unexpected += 1
             self._needs_a_human = self._n_unexpected >= _MAX_UNEXPECTED
             log.exception("attempt_failed", scan=self.uid)
@@ -186,6 +193,17 @@ class ScanTask:
     def uid(self) -> str:
         """The scan's uid, empty if nobody knows it."""
         return self.record.uid if self.record else ""
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from being written now; empty if nothing does."""
+        writer = self._writer
+        stalled = writer.steps.stalled() if writer and self.is_running else ""
+        return stalled or self.problem
+
+    def _say_storage(self, error: BaseException, settings: WriterSettings) -> None:
+        needed = self._writer.bytes_needed if self._writer else 0
+        self._say(storage_sentence(error, settings.root, needed))
 
     def _say(self, problem: str) -> None:
         self.problem = problem
@@ -197,6 +215,9 @@ class ScanTask:
 def _pace(settings: WriterSettings) -> Pace:
     return Pace(
         flush_s=settings.flush_s,
+        slow_s=settings.slow_s,
+        least_free_bytes=settings.least_free_bytes,
+        low_water_bytes=settings.low_water_bytes,
         poll_s=settings.poll_s,
         master_s=settings.master_s,
         check_s=settings.lease_s / 4,
@@ -214,10 +235,3 @@ def _given_back(custody: LeaseCustody, url: str) -> Iterator[None]:
                 custody.give_back()
         except BusUnavailableError as error:
             log.warning("lease_not_given_back", reason=str(error))
-
-
-def _storage_sentence(error: OSError, settings: WriterSettings) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(settings.root).free
-        return f"paused: no space on {settings.root} ({free / 1e9:.1f} GB free)"
-    return f"paused: cannot write below {settings.root}: {error}"

@@ -19,6 +19,7 @@ from scanbus.schemas import ChannelDescription, LaneDescription
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.account import SegmentAccount
 from scanbus.writer.contents import DATA_GROUP
+from scanbus.writer.failpoints import reach
 from scanbus.writer.segment_files import (
     OWN_GROUP,
     finish_segment,
@@ -115,7 +116,9 @@ class ValueSegment:
         for channel, column in zip(self._lane.channels, self._columns, strict=True):
             _append(group, channel, column[self._flushed :])
         self._flushed = len(self._columns[0])
+        reach("flush.before")
         self._file.flush()
+        reach("flush.after")
 
     def close(self, stop: int) -> None:
         """Finish the file with the points up to `stop`."""

@@ -13,6 +13,8 @@ import shutil
 from pathlib import Path
 
 from scanbus.writer.datasets import fsync_path
+from scanbus.writer.failpoints import reach
+from scanbus.writer.steps import Steps
 
 __all__ = ["WORK_FOLDER", "Workspace"]
 
@@ -33,9 +35,14 @@ class Workspace:
     fence : int
         The lease's fence; the name also holds a random part, for Redis may have
         forgotten its counters.
+    steps : Steps
+        Times what is done here.
     """
 
-    def __init__(self, dataset_folder: Path, uid: str, fence: int) -> None:
+    def __init__(
+        self, dataset_folder: Path, uid: str, fence: int, steps: Steps
+    ) -> None:
+        self.steps = steps
         self._base = dataset_folder / WORK_FOLDER
         self._uid = uid
         self.folder = self._base / f"{uid}.{fence}.{secrets.token_hex(4)}"
@@ -63,9 +70,16 @@ class Workspace:
             If this folder was renamed away: the lease is another's.
         """
         made = self.path(name)
-        fsync_path(made)
-        os.link(made, final)
-        fsync_path(final.parent)
+        with self.steps.step("fsync", final):
+            reach("fsync.before")
+            fsync_path(made)
+            reach("fsync.after")
+        with self.steps.step("link", final):
+            reach("link.before")
+            os.link(made, final)
+            reach("link.after")
+        with self.steps.step("fsync-folder", final):
+            fsync_path(final.parent)
         made.unlink()
 
     def leave(self) -> None:

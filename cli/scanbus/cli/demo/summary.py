@@ -1,0 +1,146 @@
+"""What came of the demo, on a screen: files, NeXus tree, verdict, what to type next."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from scanbus.cli.output import coloured, stdout
+from scanbus.schemas import Verdict
+from scanbus.writer.outline import OutlineLine, outline
+
+__all__ = ["file_tree", "next_commands", "print_summary"]
+
+_UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+# Groups of the master that are shown closed: long lists that repeat what is elsewhere.
+_CLOSED = (
+    "positioners",
+    "positioners_start",
+    "positioners_end",
+    "notes",
+    "scanbus",
+    "writer",
+)
+
+
+def print_summary(folder: Path, verdict: Verdict, picture: Path) -> None:
+    """Print what came of the demo."""
+    console = stdout()
+    master = folder / verdict.master
+    console.print(Text("\nFiles", style="bold"))
+    console.print(file_tree(folder))
+    if verdict.master and master.is_file():
+        console.print(Text("\nThe scan, as NeXus", style="bold"))
+        console.print(nexus_tree(master))
+    _print_verdict(console, verdict)
+    if picture.is_file():
+        console.print(Text("Picture  "), end="")
+        console.print(str(picture), markup=False, soft_wrap=True)
+    console.print(Text("\nWhat to type next", style="bold"))
+    for command, purpose in next_commands(master):
+        console.print(Text(f"  # {purpose}", style="dim"), soft_wrap=True)
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def _print_verdict(console: Console, verdict: Verdict) -> None:
+    n_points = sum(ledger.written for ledger in verdict.channels.values())
+    n_expected = sum(ledger.expected for ledger in verdict.channels.values())
+    console.print(
+        Text.assemble(
+            "\nVerdict  ",
+            coloured(verdict.verdict.value),
+            f"  {n_points} of {n_expected} points in {len(verdict.channels)} channels"
+            f" {verdict.reason}",
+        )
+    )
+
+
+def file_tree(folder: Path) -> Tree:
+    """Return the files below a folder, with their sizes."""
+    tree = Tree(Text(f"{folder}/", style="bold"))
+    _add_files(tree, folder)
+    return tree
+
+
+def _add_files(tree: Tree, folder: Path) -> None:
+    for path in sorted(folder.iterdir(), key=lambda each: (each.is_file(), each.name)):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            _add_files(tree.add(Text(f"{path.name}/", style="blue")), path)
+        else:
+            size = Text(f"  {size_text(path.stat().st_size)}", style="dim")
+            tree.add(Text(path.name) + size)
+
+
+def size_text(n_bytes: int) -> str:
+    """Return a file's size for an eye.
+
+    Examples
+    --------
+    >>> size_text(17), size_text(5 * 2**20)
+    ('17 B', '5.0 MiB')
+    """
+    for size, unit in _UNITS:
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes} B"
+
+
+def nexus_tree(master: Path) -> Tree:
+    """Return the tree of a master, in short."""
+    tree = Tree(Text(master.name, style="bold"))
+    parents = [tree]
+    closed_at: int | None = None
+    for line in outline(master):
+        if closed_at is not None and line.depth > closed_at:
+            continue
+        closed_at = line.depth if line.name in _CLOSED else None
+        del parents[line.depth + 1 :]
+        parents.append(parents[-1].add(_label(line)))
+    return tree
+
+
+def _label(line: OutlineLine) -> Text:
+    style = "cyan" if line.text.startswith("NX") else "dim"
+    return Text.assemble(line.name, "  ", (line.text, style))
+
+
+def next_commands(master: Path) -> list[tuple[str, str]]:
+    """Return commands that work here as they stand, each with what it is for."""
+    scanbus, file = _scanbus(), shlex.quote(str(master))
+    found = [(f"{scanbus} check --all {file}", "prove the files")]
+    silx = _program("silx")
+    if silx and importlib.util.find_spec("silx"):
+        found.append((f"{silx} view {file}", "look into them"))
+    h5dump = _program("h5dump")
+    if h5dump:
+        found.append((f"{h5dump} -n 1 {file}", "list everything that is in them"))
+    found.append((f"{scanbus} demo --frames 400", "watch a longer scan"))
+    found.append((f"{scanbus} writer --help", "write scans of your own Redis"))
+    return found
+
+
+def _scanbus() -> str:
+    return _program("scanbus") or f"{_short(Path(sys.executable))} -m scanbus.cli"
+
+
+def _program(name: str) -> str | None:
+    """Return how a program is called here, if there is one."""
+    if shutil.which(name):
+        return name
+    beside = Path(sys.executable).parent / name
+    return shlex.quote(_short(beside)) if beside.is_file() else None
+
+
+def _short(path: Path) -> str:
+    """Return a path from here, where that is shorter."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

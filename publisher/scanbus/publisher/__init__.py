@@ -1,0 +1,19 @@
+"""Publishing scans: open one, declare channels, send points and frames.
+
+::
+
+    with Publisher("redis://localhost") as publisher:
+        with publisher.scan(title="ascan th 0 1 100 0.1", proposal="hg123") as scan:
+            scan.channel("th", units="deg", role="axis")
+            scan.detector("eiger", shape=(2162, 2068), dtype="uint32")
+            scan.send("th", values)
+            scan.send("eiger", frames)
+
+Sending returns at once; threads pack, gather and send. What the writer has not made
+durable is kept, within the scan's quota, and sent again if Redis loses it.
+"""
+
+from scanbus.publisher.publisher import Publisher
+from scanbus.publisher.scan import Scan
+
+__all__ = ["Publisher", "Scan"]

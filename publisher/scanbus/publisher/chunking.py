@@ -1,0 +1,129 @@
+"""Gather frames into chunks, and cut what does not fill one.
+
+The payload of a whole chunk is stored in HDF5 as it is, so frames are gathered until
+one is full. What cannot wait, or begins in the middle of a chunk, becomes a partial
+piece that the writer packs again. Pure: no codec, no Redis, no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.schemas import LaneDescription
+
+__all__ = ["ChunkBuffer", "Piece"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive points of a detector that become one entry.
+
+    Attributes
+    ----------
+    first, count : int
+        The points ``[first, first + count)``.
+    frames : numpy.ndarray, bytes or None
+        ``(count, *shape)``, or a whole chunk if padded; packed already if bytes;
+        None for points that will never come.
+    times : tuple of float
+        When the first and the last were sent.
+    is_padded : bool
+        `frames` is a whole chunk of which `count` points are meant.
+    raw_bytes : int
+        What it was counted as, and is until it is packed.
+    """
+
+    first: int
+    count: int
+    frames: npt.NDArray[Any] | bytes | None
+    times: tuple[float, float]
+    is_padded: bool = False
+    raw_bytes: int = 0
+
+
+class ChunkBuffer:
+    """The frames of one detector that are not a piece yet.
+
+    Not safe to share between threads.
+
+    Parameters
+    ----------
+    lane : LaneDescription
+        The detector's lane.
+    """
+
+    def __init__(self, lane: LaneDescription) -> None:
+        self._channel = lane.channels[0]
+        self._per_chunk = lane.points_per_chunk
+        self._per_segment = lane.points_per_segment
+        self._frames: npt.NDArray[Any] | None = None
+        self._times = (0.0, 0.0)
+        self._first = 0
+        self.count = 0
+
+    @property
+    def held(self) -> int:
+        """Frames that wait for their chunk."""
+        return self.count - self._first
+
+    def push(self, frame: npt.NDArray[Any], time: float) -> Piece | None:
+        """Copy one frame; return the piece that it completes, if any."""
+        if self._frames is None:
+            space = self._per_chunk - self.count % self._per_chunk
+            shape = (space, *self._channel.shape)
+            self._frames = np.empty(shape, self._channel.numpy_dtype)
+            self._times = (time, time)
+        self._frames[self.held] = frame
+        self._times = (self._times[0], time)
+        self.count += 1
+        return self.cut() if self.held == len(self._frames) else None
+
+    def push_packed(self, packed: bytes, time: float) -> Piece:
+        """Return one frame that is a packed chunk; chunks must be of one frame."""
+        piece = Piece(self.count, 1, packed, (time, time), raw_bytes=len(packed))
+        self.count += 1
+        self._first = self.count
+        return piece
+
+    def cut(self) -> Piece | None:
+        """Return what is held as a piece, None if nothing is."""
+        if self._frames is None:
+            return None
+        return self._piece(self._frames[: self.held], is_padded=False)
+
+    def skip(self, count: int, time: float) -> list[Piece]:
+        """Return what is held, and `count` points that will never come."""
+        held = self.cut()
+        pieces = [held] if held else []
+        while count:
+            space = self._per_segment - self.count % self._per_segment
+            part = min(count, space)
+            pieces.append(Piece(self.count, part, None, (time, time)))
+            self.count += part
+            self._first = self.count
+            count -= part
+        return pieces
+
+    def end(self) -> Piece | None:
+        """Return what is held; as a padded chunk where a chunk begins there."""
+        if self._frames is None or self._first % self._per_chunk:
+            return self.cut()
+        self._frames[self.held :] = self._channel.missing_value
+        return self._piece(self._frames, is_padded=True)
+
+    def _piece(self, frames: npt.NDArray[Any], *, is_padded: bool) -> Piece:
+        piece = Piece(
+            first=self._first,
+            count=self.held,
+            frames=frames,
+            times=self._times,
+            is_padded=is_padded,
+            raw_bytes=self.held * self._channel.point_bytes,
+        )
+        self._frames = None
+        self._first = self.count
+        return piece

@@ -1,0 +1,249 @@
+"""Where scans are opened: everything that must be settled with Redis before sending.
+
+Runs in the program's own thread, on a connection of its own: a scan that cannot start
+is an error of the program, not a line in a log.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from time import time as wall_clock
+from typing import Any, TypeVar
+
+import structlog
+
+from scanbus.bus.connection import ServerReport, connect, describe_server, translated
+from scanbus.bus.lanes import make_lane
+from scanbus.bus.registry import (
+    announce,
+    append_event,
+    beat,
+    next_scan_number,
+    raise_scan_number,
+    writers_alive,
+)
+from scanbus.bus.room import (
+    DEFAULT_MEMORY_BYTES,
+    budget_bytes,
+    default_quota,
+    free_room,
+    release,
+    reserve,
+)
+from scanbus.publisher.declarations import checked
+from scanbus.publisher.delivery import Delivery, FrameLane
+from scanbus.publisher.keeper import HEARTBEAT_TTL_MS, Keeper
+from scanbus.publisher.patience import until_room
+from scanbus.publisher.restore import ensure_announced
+from scanbus.publisher.sender import FULL, Link, Sender
+from scanbus.schemas import (
+    PlotDescription,
+    Positioner,
+    ScanAnnounced,
+    ScanIdentity,
+    ScanPrepared,
+)
+from scanbus.schemas.errors import BusUnavailableError, NoWriterError, ScanbusError
+
+__all__ = ["Desk", "ScanOptions"]
+
+log = structlog.get_logger()
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """What a program said of a scan when it opened it; see ``Publisher.scan``."""
+
+    title: str
+    identity: dict[str, Any]
+    instrument: str
+    program: str
+    metadata: dict[str, Any]
+    positioners: dict[str, Positioner]
+    plots: Sequence[PlotDescription] | None
+    quota_bytes: int | None
+    compression: float
+    require_writer: bool
+
+
+class Desk:
+    """Opens and prepares scans; one per publisher.
+
+    Safe to use from several threads.
+
+    Parameters
+    ----------
+    link : Link
+        How to reach Redis.
+    keeper : Keeper
+        Looks after the scans from their announcement on.
+    pool : Executor
+        Packs frames.
+    heartbeat : str
+        What the first sign of life says.
+    memory_bytes : int or None
+        Taken as Redis's size where it has no maxmemory.
+    send_deadline_s : float
+        How long to wait for room.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        keeper: Keeper,
+        pool: Executor,
+        *,
+        heartbeat: str,
+        memory_bytes: int | None,
+        send_deadline_s: float,
+    ) -> None:
+        self._link = link
+        self._keeper = keeper
+        self._pool = pool
+        self._heartbeat = heartbeat
+        self._memory_bytes = memory_bytes
+        self._send_deadline_s = send_deadline_s
+        self._client = connect(link.url, name=link.name)
+        self._said: set[str] = set()
+        self.senders: list[Sender] = []
+
+    def look_at_server(self) -> ServerReport:
+        """Return what kind of Redis this is; warn once of what weakens promises.
+
+        Raises
+        ------
+        BusUnavailableError
+            If it does not answer.
+        BusUnsuitableError
+            If it is too old.
+        """
+        report = describe_server(self._client, self._link.url)
+        self._link.maxmemory_bytes = report.maxmemory_bytes
+        for warning in report.warnings:
+            if warning not in self._said:
+                self._said.add(warning)
+                log.warning("redis_weakness", problem=warning)
+        return report
+
+    def open(self, options: ScanOptions) -> Delivery:
+        """Announce a scan.
+
+        Raises
+        ------
+        NoWriterError
+            If one is required and none is alive.
+        """
+        self.look_at_server()
+        self._ask("counting writers", lambda: self._check_writers(options))
+        identity = self._ask("the scan number", lambda: self._identity(options))
+        announced = checked(
+            ScanAnnounced, time=wall_clock(), scan=identity, title=options.title
+        )
+        delivery = Delivery(
+            announced,
+            secrets.token_bytes(8),
+            send_deadline_s=self._send_deadline_s,
+            pool=self._pool,
+            why_full=self._keeper.why_full,
+        )
+        # The sign of life first: who finds the announcement looks for it.
+        beat(self._client, identity.uid, self._heartbeat, HEARTBEAT_TTL_MS)
+        delivery.announcement = self._ask(
+            f"announcing scan {identity.uid}", lambda: announce(self._client, announced)
+        )
+        self._keeper.watch(delivery)
+        log.info("scan_announced", scan=identity.uid, number=identity.scan_number)
+        return delivery
+
+    def _check_writers(self, options: ScanOptions) -> None:
+        self._keeper.n_writers = len(writers_alive(self._client))
+        if options.require_writer and not self._keeper.n_writers:
+            raise NoWriterError
+
+    def _identity(self, options: ScanOptions) -> ScanIdentity:
+        given = options.identity
+        number = given["scan_number"]
+        identity = checked(ScanIdentity, **{**given, "scan_number": number or 1})
+        folder = identity.dataset_folder
+        if number is None:
+            number = next_scan_number(self._client, folder)
+        else:
+            raise_scan_number(self._client, folder, number)
+        return identity.model_copy(update={"scan_number": number})
+
+    def quota_bytes(self, wished: int | None) -> int:
+        """Return the quota of a scan: what it wished, or the default."""
+        if wished is not None and wished <= 0:
+            raise ValueError(f"quota_bytes must be positive, got {wished}")
+        return wished or default_quota(self._budget_bytes())
+
+    def _budget_bytes(self) -> int:
+        maxmemory = self._link.maxmemory_bytes
+        return budget_bytes(maxmemory or self._memory_bytes or DEFAULT_MEMORY_BYTES)
+
+    def prepare(self, delivery: Delivery, prepared: ScanPrepared) -> None:
+        """Reserve the quota, make the lanes, and say that the scan starts.
+
+        Raises
+        ------
+        QuotaRefusedError
+            If it does not fit beside other scans.
+        DeadlineError
+            If Redis has no room for too long.
+        """
+        uid, client = delivery.uid, self._client
+        what = f"preparing scan {uid}"
+        budget = self._budget_bytes()
+        steps: list[Callable[[], object]] = [
+            partial(ensure_announced, client, delivery),
+            partial(reserve, client, uid, prepared.quota_bytes, budget),
+            *(partial(make_lane, client, uid, lane.name) for lane in prepared.lanes),
+            *(partial(append_event, client, uid, each) for each in delivery.events[:2]),
+        ]
+        try:
+            for step in steps:
+                self._ask(what, step, patient=True)
+        except ScanbusError:
+            with suppress(BusUnavailableError), translated(self._link.url):
+                release(client, uid)
+            raise
+
+    def start(self, delivery: Delivery) -> None:
+        """Start the threads that send a scan."""
+        lanes = list(delivery.lanes.values())
+        frames = [lane for lane in lanes if isinstance(lane, FrameLane)]
+        values = [lane for lane in lanes if not isinstance(lane, FrameLane)]
+        senders = [Sender(delivery, values, delivery.main_waker, self._link)]
+        for lane in frames:
+            assert lane.waker is not None
+            senders.append(Sender(delivery, [lane], lane.waker, self._link))
+        self.senders = [each for each in self.senders if each.is_alive()] + senders
+        for sender in senders:
+            sender.start()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _ask(self, what: str, ask: Callable[[], _T], *, patient: bool = False) -> _T:
+        return until_room(
+            ask,
+            what=what,
+            url=self._link.url,
+            deadline_s=self._send_deadline_s,
+            make_room=self._make_room,
+            patient=patient,
+        )
+
+    def _make_room(self) -> None:
+        limit = int(self._link.maxmemory_bytes * FULL)
+        if limit:
+            with translated(self._link.url):
+                free_room(self._client, limit)

@@ -1,0 +1,294 @@
+"""Image files as frames: the one place that knows fabio and its many kinds of error.
+
+fabio opens a dozen formats and tells trouble in as many ways, some of them only in its
+log: a CBF with a wrong checksum and an EDF that ends too early come back as if they
+were good. Here a file gives whole frames or a :class:`SourceError`.
+"""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import gzip
+import hashlib
+import itertools
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.schemas.errors import SourceError
+
+__all__ = ["Frame", "find_images", "first_bytes", "natural_key", "open_image"]
+
+# What is taken from a folder; a file that is named is tried whatever it is called.
+IMAGE_SUFFIXES = frozenset(
+    (".cbf", ".edf", ".tif", ".tiff", ".mccd", ".img", ".ccd", ".sfrm", ".mar3450")
+)
+PACKED_SUFFIXES = frozenset((".gz", ".bz2"))
+
+_GZIP = b"\x1f\x8b"
+_BZIP2 = b"BZh"
+_CBF = b"###CBF"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MAGIC_BYTES = 64
+_NOT_AN_IMAGE = "this is no image that can be read (CBF, EDF, TIFF)"
+# What fabio, the libraries below it and the file system raise for a bad file.
+_TROUBLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of one file.
+
+    Attributes
+    ----------
+    data : numpy.ndarray
+        Shape ``(i, j)``, C-contiguous, little-endian.
+    header : dict
+        Keywords and values as fabio returns them.
+    file : Path
+        Where it came from.
+    number : int
+        Its place in that file, from 0.
+    n_in_file : int
+        Frames of that file.
+    """
+
+    data: npt.NDArray[Any]
+    header: dict[str, Any]
+    file: Path
+    number: int
+    n_in_file: int
+
+
+def natural_key(path: Path) -> list[tuple[int, str]]:
+    """Return what a path is sorted by, so that 2 comes before 10.
+
+    Examples
+    --------
+    >>> [p.name for p in sorted([Path("a10"), Path("a2"), Path("a")], key=natural_key)]
+    ['a', 'a2', 'a10']
+    """
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def find_images(paths: Sequence[Path | str]) -> list[Path]:
+    """Return the files named, and the images of the folders named, in order.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files stay in the order given; a folder stands for its images, sorted naturally.
+
+    Raises
+    ------
+    SourceError
+        If one does not exist, is empty or cannot be read; if there is no image.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        found.extend(_images_in(path) if path.is_dir() else [path])
+    if not found:
+        raise SourceError("(no path)", "no image was named")
+    for path in found:
+        first_bytes(path)
+    return found
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        inside = [path for path in folder.iterdir() if path.is_file()]
+    except OSError as error:
+        raise SourceError(str(folder), _reason(error)) from error
+    images = [path for path in inside if _image_suffix(path) in IMAGE_SUFFIXES]
+    if not images:
+        raise SourceError(
+            str(folder), "this folder holds no image (CBF, EDF, TIFF, also .gz, .bz2)"
+        )
+    return sorted(images, key=natural_key)
+
+
+def _image_suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in PACKED_SUFFIXES else suffix
+
+
+def first_bytes(path: Path) -> bytes:
+    """Return how a file begins, packed or not: a cheap look before anything is sent.
+
+    Raises
+    ------
+    SourceError
+        If it does not exist, cannot be read, is no file, or is empty.
+    """
+    try:
+        if not path.exists():
+            raise SourceError(str(path), "there is no such file")
+        if not path.is_file():
+            raise SourceError(str(path), "this is not a file")
+        with path.open("rb") as stream:
+            start = stream.read(_MAGIC_BYTES)
+    except OSError as error:
+        raise SourceError(str(path), _reason(error)) from error
+    _check_start(path, start)
+    return start
+
+
+def _check_start(path: Path, start: bytes) -> None:
+    if not start:
+        raise SourceError(str(path), "the file is empty")
+    if start.startswith(_HDF5):
+        raise SourceError(
+            str(path), "this is an HDF5 file; images are CBF, EDF or TIFF"
+        )
+
+
+def open_image(path: Path) -> Iterator[Frame]:
+    """Return the frames of a file; the first one is read at once.
+
+    Raises
+    ------
+    SourceError
+        At once, or with a later frame: what is wrong with the file.
+    """
+    frames = _read(path)
+    first = next(frames, None)
+    if first is None:
+        raise SourceError(str(path), "the file holds no frame")
+    return itertools.chain([first], frames)
+
+
+def _read(path: Path) -> Iterator[Frame]:
+    start = first_bytes(path)
+    try:
+        image = _opened(path, start)
+        try:
+            n_frames = int(image.nframes)
+            for number, frame in enumerate(_frames(image, n_frames)):
+                yield Frame(
+                    data=_pixels(path, frame),
+                    header=dict(frame.header),
+                    file=path,
+                    number=number,
+                    n_in_file=n_frames,
+                )
+        finally:
+            image.close()
+    except _TROUBLE as error:
+        raise SourceError(str(path), _not_an_image(error)) from error
+
+
+def _opened(path: Path, start: bytes) -> Any:
+    """Return fabio's image; packed files are unpacked here, which finds a cut end."""
+    try:
+        import fabio  # noqa: PLC0415
+    except ImportError as error:
+        raise SourceError(
+            str(path), "images are read by fabio: pip install 'scanbus[files]'"
+        ) from error
+    content = _unpacked(path, start)
+    if content is None and not start.startswith(_CBF):
+        return fabio.open(str(path))
+    if content is None:
+        content = path.read_bytes()
+    _check_start(path, content)
+    if content.startswith(_CBF):
+        _check_cbf(path, content)
+    from fabio.fabioutils import BytesIO  # noqa: PLC0415
+
+    return fabio.open(BytesIO(content))  # Its own kind has a lock, which EDF needs.
+
+
+def _unpacked(path: Path, start: bytes) -> bytes | None:
+    """Return the content of a packed file, None for any other."""
+    if start.startswith(_GZIP):
+        with gzip.open(path) as stream:
+            return stream.read()
+    if start.startswith(_BZIP2):
+        with bz2.open(path) as stream:
+            return stream.read()
+    return None
+
+
+def _check_cbf(path: Path, content: bytes) -> None:
+    """Compare size and checksum of the binary section; fabio only logs a difference."""
+    from fabio.cbfimage import CbfImage  # noqa: PLC0415
+    from fabio.fabioutils import BytesIO  # noqa: PLC0415
+
+    image = CbfImage()
+    binary = image.read(BytesIO(content), only_raw=True)
+    expected_size = image.header.get("X-Binary-Size")
+    if expected_size is not None and len(binary) != int(expected_size):
+        raise SourceError(
+            str(path),
+            f"the file is cut: {expected_size} bytes of pixels expected, "
+            f"{len(binary)} found",
+        )
+    expected = image.header.get("Content-MD5")
+    digest = hashlib.md5(binary, usedforsecurity=False).digest()
+    found = base64.b64encode(digest).decode()
+    if expected is not None and expected != found:
+        raise SourceError(
+            str(path),
+            f"the pixels are damaged: their MD5 is {found}, the header says {expected}",
+        )
+
+
+def _frames(image: Any, n_frames: int) -> Iterable[Any]:
+    # Single frames are read already; asking for frame 0 would read some formats twice.
+    return [image] if n_frames == 1 else image.frames()
+
+
+def _pixels(path: Path, frame: Any) -> npt.NDArray[Any]:
+    data = frame.data
+    if getattr(_raw_frame(frame), "incomplete_data", False):
+        raise SourceError(str(path), "the file is cut: it ends before its last pixel")
+    if data is None:
+        raise SourceError(str(path), _NOT_AN_IMAGE)
+    if data.ndim != 2 or data.size == 0:
+        raise SourceError(
+            str(path), f"expected frames of two dimensions, got {data.shape}"
+        )
+    if data.dtype.kind not in "biuf":
+        raise SourceError(str(path), f"pixels of type {data.dtype} cannot be published")
+    return np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
+
+
+def _raw_frame(frame: Any) -> Any:
+    """Return what knows whether data are incomplete: of an EDF image, its frame."""
+    get_frame = getattr(frame, "get_frame", None)
+    return get_frame(0) if hasattr(frame, "_frames") and get_frame else frame
+
+
+def _not_an_image(error: BaseException) -> str:
+    if isinstance(error, EOFError):
+        return f"the file is cut: {error}"
+    # What fabio stumbles over inside helps nobody: "NoneType has no attribute find".
+    detail = f": {_reason(error)}" if isinstance(error, OSError) else ""
+    return _NOT_AN_IMAGE + detail
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

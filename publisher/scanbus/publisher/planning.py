@@ -1,0 +1,196 @@
+"""Cut a scan's channels into lanes, segments and chunks that fit its quota.
+
+The writer acknowledges whole segments. So if all open segments together could fill the
+quota, publisher and writer would wait for each other for ever: they get half of it.
+Pure: descriptions and numbers in, lane descriptions out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scanbus.schemas import ChannelDescription, LaneDescription, Storage
+from scanbus.schemas.errors import QuotaRefusedError
+
+__all__ = ["POINT_OVERHEAD_BYTES", "Declared", "plan_lanes"]
+
+# An entry's header, id and place in a listpack, where an entry holds a single point.
+POINT_OVERHEAD_BYTES = 256
+MAX_VALUES_SEGMENT_BYTES = 8 * 2**20
+MAX_VALUES_SEGMENT_POINTS = 65_536
+MAX_FILES_SEGMENT_BYTES = 2**30
+MAX_FILES_SEGMENT_POINTS = 10_000
+# Frames from this size on are a chunk each; smaller ones are gathered into one.
+_LARGE_FRAME_BYTES = 256 * 2**10
+_CHUNK_BYTES = 2**20
+# What small values may take of the open segments' room where there are detectors.
+_VALUES_SHARE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A channel as the program declared it.
+
+    Attributes
+    ----------
+    channel : ChannelDescription
+        What it is.
+    storage : Storage
+        Where its lane's points end up.
+    points_per_chunk : int or None
+        As wished; chosen by size if None.
+    """
+
+    channel: ChannelDescription
+    storage: Storage
+    points_per_chunk: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A lane before it is known how much room there is."""
+
+    name: str
+    storage: Storage
+    channels: tuple[ChannelDescription, ...]
+    points_per_chunk: int | None
+    cost_bytes: float
+    wanted_points: int
+
+    @property
+    def wanted_bytes(self) -> float:
+        return self.cost_bytes * self.wanted_points
+
+
+def plan_lanes(
+    uid: str,
+    declared: Sequence[Declared],
+    quota_bytes: int,
+    compression: float = 1.0,
+) -> tuple[LaneDescription, ...]:
+    """Return the lanes of a scan, in the order in which their groups were declared.
+
+    Parameters
+    ----------
+    uid : str
+        The scan, for error messages.
+    declared : sequence of Declared
+        Its channels.
+    quota_bytes : int
+        What may stand on the bus without being durable.
+    compression : float
+        Raw over packed bytes, as expected of the frames.
+
+    Returns
+    -------
+    tuple of LaneDescription
+        Their segments fit in half the quota together, each point counted with
+        `POINT_OVERHEAD_BYTES` more than it has.
+
+    Raises
+    ------
+    QuotaRefusedError
+        If the quota does not hold a single chunk of every lane.
+    ValueError
+        If channels of different storage share a group.
+    """
+    wishes = [_wish(*group, compression) for group in _groups(declared)]
+    room = quota_bytes / 2
+    small = [wish for wish in wishes if wish.storage is Storage.VALUES]
+    large = [wish for wish in wishes if wish.storage is Storage.FILES]
+    shares = _shares(small, room / _VALUES_SHARE if large else room)
+    rest = room - sum(shares.values())
+    shares |= _shares(large, rest)
+    return tuple(_lane(uid, quota_bytes, wish, shares[wish.name]) for wish in wishes)
+
+
+def _groups(declared: Sequence[Declared]) -> list[tuple[str, list[Declared]]]:
+    groups: dict[str, list[Declared]] = {}
+    for each in declared:
+        groups.setdefault(each.channel.group, []).append(each)
+    for name, members in groups.items():
+        if len({member.storage for member in members}) > 1:
+            raise ValueError(f"group {name!r}: a detector has a lane of its own")
+    return list(groups.items())
+
+
+def _wish(name: str, members: list[Declared], compression: float) -> _Wish:
+    channels = tuple(member.channel for member in members)
+    point_bytes = sum(channel.point_bytes for channel in channels)
+    storage = members[0].storage
+    if storage is Storage.FILES:
+        ratio = 1.0 if channels[0].codec == "none" else compression
+        most = min(
+            MAX_FILES_SEGMENT_POINTS, max(1, MAX_FILES_SEGMENT_BYTES // point_bytes)
+        )
+    else:
+        ratio = 1.0
+        most = min(
+            MAX_VALUES_SEGMENT_POINTS,
+            max(1, MAX_VALUES_SEGMENT_BYTES // (point_bytes + POINT_OVERHEAD_BYTES)),
+        )
+    return _Wish(
+        name=name,
+        storage=storage,
+        channels=channels,
+        points_per_chunk=members[0].points_per_chunk,
+        cost_bytes=point_bytes / ratio + POINT_OVERHEAD_BYTES,
+        wanted_points=min(most, _expected(channels) or most),
+    )
+
+
+def _expected(channels: Sequence[ChannelDescription]) -> int | None:
+    points = [channel.points for channel in channels]
+    known = [count for count in points if count is not None]
+    return max(1, *known) if known and len(known) == len(points) else None
+
+
+def _shares(wishes: Sequence[_Wish], room: float) -> dict[str, float]:
+    """Share out `room`: who wants little gets it, the others the same of the rest."""
+    shares: dict[str, float] = {}
+    ordered = sorted(wishes, key=lambda wish: wish.wanted_bytes)
+    for index, wish in enumerate(ordered):
+        fair = room / (len(ordered) - index)
+        shares[wish.name] = min(wish.wanted_bytes, fair)
+        room -= shares[wish.name]
+    return shares
+
+
+def _lane(uid: str, quota: int, wish: _Wish, share: float) -> LaneDescription:
+    # Half a byte against rounding: the wanted bytes are a product of floats.
+    fits = int((share + 0.5) // wish.cost_bytes)
+    if wish.storage is Storage.VALUES:
+        points = chunk = min(fits, wish.wanted_points)
+    else:
+        chunk = wish.points_per_chunk or _chunk(wish, fits)
+        # A short scan may have less points than a chunk: the chunk is padded.
+        wanted = -(-wish.wanted_points // chunk) * chunk
+        points = min(fits, wanted) // chunk * chunk
+    if points < 1:
+        raise QuotaRefusedError(uid, quota, _too_small(wish, chunk, share))
+    return LaneDescription(
+        name=wish.name,
+        storage=wish.storage,
+        channels=wish.channels,
+        points_per_segment=points,
+        points_per_chunk=chunk,
+    )
+
+
+def _chunk(wish: _Wish, fits: int) -> int:
+    """Return the points of a chunk: a power of two, about 1 MiB of small frames."""
+    frame_bytes = wish.channels[0].point_bytes
+    if frame_bytes >= _LARGE_FRAME_BYTES:
+        return 1
+    points = min(_CHUNK_BYTES // frame_bytes, max(fits, 1), wish.wanted_points)
+    return 1 << (int(points).bit_length() - 1)
+
+
+def _too_small(wish: _Wish, chunk: int, share: float) -> str:
+    needed = max(chunk, 1) * wish.cost_bytes
+    return (
+        f"open segments may take half of it, which leaves {share / 2**20:.2f} MiB for "
+        f"{wish.name!r}, less than the {needed / 2**20:.2f} MiB of one chunk; ask for "
+        "more (quota_bytes)"
+    )

@@ -1,0 +1,266 @@
+"""The publisher: one per program, lives longer than its scans.
+
+It owns the connections and threads, reserves quotas, and keeps what is not durable
+until the writer has it, also after a scan's block has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from scanbus.bus.connection import DEFAULT_URL
+from scanbus.publisher.declarations import positioners_of, tree_of
+from scanbus.publisher.delivery import Delivery
+from scanbus.publisher.desk import Desk, ScanOptions
+from scanbus.publisher.keeper import Keeper
+from scanbus.publisher.scan import Scan
+from scanbus.publisher.sender import Link
+from scanbus.schemas import EndReason, PlotDescription
+from scanbus.schemas.errors import ScanStateError
+
+__all__ = ["Publisher"]
+
+log = structlog.get_logger()
+
+# Redis's own deadline is 10 s: no sender that was told to stop needs longer.
+_THREAD_END_S = 15.0
+
+
+class Publisher:
+    """A program's way to the bus; a context manager, safe to share between threads.
+
+    Parameters
+    ----------
+    url : str
+        ``redis://host:port/db``, ``rediss://…`` or ``unix:///path``.
+    name : str, optional
+        Name of the program; by default that of its script.
+    memory_bytes : int, optional
+        Taken as Redis's size where it has no maxmemory; by default 4 GiB.
+    close_timeout_s : float
+        How long closing waits for final verdicts.
+    send_deadline_s : float
+        How long a send waits for room.
+    encode_threads : int
+        Threads that pack frames. They run side by side for codecs that release
+        Python's lock, which is all but blosc2; for that one they merely keep the
+        packing off the caller's path.
+
+    Raises
+    ------
+    BusUnavailableError
+        If Redis does not answer.
+    BusUnsuitableError
+        If it is older than 6.2.
+
+    Examples
+    --------
+    >>> with Publisher("redis://localhost") as publisher:  # doctest: +SKIP
+    ...     with publisher.scan(title="ascan th 0 1 10 0.1") as scan:
+    ...         scan.channel("th", units="deg", role="axis")
+    ...         scan.send("th", 0.5)
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        name: str | None = None,
+        memory_bytes: int | None = None,
+        close_timeout_s: float = 60.0,
+        send_deadline_s: float = 60.0,
+        encode_threads: int = 2,
+    ) -> None:
+        self._name = name or Path(sys.argv[0]).stem or "python"
+        self._close_timeout_s = close_timeout_s
+        self._scans: list[Scan] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
+        heartbeat = f"{self._name} on {socket.gethostname()}, pid {os.getpid()}"
+        client_name = "scanbus-" + re.sub(r"[^0-9A-Za-z-]", "-", self._name)[:48]
+        link = Link(url, client_name, 0, threading.Event())
+        self._link = link
+        self._pool = ThreadPoolExecutor(encode_threads, "scanbus-encoder")
+        self._keeper = Keeper(
+            link, heartbeat, on_exit=self._leave, on_end=self._end_threads
+        )
+        self._desk = Desk(
+            link,
+            self._keeper,
+            self._pool,
+            heartbeat=heartbeat,
+            memory_bytes=memory_bytes,
+            send_deadline_s=send_deadline_s,
+        )
+        self._desk.look_at_server()
+        self._keeper.start()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def scan(
+        self,
+        *,
+        title: str = "",
+        proposal: str = "proposal",
+        beamline: str = "id00",
+        session: str | None = None,
+        collection: str = "sample",
+        dataset: str = "0001",
+        scan_number: int | None = None,
+        instrument: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        positioners: Mapping[str, Any] | None = None,
+        quota_bytes: int | None = None,
+        compression: float = 1.0,
+        require_writer: bool = False,
+        plots: Sequence[PlotDescription] | None = None,
+        uid: str | None = None,
+    ) -> Scan:
+        """Return a scan, to be used in a ``with`` block.
+
+        Parameters
+        ----------
+        title : str
+            What it does, as the user typed it.
+        proposal, beamline, session, collection, dataset : str
+            Where it belongs; the session is today (YYYYMMDD) by default.
+        scan_number : int, optional
+            Unique in the dataset; by default the next one that Redis counts.
+        instrument : str
+            Name of the instrument.
+        metadata : mapping
+            A tree that is laid over the NXentry; numbers, texts, lists, arrays.
+        positioners : mapping
+            Where motors stand: numbers, ``(units, value)`` or Positioner.
+        quota_bytes : int, optional
+            What may stand on the bus without being in a file; by default 1 GiB or
+            half of what there is.
+        compression : float
+            Raw over packed bytes expected of the frames: larger segments fit the
+            same quota. Where it is wrong by much, sending comes to a halt.
+        require_writer : bool
+            Refuse to start when no writer is alive.
+        plots : sequence of PlotDescription, optional
+            Default plots; by default counters over the first axis.
+        uid : str, optional
+            8 to 40 letters and digits, unique for ever.
+
+        Raises
+        ------
+        ValueError
+            If something does not fit; more is found when the block is entered.
+        """
+        if self._is_closed:
+            raise ScanStateError("the publisher is closed")
+        if compression < 1:
+            raise ValueError(f"compression must be at least 1, got {compression}")
+        identity = {
+            "uid": uid or uuid.uuid4().hex,
+            "proposal": proposal,
+            "beamline": beamline,
+            "session": session or _today(),
+            "collection": collection,
+            "dataset": dataset,
+            "scan_number": scan_number,
+        }
+        options = ScanOptions(
+            title=title,
+            identity=identity,
+            instrument=instrument,
+            program=self._name,
+            metadata=tree_of(metadata),
+            positioners=positioners_of(positioners),
+            plots=plots,
+            quota_bytes=quota_bytes,
+            compression=compression,
+            require_writer=require_writer,
+        )
+        scan = Scan(self._desk, options)
+        with self._lock:
+            self._scans = [each for each in self._scans if not each.is_over] + [scan]
+        return scan
+
+    def close(self) -> None:
+        """Wait for the final verdicts, at most `close_timeout_s`, then let go.
+
+        What has no verdict by then is named in a warning: Redis alone holds it.
+        """
+        self._end_open_scans("the publisher was closed inside the scan's block")
+        waited_for = self._keeper.waited_for
+        if waited_for and not self._is_closed:
+            log.info(
+                "waiting_for_verdicts",
+                scans=[delivery.uid for delivery in waited_for],
+                at_most_s=self._close_timeout_s,
+                writers=self._keeper.n_writers,
+            )
+        self._is_closed = True
+        self._keeper.close_within(self._close_timeout_s)
+        try:
+            self._keeper.join(self._close_timeout_s + 2 * _THREAD_END_S)
+        except BaseException:
+            # Somebody pressed Ctrl-C: they do not want to wait, but be told.
+            self._keeper.close_within(0)
+            self._keeper.join(2 * _THREAD_END_S)
+            raise
+
+    def _leave(self) -> None:
+        """Do as `close` would: the program ends, and the keeper calls."""
+        self._is_closed = True
+        self._end_open_scans("the program ended inside the scan's block")
+        self._keeper.close_within(self._close_timeout_s)
+
+    def _end_open_scans(self, text: str) -> None:
+        with self._lock:
+            scans, self._scans = self._scans, []
+        for scan in scans:
+            if scan.is_open:
+                scan.finish(EndReason.FAILURE, text)
+
+    def _end_threads(self, left: list[Delivery]) -> None:
+        """Stop everything; the keeper's last deed."""
+        for delivery in left:
+            unsent = sum(lane.outbox.unsent_bytes for lane in delivery.lanes.values())
+            log.warning(
+                "closed_without_verdict",
+                scan=delivery.uid,
+                number=delivery.announced.scan.scan_number,
+                only_in_redis_bytes=delivery.kept_bytes - unsent,
+                never_sent_bytes=unsent,
+                reason=delivery.trouble or delivery.why_full(),
+            )
+        self._link.stop.set()
+        for delivery in left:
+            delivery.release(None)
+        for sender in self._desk.senders:
+            sender.join(_THREAD_END_S)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._desk.close()
+
+
+def _today() -> str:
+    return datetime.now(UTC).astimezone().strftime("%Y%m%d")

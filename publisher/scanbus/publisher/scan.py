@@ -1,0 +1,657 @@
+"""One scan, as a program sees it: declare channels, send, leave the block.
+
+Nothing here waits for the network but opening and preparing the scan; what is sent
+goes to the delivery, whose threads bring it to the bus.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from time import time as wall_clock
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from scanbus.bus.blocks import Variable
+from scanbus.publisher.checking import (
+    frames_of,
+    number_of,
+    packed_frames_of,
+    points_of,
+)
+from scanbus.publisher.declarations import (
+    checked,
+    declare_channel,
+    declare_detector,
+    default_plots,
+    positioners_of,
+    tree_of,
+)
+from scanbus.publisher.delivery import Delivery, FrameLane, ValueLane
+from scanbus.publisher.desk import Desk, ScanOptions
+from scanbus.publisher.gathering import Gap, Run, Series
+from scanbus.publisher.planning import Declared, plan_lanes
+from scanbus.schemas import (
+    ChannelDescription,
+    EndReason,
+    NexusHints,
+    Positioner,
+    Role,
+    ScanEnded,
+    ScanIdentity,
+    ScanPrepared,
+    ScanStarted,
+    ScanUpdated,
+    Verdict,
+)
+from scanbus.schemas.errors import (
+    DeadlineError,
+    LaneConflictError,
+    ScanStateError,
+    UnknownChannelError,
+)
+
+__all__ = ["Scan"]
+
+# Large arrays are taken in parts of this, so that the quota bounds what is kept.
+_PART_BYTES = 2**20
+
+
+class Scan:
+    """One scan; a context manager, opened by ``Publisher.scan``.
+
+    Channels are declared first; the first send fixes them. Different channels may be
+    sent from different threads.
+
+    Parameters
+    ----------
+    desk : Desk
+        The publisher.
+    options : ScanOptions
+        What the program said.
+    """
+
+    def __init__(self, desk: Desk, options: ScanOptions) -> None:
+        self._desk = desk
+        self._options = options
+        self._declared: dict[str, Declared] = {}
+        self._opened: Delivery | None = None
+        self._preparing = threading.Lock()
+        self._is_prepared = False
+        self._lane_of: dict[str, ValueLane | FrameLane] = {}
+        self._fast: dict[str, Series] = {}
+        self._early: list[ScanUpdated] = []
+        self._end_positioners: dict[str, Positioner] = {}
+        self._end: tuple[EndReason, str] | None = None
+
+    # ------------------------------------------------------------- the block
+
+    def __enter__(self) -> Self:
+        """Announce the scan."""
+        if self._opened is not None:
+            raise ScanStateError(f"scan {self.uid} was opened before; make a new one")
+        self._opened = self._desk.open(self._options)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the scan: SUCCESS, or why not."""
+        if error is None:
+            self.finish(EndReason.SUCCESS)
+        elif isinstance(error, KeyboardInterrupt):
+            self.finish(EndReason.USER_ABORT, "interrupted from the keyboard")
+        else:
+            self.finish(EndReason.FAILURE, f"{type(error).__name__}: {error}")
+        if error is None and self._delivery.error is not None:
+            raise self._delivery.error
+
+    @property
+    def uid(self) -> str:
+        """The scan's uid."""
+        return self._delivery.uid
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its block was entered and has not ended."""
+        return self._opened is not None and not self._opened.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its block has ended."""
+        return self._opened is not None and self._opened.is_over
+
+    @property
+    def identity(self) -> ScanIdentity:
+        """Which scan this is."""
+        return self._delivery.announced.scan
+
+    @property
+    def _delivery(self) -> Delivery:
+        if self._opened is None:
+            raise ScanStateError("the scan is not open: use it in a `with` block")
+        return self._opened
+
+    # ---------------------------------------------------------- declarations
+
+    def channel(
+        self,
+        name: str,
+        *,
+        units: str = "",
+        role: Role | str = Role.COUNTER,
+        dtype: Any = "float64",
+        shape: tuple[int, ...] = (),
+        group: str | None = None,
+        device: str | None = None,
+        points: int | None = None,
+        codec: str = "none",
+        max_point_bytes: int | None = None,
+        fill_value: float | None = None,
+        display_name: str = "",
+        nexus: NexusHints | Mapping[str, Any] | None = None,
+    ) -> None:
+        """Declare a channel of small values: a counter, an axis, a spectrum, a text.
+
+        Parameters
+        ----------
+        name : str
+            Unique in the scan.
+        units : str
+            As NeXus wants it.
+        role : {"axis", "counter", "timer", "spectrum"}
+            What it is for.
+        dtype : str or numpy.dtype
+            numpy's name of the type, or ``"string"``.
+        shape : tuple of int
+            Of one point; ``(-1,)`` if the length differs from point to point.
+        group : str, optional
+            Channels of one group advance together and share entries; by default a
+            channel is a group of its own.
+        device : str, optional
+            What produces it, by default `name`.
+        points : int, optional
+            Points expected.
+        codec : str
+            How blocks are packed.
+        max_point_bytes : int, optional
+            Bound of one point; needed for strings and ragged channels.
+        fill_value : int or float, optional
+            What stands in the file for a missing point.
+
+        Raises
+        ------
+        ScanStateError
+            After the first send.
+        ValueError
+            If the description does not hold together.
+        """
+        self._declare(
+            declare_channel(
+                name,
+                units=units,
+                role=role,
+                dtype=dtype,
+                shape=shape,
+                group=group,
+                device=device,
+                points=points,
+                codec=codec,
+                max_point_bytes=max_point_bytes,
+                fill_value=fill_value,
+                display_name=display_name,
+                nexus=nexus,
+            )
+        )
+
+    def detector(
+        self,
+        name: str,
+        *,
+        shape: tuple[int, ...],
+        dtype: Any,
+        codec: str = "bitshuffle-lz4",
+        points: int | None = None,
+        points_per_chunk: int | None = None,
+        device: str | None = None,
+        units: str = "",
+        fill_value: float | None = None,
+        display_name: str = "",
+        nexus: NexusHints | Mapping[str, Any] | None = None,
+    ) -> None:
+        """Declare a detector: a lane and data files of its own.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of one frame, ``(i, j)``.
+        points_per_chunk : int, optional
+            Frames of one HDF5 chunk; by default one, or about 1 MiB of small frames.
+
+        Other parameters are those of `channel`.
+
+        Raises
+        ------
+        ScanStateError
+            After the first send.
+        ValueError
+            If the description does not hold together.
+        UnknownCodecError
+            If there is no such codec here.
+        """
+        self._declare(
+            declare_detector(
+                name,
+                shape=shape,
+                dtype=dtype,
+                codec=codec,
+                points=points,
+                points_per_chunk=points_per_chunk,
+                device=device,
+                units=units,
+                fill_value=fill_value,
+                display_name=display_name,
+                nexus=nexus,
+            )
+        )
+
+    def _declare(self, declared: Declared) -> None:
+        name = declared.channel.name
+        if self._is_prepared or self._delivery.is_over:
+            raise ScanStateError(
+                f"scan {self.uid}: {name} is declared after the first send; channels "
+                "are fixed then"
+            )
+        if name in self._declared:
+            raise ValueError(f"{name}: declared twice")
+        self._declared[name] = declared
+
+    def prepare(self) -> None:
+        """Fix the channels and say that the scan starts; the first send does it too.
+
+        Raises
+        ------
+        QuotaRefusedError
+            If the scan's quota does not fit, or not into the quota.
+        BusUnavailableError
+            If Redis does not answer.
+        """
+        with self._preparing:
+            if self._is_prepared:
+                return
+            delivery = self._delivery
+            prepared = self._prepared_document()
+            delivery.events = [prepared, ScanStarted(time=wall_clock()), *self._early]
+            self._desk.prepare(delivery, prepared)
+            delivery.n_events_sent = 2
+            compression = self._options.compression
+            delivery.prepare(prepared.lanes, prepared.quota_bytes, compression)
+            self._index(delivery)
+            self._is_prepared = True
+            self._desk.start(delivery)
+
+    def _prepared_document(self) -> ScanPrepared:
+        options = self._options
+        declared = list(self._declared.values())
+        quota = self._desk.quota_bytes(options.quota_bytes)
+        plots = options.plots
+        return checked(
+            ScanPrepared,
+            time=wall_clock(),
+            scan=self.identity,
+            title=options.title,
+            lanes=plan_lanes(self.uid, declared, quota, options.compression),
+            quota_bytes=quota,
+            instrument=options.instrument,
+            publisher=options.program,
+            metadata=options.metadata,
+            positioners=options.positioners,
+            plots=default_plots(declared) if plots is None else tuple(plots),
+        )
+
+    def _index(self, delivery: Delivery) -> None:
+        """Make the tables that a send looks at."""
+        for lane in delivery.lanes.values():
+            for channel in lane.description.channels:
+                self._lane_of[channel.name] = lane
+                if isinstance(lane, ValueLane) and _is_float(channel):
+                    # This very table: the delivery empties it when the scan fails.
+                    delivery.series[channel.name] = lane.buffer.series[channel.name]
+        self._fast = delivery.series
+
+    # ---------------------------------------------------------------- sending
+
+    def send(
+        self,
+        name: str,
+        values: Any = None,
+        *,
+        packed: Any = None,
+        time: float | Sequence[float] | None = None,
+    ) -> None:
+        """Send one point or many of one channel; arrays are copied.
+
+        Parameters
+        ----------
+        name : str
+            The channel.
+        values : array_like
+            One point, or ``(n, *shape)``; texts or one-dimensional arrays, or a list
+            of them, for variable channels.
+        packed : bytes or sequence of bytes
+            Frames that are packed already: exactly what the channel's codec stores
+            for a chunk of one frame.
+        time : float or sequence of float, optional
+            When they were taken, seconds since 1970: of all, or of first and last.
+
+        Raises
+        ------
+        ValueError
+            If shape or type do not fit; nothing of it was taken then.
+        DeadlineError
+            If there was no room for too long; what was sent before is safe.
+        LaneConflictError
+            If somebody else publishes this scan.
+        """
+        # Counters come by single numbers, very often: nothing else is done for those.
+        if type(values) is float and time is None and packed is None:
+            series = self._fast.get(name)
+            if series is not None:
+                scalars = series.scalars
+                scalars.append(values)
+                if series.is_awaited or not len(scalars) & 1023:
+                    lane = self._lane_of[name]
+                    assert isinstance(lane, ValueLane)
+                    self._delivery.advance(lane)
+                return
+        if not self._is_prepared:
+            self._channel(name)
+            self.prepare()
+        lane = self._lane(name)
+        if isinstance(lane, FrameLane):
+            self._send_frames(lane, values, packed, time)
+        elif packed is not None:
+            raise ValueError(f"{name}: only frames of a detector can be sent packed")
+        else:
+            self._send_values(lane, name, values, time)
+
+    def _channel(self, name: str) -> ChannelDescription:
+        declared = self._declared.get(name)
+        if declared is None:
+            raise UnknownChannelError(name, tuple(self._declared))
+        return declared.channel
+
+    def _lane(self, name: str) -> ValueLane | FrameLane:
+        self._channel(name)
+        delivery = self._delivery
+        if delivery.error is not None:
+            raise delivery.error
+        if delivery.is_over:
+            raise ScanStateError(f"scan {self.uid} is over: nothing can be sent")
+        return self._lane_of[name]
+
+    def _send_values(
+        self,
+        lane: ValueLane,
+        name: str,
+        values: Any,
+        time: float | Sequence[float] | None,
+    ) -> None:
+        channel = self._channel(name)
+        if time is None and not channel.shape and not channel.is_string:
+            number = number_of(channel, values)
+            if number is not None:
+                series = lane.buffer.series[name]
+                series.scalars.append(number)
+                if series.is_awaited or not len(series.scalars) & 1023:
+                    self._delivery.advance(lane)
+                return
+        points = points_of(channel, values)
+        count = len(points)
+        for start, stop in _parts(channel, points):
+            part = _part(points, start, stop)
+            times = _times_of_part(time, start, stop, count)
+            self._delivery.put_values(lane, name, part, _bytes_of(part), times)
+
+    def _send_frames(
+        self,
+        lane: FrameLane,
+        values: Any,
+        packed: Any,
+        time: float | Sequence[float] | None,
+    ) -> None:
+        channel = lane.description.channels[0]
+        if packed is None:
+            frames = frames_of(channel, values)
+            self._delivery.put_frames(lane, frames, _frame_times(time, len(frames)))
+            return
+        if values is not None:
+            raise ValueError(f"{channel.name}: either values or packed frames")
+        if lane.description.points_per_chunk != 1:
+            raise ValueError(
+                f"{channel.name}: packed frames need chunks of one frame, got "
+                f"{lane.description.points_per_chunk}; declare points_per_chunk=1"
+            )
+        ready = packed_frames_of(channel, packed)
+        self._delivery.put_packed(lane, ready, _frame_times(time, len(ready)))
+
+    def skip(self, name: str, count: int = 1) -> None:
+        """Say that the next points of a channel will never come.
+
+        They stand as gaps on the bus and as fill values in the file; a scan with
+        gaps that were said is still complete in what was sent.
+        """
+        if count < 0:
+            raise ValueError(f"{name}: cannot skip {count} points")
+        if not self._is_prepared:
+            self._channel(name)
+            self.prepare()
+        lane = self._lane(name)
+        if isinstance(lane, FrameLane):
+            self._delivery.skip_frames(lane, count)
+        else:
+            self._delivery.put_values(lane, name, Gap(count), 0, None)
+
+    # ---------------------------------------------------------------- the rest
+
+    def update(
+        self, metadata: Mapping[str, Any] | None = None, *, note: str = ""
+    ) -> None:
+        """Add metadata, laid over what was said before, or a note."""
+        if self._delivery.is_over:
+            raise ScanStateError(f"scan {self.uid} is over: nothing can be added")
+        event = checked(
+            ScanUpdated, time=wall_clock(), metadata=tree_of(metadata), note=note
+        )
+        with self._preparing:
+            if self._is_prepared:
+                self._delivery.add_event(event)
+            else:
+                self._early.append(event)
+
+    def end_positioners(self, positioners: Mapping[str, Any]) -> None:
+        """Say where motors stand at the end; a number, or a pair of units and value."""
+        self._end_positioners |= positioners_of(positioners)
+
+    def abort(self, text: str = "") -> None:
+        """Have the scan end as aborted by the user, whatever else happens."""
+        self._end = (EndReason.USER_ABORT, text)
+
+    def wait_durable(self, timeout_s: float) -> None:
+        """Wait until everything sent so far is in the writer's files.
+
+        The writer closes files segment by segment: inside the block this can take as
+        long as the segment.
+
+        Raises
+        ------
+        DeadlineError
+            If it is not so in time.
+        """
+        delivery = self._delivery
+        with delivery.lock:
+            wanted = {
+                name: lane.buffer.complete
+                if isinstance(lane, ValueLane)
+                else lane.chunks.count
+                for name, lane in delivery.lanes.items()
+            }
+
+            def behind() -> list[str]:
+                return [
+                    f"{name} at {delivery.lanes[name].outbox.durable} of {point}"
+                    for name, point in wanted.items()
+                    if delivery.lanes[name].outbox.durable < point
+                ]
+
+            self._settle(
+                timeout_s,
+                is_so=lambda: delivery.verdict is not None or not behind(),
+                what="waiting until it is durable",
+                why=lambda: ", ".join(behind()),
+            )
+
+    def verdict(self, timeout_s: float = 60.0) -> Verdict:
+        """Return the writer's final verdict.
+
+        Raises
+        ------
+        DeadlineError
+            If there is none in time.
+        ScanStateError
+            If the publisher stopped waiting for it.
+        """
+        delivery = self._delivery
+        with delivery.lock:
+            self._settle(
+                timeout_s,
+                is_so=lambda: delivery.verdict is not None,
+                what="waiting for the verdict",
+                why=self._why_no_verdict,
+            )
+        assert delivery.verdict is not None
+        return delivery.verdict
+
+    def _why_no_verdict(self) -> str:
+        delivery = self._delivery
+        if not delivery.is_over:
+            return "the scan goes on"
+        return delivery.trouble or delivery.why_full()
+
+    def _settle(
+        self,
+        timeout_s: float,
+        *,
+        is_so: Callable[[], bool],
+        what: str,
+        why: Callable[[], str],
+    ) -> None:
+        """Wait for something that the keeper reports; the lock is held."""
+        delivery = self._delivery
+        started = monotonic()
+        while not is_so():
+            if delivery.is_lost and delivery.error is not None:
+                raise delivery.error
+            if delivery.is_released:
+                raise ScanStateError(
+                    f"scan {self.uid}: the publisher was closed before a verdict came"
+                )
+            left = started + timeout_s - monotonic()
+            if left <= 0:
+                waited_s = monotonic() - started
+                raise DeadlineError(f"scan {self.uid}: {what}", waited_s, why())
+            delivery.settled.wait(min(left, 0.5))
+
+    # ----------------------------------------------------------------- the end
+
+    def finish(self, end_reason: EndReason, text: str = "") -> None:
+        """End the scan; what was sent goes out behind the caller's back."""
+        delivery = self._delivery
+        if delivery.is_over:
+            return
+        error = delivery.error
+        if error is not None and end_reason is EndReason.SUCCESS:
+            end_reason = EndReason.FAILURE
+            text = f"{type(error).__name__}: {error}"
+        end_reason, text = self._end or (end_reason, text)
+        problem = None if self._is_prepared else self._prepare_at_last()
+        if problem is not None and end_reason is EndReason.SUCCESS:
+            end_reason = EndReason.FAILURE
+            text = f"{type(problem).__name__}: {problem}"
+        delivery.end_lanes()
+        # The events of a scan that somebody else publishes are not ours to end.
+        if not isinstance(delivery.error, LaneConflictError):
+            delivery.add_event(
+                ScanEnded(
+                    time=wall_clock(),
+                    end_reason=end_reason,
+                    text=text[:65536],
+                    positioners=self._end_positioners,
+                )
+            )
+        if problem is not None:
+            self._desk.start(delivery)
+
+    def _prepare_at_last(self) -> Exception | None:
+        """Prepare a scan that sent nothing; return why that failed, if it did."""
+        try:
+            self.prepare()
+        except Exception as error:  # noqa: BLE001 - the end must be said all the same
+            self._delivery.fail(error)
+            self._delivery.events = []
+            return error
+        return None
+
+
+def _is_float(channel: ChannelDescription) -> bool:
+    return not channel.shape and channel.numpy_dtype.kind == "f"
+
+
+def _parts(channel: ChannelDescription, points: Run) -> list[tuple[int, int]]:
+    per_part = max(1, _PART_BYTES // max(1, channel.point_bytes))
+    count = len(points)
+    return [
+        (start, min(start + per_part, count)) for start in range(0, count, per_part)
+    ]
+
+
+def _part(points: Any, start: int, stop: int) -> Any:
+    if isinstance(points, Variable):
+        edges = np.concatenate(([0], np.cumsum(points.lengths, dtype=np.int64)))
+        values = points.values[edges[start] : edges[stop]]
+        return Variable(points.lengths[start:stop], values)
+    return points[start:stop]
+
+
+def _bytes_of(part: Any) -> int:
+    if isinstance(part, Variable):
+        return 4 * len(part) + part.values.nbytes
+    return int(part.nbytes)
+
+
+def _ends(time: float | Sequence[float]) -> tuple[float, float]:
+    if isinstance(time, int | float | np.number):
+        return float(time), float(time)
+    return float(time[0]), float(time[-1])
+
+
+def _times_of_part(
+    time: float | Sequence[float] | None, start: int, stop: int, count: int
+) -> tuple[float, float] | None:
+    if time is None:
+        return None
+    first, last = _ends(time)
+    step = (last - first) / max(1, count - 1)
+    return first + start * step, first + (stop - 1) * step
+
+
+def _frame_times(time: float | Sequence[float] | None, count: int) -> list[float]:
+    first, last = _ends(wall_clock() if time is None else time)
+    step = (last - first) / max(1, count - 1)
+    return [first + index * step for index in range(count)]

@@ -1,0 +1,293 @@
+"""Send a scan's entries, each lane in order, whatever happens to Redis.
+
+A sender is a thread with a connection of its own that connects once: after a loss it
+connects again and compares before it sends on. There is one for each detector and one
+for all small values and the events of a scan.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+import structlog
+
+from scanbus.bus.connection import Bus, connect, translated
+from scanbus.bus.lanes import NoRoomError, VanishedError, append
+from scanbus.bus.outbox import Frozen
+from scanbus.bus.registry import append_event
+from scanbus.bus.room import free_room
+from scanbus.publisher.delivery import Delivery, FrameLane, ValueLane, Waker
+from scanbus.publisher.freezing import freeze_seal, freeze_values
+from scanbus.publisher.restore import compare_lane, restore_scan
+from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
+
+__all__ = ["FULL", "Link", "Sender"]
+
+log = structlog.get_logger()
+
+MAX_BATCH_BYTES = 8 * 2**20
+_FIRST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 1.0
+# A chunk that is not full by then is sent as it is, if nothing else is on its way.
+_IDLE_S = 0.2
+_FREE_ROOM_EVERY_S = 1.0
+# How full Redis may stay after acknowledged data were trimmed.
+FULL = 0.85
+
+
+@dataclass(slots=True)
+class Link:
+    """How to reach Redis, and when to stop trying.
+
+    Attributes
+    ----------
+    url : str
+        Its address.
+    name : str
+        Name of the connections.
+    maxmemory_bytes : int
+        0 where no limit is set; as last seen.
+    stop : threading.Event
+        Set when the publisher closes for good.
+    """
+
+    url: str
+    name: str
+    maxmemory_bytes: int
+    stop: threading.Event
+
+    def connect(self) -> Bus:
+        """Return a client that connects once."""
+        return connect(self.url, name=self.name, once=True)
+
+
+class Sender(threading.Thread):
+    """The thread that sends some lanes of a scan.
+
+    Parameters
+    ----------
+    delivery : Delivery
+        The scan.
+    lanes : sequence
+        Its lanes; nobody else sends them.
+    waker : Waker
+        Where it sleeps.
+    link : Link
+        How to reach Redis.
+    """
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        lanes: Sequence[ValueLane | FrameLane],
+        waker: Waker,
+        link: Link,
+    ) -> None:
+        super().__init__(name=f"scanbus-sender-{delivery.uid[:8]}", daemon=False)
+        self._delivery = delivery
+        self._lanes = lanes
+        self._waker = waker
+        self._link = link
+        self._is_main = waker is delivery.main_waker
+        self._client: Bus | None = None
+        self._wait_s = _FIRST_WAIT_S
+        self._freed_at = 0.0
+
+    def run(self) -> None:
+        """Send until the scan is released or the publisher stops."""
+        try:
+            while self._await_work():
+                self._work()
+        except LaneConflictError as error:
+            log.error("lane_conflict", scan=self._delivery.uid, lane=error.lane)  # noqa: TRY400
+            self._give_up(error)
+        except Exception as error:
+            log.exception("sender_failed", scan=self._delivery.uid)
+            self._give_up(error)
+        finally:
+            self._disconnect()
+
+    def _give_up(self, error: Exception) -> None:
+        self._delivery.fail(error)
+        with self._delivery.lock:
+            for lane in self._lanes:
+                lane.abandoned = True
+            conflict = isinstance(error, LaneConflictError)
+            self._delivery.is_lost |= conflict or self._is_main
+            self._delivery.main_waker.wake()
+
+    # -------------------------------------------------------------- sleep
+
+    def _await_work(self) -> bool:
+        """Sleep until there is something to do; False when there never will be."""
+        delivery = self._delivery
+        while not self._link.stop.is_set():
+            for lane in self._lanes:
+                if isinstance(lane, FrameLane):
+                    delivery.flush_held(lane, _IDLE_S)
+            with delivery.lock:
+                if delivery.is_released:
+                    return False
+                if self._has_work():
+                    return True
+                self._waker.sleep(self._patience_s())
+        return False
+
+    def _has_work(self) -> bool:
+        return (
+            self._waker.must_compare
+            or any(lane.has_work for lane in self._lanes)
+            or (self._is_main and self._delivery.next_event() is not None)
+        )
+
+    def _patience_s(self) -> float:
+        held = any(
+            isinstance(lane, FrameLane) and lane.chunks.held for lane in self._lanes
+        )
+        # Not for ever even when idle: notifications may be missed at the very end.
+        return _IDLE_S if held else 1.0
+
+    # --------------------------------------------------------------- work
+
+    def _work(self) -> None:
+        """Do one round of sending; what Redis refuses is tried again later."""
+        try:
+            with translated(self._link.url):
+                client = self._connected()
+                self._compare(client)
+                for lane in self._lanes:
+                    self._send_lane(client, lane)
+                if self._is_main:
+                    self._send_events(client)
+        except BusUnavailableError as error:
+            self._disconnect()
+            self._pause(error.reason)
+        except NoRoomError as error:
+            self._make_room()
+            self._pause(error.reason)
+        except VanishedError:
+            log.warning("lane_vanished", scan=self._delivery.uid)
+            # Everybody: others may be idle, and would notice too late.
+            self._delivery.request_compare()
+        else:
+            self._wait_s = _FIRST_WAIT_S
+            self._delivery.trouble = ""
+
+    def _connected(self) -> Bus:
+        if self._client is None:
+            self._client = self._link.connect()
+        return self._client
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+            self._waker.must_compare = True
+
+    def _compare(self, client: Bus) -> None:
+        if not self._waker.must_compare:
+            return
+        # Before, not after: who asks meanwhile asks for another look.
+        self._waker.must_compare = False
+        try:
+            for lane in self._lanes:
+                compare_lane(client, self._delivery, lane)
+            restore_scan(client, self._delivery)
+        except BaseException:
+            self._waker.must_compare = True
+            raise
+
+    def _send_lane(self, client: Bus, lane: ValueLane | FrameLane) -> None:
+        delivery = self._delivery
+        if isinstance(lane, ValueLane):
+            self._freeze_gathered(lane)
+        with delivery.lock:
+            self._seal_if_done(lane)
+            batch = lane.outbox.to_send(MAX_BATCH_BYTES)
+        if not batch:
+            return
+        append(client, delivery.uid, lane.name, batch)
+        with delivery.lock:
+            lane.outbox.sent(len(batch))
+            if lane.ending:
+                delivery.main_waker.wake()
+                delivery.settled.notify_all()
+
+    def _freeze_gathered(self, lane: ValueLane) -> None:
+        """Make entries of what was gathered while the last ones were on their way."""
+        delivery = self._delivery
+        taken = []
+        with delivery.lock:
+            if lane.outbox.has_unsent:
+                return
+            n_bytes = lane.buffer.pending_bytes
+            stop_at = max(0, n_bytes - MAX_BATCH_BYTES)
+            before = n_bytes
+            while n_bytes >= stop_at and (each := lane.buffer.take()):
+                taken.append(each)
+                n_bytes = lane.buffer.pending_bytes
+            lane.freezing_bytes = before - n_bytes
+        entries: list[Frozen] = [
+            freeze_values(lane.description, each, delivery.session) for each in taken
+        ]
+        with delivery.lock:
+            lane.freezing_bytes = 0
+            for entry in entries:
+                lane.outbox.put(entry)
+
+    def _seal_if_done(self, lane: ValueLane | FrameLane) -> None:
+        """Put the seal behind the last entry; the lock is held."""
+        outbox = lane.outbox
+        if not lane.ending or outbox.sealed:
+            return
+        if isinstance(lane, FrameLane):
+            if lane.can_seal:
+                outbox.put(freeze_seal(lane.chunks.count, self._delivery.session))
+        elif not lane.buffer.has_complete:
+            outbox.put(freeze_seal(lane.buffer.taken, self._delivery.session))
+
+    def _send_events(self, client: Bus) -> None:
+        delivery = self._delivery
+        while True:
+            with delivery.lock:
+                event = delivery.next_event()
+            if event is None:
+                return
+            append_event(client, delivery.uid, event)
+            with delivery.lock:
+                delivery.n_events_sent += 1
+                delivery.settled.notify_all()
+
+    # ------------------------------------------------------------ trouble
+
+    def _pause(self, reason: str) -> None:
+        delivery = self._delivery
+        if not delivery.trouble:
+            log.warning("sending_paused", scan=delivery.uid, reason=reason)
+        delivery.trouble = reason
+        self._link.stop.wait(self._wait_s)
+        self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+
+    def _make_room(self) -> None:
+        """Trim acknowledged data of any scan, oldest first, as the writer would."""
+        limit = int(self._link.maxmemory_bytes * FULL)
+        now = monotonic()
+        if (
+            not limit
+            or self._client is None
+            or now - self._freed_at < _FREE_ROOM_EVERY_S
+        ):
+            return
+        try:
+            with translated(self._link.url):
+                removed = free_room(self._client, limit)
+        except BusUnavailableError:
+            self._disconnect()
+            return
+        # Looking through all scans is much work: not soon again if it was in vain.
+        self._freed_at = 0.0 if removed else now
+        if removed:
+            log.info("room_freed", scan=self._delivery.uid, entries=removed)

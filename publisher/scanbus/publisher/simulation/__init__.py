@@ -1,0 +1,9 @@
+"""Simulated experiments: numbers with physics in them, for demos, tests, benchmarks.
+
+Pure numpy: no Redis, no files, no clock. The same seed gives the same numbers.
+"""
+
+from scanbus.publisher.simulation.experiment import CounterInfo, SimulatedExperiment
+from scanbus.publisher.simulation.geometry import Geometry
+
+__all__ = ["CounterInfo", "Geometry", "SimulatedExperiment"]

@@ -1,0 +1,167 @@
+"""Groups: every value once and in order, entries within segments and bytes."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanbus.bus.blocks import Variable, decode_block
+from scanbus.bus.entries import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
+from scanbus.bus.outbox import Frozen
+from scanbus.bus.reader import GATHERED_BYTES
+from scanbus.publisher.checking import points_of
+from scanbus.publisher.freezing import freeze_values
+from scanbus.publisher.gathering import Gap, GroupBuffer
+from scanbus.schemas import ChannelDescription, LaneDescription, Storage
+
+SESSION = b"12345678"
+
+
+def group(per_segment: int = 100, **more: Any) -> LaneDescription:
+    scalars = [
+        ChannelDescription(name=name, group="g", device="x", **more) for name in "ab"
+    ]
+    text = ChannelDescription(
+        name="t", group="g", device="x", dtype="string", max_point_bytes=99
+    )
+    return LaneDescription(
+        name="g",
+        storage=Storage.VALUES,
+        channels=(*scalars, text),
+        points_per_segment=per_segment,
+        points_per_chunk=per_segment,
+    )
+
+
+def parsed(lane: LaneDescription, frozen: Frozen) -> Entry:
+    fields = {HEADER_FIELD: frozen.header, PAYLOAD_FIELD: bytes(frozen.payload)}
+    return parse_entry(lane, frozen.id, fields)
+
+
+def values_of(lane: LaneDescription, entry: Entry, index: int) -> list[Any]:
+    channel = lane.channels[index]
+    if entry.is_gap:
+        return [channel.missing_value] * entry.count
+    points = decode_block(channel, entry.block(index), entry.count)
+    return points.texts() if isinstance(points, Variable) else list(points)
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "t"]),
+        st.sampled_from(["scalar", "array", "gap", "take"]),
+        st.integers(1, 9),
+    ),
+    max_size=40,
+)
+
+
+@given(steps=steps, per_segment=st.integers(1, 20))
+def test_entries_joined_are_what_was_sent(
+    steps: list[tuple[str, str, int]], per_segment: int
+) -> None:
+    lane = group(per_segment)
+    buffer = GroupBuffer(lane)
+    sent: dict[str, list[Any]] = {"a": [], "b": [], "t": []}
+    missing: dict[str, set[int]] = {"a": set(), "b": set(), "t": set()}
+    entries: list[Entry] = []
+
+    def take() -> None:
+        while taken := buffer.take():
+            entries.append(parsed(lane, freeze_values(lane, taken, SESSION)))
+
+    channels = {channel.name: channel for channel in lane.channels}
+    for name, kind, count in steps:
+        so_far = sent[name]
+        if kind == "take":
+            take()
+        elif kind == "gap":
+            missing[name] |= set(range(len(so_far), len(so_far) + count))
+            so_far.extend([channels[name].missing_value] * count)
+            buffer.append(name, Gap(count))
+        elif kind == "scalar" and name != "t":
+            so_far.append(float(len(so_far)))
+            buffer.series[name].scalars.append(so_far[-1])
+        else:
+            new: list[Any] = [float(len(so_far) + number) for number in range(count)]
+            new = [str(value) for value in new] if name == "t" else new
+            so_far.extend(new)
+            buffer.append(name, points_of(channels[name], new))
+        buffer.advance(1.0)
+    length = buffer.length
+    buffer.end(2.0)
+    take()
+
+    assert buffer.taken == length == max(map(len, sent.values()))
+    assert buffer.pending_bytes == 0
+    for index, channel in enumerate(lane.channels):
+        values = [value for e in entries for value in values_of(lane, e, index)]
+        expected = sent[channel.name]
+        expected += [channel.missing_value] * (length - len(expected))
+        if channel.is_string:
+            assert values == expected
+        else:
+            np.testing.assert_array_equal(values, expected)
+        named = {
+            point
+            for e in entries
+            for start, stop in (
+                ((e.first, e.stop),) if e.is_gap else e.gaps.get(channel.name, ())
+            )
+            for point in range(start, stop)
+        }
+        assert missing[channel.name] <= named
+
+
+@given(counts=st.lists(st.integers(1, 300_000), min_size=1, max_size=4))
+def test_no_entry_is_larger_than_gathered_bytes(counts: list[int]) -> None:
+    lane = group(10**6)
+    buffer = GroupBuffer(lane)
+    for count in counts:
+        for name in "ab":
+            buffer.append(name, np.zeros(count))
+        buffer.append("t", Gap(count))
+    buffer.advance(0.0)
+    while taken := buffer.take():
+        entry = freeze_values(lane, taken, SESSION)
+        assert len(entry.payload) <= GATHERED_BYTES
+
+
+def test_only_the_channel_that_completes_a_point_is_looked_at() -> None:
+    buffer = GroupBuffer(group())
+    awaited = [name for name, series in buffer.series.items() if series.is_awaited]
+    assert awaited == ["t"]
+    buffer.append("t", points_of(group().channels[2], "x"))
+    assert not buffer.advance(0.0)
+    assert buffer.series["b"].is_awaited
+
+
+def test_times_are_those_of_the_first_and_the_last_point() -> None:
+    lane = group()
+    buffer = GroupBuffer(lane)
+    buffer.append("a", np.zeros(11), (100.0, 110.0))
+    buffer.append("b", np.zeros(11))
+    buffer.append("t", Gap(4))
+    buffer.advance(5.0)
+    first = buffer.take()
+    buffer.append("t", Gap(7))
+    buffer.append("a", np.zeros(1))
+    buffer.append("b", np.zeros(1))
+    buffer.append("t", Gap(1))
+    buffer.advance(500.0)
+    second = buffer.take()
+    assert first is not None
+    assert second is not None
+    assert first.times == (100.0, 103.0)
+    assert second.times == (104.0, 500.0)
+
+
+def test_many_single_numbers_are_kept_as_an_array() -> None:
+    buffer = GroupBuffer(group())
+    scalars = buffer.series["a"].scalars
+    scalars.extend([1.0] * 5000)
+    buffer.compact()
+    assert not scalars
+    assert buffer.series["a"].count == 5000
+    assert buffer.pending_bytes == 40_000

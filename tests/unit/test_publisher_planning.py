@@ -1,0 +1,115 @@
+"""Segments and chunks that fit the quota, whatever is declared."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanbus.publisher.declarations import declare_channel, declare_detector
+from scanbus.publisher.planning import (
+    MAX_FILES_SEGMENT_POINTS,
+    MAX_VALUES_SEGMENT_POINTS,
+    POINT_OVERHEAD_BYTES,
+    Declared,
+    plan_lanes,
+)
+from scanbus.schemas import LaneDescription, Storage
+from scanbus.schemas.errors import QuotaRefusedError
+
+MIB = 2**20
+UID = "0123456789abcdef"
+
+
+def detector(name: str = "d", side: int = 2048, **more: Any) -> Declared:
+    more = {"codec": "bitshuffle-lz4", **more}
+    return declare_detector(name, shape=(side, side), dtype="uint16", **more)
+
+
+declarations = st.lists(
+    st.one_of(
+        st.tuples(st.just("channel"), st.sampled_from([None, "g", "h"])),
+        st.tuples(st.just("text"), st.just(None)),
+        st.tuples(st.just("detector"), st.integers(1, 1500)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def declared_from(described: list[tuple[str, Any]]) -> list[Declared]:
+    found = []
+    for number, (kind, value) in enumerate(described):
+        name = f"c{number}"
+        if kind == "channel":
+            found.append(declare_channel(name, group=value))
+        elif kind == "text":
+            found.append(declare_channel(name, dtype="string", max_point_bytes=100))
+        else:
+            found.append(detector(name, value))
+    return found
+
+
+def open_bytes(lane: LaneDescription, compression: float) -> float:
+    ratio = compression if lane.storage is Storage.FILES else 1.0
+    return lane.points_per_segment * (lane.point_bytes / ratio + POINT_OVERHEAD_BYTES)
+
+
+@given(
+    described=declarations,
+    quota=st.integers(1, 2**31),
+    compression=st.floats(1, 20),
+)
+def test_open_segments_fit_in_half_the_quota_or_the_scan_is_refused(
+    described: list[tuple[str, Any]], quota: int, compression: float
+) -> None:
+    declared = declared_from(described)
+    try:
+        lanes = plan_lanes(UID, declared, quota, compression)
+    except QuotaRefusedError:
+        return
+    assert sum(open_bytes(lane, compression) for lane in lanes) <= quota / 2 + 1
+    assert [lane.name for lane in lanes] == list(
+        dict.fromkeys(each.channel.group for each in declared)
+    )
+    for lane in lanes:
+        assert lane.points_per_segment % lane.points_per_chunk == 0
+
+
+def test_large_frames_are_a_chunk_each_and_small_ones_share_a_mebibyte() -> None:
+    lanes = plan_lanes(UID, [detector("a", 2048), detector("b", 64)], 2**30)
+    assert [lane.points_per_chunk for lane in lanes] == [1, 128]
+
+
+def test_a_detector_gets_most_of_the_room_and_values_little() -> None:
+    values = [declare_channel(f"c{number}") for number in range(20)]
+    lanes = plan_lanes(UID, [*values, detector()], 2**30)
+    assert lanes[-1].points_per_segment >= 40
+    assert all(lane.points_per_segment > 1000 for lane in lanes[:-1])
+
+
+def test_segments_are_not_longer_than_useful() -> None:
+    (values,) = plan_lanes(UID, [declare_channel("a")], 2**40)
+    (frames,) = plan_lanes(UID, [detector("d", 16)], 2**40)
+    (short,) = plan_lanes(UID, [detector("d", 600, points=7)], 2**40)
+    assert values.points_per_segment <= MAX_VALUES_SEGMENT_POINTS
+    assert frames.points_per_segment <= MAX_FILES_SEGMENT_POINTS + 2048
+    assert short.points_per_segment == 7
+
+
+def test_expected_compression_makes_longer_segments() -> None:
+    (plain,) = plan_lanes(UID, [detector()], 256 * MIB)
+    (packed,) = plan_lanes(UID, [detector()], 256 * MIB, 4.0)
+    (unpacked,) = plan_lanes(UID, [detector(codec="none")], 256 * MIB, 4.0)
+    assert packed.points_per_segment > 3.5 * plain.points_per_segment
+    assert unpacked.points_per_segment == plain.points_per_segment
+
+
+def test_a_chunk_that_does_not_fit_names_lane_and_need() -> None:
+    with pytest.raises(QuotaRefusedError, match=r"'d', less than the 8.00 MiB"):
+        plan_lanes(UID, [detector()], 8 * MIB)
+
+
+def test_a_detector_shares_no_group() -> None:
+    with pytest.raises(ValueError, match="lane of its own"):
+        plan_lanes(UID, [declare_channel("a", group="d"), detector()], 2**30)

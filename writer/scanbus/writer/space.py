@@ -1,0 +1,94 @@
+"""Room on the disk: how much a scan still needs, and what to say when it is short.
+
+A full disk pauses a scan, it does not fail it: the data stay on the bus, and the writer
+goes on by itself once there is room.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from scanbus.schemas.errors import StorageFullError
+from scanbus.writer.contents import SegmentFile
+from scanbus.writer.lane_writer import LaneWriter
+
+__all__ = ["bytes_needed", "check_space", "errno_of", "is_full", "storage_sentence"]
+
+_ERRNO = re.compile(r"errno = (\d+)")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def bytes_needed(lanes: Iterable[LaneWriter], folder: Path) -> int:
+    """Return about how many bytes the rest of a scan needs on the disk.
+
+    Points that are announced, or known to be on the bus, at the size that the points
+    before them had; unpacked where there are none yet.
+    """
+    needed = 0
+    for lane in lanes:
+        expected = [channel.points or 0 for channel in lane.lane.channels]
+        length = lane.reader.length
+        to_come = max([lane.reader.expected, *expected]) if length is None else length
+        point_bytes = _point_bytes(lane, folder)
+        needed += int(max(0, to_come - lane.stored) * point_bytes)
+    return needed
+
+
+def _point_bytes(lane: LaneWriter, folder: Path) -> float:
+    last: SegmentFile | None = lane.segments[-1] if lane.segments else None
+    if last is None or last.stop == last.start:
+        return float(lane.lane.point_bytes)
+    try:
+        size = (folder / last.name).stat().st_size
+    except OSError:
+        return float(lane.lane.point_bytes)
+    return size / (last.stop - last.start)
+
+
+def check_space(root: Path, needed: int, *, least: int) -> int:
+    """Return the free bytes below a root, if a scan may begin or go on.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes that the scan is expected to need.
+    least : int
+        With less free than this, nothing is begun.
+
+    Raises
+    ------
+    StorageFullError
+        If less than `least` is free.
+    """
+    free = shutil.disk_usage(root).free
+    if free < least:
+        raise StorageFullError(str(root), max(needed, least), free)
+    return free
+
+
+def errno_of(error: BaseException) -> int | None:
+    """Return the system's number of an error, also where HDF5 says it in words only."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int):
+        return number
+    found = _ERRNO.search(str(error))
+    if found:
+        return int(found[1])
+    return errno_of(error.__cause__) if error.__cause__ is not None else None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk, or its quota, is full."""
+    return isinstance(error, StorageFullError) or errno_of(error) in _FULL
+
+
+def storage_sentence(error: BaseException, root: Path, needed: int) -> str:
+    """Say what a scan waits for, and what it needs."""
+    if not is_full(error):
+        return f"paused: cannot write below {root}: {str(error).splitlines()[0]}"
+    full = StorageFullError(str(root), needed, shutil.disk_usage(root).free)
+    return f"paused: {full}"
