@@ -1,5 +1,8 @@
 """Scans from the publisher's API to what stands on a real Redis."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -392,6 +395,19 @@ def test_a_send_that_finds_no_room_gives_up_and_keeps_what_was_sent(
     np.testing.assert_array_equal(lane.values("d"), frames(0, 3, (512, 512)))
 
 
+def test_frames_that_pack_worse_than_expected_are_named(redis_url: str) -> None:
+    noise = np.random.default_rng(1).integers(0, 2**32, (512, 512), np.uint32)
+    with (
+        MemoryWriter(redis_url),
+        Publisher(redis_url, close_timeout_s=0, send_deadline_s=0.5) as publisher,
+    ):
+        with pytest.raises(DeadlineError, match=r"1.0 : 1, not 20.0 : 1"):  # noqa: PT012
+            with publisher.scan(quota_bytes=4 * 2**20, compression=20) as scan:
+                scan.detector("d", shape=(512, 512), dtype="uint32")
+                for _ in range(20):
+                    scan.send("d", noise)
+
+
 def test_a_channel_that_runs_ahead_of_its_group_is_named(redis_url: str) -> None:
     with Publisher(redis_url, close_timeout_s=0, send_deadline_s=0.3) as publisher:
         with pytest.raises(DeadlineError, match="points ahead of b in its group"):  # noqa: PT012
@@ -418,6 +434,35 @@ def test_waiting_has_deadlines(publisher: Publisher) -> None:
             scan.verdict(0.1)
         with pytest.raises(DeadlineError, match="a at 0 of 1"):
             scan.wait_durable(0.1)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_program_that_forgets_to_close_ends_all_the_same(
+    redis_url: str, bus: Bus, inside: bool
+) -> None:
+    program = f"""
+from scanbus.publisher import Publisher
+scan = Publisher({redis_url!r}, close_timeout_s=0.5).scan(uid="forgotten1")
+scan.__enter__()
+scan.channel("a")
+scan.send("a", 1.0)
+if not {inside}:
+    scan.__exit__(None, None, None)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        timeout=20,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "closed_without_verdict" in done.stdout
+    assert read_scan(bus, "forgotten1")["a"].values("a") == [1.0]
+    ended = record_of(bus, "forgotten1").ended
+    assert ended is not None
+    assert ended.end_reason == ("FAILURE" if inside else "SUCCESS")
 
 
 def test_closing_waits_for_verdicts_at_most_so_long(redis_url: str) -> None:

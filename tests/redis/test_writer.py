@@ -272,6 +272,34 @@ def test_lost_damaged_and_declared_missing_points_are_named(
         np.testing.assert_array_equal(data[8:12], frames(8, 12))
 
 
+def test_points_that_came_too_late_stand_in_a_file_of_their_own(
+    redis_url: str, tmp_path: Path
+) -> None:
+    scan = RawScan(redis_url).prepare()
+    scan.send_frames(0, 4)
+    scan.gap("eiger", 4)
+    scan.send_group(0, 10)
+    scan.gap("g", 1)
+    scan.late("eiger", 5, frames(5, 6))
+    scan.late("eiger", 4, frames(4, 5))
+    scan.late("label", 10, ["came late"])
+    scan.end()
+
+    assert write_once(redis_url, tmp_path) == VerdictWord.PARTIAL.exit_code
+
+    verdict = find_scan(scan.client, scan.uid).verdict
+    assert verdict is not None
+    assert verdict.channels["eiger"].late == ((4, 6),)
+    assert verdict.channels["eiger"].missing == ((4, 8),)
+    with h5py.File(master_of(tmp_path)) as file:
+        late = file["1.1/scanbus/late/eiger_0000"]
+        np.testing.assert_array_equal(late["scanbus/point"][()], [5, 4])
+        np.testing.assert_array_equal(late["measurement/data"][0], frames(5, 6)[0])
+        assert set(file["1.1/scanbus/late"]) == {"eiger_0000", "label_0000"}
+    replay(redis_url, scan.uid, tmp_path / "again")
+    assert room.cursor(scan.client, scan.uid, "late.eiger") == 2
+
+
 def test_a_file_of_another_scan_is_never_overwritten(
     redis_url: str, tmp_path: Path
 ) -> None:

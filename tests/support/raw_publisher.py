@@ -192,6 +192,28 @@ class RawScan:
         """Go on behind points that are never said anything about."""
         self.reached[lane] += count
 
+    def late(self, channel: str, point: int, value: Any) -> None:
+        """Append one point that came after its place was closed."""
+        lane = next(
+            each.late_lane(one)
+            for each in list(self.lanes.values())
+            for one in each.channels
+            if one.name == channel
+        )
+        if lane.name not in self.lanes:
+            self.lanes[lane.name] = lane
+            self.reached[lane.name] = 0
+            make_lane(self.client, self.uid, lane.name)
+        block = _block(lane.channels[0], value)
+        header = pack_header(
+            session=SESSION,
+            checksum=checksum_of(block),
+            codecs=(lane.channels[0].codec,),
+            sizes=(len(block),),
+            point=point,
+        )
+        self.put(lane.name, 1, header, block)
+
     def put(self, lane: str, count: int, header: bytes, payload: bytes) -> None:
         first = self.reached[lane]
         entry = Frozen(entry_id(first, count), first + count, header, payload)
@@ -214,7 +236,12 @@ class RawScan:
     def end(self, end_reason: EndReason = EndReason.SUCCESS) -> None:
         """Seal whatever is open and say that the scan is over."""
         self.seal()
-        event = ScanEnded(time=time.time(), end_reason=end_reason)
+        late = {
+            lane.channels[0].name: self.reached[name]
+            for name, lane in self.lanes.items()
+            if lane.is_late
+        }
+        event = ScanEnded(time=time.time(), end_reason=end_reason, late=late)
         append_event(self.client, self.uid, event)
 
     def judge(self, word: VerdictWord, master: str = "") -> None:

@@ -239,13 +239,28 @@ def test_an_entry_that_would_unpack_to_too_much_is_refused() -> None:
     """Nothing is allocated by what an id or a codec claims."""
     lane = lane_of(
         channel("f", dtype="float64", shape=(1000, 1000)),
-        per_segment=2**40,
-        per_chunk=2**20,
+        per_segment=2**20,
+        per_chunk=32,
+        storage=Storage.FILES,
     )
-    for more in ({}, {"is_padded": True}):
-        header = header_of(b"x", codecs=("zstd",), **more)
-        with pytest.raises(BadEntryError, match="unpacks to more"):
-            parse(b"0-%d" % 2**20, header, b"x", lane)
+    header = header_of(b"x", codecs=("zstd",))
+    with pytest.raises(BadEntryError, match="unpacks to more"):
+        parse(b"0-%d" % 2**20, header, b"x", lane)
+
+
+@pytest.mark.parametrize(
+    ("storage", "per_segment"), [(Storage.FILES, 2**40), (Storage.VALUES, 2**20)]
+)
+def test_segments_that_no_writer_could_hold_are_refused(
+    storage: Storage, per_segment: int
+) -> None:
+    with pytest.raises(ValueError, match="at most"):
+        lane_of(
+            channel("f", dtype="float64", shape=(1000,)),
+            per_segment=per_segment,
+            per_chunk=1,
+            storage=storage,
+        )
 
 
 @pytest.mark.parametrize("length", [None, -1, 1.0, True, "5", MAX_POINTS + 1])

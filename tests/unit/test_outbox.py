@@ -183,3 +183,12 @@ def test_points_that_redis_lost_but_the_writer_has_get_a_stand_in(
     assert [entry.id for entry in outbox.to_send(10**6)] == [expected, b"10-5"]
     outbox.resume_after(None)  # and again, before it was sent
     assert outbox.to_send(10**6)[0].id == b"0-10"
+
+
+def test_what_was_dropped_is_never_said_to_be_durable() -> None:
+    outbox = Outbox(SESSION)
+    outbox.put(points(0, 10))
+    outbox.drop()
+    outbox.resume_after(None)
+    assert not outbox.has_unsent
+    assert outbox.nbytes == 0

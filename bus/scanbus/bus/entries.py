@@ -101,6 +101,8 @@ class Entry:
         The payload is a whole chunk of which `count` points are meant.
     is_seal : bool
         The lane ends with `first` points.
+    point : int or None
+        In a lane for late points: which point of the channel this arrival is.
     """
 
     id: bytes
@@ -117,6 +119,7 @@ class Entry:
     is_durable: bool = False
     is_padded: bool = False
     is_seal: bool = False
+    point: int | None = None
 
     @property
     def stop(self) -> int:
@@ -141,6 +144,7 @@ def pack_header(
     is_durable: bool = False,
     is_padded: bool = False,
     length: int | None = None,
+    point: int | None = None,
 ) -> bytes:
     """Return an entry's header as msgpack; what is absent or False is left out.
 
@@ -165,6 +169,8 @@ def pack_header(
             header[name] = True
     if length is not None:
         header["length"] = length
+    if point is not None:
+        header["point"] = point
     packed: Any = msgpack.packb(header)
     return bytes(packed)
 
@@ -274,7 +280,17 @@ def _parse_points(
         is_gap=is_gap,
         is_durable=is_durable,
         is_padded=header.get("padded") is True,
+        point=_late_point(header, count) if lane.is_late and not empty else None,
     )
+
+
+def _late_point(header: dict[str, Any], count: int) -> int:
+    point = header.get("point")
+    if type(point) is not int or not 0 <= point < MAX_POINTS:
+        raise ValueError("a late entry that does not name its point")
+    if count != 1:
+        raise ValueError("a late entry with more than one point")
+    return point
 
 
 def _codecs(lane: LaneDescription, header: dict[str, Any]) -> tuple[str, ...]:

@@ -127,9 +127,11 @@ class Outbox:
             self.nbytes -= self._kept.popleft().nbytes
             self._n_sent -= 1
 
-    def kept(self, stream_id: bytes) -> Frozen | None:
-        """Return the kept entry of that id, None if it is not kept (any more)."""
-        return next((entry for entry in self._kept if entry.id == stream_id), None)
+    def drop(self) -> None:
+        """Forget all entries: nobody will send them again."""
+        self._kept.clear()
+        self._n_sent = 0
+        self.nbytes = 0
 
     def resume_after(self, last_id: bytes | None) -> None:
         """Compare with what the lane holds now and arrange to send the rest again.
@@ -147,7 +149,8 @@ class Outbox:
             self.nbytes -= self._kept.popleft().nbytes
         self._n_sent = sum(1 for entry in self._kept if _numbers(entry.id) <= last)
         first = self._first_of(self._kept[0]) if self._kept else self.stop
-        if self._n_sent == 0 and lane_stop < first:
+        # Never for points that are not durable, whatever the caller believes.
+        if self._n_sent == 0 and lane_stop < first <= self.durable:
             self._stand_in_for(lane_stop, first)
         self._forget_durable()
 

@@ -215,7 +215,10 @@ def _trimmable(client: Bus) -> Iterator[_Trimmable]:
 
 def _lanes(client: Bus, announced: ScanAnnounced) -> Iterator[_Trimmable]:
     record = load_record(client, announced)
-    for lane in record.prepared.lanes if record.prepared else ():
+    if record.prepared is None:
+        return
+    late = record.prepared.late_lanes(record.ended)
+    for lane in (*record.prepared.lanes, *late):
         yield _Trimmable(record.uid, lane.name, lane.points_per_segment)
 
 

@@ -9,7 +9,6 @@ sends waits.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from time import monotonic
@@ -19,10 +18,10 @@ from typing import Any
 import numpy.typing as npt
 import structlog
 
-from scanbus.bus.outbox import Frozen, Outbox
-from scanbus.publisher.chunking import ChunkBuffer, Piece
+from scanbus.publisher.chunking import Piece
 from scanbus.publisher.freezing import freeze_gap, freeze_piece
-from scanbus.publisher.gathering import GroupBuffer, Run, Series
+from scanbus.publisher.gathering import Run, Series
+from scanbus.publisher.outgoing import FrameLane, Slot, ValueLane, Waker
 from scanbus.schemas import (
     Event,
     LaneDescription,
@@ -33,7 +32,7 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import DeadlineError, ScanStateError
 
-__all__ = ["Delivery", "FrameLane", "Lane", "ValueLane", "Waker"]
+__all__ = ["Delivery"]
 
 log = structlog.get_logger()
 
@@ -41,123 +40,6 @@ log = structlog.get_logger()
 _SAY_EVERY_S = 5.0
 # Looking at everything that is kept costs too much for every single value.
 _LOOK_EVERY_POINTS = 256
-
-
-class Waker:
-    """Where a sender sleeps until it has work; guarded by the scan's lock."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._condition = threading.Condition(lock)
-        self.asleep = False
-        self.must_compare = False
-
-    def wake(self) -> None:
-        """Wake the sender if it sleeps; the lock is held."""
-        if self.asleep:
-            self._condition.notify()
-
-    def sleep(self, timeout_s: float) -> None:
-        """Sleep until woken, at most so long; the lock is held."""
-        self.asleep = True
-        self._condition.wait(timeout_s)
-        self.asleep = False
-
-
-class Lane:
-    """One lane on its way: entries in the outbox, and who sends them.
-
-    Guarded by the delivery's lock.
-    """
-
-    def __init__(self, description: LaneDescription, session: bytes) -> None:
-        self.description = description
-        self.outbox = Outbox(session)
-        self.waker: Waker | None = None
-        self.ending = False
-        self.abandoned = False
-
-    @property
-    def name(self) -> str:
-        """The lane's name."""
-        return self.description.name
-
-    @property
-    def is_delivered(self) -> bool:
-        """Whether Redis has all of it, the seal included, or never will."""
-        sealed = self.outbox.sealed and not self.outbox.has_unsent
-        return self.abandoned or sealed
-
-    def wake(self) -> None:
-        """Wake its sender; the lock is held."""
-        if self.waker is not None:
-            self.waker.wake()
-
-
-class ValueLane(Lane):
-    """A lane of small values, gathered by its group."""
-
-    def __init__(self, description: LaneDescription, session: bytes) -> None:
-        super().__init__(description, session)
-        self.buffer = GroupBuffer(description)
-        self.freezing_bytes = 0
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes that are not known to be durable."""
-        return self.outbox.nbytes + self.buffer.pending_bytes + self.freezing_bytes
-
-    @property
-    def has_work(self) -> bool:
-        """Whether its sender has something to do."""
-        return (
-            self.outbox.has_unsent
-            or self.buffer.has_complete
-            or (self.ending and not self.outbox.sealed)
-        )
-
-
-class _Slot:
-    """The place of a piece in its lane's order while it is packed."""
-
-    __slots__ = ("frozen", "piece")
-
-    def __init__(self, piece: Piece) -> None:
-        self.piece = piece
-        self.frozen: Frozen | None = None
-
-
-class FrameLane(Lane):
-    """A lane of frames: gathered into chunks, packed by encoders, kept in order.
-
-    `feeding` is held by whoever puts frames in, so that their order is one.
-    """
-
-    def __init__(
-        self, description: LaneDescription, session: bytes, compression: float
-    ) -> None:
-        super().__init__(description, session)
-        self.chunks = ChunkBuffer(description)
-        self.feeding = threading.Lock()
-        self.slots: deque[_Slot] = deque()
-        self.raw_bytes = 0
-        self.held_since = 0.0
-        packs = description.channels[0].codec != "none"
-        self.compression = compression if packs else 1.0
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes that are not known to be durable, raw until they are packed."""
-        return self.outbox.nbytes + self.raw_bytes
-
-    @property
-    def has_work(self) -> bool:
-        """Whether its sender has something to do."""
-        return self.outbox.has_unsent or self.can_seal
-
-    @property
-    def can_seal(self) -> bool:
-        """Whether all frames are entries and only the seal is missing."""
-        return self.ending and not self.slots and not self.outbox.sealed
 
 
 class Delivery:
@@ -334,7 +216,7 @@ class Delivery:
     def _pack(self, lane: FrameLane, piece: Piece | None) -> None:
         if piece is None:
             return
-        slot = _Slot(piece)
+        slot = Slot(piece)
         with self.lock:
             lane.slots.append(slot)
         try:
@@ -342,7 +224,7 @@ class Delivery:
         except RuntimeError:  # The interpreter is leaving and takes no more work.
             self._freeze(lane, slot)
 
-    def _freeze(self, lane: FrameLane, slot: _Slot) -> None:
+    def _freeze(self, lane: FrameLane, slot: Slot) -> None:
         piece = slot.piece
         try:
             frozen = freeze_piece(lane.description, piece, self.session)
@@ -353,8 +235,8 @@ class Delivery:
             slot.frozen = frozen
             while lane.slots and lane.slots[0].frozen is not None:
                 done = lane.slots.popleft()
-                lane.raw_bytes -= done.piece.raw_bytes
                 assert done.frozen is not None
+                lane.note_packed(done.piece, done.frozen)
                 lane.outbox.put(done.frozen)
             lane.wake()
             self.room.notify_all()
@@ -414,7 +296,10 @@ class Delivery:
                     f"quota of {self.quota_bytes} bytes reached: {ahead} is {points} "
                     f"points ahead of {behind} in its group"
                 )
-        return f"quota of {self.quota_bytes} bytes reached: {self.why_full()}"
+        why = self.why_full()
+        if isinstance(lane, FrameLane) and lane.misjudged:
+            why = f"{why}; {lane.misjudged}"
+        return f"quota of {self.quota_bytes} bytes reached: {why}"
 
     def _say_waiting(self, lane: ValueLane | FrameLane, waited_s: float) -> None:
         log.warning(
@@ -472,6 +357,16 @@ class Delivery:
             self.room.notify_all()
             self.settled.notify_all()
 
+    def note_sent(self, lane: ValueLane | FrameLane, n_entries: int) -> None:
+        """Take note that Redis stored the next entries of a lane."""
+        with self.lock:
+            if self.is_released:
+                return  # The outbox is empty, whatever was on its way.
+            lane.outbox.sent(n_entries)
+            self.room.notify_all()
+            if lane.ending:
+                self.main_waker.wake()
+
     def note_durable(self, lane: str, point: int) -> None:
         """Forget what the writer has."""
         with self.lock:
@@ -493,6 +388,8 @@ class Delivery:
         with self.lock:
             self.verdict = verdict
             self.is_released = True
+            for lane in self.lanes.values():
+                lane.outbox.drop()
             self.settled.notify_all()
             for waker in self.wakers:
                 waker.wake()

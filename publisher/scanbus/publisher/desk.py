@@ -36,8 +36,9 @@ from scanbus.bus.room import (
     reserve,
 )
 from scanbus.publisher.declarations import checked
-from scanbus.publisher.delivery import Delivery, FrameLane
+from scanbus.publisher.delivery import Delivery
 from scanbus.publisher.keeper import HEARTBEAT_TTL_MS, Keeper
+from scanbus.publisher.outgoing import FrameLane
 from scanbus.publisher.patience import until_room
 from scanbus.publisher.restore import ensure_announced
 from scanbus.publisher.sender import FULL, Link, Sender

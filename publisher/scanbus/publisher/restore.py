@@ -20,8 +20,9 @@ from scanbus.bus.registry import (
     raise_scan_number,
 )
 from scanbus.bus.room import reserve
-from scanbus.publisher.delivery import Delivery, Lane
-from scanbus.schemas import Event, ScanEnded, ScanPrepared, ScanStarted, ScanUpdated
+from scanbus.publisher.delivery import Delivery
+from scanbus.publisher.outgoing import Lane
+from scanbus.schemas import Event, ScanUpdated
 from scanbus.schemas.errors import LaneConflictError
 
 __all__ = ["compare_lane", "ensure_announced", "restore_scan"]
@@ -65,12 +66,12 @@ def restore_scan(client: Bus, delivery: Delivery) -> None:
 def _has_all(record: ScanRecord, sent: list[Event]) -> bool:
     n_updates = sum(isinstance(event, ScanUpdated) for event in sent)
     there = {
-        ScanPrepared: record.prepared is not None,
-        ScanStarted: record.started is not None,
-        ScanUpdated: len(record.updates) >= n_updates,
-        ScanEnded: record.ended is not None,
+        "prepared": record.prepared is not None,
+        "started": record.started is not None,
+        "updated": len(record.updates) >= n_updates,
+        "ended": record.ended is not None,
     }
-    return all(there.get(type(event), True) for event in sent)
+    return all(there[event.type] for event in sent if event.type in there)
 
 
 def compare_lane(client: Bus, delivery: Delivery, lane: Lane) -> None:
@@ -92,6 +93,8 @@ def compare_lane(client: Bus, delivery: Delivery, lane: Lane) -> None:
     if session is not None and session != delivery.session:
         raise LaneConflictError(lane.name, last.decode())
     with delivery.lock:
+        if delivery.is_released:
+            return
         before = lane.outbox.unsent_bytes
         lane.outbox.resume_after(last)
         again = lane.outbox.unsent_bytes - before

@@ -7,21 +7,11 @@ goes to the delivery, whose threads bring it to the bus.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
+from collections.abc import Mapping, Sequence
 from time import time as wall_clock
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from scanbus.bus.blocks import Variable
-from scanbus.publisher.checking import (
-    frames_of,
-    number_of,
-    packed_frames_of,
-    points_of,
-)
 from scanbus.publisher.declarations import (
     checked,
     declare_channel,
@@ -30,10 +20,13 @@ from scanbus.publisher.declarations import (
     positioners_of,
     tree_of,
 )
-from scanbus.publisher.delivery import Delivery, FrameLane, ValueLane
+from scanbus.publisher.delivery import Delivery
 from scanbus.publisher.desk import Desk, ScanOptions
-from scanbus.publisher.gathering import Gap, Run, Series
+from scanbus.publisher.feeding import feed_frames, feed_packed, feed_values
+from scanbus.publisher.gathering import Gap, Series
+from scanbus.publisher.outgoing import FrameLane, ValueLane
 from scanbus.publisher.planning import Declared, plan_lanes
+from scanbus.publisher.waits import wait_durable, wait_for_verdict
 from scanbus.schemas import (
     ChannelDescription,
     EndReason,
@@ -48,7 +41,6 @@ from scanbus.schemas import (
     Verdict,
 )
 from scanbus.schemas.errors import (
-    DeadlineError,
     LaneConflictError,
     ScanStateError,
     UnknownChannelError,
@@ -374,12 +366,16 @@ class Scan:
             self._channel(name)
             self.prepare()
         lane = self._lane(name)
-        if isinstance(lane, FrameLane):
-            self._send_frames(lane, values, packed, time)
-        elif packed is not None:
-            raise ValueError(f"{name}: only frames of a detector can be sent packed")
+        if isinstance(lane, ValueLane):
+            if packed is not None:
+                raise ValueError(f"{name}: only a detector's frames are sent packed")
+            feed_values(self._delivery, lane, self._channel(name), values, time)
+        elif packed is None:
+            feed_frames(self._delivery, lane, values, time)
+        elif values is None:
+            feed_packed(self._delivery, lane, packed, time)
         else:
-            self._send_values(lane, name, values, time)
+            raise ValueError(f"{name}: either values or packed frames")
 
     def _channel(self, name: str) -> ChannelDescription:
         declared = self._declared.get(name)
@@ -395,51 +391,6 @@ class Scan:
         if delivery.is_over:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be sent")
         return self._lane_of[name]
-
-    def _send_values(
-        self,
-        lane: ValueLane,
-        name: str,
-        values: Any,
-        time: float | Sequence[float] | None,
-    ) -> None:
-        channel = self._channel(name)
-        if time is None and not channel.shape and not channel.is_string:
-            number = number_of(channel, values)
-            if number is not None:
-                series = lane.buffer.series[name]
-                series.scalars.append(number)
-                if series.is_awaited or not len(series.scalars) & 1023:
-                    self._delivery.advance(lane)
-                return
-        points = points_of(channel, values)
-        count = len(points)
-        for start, stop in _parts(channel, points):
-            part = _part(points, start, stop)
-            times = _times_of_part(time, start, stop, count)
-            self._delivery.put_values(lane, name, part, _bytes_of(part), times)
-
-    def _send_frames(
-        self,
-        lane: FrameLane,
-        values: Any,
-        packed: Any,
-        time: float | Sequence[float] | None,
-    ) -> None:
-        channel = lane.description.channels[0]
-        if packed is None:
-            frames = frames_of(channel, values)
-            self._delivery.put_frames(lane, frames, _frame_times(time, len(frames)))
-            return
-        if values is not None:
-            raise ValueError(f"{channel.name}: either values or packed frames")
-        if lane.description.points_per_chunk != 1:
-            raise ValueError(
-                f"{channel.name}: packed frames need chunks of one frame, got "
-                f"{lane.description.points_per_chunk}; declare points_per_chunk=1"
-            )
-        ready = packed_frames_of(channel, packed)
-        self._delivery.put_packed(lane, ready, _frame_times(time, len(ready)))
 
     def skip(self, name: str, count: int = 1) -> None:
         """Say that the next points of a channel will never come.
@@ -494,28 +445,7 @@ class Scan:
         DeadlineError
             If it is not so in time.
         """
-        delivery = self._delivery
-        with delivery.lock:
-            wanted = {
-                name: lane.buffer.complete
-                if isinstance(lane, ValueLane)
-                else lane.chunks.count
-                for name, lane in delivery.lanes.items()
-            }
-
-            def behind() -> list[str]:
-                return [
-                    f"{name} at {delivery.lanes[name].outbox.durable} of {point}"
-                    for name, point in wanted.items()
-                    if delivery.lanes[name].outbox.durable < point
-                ]
-
-            self._settle(
-                timeout_s,
-                is_so=lambda: delivery.verdict is not None or not behind(),
-                what="waiting until it is durable",
-                why=lambda: ", ".join(behind()),
-            )
+        wait_durable(self._delivery, timeout_s)
 
     def verdict(self, timeout_s: float = 60.0) -> Verdict:
         """Return the writer's final verdict.
@@ -527,46 +457,7 @@ class Scan:
         ScanStateError
             If the publisher stopped waiting for it.
         """
-        delivery = self._delivery
-        with delivery.lock:
-            self._settle(
-                timeout_s,
-                is_so=lambda: delivery.verdict is not None,
-                what="waiting for the verdict",
-                why=self._why_no_verdict,
-            )
-        assert delivery.verdict is not None
-        return delivery.verdict
-
-    def _why_no_verdict(self) -> str:
-        delivery = self._delivery
-        if not delivery.is_over:
-            return "the scan goes on"
-        return delivery.trouble or delivery.why_full()
-
-    def _settle(
-        self,
-        timeout_s: float,
-        *,
-        is_so: Callable[[], bool],
-        what: str,
-        why: Callable[[], str],
-    ) -> None:
-        """Wait for something that the keeper reports; the lock is held."""
-        delivery = self._delivery
-        started = monotonic()
-        while not is_so():
-            if delivery.is_lost and delivery.error is not None:
-                raise delivery.error
-            if delivery.is_released:
-                raise ScanStateError(
-                    f"scan {self.uid}: the publisher was closed before a verdict came"
-                )
-            left = started + timeout_s - monotonic()
-            if left <= 0:
-                waited_s = monotonic() - started
-                raise DeadlineError(f"scan {self.uid}: {what}", waited_s, why())
-            delivery.settled.wait(min(left, 0.5))
+        return wait_for_verdict(self._delivery, timeout_s)
 
     # ----------------------------------------------------------------- the end
 
@@ -611,47 +502,3 @@ class Scan:
 
 def _is_float(channel: ChannelDescription) -> bool:
     return not channel.shape and channel.numpy_dtype.kind == "f"
-
-
-def _parts(channel: ChannelDescription, points: Run) -> list[tuple[int, int]]:
-    per_part = max(1, _PART_BYTES // max(1, channel.point_bytes))
-    count = len(points)
-    return [
-        (start, min(start + per_part, count)) for start in range(0, count, per_part)
-    ]
-
-
-def _part(points: Any, start: int, stop: int) -> Any:
-    if isinstance(points, Variable):
-        edges = np.concatenate(([0], np.cumsum(points.lengths, dtype=np.int64)))
-        values = points.values[edges[start] : edges[stop]]
-        return Variable(points.lengths[start:stop], values)
-    return points[start:stop]
-
-
-def _bytes_of(part: Any) -> int:
-    if isinstance(part, Variable):
-        return 4 * len(part) + part.values.nbytes
-    return int(part.nbytes)
-
-
-def _ends(time: float | Sequence[float]) -> tuple[float, float]:
-    if isinstance(time, int | float | np.number):
-        return float(time), float(time)
-    return float(time[0]), float(time[-1])
-
-
-def _times_of_part(
-    time: float | Sequence[float] | None, start: int, stop: int, count: int
-) -> tuple[float, float] | None:
-    if time is None:
-        return None
-    first, last = _ends(time)
-    step = (last - first) / max(1, count - 1)
-    return first + start * step, first + (stop - 1) * step
-
-
-def _frame_times(time: float | Sequence[float] | None, count: int) -> list[float]:
-    first, last = _ends(wall_clock() if time is None else time)
-    step = (last - first) / max(1, count - 1)
-    return [first + index * step for index in range(count)]

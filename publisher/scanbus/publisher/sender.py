@@ -19,7 +19,7 @@ from scanbus.bus.lanes import NoRoomError, VanishedError, append
 from scanbus.bus.outbox import Frozen
 from scanbus.bus.registry import append_event
 from scanbus.bus.room import free_room
-from scanbus.publisher.delivery import Delivery, FrameLane, ValueLane, Waker
+from scanbus.publisher.delivery import Delivery
 from scanbus.publisher.freezing import freeze_seal, freeze_values
 from scanbus.publisher.restore import compare_lane, restore_scan
 from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
@@ -205,16 +205,14 @@ class Sender(threading.Thread):
         if isinstance(lane, ValueLane):
             self._freeze_gathered(lane)
         with delivery.lock:
+            if delivery.is_released:
+                return
             self._seal_if_done(lane)
             batch = lane.outbox.to_send(MAX_BATCH_BYTES)
         if not batch:
             return
         append(client, delivery.uid, lane.name, batch)
-        with delivery.lock:
-            lane.outbox.sent(len(batch))
-            if lane.ending:
-                delivery.main_waker.wake()
-                delivery.settled.notify_all()
+        delivery.note_sent(lane, len(batch))
 
     def _freeze_gathered(self, lane: ValueLane) -> None:
         """Make entries of what was gathered while the last ones were on their way."""

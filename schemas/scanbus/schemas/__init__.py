@@ -4,6 +4,7 @@ Pure data with checks. This package knows no Redis, no HDF5 and no clock.
 """
 
 from scanbus.schemas.channels import (
+    LATE_PREFIX,
     MAX_ENTRY_BYTES,
     MAX_POINTS,
     ChannelDescription,
@@ -39,6 +40,7 @@ from scanbus.schemas.verdict import (
 )
 
 __all__ = [
+    "LATE_PREFIX",
     "MAX_ENTRY_BYTES",
     "MAX_POINTS",
     "PROTOCOL",

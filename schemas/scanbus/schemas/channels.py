@@ -12,9 +12,10 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from scanbus.schemas.names import NexusName, PlainText
+from scanbus.schemas.names import LaneName, NexusName, PlainText
 
 __all__ = [
+    "LATE_PREFIX",
     "MAX_ENTRY_BYTES",
     "MAX_POINTS",
     "RAGGED",
@@ -30,6 +31,12 @@ __all__ = [
 MAX_ENTRY_BYTES = 384 * 2**20
 # Entry ids are unsigned 64-bit numbers; this leaves room for the seal and for sums.
 MAX_POINTS = 2**48
+# A writer keeps a few bytes per point of an open segment with files of its own, and all
+# bytes of an open segment of small values.
+MAX_SEGMENT_POINTS = 2**20
+MAX_VALUES_BYTES = 2**28
+LATE_PREFIX = "late."
+"""What the names of lanes for late points begin with."""
 # Length of the one axis that may differ from point to point.
 RAGGED = -1
 
@@ -130,7 +137,7 @@ class ChannelDescription(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: NexusName
-    group: NexusName
+    group: LaneName
     device: NexusName
     role: Role = Role.COUNTER
     dtype: DtypeName = "float64"
@@ -247,7 +254,7 @@ class LaneDescription(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    name: NexusName
+    name: LaneName
     storage: Storage
     channels: tuple[ChannelDescription, ...] = Field(min_length=1, max_length=4096)
     points_per_segment: int = Field(gt=0, lt=MAX_POINTS)
@@ -265,7 +272,24 @@ class LaneDescription(BaseModel):
             self._check_files()
         if self.point_bytes > MAX_ENTRY_BYTES:
             raise ValueError(f"{self.name}: a point does not fit an entry")
+        self._check_segment()
         return self
+
+    def _check_segment(self) -> None:
+        if self.points_per_segment > MAX_SEGMENT_POINTS:
+            raise ValueError(
+                f"{self.name}: segments of {self.points_per_segment} points, at most "
+                f"{MAX_SEGMENT_POINTS}"
+            )
+        if self.storage is Storage.FILES or self.points_per_segment == 1:
+            return
+        fixed = [one.point_bytes for one in self.channels if not one.is_variable]
+        nbytes = self.points_per_segment * sum(fixed)
+        if nbytes > MAX_VALUES_BYTES:
+            raise ValueError(
+                f"{self.name}: segments of {nbytes} bytes, at most {MAX_VALUES_BYTES} "
+                "for small values"
+            )
 
     def _check_files(self) -> None:
         channel = self.channels[0]
@@ -280,3 +304,24 @@ class LaneDescription(BaseModel):
     def point_bytes(self) -> int:
         """Bytes of one unpacked point of all channels, at most."""
         return sum(channel.point_bytes for channel in self.channels)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its points are named in the headers of its entries."""
+        return self.name.startswith(LATE_PREFIX)
+
+    def late_lane(self, channel: ChannelDescription) -> LaneDescription:
+        """Return the lane of a channel's points that came after their place was closed.
+
+        Its points are arrivals, one per entry; which point of the channel each is
+        stands in the entry's header.
+        """
+        name = f"{LATE_PREFIX}{channel.name}"
+        per_segment = max(1, min(1024, MAX_VALUES_BYTES // channel.point_bytes))
+        return LaneDescription(
+            name=name,
+            storage=self.storage,
+            channels=(channel.model_copy(update={"group": name}),),
+            points_per_segment=per_segment,
+            points_per_chunk=1 if self.storage is Storage.FILES else per_segment,
+        )

@@ -21,7 +21,12 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from scanbus.schemas.channels import ChannelDescription, LaneDescription
+from scanbus.schemas.channels import (
+    LATE_PREFIX,
+    MAX_POINTS,
+    ChannelDescription,
+    LaneDescription,
+)
 from scanbus.schemas.errors import DocumentError, UnknownProtocolError
 from scanbus.schemas.metadata import MetadataTree
 from scanbus.schemas.names import FolderName, NexusName, PlainText, ScanUid
@@ -196,6 +201,9 @@ class ScanPrepared(_Document):
             name, times = Counter(given).most_common(1)[0] if given else ("", 0)
             if times > 1:
                 raise ValueError(f"more than one {kind} {name!r}")
+        for name in lanes:
+            if name.startswith(LATE_PREFIX):
+                raise ValueError(f"lane {name!r}: the name is kept for late points")
         known = set(names)
         for plot in self.plots:
             for name in (*plot.signals, *plot.axes):
@@ -207,6 +215,16 @@ class ScanPrepared(_Document):
     def channels(self) -> tuple[ChannelDescription, ...]:
         """All channels, lane by lane."""
         return tuple(channel for lane in self.lanes for channel in lane.channels)
+
+    def late_lanes(self, ended: ScanEnded | None) -> tuple[LaneDescription, ...]:
+        """Return the lanes of points that came too late, as the end names them."""
+        late = ended.late if ended else {}
+        return tuple(
+            lane.late_lane(channel)
+            for lane in self.lanes
+            for channel in lane.channels
+            if channel.name in late
+        )
 
 
 class ScanStarted(_Document):
@@ -224,13 +242,27 @@ class ScanUpdated(_Document):
 
 
 class ScanEnded(_Document):
-    """The acquisition is over; every lane is sealed."""
+    """The acquisition is over; every lane is sealed.
+
+    Attributes
+    ----------
+    end_reason : EndReason
+        Why.
+    text : str
+        What there is to say about it.
+    late : dict
+        Channel name to how many of its points came too late; each such channel has a
+        lane for them.
+    """
 
     type: Literal["ended"] = "ended"
     end_reason: EndReason
     text: PlainText = Field(default="", max_length=65536)
     metadata: MetadataTree = Field(default_factory=dict)
     positioners: dict[NexusName, Positioner] = Field(default_factory=dict)
+    late: dict[NexusName, Annotated[int, Field(ge=1, lt=MAX_POINTS)]] = Field(
+        default_factory=dict
+    )
 
 
 class ScanJudged(_Document):

@@ -14,7 +14,7 @@ from pydantic import StringConstraints
 __all__ = [
     "MAX_NAME_LENGTH",
     "NEXUS_NAME",
-    "FolderName",
+    "FolderName", "LaneName",
     "NexusName",
     "PlainText",
     "ScanUid",
@@ -29,6 +29,10 @@ _FOLDER_NAME = r"^[a-zA-Z0-9_]([a-zA-Z0-9_.\-]*[a-zA-Z0-9_])?$"
 
 NexusName = Annotated[
     str, StringConstraints(pattern=NEXUS_NAME, max_length=MAX_NAME_LENGTH)
+]
+# A lane for late points has a prefix before the name of its channel.
+LaneName = Annotated[
+    str, StringConstraints(pattern=NEXUS_NAME, max_length=MAX_NAME_LENGTH + 5)
 ]
 FolderName = Annotated[
     str, StringConstraints(pattern=_FOLDER_NAME, max_length=MAX_NAME_LENGTH)

@@ -42,6 +42,12 @@ class SegmentAccount:
     refused: list[PointRange] = field(default_factory=list)
     gaps: dict[str, list[PointRange]] = field(default_factory=dict)
 
+    @property
+    def n_notes(self) -> int:
+        """How often something was noted; it only grows while a segment is open."""
+        lists = (self.missing, self.duplicate, self.corrupt, self.refused)
+        return sum(map(len, (*lists, *self.gaps.values())))
+
     def to_json(self) -> str:
         """Return the account as text, the same for the same account."""
         fields = {
@@ -171,20 +177,31 @@ def judge(
 
 
 def _faults(ledgers: Mapping[str, ChannelLedger]) -> list[str]:
+    return [
+        f"{name}: {fault}"
+        for name, ledger in ledgers.items()
+        if not ledger.is_complete
+        for fault in _channel_faults(ledger)
+    ]
+
+
+def _channel_faults(ledger: ChannelLedger) -> list[str]:
     faults = []
-    for name, ledger in ledgers.items():
-        if ledger.is_complete:
-            continue
+    if ledger.missing:
         lost = ledger.expected - ledger.written
-        if lost:
-            faults.append(
-                f"{name}: {lost} of {ledger.expected} points are missing "
-                f"({_listed(ledger.missing)})"
-            )
-        elif not ledger.sealed:
-            faults.append(f"{name}: not sealed, {ledger.written} points so far")
-        else:
-            faults.append(f"{name}: late, corrupt or refused entries")
+        faults.append(
+            f"{lost} of {ledger.expected} points are missing "
+            f"({_listed(ledger.missing)})"
+        )
+    for kind, found in (
+        ("came too late", ledger.late),
+        ("were damaged", ledger.corrupt),
+        ("could not be stored", ledger.refused),
+    ):
+        if found:
+            faults.append(f"points {kind} ({_listed(found)})")
+    if not ledger.sealed:
+        faults.append(f"not sealed, {ledger.written} points so far")
     return faults
 
 

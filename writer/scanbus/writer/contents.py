@@ -57,12 +57,15 @@ class ScanContents:
         there is one, it holds all channels of ``Storage.VALUES``.
     n_points : mapping
         Channel name to the points that the files hold, missing ones included.
+    late : mapping
+        Channel name to the files with its points that came too late.
     """
 
     record: ScanRecord
     segments: Mapping[str, tuple[SegmentFile, ...]] = field(default_factory=dict)
     values_file: str | None = None
     n_points: Mapping[str, int] = field(default_factory=dict)
+    late: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def entry_name(self) -> str:

@@ -26,6 +26,7 @@ from scanbus.writer.segment_files import (
     compare_chunks,
     finish_segment,
     make_segment_file,
+    note_account,
 )
 from scanbus.writer.tree_writer import write_attributes
 
@@ -56,10 +57,12 @@ class FrameSegment:
         self._channel = lane.channels[0]
         self.start = start
         self.account = SegmentAccount()
+        self._n_notes = 0
         length, rows = lane.points_per_segment, lane.points_per_chunk
         self._checksums = np.zeros(length // rows, np.uint64)
         self._from_source = np.zeros(length // rows, np.bool_)
         self._times = np.full(length, np.nan)
+        self._late_points = np.zeros(length if lane.is_late else 0, np.uint64)
         self._open_chunk: tuple[int, npt.NDArray[Any], int] | None = None
         self._file = make_segment_file(path, uid, lane, start)
         self._dataset = make_packed_dataset(
@@ -90,6 +93,8 @@ class FrameSegment:
         else:
             self._gather(first, entry)
         self._note_times(first, entry)
+        if entry.point is not None:
+            self._late_points[first] = entry.point
         for name, gaps in entry.gaps.items():
             self.account.gaps.setdefault(name, []).extend(gaps)
 
@@ -106,8 +111,35 @@ class FrameSegment:
     def flush(self) -> None:
         """Have what was stored survive a kill of this process."""
         reach("flush.before")
+        self._keep_account()
         self._file.flush()
         reach("flush.after")
+
+    def _keep_account(self) -> None:
+        # Before the chunks: none may be in the file whose holes nobody knows of.
+        if self.account.n_notes > self._n_notes:
+            self._n_notes = self.account.n_notes
+            note_account(self._path, self.account)
+
+    def restore(
+        self, index: int, packed: bytes, times: npt.NDArray[Any], *, from_source: bool
+    ) -> None:
+        """Store a chunk that another file of this segment holds, as it stands there.
+
+        Parameters
+        ----------
+        index : int
+            Which chunk of the segment.
+        times : numpy.ndarray
+            One for each of its points, NaN where unknown; fewer than a whole chunk's
+            at the end of a lane.
+        from_source : bool
+            Whether it was compared with a checksum that was made at the source.
+        """
+        first = index * self._lane.points_per_chunk
+        self._grow(first + len(times))
+        self._store(index, packed, checksum_of(packed), from_source=from_source)
+        self._times[first : first + len(times)] = times
 
     def close(self, stop: int) -> None:
         """Finish the file with the points up to `stop`."""
@@ -121,6 +153,8 @@ class FrameSegment:
         own.create_dataset("chunk_from_source", data=self._from_source[:n_chunks])
         times = own.create_dataset("time", data=self._times[:length])
         times.attrs.create("units", "s", dtype=NEXUS_TEXT)
+        if self._lane.is_late:
+            own.create_dataset("point", data=self._late_points[:length])
         write_attributes(self._dataset, channel_attributes(self._channel))
         finish_segment(self._file, stop, self.account)
         self._file.close()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from scanbus.bus.reader import Arrival, Kind, LaneReader
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, PayloadError
@@ -17,12 +19,13 @@ from scanbus.writer.account import SegmentAccount, lane_ledgers
 from scanbus.writer.contents import SegmentFile
 from scanbus.writer.frame_segment import FrameSegment
 from scanbus.writer.paths import segment_file_name
-from scanbus.writer.segment_files import read_header
+from scanbus.writer.segment_files import read_header, read_late_points
 from scanbus.writer.value_segment import ValueSegment
 
 __all__ = ["FinishedSegment", "LaneWriter", "OpenSegment"]
 
 OpenSegment = FrameSegment | ValueSegment
+log = structlog.get_logger("scanbus.writer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class LaneWriter:
         self.problems: list[str] = []
         self._take_stock()
         self.reader = LaneReader(uid, lane, self.stored)
-        self._submitted = self.stored
+        self._submitted = self._reached = self.stored
 
     @property
     def stored(self) -> int:
@@ -91,6 +94,11 @@ class LaneWriter:
 
     def take(self, arrival: Arrival) -> list[FinishedSegment]:
         """Take what came from the lane; return the segments that it finished."""
+        finished = self._take(arrival)
+        self._reached = max(self._reached, arrival.stop)
+        return finished
+
+    def _take(self, arrival: Arrival) -> list[FinishedSegment]:
         match arrival.kind:
             case Kind.POINTS:
                 return self._points(arrival)
@@ -119,6 +127,23 @@ class LaneWriter:
         """Close what is open; it is made again from the bus."""
         if self._open is not None:
             self._open.discard()
+
+    def keep(self) -> None:
+        """Close what is open with all that came, for salvage if the bus is lost."""
+        if self._open is None:
+            return
+        try:
+            self._open.close(max(self._reached, self._open.start))
+        except (OSError, RuntimeError) as error:
+            # The bus has these points; why the attempt ends is not to be hidden.
+            log.warning("not_kept", lane=self.lane.name, reason=str(error))
+
+    def late_points(self) -> list[int]:
+        """Return which points the published arrivals are, in a lane of late ones."""
+        points: list[int] = []
+        for one in self.segments:
+            points += read_late_points(self._folder / one.name)
+        return points
 
     def ledgers(self) -> dict[str, ChannelLedger]:
         """Return the accounts of the lane's channels, as far as they are published."""

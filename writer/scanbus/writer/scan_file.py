@@ -8,6 +8,7 @@ Layout::
     /entry_0000/measurement/<channel>            points of every small channel
     /entry_0000/measurement/<channel>__length    lengths of a ragged channel's points
     /entry_0000/scanbus/uid, events, verdict     JSON lines as they stood on the bus
+    /entry_0000/scanbus/problems                 events that could not be understood
     /entry_0000/scanbus/lanes/<lane>             one row per entry, with checksums
 """
 
@@ -28,9 +29,10 @@ import xxhash
 from scanbus.bus.codecs import DEFAULT_CODEC
 from scanbus.bus.registry import ScanRecord
 from scanbus.schemas import ChannelDescription, LaneDescription, Verdict, parse_event
-from scanbus.schemas.errors import NameTakenError, VerificationError
+from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
 from scanbus.writer.contents import DATA_GROUP, data_path, length_path
 from scanbus.writer.datasets import make_packed_dataset, pack_rows
+from scanbus.writer.events_file import said_events
 from scanbus.writer.layouts.channels import channel_attributes
 from scanbus.writer.segment_files import FREE_TEXT, NEXUS_TEXT, OWN_GROUP
 from scanbus.writer.tree_writer import write_attributes
@@ -41,6 +43,15 @@ __all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
 _CHUNK_BYTES = 1 << 20
 # Smaller datasets are stored plain: readable by everything, and not worth a chunk.
 _PLAIN_BYTES = 1 << 20
+# What h5py and the parsers raise over anything else.
+_NO_SCAN_FILE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    DocumentError,
+)
 
 
 @dataclass(frozen=True)
@@ -55,11 +66,14 @@ class ScanFile:
         Everything that was said, in order.
     verdict : Verdict
         The final one.
+    problems : tuple of str
+        Events that could not be understood.
     """
 
     uid: str
     events: tuple[Any, ...]
     verdict: Verdict
+    problems: tuple[str, ...] = ()
 
 
 def write_scan_file(
@@ -108,13 +122,14 @@ def _make_groups(file: h5py.File) -> None:
 
 
 def _write_words(own: h5py.Group, record: ScanRecord, verdict: Verdict) -> None:
-    said = [record.prepared, record.started, *record.updates, record.ended]
-    events = [event.to_json().decode() for event in said if event is not None]
+    events = [event.to_json().decode() for event in said_events(record)]
     own.create_dataset("uid", data=record.uid, dtype=FREE_TEXT)
     own.create_dataset("events", data=events, dtype=FREE_TEXT)
     own.create_dataset("verdict", data=verdict.model_dump_json(), dtype=FREE_TEXT)
     ledger = {name: one.model_dump() for name, one in verdict.channels.items()}
     own.create_dataset("ledger", data=json.dumps(ledger), dtype=FREE_TEXT)
+    if record.problems:
+        own.create_dataset("problems", data=record.problems, dtype=FREE_TEXT)
 
 
 def read_scan_file(path: Path) -> ScanFile:
@@ -128,12 +143,14 @@ def read_scan_file(path: Path) -> ScanFile:
     try:
         with h5py.File(path, "r", locking=False) as file:
             own = file[OWN_GROUP]
+            problems = own["problems"].asstr()[()] if "problems" in own else ()
             return ScanFile(
                 uid=own["uid"].asstr()[()],
                 events=tuple(parse_event(line) for line in own["events"][()]),
                 verdict=Verdict.model_validate_json(own["verdict"].asstr()[()]),
+                problems=tuple(str(problem) for problem in problems),
             )
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except _NO_SCAN_FILE as error:
         raise NameTakenError(str(path), f"no scan file ({error})") from error
 
 

@@ -19,15 +19,18 @@ from scanbus.bus.reader import read_lanes
 from scanbus.bus.registry import ScanRecord, publisher_is_alive, read_events
 from scanbus.schemas import (
     ChannelLedger,
+    LaneDescription,
     ScanPrepared,
     Storage,
     Verdict,
     VerdictWord,
+    ranges,
 )
-from scanbus.schemas.errors import NameTakenError
+from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
 from scanbus.writer.account import judge
 from scanbus.writer.contents import ScanContents
 from scanbus.writer.custody import Custody
+from scanbus.writer.events_file import EVENTS_FILE, EventsFile
 from scanbus.writer.failpoints import reach
 from scanbus.writer.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.masters import write_dataset_masters, write_scan_master
@@ -121,6 +124,7 @@ class ScanWriter:
         self._next_master_at = 0.0
         self._next_master_size = 1
         self._silent_since: float | None = None
+        self._events: EventsFile | None = None
 
     def run(self) -> Verdict:
         """Write the scan up to its end, or as far as its publisher came.
@@ -140,6 +144,7 @@ class ScanWriter:
         prepared = self._wait_for_prepared()
         if prepared is None:
             return self._without_files()
+        keep = True
         try:
             self._open(prepared)
             done = self._already_done()
@@ -148,11 +153,28 @@ class ScanWriter:
             with ThreadPoolExecutor(1, "scanbus-finish") as finisher:
                 is_whole = self._write(finisher)
             return self._finalise() if is_whole else self._interrupt()
+        except (OSError, RuntimeError, StorageError) as error:
+            # RuntimeError is how h5py says that a file could not be closed.
+            keep = isinstance(error, LeaseLostError)
+            raise
         finally:
-            # Whatever has no final name by now is made again from the bus.
-            for lane in self._lanes:
+            self._leave(keep=keep)
+
+    def _leave(self, *, keep: bool) -> None:
+        """Close what is open; whatever has no final name is made again from the bus.
+
+        It stays where it is, in case the bus is lost too; but not if it could not be
+        written: then the room that it takes may be just what lacks.
+        """
+        for lane in self._lanes:
+            if keep:
+                lane.keep()
+            else:
                 lane.discard()
-            self._workspace.leave()
+        if self._events is not None:
+            self._events.close()
+        if not keep:
+            self._workspace.discard()
 
     def _wait_for_prepared(self) -> ScanPrepared | None:
         """Return what is to be written; None if the publisher went without saying."""
@@ -192,6 +214,9 @@ class ScanWriter:
         # The folder exists from here on: a lease lost before was lost without harm.
         self._custody.check()
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._events = EventsFile(self._workspace.path(EVENTS_FILE))
+        self._events.keep(self._record)
+        self._workspace.prune()
         self._lanes = self._make_lanes()
         self._check_space()
         for lane in self._lanes:
@@ -223,10 +248,22 @@ class ScanWriter:
 
     def _make_lanes(self) -> list[LaneWriter]:
         prepared = self._record.prepared
-        return [
-            LaneWriter(self._record.uid, lane, self._folder, self._workspace.path)
-            for lane in (prepared.lanes if prepared else ())
-        ]
+        return [self._lane(lane) for lane in (prepared.lanes if prepared else ())]
+
+    def _lane(self, lane: LaneDescription) -> LaneWriter:
+        return LaneWriter(self._record.uid, lane, self._folder, self._workspace.path)
+
+    def _add_late_lanes(self) -> None:
+        """Go on with what came too late, once the end says for which channels."""
+        prepared, ended = self._record.prepared, self._record.ended
+        if prepared is None or ended is None or not self._lanes:
+            return
+        known = {lane.lane.name for lane in self._lanes}
+        for late in prepared.late_lanes(ended):
+            if late.name not in known:
+                lane = self._lane(late)
+                self._custody.acknowledge(late.name, lane.stored)
+                self._lanes.append(lane)
 
     def _write(self, finisher: ThreadPoolExecutor) -> bool:
         """Write until all is over; return False if the publisher is gone."""
@@ -302,12 +339,16 @@ class ScanWriter:
             self._custody.check()
         if now >= self._next_poll:
             self._next_poll = now + self._pace.poll_s
-            read_events(self._client, self._record)
+            if read_events(self._client, self._record) and self._events is not None:
+                self._events.keep(self._record)
+            self._add_late_lanes()
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
             with self.steps.step("flush", self._folder):
                 for lane in self._lanes:
                     lane.flush()
+            if self._events is not None:
+                self._events.touch()
 
     def _is_abandoned(self) -> bool:
         """Whether the publisher has been gone for long enough to give up waiting."""
@@ -325,6 +366,7 @@ class ScanWriter:
         n_points = {
             channel.name: lane.stored
             for lane in self._lanes
+            if not lane.lane.is_late
             for channel in lane.lane.channels
         }
         if verdict is not None and not verdict.provisional:
@@ -334,10 +376,15 @@ class ScanWriter:
         segments = {
             lane.lane.name: tuple(lane.segments)
             for lane in self._lanes
-            if lane.lane.storage is Storage.FILES
+            if lane.lane.storage is Storage.FILES and not lane.lane.is_late
+        }
+        late = {
+            lane.lane.channels[0].name: tuple(one.name for one in lane.segments)
+            for lane in self._lanes
+            if lane.lane.is_late
         }
         values = path.name if path.exists() else None
-        return ScanContents(self._record, segments, values, n_points)
+        return ScanContents(self._record, segments, values, n_points, late)
 
     def _write_masters(self) -> None:
         with self.steps.step("master", self._folder):
@@ -357,7 +404,12 @@ class ScanWriter:
     def _ledgers(self) -> dict[str, ChannelLedger]:
         ledgers: dict[str, ChannelLedger] = {}
         for lane in self._lanes:
-            ledgers |= lane.ledgers()
+            if not lane.lane.is_late:
+                ledgers |= lane.ledgers()
+                continue
+            for name in lane.ledgers():
+                late = ranges(sorted(set(lane.late_points())))
+                ledgers[name] = ledgers[name].model_copy(update={"late": late})
         return ledgers
 
     def _judge(self, *, provisional: bool) -> Verdict:
@@ -381,7 +433,7 @@ class ScanWriter:
         values = {
             lane.lane.name: [self._folder / one.name for one in lane.segments]
             for lane in self._lanes
-            if lane.lane.storage is Storage.VALUES
+            if lane.lane.storage is Storage.VALUES and not lane.lane.is_late
         }
         write_scan_file(self._workspace.path(name), self._record, values, verdict)
         self._custody.check()
@@ -396,7 +448,7 @@ class ScanWriter:
         self._write_masters()
         # Before it is announced: nobody comes back to a scan with a final verdict.
         for lane in self._lanes:
-            if lane.lane.storage is Storage.VALUES:
+            if lane.lane.storage is Storage.VALUES and not lane.lane.is_late:
                 remove_segments(self._folder, lane.lane.name)
         self._workspace.clear()
         self._custody.announce(verdict)

@@ -29,7 +29,10 @@ __all__ = [
     "compare_chunks",
     "finish_segment",
     "make_segment_file",
+    "note_account",
+    "noted_account",
     "read_header",
+    "read_late_points",
 ]
 
 OWN_GROUP = "/entry_0000/scanbus"
@@ -38,6 +41,7 @@ NEXUS_TEXT = h5py.string_dtype("ascii")
 """NeXus keywords: variable-length ASCII, the one type that every reader accepts."""
 FREE_TEXT = h5py.string_dtype("utf-8")
 """Everything that people write: variable-length UTF-8."""
+_ACCOUNT = ".account.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,32 @@ def finish_segment(file: h5py.File, stop: int, account: SegmentAccount) -> None:
     own.create_dataset("account", data=account.to_json(), dtype=FREE_TEXT)
 
 
+def note_account(path: Path, account: SegmentAccount) -> None:
+    """Keep the account of an unfinished segment beside it, for salvage.
+
+    Fill values in a chunk that is not full look like points. Not in the segment: a
+    file that was interrupted must end up as one that was not.
+    """
+    aside = path.with_suffix(".account.tmp")
+    aside.write_text(account.to_json())
+    aside.replace(path.with_suffix(_ACCOUNT))
+
+
+def noted_account(path: Path) -> SegmentAccount:
+    """Return the account that stands beside an unfinished segment.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError
+        If it cannot be read.
+    """
+    try:
+        text = path.with_suffix(_ACCOUNT).read_text()
+    except FileNotFoundError:
+        return SegmentAccount()
+    return SegmentAccount.from_json(text)
+
+
 def read_header(path: Path) -> SegmentHeader:
     """Return what a segment under its final name says of itself.
 
@@ -136,6 +166,12 @@ def read_header(path: Path) -> SegmentHeader:
             )
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise NameTakenError(str(path), f"no segment ({error})") from error
+
+
+def read_late_points(path: Path) -> list[int]:
+    """Return which points of their channel the arrivals of a late segment are."""
+    with h5py.File(path, "r", locking=False) as file:
+        return [int(point) for point in file[OWN_GROUP]["point"][()]]
 
 
 def compare_chunks(path: Path, expected: npt.NDArray[np.uint64]) -> None:

@@ -23,6 +23,7 @@ from scanbus.schemas.errors import BusUnavailableError
 from scanbus.writer.failpoints import reach
 from scanbus.writer.numbering import raise_numbers
 from scanbus.writer.paths import check_root
+from scanbus.writer.scan_writer import ScanWriter
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.systemd import notify
 from scanbus.writer.task import Progress, ScanTask
@@ -44,13 +45,20 @@ class WriterService:
         Of this process.
     progress : callable
         Told what was written.
+    make_writer : callable
+        Makes the writer of each attempt at a scan.
     """
 
     def __init__(
-        self, settings: WriterSettings, progress: Progress = lambda *_: None
+        self,
+        settings: WriterSettings,
+        progress: Progress = lambda *_: None,
+        *,
+        make_writer: type[ScanWriter] = ScanWriter,
     ) -> None:
         self._settings = settings
         self._progress = progress
+        self._make_writer = make_writer
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._client = connect(settings.redis, name="scanbus-writer")
         self._tasks: dict[str, ScanTask] = {}
@@ -172,7 +180,9 @@ class WriterService:
                 self._tasks[uid].announcement = line.id
                 continue
             record = registry.load_record(self._client, line.document)
-            task = self._tasks[uid] = ScanTask(line.id, record)
+            task = self._tasks[uid] = ScanTask(
+                line.id, record, make_writer=self._make_writer
+            )
             if record.verdict is not None and not record.verdict.provisional:
                 task.verdict = record.verdict
 
@@ -258,7 +268,11 @@ def _order(stream_id: str) -> tuple[int, int]:
 
 
 def run_writer(
-    settings: WriterSettings, *, once: bool = False, progress: Progress | None = None
+    settings: WriterSettings,
+    *,
+    once: bool = False,
+    progress: Progress | None = None,
+    make_writer: type[ScanWriter] = ScanWriter,
 ) -> int:
     """Run the writer in this process until it is asked to leave; return its exit code.
 
@@ -269,7 +283,9 @@ def run_writer(
     BusUnavailableError, BusUnsuitableError, RootUnusableError
         If it cannot start.
     """
-    service = WriterService(settings, progress or (lambda *_: None))
+    service = WriterService(
+        settings, progress or (lambda *_: None), make_writer=make_writer
+    )
 
     def leave(*_: Any) -> None:
         service.stop()

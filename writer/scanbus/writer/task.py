@@ -51,14 +51,22 @@ class ScanTask:
         None if the announcement could not be understood.
     problem : str
         Why not.
+    make_writer : callable
+        Makes the writer of each attempt.
     """
 
     def __init__(
-        self, announcement: str, record: ScanRecord | None, problem: str = ""
+        self,
+        announcement: str,
+        record: ScanRecord | None,
+        problem: str = "",
+        *,
+        make_writer: type[ScanWriter] = ScanWriter,
     ) -> None:
         self.announcement = announcement
         self.record = record
         self.problem = problem
+        self._make_writer = make_writer
         self.verdict: Verdict | None = None
         self.custody: LeaseCustody | None = None
         self.not_before = 0.0
@@ -152,7 +160,7 @@ class ScanTask:
         returned = _given_back(self.custody, settings.redis)
         with translated(settings.redis), client, returned:
             registry.read_events(client, self.record)
-            self._writer = ScanWriter(
+            self._writer = self._make_writer(
                 client,
                 self.record,
                 settings.root,

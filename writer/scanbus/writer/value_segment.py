@@ -24,9 +24,16 @@ from scanbus.writer.segment_files import (
     OWN_GROUP,
     finish_segment,
     make_segment_file,
+    note_account,
 )
 
-__all__ = ["ENTRY_FIELDS", "ValueSegment", "flat_name", "length_name"]
+__all__ = [
+    "ENTRY_FIELDS",
+    "ValueSegment",
+    "flat_name",
+    "length_name",
+    "unpacked_checksum",
+]
 
 _CHUNK_BYTES = 1 << 18
 ENTRY_FIELDS = np.dtype(
@@ -67,7 +74,9 @@ class ValueSegment:
         self.start = start
         self._stop = start
         self._flushed = 0
+        self._n_notes = 0
         self.account = SegmentAccount()
+        self._late_points: list[int] = []
         self._entries: list[tuple[int, int, int, bool, float, float]] = []
         self._columns: list[list[npt.NDArray[Any] | Variable]] = [
             [] for _ in lane.channels
@@ -87,16 +96,26 @@ class ValueSegment:
         """
         blocks = self._decoded(entry)
         from_source = set(entry.codecs) == {"none"}
-        checksum = entry.checksum if from_source else _unpacked_checksum(blocks)
-        self._fill_up_to(entry.first)
-        self._entries.append(
-            (entry.first, entry.count, checksum, from_source, *entry.times)
+        checksum = entry.checksum if from_source else unpacked_checksum(blocks)
+        self._take(
+            (entry.first, entry.count, checksum, from_source, *entry.times), blocks
         )
-        for column, block in zip(self._columns, blocks, strict=True):
-            column.append(block)
-        self._stop = entry.stop
+        if entry.point is not None:
+            self._late_points.append(entry.point)
         for name, gaps in entry.gaps.items():
             self.account.gaps.setdefault(name, []).extend(gaps)
+
+    def _take(
+        self,
+        row: tuple[int, int, int, bool, float, float],
+        blocks: list[npt.NDArray[Any] | Variable],
+    ) -> None:
+        first, count, *_ = row
+        self._fill_up_to(first)
+        self._entries.append(row)
+        for column, block in zip(self._columns, blocks, strict=True):
+            column.append(block)
+        self._stop = first + count
 
     def _decoded(self, entry: Entry) -> list[npt.NDArray[Any] | Variable]:
         return [
@@ -117,8 +136,26 @@ class ValueSegment:
             _append(group, channel, column[self._flushed :])
         self._flushed = len(self._columns[0])
         reach("flush.before")
+        self._keep_account()
         self._file.flush()
         reach("flush.after")
+
+    def _keep_account(self) -> None:
+        if self.account.n_notes > self._n_notes:
+            self._n_notes = self.account.n_notes
+            note_account(self._path, self.account)
+
+    def restore(self, row: np.void, blocks: list[npt.NDArray[Any] | Variable]) -> None:
+        """Take the points of an entry that another file of this segment holds.
+
+        Parameters
+        ----------
+        row : numpy.void
+            The entry, of ``ENTRY_FIELDS``.
+        blocks : list
+            Its points, one item for each channel.
+        """
+        self._take(row.item(), blocks)
 
     def close(self, stop: int) -> None:
         """Finish the file with the points up to `stop`."""
@@ -126,6 +163,9 @@ class ValueSegment:
         self.flush()
         table = np.array(self._entries, ENTRY_FIELDS)
         self._file[OWN_GROUP].create_dataset("entries", data=table)
+        if self._lane.is_late:
+            own = self._file[OWN_GROUP]
+            own.create_dataset("point", data=np.array(self._late_points, np.uint64))
         finish_segment(self._file, stop, self.account)
         self._file.close()
 
@@ -167,7 +207,8 @@ def _missing(channel: ChannelDescription, n_points: int) -> npt.NDArray[Any] | V
     return np.full(shape, channel.missing_value, channel.numpy_dtype)
 
 
-def _unpacked_checksum(blocks: list[npt.NDArray[Any] | Variable]) -> int:
+def unpacked_checksum(blocks: list[npt.NDArray[Any] | Variable]) -> int:
+    """Return the checksum of an entry's unpacked blocks, in the order of the lane."""
     parts: list[bytes] = []
     for block in blocks:
         if isinstance(block, Variable):

@@ -2,7 +2,9 @@
 
 A file system cannot check a fence, but it refuses to link a path that is gone. So each
 lease works in a folder of its own, made once; a successor renames it away first, and
-what a paused predecessor does after waking up fails in the file system itself.
+what a paused predecessor does after waking up fails in the file system itself. What a
+predecessor had made is of no use to its successor, who reads the bus again; it stays
+until the scan has its verdict, because salvage needs it if the bus is lost.
 """
 
 from __future__ import annotations
@@ -10,16 +12,38 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from scanbus.writer.datasets import fsync_path
+from scanbus.writer.events_file import EVENTS_FILE
 from scanbus.writer.failpoints import reach
 from scanbus.writer.steps import Steps
 
-__all__ = ["WORK_FOLDER", "Workspace"]
+__all__ = ["SALVAGED", "WORK_FOLDER", "Workspace", "work_folders"]
 
 WORK_FOLDER = ".scanbus"
+SALVAGED = "salvaged-"
+"""Begins the names of folders from which a scan was salvaged."""
 _STALE = "stale-"
+# Predecessors' folders with temporary segments that are kept.
+_KEPT_STALE = 2
+
+
+def work_folders(dataset_folder: Path, uid: str) -> list[Path]:
+    """Return the folders in which a scan is or was written, the youngest first."""
+    base = dataset_folder / WORK_FOLDER
+    return _by_age([*base.glob(f"{uid}.*"), *base.glob(f"{_STALE}{uid}.*")])
+
+
+def _by_age(folders: Iterable[Path]) -> list[Path]:
+    ages: list[tuple[int, Path]] = []
+    for folder in folders:
+        try:
+            ages.append((folder.stat().st_mtime_ns, folder))
+        except FileNotFoundError:  # a successor was faster
+            continue
+    return [folder for _, folder in sorted(ages, reverse=True)]
 
 
 class Workspace:
@@ -55,6 +79,18 @@ class Workspace:
         self.folder.mkdir()
         fsync_path(self._base)
 
+    def prune(self) -> None:
+        """Remove folders of older predecessors; what they had is on the bus.
+
+        Folders in which nothing is to salvage do not count: attempts that fail at once
+        must not push out the last one that had points.
+        """
+        stale = _by_age(self._base.glob(f"{_STALE}{self._uid}.*"))
+        useful = [one for one in stale if any(one.glob("*.h5"))]
+        for old in stale:
+            if old not in useful[:_KEPT_STALE]:
+                shutil.rmtree(old, ignore_errors=True)
+
     def path(self, name: str) -> Path:
         """Return where a file of that final name is made."""
         return self.folder / name
@@ -82,9 +118,23 @@ class Workspace:
             fsync_path(final.parent)
         made.unlink()
 
-    def leave(self) -> None:
+    def discard(self) -> None:
+        """Remove what was made in this folder, but for what was said of the scan."""
+        if not self.folder.is_dir():
+            return  # It is a successor's to remove now.
+        for made in self.folder.iterdir():
+            if made.name != EVENTS_FILE:
+                made.unlink(missing_ok=True)
+
+    def remove(self) -> None:
         """Remove this folder and what it holds; nothing in it has a final name."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def set_aside(self) -> None:
+        """Keep predecessors' folders under a name that no writer removes."""
+        for old in self._base.glob(f"{_STALE}{self._uid}.*"):
+            old.rename(old.with_name(SALVAGED + old.name.removeprefix(_STALE)))
+        fsync_path(self._base)
 
     def clear(self) -> None:
         """Remove every folder of this scan, when nothing is left to salvage."""

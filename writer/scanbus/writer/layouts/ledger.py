@@ -19,7 +19,7 @@ from scanbus.schemas import (
 from scanbus.writer.contents import ScanContents, data_path
 from scanbus.writer.layouts.channels import Place
 from scanbus.writer.layouts.root import iso_time
-from scanbus.writer.tree import Array, Dataset, Group, Node
+from scanbus.writer.tree import Array, Dataset, ExternalLink, Group, Node
 
 __all__ = ["final_verdict", "note_groups", "scanbus_group", "writer_note"]
 
@@ -102,10 +102,24 @@ def scanbus_group(
     sources = _source_groups(contents, places)
     if sources:
         children["sources"] = Group("NXcollection", children=sources)
+    if contents.late:
+        children["late"] = _late_group(contents.late)
     sentences = (*record.problems, *problems)
     if sentences:
         children["problems"] = Dataset(sentences)
     return Group("NXcollection", children=children)
+
+
+def _late_group(late: Mapping[str, tuple[str, ...]]) -> Group:
+    """Return links to the points that came too late; they are merged with nothing."""
+    return Group(
+        "NXcollection",
+        children={
+            f"{channel}_{index:04d}": ExternalLink(name, "/entry_0000")
+            for channel, names in late.items()
+            for index, name in enumerate(names)
+        },
+    )
 
 
 def _verdict_nodes(verdict: Verdict) -> dict[str, Node]:

@@ -1,0 +1,218 @@
+"""The judge of the fault tests: what was sent, against what stands in the files.
+
+It imports nothing of scanbus: what was sent is computed again from the seed, the files
+are read with plain h5py. What an undisturbed scan looks like it learns from the first
+scan of a run, which nothing disturbs.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401  (registers the filters)
+import numpy as np
+
+from tests.faults.content import CHANNELS, n_points, points, scan_uid
+
+__all__ = ["Claim", "Finding", "judge_run"]
+
+COMPLETE, PARTIAL = "complete", "partial"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is known of a scan from outside.
+
+    Attributes
+    ----------
+    ended : bool
+        Whether its publisher came to the end of it: then every point must be there.
+    said : str
+        The verdict that stood on the bus, empty if nobody saw one.
+    refused : bool
+        Whether its program was told at its begin that there is no bus.
+    """
+
+    ended: bool
+    said: str = ""
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan that was sent."""
+
+    seed: int
+    number: int
+    length: int
+    claim: Claim
+
+
+@dataclass
+class Finding:
+    """What is wrong with one scan; nothing if all is well."""
+
+    lost: int = 0
+    doubled: int = 0
+    wrong_verdicts: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.doubled or self.wrong_verdicts or self.notes)
+
+
+def judge_run(
+    root: Path, seed: int, length: int, claims: Mapping[int, Claim]
+) -> dict[int, Finding]:
+    """Judge all scans of a run, by number; 0 stands for what belongs to no scan."""
+    masters = {
+        int(path.parent.name.removeprefix("scan")): path
+        for path in root.rglob("scan*/scan*.h5")
+        if re.fullmatch(r"scan\d+", path.stem)
+    }
+    usual = _segments(masters[1].parent) if 1 in masters else {}
+    findings = {
+        number: _judge_scan(
+            masters.get(number), Scan(seed, number, length, claim), usual
+        )
+        for number, claim in claims.items()
+    }
+    unfinished = {scan_uid(seed, n) for n, claim in claims.items() if not claim.ended}
+    findings[0] = Finding(notes=_leftovers(root, unfinished))
+    findings[0].notes += [
+        f"scan {number} was never sent" for number in masters if number not in claims
+    ]
+    return findings
+
+
+def _judge_scan(
+    master: Path | None,
+    scan: Scan,
+    usual: Mapping[str, Mapping[str, tuple[int, ...]]],
+) -> Finding:
+    found = Finding()
+    claim = scan.claim
+    if claim.refused:
+        return found
+    if master is None:
+        if claim.ended:
+            found.lost = sum(n_points(scan.length, channel) for channel in CHANNELS)
+            found.notes.append("no master")
+        return found
+    with h5py.File(master, locking=False) as file:
+        entry = file[f"{scan.number}.1"]
+        _judge_points(entry, scan, found)
+        _judge_verdict(entry, claim, found)
+        if entry["scanbus/uid"].asstr()[()] != scan_uid(scan.seed, scan.number):
+            found.notes.append("the uid of another scan")
+    _judge_segments(_segments(master.parent), usual, claim, found)
+    return found
+
+
+def _judge_points(entry: h5py.Group, scan: Scan, found: Finding) -> None:
+    for channel in CHANNELS:
+        expected = n_points(scan.length, channel)
+        node = entry["measurement"].get(channel)
+        rows = _rows(node, channel)
+        wanted = points(scan.seed, scan.number, channel, 0, expected)
+        right = [bool(np.array_equal(a, b)) for a, b in zip(rows, wanted, strict=False)]
+        n_right = sum(right)
+        if scan.claim.ended or _word(entry) == COMPLETE:
+            found.lost += expected - n_right
+            if n_right < expected:
+                at = right.index(False) if False in right else len(right)
+                found.notes.append(f"{channel}: {n_right} of {expected}, first {at}")
+        elif n_right < len(right):
+            # What a publisher that was killed left must be right as far as it goes.
+            found.lost += len(right) - n_right
+            found.notes.append(f"{channel}: wrong points in an interrupted scan")
+        found.doubled += max(0, len(rows) - expected)
+        found.doubled += _n_repeated(rows, right, wanted)
+
+
+def _rows(node: Any, channel: str) -> Any:
+    if node is None:
+        return []
+    return node.asstr()[()] if CHANNELS[channel][0] == "text" else node[()]
+
+
+def _n_repeated(rows: Any, right: list[bool], wanted: Any) -> int:
+    """Rows that hold a point which stands at its own place, too."""
+    places = {_key(wanted[place]) for place, is_right in enumerate(right) if is_right}
+    wrong = (rows[place] for place, is_right in enumerate(right) if not is_right)
+    return sum(_key(row) in places for row in wrong)
+
+
+def _key(row: Any) -> bytes:
+    return row.encode() if isinstance(row, str) else np.asarray(row).tobytes()
+
+
+def _word(entry: h5py.Group) -> str:
+    node = entry.get("scanbus/verdict")
+    return "" if node is None else str(node.asstr()[()])
+
+
+def _judge_verdict(entry: h5py.Group, claim: Claim, found: Finding) -> None:
+    word = _word(entry)
+    is_provisional = bool(entry.get("scanbus/provisional", np.bool_(True))[()])
+    truth = COMPLETE if claim.ended or word == COMPLETE else PARTIAL
+    problems = []
+    if word != truth:
+        problems.append(f"the master says {word or 'nothing'}, true is {truth}")
+    if claim.ended and is_provisional:
+        problems.append("the master's verdict is provisional")
+    if claim.said and claim.said != word:
+        problems.append(f"the bus says {claim.said}, the master {word}")
+    if claim.ended and not claim.said:
+        problems.append("nobody was told the verdict")
+    if word == COMPLETE:
+        ledger = entry["scanbus/ledger"]
+        if (ledger["expected"][()] != ledger["written"][()]).any():
+            problems.append("complete, but the ledger says otherwise")
+    found.wrong_verdicts += len(problems)
+    found.notes += problems
+
+
+def _segments(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Every file beside the master, with the shapes of what it holds."""
+    number = int(folder.name.removeprefix("scan"))
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for path in folder.iterdir():
+        if path.name == f"{folder.name}.h5" or path.name.startswith("."):
+            continue
+        with h5py.File(path, locking=False) as file:
+            name = path.name.replace(f"scan{number:04d}", "scan")
+            shapes[name] = _shapes(file["entry_0000/measurement"])
+    return shapes
+
+
+def _shapes(group: h5py.Group) -> dict[str, tuple[int, ...]]:
+    return {name: group[name].shape for name in group}
+
+
+def _judge_segments(
+    there: Mapping[str, Mapping[str, tuple[int, ...]]],
+    usual: Mapping[str, Mapping[str, tuple[int, ...]]],
+    claim: Claim,
+    found: Finding,
+) -> None:
+    names = set(there) ^ set(usual) if claim.ended else set()
+    if names:
+        found.notes.append(f"files unlike an undisturbed run's: {sorted(names)}")
+    odd = [name for name in set(there) & set(usual) if there[name] != usual[name]]
+    if odd and claim.ended:
+        found.notes.append(f"shapes unlike an undisturbed run's: {sorted(odd)}")
+
+
+def _leftovers(root: Path, unfinished: Iterable[str]) -> list[str]:
+    """Work folders that nobody needs any more."""
+    allowed = tuple(unfinished)
+    return [
+        f"left behind: {path.relative_to(root)}"
+        for path in sorted(root.rglob(".scanbus/*"))
+        if not any(uid in path.name for uid in allowed)
+    ]

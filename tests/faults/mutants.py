@@ -1,0 +1,61 @@
+"""Broken writers and a broken publisher: the judge must catch each of them."""
+
+from typing import Any
+
+from scanbus.bus.outbox import Outbox
+from scanbus.publisher.scan import Scan
+from scanbus.writer.datasets import fsync_path
+from scanbus.writer.scan_writer import ScanWriter
+from scanbus.writer.workspace import Workspace
+
+__all__ = ["WRITERS", "forget_what_was_sent"]
+
+
+class EagerWriter(ScanWriter):
+    """Acknowledges a segment before its file is closed, verified and linked."""
+
+    def _submit(self, finisher: Any, lane: Any, finished: Any) -> None:
+        self._custody.acknowledge(lane.lane.name, finished.stop)
+        super()._submit(finisher, lane, finished)
+
+
+class UnfencedWorkspace(Workspace):
+    """Leaves the folders of its predecessors where they are."""
+
+    def open(self) -> None:
+        self._base.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir()
+        fsync_path(self._base)
+
+
+class UnfencedWriter(ScanWriter):
+    """Trusts its lease alone: whoever is paused and wakes up links and renames on."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        fenced = self._workspace
+        self._workspace = UnfencedWorkspace(
+            fenced.folder.parent.parent, self._record.uid, self._custody.fence
+        )
+
+
+WRITERS: dict[str, type[ScanWriter]] = {
+    "": ScanWriter,
+    "early-acknowledge": EagerWriter,
+    "no-fence": UnfencedWriter,
+}
+"""Writers by the name of what is wrong with them."""
+
+
+class ForgetfulOutbox(Outbox):
+    """Never sends anything again: what Redis took once is believed to be there."""
+
+    def resume_after(self, last_id: bytes | None) -> None:
+        del last_id
+
+
+def forget_what_was_sent(scan: Scan) -> None:
+    """Break a scan that is prepared and has sent nothing yet."""
+    delivery = scan._delivery
+    for lane in delivery.lanes.values():
+        lane.outbox = ForgetfulOutbox(delivery.session)

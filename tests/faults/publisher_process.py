@@ -1,0 +1,146 @@
+"""A publisher as a process of its own: scan after scan, until it is told to end.
+
+``python -m tests.faults.publisher_process URL SEED LENGTH FIRST [--mutant NAME]``. It
+says in a line of JSON on stdout what happened; the word ``end`` on stdin lets it finish
+its scan, wait for all verdicts and leave.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import threading
+import time
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.publisher import Publisher
+from scanbus.publisher.scan import Scan
+from scanbus.schemas.errors import BusUnavailableError, DeadlineError, ScanStateError
+from tests.faults.content import (
+    CHANNELS,
+    FRAME_SHAPE,
+    SPECTRUM_LENGTH,
+    points,
+    scan_uid,
+)
+from tests.faults.mutants import forget_what_was_sent
+
+# Half of it holds all open segments: some 20 frames of each detector.
+QUOTA_BYTES = 900_000
+POINT_S = 0.008
+# So many scans may wait for their verdict: a writer that is killed all the time must
+# not be buried under them.
+MAX_UNJUDGED = 3
+VERDICT_S = 90.0
+
+
+def say(**what: object) -> None:
+    sys.stdout.write(json.dumps({"at": time.time(), **what}) + "\n")
+    sys.stdout.flush()
+
+
+def declare(scan: Scan) -> None:
+    scan.channel("th", group="g", role="axis", units="deg")
+    scan.channel("c1", group="g", dtype="int32")
+    scan.channel("i0", group="g")
+    scan.channel("label", dtype="string", max_point_bytes=64)
+    scan.channel("mca", role="spectrum", dtype="uint32", shape=(SPECTRUM_LENGTH,))
+    scan.detector("eiger", shape=FRAME_SHAPE, dtype="uint16", points_per_chunk=4)
+    scan.detector("fast", shape=FRAME_SHAPE, dtype="uint32", points_per_chunk=1)
+
+
+def send(scan: Scan, seed: int, number: int, length: int) -> None:
+    for first in range(0, length, 4):
+        stop = min(first + 4, length)
+        for name, (_, _, rate) in CHANNELS.items():
+            scan.send(name, points(seed, number, name, first * rate, stop * rate))
+        time.sleep(POINT_S * (stop - first))
+
+
+class Program:
+    """What a beamline's program does, as far as the bus is concerned."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self._asked = asked
+        self._unjudged: dict[int, Scan] = {}
+        self._ended = threading.Event()
+
+    def run(self, publisher: Publisher) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+        number = self._asked.first
+        while not self._ended.is_set():
+            self._run_scan(publisher, number)
+            number += 1
+            # The very first one is what an undisturbed scan looks like.
+            most = 0 if number == 2 else MAX_UNJUDGED - 1
+            self._collect(most, VERDICT_S)
+        self._collect(0, VERDICT_S)
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            if line.strip() == "end":
+                break
+        self._ended.set()
+
+    def _run_scan(self, publisher: Publisher, number: int) -> None:
+        seed, length = self._asked.seed, self._asked.length
+        scan = publisher.scan(
+            uid=scan_uid(seed, number),
+            scan_number=number,
+            session="20260101",
+            quota_bytes=QUOTA_BYTES,
+            title=f"faults {seed}",
+        )
+        try:
+            with scan:
+                declare(scan)
+                scan.prepare()
+                if self._asked.mutant == "no-resend":
+                    forget_what_was_sent(scan)
+                say(event="begun", scan=number)
+                send(scan, seed, number, length)
+            say(event="sent", scan=number)
+            self._unjudged[number] = scan
+        except (BusUnavailableError, DeadlineError) as error:
+            # Redis was away when the scan was to begin: an error of the program.
+            say(event="refused", scan=number, reason=str(error))
+            time.sleep(0.2)
+
+    def _collect(self, most: int, timeout_s: float) -> None:
+        """Tell the verdicts that there are; wait until at most so many lack one."""
+        deadline = time.monotonic() + timeout_s
+        while self._unjudged and time.monotonic() < deadline:
+            for number, scan in list(self._unjudged.items()):
+                self._ask(number, scan)
+            if len(self._unjudged) <= most:
+                return
+            time.sleep(0.02)
+
+    def _ask(self, number: int, scan: Scan) -> None:
+        try:
+            verdict = scan.verdict(0.0)
+        except DeadlineError:
+            return
+        except ScanStateError as error:
+            say(event="lost", scan=number, reason=str(error))
+        else:
+            say(event="judged", scan=number, verdict=verdict.verdict.value)
+        del self._unjudged[number]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("length", type=int)
+    parser.add_argument("first", type=int)
+    parser.add_argument("--mutant", default="")
+    asked = parser.parse_args()
+    log_to_stderr(logging.INFO)
+    with Publisher(asked.url, name="faults", close_timeout_s=1) as publisher:
+        Program(asked).run(publisher)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

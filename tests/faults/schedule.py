@@ -1,0 +1,203 @@
+"""What is done to whom, and when: drawn from a seed, before anything runs.
+
+Pure, so that the same seed gives the same faults. A run is a list of arenas, each with a
+Redis, a publisher and one or two writers of its own, and a list of faults in order.
+"""
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from scanbus.writer.failpoints import FAILPOINTS
+
+__all__ = ["Arena", "Fault", "Kind", "Persistence", "covering", "endless"]
+
+
+class Kind(StrEnum):
+    """What can be done."""
+
+    KILL_AT = "SIGKILL of the writer at a failpoint"
+    STOP_AT = "SIGSTOP at a failpoint, takeover, SIGCONT"
+    RAISE_AT = "error of the system at a failpoint"
+    DELAY_AT = "delay beyond the lease at a failpoint"
+    KILL_WRITER = "SIGKILL of the writer at random"
+    TERM_WRITER = "SIGTERM of the writer"
+    KILL_REDIS = "SIGKILL of Redis"
+    KILL_BOTH = "SIGKILL of writer and Redis"
+    KILL_PUBLISHER = "SIGKILL of the publisher"
+    CUT = "network cut"
+    SLOW = "network slow"
+    HALF_OPEN = "network half-open"
+
+
+class Persistence(StrEnum):
+    """What Redis keeps on disk."""
+
+    ALWAYS = "always"
+    EVERYSEC = "everysec"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong.
+
+    Attributes
+    ----------
+    failpoint, hit : str, int
+        Where, for those at a failpoint; at which hit.
+    value : str
+        Name of an error number.
+    after_s, for_s : float
+        When, after the fault before; for how long.
+    victim : str
+        Whose network: ``writer`` or ``publisher``.
+    """
+
+    kind: Kind
+    failpoint: str = ""
+    hit: int = 1
+    value: str = ""
+    after_s: float = 0.0
+    for_s: float = 0.0
+    victim: str = "writer"
+
+
+@dataclass(frozen=True)
+class Arena:
+    """One group of processes and what happens to it.
+
+    Attributes
+    ----------
+    seed : int
+        Of the data.
+    length : int
+        Points of each scan.
+    trims : bool
+        Whether whatever is acknowledged leaves Redis at once.
+    """
+
+    seed: int
+    persistence: Persistence
+    length: int
+    trims: bool
+    faults: tuple[Fault, ...]
+
+    @property
+    def has_network(self) -> bool:
+        """Whether its processes must speak to Redis through proxies."""
+        kinds = {fault.kind for fault in self.faults}
+        return bool(kinds & {Kind.CUT, Kind.SLOW, Kind.HALF_OPEN})
+
+
+KILLS_PER_FAILPOINT: Final = 3
+STOPS: Final = ("link.before", "master.before", "scan_file.before")
+ERRORS: Final = ("write.before", "flush.before", "close.before", "fsync.before")
+DELAYS: Final = ("renew.before", "link.before", "verify.after", "acknowledge.before")
+# Late hits of these may never come in the life of one writer.
+_RARE: Final = ("scan_file", "verdict")
+_ARENA_FAULTS: Final = 11
+
+
+def covering(seed: int) -> tuple[Arena, ...]:
+    """Every failpoint and every kind: what CI does."""
+    chance = random.Random(seed)
+    local = [
+        _at(chance, Kind.KILL_AT, failpoint)
+        for failpoint in FAILPOINTS
+        for _ in range(KILLS_PER_FAILPOINT)
+    ]
+    local += [_at(chance, Kind.STOP_AT, name) for name in STOPS for _ in range(3)]
+    local += [_at(chance, Kind.RAISE_AT, name) for name in ERRORS]
+    local += [_at(chance, Kind.DELAY_AT, name) for name in DELAYS]
+    local += [_at_random(chance, Kind.KILL_WRITER) for _ in range(5)]
+    local += [_at_random(chance, Kind.TERM_WRITER) for _ in range(3)]
+    local += [_at_random(chance, Kind.KILL_REDIS) for _ in range(8)]
+    local += [_at_random(chance, Kind.KILL_BOTH) for _ in range(4)]
+    remote = [
+        _at_random(chance, kind)
+        for kind in (Kind.CUT, Kind.SLOW, Kind.HALF_OPEN)
+        for _ in range(3)
+    ]
+    chance.shuffle(local)
+    chance.shuffle(remote)
+    arenas = [
+        *_arenas(chance, remote),
+        *_arenas(chance, local),
+    ]
+    # The publisher's end comes last: what it had not sent yet is out of reach.
+    dead = _at_random(chance, Kind.KILL_PUBLISHER)
+    return tuple(
+        _with(arena, dead) if index % 4 == 1 else arena
+        for index, arena in enumerate(arenas)
+    )
+
+
+def endless(seed: int) -> Iterator[Arena]:
+    """Arenas with faults of all kinds at random, as long as somebody asks."""
+    chance = random.Random(seed)
+    kinds = [kind for kind in Kind if kind is not Kind.KILL_PUBLISHER]
+    while True:
+        faults = [_any(chance, chance.choice(kinds)) for _ in range(_ARENA_FAULTS)]
+        yield from _arenas(chance, faults)
+
+
+def _any(chance: random.Random, kind: Kind) -> Fault:
+    places = {
+        Kind.KILL_AT: FAILPOINTS,
+        Kind.STOP_AT: STOPS,
+        Kind.RAISE_AT: ERRORS,
+        Kind.DELAY_AT: DELAYS,
+    }
+    if kind in places:
+        return _at(chance, kind, chance.choice(places[kind]))
+    return _at_random(chance, kind)
+
+
+def _at(chance: random.Random, kind: Kind, failpoint: str) -> Fault:
+    rare = failpoint.partition(".")[0] in _RARE
+    return Fault(
+        kind,
+        failpoint,
+        hit=1 if rare else chance.randint(1, 6),
+        value=chance.choice(("ENOSPC", "EIO")) if kind is Kind.RAISE_AT else "",
+        for_s=1.6 if kind is Kind.DELAY_AT else 0.0,
+    )
+
+
+def _at_random(chance: random.Random, kind: Kind) -> Fault:
+    return Fault(
+        kind,
+        after_s=round(chance.uniform(0.2, 1.5), 3),
+        for_s=round(chance.uniform(0.1, 1.2), 3),
+        victim=chance.choice(("writer", "publisher")),
+    )
+
+
+def _arenas(chance: random.Random, faults: Iterable[Fault]) -> Iterator[Arena]:
+    waiting = list(faults)
+    kinds = list(Persistence)
+    chance.shuffle(kinds)
+    index = 0
+    while waiting:
+        taken, waiting = waiting[:_ARENA_FAULTS], waiting[_ARENA_FAULTS:]
+        yield Arena(
+            seed=chance.randrange(2**32),
+            persistence=kinds[index % len(kinds)],
+            length=chance.randint(60, 110),
+            trims=chance.random() < 0.5 or any("trim" in f.failpoint for f in taken),
+            faults=tuple(taken),
+        )
+        index += 1
+
+
+def _with(arena: Arena, last: Fault) -> Arena:
+    return Arena(
+        arena.seed,
+        arena.persistence,
+        arena.length,
+        arena.trims,
+        (*arena.faults, last),
+    )

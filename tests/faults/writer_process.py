@@ -1,0 +1,21 @@
+"""A writer as a process of its own: ``python -m tests.faults.writer_process [MUTANT]``.
+
+Its settings come from the environment, as everywhere.
+"""
+
+import logging
+import sys
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.writer import WriterSettings, run_writer
+from tests.faults.mutants import WRITERS
+
+
+def main() -> int:
+    mutant = sys.argv[1] if len(sys.argv) > 1 else ""
+    log_to_stderr(logging.INFO)
+    return run_writer(WriterSettings.load(), make_writer=WRITERS[mutant])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
