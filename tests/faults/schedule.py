@@ -1,7 +1,7 @@
 """What is done to whom, and when: drawn from a seed, before anything runs.
 
-Pure, so that the same seed gives the same faults. A run is a list of arenas, each with a
-Redis, a publisher and one or two writers of its own, and a list of faults in order.
+Pure, so that the same seed gives the same faults. A run is a list of arenas, each with
+a Redis, a publisher and one or two writers of its own, and a list of faults in order.
 """
 
 import random

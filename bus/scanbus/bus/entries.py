@@ -42,6 +42,10 @@ _END_OF_TIME: Final = 253_402_300_800
 _ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})\Z")
 
 
+class _DamagedError(ValueError):
+    """What came is not what was sent."""
+
+
 def entry_id(first: int, count: int) -> bytes:
     """Return the id of the entry that holds points ``[first, first + count)``.
 
@@ -194,7 +198,8 @@ def parse_entry(
         _check_payload(lane, entry)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         name = stream_id.decode("ascii", "replace")
-        raise BadEntryError(lane.name, name, str(error)) from error
+        is_damaged = isinstance(error, _DamagedError)
+        raise BadEntryError(lane.name, name, str(error), is_damaged) from error
     return entry
 
 
@@ -364,7 +369,7 @@ def _check_payload(lane: LaneDescription, entry: Entry) -> None:
         return
     _check_blocks(lane, entry)
     if checksum_of(entry.payload) != entry.checksum:
-        raise ValueError("the checksum does not fit the payload: damaged on the way")
+        raise _DamagedError("the checksum does not fit the payload: damaged on the way")
 
 
 def _check_blocks(lane: LaneDescription, entry: Entry) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "POSITION",
     "RESERVED",
     "WRITERS",
+    "attempts_key",
     "cursors_key",
     "events_key",
     "fence_key",
@@ -47,6 +48,11 @@ def heartbeat_key(uid: str) -> str:
 def fence_key(uid: str) -> str:
     """Counter of the leases given for a scan."""
     return f"scanbus:{{{uid}}}:fence"
+
+
+def attempts_key(uid: str) -> str:
+    """Counter of the attempts to write a scan that ended in a kill."""
+    return f"scanbus:{{{uid}}}:attempts"
 
 
 def lease_key(uid: str, fence: int | str) -> str:

@@ -11,10 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from scanbus.bus.connection import Bus
-from scanbus.bus.keys import events_key, fence_key, lease_key
+from scanbus.bus.keys import attempts_key, events_key, fence_key, lease_key
 from scanbus.schemas import Event
 
-__all__ = ["Lease", "acquire", "append_event", "give_back", "renew"]
+__all__ = [
+    "Lease",
+    "acquire",
+    "append_event",
+    "begin_attempt",
+    "end_attempt",
+    "give_back",
+    "renew",
+]
 
 # KEYS[1] is the fence, KEYS[2] the stem of the lease keys; same slot.
 _ACQUIRE = """
@@ -27,6 +35,14 @@ return next
 """
 
 
+# An attempt that ends in an orderly way takes its mark away; a kill does not.
+_BEGIN_ATTEMPT = """
+local attempts = tonumber(redis.call('GET', KEYS[1]) or '0') + 1
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], attempts, 'PX', ARGV[1])
+return attempts
+"""
+_REMEMBERED_MS = 24 * 3600 * 1000
 # At once: a writer that was paused must not speak for a scan that it has lost.
 _APPEND_EVENT = """
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
@@ -69,6 +85,17 @@ def append_event(client: Bus, lease: Lease, event: Event) -> bool:
     """Append an event to the scan if the lease still stands; False if it is lost."""
     keys = events_key(lease.uid), lease_key(lease.uid, lease.fence)
     return bool(client.eval(_APPEND_EVENT, 2, *keys, event.to_json()))
+
+
+def begin_attempt(client: Bus, uid: str) -> int:
+    """Count an attempt to write a scan; return how many were begun and not ended."""
+    attempts: Any = client.eval(_BEGIN_ATTEMPT, 1, attempts_key(uid), _REMEMBERED_MS)
+    return int(attempts)
+
+
+def end_attempt(client: Bus, uid: str) -> None:
+    """Forget the attempts so far: this one got on, or ended in an orderly way."""
+    client.delete(attempts_key(uid))
 
 
 def give_back(client: Bus, lease: Lease) -> None:

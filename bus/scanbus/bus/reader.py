@@ -24,6 +24,8 @@ __all__ = ["Arrival", "Kind", "LaneReader", "find_entry_start", "read_lanes"]
 # A publisher gathers small values into entries of at most this (docs/protocol.md).
 GATHERED_BYTES = 1 << 20
 # Redis serves nobody else meanwhile: some milliseconds for so many.
+# Segments that a lane may lose in one piece and still be believed.
+MAX_JUMP = 10_000
 MAX_COUNT = 512
 _ENTRY_OVERHEAD = 256
 _LARGEST_ENTRY = MAX_ENTRY_BYTES + MAX_HEADER_BYTES
@@ -58,6 +60,8 @@ class Arrival:
         The entry, for points, overlap and seal.
     reason : str
         For bad entries.
+    is_damaged : bool
+        Whether a bad entry changed on its way; else it was wrong from the start.
     """
 
     kind: Kind
@@ -65,6 +69,7 @@ class Arrival:
     stop: int
     entry: Entry | None = None
     reason: str = ""
+    is_damaged: bool = False
 
 
 class LaneReader:
@@ -117,18 +122,25 @@ class LaneReader:
         try:
             entry = parse_entry(self.lane, stream_id, fields)
         except BadEntryError as error:
-            return self._bad(stream_id, error.reason)
+            return self._bad(stream_id, error)
         if entry.is_seal:
             return self._seal(entry)
         if entry.first < self.expected:
             stop = min(entry.stop, self.expected)
             return [Arrival(Kind.OVERLAP, entry.first, stop, entry)]
+        if not self._can_be_reached(entry.first):
+            return [self._unbelievable(f"an entry at point {entry.first}")]
         found = self._jump_to(entry.first)
         self.expected = entry.stop
         found.append(Arrival(Kind.POINTS, entry.first, entry.stop, entry))
         return found
 
     def _seal(self, entry: Entry) -> list[Arrival]:
+        if not self._can_be_reached(entry.first):
+            # Nothing can follow a seal, so this is the end, wherever it says it is.
+            self.length = self.expected
+            odd = self._unbelievable(f"sealed at {entry.first} points")
+            return [odd, Arrival(Kind.SEAL, self.expected, self.expected, entry)]
         self.length = entry.first
         found = self._jump_to(entry.first)
         if entry.first < self.expected:
@@ -137,6 +149,17 @@ class LaneReader:
         found.append(Arrival(Kind.SEAL, entry.first, entry.first, entry))
         return found
 
+    def _can_be_reached(self, first: int) -> bool:
+        """Whether a jump to a point is one that happens, and not a wrong number.
+
+        Every segment that is jumped over becomes a file that says so.
+        """
+        return first - self.expected <= MAX_JUMP * self.lane.points_per_segment
+
+    def _unbelievable(self, what: str) -> Arrival:
+        reason = f"{what}, but only {self.expected} came: not believed"
+        return Arrival(Kind.BAD, self.expected, self.expected, None, reason)
+
     def _jump_to(self, first: int) -> list[Arrival]:
         if first <= self.expected:
             return []
@@ -144,12 +167,13 @@ class LaneReader:
         self.expected = first
         return [jump]
 
-    def _bad(self, stream_id: bytes, reason: str) -> list[Arrival]:
+    def _bad(self, stream_id: bytes, error: BadEntryError) -> list[Arrival]:
         """Quarantine an entry: its points, if its id is the one that must come next.
 
         Any other id is not believed: one with a large number would swallow all that is
         still to come. Its points, if there are any, are named as a jump later.
         """
+        reason, is_damaged = error.reason, error.is_damaged
         first, _, count = stream_id.partition(b"-")
         start, stop = int(first), int(first) + int(count)
         boundary = (start // self.lane.points_per_segment + 1) * (
@@ -158,7 +182,7 @@ class LaneReader:
         if not self.expected == start < stop <= min(boundary, MAX_POINTS):
             return [Arrival(Kind.BAD, self.expected, self.expected, None, reason)]
         self.expected = stop
-        return [Arrival(Kind.BAD, start, stop, None, reason)]
+        return [Arrival(Kind.BAD, start, stop, None, reason, is_damaged)]
 
 
 def read_lanes(

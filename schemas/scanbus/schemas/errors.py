@@ -140,10 +140,17 @@ class UnknownProtocolError(DocumentError):
 
 
 class BadEntryError(ScanbusError):
-    """One entry of a lane cannot be used; the rest of the lane can."""
+    """One entry of a lane cannot be used; the rest of the lane can.
 
-    def __init__(self, lane: str, entry_id: str, reason: str) -> None:
-        super().__init__(lane, entry_id, reason)
+    `is_damaged` tells an entry that changed on its way from one that was wrong from
+    the start.
+    """
+
+    def __init__(
+        self, lane: str, entry_id: str, reason: str, is_damaged: bool = False
+    ) -> None:
+        super().__init__(lane, entry_id, reason, is_damaged)
+        self.is_damaged = is_damaged
         self.lane = lane
         self.entry_id = entry_id
         self.reason = reason

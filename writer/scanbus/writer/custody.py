@@ -69,6 +69,8 @@ class LeaseCustody:
         reach("acknowledge.before")
         room.acknowledge(self._client, self._lease.uid, lane, point)
         reach("acknowledge.after")
+        # Something is durable: no entry kills every attempt at once.
+        leases.end_attempt(self._client, self._lease.uid)
 
     def announce(self, verdict: Verdict) -> None:
         """Append the verdict to the scan's events; free the quota if it is final."""
@@ -80,8 +82,13 @@ class LeaseCustody:
         if not verdict.provisional:
             room.release(self._client, verdict.uid)
 
+    def begin(self) -> int:
+        """Count this attempt; return how many ended in a kill, and this one."""
+        return leases.begin_attempt(self._client, self._lease.uid)
+
     def give_back(self) -> None:
         """End the lease, so that nobody waits for it to expire."""
+        leases.end_attempt(self._client, self._lease.uid)
         leases.give_back(self._client, self._lease)
 
 

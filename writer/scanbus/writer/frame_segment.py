@@ -25,6 +25,7 @@ from scanbus.writer.segment_files import (
     OWN_GROUP,
     compare_chunks,
     finish_segment,
+    forget_account,
     make_segment_file,
     note_account,
 )
@@ -143,6 +144,7 @@ class FrameSegment:
 
     def close(self, stop: int) -> None:
         """Finish the file with the points up to `stop`."""
+        self._keep_account()
         self._pack_open_chunk()
         length = stop - self.start
         self._grow(length)
@@ -158,6 +160,8 @@ class FrameSegment:
         write_attributes(self._dataset, channel_attributes(self._channel))
         finish_segment(self._file, stop, self.account)
         self._file.close()
+        if self._n_notes:
+            forget_account(self._path)
 
     def verify(self) -> None:
         """Reopen the closed file and compare every chunk with its checksum.

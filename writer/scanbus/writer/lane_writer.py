@@ -17,6 +17,7 @@ from scanbus.schemas import ChannelLedger, LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, PayloadError
 from scanbus.writer.account import SegmentAccount, lane_ledgers
 from scanbus.writer.contents import SegmentFile
+from scanbus.writer.examiner import Examiner
 from scanbus.writer.frame_segment import FrameSegment
 from scanbus.writer.paths import segment_file_name
 from scanbus.writer.segment_files import read_header, read_late_points
@@ -60,6 +61,8 @@ class LaneWriter:
         Where finished segments stand.
     make_path : callable
         Returns where a segment of that final name is made.
+    examiner : Examiner or None
+        Unpacks entries in a child process first, where something kills this one.
     """
 
     def __init__(
@@ -68,11 +71,13 @@ class LaneWriter:
         lane: LaneDescription,
         scan_folder: Path,
         make_path: Callable[[str], Path],
+        examiner: Examiner | None = None,
     ) -> None:
         self.lane = lane
         self._uid = uid
         self._folder = scan_folder
         self._make_path = make_path
+        self._examiner = examiner
         self._accounts: list[SegmentAccount] = []
         self._stray = SegmentAccount()
         self._open: OpenSegment | None = None
@@ -189,6 +194,8 @@ class LaneWriter:
             # Durable points stand in our files, and this lane begins after those.
             return self._mark("missing", arrival.start, arrival.stop)
         try:
+            if self._examiner is not None:
+                self._examiner.check(self.lane, entry)
             self._segment(entry.first).put(entry)
         except PayloadError:
             self._segment(entry.first).mark("refused", arrival.start, arrival.stop)
@@ -199,7 +206,8 @@ class LaneWriter:
         if arrival.start == arrival.stop:
             self.problems.append(f"{self.lane.name}: {arrival.reason}")
             return []
-        self._segment(arrival.start).mark("corrupt", arrival.start, arrival.stop)
+        kind = "corrupt" if arrival.is_damaged else "refused"
+        self._segment(arrival.start).mark(kind, arrival.start, arrival.stop)
         return self._mark("missing", arrival.start, arrival.stop)
 
     def _mark(self, kind: str, start: int, stop: int) -> list[FinishedSegment]:

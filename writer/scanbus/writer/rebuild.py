@@ -8,13 +8,19 @@ still being written, or were interrupted: their masters are their writer's affai
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from scanbus.bus.registry import ScanRecord
-from scanbus.schemas import ChannelLedger, LaneDescription, Storage
+from scanbus.schemas import (
+    ChannelLedger,
+    LaneDescription,
+    ScanPrepared,
+    Storage,
+    Verdict,
+)
 from scanbus.schemas.errors import (
     DocumentError,
     NameTakenError,
@@ -164,26 +170,31 @@ def read_contents(folder: Path) -> ScanContents:
         If the events contradict each other.
     """
     path = folder / values_file_name(_number(folder))
-    record = _read_record(path)
-    verdict = record.verdict
-    channels = verdict.channels if verdict else {}
-    segments = {
-        lane.name: finished_segments(folder, record.uid, lane)
-        for lane in (record.prepared.lanes if record.prepared else ())
-        if lane.storage is Storage.FILES
+    record, prepared, verdict = _read_record(path)
+    segments: dict[str, tuple[SegmentFile, ...]] = {}
+    for lane in prepared.lanes:
+        if lane.storage is Storage.FILES:
+            files = finished_segments(folder, record.uid, lane)
+            _check_reach(folder, lane, files, verdict.channels)
+            segments[lane.name] = files
+    late = {
+        lane.channels[0].name: tuple(
+            one.name for one in finished_segments(folder, record.uid, lane)
+        )
+        for lane in prepared.late_lanes(record.ended)
     }
-    for name, files in segments.items():
-        # A lane of this kind has one channel, of the same name or not.
-        _check_reach(folder, name, files, _ledgers_of(record, name))
-    n_points = {name: one.expected for name, one in channels.items()}
-    return ScanContents(record, segments, path.name, n_points)
+    n_points = {name: one.expected for name, one in verdict.channels.items()}
+    return ScanContents(record, segments, path.name, n_points, late)
 
 
-def _read_record(path: Path) -> ScanRecord:
+def _read_record(path: Path) -> tuple[ScanRecord, ScanPrepared, Verdict]:
     found = read_scan_file(path)
-    prepared = next((one for one in found.events if one.type == "prepared"), None)
+    said = (event for event in found.events if isinstance(event, ScanPrepared))
+    prepared = next(said, None)
     if prepared is None or prepared.scan.uid != found.uid:
-        raise NameTakenError(str(path), "a scan file that does not say what the scan is")
+        raise NameTakenError(
+            str(path), "a scan file that does not say what the scan is"
+        )
     if path.name != values_file_name(prepared.scan.scan_number):
         raise NameTakenError(str(path), f"scan number {prepared.scan.scan_number}")
     record = ScanRecord(prepared.scan)
@@ -191,7 +202,7 @@ def _read_record(path: Path) -> ScanRecord:
         record.fold(event)
     record.verdict = found.verdict
     record.problems.extend(found.problems)
-    return record
+    return record, prepared, found.verdict
 
 
 def finished_segments(
@@ -214,25 +225,18 @@ def finished_segments(
     return tuple(segments)
 
 
-def _ledgers_of(record: ScanRecord, lane: str) -> list[ChannelLedger]:
-    if record.prepared is None or record.verdict is None:
-        return []
-    return [
-        record.verdict.channels[channel.name]
-        for each in record.prepared.lanes
-        for channel in each.channels
-        if each.name == lane and channel.name in record.verdict.channels
-    ]
-
-
 def _check_reach(
-    folder: Path, lane: str, files: tuple[SegmentFile, ...], ledgers: list[ChannelLedger]
+    folder: Path,
+    lane: LaneDescription,
+    files: tuple[SegmentFile, ...],
+    ledgers: Mapping[str, ChannelLedger],
 ) -> None:
     """Refuse to make a master that is silently shorter than the scan was."""
     stop = files[-1].stop if files else 0
-    for ledger in ledgers:
-        if stop < _last_written(ledger):
-            name = segment_file_name(lane, len(files))
+    for channel in lane.channels:
+        ledger = ledgers.get(channel.name)
+        if ledger is not None and stop < _last_written(ledger):
+            name = segment_file_name(lane.name, len(files))
             reason = f"not there; it would hold the points from {stop} on"
             raise VerificationError(str(folder / name), reason)
 

@@ -31,6 +31,7 @@ from scanbus.writer.account import judge
 from scanbus.writer.contents import ScanContents
 from scanbus.writer.custody import Custody
 from scanbus.writer.events_file import EVENTS_FILE, EventsFile
+from scanbus.writer.examiner import Examiner
 from scanbus.writer.failpoints import reach
 from scanbus.writer.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.masters import write_dataset_masters, write_scan_master
@@ -90,6 +91,8 @@ class ScanWriter:
         Asked often; True ends the attempt.
     on_points : callable
         Told ``(channel, points stored, points expected or None)``.
+    examiner : Examiner or None
+        Unpacks entries in a child process first, where something kills this one.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class ScanWriter:
         pace: Pace | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
         on_points: Callable[[str, int, int | None], None] = lambda *_: None,
+        examiner: Examiner | None = None,
     ) -> None:
         self._client = client
         self._record = record
@@ -110,6 +114,7 @@ class ScanWriter:
         self._pace = pace or Pace()
         self._is_stopped = is_stopped
         self._on_points = on_points
+        self._examiner = examiner
         self.steps = Steps(self._pace.slow_s)
         self._folder = scan_folder(root, record.identity)
         self._workspace = Workspace(
@@ -251,7 +256,8 @@ class ScanWriter:
         return [self._lane(lane) for lane in (prepared.lanes if prepared else ())]
 
     def _lane(self, lane: LaneDescription) -> LaneWriter:
-        return LaneWriter(self._record.uid, lane, self._folder, self._workspace.path)
+        path = self._workspace.path
+        return LaneWriter(self._record.uid, lane, self._folder, path, self._examiner)
 
     def _add_late_lanes(self) -> None:
         """Go on with what came too late, once the end says for which channels."""

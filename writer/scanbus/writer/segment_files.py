@@ -28,6 +28,7 @@ __all__ = [
     "SegmentHeader",
     "compare_chunks",
     "finish_segment",
+    "forget_account",
     "make_segment_file",
     "note_account",
     "noted_account",
@@ -129,6 +130,11 @@ def note_account(path: Path, account: SegmentAccount) -> None:
     aside = path.with_suffix(".account.tmp")
     aside.write_text(account.to_json())
     aside.replace(path.with_suffix(_ACCOUNT))
+
+
+def forget_account(path: Path) -> None:
+    """Remove what stands beside a segment that has its account in it now."""
+    path.with_suffix(_ACCOUNT).unlink(missing_ok=True)
 
 
 def noted_account(path: Path) -> SegmentAccount:

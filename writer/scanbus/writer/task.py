@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import structlog
 
@@ -24,6 +24,7 @@ from scanbus.schemas.errors import (
     ScanbusError,
 )
 from scanbus.writer.custody import LeaseCustody
+from scanbus.writer.examiner import Examiner
 from scanbus.writer.scan_writer import Pace, ScanWriter, Stopped
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.space import errno_of, is_full, storage_sentence
@@ -36,6 +37,8 @@ Progress = Callable[[str, int, int | None], None]
 
 # Attempts that may end in a way that nobody foresaw before `--once` gives up on a scan.
 _MAX_UNEXPECTED = 3
+# Attempts that a kill ended, before entries are unpacked in a child process first.
+_MAX_KILLED = 3
 
 
 class ScanTask:
@@ -158,7 +161,12 @@ class ScanTask:
         client = connect(settings.redis, name="scanbus-scan")
         self.custody = LeaseCustody(client, lease, int(settings.lease_s * 1000))
         returned = _given_back(self.custody, settings.redis)
-        with translated(settings.redis), client, returned:
+        with translated(settings.redis), client, returned, ExitStack() as stack:
+            examiner = None
+            if self.custody.begin() > _MAX_KILLED:
+                log.warning("examining_entries", scan=self.uid)
+                examiner = Examiner()
+                stack.callback(examiner.close)
             registry.read_events(client, self.record)
             self._writer = self._make_writer(
                 client,
@@ -168,6 +176,7 @@ class ScanTask:
                 pace=_pace(settings),
                 is_stopped=stop.is_set,
                 on_points=progress,
+                examiner=examiner,
             )
             return self._writer.run()
 

@@ -23,6 +23,7 @@ from scanbus.writer.failpoints import reach
 from scanbus.writer.segment_files import (
     OWN_GROUP,
     finish_segment,
+    forget_account,
     make_segment_file,
     note_account,
 )
@@ -145,17 +146,21 @@ class ValueSegment:
             self._n_notes = self.account.n_notes
             note_account(self._path, self.account)
 
-    def restore(self, row: np.void, blocks: list[npt.NDArray[Any] | Variable]) -> None:
+    def restore(
+        self,
+        row: tuple[int, int, int, bool, float, float],
+        blocks: list[npt.NDArray[Any] | Variable],
+    ) -> None:
         """Take the points of an entry that another file of this segment holds.
 
         Parameters
         ----------
-        row : numpy.void
-            The entry, of ``ENTRY_FIELDS``.
+        row : tuple
+            The entry: ``ENTRY_FIELDS``.
         blocks : list
             Its points, one item for each channel.
         """
-        self._take(row.item(), blocks)
+        self._take(row, blocks)
 
     def close(self, stop: int) -> None:
         """Finish the file with the points up to `stop`."""
@@ -168,6 +173,8 @@ class ValueSegment:
             own.create_dataset("point", data=np.array(self._late_points, np.uint64))
         finish_segment(self._file, stop, self.account)
         self._file.close()
+        if self._n_notes:
+            forget_account(self._path)
 
     def verify(self) -> None:
         """Reopen the closed file and compare every value with what came.

@@ -1,0 +1,90 @@
+"""Entries that kill whoever unpacks them are refused, and the rest goes on."""
+
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from scanbus.bus.entries import checksum_of, entry_id, pack_header, parse_entry
+from scanbus.bus.reader import Arrival, Kind
+from scanbus.schemas.errors import PayloadError
+from scanbus.writer.examiner import Examiner
+from scanbus.writer.lane_writer import LaneWriter
+from tests.support.descriptions import channel, lane_of
+
+LANE = lane_of(channel("c"), per_segment=100)
+# A child that is killed by every payload that begins with a NaN.
+KILLED_BY_NAN = """
+import os, signal, sys
+from scanbus.writer import examiner
+unpack = examiner._unpack
+def deadly(lane, packed):
+    if b"\\x00\\x00\\xf8\\x7f" in packed:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return unpack(lane, packed)
+examiner._unpack = deadly
+sys.exit(examiner.main())
+"""
+
+
+def points(first: int, values: list[float], codec: str = "none"):  # type: ignore[no-untyped-def]
+    payload = np.array(values, "<f8").tobytes()
+    header = pack_header(
+        session=b"s" * 8, checksum=checksum_of(payload), codecs=(codec,)
+    )
+    name = entry_id(first, len(values))
+    return parse_entry(LANE, name, {b"h": header, b"p": payload})
+
+
+@pytest.fixture
+def deadly():  # type: ignore[no-untyped-def]
+    examiner = Examiner((sys.executable, "-c", KILLED_BY_NAN))
+    yield examiner
+    examiner.close()
+
+
+def test_good_entries_pass() -> None:
+    examiner = Examiner()
+    try:
+        examiner.check(LANE, points(0, [1.0, 2.0]))
+        examiner.check(LANE, points(2, [3.0]))
+    finally:
+        examiner.close()
+
+
+def test_an_entry_that_does_not_unpack_says_why() -> None:
+    examiner = Examiner()
+    try:
+        with pytest.raises(PayloadError):
+            examiner.check(LANE, points(0, [1.0], codec="zstd"))
+        examiner.check(LANE, points(0, [1.0]))
+    finally:
+        examiner.close()
+
+
+def test_an_entry_that_kills_the_child_is_refused_and_the_next_is_not(
+    deadly: Examiner,
+) -> None:
+    with pytest.raises(PayloadError, match=r"killed .* -11"):
+        deadly.check(LANE, points(0, [np.nan]))
+    deadly.check(LANE, points(1, [1.0]))
+
+
+def test_a_killer_is_in_the_ledger_and_the_rest_in_the_file(
+    tmp_path: Path, deadly: Examiner
+) -> None:
+    lane = LaneWriter("uid00000", LANE, tmp_path, lambda name: tmp_path / name, deadly)
+    for entry in (points(0, [1.0]), points(1, [np.nan]), points(2, [3.0])):
+        lane.take(Arrival(Kind.POINTS, entry.first, entry.stop, entry))
+        lane.reader.expected = entry.stop
+    (finished,) = lane.take(Arrival(Kind.SEAL, 3, 3))
+    finished.segment.close(finished.stop)
+    lane.published(finished)
+
+    ledger = lane.ledgers()["c"]
+    assert (ledger.refused, ledger.missing) == (((1, 2),), ((1, 2),))
+    with h5py.File(tmp_path / finished.name) as file:
+        values = file["entry_0000/measurement/c"][()]
+    np.testing.assert_array_equal(values, [1.0, np.nan, 3.0])

@@ -1,0 +1,332 @@
+"""One arena: a Redis, a publisher, writers, and the faults that are put upon them."""
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scanbus.bus.connection import connect
+from scanbus.bus.keys import heartbeat_key
+from scanbus.bus.registry import find_scan
+from scanbus.cli.private_redis import PrivateRedis
+from scanbus.schemas.errors import ScanbusError
+from tests.faults.content import scan_uid
+from tests.faults.judge import Claim, Finding, judge_run
+from tests.faults.processes import STOP_S, PublisherProcess, WriterProcess, until
+from tests.faults.proxy import Proxy
+from tests.faults.schedule import Arena, Fault, Kind, Persistence
+
+__all__ = ["Outcome", "Played", "play"]
+
+REACH_S = 45.0
+END_S = 120.0
+# Acknowledged data go at once where Redis is said to be so small.
+SMALL_MEMORY, LARGE_MEMORY = 2 * 2**20, 2**30
+OPTIONS: dict[Persistence, dict[str, str | int]] = {
+    Persistence.ALWAYS: {"appendonly": "yes", "appendfsync": "always"},
+    Persistence.EVERYSEC: {"appendonly": "yes", "appendfsync": "everysec"},
+    Persistence.NONE: {},
+}
+
+
+@dataclass(frozen=True)
+class Played:
+    """One fault that was put upon an arena.
+
+    Attributes
+    ----------
+    scans : frozenset of int
+        Those that were under way.
+    was_hit : bool
+        Whether it came to it.
+    """
+
+    fault: Fault
+    scans: frozenset[int]
+    was_hit: bool
+
+
+@dataclass
+class Outcome:
+    """What became of an arena."""
+
+    arena: Arena
+    played: list[Played] = field(default_factory=list)
+    findings: dict[int, Finding] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    passes: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.problems and all(f.is_clean for f in self.findings.values())
+
+
+def play(
+    arena: Arena,
+    folder: Path,
+    *,
+    writer_mutant: str = "",
+    publisher_mutant: str = "",
+    is_over: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Run one arena to its end and have its files judged."""
+    started = time.monotonic()
+    with _Ring(arena, folder, writer_mutant, publisher_mutant) as ring:
+        outcome = ring.run(is_over)
+    outcome.seconds = time.monotonic() - started
+    if outcome.is_clean:
+        shutil.rmtree(folder)
+    return outcome
+
+
+class _Ring:
+    """The processes of one arena."""
+
+    def __init__(
+        self, arena: Arena, folder: Path, writer_mutant: str, publisher_mutant: str
+    ) -> None:
+        self._arena = arena
+        self._folder = folder
+        self._root = folder / "files"
+        self._writer_mutant = writer_mutant
+        self._publisher_mutant = publisher_mutant
+        self._outcome = Outcome(arena)
+        self._stack = ExitStack()
+        self._writers: list[WriterProcess] = []
+        self._publisher: PublisherProcess | None = None
+        self._was_killed = False
+        self._said_on_bus: dict[int, str] = {}
+
+    def __enter__(self) -> "_Ring":
+        self._root.mkdir(parents=True)
+        options = OPTIONS[self._arena.persistence]
+        self._redis = self._stack.enter_context(PrivateRedis(options=options, tcp=True))
+        self._proxies: dict[str, Proxy] = {}
+        if self._arena.has_network:
+            port = int(self._redis.tcp_url.rpartition(":")[2])
+            for who in ("writer", "publisher"):
+                self._proxies[who] = self._stack.enter_context(Proxy(port))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        processes = [*self._writers, *([self._publisher] if self._publisher else [])]
+        for process in processes:
+            process.kill()
+        self._stack.close()
+
+    # ------------------------------------------------------------ processes
+
+    def _url(self, who: str) -> str:
+        proxy = self._proxies.get(who)
+        if proxy is None:
+            return self._redis.url
+        # Silence is noticed after this: the default would make the tests long.
+        return f"redis://127.0.0.1:{proxy.port}/0?socket_timeout=2"
+
+    def _new_writer(self, failpoints: str = "") -> WriterProcess:
+        writer = WriterProcess(
+            self._url("writer"),
+            self._root,
+            self._folder,
+            f"writer-{len(self._writers)}",
+            failpoints=failpoints,
+            memory_bytes=SMALL_MEMORY if self._arena.trims else LARGE_MEMORY,
+            mutant=self._writer_mutant,
+        )
+        self._writers.append(writer)
+        return writer
+
+    @property
+    def _writer(self) -> WriterProcess:
+        """The writer that is at work."""
+        if not self._writers or not self._writers[-1].is_running:
+            self._new_writer()
+            until(lambda: self._writers[-1].is_ready, REACH_S)
+        return self._writers[-1]
+
+    def _armed_writer(self, fault: Fault, action: str) -> WriterProcess:
+        """A writer with a trap, in the place of whoever is at work."""
+        self._dismiss_writers()
+        return self._new_writer(f"{fault.failpoint}={action}@{fault.hit}")
+
+    def _dismiss_writers(self) -> None:
+        for writer in self._writers:
+            if writer.is_running:
+                took_s = writer.leave()
+                if took_s > STOP_S + 1:
+                    self._complain(f"{writer.name} left after {took_s:.1f} s")
+
+    def _start_publisher(self) -> PublisherProcess:
+        return PublisherProcess(
+            self._url("publisher"),
+            self._folder,
+            seed=self._arena.seed,
+            length=self._arena.length,
+            mutant=self._publisher_mutant,
+        )
+
+    def _complain(self, text: str) -> None:
+        self._outcome.problems.append(text)
+
+    # ------------------------------------------------------------------ run
+
+    def run(self, is_over: Callable[[], bool]) -> Outcome:
+        """Do one fault after the other; then let all come to its end."""
+        assert self._writer.is_running
+        self._publisher = publisher = self._start_publisher()
+        if not until(lambda: publisher.said("judged"), REACH_S):
+            self._complain(
+                f"the undisturbed scan has no verdict {publisher.log_tail()}"
+            )
+            return self._outcome
+        for fault in self._arena.faults:
+            if is_over():
+                break
+            scans = frozenset(publisher.unjudged)
+            was_hit = self._inject(fault, publisher)
+            if not was_hit:
+                self._complain(f"never came to it: {fault}")
+            touched = scans | publisher.unjudged
+            self._outcome.played.append(Played(fault, frozenset(touched), was_hit))
+        self._settle(publisher)
+        self._outcome.findings = judge_run(
+            self._root, self._arena.seed, self._arena.length, self._claims(publisher)
+        )
+        self._count_passes()
+        return self._outcome
+
+    def _inject(self, fault: Fault, publisher: PublisherProcess) -> bool:
+        if not publisher.is_running:
+            return False
+        match fault.kind:
+            case Kind.KILL_AT:
+                return self._kill_at(fault)
+            case Kind.STOP_AT:
+                return self._stop_at(fault, publisher)
+            case Kind.RAISE_AT:
+                writer = self._armed_writer(fault, f"raise={fault.value}")
+                return until(lambda: writer.was_hit, REACH_S)
+            case Kind.DELAY_AT:
+                writer = self._armed_writer(fault, f"delay={fault.for_s}")
+                hit = until(lambda: writer.was_hit, REACH_S)
+                time.sleep(fault.for_s)
+                return hit
+            case Kind.CUT | Kind.SLOW | Kind.HALF_OPEN:
+                return self._disturb_network(fault)
+            case _:
+                return self._strike(fault, publisher)
+
+    def _kill_at(self, fault: Fault) -> bool:
+        writer = self._armed_writer(fault, "kill")
+        until(lambda: not writer.is_running, REACH_S)
+        return writer.was_hit and not writer.is_running
+
+    def _stop_at(self, fault: Fault, publisher: PublisherProcess) -> bool:
+        """Pause a writer, let a successor finish its scans, wake it up again."""
+        paused = self._armed_writer(fault, "stop")
+        if not until(lambda: paused.was_hit, REACH_S):
+            return False
+        scans = publisher.unjudged
+        successor = self._new_writer()
+        until(lambda: not scans & publisher.unjudged, REACH_S)
+        paused.signal(signal.SIGCONT)
+        time.sleep(0.5)
+        if not paused.is_running:
+            self._complain(f"{paused.name} died when it woke up: {paused.log_tail()}")
+        elif (took_s := paused.leave()) > STOP_S + 1:
+            self._complain(f"{paused.name} left after {took_s:.1f} s")
+        return successor.is_running
+
+    def _disturb_network(self, fault: Fault) -> bool:
+        assert self._writer.is_running
+        time.sleep(fault.after_s)
+        proxy = self._proxies[fault.victim]
+        match fault.kind:
+            case Kind.CUT:
+                proxy.cut()
+            case Kind.SLOW:
+                proxy.slow(0.05)
+            case _:
+                proxy.half_open()
+        time.sleep(fault.for_s)
+        proxy.heal()
+        return True
+
+    def _strike(self, fault: Fault, publisher: PublisherProcess) -> bool:
+        writer = self._writer
+        if fault.kind is Kind.KILL_PUBLISHER:
+            return self._kill_publisher(fault, publisher)
+        time.sleep(fault.after_s)
+        if fault.kind is Kind.TERM_WRITER:
+            self._dismiss_writers()
+            return True
+        if fault.kind in (Kind.KILL_WRITER, Kind.KILL_BOTH):
+            writer.kill()
+        if fault.kind in (Kind.KILL_REDIS, Kind.KILL_BOTH):
+            self._redis.kill()
+            time.sleep(fault.for_s)
+            self._redis.start()
+        return True
+
+    def _kill_publisher(self, fault: Fault, publisher: PublisherProcess) -> bool:
+        """Kill the publisher when it has begun another scan; wait for the verdicts."""
+        before = set(publisher.said("begun"))
+        until(lambda: set(publisher.said("begun")) - before, REACH_S)
+        time.sleep(fault.after_s)
+        publisher.kill()
+        self._was_killed = True
+        with connect(self._redis.url, name="faults") as client:
+            for number in publisher.unjudged:
+                # As if the time had passed after which its heartbeat lapses.
+                client.delete(heartbeat_key(scan_uid(self._arena.seed, number)))
+        if not until(lambda: self._all_said(publisher), REACH_S):
+            self._complain("no verdict on a scan whose publisher was killed")
+        return True
+
+    def _all_said(self, publisher: PublisherProcess) -> bool:
+        with connect(self._redis.url, name="faults") as client:
+            for number in publisher.unjudged:
+                try:
+                    record = find_scan(client, scan_uid(self._arena.seed, number))
+                except ScanbusError:
+                    continue
+                if record.verdict is not None:
+                    self._said_on_bus[number] = record.verdict.verdict.value
+        return publisher.unjudged <= set(self._said_on_bus)
+
+    def _settle(self, publisher: PublisherProcess) -> None:
+        """Heal everything and wait until the publisher has all its verdicts."""
+        assert self._writer.is_running
+        if not self._was_killed:
+            publisher.end()
+            if not until(lambda: not publisher.is_running, END_S):
+                self._complain(f"{publisher.name} waits still: {publisher.log_tail()}")
+            elif publisher.process.returncode:
+                self._complain(f"{publisher.name} failed: {publisher.log_tail()}")
+        if not self._writer.is_ready:
+            self._complain(f"the last writer is not at work: {self._writer.log_tail()}")
+        self._dismiss_writers()
+
+    def _claims(self, publisher: PublisherProcess) -> dict[int, Claim]:
+        judged, sent = publisher.said("judged"), publisher.said("sent")
+        claims = {
+            number: Claim(False, "", True) for number in publisher.said("refused")
+        }
+        for number in publisher.said("begun"):
+            word = judged.get(number, {}).get("verdict", "")
+            ended = number in (judged if self._was_killed else sent)
+            said = word or self._said_on_bus.get(number, "")
+            claims.setdefault(number, Claim(ended, said))
+        return claims
+
+    def _count_passes(self) -> None:
+        passes = self._outcome.passes
+        for writer in self._writers:
+            for line in writer.hits:
+                name, count, kind = line.split()
+                if kind == "passed":
+                    passes[name] = passes.get(name, 0) + int(count)

@@ -1,0 +1,164 @@
+"""The processes of the fault tests: writers and publishers, and what they said."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
+
+__all__ = ["PublisherProcess", "WriterProcess", "until"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# What a writer has to leave after SIGTERM: `stop_s` of its settings, and some for a
+# machine with other things to do.
+STOP_S = 5.0
+LEASE_S = 1.0
+
+
+def until(is_so: Callable[[], Any], timeout_s: float) -> bool:
+    """Wait for something; return whether it came."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if is_so():
+            return True
+        time.sleep(0.01)
+    return bool(is_so())
+
+
+class _Process:
+    """A child with its output in files; ended when the arena is."""
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        name: str,
+        folder: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self.out, self.log = folder / f"{name}.out", folder / f"{name}.log"
+        with self.out.open("wb") as out, self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"tests.faults.{module}", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=log,
+                cwd=REPOSITORY,
+                env={**os.environ, **environment},
+            )
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(20)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def log_tail(self) -> str:
+        return " / ".join(self.log.read_text(errors="replace").splitlines()[-4:])
+
+
+class WriterProcess(_Process):
+    """A writer, perhaps with a failpoint that is armed."""
+
+    def __init__(
+        self,
+        url: str,
+        root: Path,
+        folder: Path,
+        name: str,
+        *,
+        failpoints: str = "",
+        memory_bytes: int = 2**30,
+        mutant: str = "",
+    ) -> None:
+        self._hits = folder / f"{name}.hits"
+        settings = {
+            "SCANBUS_REDIS": url,
+            "SCANBUS_ROOT": str(root),
+            "SCANBUS_MEMORY_BYTES": str(memory_bytes),
+            "SCANBUS_LEASE_S": str(LEASE_S),
+            "SCANBUS_HEARTBEAT_S": "0.5",
+            "SCANBUS_FLUSH_S": "0.15",
+            "SCANBUS_POLL_S": "0.1",
+            "SCANBUS_RETRY_S": "0.3",
+            "SCANBUS_MASTER_S": "0.3",
+            "SCANBUS_STOP_S": str(STOP_S),
+            VARIABLE: failpoints,
+            LOG_VARIABLE: str(self._hits),
+        }
+        arguments = [mutant] if mutant else []
+        super().__init__("writer_process", arguments, name, folder, settings)
+
+    @property
+    def hits(self) -> list[str]:
+        """Lines of its failpoints: what was done, and at the end what was passed."""
+        return self._hits.read_text().splitlines() if self._hits.exists() else []
+
+    @property
+    def was_hit(self) -> bool:
+        return any(not line.endswith(" passed") for line in self.hits)
+
+    @property
+    def is_ready(self) -> bool:
+        return '"writer_started"' in self.log.read_text(errors="replace")
+
+    def leave(self) -> float:
+        """Ask it to leave; return how long it took, or infinity."""
+        started = time.monotonic()
+        self.signal(signal.SIGTERM)
+        left = until(lambda: not self.is_running, 4 * STOP_S)
+        took_s = time.monotonic() - started
+        self.kill()
+        return took_s if left else float("inf")
+
+
+class PublisherProcess(_Process):
+    """A publisher that sends scan after scan."""
+
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        *,
+        seed: int,
+        length: int,
+        first: int = 1,
+        mutant: str = "",
+    ) -> None:
+        arguments = [url, str(seed), str(length), str(first)]
+        arguments += ["--mutant", mutant] if mutant else []
+        name = f"publisher-{first}"
+        super().__init__("publisher_process", arguments, name, folder, {})
+
+    def end(self) -> None:
+        """Have it finish its scan and wait for its verdicts."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"end\n")
+        self.process.stdin.flush()
+
+    def said(self, event: str) -> dict[int, dict[str, Any]]:
+        """What it said of that kind, by scan."""
+        lines = self.out.read_bytes().splitlines(keepends=True)
+        # The last line of a process that was killed may be cut.
+        told = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        return {line["scan"]: line for line in told if line["event"] == event}
+
+    @property
+    def unjudged(self) -> set[int]:
+        """Scans that have begun and whose verdict nobody knows yet."""
+        over = {*self.said("judged"), *self.said("lost"), *self.said("refused")}
+        return set(self.said("begun")) - over

@@ -1,0 +1,109 @@
+"""What the documentation lists is what there is."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic_core import PydanticUndefined
+
+from scanbus.cli.app import app
+from scanbus.schemas import errors
+from scanbus.writer import WriterSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = {"_s": "s", "_bytes": "bytes"}
+LOG_EVENT = re.compile(r"\blog\.(?:info|warning|error|exception)\(\s*\"(\w+)\"")
+COMPONENTS = ("bus", "publisher", "subscriber", "writer")
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def rows(table_head: str) -> list[list[str]]:
+    """Return the cells of the README's table that begins with these headings."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    start = lines.index(table_head) + 2
+    found = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        found.append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+def test_the_table_of_settings_is_what_the_writer_takes() -> None:
+    table = rows("| TOML key | environment | default | unit | meaning |")
+    expected = []
+    for name, field in WriterSettings.model_fields.items():
+        known = field.default is not PydanticUndefined
+        expected.append(
+            [
+                f"`{name}`",
+                f"`SCANBUS_{name.upper()}`",
+                f"`{field.default}`" if known else "required",
+                next((unit for end, unit in UNITS.items() if name.endswith(end)), ""),
+            ]
+        )
+
+    assert sorted(row[:4] for row in table) == sorted(expected)
+    assert all(row[4] for row in table), "a setting without a meaning"
+
+
+def test_the_table_of_commands_is_what_the_command_line_has() -> None:
+    table = rows("| command | what it does |")
+
+    commands = typer.main.get_command(app)
+    expected = [f"`scanbus {name}`" for name in _names_of(commands)]
+    assert sorted(row[0] for row in table) == sorted(expected)
+
+
+def _names_of(command: Any) -> list[str]:
+    found = []
+    for name, sub in command.commands.items():
+        inner = _names_of(sub) if hasattr(sub, "commands") else []
+        found += [f"{name} {each}" for each in inner] or [name]
+    return found
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 200
+
+
+def test_the_reference_names_every_error() -> None:
+    text = (ROOT / "docs/reference/errors.md").read_text()
+
+    leaves = [name for name in errors.__all__ if name != "ScanbusError"]
+    assert [name for name in leaves if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_the_reference_names_every_log_event(component: str) -> None:
+    text = (ROOT / "docs/reference/events.md").read_text()
+
+    said: set[str] = set()
+    for path in (ROOT / component).rglob("*.py"):
+        said.update(LOG_EVENT.findall(path.read_text()))
+    assert sorted(name for name in said if f"`{name}`" not in text) == []
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.stem)
+def test_every_link_leads_to_a_file(document: Path) -> None:
+    links = LINK.findall(document.read_text())
+
+    local = [link for link in links if "://" not in link]
+    assert [each for each in local if not (document.parent / each).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "record", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda path: path.stem
+)
+def test_a_decision_record_has_its_four_parts(record: Path) -> None:
+    text = record.read_text()
+
+    assert re.fullmatch(r"\d{4}-[a-z0-9-]+", record.stem)
+    for part in ("Status", "Context", "Decision", "Consequences"):
+        assert f"## {part}\n" in text
