@@ -1,5 +1,6 @@
 """The writer on a real Redis: what it finds, writes, judges and survives."""
 
+import urllib.request
 from pathlib import Path
 
 import h5py
@@ -337,6 +338,48 @@ def test_a_bad_announcement_does_not_stop_the_others(
 
     assert write_once(redis_url, tmp_path) == VerdictWord.FAILED.exit_code
     assert final_verdict(redis_url, scan.uid).verdict is VerdictWord.COMPLETE
+
+
+def test_the_verdict_is_the_same_in_master_bus_metrics_and_exit_code(
+    redis_url: str, tmp_path: Path
+) -> None:
+    scan = RawScan(redis_url).prepare()
+    scan.send_frames(0, 4)
+    scan.lose("eiger", 2)
+    scan.send_frames(6, 8)
+    scan.end()
+    with writer(redis_url, tmp_path, "--config", str(_metrics_config(tmp_path))) as one:
+        verdict = final_verdict(redis_url, scan.uid)
+        wait_until(lambda: 'scanbus_scans_total{verdict="partial"} 1.0' in _metrics())
+        found = _metrics()
+        assert one.leave() == 0
+
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert 'scanbus_points_total{fate="missing"} 2.0' in found
+    assert 'scanbus_points_total{fate="written"} 6.0' in found
+    with h5py.File(master_of(tmp_path)) as file:
+        own = file["1.1/scanbus"]
+        assert own["verdict"].asstr()[()] == "partial"
+        assert own["reason"].asstr()[()] == verdict.reason
+        np.testing.assert_array_equal(own["ledger/missing/eiger"][()], [[4, 6]])
+    assert replay(redis_url, scan.uid, tmp_path / "again") == verdict
+    assert verdict.verdict.exit_code == 2
+
+
+METRICS_PORT = 19_464
+
+
+def _metrics_config(folder: Path) -> Path:
+    path = folder / "scanbus.toml"
+    path.write_text(f"metrics_port = {METRICS_PORT}\n")
+    return path
+
+
+def _metrics() -> str:
+    address = f"http://127.0.0.1:{METRICS_PORT}/metrics"
+    with urllib.request.urlopen(address, timeout=5) as reply:
+        text: str = reply.read().decode()
+    return text
 
 
 def test_a_folder_that_leads_out_of_the_root_is_not_written_to(

@@ -346,12 +346,13 @@ def _gaps(
     for name, found in given.items():
         if name not in known:
             raise ValueError("gaps of a channel that the lane does not have")
-        gaps[name] = tuple((start, end) for start, end in found)
-        edges = [edge for pair in gaps[name] for edge in pair]
+        edges = [edge for start, end in found for edge in (start, end)]
         if any(type(edge) is not int for edge in edges) or sorted(edges) != edges:
             raise ValueError("gaps are not ascending ranges")
         if edges and not first <= edges[0] <= edges[-1] <= stop:
             raise ValueError("gaps outside the entry")
+        # A header may name the empty range a hundred thousand times.
+        gaps[name] = tuple((start, end) for start, end in found if start < end)
     return gaps
 
 

@@ -8,7 +8,7 @@ many lanes at once, so that neither side holds more than it was told to.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -23,9 +23,9 @@ __all__ = ["Arrival", "Kind", "LaneReader", "find_entry_start", "read_lanes"]
 
 # A publisher gathers small values into entries of at most this (docs/protocol.md).
 GATHERED_BYTES = 1 << 20
-# Redis serves nobody else meanwhile: some milliseconds for so many.
 # Segments that a lane may lose in one piece and still be believed.
 MAX_JUMP = 10_000
+# Redis serves nobody else meanwhile: some milliseconds for so many.
 MAX_COUNT = 512
 _ENTRY_OVERHEAD = 256
 _LARGEST_ENTRY = MAX_ENTRY_BYTES + MAX_HEADER_BYTES
@@ -62,6 +62,8 @@ class Arrival:
         For bad entries.
     is_damaged : bool
         Whether a bad entry changed on its way; else it was wrong from the start.
+    last_id : bytes
+        Where to read on by whoever has this arrival and nothing behind it.
     """
 
     kind: Kind
@@ -70,6 +72,7 @@ class Arrival:
     entry: Entry | None = None
     reason: str = ""
     is_damaged: bool = False
+    last_id: bytes = b""
 
 
 class LaneReader:
@@ -85,14 +88,19 @@ class LaneReader:
         What is to come.
     start : int
         The first point wanted: the begin of an entry.
+    last_id : bytes
+        Of the last entry that was read, where that is known; what is odd may stand
+        between it and the first point wanted.
     """
 
-    def __init__(self, uid: str, lane: LaneDescription, start: int = 0) -> None:
+    def __init__(
+        self, uid: str, lane: LaneDescription, start: int = 0, last_id: bytes = b""
+    ) -> None:
         self.lane = lane
         self.key = lane_key(uid, lane.name)
         self.expected = start
         self.length: int | None = None
-        self.last_id: bytes = b"%d-0" % start
+        self.last_id: bytes = last_id or b"%d-0" % start
 
     @property
     def is_over(self) -> bool:
@@ -114,8 +122,11 @@ class LaneReader:
         arrivals: list[Arrival] = []
         for stream_id, fields in entries:
             pairs = dict(zip(fields[::2], fields[1::2], strict=False))
-            self.last_id = stream_id
-            arrivals.extend(self._judge(stream_id, pairs))
+            before, self.last_id = self.last_id, stream_id
+            for one in self._judge(stream_id, pairs):
+                # What only follows from an entry does not mean that it was read.
+                is_read = one.kind not in {Kind.JUMP, Kind.SEAL}
+                arrivals.append(replace(one, last_id=stream_id if is_read else before))
         return arrivals
 
     def _judge(self, stream_id: bytes, fields: dict[bytes, bytes]) -> list[Arrival]:
@@ -125,6 +136,8 @@ class LaneReader:
             return self._bad(stream_id, error)
         if entry.is_seal:
             return self._seal(entry)
+        if entry.is_durable and entry.stop <= self.expected:
+            return []  # Redis was lost; whoever reads here has the points.
         if entry.first < self.expected:
             stop = min(entry.stop, self.expected)
             return [Arrival(Kind.OVERLAP, entry.first, stop, entry)]

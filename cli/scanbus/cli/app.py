@@ -12,6 +12,7 @@ import typer
 
 from scanbus.cli.listing import ls
 from scanbus.cli.output import print_error
+from scanbus.cli.repairing import rebuild_masters, salvage
 from scanbus.cli.state import status
 from scanbus.cli.tailing import tail
 from scanbus.cli.working import check, demo, publish_files, replay, writer
@@ -51,6 +52,11 @@ publish = typer.Typer(
     no_args_is_help=True,
     epilog="Example: scanbus publish files frames/*.cbf --sample lysozyme",
 )
+master = typer.Typer(
+    help="Masters: what readers open, made from what lies below.",
+    no_args_is_help=True,
+    epilog="Example: scanbus master rebuild --root /data/visitor",
+)
 
 
 def _example(line: str) -> str:
@@ -69,6 +75,11 @@ publish.command(
     epilog=_example("scanbus publish files frames/*.cbf.bz2 --sample lysozyme"),
 )(publish_files)
 app.add_typer(publish, name="publish")
+master.command("rebuild", epilog=_example("scanbus master rebuild --root /data"))(
+    rebuild_masters
+)
+app.add_typer(master, name="master")
+app.command(epilog=_example("scanbus salvage --root /data/visitor"))(salvage)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from scanbus.schemas import PointRange, Verdict
     from scanbus.writer.check import CheckReport
 
-__all__ = ["check", "demo", "publish_files", "replay", "writer"]
+__all__ = [
+    "Root",
+    "check",
+    "demo",
+    "print_verdict",
+    "publish_files",
+    "replay",
+    "writer",
+]
 
 # A list of findings on a screen; --json has them all.
 SHOWN_FINDINGS = 50
@@ -102,11 +110,12 @@ def replay(
     if as_json:
         print_json(verdict.model_dump(mode="json"))
     else:
-        _print_verdict(verdict, root)
+        print_verdict(verdict, root)
     return verdict.verdict.exit_code
 
 
-def _print_verdict(verdict: Verdict, root: Path) -> None:
+def print_verdict(verdict: Verdict, root: Path) -> None:
+    """Print the word, its reason and what became of every channel."""
     console = stdout()
     console.print(coloured(verdict.verdict.value), verdict.reason, soft_wrap=True)
     table = Table("channel", "expected", "written", "missing", box=None)

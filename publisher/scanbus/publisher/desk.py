@@ -169,9 +169,10 @@ class Desk:
             raise NoWriterError
 
     def _identity(self, options: ScanOptions) -> ScanIdentity:
-        given = options.identity
-        number = given["scan_number"]
-        identity = checked(ScanIdentity, **{**given, "scan_number": number or 1})
+        given = dict(options.identity)
+        number: int | None = given["scan_number"]
+        given["scan_number"] = 1 if number is None else number
+        identity = checked(ScanIdentity, **given)
         folder = identity.dataset_folder
         if number is None:
             number = next_scan_number(self._client, folder)

@@ -142,16 +142,17 @@ class Keeper(threading.Thread):
             self._wait_s = _HURRIED_TICK_S if hurry else _TICK_S
 
     def _connected(self, scans: list[Delivery]) -> Bus:
-        if self._client is None:
-            self._client = self._link.connect()
-            self._client.ping()
+        if self._client is not None:
+            return self._client
+        self._client = self._link.connect()
+        self._client.ping()
         if self._was_lost:
-            # Lanes where nothing is to be sent would never notice that Redis came
-            # back without them.
             log.warning("connection_restored")
             self._was_lost = False
-            for delivery in scans:
-                delivery.request_compare()
+        # With every new connection, the first one too: lanes where nothing is to be
+        # sent would never notice that Redis came back without them.
+        for delivery in scans:
+            delivery.request_compare()
         return self._client
 
     def _disconnect(self) -> None:

@@ -1,7 +1,6 @@
 """One scan, as a program sees it: declare channels, send, leave the block.
 
-Nothing here waits for the network but opening and preparing the scan; what is sent
-goes to the delivery, whose threads bring it to the bus.
+Only opening and preparing wait for the network; the rest goes to the delivery.
 """
 
 from __future__ import annotations
@@ -234,8 +233,6 @@ class Scan:
             After the first send.
         ValueError
             If the description does not hold together.
-        UnknownCodecError
-            If there is no such codec here.
         """
         self._declare(
             declare_detector(
@@ -272,7 +269,7 @@ class Scan:
         QuotaRefusedError
             If the scan's quota does not fit, or not into the quota.
         BusUnavailableError
-            If Redis does not answer.
+            If Redis does not answer for too long.
         """
         with self._preparing:
             if self._is_prepared:
@@ -395,8 +392,7 @@ class Scan:
     def skip(self, name: str, count: int = 1) -> None:
         """Say that the next points of a channel will never come.
 
-        They stand as gaps on the bus and as fill values in the file; a scan with
-        gaps that were said is still complete in what was sent.
+        They stand as gaps on the bus and as fill values in the file.
         """
         if count < 0:
             raise ValueError(f"{name}: cannot skip {count} points")

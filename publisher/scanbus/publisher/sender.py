@@ -21,6 +21,7 @@ from scanbus.bus.registry import append_event
 from scanbus.bus.room import free_room
 from scanbus.publisher.delivery import Delivery
 from scanbus.publisher.freezing import freeze_seal, freeze_values
+from scanbus.publisher.outgoing import FrameLane, ValueLane, Waker
 from scanbus.publisher.restore import compare_lane, restore_scan
 from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
 

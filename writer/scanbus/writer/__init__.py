@@ -1,11 +1,15 @@
 """The last subscriber: from the bus into NeXus files, and their proof.
 
 :func:`run_writer` is the service, :func:`replay` writes one scan again,
-:func:`check_files` proves files against the checksums made at the source.
+:func:`rebuild` makes masters from the disk alone, :func:`salvage` partial scans where
+Redis was lost, :func:`check_files` proves files against the checksums made at the
+source.
 """
 
+from scanbus.writer.rebuild import rebuild
 from scanbus.writer.replay import replay
+from scanbus.writer.salvage import salvage
 from scanbus.writer.service import run_writer
 from scanbus.writer.settings import WriterSettings
 
-__all__ = ["WriterSettings", "replay", "run_writer"]
+__all__ = ["WriterSettings", "rebuild", "replay", "run_writer", "salvage"]

@@ -21,6 +21,9 @@ from scanbus.schemas import (
 
 __all__ = ["SegmentAccount", "joined", "judge", "lane_ledgers"]
 
+# Sentences that one segment keeps.
+MAX_PROBLEMS = 20
+
 
 @dataclass(slots=True)
 class SegmentAccount:
@@ -34,6 +37,11 @@ class SegmentAccount:
         Points that came twice, damaged, or in a form that cannot be stored.
     gaps : dict
         Channel name to points that are missing for it alone.
+    problems : list of str
+        What came meanwhile and says nothing about points.
+    last_id : str
+        Id of the last entry that was read for it: whoever goes on behind this segment
+        begins there, and so comes to the same account of the next.
     """
 
     missing: list[PointRange] = field(default_factory=list)
@@ -41,12 +49,27 @@ class SegmentAccount:
     corrupt: list[PointRange] = field(default_factory=list)
     refused: list[PointRange] = field(default_factory=list)
     gaps: dict[str, list[PointRange]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    last_id: str = ""
+
+    def note_problem(self, problem: str) -> None:
+        """Keep a sentence, but only some and each once: they come from anybody."""
+        if len(self.problems) < MAX_PROBLEMS and problem not in self.problems:
+            self.problems.append(problem)
+
+    def note_duplicate(self, start: int, stop: int) -> None:
+        """Note points that came again; bounded, however often they come."""
+        found = self.duplicate
+        if found and found[-1][0] <= start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
 
     @property
     def n_notes(self) -> int:
         """How often something was noted; it only grows while a segment is open."""
         lists = (self.missing, self.duplicate, self.corrupt, self.refused)
-        return sum(map(len, (*lists, *self.gaps.values())))
+        return sum(map(len, (*lists, *self.gaps.values(), self.problems)))
 
     def to_json(self) -> str:
         """Return the account as text, the same for the same account."""
@@ -56,6 +79,8 @@ class SegmentAccount:
             "corrupt": joined(self.corrupt),
             "refused": joined(self.refused),
             "gaps": {name: joined(found) for name, found in self.gaps.items()},
+            "problems": self.problems,
+            "last_id": self.last_id,
         }
         return json.dumps(fields, sort_keys=True)
 
@@ -66,7 +91,13 @@ class SegmentAccount:
         kinds = ("missing", "duplicate", "corrupt", "refused")
         lists = {kind: _pairs(found[kind]) for kind in kinds}
         gaps = {name: _pairs(ranges) for name, ranges in found["gaps"].items()}
-        return cls(**lists, gaps=gaps)
+        return cls(
+            **lists,
+            gaps=gaps,
+            # Segments of earlier versions have neither.
+            problems=[str(problem) for problem in found.get("problems", [])],
+            last_id=str(found.get("last_id", "")),
+        )
 
     def missing_of(self, channel: str) -> tuple[PointRange, ...]:
         """Return the points that one channel lacks."""

@@ -52,10 +52,17 @@ class LeaseCustody:
         self._ttl_ms = ttl_ms
         self.fence = lease.fence
 
-    def renew(self) -> bool:
-        """Keep the lease for another while; False if it is lost."""
+    def renew(self, client: Bus | None = None) -> bool:
+        """Keep the lease for another while; False if it is lost.
+
+        Parameters
+        ----------
+        client : Bus or None
+            The caller's connection, where it is not the owner of this custody: the
+            owner closes its own when it likes.
+        """
         reach("renew.before")
-        is_ours = leases.renew(self._client, self._lease, self._ttl_ms)
+        is_ours = leases.renew(client or self._client, self._lease, self._ttl_ms)
         reach("renew.after")
         return is_ours
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.blocks import Variable, decode_block
+from scanbus.bus.codecs import codec
 from scanbus.bus.entries import Entry, checksum_of
 from scanbus.schemas import LaneDescription
 from scanbus.writer.account import SegmentAccount
@@ -83,12 +84,14 @@ class FrameSegment:
         Raises
         ------
         PayloadError
-            If they do not unpack; then nothing of the entry is stored.
+            If they do not unpack; then nothing of the entry is stored. A whole chunk
+            is not unpacked here, only the sizes that it declares are compared.
         """
         first = entry.first - self.start
         rows = self._lane.points_per_chunk
         is_chunk = first % rows == 0 and (entry.count == rows or entry.is_padded)
         if is_chunk and entry.codecs[0] == self._channel.codec:
+            self._check_chunk(entry)
             self._grow(first + entry.count)
             self._store(first // rows, entry.payload, entry.checksum, from_source=True)
         else:
@@ -176,6 +179,11 @@ class FrameSegment:
     def discard(self) -> None:
         """Close whatever is open; the file is not to be used."""
         self._file.close()
+
+    def _check_chunk(self, entry: Entry) -> None:
+        shape = (self._lane.points_per_chunk, *self._channel.shape)
+        packer = codec(self._channel.codec)
+        packer.check(entry.payload, self._channel.numpy_dtype, shape)
 
     def _note_times(self, first: int, entry: Entry) -> None:
         begin, end = entry.times

@@ -79,12 +79,13 @@ class LaneWriter:
         self._make_path = make_path
         self._examiner = examiner
         self._accounts: list[SegmentAccount] = []
+        # What came between two segments; the next one to be opened takes it over.
         self._stray = SegmentAccount()
         self._open: OpenSegment | None = None
         self.segments: list[SegmentFile] = []
-        self.problems: list[str] = []
         self._take_stock()
-        self.reader = LaneReader(uid, lane, self.stored)
+        self._last_id = self._accounts[-1].last_id if self._accounts else ""
+        self.reader = LaneReader(uid, lane, self.stored, self._last_id.encode())
         self._submitted = self._reached = self.stored
 
     @property
@@ -97,8 +98,15 @@ class LaneWriter:
         """Whether the lane is sealed and all its segments are published."""
         return self.reader.is_over and self.stored >= self._submitted
 
+    @property
+    def problems(self) -> list[str]:
+        """What else was wrong with the lane, each once."""
+        found = [text for one in self._all_accounts() for text in one.problems]
+        return [f"{self.lane.name}: {text}" for text in dict.fromkeys(found)]
+
     def take(self, arrival: Arrival) -> list[FinishedSegment]:
         """Take what came from the lane; return the segments that it finished."""
+        self._last_id = arrival.last_id.decode()
         finished = self._take(arrival)
         self._reached = max(self._reached, arrival.stop)
         return finished
@@ -112,10 +120,10 @@ class LaneWriter:
             case Kind.BAD:
                 return self._bad(arrival)
             case Kind.OVERLAP:
-                self._note_overlap(arrival)
+                self._account.note_duplicate(arrival.start, arrival.stop)
                 return []
             case Kind.SEAL:
-                return self._seal(arrival.start)
+                return self._finish(self.reader.expected)
 
     def flush(self) -> None:
         """Have what came so far survive a kill of this process."""
@@ -155,11 +163,23 @@ class LaneWriter:
         length = self.reader.length
         return lane_ledgers(
             self.lane,
-            [*self._accounts, self._stray],
+            self._all_accounts(),
             expected=max(self._submitted, length or 0, self.reader.expected),
             stored=self.stored,
             sealed=length is not None,
         )
+
+    def _all_accounts(self) -> list[SegmentAccount]:
+        """Return the accounts of all that came, also of what is not published yet."""
+        return [*self._accounts, self._account]
+
+    @property
+    def _account(self) -> SegmentAccount:
+        """Where to note what is odd now.
+
+        Never that of a segment that was finished: it may be under its final name.
+        """
+        return self._stray if self._open is None else self._open.account
 
     def _take_stock(self) -> None:
         while True:
@@ -186,6 +206,7 @@ class LaneWriter:
             path = self._make_path(segment_file_name(self.lane.name, start // length))
             kind = FrameSegment if self.lane.storage is Storage.FILES else ValueSegment
             self._open = kind(path, self._uid, self.lane, start)
+            self._open.account, self._stray = self._stray, SegmentAccount()
         return self._open
 
     def _points(self, arrival: Arrival) -> list[FinishedSegment]:
@@ -204,7 +225,7 @@ class LaneWriter:
 
     def _bad(self, arrival: Arrival) -> list[FinishedSegment]:
         if arrival.start == arrival.stop:
-            self.problems.append(f"{self.lane.name}: {arrival.reason}")
+            self._account.note_problem(arrival.reason)
             return []
         kind = "corrupt" if arrival.is_damaged else "refused"
         self._segment(arrival.start).mark(kind, arrival.start, arrival.stop)
@@ -221,11 +242,6 @@ class LaneWriter:
             start = edge
         return finished
 
-    def _note_overlap(self, arrival: Arrival) -> None:
-        within = self._open is not None and arrival.start >= self._open.start
-        account = self._open.account if within and self._open else self._stray
-        account.duplicate.append((arrival.start, arrival.stop))
-
     def _finish_at(self, point: int) -> list[FinishedSegment]:
         if point % self.lane.points_per_segment:
             return []
@@ -236,14 +252,7 @@ class LaneWriter:
         if segment is None:
             return []
         self._submitted = stop
+        segment.account.last_id = self._last_id
         index = segment.start // self.lane.points_per_segment
         name = segment_file_name(self.lane.name, index)
         return [FinishedSegment(segment, name, stop)]
-
-    def _seal(self, length: int) -> list[FinishedSegment]:
-        if length < self.reader.expected:
-            self.problems.append(
-                f"{self.lane.name}: sealed at {length} points, but "
-                f"{self.reader.expected} came"
-            )
-        return self._finish(self.reader.expected)

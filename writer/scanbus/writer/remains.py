@@ -7,19 +7,26 @@ because the writer could still do that, has them, and its points are compared wi
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import h5py
+import numpy as np
+import numpy.typing as npt
 
+from scanbus.bus.blocks import decode_block
+from scanbus.bus.codecs import codec
+from scanbus.bus.entries import checksum_of
 from scanbus.schemas import LaneDescription, PointRange, Storage
-from scanbus.schemas.errors import NameTakenError, VerificationError
+from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
 from scanbus.writer.account import SegmentAccount, joined
 from scanbus.writer.check.columns import Column, segment_column
 from scanbus.writer.check.counts import without
 from scanbus.writer.contents import DATA_GROUP
-from scanbus.writer.datasets import stored_chunks
+from scanbus.writer.datasets import StoredChunk, stored_bytes, stored_chunks
 from scanbus.writer.frame_segment import FrameSegment
 from scanbus.writer.segment_files import OWN_GROUP, noted_account, read_header
 from scanbus.writer.value_segment import ValueSegment
@@ -276,8 +283,8 @@ def _entries(
 ) -> Iterator[_Entry]:
     """Yield what came as one; where nobody knows any more, pieces without checksum."""
     if remains.is_closed:
-        for row in file[OWN_GROUP]["entries"].astype(ENTRY_FIELDS)[()]:
-            yield row.item()
+        rows: list[_Entry] = file[OWN_GROUP]["entries"][()].tolist()
+        yield from rows
         return
     for start, stop in remains.present:
         for first in range(start, stop, lane.points_per_chunk):

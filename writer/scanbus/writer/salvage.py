@@ -259,8 +259,8 @@ class _Wreck:
         if age_s < SILENT_S and not force:
             return (
                 f"something moved in its work folder {max(0.0, age_s):.0f} s ago: a "
-                f"writer may have it. Wait until it was silent for {SILENT_S:.0f} s, or "
-                "say --force"
+                f"writer may have it. Wait until it is silent for {SILENT_S:.0f} s, "
+                "or say --force"
             ), True
         return None
 
@@ -378,15 +378,15 @@ class _Salvage:
     ) -> Verdict:
         ledgers: dict[str, ChannelLedger] = {}
         for lane in self._prepared.lanes:
-            parts = [*finished[lane.name], *plans[lane.name]]
-            stop = parts[-1].stop if parts else 0
+            stops = [0, *(one.stop for one in finished[lane.name])]
+            stops += [one.stop for one in plans[lane.name]]
             before = [
                 read_header(self._folder / one.name).account
                 for one in finished[lane.name]
             ]
             accounts = [*before, *made[lane.name]]
             ledgers |= lane_ledgers(
-                lane, accounts, expected=stop, stored=stop, sealed=False
+                lane, accounts, expected=stops[-1], stored=stops[-1], sealed=False
             )
         ended = self._record.ended
         master = scan_master(self._root, self._record.identity)

@@ -185,6 +185,8 @@ class ScanWriter:
         """Return what is to be written; None if the publisher went without saying."""
         while self._record.prepared is None:
             self._tick()
+            if self._record.prepared is not None:
+                break  # One look may bring it together with the end.
             if self._is_abandoned() or self._record.ended is not None:
                 return None
             time.sleep(self._pace.poll_s / 4)

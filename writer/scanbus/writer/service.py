@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import threading
@@ -21,6 +22,7 @@ from scanbus.bus import leases, registry, room
 from scanbus.bus.connection import connect, describe_server, translated
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.writer.failpoints import reach
+from scanbus.writer.metrics import Metrics, NoMetrics, make_metrics
 from scanbus.writer.numbering import raise_numbers
 from scanbus.writer.paths import check_root
 from scanbus.writer.scan_writer import ScanWriter
@@ -67,6 +69,7 @@ class WriterService:
         self._due: dict[str, float] = {}
         self._memory_bytes = settings.memory_bytes
         self._knows_server = False
+        self._metrics: Metrics = NoMetrics()
 
     def stop(self) -> None:
         """Leave soon; successors finish what is open."""
@@ -92,6 +95,7 @@ class WriterService:
         with translated(self._settings.redis):
             self._look_at_server()
             raise_numbers(self._client, self._settings.root)
+        self._metrics = make_metrics(self._settings.metrics_port)
         log.info("writer_started", writer=self.name, root=str(self._settings.root))
         notify("READY=1")
         try:
@@ -148,6 +152,11 @@ class WriterService:
             return
         notify("WATCHDOG=1")
         unfinished = [task for task in self._tasks.values() if not task.is_final]
+        self._metrics.state(
+            unfinished=len(unfinished),
+            in_trouble=sum(1 for task in unfinished if task.trouble),
+            free_bytes=shutil.disk_usage(self._settings.root).free,
+        )
         info = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -166,7 +175,7 @@ class WriterService:
         for task in self._tasks.values():
             custody = task.custody
             if custody is not None:
-                custody.renew()
+                custody.renew(self._client)
 
     def _discover(self) -> None:
         for line in registry.announcements(self._client, self._seen):
@@ -230,6 +239,9 @@ class WriterService:
         for task in sorted(self._tasks.values(), key=lambda t: _order(t.announcement)):
             if not task.is_final or task.is_running:
                 break
+            if task.was_judged_here:
+                self._metrics.judged(task.was_judged_here)
+                task.was_judged_here = None
             task.record = None  # Masks and the like are not needed any more.
             self._position = max(self._position, task.announcement, key=_order)
         if self._position != before:
@@ -259,6 +271,7 @@ class WriterService:
         except BusUnavailableError as error:
             log.warning("bus_unavailable", reason=str(error))
         self._client.close()
+        self._metrics.close()
         log.info("writer_left", writer=self.name)
 
 

@@ -56,6 +56,8 @@ class WriterSettings(BaseSettings):
         With less free on the disk, a warning is given.
     slow_s : float
         Steps of publishing a segment that take longer are reported.
+    metrics_port : int or None
+        TCP port on which Prometheus may ask; none by default.
     stop_s : float
         Deadline of leaving after SIGTERM.
     """
@@ -78,6 +80,7 @@ class WriterSettings(BaseSettings):
     least_free_bytes: int = Field(default=200 * 10**6, ge=0)
     low_water_bytes: int = Field(default=10**9, ge=0)
     slow_s: float = Field(default=5.0, gt=0)
+    metrics_port: int | None = Field(default=None, ge=0, lt=65536)
     stop_s: float = Field(default=10.0, gt=0)
 
     @classmethod

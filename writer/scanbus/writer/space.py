@@ -90,5 +90,7 @@ def storage_sentence(error: BaseException, root: Path, needed: int) -> str:
     """Say what a scan waits for, and what it needs."""
     if not is_full(error):
         return f"paused: cannot write below {root}: {str(error).splitlines()[0]}"
+    if isinstance(error, StorageFullError):
+        needed = max(needed, error.needed_bytes)
     full = StorageFullError(str(root), needed, shutil.disk_usage(root).free)
     return f"paused: {full}"

@@ -71,12 +71,14 @@ class ScanTask:
         self.problem = problem
         self._make_writer = make_writer
         self.verdict: Verdict | None = None
+        self.was_judged_here: Verdict | None = None
         self.custody: LeaseCustody | None = None
         self.not_before = 0.0
         self._thread: threading.Thread | None = None
         self._writer: ScanWriter | None = None
         self._said: set[str] = set()
         self._n_unexpected = 0
+        self._needed_bytes = 0
         self._needs_a_human = False
 
     @property
@@ -140,7 +142,10 @@ class ScanTask:
     ) -> None:
         try:
             with self._handled(settings):
-                self.verdict = self._write(lease, settings, stop, progress)
+                verdict = self._write(lease, settings, stop, progress)
+                if not verdict.provisional:
+                    self.was_judged_here = verdict
+                self.verdict = verdict
                 self.problem = ""
         finally:
             self.not_before = time.monotonic() + settings.retry_s
@@ -219,8 +224,10 @@ class ScanTask:
         return stalled or self.problem
 
     def _say_storage(self, error: BaseException, settings: WriterSettings) -> None:
+        # An attempt that could not even begin knows less than the one before.
         needed = self._writer.bytes_needed if self._writer else 0
-        self._say(storage_sentence(error, settings.root, needed))
+        self._needed_bytes = needed or self._needed_bytes
+        self._say(storage_sentence(error, settings.root, self._needed_bytes))
 
     def _say(self, problem: str) -> None:
         self.problem = problem

@@ -84,6 +84,10 @@ class BitshuffleScheme:
         except PayloadError as error:
             raise PayloadError(f"{self._name}: {error}") from error
 
+    def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:
+        """Walk the table of blocks."""
+        self._check(payload, n_bytes, itemsize)
+
     @property
     def _name(self) -> str:
         return f"bitshuffle-{self.compressor}"

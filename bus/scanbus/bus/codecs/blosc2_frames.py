@@ -101,6 +101,10 @@ class Blosc2Scheme:
             raise PayloadError(f"blosc2: {error}") from error
         return stored if layout is None else layout.in_order(stored, out)
 
+    def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:  # noqa: ARG002
+        """Compare what the frame's header declares."""
+        _check_frame(payload, n_bytes)
+
 
 def _import_blosc2() -> ModuleType:
     import blosc2  # noqa: PLC0415 - optional, and slow to import

@@ -56,6 +56,13 @@ class GzipShuffleScheme:
         out.reshape(-1, itemsize)[:] = planes.T
         return out
 
+    def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:  # noqa: ARG002
+        """Inflate at most `n_bytes`: a stream does not say how much it holds.
+
+        HDF5's filter would follow it to any size.
+        """
+        _inflate(payload, n_bytes)
+
 
 def _inflate(payload: memoryview, n_bytes: int) -> bytes:
     stream = zlib.decompressobj()

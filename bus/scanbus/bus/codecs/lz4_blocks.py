@@ -53,10 +53,8 @@ class Lz4Scheme:
         out: Octets | None,
     ) -> Octets:
         """Return the unpacked blocks; every size is checked before LZ4 is called."""
-        block_bytes = min(read_header("lz4", payload, n_bytes), n_bytes)
-        n_blocks = -(-n_bytes // block_bytes)
-        table = list(packed_blocks("lz4", payload, n_blocks))
-        if n_blocks == 1:
+        block_bytes, table = _table(payload, n_bytes)
+        if len(table) == 1:
             return deliver(_unpack_block(payload[slice(*table[0])], n_bytes), out)
         if out is None:
             out = np.empty(n_bytes, dtype=np.uint8)
@@ -64,6 +62,17 @@ class Lz4Scheme:
             target = out[block * block_bytes : (block + 1) * block_bytes]
             deliver(_unpack_block(payload[start:end], target.size), target)
         return out
+
+    def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:  # noqa: ARG002
+        """Walk the table of blocks."""
+        _table(payload, n_bytes)
+
+
+def _table(payload: memoryview, n_bytes: int) -> tuple[int, list[tuple[int, int]]]:
+    """Return the bytes of an unpacked block, and where each packed one stands."""
+    block_bytes = min(read_header("lz4", payload, n_bytes), n_bytes)
+    n_blocks = -(-n_bytes // block_bytes)
+    return block_bytes, list(packed_blocks("lz4", payload, n_blocks))
 
 
 def _pack_block(block: Octets) -> tuple[bytes, Buffer]:

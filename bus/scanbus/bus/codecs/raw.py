@@ -24,10 +24,14 @@ class RawScheme:
         self,
         payload: memoryview,
         n_bytes: int,
-        itemsize: int,  # noqa: ARG002
+        itemsize: int,
         out: Octets | None,
     ) -> Octets:
         """Return a view of `payload`, or its copy in `out`."""
+        self.check(payload, n_bytes, itemsize)
+        return deliver(payload, out)
+
+    def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:  # noqa: ARG002
+        """Compare the number of bytes."""
         if len(payload) != n_bytes:
             raise PayloadError(f"none: expected {n_bytes} bytes, got {len(payload)}")
-        return deliver(payload, out)

@@ -37,12 +37,12 @@ class ZstdScheme:
         self,
         payload: memoryview,
         n_bytes: int,
-        itemsize: int,  # noqa: ARG002
+        itemsize: int,
         out: Octets | None,
     ) -> Octets:
         """Return the content of the one frame, whose declared size is checked first."""
+        self.check(payload, n_bytes, itemsize)
         try:
-            _check_frame(payload, n_bytes)
             content = zstandard.ZstdDecompressor().decompress(
                 payload, max_output_size=n_bytes, allow_extra_data=False
             )
@@ -52,9 +52,13 @@ class ZstdScheme:
             raise PayloadError(f"zstd: expected {n_bytes} bytes, got {len(content)}")
         return deliver(content, out)
 
-
-def _check_frame(payload: memoryview, n_bytes: int) -> None:
-    """Compare the declared size, which is what the library would allocate."""
-    declared = zstandard.get_frame_parameters(payload).content_size
-    if declared != n_bytes:
-        raise PayloadError(f"zstd: expected {n_bytes} bytes, the frame has {declared}")
+    def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:  # noqa: ARG002
+        """Compare the declared size, which is what the library would allocate."""
+        try:
+            declared = zstandard.get_frame_parameters(payload).content_size
+        except zstandard.ZstdError as error:
+            raise PayloadError(f"zstd: {error}") from error
+        if declared != n_bytes:
+            raise PayloadError(
+                f"zstd: expected {n_bytes} bytes, the frame has {declared}"
+            )

@@ -1,0 +1,54 @@
+"""One scan, published with scanbus.
+
+``python -m benchmarks.peer.bus_publisher URL NUMBER``
+"""
+
+import logging
+import sys
+import time
+
+from benchmarks.peer.content import (
+    CAMERA,
+    COUNTERS,
+    FRAME_SHAPE,
+    N_POINTS,
+    POINT_S,
+    say,
+    values,
+)
+from scanbus.bus.keys import lane_key
+from scanbus.cli.logs import log_to_stderr
+from scanbus.publisher import Publisher, Scan
+
+
+def send(scan: Scan) -> None:
+    data = {name: values(name) for name in (*COUNTERS, CAMERA)}
+    for point in range(N_POINTS):
+        for name, points in data.items():
+            scan.send(name, points[point])
+        say(event="sent", points=point + 1)
+        time.sleep(POINT_S)
+
+
+def publish(url: str, number: int) -> None:
+    with Publisher(url, name="accidents") as publisher:
+        with publisher.scan(title="accidents", scan_number=number) as scan:
+            for name in COUNTERS:
+                scan.channel(name, points=N_POINTS)
+            scan.detector(CAMERA, shape=FRAME_SHAPE, dtype="uint16", points=N_POINTS)
+            scan.prepare()
+            # A channel that was declared without a group has a lane of its own.
+            keys = {name: lane_key(scan.uid, name) for name in (*COUNTERS, CAMERA)}
+            say(event="begun", scan=scan.uid, lanes=keys)
+            send(scan)
+        say(event="left_block")
+    say(event="ended")
+
+
+if __name__ == "__main__":
+    log_to_stderr(logging.INFO)
+    try:
+        publish(sys.argv[1], int(sys.argv[2]))
+    except Exception as error:
+        say(event="raised", where="scan", error=f"{type(error).__name__}: {error}")
+        raise

@@ -1,0 +1,101 @@
+"""A full disk pauses a scan, says what it needs, and loses nothing."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scanbus.bus.connection import connect
+from scanbus.bus.registry import writers_alive
+from scanbus.publisher import Publisher
+from scanbus.schemas import VerdictWord
+from tests.support.writers import final_verdict, wait_until, writer
+
+DISK_MB = 64
+FRAME = (512, 512)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MB; needs to be root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() or not shutil.which("mount"):
+        pytest.skip("only root can mount a small file system")
+    options = ["-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)]
+    if subprocess.run(["mount", *options], check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def problems(url: str) -> str:
+    with connect(url, name="test") as client:
+        found = writers_alive(client).values()
+        return "; ".join(text for info in found for text in info["problems"])
+
+
+def fill(folder: Path, leave_mb: float) -> Path:
+    blocker = folder / "somebody_elses_data"
+    free = shutil.disk_usage(folder).free
+    blocker.write_bytes(bytes(int(free - leave_mb * 2**20)))
+    return blocker
+
+
+def noise(number: int) -> np.ndarray:  # type: ignore[type-arg]
+    rng = np.random.default_rng(number)
+    return rng.integers(0, 2**16, FRAME, dtype=np.uint16)
+
+
+def test_a_disk_that_fills_up_and_is_emptied_holds_the_complete_scan(
+    redis_url: str, small_disk: Path
+) -> None:
+    blocker = fill(small_disk, leave_mb=12)
+    options = ("--config", str(_config(small_disk.parent)))
+    with (
+        writer(redis_url, small_disk, *options),
+        Publisher(redis_url, name="test") as publisher,
+    ):
+        with publisher.scan(title="noise", quota_bytes=64 * 2**20) as scan:
+            scan.detector("camera", shape=FRAME, dtype="uint16", points=40)
+            scan.channel("i0")
+            for number in range(40):
+                scan.send("camera", noise(number))
+                scan.send("i0", float(number))
+        said = wait_until(lambda: found if "no space" in (found := problems(redis_url)) else "")
+        assert re.search(r"need 0\.0[12]\d* GB", said)
+        assert str(small_disk) in said
+
+        blocker.unlink()
+
+        verdict = final_verdict(redis_url, scan.uid)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    assert verdict.channels["camera"].written == 40
+
+
+def test_a_scan_does_not_begin_on_a_disk_that_is_almost_full(
+    redis_url: str, small_disk: Path
+) -> None:
+    with (
+        writer(redis_url, small_disk),
+        Publisher(redis_url, name="test", close_timeout_s=0.1) as publisher,
+    ):
+        with publisher.scan(title="one point") as scan:
+            scan.channel("i0")
+            scan.send("i0", 1.0)
+
+        said = wait_until(lambda: problems(redis_url))
+
+        assert "paused: no space" in said
+        assert "need 0.2 GB" in said
+
+
+def _config(folder: Path) -> Path:
+    path = folder / "scanbus.toml"
+    path.write_text("least_free_bytes = 1000000\nlow_water_bytes = 0\nretry_s = 0.3\n")
+    return path
