@@ -30,9 +30,7 @@ class Count:
     problem: str = ""
 
 
-def count(
-    path: Path | None, entry: str, named: Mapping[str, Collection[int]]
-) -> Count:
+def count(path: Path | None, entry: str, named: Mapping[str, Collection[int]]) -> Count:
     """Count the points of one scan.
 
     Parameters
@@ -58,9 +56,7 @@ def count(
     return Count(sum(right for right, _ in counts), sum(wrong for _, wrong in counts))
 
 
-def _counted(
-    entry: h5py.Group, name: str, named: Collection[int]
-) -> tuple[int, int]:
+def _counted(entry: h5py.Group, name: str, named: Collection[int]) -> tuple[int, int]:
     node = entry.get(f"measurement/{name}")
     if node is None:
         return 0, 0

@@ -30,9 +30,7 @@ PREPARATION_S = 0.3
 def work_order(number: int) -> dict:
     """Return what the writer is to make of the streams."""
     channels = (*COUNTERS, CAMERA)
-    datasets = {
-        name: Dataset(value=StreamReference(stream=name)) for name in channels
-    }
+    datasets = {name: Dataset(value=StreamReference(stream=name)) for name in channels}
     measurement = Group(children=datasets)
     entry = Group(children={"measurement": measurement})
     return Group(children={f"{number}.1": entry}).model_dump()

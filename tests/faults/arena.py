@@ -71,11 +71,12 @@ def play(
     *,
     writer_mutant: str = "",
     publisher_mutant: str = "",
+    end_s: float = END_S,
     is_over: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Run one arena to its end and have its files judged."""
     started = time.monotonic()
-    with _Ring(arena, folder, writer_mutant, publisher_mutant) as ring:
+    with _Ring(arena, folder, writer_mutant, publisher_mutant, end_s) as ring:
         outcome = ring.run(is_over)
     outcome.seconds = time.monotonic() - started
     if outcome.is_clean:
@@ -87,13 +88,19 @@ class _Ring:
     """The processes of one arena."""
 
     def __init__(
-        self, arena: Arena, folder: Path, writer_mutant: str, publisher_mutant: str
+        self,
+        arena: Arena,
+        folder: Path,
+        writer_mutant: str,
+        publisher_mutant: str,
+        end_s: float,
     ) -> None:
         self._arena = arena
         self._folder = folder
         self._root = folder / "files"
         self._writer_mutant = writer_mutant
         self._publisher_mutant = publisher_mutant
+        self._end_s = end_s
         self._outcome = Outcome(arena)
         self._stack = ExitStack()
         self._writers: list[WriterProcess] = []
@@ -200,25 +207,41 @@ class _Ring:
         return self._outcome
 
     def _inject(self, fault: Fault, publisher: PublisherProcess) -> bool:
+        """Do what the fault says; return whether it came to it."""
         if not publisher.is_running:
             return False
+        if fault.failpoint:
+            was_hit = self._inject_at(fault, publisher)
+        elif fault.kind in (Kind.CUT, Kind.SLOW, Kind.HALF_OPEN):
+            was_hit = self._disturb_network(fault)
+        else:
+            was_hit = self._strike(fault, publisher)
+        return was_hit
+
+    def _inject_at(self, fault: Fault, publisher: PublisherProcess) -> bool:
         match fault.kind:
             case Kind.KILL_AT:
                 return self._kill_at(fault)
             case Kind.STOP_AT:
                 return self._stop_at(fault, publisher)
+            case Kind.REDIS_AT:
+                return self._kill_redis_at(fault)
             case Kind.RAISE_AT:
                 writer = self._armed_writer(fault, f"raise={fault.value}")
-                return until(lambda: writer.was_hit, REACH_S)
-            case Kind.DELAY_AT:
-                writer = self._armed_writer(fault, f"delay={fault.for_s}")
-                hit = until(lambda: writer.was_hit, REACH_S)
-                time.sleep(fault.for_s)
-                return hit
-            case Kind.CUT | Kind.SLOW | Kind.HALF_OPEN:
-                return self._disturb_network(fault)
             case _:
-                return self._strike(fault, publisher)
+                writer = self._armed_writer(fault, f"delay={fault.for_s}")
+        was_hit = until(lambda: writer.was_hit, REACH_S)
+        time.sleep(fault.for_s)
+        return was_hit
+
+    def _kill_redis_at(self, fault: Fault) -> bool:
+        """Kill Redis while the writer stands still, and let both go on."""
+        writer = self._armed_writer(fault, "stop")
+        was_hit = until(lambda: writer.was_hit, REACH_S)
+        self._redis.kill()
+        self._redis.start()
+        writer.signal(signal.SIGCONT)
+        return was_hit
 
     def _kill_at(self, fault: Fault) -> bool:
         writer = self._armed_writer(fault, "kill")
@@ -303,13 +326,18 @@ class _Ring:
         assert self._writer.is_running
         if not self._was_killed:
             publisher.end()
-            if not until(lambda: not publisher.is_running, END_S):
+            until(lambda: not publisher.is_running or self._has_failed(), self._end_s)
+            if publisher.is_running:
                 self._complain(f"{publisher.name} waits still: {publisher.log_tail()}")
             elif publisher.process.returncode:
                 self._complain(f"{publisher.name} failed: {publisher.log_tail()}")
-        if not self._writer.is_ready:
-            self._complain(f"the last writer is not at work: {self._writer.log_tail()}")
         self._dismiss_writers()
+        for writer in self._writers:
+            if writer.has_failed:
+                self._complain(f"{writer.name} failed: {writer.log_tail()}")
+
+    def _has_failed(self) -> bool:
+        return any(writer.has_failed for writer in self._writers)
 
     def _claims(self, publisher: PublisherProcess) -> dict[int, Claim]:
         judged, sent = publisher.said("judged"), publisher.said("sent")

@@ -35,7 +35,10 @@ class UnfencedWriter(ScanWriter):
         super().__init__(*given, **options)
         fenced = self._workspace
         self._workspace = UnfencedWorkspace(
-            fenced.folder.parent.parent, self._record.uid, self._custody.fence
+            fenced.folder.parent.parent,
+            self._record.uid,
+            self._custody.fence,
+            fenced.steps,
         )
 
 

@@ -58,6 +58,11 @@ class _Process:
     def is_running(self) -> bool:
         return self.process.poll() is None
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended in a way that nobody wanted."""
+        return self.process.poll() not in (None, 0, -signal.SIGKILL)
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

@@ -97,10 +97,11 @@ def play_all(
             outcome = play(arena, folder / f"arena-{index}", is_over=is_over)
             with lock:
                 outcomes.append(outcome)
+            word = "clean" if outcome.is_clean else "NOT CLEAN"
             say(
                 f"arena {index} (seed {arena.seed}, AOF {arena.persistence}): "
                 f"{len(outcome.played)} faults, {len(outcome.findings) - 1} scans, "
-                f"{outcome.seconds:.0f} s, {'clean' if outcome.is_clean else 'NOT CLEAN'}"
+                f"{outcome.seconds:.0f} s, {word}"
             )
 
     with ThreadPoolExecutor(jobs) as pool:

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     STOP_AT = "SIGSTOP at a failpoint, takeover, SIGCONT"
     RAISE_AT = "error of the system at a failpoint"
     DELAY_AT = "delay beyond the lease at a failpoint"
+    REDIS_AT = "SIGKILL of Redis, writer at a failpoint"
     KILL_WRITER = "SIGKILL of the writer at random"
     TERM_WRITER = "SIGTERM of the writer"
     KILL_REDIS = "SIGKILL of Redis"
@@ -95,6 +96,12 @@ class Arena:
 KILLS_PER_FAILPOINT: Final = 3
 STOPS: Final = ("link.before", "master.before", "scan_file.before")
 ERRORS: Final = ("write.before", "flush.before", "close.before", "fsync.before")
+REDIS_GONE: Final = (
+    "verdict.after",
+    "acknowledge.before",
+    "link.after",
+    "scan_file.after",
+)
 DELAYS: Final = ("renew.before", "link.before", "verify.after", "acknowledge.before")
 # Late hits of these may never come in the life of one writer.
 _RARE: Final = ("scan_file", "verdict")
@@ -111,6 +118,7 @@ def covering(seed: int) -> tuple[Arena, ...]:
     ]
     local += [_at(chance, Kind.STOP_AT, name) for name in STOPS for _ in range(3)]
     local += [_at(chance, Kind.RAISE_AT, name) for name in ERRORS]
+    local += [_at(chance, Kind.REDIS_AT, name) for name in REDIS_GONE for _ in range(2)]
     local += [_at(chance, Kind.DELAY_AT, name) for name in DELAYS]
     local += [_at_random(chance, Kind.KILL_WRITER) for _ in range(5)]
     local += [_at_random(chance, Kind.TERM_WRITER) for _ in range(3)]
@@ -149,6 +157,7 @@ def _any(chance: random.Random, kind: Kind) -> Fault:
         Kind.KILL_AT: FAILPOINTS,
         Kind.STOP_AT: STOPS,
         Kind.RAISE_AT: ERRORS,
+        Kind.REDIS_AT: REDIS_GONE,
         Kind.DELAY_AT: DELAYS,
     }
     if kind in places:

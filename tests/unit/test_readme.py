@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 UNITS = {"_s": "s", "_bytes": "bytes"}
 LOG_EVENT = re.compile(r"\blog\.(?:info|warning|error|exception)\(\s*\"(\w+)\"")
 COMPONENTS = ("bus", "publisher", "subscriber", "writer")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -92,7 +93,7 @@ def documents() -> list[Path]:
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: path.stem)
 def test_every_link_leads_to_a_file(document: Path) -> None:
-    links = LINK.findall(document.read_text())
+    links = LINK.findall(CODE.sub("", document.read_text()))
 
     local = [link for link in links if "://" not in link]
     assert [each for each in local if not (document.parent / each).exists()] == []

@@ -13,6 +13,7 @@ import typer
 from scanbus.cli.listing import ls
 from scanbus.cli.output import print_error
 from scanbus.cli.repairing import rebuild_masters, salvage
+from scanbus.cli.simulating import simulate
 from scanbus.cli.state import status
 from scanbus.cli.tailing import tail
 from scanbus.cli.working import check, demo, publish_files, replay, writer
@@ -79,6 +80,9 @@ master.command("rebuild", epilog=_example("scanbus master rebuild --root /data")
     rebuild_masters
 )
 app.add_typer(master, name="master")
+app.command(epilog=_example("scanbus simulate --seed 7 --corrupt 0.05 --json"))(
+    simulate
+)
 app.command(epilog=_example("scanbus salvage --root /data/visitor"))(salvage)
 
 

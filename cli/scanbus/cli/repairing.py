@@ -6,7 +6,6 @@ Each only turns its arguments into one call of the component that does it.
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer

@@ -213,6 +213,9 @@ def publish_files(
         typer.Option(metavar="HZ", help="Frames per second; as fast as possible else."),
     ] = None,
     title: Annotated[str | None, typer.Option(metavar="T")] = None,
+    wait: Annotated[
+        bool, typer.Option(help="Wait for the verdict, if a writer is alive.")
+    ] = True,
 ) -> int:
     """Publish detector frames from files as one scan, with their headers' metadata."""
     from scanbus.publisher.gateways.files import (  # noqa: PLC0415
@@ -231,9 +234,15 @@ def publish_files(
             scan_number=scan_number,
             title=title,
             rate_hz=rate,
+            wait=wait,
             progress=progress,
         )
     stdout().print(f"scan {scan.uid}: {scan.n_frames} frames published")
+    if scan.verdict is not None:
+        print_verdict(scan.verdict, Path())
+        return scan.verdict.verdict.exit_code
+    if wait:
+        stdout().print("no writer is alive: the scan stays on the bus until one is")
     return 0
 
 

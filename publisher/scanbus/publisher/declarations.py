@@ -25,6 +25,7 @@ from scanbus.schemas import (
     Role,
     Storage,
 )
+from scanbus.schemas.errors import DeclarationError
 
 __all__ = [
     "checked",
@@ -46,7 +47,7 @@ def checked(make: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _
 
     Raises
     ------
-    ValueError
+    DeclarationError
         That names the first thing that does not fit.
     """
     try:
@@ -56,7 +57,9 @@ def checked(make: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _
         where = ".".join(str(part) for part in problem["loc"])
         got = f", got {problem['input']!r:.80}" if problem["loc"] else ""
         message = problem["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{where + ': ' if where else ''}{message}{got}") from error
+        if problem["type"] == "string_pattern_mismatch":
+            message = "a name has letters, digits, _ and inner dots or hyphens only"
+        raise DeclarationError(where, f"{message}{got}") from error
 
 
 def declare_channel(name: str, **described: Any) -> Declared:

@@ -7,22 +7,34 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Any
 
 import numpy as np
 
 from scanbus.bus.outbox import Frozen, Outbox
 from scanbus.publisher.chunking import ChunkBuffer, Piece
+from scanbus.publisher.freezing import freeze_seal
 from scanbus.publisher.gathering import GroupBuffer
+from scanbus.publisher.reordering import Reordering
 from scanbus.schemas import LaneDescription
 
-__all__ = ["FrameLane", "Lane", "Slot", "ValueLane", "Waker"]
+__all__ = ["FrameLane", "Lane", "LateLane", "Slot", "ValueLane", "Waker"]
 
 
 class Waker:
-    """Where a sender sleeps until it has work; guarded by the scan's lock."""
+    """Where a sender sleeps until it has work; guarded by the scan's lock.
+
+    Attributes
+    ----------
+    lanes : list of Lane
+        What that sender sends, and nobody else; it may grow.
+    must_compare : bool
+        Whether it has to look at what Redis holds before it sends on.
+    """
 
     def __init__(self, lock: threading.Lock) -> None:
         self._condition = threading.Condition(lock)
+        self.lanes: list[Lane] = []
         self.asleep = False
         self.must_compare = False
 
@@ -41,15 +53,31 @@ class Waker:
 class Lane:
     """One lane on its way: entries in the outbox, and who sends them.
 
-    Guarded by the delivery's lock.
+    Guarded by the delivery's lock; `order` by `feeding`, which is held by whoever puts
+    points in, so that their order is one.
+
+    Parameters
+    ----------
+    description : LaneDescription
+        The lane.
+    session : bytes
+        Names this publisher.
+    waker : Waker
+        Where its sender sleeps.
     """
 
-    def __init__(self, description: LaneDescription, session: bytes) -> None:
+    def __init__(
+        self, description: LaneDescription, session: bytes, waker: Waker
+    ) -> None:
         self.description = description
         self.outbox = Outbox(session)
-        self.waker: Waker | None = None
+        self.waker = waker
+        self.feeding = threading.Lock()
+        self.order: Reordering[Any] | None = None
         self.ending = False
         self.abandoned = False
+        self._session = session
+        waker.lanes.append(self)
 
     @property
     def name(self) -> str:
@@ -57,38 +85,91 @@ class Lane:
         return self.description.name
 
     @property
+    def kept_bytes(self) -> int:
+        """Bytes that are not known to be durable."""
+        return self.outbox.nbytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of points that wait for those before them."""
+        return 0 if self.order is None else self.order.nbytes
+
+    @property
+    def length(self) -> int:
+        """Points that its entries have, or will have."""
+        return self.outbox.stop
+
+    @property
+    def is_run_out(self) -> bool:
+        """Whether all points are entries."""
+        return True
+
+    @property
+    def has_work(self) -> bool:
+        """Whether its sender has something to do."""
+        return self.outbox.has_unsent or self.can_seal
+
+    @property
+    def can_seal(self) -> bool:
+        """Whether nothing but the seal is missing."""
+        return self.ending and not self.outbox.sealed and self.is_run_out
+
+    @property
     def is_delivered(self) -> bool:
         """Whether Redis has all of it, the seal included, or never will."""
         sealed = self.outbox.sealed and not self.outbox.has_unsent
         return self.abandoned or sealed
 
+    def put(self, entry: Frozen) -> None:
+        """Have an entry sent after those before it; the lock is held."""
+        self.outbox.put(entry)
+
+    def seal(self) -> None:
+        """Put the seal behind the last entry if it is time; the lock is held."""
+        if self.can_seal:
+            self.put(freeze_seal(self.length, self._session))
+
     def wake(self) -> None:
         """Wake its sender; the lock is held."""
-        if self.waker is not None:
-            self.waker.wake()
+        self.waker.wake()
+
+
+class LateLane(Lane):
+    """A lane of points that came after their place was closed, one per entry."""
+
+    is_made = False
 
 
 class ValueLane(Lane):
     """A lane of small values, gathered by its group."""
 
-    def __init__(self, description: LaneDescription, session: bytes) -> None:
-        super().__init__(description, session)
+    def __init__(
+        self, description: LaneDescription, session: bytes, waker: Waker
+    ) -> None:
+        super().__init__(description, session, waker)
         self.buffer = GroupBuffer(description)
         self.freezing_bytes = 0
 
     @property
     def kept_bytes(self) -> int:
         """Bytes that are not known to be durable."""
-        return self.outbox.nbytes + self.buffer.pending_bytes + self.freezing_bytes
+        gathered = self.buffer.pending_bytes + self.freezing_bytes + self.held_bytes
+        return self.outbox.nbytes + gathered
+
+    @property
+    def length(self) -> int:
+        """Points that its entries have, or will have."""
+        return self.buffer.taken
+
+    @property
+    def is_run_out(self) -> bool:
+        """Whether all points are entries."""
+        return not self.buffer.has_complete and not self.freezing_bytes
 
     @property
     def has_work(self) -> bool:
         """Whether its sender has something to do."""
-        return (
-            self.outbox.has_unsent
-            or self.buffer.has_complete
-            or (self.ending and not self.outbox.sealed)
-        )
+        return super().has_work or self.buffer.has_complete
 
 
 class Slot:
@@ -102,17 +183,17 @@ class Slot:
 
 
 class FrameLane(Lane):
-    """A lane of frames: gathered into chunks, packed by encoders, kept in order.
-
-    `feeding` is held by whoever puts frames in, so that their order is one.
-    """
+    """A lane of frames: gathered into chunks, packed by encoders, kept in order."""
 
     def __init__(
-        self, description: LaneDescription, session: bytes, compression: float
+        self,
+        description: LaneDescription,
+        session: bytes,
+        waker: Waker,
+        compression: float,
     ) -> None:
-        super().__init__(description, session)
+        super().__init__(description, session, waker)
         self.chunks = ChunkBuffer(description)
-        self.feeding = threading.Lock()
         self.slots: deque[Slot] = deque()
         self.raw_bytes = 0
         self.held_since = 0.0
@@ -127,9 +208,14 @@ class FrameLane(Lane):
         return self.outbox.nbytes + self.raw_bytes
 
     @property
-    def has_work(self) -> bool:
-        """Whether its sender has something to do."""
-        return self.outbox.has_unsent or self.can_seal
+    def length(self) -> int:
+        """Points that its entries have, or will have."""
+        return self.chunks.count
+
+    @property
+    def is_run_out(self) -> bool:
+        """Whether all points are entries."""
+        return not self.slots
 
     def note_packed(self, piece: Piece, entry: Frozen) -> None:
         """Take note of how well frames pack."""
@@ -148,8 +234,3 @@ class FrameLane(Lane):
             f"not {self.compression:.1f} : 1 as expected (compression), so that open "
             "segments do not fit"
         )
-
-    @property
-    def can_seal(self) -> bool:
-        """Whether all frames are entries and only the seal is missing."""
-        return self.ending and not self.slots and not self.outbox.sealed

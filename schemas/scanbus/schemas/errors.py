@@ -22,6 +22,7 @@
     │   ├── NotYetError          the point may still come
     │   ├── NeverError           the lane is sealed before the point
     │   └── NoLongerError        the point was trimmed; a file may have it
+    ├── DeclarationError         a name or property that cannot be (a ValueError too)
     ├── ScanStateError           a call that does not fit the scan's state
     ├── ScanInterruptedError     the publisher is silent and has not sealed its lanes
     ├── StorageError             (exit code 3)
@@ -47,6 +48,7 @@ __all__ = [
     "BusUnsuitableError",
     "ConfigurationError",
     "DeadlineError",
+    "DeclarationError",
     "DocumentError",
     "LaneConflictError",
     "LaneVanishedError",
@@ -341,6 +343,19 @@ class NoLongerError(PointError):
             f"{self.channel}: point {self.point} is no longer on the bus; "
             f"read it from {self.file or 'its file'}"
         )
+
+
+class DeclarationError(ScanbusError, ValueError):
+    """A name or a property of a scan or channel that cannot be."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(what, reason)
+        self.what = what
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Name the property and what is wrong with it."""
+        return f"{self.what}: {self.reason}" if self.what else self.reason
 
 
 class ScanStateError(ScanbusError):

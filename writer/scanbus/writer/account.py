@@ -69,7 +69,8 @@ class SegmentAccount:
     def n_notes(self) -> int:
         """How often something was noted; it only grows while a segment is open."""
         lists = (self.missing, self.duplicate, self.corrupt, self.refused)
-        return sum(map(len, (*lists, *self.gaps.values(), self.problems)))
+        n_ranges = sum(len(found) for found in (*lists, *self.gaps.values()))
+        return n_ranges + len(self.problems)
 
     def to_json(self) -> str:
         """Return the account as text, the same for the same account."""

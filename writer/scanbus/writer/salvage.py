@@ -11,15 +11,12 @@ what the points were taken from is kept.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import structlog
 
-from scanbus.bus.registry import ScanRecord
 from scanbus.schemas import (
     ChannelLedger,
     LaneDescription,
@@ -35,13 +32,9 @@ from scanbus.schemas.errors import (
 )
 from scanbus.writer.account import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.contents import SegmentFile
-from scanbus.writer.events_file import EVENTS_FILE, read_kept_events
 from scanbus.writer.frame_segment import FrameSegment
 from scanbus.writer.masters import write_dataset_masters, write_scan_master
 from scanbus.writer.paths import (
-    RAW_DATA,
-    dataset_folder,
-    inside,
     remove_segments,
     scan_folder,
     scan_master,
@@ -50,14 +43,15 @@ from scanbus.writer.paths import (
 )
 from scanbus.writer.rebuild import SkippedScan, finished_segments, read_contents
 from scanbus.writer.remains import Remains, read_remains, restore
-from scanbus.writer.scan_file import read_scan_file, write_scan_file
+from scanbus.writer.scan_file import write_scan_file
 from scanbus.writer.segment_files import read_header, read_late_points
 from scanbus.writer.steps import Steps
 from scanbus.writer.value_segment import ValueSegment
-from scanbus.writer.workspace import WORK_FOLDER, Workspace, work_folders
+from scanbus.writer.workspace import Workspace, work_folders
+from scanbus.writer.wrecks import Wreck, find_wrecks
+
 
 __all__ = [
-    "SILENT_S",
     "SalvageReport",
     "SalvagedScan",
     "SegmentPlan",
@@ -66,10 +60,6 @@ __all__ = [
 ]
 
 log = structlog.get_logger("scanbus.writer")
-
-SILENT_S: Final = 60.0
-"""A writer shows at least every few seconds that it works; so long is no pause."""
-_WORK_FOLDER: Final = re.compile(r"(?:stale-)?([0-9A-Za-z]{8,40})\.\d+\.[0-9a-f]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +180,7 @@ def salvage(
     scans: list[SalvagedScan] = []
     skipped: list[SkippedScan] = []
     known: set[str] = set()
-    for wreck in _find_wrecks(root):
+    for wreck in find_wrecks(root):
         called = wreck.called_by(names)
         known |= called
         if names and not called:
@@ -210,90 +200,11 @@ def salvage(
     return SalvageReport(tuple(scans), tuple(skipped))
 
 
-@dataclass(frozen=True)
-class _Wreck:
-    """What is left of writing one scan.
-
-    Attributes
-    ----------
-    uid : str
-        The scan, by the names of its work folders.
-    record : ScanRecord or None
-        What was said of it; None where that was not kept.
-    """
-
-    root: Path
-    dataset: Path
-    uid: str
-    record: ScanRecord | None
-
-    @property
-    def folder(self) -> Path | None:
-        """The scan's folder."""
-        return scan_folder(self.root, self.record.identity) if self.record else None
-
-    def called_by(self, names: Sequence[str]) -> set[str]:
-        """Return which of the names mean this scan."""
-        folder = self.folder
-        return {
-            name
-            for name in names
-            if name == self.uid
-            or (folder is not None and Path(name).resolve() == folder.resolve())
-        }
-
-    def why_not(self, *, force: bool) -> tuple[str, bool] | None:
-        """Return why it must be left alone, and whether that is an error."""
-        if self.record is None or self.folder is None:
-            base = self.dataset / WORK_FOLDER
-            return f"no {EVENTS_FILE} in {base} says what the scan was", True
-        if dataset_folder(self.root, self.record.identity) != self.dataset:
-            return f"it belongs in {self.folder}, not below {self.dataset}", True
-        values = self.folder / values_file_name(self.record.identity.scan_number)
-        if values.exists():
-            holder = read_scan_file(values).uid
-            if holder != self.uid:
-                raise NameTakenError(str(values), f"scan {holder}")
-            return "it is finished; `scanbus master rebuild` makes its masters", False
-        age_s = time.time() - self._last_sign()
-        if age_s < SILENT_S and not force:
-            return (
-                f"something moved in its work folder {max(0.0, age_s):.0f} s ago: a "
-                f"writer may have it. Wait until it is silent for {SILENT_S:.0f} s, "
-                "or say --force"
-            ), True
-        return None
-
-    def _last_sign(self) -> float:
-        """Return when something was last written in any of the work folders."""
-        return max(
-            path.stat().st_mtime
-            for folder in work_folders(self.dataset, self.uid)
-            for path in (folder, *folder.iterdir())
-        )
-
-
-def _find_wrecks(root: Path) -> Iterator[_Wreck]:
-    for base in sorted(root.glob(f"*/*/*/{RAW_DATA}/*/*/{WORK_FOLDER}")):
-        try:
-            inside(root, base)
-        except RootUnusableError:
-            log.warning("link_out_of_root", path=str(base), root=str(root))
-            continue
-        matches = (_WORK_FOLDER.match(child.name) for child in base.iterdir())
-        for uid in sorted({match[1] for match in matches if match}):
-            files = [one / EVENTS_FILE for one in work_folders(base.parent, uid)]
-            record = read_kept_events(one for one in files if one.is_file())
-            if record is not None and record.uid != uid:
-                record = None
-            yield _Wreck(root, base.parent, uid, record)
-
-
 class _Salvage:
     """The salvage of one scan, from its work folders to its masters."""
 
     def __init__(
-        self, wreck: _Wreck, progress: Callable[[str, int, int | None], None]
+        self, wreck: Wreck, progress: Callable[[str, int, int | None], None]
     ) -> None:
         if wreck.record is None or wreck.record.prepared is None:
             raise ValueError("nobody knows what this scan was")
@@ -377,6 +288,7 @@ class _Salvage:
         made: dict[str, list[SegmentAccount]],
     ) -> Verdict:
         ledgers: dict[str, ChannelLedger] = {}
+        problems = ["what was not in a writer's files is lost with the bus"]
         for lane in self._prepared.lanes:
             stops = [0, *(one.stop for one in finished[lane.name])]
             stops += [one.stop for one in plans[lane.name]]
@@ -385,6 +297,8 @@ class _Salvage:
                 for one in finished[lane.name]
             ]
             accounts = [*before, *made[lane.name]]
+            noted = dict.fromkeys(text for one in accounts for text in one.problems)
+            problems += [f"{lane.name}: {text}" for text in noted]
             ledgers |= lane_ledgers(
                 lane, accounts, expected=stops[-1], stored=stops[-1], sealed=False
             )
@@ -395,7 +309,7 @@ class _Salvage:
             ledgers | self._late(ledgers),
             end_reason=ended.end_reason if ended else None,
             master=str(master.relative_to(self._root)),
-            problems=["what was not in a writer's files is lost with the bus"],
+            problems=problems,
         )
         return judged.model_copy(update={"reason": f"salvaged: {judged.reason}"})
 

@@ -20,6 +20,7 @@ import structlog
 
 from scanbus.bus import leases, registry, room
 from scanbus.bus.connection import connect, describe_server, translated
+from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.writer.failpoints import reach
 from scanbus.writer.metrics import Metrics, NoMetrics, make_metrics
@@ -64,6 +65,7 @@ class WriterService:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._client = connect(settings.redis, name="scanbus-writer")
         self._tasks: dict[str, ScanTask] = {}
+        self._announced_again: dict[str, ScanAnnounced] = {}
         self._seen = self._position = "0-0"
         self._stop = threading.Event()
         self._due: dict[str, float] = {}
@@ -116,6 +118,7 @@ class WriterService:
                 self._beat()
                 self._renew_leases()
                 self._discover()
+                self._judge_again()
                 self._look_after_interrupted()
                 self._start_attempts()
                 self._move_position()
@@ -187,6 +190,7 @@ class WriterService:
             uid = line.document.scan.uid
             if uid in self._tasks:
                 self._tasks[uid].announcement = line.id
+                self._announced_again[uid] = line.document
                 continue
             record = registry.load_record(self._client, line.document)
             task = self._tasks[uid] = ScanTask(
@@ -194,6 +198,17 @@ class WriterService:
             )
             if record.verdict is not None and not record.verdict.provisional:
                 task.verdict = record.verdict
+
+    def _judge_again(self) -> None:
+        """Say verdicts again that Redis lost before their publishers read them."""
+        for uid, document in tuple(self._announced_again.items()):
+            task = self._tasks[uid]
+            if task.is_running or not task.is_final:
+                continue  # If it is judged before Redis is lost again, all is well.
+            del self._announced_again[uid]
+            record = registry.load_record(self._client, document)
+            if record.verdict is None or record.verdict.provisional:
+                task.record, task.verdict = record, None
 
     def _look_after_interrupted(self) -> None:
         """Resume scans whose publisher came back or whose end somebody else wrote."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scanbus.bus.connection import Bus, connect, translated
-from scanbus.bus.registry import find_scan
+from scanbus.bus.registry import find_scan, writers_alive
 from scanbus.publisher.gateways.files.ahead import frames_ahead
 from scanbus.publisher.gateways.files.headers import (
     nexus_name,
@@ -22,7 +22,7 @@ from scanbus.publisher.gateways.files.images import Frame, find_images
 from scanbus.publisher.gateways.files.masks import pixel_mask
 from scanbus.publisher.publisher import Publisher
 from scanbus.publisher.scan import Scan
-from scanbus.schemas import PlotDescription, Role, ScanIdentity, merged
+from scanbus.schemas import PlotDescription, Role, ScanIdentity, Verdict, merged
 from scanbus.schemas.errors import DeadlineError, SourceError, UnknownScanError
 
 __all__ = ["Progress", "PublishedScan", "publish_files"]
@@ -56,11 +56,14 @@ class PublishedScan:
         Frames sent.
     identity : ScanIdentity
         Where it belongs, with its number.
+    verdict : Verdict or None
+        The writer's, where it was waited for and a writer is alive.
     """
 
     uid: str
     n_frames: int
     identity: ScanIdentity
+    verdict: Verdict | None = None
 
 
 def publish_files(
@@ -98,7 +101,7 @@ def publish_files(
     repeat : int
         How often all files are sent.
     wait : bool
-        Wait for the writer's verdict.
+        Wait for the writer's verdict, at most a minute, if a writer is alive.
     progress : callable, optional
         Told ``("frames", sent, expected)``.
 
@@ -136,9 +139,16 @@ def publish_files(
             with opened as scan:
                 source.declare(scan)
                 n_sent = _send(scan, source, frames, rate_hz, progress)
-            if wait:
-                scan.verdict(_VERDICT_TIMEOUT_S)
-    return PublishedScan(uid, n_sent, scan.identity)
+            verdict = _verdict(url, scan) if wait else None
+    return PublishedScan(uid, n_sent, scan.identity, verdict)
+
+
+def _verdict(url: str, scan: Scan) -> Verdict | None:
+    """Return the writer's verdict; None where no writer is alive to give one."""
+    with connect(url, name="scanbus-files") as client, translated(url):
+        if not writers_alive(client):
+            return None
+    return scan.verdict(_VERDICT_TIMEOUT_S)
 
 
 @contextmanager

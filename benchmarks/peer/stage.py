@@ -1,0 +1,188 @@
+"""One system on its own Redis, and what is left of a scan after an accident."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.peer.content import CHANNELS, N_POINTS
+from benchmarks.peer.counting import Count, count
+from benchmarks.peer.processes import OURS, Process, until
+from benchmarks.peer.systems import Run, System, Word, begun
+from scanbus.bus.connection import Bus, connect
+from scanbus.cli.private_redis import PrivateRedis
+
+# The peer's writer looks for scans from the moment on at which it asks first.
+WRITER_S = 1.0
+# After the publisher has ended, longer than both writers take for a scan of this size.
+AFTERWARDS_S = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan.
+
+    Attributes
+    ----------
+    sent : int
+        Points of all channels that the publisher's program had handed over.
+    count : Count
+        What the file holds.
+    word : str
+        What the system says; empty if nothing.
+    publisher : str
+        How the publisher's program ended.
+    seconds : float
+        From the scan's begin until the program had ended and the word was said; None
+        if that did not come before the deadline.
+    note : str
+        More that was seen.
+    """
+
+    sent: int
+    count: Count
+    word: str
+    publisher: str
+    seconds: float | None
+    note: str
+
+
+class Stage:
+    """One run of one accident; a context manager that ends all it started.
+
+    Parameters
+    ----------
+    system : System
+        Which one.
+    folder : pathlib.Path
+        Empty; for files and logs.
+    options : dict
+        Of Redis.
+    """
+
+    def __init__(
+        self, system: System, folder: Path, options: dict[str, str | int]
+    ) -> None:
+        self.system = system
+        self.folder = folder
+        self.number = 1
+        self.note = ""
+        self.publisher_was_killed = False
+        self.is_provisional_enough = False
+        self.writers: list[Process] = []
+        self.publishers: list[Process] = []
+        self._others: list[Process] = []
+        self._stack = ExitStack()
+        self.redis = PrivateRedis(options=options, config=system.redis_config, tcp=True)
+
+    def __enter__(self) -> Self:
+        self.redis = self._stack.enter_context(self.redis)
+        (self.folder / "files").mkdir(parents=True)
+        self.system.make_ready(self.url, self.folder)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in (*self.writers, *self.publishers, *self._others):
+            if process.is_running:
+                process.go_on()
+                process.kill()
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        """The address of its Redis; stays over restarts."""
+        return self.redis.tcp_url
+
+    @property
+    def client(self) -> Bus:
+        """A connection to it."""
+        return self._stack.enter_context(connect(self.redis.tcp_url, name="accidents"))
+
+    @property
+    def writer(self) -> Process:
+        """The newest writer."""
+        return self.writers[-1]
+
+    @property
+    def publisher(self) -> Process:
+        """The newest publisher."""
+        return self.publishers[-1]
+
+    def enter(self, thing: Any) -> Any:
+        """Keep a context manager open until the end."""
+        return self._stack.enter_context(thing)
+
+    def start_writer(self) -> None:
+        """Start a writer that looks for scans."""
+        name = f"writer{len(self.writers)}"
+        self.writers.append(self.system.writer(self.url, self.folder, name))
+        time.sleep(WRITER_S)
+
+    def start_publisher(self, url: str = "") -> dict[str, Any]:
+        """Start a publisher; return what it says of its scan."""
+        one = self.system.publisher(url or self.url, self.folder, self.number)
+        self.publishers.append(one)
+        return begun(one)
+
+    def start_reader(self) -> Process:
+        """Start a reader and wait until it has looked once."""
+        command = [str(OURS), "-m", "benchmarks.peer.reader"]
+        one = Process([*command, str(self.folder / "files")], self.folder / "reader")
+        self._others.append(one)
+        until(lambda: one.said("looked"), 20)
+        return one
+
+    def wait_sent(self, points: int) -> None:
+        """Wait until so many points of each channel were handed over."""
+        until(lambda: self._n_sent(self.publisher) >= points, 30)
+
+    def _n_sent(self, publisher: Process) -> int:
+        told = publisher.said("sent")
+        return int(told[-1]["points"]) if told else 0
+
+    def settle(self, deadline_s: float) -> Outcome:
+        """Wait for the program's end and the system's word, until a deadline."""
+        told = begun(self.publisher)
+        started = told["at"]
+        run = Run(self.url, self.folder, told["scan"], self.number, self.writers)
+        word = Word()
+        while time.time() < started + deadline_s:
+            word = self.system.word(run)
+            if self._is_over(word):
+                break
+            time.sleep(0.1)
+        is_over = self._is_over(word)
+        seconds = time.time() - started
+        if is_over:
+            time.sleep(AFTERWARDS_S)
+            word = self.system.word(run)
+        return Outcome(
+            sent=len(CHANNELS) * self._n_sent(self.publisher),
+            count=count(self.system.file(run), f"{self.number}.1", word.named),
+            word=word.text,
+            publisher=self._publisher_text(deadline_s),
+            seconds=seconds if is_over else None,
+            note=self.note,
+        )
+
+    def _is_over(self, word: Word) -> bool:
+        said = word.is_final or (self.is_provisional_enough and bool(word.text))
+        return said and not self.publisher.is_running
+
+    def _publisher_text(self, deadline_s: float) -> str:
+        if self.publisher_was_killed:
+            return "killed"
+        raised = self.publisher.said("raised")
+        texts = [f"{line['where']}: {line['error']}" for line in raised]
+        if self.publisher.is_running:
+            n_sent = self._n_sent(self.publisher)
+            where = "" if n_sent < N_POINTS else " after the last point"
+            texts.append(f"had not ended{where} after {deadline_s:g} s")
+        return "; ".join(texts) or "ended"

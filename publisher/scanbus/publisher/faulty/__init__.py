@@ -1,0 +1,23 @@
+"""A publisher that does what no correct one would, by seed, and says what it did.
+
+For trying writers: drops, duplicates, points out of order, damaged and wrong entries,
+a second publisher on the same lanes, a death without a word. What is sent follows from
+the seed alone, and so does the account that an honest writer must come to.
+"""
+
+from scanbus.publisher.faulty.content import points_of, simulated_lanes
+from scanbus.publisher.faulty.faults import Faults
+from scanbus.publisher.faulty.planning import Plan, Step, make_plan
+from scanbus.publisher.faulty.sending import FaultyScan, Injected, simulate
+
+__all__ = [
+    "FaultyScan",
+    "Faults",
+    "Injected",
+    "Plan",
+    "Step",
+    "make_plan",
+    "points_of",
+    "simulate",
+    "simulated_lanes",
+]

@@ -1,0 +1,202 @@
+"""Bring points that come out of order into order, within a bounded window.
+
+Some detectors deliver frames out of order. A point ahead of the next one is held until
+the points between have come; when it has waited too long, or too much is held, those
+are given up and become a gap. What comes for a point that was given up is late. Pure:
+no Redis, no thread, and the clock is an argument.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+from scanbus.schemas import MAX_POINTS
+
+__all__ = ["Hole", "Late", "Ready", "Reordering", "Step"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Generic[_T]):
+    """The next point of the lane."""
+
+    item: _T
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """The next points of the lane will never come."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Late(Generic[_T]):
+    """A point that came after its place was closed."""
+
+    point: int
+    item: _T
+
+
+Step: TypeAlias = Ready[_T] | Hole | Late[_T]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held(Generic[_T]):
+    item: _T
+    nbytes: int
+    since_s: float
+
+
+class Reordering(Generic[_T]):
+    """The points of one channel that wait for those before them.
+
+    Not safe to share between threads.
+
+    Parameters
+    ----------
+    name : str
+        The channel, for error messages.
+    next_point : int
+        The first point that has not come.
+    window_points : int
+        How far ahead of the next point others may be.
+    window_s : float
+        How long a point waits for those before it.
+    """
+
+    def __init__(
+        self, name: str, next_point: int, *, window_points: int, window_s: float
+    ) -> None:
+        self._name = name
+        self._window_points = window_points
+        self._window_s = window_s
+        self._held: dict[int, _Held[_T]] = {}
+        # Ranges that were given up, ascending, apart from each other.
+        self._closed: list[tuple[int, int]] = []
+        self.next_point = next_point
+        self.nbytes = 0
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether points wait for others."""
+        return bool(self._held)
+
+    @property
+    def stop(self) -> int:
+        """The point after the last one that came."""
+        return max(self._held) + 1 if self._held else self.next_point
+
+    def check(self, point: int, count: int) -> None:
+        """Refuse points that came before.
+
+        Raises
+        ------
+        ValueError
+            If any of ``[point, point + count)`` did, or cannot be.
+        """
+        if point < 0 or point + count > MAX_POINTS:
+            raise ValueError(f"{self._name}: there can be no point {point}")
+        if point >= self.next_point and not self._held:
+            return
+        for one in range(point, point + count):
+            is_closed = one < self.next_point and self._closed_range(one) is None
+            if is_closed or one in self._held:
+                raise ValueError(f"{self._name}: point {one} was sent before")
+
+    def push(
+        self, point: int, item: _T, nbytes: int, now_s: float, max_bytes: float
+    ) -> list[Step[_T]]:
+        """Take one point that was checked; return what is to be done with which.
+
+        Parameters
+        ----------
+        point : int
+            Which one it is.
+        nbytes : int
+            What it counts as while it is held.
+        now_s : float
+            The time, of any clock that only grows.
+        max_bytes : float
+            How much may be held; above, holes are given up at once.
+        """
+        if point < self.next_point:
+            self._reopen(point)
+            return [Late(point, item)]
+        self._held[point] = _Held(item, nbytes, now_s)
+        self.nbytes += nbytes
+        steps = self._drain()
+        while self._held and (
+            self.stop - self.next_point > self._window_points or self.nbytes > max_bytes
+        ):
+            steps += self._give_up_first()
+        return steps
+
+    def advance(self, count: int) -> None:
+        """Take note of points that came in order, while nothing was held."""
+        self.next_point += count
+
+    def skip(self, count: int) -> list[Step[_T]]:
+        """Say that the points after all that came will never come.
+
+        What is held is not waited for any longer.
+        """
+        return [*self.flush(), *self._close(count)]
+
+    def give_up(self, now_s: float) -> list[Step[_T]]:
+        """Give up the holes that were noticed too long ago."""
+        steps: list[Step[_T]] = []
+        # Whatever is held shows the first hole, so it was noticed with the oldest.
+        while self._held and now_s >= self._noticed_s + self._window_s:
+            steps += self._give_up_first()
+        return steps
+
+    def flush(self) -> list[Step[_T]]:
+        """Give up all holes."""
+        steps: list[Step[_T]] = []
+        while self._held:
+            steps += self._give_up_first()
+        return steps
+
+    @property
+    def _noticed_s(self) -> float:
+        return min(held.since_s for held in self._held.values())
+
+    def _give_up_first(self) -> list[Step[_T]]:
+        return [*self._close(min(self._held) - self.next_point), *self._drain()]
+
+    def _drain(self) -> list[Step[_T]]:
+        steps: list[Step[_T]] = []
+        while (held := self._held.pop(self.next_point, None)) is not None:
+            self.next_point += 1
+            self.nbytes -= held.nbytes
+            steps.append(Ready(held.item))
+        return steps
+
+    def _close(self, count: int) -> list[Step[_T]]:
+        if not count:
+            return []
+        start, self.next_point = self.next_point, self.next_point + count
+        if self._closed and self._closed[-1][1] == start:
+            start = self._closed.pop()[0]
+        self._closed.append((start, self.next_point))
+        return [Hole(count)]
+
+    def _closed_range(self, point: int) -> int | None:
+        """Return which range of points that were given up holds this one."""
+        index = bisect_right(self._closed, (point, MAX_POINTS)) - 1
+        if index < 0 or point >= self._closed[index][1]:
+            return None
+        return index
+
+    def _reopen(self, point: int) -> None:
+        """Take a point that came late out of those that were given up."""
+        index = self._closed_range(point)
+        if index is None:
+            raise ValueError(f"{self._name}: point {point} was sent before")
+        start, stop = self._closed[index]
+        rest = [(start, point), (point + 1, stop)]
+        self._closed[index : index + 1] = [each for each in rest if each[0] < each[1]]

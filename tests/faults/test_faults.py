@@ -1,0 +1,130 @@
+"""Kill, pause, cut: nothing is lost, nothing is doubled, every verdict is true.
+
+The seed is printed; ``FAULTS_SEED`` repeats a run. `python -m tests.faults.run`
+does more of the same for as long as one likes.
+"""
+
+import itertools
+import os
+import secrets
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from scanbus.writer.failpoints import FAILPOINTS
+from tests.faults.arena import play
+from tests.faults.run import play_all, report, rows
+from tests.faults.schedule import (
+    KILLS_PER_FAILPOINT,
+    Arena,
+    Fault,
+    Kind,
+    Persistence,
+    covering,
+    endless,
+)
+
+pytestmark = [pytest.mark.faults, pytest.mark.redis]
+
+SEED_VARIABLE = "FAULTS_SEED"
+LEAST_FAULTS = 60
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_failpoint_and_every_kind_of_fault_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = int(os.environ.get(SEED_VARIABLE) or secrets.randbelow(2**32))
+    arenas = covering(seed)
+
+    with capsys.disabled():
+        say(f"\nfaults, seed {seed} (repeat with {SEED_VARIABLE}={seed})")
+        outcomes = play_all(arenas, tmp_path, jobs=4, say=say)
+        for line in report(outcomes):
+            say(line)
+
+    assert [line for each in outcomes for line in each.problems] == []
+    table = rows(outcomes)
+    for failpoint in FAILPOINTS:
+        assert table[Kind.KILL_AT, failpoint].hits >= KILLS_PER_FAILPOINT
+    assert sum(row.hits for row in table.values()) >= LEAST_FAULTS
+    assert all(outcome.is_clean for outcome in outcomes)
+
+
+def test_the_same_seed_gives_the_same_faults() -> None:
+    assert covering(7) == covering(7)
+    assert covering(7) != covering(8)
+    first, again = (list(itertools.islice(endless(7), 9)) for _ in range(2))
+    assert first == again
+
+
+def test_the_run_of_ci_covers_every_failpoint_and_every_kind() -> None:
+    faults = [fault for arena in covering(1) for fault in arena.faults]
+
+    kills = Counter(each.failpoint for each in faults if each.kind is Kind.KILL_AT)
+
+    assert kills == dict.fromkeys(FAILPOINTS, KILLS_PER_FAILPOINT)
+    assert {fault.kind for fault in faults} == set(Kind)
+    assert {arena.persistence for arena in covering(1)} == set(Persistence)
+
+
+def arena(*faults: Fault, trims: bool = False) -> Arena:
+    return Arena(11, Persistence.NONE, 60, trims, faults)
+
+
+# What each mutant does wrong must lead to loss where its faults hit.
+KILLED_BEFORE_CLOSE = tuple(Fault(Kind.KILL_AT, "close.before", hit) for hit in (3, 5))
+PAUSED_AT_RENAME = tuple(Fault(Kind.STOP_AT, "master.before", hit) for hit in (1, 1))
+REDIS_EMPTY = (Fault(Kind.KILL_REDIS, after_s=0.5, for_s=0.1),) * 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("writer", "publisher", "faults"),
+    [
+        ("early-acknowledge", "", KILLED_BEFORE_CLOSE),
+        ("no-fence", "", PAUSED_AT_RENAME),
+        ("", "no-resend", REDIS_EMPTY),
+    ],
+    ids=["acknowledge before close", "rename without fence", "no re-send"],
+)
+def test_a_broken_writer_or_publisher_is_caught(
+    tmp_path: Path, writer: str, publisher: str, faults: tuple[Fault, ...]
+) -> None:
+    outcome = play(
+        arena(*faults, trims=True),
+        tmp_path / "mutant",
+        writer_mutant=writer,
+        publisher_mutant=publisher,
+        end_s=20,
+    )
+
+    assert len(outcome.played) == len(faults), outcome.problems
+    assert all(played.was_hit for played in outcome.played)
+    findings = outcome.findings.values()
+    assert sum(one.lost + one.doubled + one.wrong_verdicts for one in findings) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "faults",
+    [KILLED_BEFORE_CLOSE, PAUSED_AT_RENAME, REDIS_EMPTY],
+    ids=["acknowledge before close", "rename without fence", "no re-send"],
+)
+def test_what_catches_the_broken_ones_does_no_harm_to_the_sound_ones(
+    tmp_path: Path, faults: tuple[Fault, ...]
+) -> None:
+    outcome = play(arena(*faults, trims=True), tmp_path / "sound")
+
+    assert outcome.problems == []
+    assert outcome.is_clean, outcome.findings
