@@ -1,32 +1,35 @@
-"""Does memory stay flat while a scan grows?
+"""Goal 6: does memory stay flat while a scan grows?
 
-Publishes scans of 2048 x 2048 uint16 frames through a private Redis into a writer, each
-in processes of their own, with a quota below a tenth of the bytes sent, and prints the
-largest resident memory of publisher and writer and the most that Redis used.
-
-    python benchmarks/memory.py [--frames 200 2000] [--quota-mib 64]
+The quota is below a tenth of the bytes that are sent in the longest scans, so what is
+measured is back-pressure, not how much fits.
 """
 
-import argparse
-import os
-import subprocess
-import sys
-import tempfile
 import threading
-import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 
+from benchmarks.harness import sending
+from benchmarks.harness.plan import Plan
+from benchmarks.harness.results import Figure
+from benchmarks.harness.stage import Stage, start_child
 from scanbus.bus.connection import connect
-from scanbus.bus.room import used_memory
-from scanbus.cli.private_redis import PrivateRedis
+from scanbus.bus.room import budget_bytes, used_memory
 from scanbus.publisher import Publisher
 
-SHAPE = (2048, 2048)
+GOAL = 6
+MIB = 2**20
 MEMORY_MIB = 512
+QUOTA_MIB = 48
+FRAME_COUNTS = (200, 5000)
+POINT_COUNTS = (1_000, 100_000)
+LARGE_ENTRIES = ((2048, 4096), 60)
+# Growth that is no growth: the allocator's.
+FLAT = 1.15
+Ready = Callable[[], None]
 
 
 @dataclass
@@ -38,100 +41,117 @@ class Peaks:
     redis: int = 0
 
 
-def publish(url: str, n_frames: int, quota_bytes: int) -> None:
-    rng = np.random.default_rng(1)
-    frames = [rng.poisson(2.0, SHAPE).astype(np.uint16) for _ in range(8)]
-    with (
-        Publisher(url, name="memory") as publisher,
-        publisher.scan(
-            title=f"{n_frames} frames",
-            quota_bytes=quota_bytes,
-            compression=2.0,
-            require_writer=True,
-        ) as scan,
-    ):
-        scan.detector("camera", shape=SHAPE, dtype="uint16", points=n_frames)
-        for number in range(n_frames):
-            scan.send("camera", frames[number % len(frames)])
-    verdict = scan.verdict(60.0)
-    print(f"verdict {verdict.verdict}", file=sys.stderr)
-
-
-def watch(
-    peaks: Peaks, url: str, writer: int, publisher: int, stop: threading.Event
-) -> None:
-    client = connect(url, name="watch")
-    while not stop.wait(0.05):
-        peaks.redis = max(peaks.redis, used_memory(client))
-        for name, pid in (("writer", writer), ("publisher", publisher)):
-            try:
-                resident = psutil.Process(pid).memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-            setattr(peaks, name, max(getattr(peaks, name), resident))
-
-
-def run(n_frames: int, quota_bytes: int) -> tuple[Peaks, float, int]:
-    peaks, stop = Peaks(), threading.Event()
-    options = {"maxmemory": f"{MEMORY_MIB}mb", "maxmemory-policy": "noeviction"}
-    with (
-        PrivateRedis(options=options) as redis,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        environment = {**os.environ, "SCANBUS_REDIS": redis.url}
-        writer = subprocess.Popen(
-            [sys.executable, "-m", "scanbus.cli", "writer", "--root", folder],
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(1.5)
-        started = time.perf_counter()
-        publisher = subprocess.Popen(
-            [sys.executable, __file__, "--publish", redis.url, str(n_frames)]
-            + [str(quota_bytes)]
-        )
-        watcher = threading.Thread(
-            target=watch, args=(peaks, redis.url, writer.pid, publisher.pid, stop)
-        )
-        watcher.start()
-        publisher.wait()
-        elapsed = time.perf_counter() - started
-        stop.set()
-        watcher.join()
-        writer.terminate()
-        writer.wait()
-        written = sum(
-            path.stat().st_size for path in Path(folder).rglob("camera_*.h5")
-        )
-    return peaks, elapsed, written
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, nargs="+", default=[200, 2000])
-    parser.add_argument("--quota-mib", type=int, default=64)
-    parser.add_argument("--publish", nargs=3, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.publish:
-        url, n_frames, quota = arguments.publish
-        publish(url, int(n_frames), int(quota))
-        return 0
-    mib = 2**20
-    print(
-        f"quota {arguments.quota_mib} MiB, Redis maxmemory {MEMORY_MIB} MiB "
-        f"(budget {MEMORY_MIB * 0.6:.0f}), frames of "
-        f"{np.prod(SHAPE) * 2 / mib:.0f} MiB raw"
+def measure(plan: Plan) -> Iterator[Figure]:
+    if plan.quick:
+        return
+    few, many = (
+        _watched(plan, send_frames, (1024, 1024), count, QUOTA_MIB * MIB)
+        for count in FRAME_COUNTS
     )
-    for n_frames in arguments.frames:
-        peaks, elapsed, written = run(n_frames, arguments.quota_mib * mib)
-        print(
-            f"{n_frames:6d} frames: sent {written / mib:7.0f} MiB packed in "
-            f"{elapsed:5.1f} s ({n_frames / elapsed:5.1f} frames/s); resident "
-            f"publisher {peaks.publisher / mib:.0f} MiB, writer "
-            f"{peaks.writer / mib:.0f} MiB; Redis {peaks.redis / mib:.0f} MiB"
-        )
-    return 0
+    yield from _flatness("{} to {} frames of 2 MiB".format(*FRAME_COUNTS), few, many)
+    budget = budget_bytes(MEMORY_MIB * MIB) / MIB
+    name = f"Redis, {FRAME_COUNTS[-1]} frames, maxmemory {MEMORY_MIB} MiB"
+    yield Figure(GOAL, name, many.redis / MIB, "MiB", budget, True)
+    few, many = (
+        _watched(plan, send_points, 10, count, QUOTA_MIB * MIB)
+        for count in POINT_COUNTS
+    )
+    yield from _flatness(
+        "{} to {} points of 10 counters".format(*POINT_COUNTS), few, many
+    )
+    large = _watched(plan, send_noise, *LARGE_ENTRIES, 128 * MIB)
+    name = "writer, entries of 16 MiB"
+    yield Figure(GOAL, name, large.writer / MIB, "MiB resident", 200.0, True)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _flatness(what: str, few: Peaks, many: Peaks) -> Iterator[Figure]:
+    for name in ("writer", "publisher"):
+        before, after = getattr(few, name) / MIB, getattr(many, name) / MIB
+        note = f"{before:.0f} to {after:.0f} MiB resident"
+        figure = after / before
+        yield Figure(GOAL, f"{name}, {what}", figure, "x", FLAT, True, note=note)
+
+
+def _watched(plan: Plan, sender: Callable[..., Any], *args: Any) -> Peaks:
+    """Run one scan; return the peaks of all who took part."""
+    peaks, stop = Peaks(), threading.Event()
+    with plan.stage(aof=True, maxmemory_mib=MEMORY_MIB) as stage:
+        child = start_child(sender, stage.url, *args)
+        pids = {"writer": stage.writer_pid, "publisher": child.process.pid}
+        watcher = threading.Thread(target=_watch, args=(peaks, stage, pids, stop))
+        watcher.start()
+        try:
+            child.go()
+            child.result()
+        finally:
+            stop.set()
+            watcher.join()
+    return peaks
+
+
+def _watch(
+    peaks: Peaks, stage: Stage, pids: dict[str, int], stop: threading.Event
+) -> None:
+    with connect(stage.url, name="watch") as client:
+        while not stop.wait(0.05):
+            peaks.redis = max(peaks.redis, used_memory(client))
+            for name, pid in pids.items():
+                try:
+                    resident = psutil.Process(pid).memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+                setattr(peaks, name, max(getattr(peaks, name), resident))
+
+
+def send_frames(
+    ready: Ready, url: str, shape: tuple[int, int], count: int, quota_bytes: int
+) -> None:
+    rng = np.random.default_rng(1)
+    frames = [rng.poisson(2.0, shape).astype(np.uint16) for _ in range(8)]
+    _send(ready, url, frames, count, quota_bytes, "bitshuffle-lz4", 2.0)
+
+
+def send_noise(
+    ready: Ready, url: str, shape: tuple[int, int], count: int, quota_bytes: int
+) -> None:
+    rng = np.random.default_rng(1)
+    frames = [rng.integers(0, 2**16, shape, dtype=np.uint16) for _ in range(2)]
+    _send(ready, url, frames, count, quota_bytes, "none", 1.0)
+
+
+def _send(  # noqa: PLR0917
+    ready: Ready,
+    url: str,
+    frames: list[Any],
+    count: int,
+    quota_bytes: int,
+    codec: str,
+    compression: float,
+) -> None:
+    with Publisher(url, name="memory") as publisher:
+        ready()
+        with publisher.scan(
+            quota_bytes=quota_bytes, compression=compression, require_writer=True
+        ) as scan:
+            shape = frames[0].shape
+            scan.detector("camera", shape=shape, dtype="uint16", codec=codec)
+            for number in range(count):
+                scan.send("camera", frames[number % len(frames)])
+        verdict = scan.verdict(sending.VERDICT_S)
+    if verdict.verdict != "complete":
+        raise RuntimeError(verdict.reason)
+
+
+def send_points(
+    ready: Ready, url: str, n_channels: int, count: int, quota_bytes: int
+) -> None:
+    names = [f"c{number}" for number in range(n_channels)]
+    with Publisher(url, name="memory") as publisher:
+        ready()
+        with publisher.scan(quota_bytes=quota_bytes, require_writer=True) as scan:
+            for name in names:
+                scan.channel(name, group="step")
+            for number in range(count):
+                for name in names:
+                    scan.send(name, float(number))
+        scan.verdict(sending.VERDICT_S)

@@ -1,6 +1,6 @@
 """One scan, published with scanbus.
 
-``python -m benchmarks.peer.bus_publisher URL NUMBER``
+``python -m benchmarks.peer.bus_publisher URL DATASET NUMBER POINTS``
 """
 
 import logging
@@ -11,7 +11,6 @@ from benchmarks.peer.content import (
     CAMERA,
     COUNTERS,
     FRAME_SHAPE,
-    N_POINTS,
     POINT_S,
     say,
     values,
@@ -21,26 +20,28 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.publisher import Publisher, Scan
 
 
-def send(scan: Scan) -> None:
+def send(scan: Scan, n_points: int) -> None:
     data = {name: values(name) for name in (*COUNTERS, CAMERA)}
-    for point in range(N_POINTS):
+    for point in range(n_points):
         for name, points in data.items():
             scan.send(name, points[point])
         say(event="sent", points=point + 1)
         time.sleep(POINT_S)
 
 
-def publish(url: str, number: int) -> None:
+def publish(url: str, dataset: str, number: int, n_points: int) -> None:
     with Publisher(url, name="accidents") as publisher:
-        with publisher.scan(title="accidents", scan_number=number) as scan:
+        with publisher.scan(
+            title="accidents", dataset=dataset, scan_number=number
+        ) as scan:
             for name in COUNTERS:
-                scan.channel(name, points=N_POINTS)
-            scan.detector(CAMERA, shape=FRAME_SHAPE, dtype="uint16", points=N_POINTS)
+                scan.channel(name, points=n_points)
+            scan.detector(CAMERA, shape=FRAME_SHAPE, dtype="uint16", points=n_points)
             scan.prepare()
             # A channel that was declared without a group has a lane of its own.
             keys = {name: lane_key(scan.uid, name) for name in (*COUNTERS, CAMERA)}
             say(event="begun", scan=scan.uid, lanes=keys)
-            send(scan)
+            send(scan, n_points)
         say(event="left_block")
     say(event="ended")
 
@@ -48,7 +49,7 @@ def publish(url: str, number: int) -> None:
 if __name__ == "__main__":
     log_to_stderr(logging.INFO)
     try:
-        publish(sys.argv[1], int(sys.argv[2]))
+        publish(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     except Exception as error:
         say(event="raised", where="scan", error=f"{type(error).__name__}: {error}")
         raise

@@ -18,8 +18,8 @@ from benchmarks.peer.stage import Outcome
 from scanbus.cli.private_redis import find_redis_server, server_version
 
 HEAD = (
-    "| | accident | system | points in the file | what the system says of the scan "
-    "| the publisher's program | s |"
+    "| | accident | system | points in the file | still in Redis "
+    "| what the system says of the scan | the publisher's program | s |"
 )
 
 
@@ -34,7 +34,7 @@ class Row:
 
 def table(rows: list[Row]) -> str:
     """Return all that happened as a Markdown table."""
-    lines = [HEAD, "|---|---|---|---|---|---|---|"]
+    lines = [HEAD, "|---|---|---|---|---|---|---|---|"]
     for row in rows:
         for place, (name, outcome) in enumerate(row.outcomes.items()):
             first = (str(row.number), row.accident.title) if not place else ("", "")
@@ -50,7 +50,7 @@ def _cells(outcome: Outcome, deadline_s: float) -> tuple[str, ...]:
         points += f"; {count.wrong} with another value"
     word = _plain(outcome.word) or "nothing"
     took = f"> {deadline_s:g}" if outcome.seconds is None else f"{outcome.seconds:.1f}"
-    return points, word, _plain(outcome.publisher), took
+    return points, str(outcome.n_in_redis), word, _plain(outcome.publisher), took
 
 
 def _plain(text: str) -> str:
@@ -58,7 +58,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"'?/(?:[\w.-]+/)+([\w.-]+)'?", r"\1", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1", text)
     text = " ".join(text.replace("|", "/").split())
-    return text if len(text) <= 240 else text[:237] + "..."
+    return text if len(text) <= 150 else text[:147] + "..."
 
 
 def page(rows: list[Row], peer: Peer) -> str:
@@ -110,9 +110,8 @@ def _machine() -> str:
             cpu = line.partition(":")[2].strip()
             break
     memory = psutil.virtual_memory().total / 2**30
-    system = f"{platform.system()} {platform.release()}"
     return (
-        f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {system}; "
+        f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}; "
         f"our h5py {h5py.version.version}, HDF5 {h5py.version.hdf5_version}"
     )
 
@@ -121,7 +120,8 @@ _PAGE = """\
 # The same accidents on both
 
 What happens to a scan under scanbus and under blissdata 2.4.5 with blisswriter 3.0.0
-when something breaks. Made by a program, on {date}; do not edit:
+when something breaks. Made by a program, on {date}; do not edit. From the project's
+root, with `scanbus[test]` installed:
 
     python -m benchmarks.peer.accidents --modules DIR
 
@@ -134,6 +134,7 @@ part of this repository. The streams themselves are plain Redis on both sides.
 One run of each. *Points in the file*: values of all channels that stand in the file at
 their own place, of those that the publisher's program had handed over to the library;
 a place with another value that the system does not name as missing is counted apart.
+*Still in Redis*: values that its streams hold at that time.
 *What the system says*: the verdict on the bus; for the peer, what its writer logged of
 the scan, as the service keeps its state to itself. *s*: from the scan's begin until the
 program had ended and the word was said, with 4 s for sending; > where that did not
@@ -143,8 +144,8 @@ come before the deadline.
 
 {counters} counters (float64, one stream each) and a camera of {shape} uint16,
 {points} points, one every {period_ms} ms: {total} points in all. Publisher, writer and
-Redis are processes of their own; each run has a new Redis without persistence and an empty
-folder.
+Redis are processes of their own; each run has a new Redis without persistence and an
+empty folder.
 
 ## The accidents
 
@@ -154,12 +155,13 @@ folder.
 
 `DataStore`, `create_scan`, `create_stream`, `h5maps` with all streams, `prepare`,
 `start`, `send`, `stop`, `close`; when `send` raises, the program goes on to `stop` and
-`close`. `DataStore(url, init_db=True)` on an empty Redis, also after its restart.
-`blisswriter run URL`, asked 1 s before the scan begins. Two things are done so that
-others of its troubles stay out of the table: the address carries
-`?socket_timeout=3600&max_connections=10000` (redis-py 8 ends a blocking read after 5 s
-else), and 0.3 s lie between creating and preparing a scan. The memory tracker does not
-run: nothing is to be freed. scanbus runs with its defaults.
+`close`, and tries to close for 10 s. `DataStore(url, init_db=True)` on an empty Redis,
+also after its restart. `blisswriter run URL`. Three things are done so that nothing but
+the accident happens: the address carries `?socket_timeout=3600&max_connections=10000`
+(with redis-py 8 a blocking read ends after 5 s else); 0.3 s lie between creating and
+preparing a scan; and where the writer runs from the start, on both systems it has
+written a short scan into another dataset before. The memory tracker does not run:
+nothing is to be freed. scanbus runs with its defaults.
 
 ## Where and with what
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from benchmarks.peer.content import COUNTERS
 from benchmarks.peer.damage import DamagingProxy
 from benchmarks.peer.stage import Stage
+from benchmarks.peer.systems import Asked
 
 EARLY, MIDDLE, LATER = 40, 80, 140
 REDIS_AWAY_S = 2.0
@@ -39,7 +40,7 @@ class Accident:
 
 
 def nothing(stage: Stage) -> None:
-    stage.start_writer()
+    stage.start_warm_writer()
     stage.start_publisher()
 
 
@@ -50,7 +51,7 @@ def no_writer_at_the_start(stage: Stage) -> None:
 
 
 def writer_killed(stage: Stage) -> None:
-    stage.start_writer()
+    stage.start_warm_writer()
     stage.start_publisher()
     stage.wait_sent(MIDDLE)
     stage.writer.kill()
@@ -59,11 +60,11 @@ def writer_killed(stage: Stage) -> None:
 
 
 def reader_holds_files(stage: Stage) -> None:
-    stage.start_writer()
+    stage.start_warm_writer()
     stage.start_publisher()
     stage.settle(30)
     reader = stage.start_reader()
-    stage.number = 2
+    stage.asked = Asked(number=2)
     stage.start_publisher()
     stage.wait_sent(LATER)
     n_held = reader.said("looked")[-1]["held"]
@@ -72,7 +73,7 @@ def reader_holds_files(stage: Stage) -> None:
 
 
 def points_trimmed(stage: Stage) -> None:
-    stage.start_writer()
+    stage.start_warm_writer()
     lanes = stage.start_publisher()["lanes"]
     stage.wait_sent(EARLY)
     stage.writer.pause()
@@ -85,7 +86,7 @@ def points_trimmed(stage: Stage) -> None:
 
 
 def redis_killed(stage: Stage) -> None:
-    stage.start_writer()
+    stage.start_warm_writer()
     stage.start_publisher()
     stage.wait_sent(MIDDLE)
     stage.redis.kill()
@@ -95,7 +96,7 @@ def redis_killed(stage: Stage) -> None:
 
 
 def redis_full(stage: Stage) -> None:
-    stage.start_writer()
+    stage.start_warm_writer()
     stage.start_publisher()
     stage.wait_sent(MIDDLE)
     before = stage.client.config_get("maxmemory")["maxmemory"]
@@ -105,7 +106,7 @@ def redis_full(stage: Stage) -> None:
 
 
 def publisher_killed(stage: Stage) -> None:
-    stage.start_writer()
+    stage.start_warm_writer()
     stage.start_publisher()
     stage.wait_sent(MIDDLE)
     stage.publisher.kill()
@@ -114,7 +115,7 @@ def publisher_killed(stage: Stage) -> None:
 
 
 def value_damaged(stage: Stage) -> None:
-    stage.start_writer()
+    stage.start_warm_writer()
     port = int(stage.url.rpartition(":")[2])
     proxy = DamagingProxy(port, COUNTERS[1], range(MIDDLE, LATER))
     stage.enter(proxy)
@@ -164,7 +165,10 @@ ACCIDENTS = (
     ),
     Accident(
         "publisher killed",
-        f"SIGKILL after {MIDDLE} points; it does not come back.",
+        f"SIGKILL after {MIDDLE} points; it does not come back. What scanbus calls "
+        "missing then is on the bus ([how such a scan is closed]"
+        "(how-to/when-a-scan-is-not-complete.md#interrupted)); the peer's writer keeps "
+        "less than 1 MiB of a stream in memory for 180 s.",
         publisher_killed,
         deadline_s=200.0,
     ),

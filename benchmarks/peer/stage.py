@@ -1,6 +1,7 @@
 """One system on its own Redis, and what is left of a scan after an accident."""
 
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any, Self
 from benchmarks.peer.content import CHANNELS, N_POINTS
 from benchmarks.peer.counting import Count, count
 from benchmarks.peer.processes import OURS, Process, until
-from benchmarks.peer.systems import Run, System, Word, begun
-from scanbus.bus.connection import Bus, connect
+from benchmarks.peer.systems import Asked, Run, System, Word, begun
+from scanbus.bus.connection import connect
 from scanbus.cli.private_redis import PrivateRedis
 
-# The peer's writer looks for scans from the moment on at which it asks first.
-WRITER_S = 1.0
+# A writer is taken as ready when it has written a scan of so many points.
+WARM_UP_POINTS = 5
+WARM_UP_S = 15.0
 # After the publisher has ended, longer than both writers take for a scan of this size.
 AFTERWARDS_S = 1.0
+# First part of the id of the entry that ends a stream, on both systems.
+SEAL = b"18446744073709551615-"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Outcome:
         Points of all channels that the publisher's program had handed over.
     count : Count
         What the file holds.
+    n_in_redis : int
+        Points of all channels that can still be read from Redis.
     word : str
         What the system says; empty if nothing.
     publisher : str
@@ -43,6 +49,7 @@ class Outcome:
 
     sent: int
     count: Count
+    n_in_redis: int
     word: str
     publisher: str
     seconds: float | None
@@ -67,7 +74,7 @@ class Stage:
     ) -> None:
         self.system = system
         self.folder = folder
-        self.number = 1
+        self.asked = Asked()
         self.note = ""
         self.publisher_was_killed = False
         self.is_provisional_enough = False
@@ -101,8 +108,8 @@ class Stage:
         return self.redis.tcp_url
 
     @property
-    def client(self) -> Bus:
-        """A connection to it."""
+    def client(self) -> Any:
+        """A connection to it; its answers are known better here than to its types."""
         return self._stack.enter_context(connect(self.redis.tcp_url, name="accidents"))
 
     @property
@@ -123,11 +130,25 @@ class Stage:
         """Start a writer that looks for scans."""
         name = f"writer{len(self.writers)}"
         self.writers.append(self.system.writer(self.url, self.folder, name))
-        time.sleep(WRITER_S)
+
+    def start_warm_writer(self) -> None:
+        """Start a writer and have it write a short scan into another dataset.
+
+        Until the peer's writer has seen a first scan, it asks for those from now on,
+        again and again, and does not see one that comes between.
+        """
+        self.start_writer()
+        judged = self.asked
+        for number in range(1, 6):
+            self.asked = Asked("warmup", number, WARM_UP_POINTS)
+            self.start_publisher()
+            if self.settle(WARM_UP_S).word:
+                break
+        self.asked = judged
 
     def start_publisher(self, url: str = "") -> dict[str, Any]:
         """Start a publisher; return what it says of its scan."""
-        one = self.system.publisher(url or self.url, self.folder, self.number)
+        one = self.system.publisher(url or self.url, self.folder, self.asked)
         self.publishers.append(one)
         return begun(one)
 
@@ -151,7 +172,7 @@ class Stage:
         """Wait for the program's end and the system's word, until a deadline."""
         told = begun(self.publisher)
         started = told["at"]
-        run = Run(self.url, self.folder, told["scan"], self.number, self.writers)
+        run = Run(self.url, self.folder, told["scan"], self.asked, self.writers)
         word = Word()
         while time.time() < started + deadline_s:
             word = self.system.word(run)
@@ -165,11 +186,23 @@ class Stage:
             word = self.system.word(run)
         return Outcome(
             sent=len(CHANNELS) * self._n_sent(self.publisher),
-            count=count(self.system.file(run), f"{self.number}.1", word.named),
+            count=count(self.system.file(run), f"{self.asked.number}.1", word.named),
+            n_in_redis=self._n_in_redis(told["lanes"].values()),
             word=word.text,
             publisher=self._publisher_text(deadline_s),
             seconds=seconds if is_over else None,
             note=self.note,
+        )
+
+    def _n_in_redis(self, streams: Iterable[str]) -> int:
+        # The bus's client gives fields and values as they come, one after the other.
+        entries = [
+            (stream_id, dict(zip(fields[::2], fields[1::2], strict=True)))
+            for name in streams
+            for stream_id, fields in self.client.xrange(name)
+        ]
+        return sum(
+            self.system.n_points(one) for one in entries if not one[0].startswith(SEAL)
         )
 
     def _is_over(self, word: Word) -> bool:
@@ -179,10 +212,13 @@ class Stage:
     def _publisher_text(self, deadline_s: float) -> str:
         if self.publisher_was_killed:
             return "killed"
-        raised = self.publisher.said("raised")
-        texts = [f"{line['where']}: {line['error']}" for line in raised]
+        steps: dict[str, list[str]] = {}
+        for line in self.publisher.said("raised"):
+            where = steps.setdefault(line["error"], [])
+            where += [] if line["where"] in where else [line["where"]]
+        texts = [f"{', '.join(where)}: {error}" for error, where in steps.items()]
         if self.publisher.is_running:
             n_sent = self._n_sent(self.publisher)
-            where = "" if n_sent < N_POINTS else " after the last point"
-            texts.append(f"had not ended{where} after {deadline_s:g} s")
+            until_then = "" if n_sent < N_POINTS else " after the last point"
+            texts.append(f"had not ended{until_then} after {deadline_s:g} s")
         return "; ".join(texts) or "ended"

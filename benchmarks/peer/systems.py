@@ -1,10 +1,12 @@
 """The two systems: how each is started, and where each says what became of a scan."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.peer.content import N_POINTS
 from benchmarks.peer.environment import Peer
 from benchmarks.peer.processes import OURS, Process, until
 from scanbus.bus.connection import connect
@@ -13,6 +15,7 @@ from scanbus.schemas import Verdict
 from scanbus.schemas.errors import ScanbusError
 
 START_S = 30.0
+Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,30 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A scan to be published.
+
+    Attributes
+    ----------
+    dataset : str
+        What it belongs to.
+    number : int
+        Its number in the dataset.
+    n_points : int
+        Of each channel.
+    """
+
+    dataset: str = "0001"
+    number: int = 1
+    n_points: int = N_POINTS
+
+    @property
+    def name(self) -> str:
+        """A name for its logs."""
+        return f"publisher-{self.dataset}-{self.number}"
+
+
+@dataclass(frozen=True)
 class Run:
     """One scan on one system, to be looked at from outside.
 
@@ -46,8 +73,8 @@ class Run:
         Where files and logs are.
     scan : str
         Its uid or key.
-    number : int
-        Its number in the dataset.
+    asked : Asked
+        What was to be published.
     writers : list of Process
         All that were started.
     """
@@ -55,7 +82,7 @@ class Run:
     url: str
     folder: Path
     scan: str
-    number: int
+    asked: Asked
     writers: list[Process]
 
 
@@ -71,7 +98,7 @@ class System(Protocol):
     def writer(self, url: str, folder: Path, name: str) -> Process:
         """Start a writer and wait until it looks for scans."""
 
-    def publisher(self, url: str, folder: Path, number: int) -> Process:
+    def publisher(self, url: str, folder: Path, asked: Asked) -> Process:
         """Start a publisher of one scan."""
 
     def word(self, run: Run) -> Word:
@@ -79,6 +106,9 @@ class System(Protocol):
 
     def file(self, run: Run) -> Path | None:
         """Return the file to be read."""
+
+    def n_points(self, entry: Entry) -> int:
+        """Return how many points an entry of a stream has."""
 
 
 class Scanbus:
@@ -98,11 +128,11 @@ class Scanbus:
         until(lambda: "writer_started" in process.log_text(), START_S)
         return process
 
-    def publisher(self, url: str, folder: Path, number: int) -> Process:
+    def publisher(self, url: str, folder: Path, asked: Asked) -> Process:
         """Start a publisher."""
-        module = "benchmarks.peer.bus_publisher"
-        command = [str(OURS), "-m", module, url, str(number)]
-        return Process(command, folder / f"publisher{number}")
+        command = [str(OURS), "-m", "benchmarks.peer.bus_publisher", url, asked.dataset]
+        numbers = [str(asked.number), str(asked.n_points)]
+        return Process([*command, *numbers], folder / asked.name)
 
     def word(self, run: Run) -> Word:
         """Return the verdict that stands on the bus."""
@@ -115,8 +145,14 @@ class Scanbus:
 
     def file(self, run: Run) -> Path | None:
         """Return the scan master."""
-        name = f"scan{run.number:04d}"
-        return next((run.folder / "files").rglob(f"{name}/{name}.h5"), None)
+        name = f"scan{run.asked.number:04d}"
+        dataset = f"*{run.asked.dataset}"
+        found = (run.folder / "files").rglob(f"{dataset}/{name}/{name}.h5")
+        return next(found, None)
+
+    def n_points(self, entry: Entry) -> int:
+        """Return the second part of its id, which is ``first-count``."""
+        return int(entry[0].partition(b"-")[2])
 
 
 def _word_of(verdict: Verdict) -> Word:
@@ -164,12 +200,13 @@ class Bliss:
         until(lambda: "Listening to" in process.log_text(), START_S)
         return process
 
-    def publisher(self, url: str, folder: Path, number: int) -> Process:
+    def publisher(self, url: str, folder: Path, asked: Asked) -> Process:
         """Start a publisher."""
         module = "benchmarks.peer.peer_publisher"
-        path = self._path(folder)
+        path = _path(folder, asked)
         command = [str(self._peer.python), "-m", module, _patient(url), str(path)]
-        return Process([*command, str(number)], folder / f"publisher{number}")
+        numbers = [str(asked.number), str(asked.n_points)]
+        return Process([*command, *numbers], folder / asked.name)
 
     def word(self, run: Run) -> Word:
         """Return what the writers logged: the service says it nowhere else."""
@@ -195,10 +232,15 @@ class Bliss:
 
     def file(self, run: Run) -> Path | None:
         """Return the dataset file."""
-        return self._path(run.folder)
+        return _path(run.folder, run.asked)
 
-    def _path(self, folder: Path) -> Path:
-        return folder / "files" / "dataset.h5"
+    def n_points(self, entry: Entry) -> int:
+        """Return what the entry says, which it does when it holds several."""
+        return int(entry[1].get(b"len", b"1"))
+
+
+def _path(folder: Path, asked: Asked) -> Path:
+    return folder / "files" / f"dataset_{asked.dataset}.h5"
 
 
 def _patient(url: str) -> str:

@@ -94,6 +94,6 @@ def test_the_programs_of_the_readme_run(
         printed.append(finish(start(redis_url, program)))
 
     _, live = printed
-    assert "diode 0 1e-06" in live
+    assert "diode 0 0.25" in live
     assert "eiger 9 1.0" in live
     assert list(writer.rglob("scan0001.h5"))

@@ -67,7 +67,8 @@ def test_a_disk_that_fills_up_and_is_emptied_holds_the_complete_scan(
             for number in range(40):
                 scan.send("camera", noise(number))
                 scan.send("i0", float(number))
-        said = wait_until(lambda: found if "no space" in (found := problems(redis_url)) else "")
+        wait_until(lambda: "no space" in problems(redis_url))
+        said = problems(redis_url)
         assert re.search(r"need 0\.0[12]\d* GB", said)
         assert str(small_disk) in said
 

@@ -10,8 +10,15 @@ import pytest
 
 from scanbus.bus import leases, room
 from scanbus.bus.registry import find_scan, read_position
+from scanbus.cli import main
+from scanbus.publisher.closing import close_scan
 from scanbus.schemas import VerdictWord
-from scanbus.schemas.errors import NameTakenError, NoLongerError, UnknownScanError
+from scanbus.schemas.errors import (
+    NameTakenError,
+    NoLongerError,
+    ScanStateError,
+    UnknownScanError,
+)
 from scanbus.writer import WriterSettings, replay, run_writer
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.trees import differences, files_of
@@ -239,6 +246,33 @@ def test_an_interrupted_scan_that_returns_is_completed(
 
     replay(redis_url, scan.uid, tmp_path / "again")
     assert find_scan(scan.client, scan.uid).verdict.verdict == "complete"  # type: ignore[union-attr]
+
+
+def test_an_operator_closes_a_scan_whose_publisher_is_gone(
+    redis_url: str, tmp_path: Path
+) -> None:
+    scan = fill(RawScan(redis_url, heartbeat_s=0.5).prepare(), 0.0, 0.5)
+    room.reserve(scan.client, scan.uid, 2**30, 2**31)
+    write_once(redis_url, tmp_path)
+    # Interrupted, it reserves only what it holds: others have room again.
+    room.reserve(scan.client, "another0", 2**30, 2**30 + 2**25)
+
+    assert main(["close", scan.uid, "--redis", redis_url, "--text", "it died"]) == 0
+    assert main(["close", scan.uid, "--redis", redis_url]) == 1
+
+    assert write_once(redis_url, tmp_path) == 0
+    verdict = find_scan(scan.client, scan.uid).verdict
+    assert verdict is not None
+    assert (verdict.verdict, verdict.provisional) == ("complete", False)
+    assert verdict.end_reason == "FAILURE"
+    assert verdict.channels["th"].expected == N_POINTS // 2
+
+
+def test_only_the_publisher_ends_a_scan_while_it_lives(redis_url: str) -> None:
+    scan = RawScan(redis_url).prepare()
+
+    with pytest.raises(ScanStateError, match="alive"):
+        close_scan(redis_url, scan.uid)
 
 
 def test_lost_damaged_and_declared_missing_points_are_named(

@@ -23,7 +23,16 @@ import numpy as np
 from silx.io.nxdata import parse as nxdata
 
 NAME = re.compile(r"[a-zA-Z0-9_]([a-zA-Z0-9_.]*[a-zA-Z0-9_])?\Z")
-WORDS = {"NX_class", "units", "signal", "axes", "interpretation", "target", "default"}
+WORDS = {
+    "NX_class",
+    "auxiliary_signals",
+    "axes",
+    "default",
+    "interpretation",
+    "signal",
+    "target",
+    "units",
+}
 END_REASONS = {"SUCCESS", "FAILURE", "USER_ABORT", "DELETION"}
 STATUS = {"STARTING", "RUNNING", "SUCCEEDED", "FAILED"}
 RANKS = {2: "spectrum", 3: "image", 4: "vertex"}

@@ -17,6 +17,7 @@ import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from scanbus.bus.packing import CommandPacker
 from scanbus.schemas.errors import BusUnavailableError, BusUnsuitableError
 
 __all__ = [
@@ -132,6 +133,7 @@ def connect(
         "protocol": 2,
         "decode_responses": False,
         "socket_read_size": _READ_SIZE,
+        "command_packer": CommandPacker(),
         "health_check_interval": 0,
     }
     if once:

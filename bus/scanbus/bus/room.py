@@ -8,7 +8,7 @@ write is one of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ __all__ = [
     "hold",
     "release",
     "reserve",
+    "shrink",
     "used_memory",
 ]
 
@@ -121,6 +122,18 @@ def reserve(
             "other scans; ask for less (quota_bytes), wait for their verdicts, or "
             "give Redis more memory",
         )
+
+
+def shrink(client: Bus, uid: str, lanes: Iterable[str]) -> None:
+    """Reserve only what a scan holds now: its publisher is gone, and sends no more.
+
+    One that comes back keeps to its quota all the same; only the reservation is less.
+    """
+    pipe = client.pipeline(transaction=False)
+    for lane in lanes:
+        pipe.execute_command("MEMORY", "USAGE", lane_key(uid, lane), "SAMPLES", 0)
+    held = sum(int(size or 0) for size in pipe.execute())
+    reserve(client, uid, max(1, held), 0, force=True)
 
 
 def release(client: Bus, uid: str) -> None:

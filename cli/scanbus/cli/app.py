@@ -16,7 +16,14 @@ from scanbus.cli.repairing import rebuild_masters, salvage
 from scanbus.cli.simulating import simulate
 from scanbus.cli.state import status
 from scanbus.cli.tailing import tail
-from scanbus.cli.working import check, demo, publish_files, replay, writer
+from scanbus.cli.working import (
+    check,
+    close_scan,
+    demo,
+    publish_files,
+    replay,
+    writer,
+)
 from scanbus.schemas.errors import ScanbusError
 
 __all__ = ["app", "run"]
@@ -67,6 +74,9 @@ def _example(line: str) -> str:
 app.command(epilog=_example("scanbus ls --limit 10"))(ls)
 app.command(epilog=_example("scanbus tail last th diode"))(tail)
 app.command(epilog=_example("scanbus status --redis redis://bus.beamline:6379"))(status)
+app.command("close", epilog=_example("scanbus close 3f2a91c0 --text 'it crashed'"))(
+    close_scan
+)
 app.command(epilog=_example("scanbus writer --root /data/visitor --once"))(writer)
 app.command(epilog=_example("scanbus replay last --root /tmp/again"))(replay)
 app.command(epilog=_example("scanbus check scan0001/scan0001.h5 --all"))(check)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Root",
     "check",
+    "close_scan",
     "demo",
     "print_verdict",
     "publish_files",
@@ -243,6 +244,22 @@ def publish_files(
         return scan.verdict.verdict.exit_code
     if wait:
         stdout().print("no writer is alive: the scan stays on the bus until one is")
+    return 0
+
+
+def close_scan(
+    scan: Annotated[str, typer.Argument(metavar="SCAN", help="uid or number.")],
+    *,
+    redis: RedisUrl = DEFAULT_REDIS,
+    text: Annotated[
+        str, typer.Option(metavar="T", help="Why; stands in the file.")
+    ] = "closed by an operator",
+) -> int:
+    """End a scan whose publisher is gone for good; the writer then judges it."""
+    from scanbus.publisher.closing import close_scan as close  # noqa: PLC0415
+
+    uid = close(redis, scan, text=text)
+    stdout().print(f"scan {uid} is closed; a writer gives the final verdict")
     return 0
 
 

@@ -29,6 +29,7 @@
     │   ├── NameTakenError       another scan's file has that name
     │   ├── RootUnusableError    the output folder cannot be written
     │   ├── StorageFullError     the disk below the root is full
+    │   ├── SpoolError           a publisher's spool cannot be used
     │   ├── LeaseLostError       another writer has this scan now
     │   └── VerificationError    a file does not hold what came over the bus
     ├── SourceError              an input file that cannot be published
@@ -66,6 +67,7 @@ __all__ = [
     "ScanStateError",
     "ScanbusError",
     "SourceError",
+    "SpoolError",
     "StorageError",
     "StorageFullError",
     "UnknownChannelError",
@@ -177,7 +179,8 @@ class BusUnavailableError(BusError):
     def __str__(self) -> str:
         """Say which Redis and why."""
         return (
-            f"Redis at {self.url} does not answer: {self.reason}. Is it running, "
+            f"Redis at {self.url} does not answer: {self.reason.rstrip('.')}. Is it "
+            "running, "
             "and is --redis (or SCANBUS_REDIS) right?"
         )
 
@@ -441,6 +444,19 @@ class StorageFullError(StorageError):
             f"no space on {self.path}, need {self.needed_bytes / 1e9:.3g} GB, "
             f"{self.free_bytes / 1e9:.3g} GB free"
         )
+
+
+class SpoolError(StorageError):
+    """A publisher's spool cannot be written, or does not hold what was written."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Say which file or folder, and what is wrong with it."""
+        return f"the spool {self.path}: {self.reason}"
 
 
 class LeaseLostError(StorageError):

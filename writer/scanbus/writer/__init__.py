@@ -6,10 +6,19 @@ Redis was lost, :func:`check_files` proves files against the checksums made at t
 source.
 """
 
+from scanbus.writer.check import CheckReport, check_files
 from scanbus.writer.rebuild import rebuild
 from scanbus.writer.replay import replay
 from scanbus.writer.salvage import salvage
 from scanbus.writer.service import run_writer
 from scanbus.writer.settings import WriterSettings
 
-__all__ = ["WriterSettings", "rebuild", "replay", "run_writer", "salvage"]
+__all__ = [
+    "CheckReport",
+    "WriterSettings",
+    "check_files",
+    "rebuild",
+    "replay",
+    "run_writer",
+    "salvage",
+]

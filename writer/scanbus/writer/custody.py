@@ -7,6 +7,7 @@ acknowledge, announce and trim.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from scanbus.bus import leases, room
@@ -31,6 +32,10 @@ class Custody(Protocol):
 
     def announce(self, verdict: Verdict) -> None:
         """Say what became of the scan."""
+
+
+    def shrink(self, lanes: Iterable[str]) -> None:
+        """Free the room that a scan without a publisher reserves and does not use."""
 
 
 class LeaseCustody:
@@ -89,6 +94,10 @@ class LeaseCustody:
         if not verdict.provisional:
             room.release(self._client, verdict.uid)
 
+    def shrink(self, lanes: Iterable[str]) -> None:
+        """Reserve only what the scan holds: its publisher is gone, and sends no more."""
+        room.shrink(self._client, self._lease.uid, lanes)
+
     def begin(self) -> int:
         """Count this attempt; return how many ended in a kill, and this one."""
         return leases.begin_attempt(self._client, self._lease.uid)
@@ -128,3 +137,6 @@ class ReplayCustody:
 
     def announce(self, verdict: Verdict) -> None:
         """Say nothing: the verdict is returned to whoever replays."""
+
+    def shrink(self, lanes: Iterable[str]) -> None:
+        """Leave it to the writer."""

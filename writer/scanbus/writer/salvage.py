@@ -50,7 +50,6 @@ from scanbus.writer.value_segment import ValueSegment
 from scanbus.writer.workspace import Workspace, work_folders
 from scanbus.writer.wrecks import Wreck, find_wrecks
 
-
 __all__ = [
     "SalvageReport",
     "SalvagedScan",

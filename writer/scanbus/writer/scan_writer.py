@@ -125,6 +125,7 @@ class ScanWriter:
         )
         self._lanes: list[LaneWriter] = []
         self._finishing: list[tuple[LaneWriter, FinishedSegment, Future[None]]] = []
+        self._has_failed = False
         self._next_flush = self._next_poll = self._next_check = 0.0
         self._next_master_at = 0.0
         self._next_master_size = 1
@@ -183,14 +184,13 @@ class ScanWriter:
 
     def _wait_for_prepared(self) -> ScanPrepared | None:
         """Return what is to be written; None if the publisher went without saying."""
-        while self._record.prepared is None:
-            self._tick()
-            if self._record.prepared is not None:
-                break  # One look may bring it together with the end.
+        # Asked before anything else: one look may bring it together with the end.
+        while (prepared := self._record.prepared) is None:
             if self._is_abandoned() or self._record.ended is not None:
                 return None
+            self._tick()
             time.sleep(self._pace.poll_s / 4)
-        return self._record.prepared
+        return prepared
 
     def _without_files(self) -> Verdict:
         problems = self._record.problems or ["the scan was announced, never prepared"]
@@ -316,15 +316,28 @@ class ScanWriter:
     def _submit(
         self, finisher: ThreadPoolExecutor, lane: LaneWriter, finished: FinishedSegment
     ) -> None:
-        future = finisher.submit(
-            publish_segment,
-            finished,
-            lane.lane.name,
-            self._folder,
-            self._workspace,
-            self._custody,
-        )
+        future = finisher.submit(self._publish, lane, finished)
         self._finishing.append((lane, finished, future))
+
+    def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
+        """Publish one segment, in the finisher's thread; none behind one that failed.
+
+        A cursor says that everything before it is durable: acknowledging a segment
+        whose predecessor failed would have that one trimmed.
+        """
+        if self._has_failed:
+            raise Stopped
+        try:
+            publish_segment(
+                finished,
+                lane.lane.name,
+                self._folder,
+                self._workspace,
+                self._custody,
+            )
+        except BaseException:
+            self._has_failed = True
+            raise
 
     def _collect(self) -> None:
         """Take note of segments that were published; raise what went wrong."""
@@ -471,6 +484,7 @@ class ScanWriter:
     def _interrupt(self) -> Verdict:
         """Say what there is of a scan whose publisher is gone; it may come back."""
         verdict = self._judge(provisional=True)
+        self._custody.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:
             self._record.verdict = verdict
             self._write_masters()

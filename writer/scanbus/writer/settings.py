@@ -16,7 +16,7 @@ from pydantic_settings import (
 
 from scanbus.bus.connection import DEFAULT_URL
 from scanbus.schemas.errors import ConfigurationError
-from scanbus.writer import failpoints
+from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
 
 __all__ = ["WriterSettings"]
 
@@ -106,7 +106,13 @@ class WriterSettings(BaseSettings):
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"])
-            raise ConfigurationError(where, str(problem["msg"])) from error
+            reason = str(problem["msg"])
+            if problem["type"] == "missing":
+                reason = (
+                    f"missing; give --{where.replace('_', '-')}, "
+                    f"SCANBUS_{where.upper()}, or {where} in the configuration file"
+                )
+            raise ConfigurationError(where, reason) from error
         except (OSError, ValueError) as error:
             raise ConfigurationError(str(config), str(error)) from error
         return settings
@@ -125,7 +131,8 @@ def _with_file(kind: type[WriterSettings], config: Path | None) -> Any:
             settings_cls: type[BaseSettings],
             init_settings: PydanticBaseSettingsSource,
             env_settings: PydanticBaseSettingsSource,
-            **_: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             file = TomlConfigSettingsSource(settings_cls, config)
             return init_settings, env_settings, file
@@ -136,8 +143,8 @@ def _with_file(kind: type[WriterSettings], config: Path | None) -> Any:
 # Variables of the command line and the tests that are no settings of the writer.
 _OTHER_VARIABLES = {
     "SCANBUS_REDIS_SERVER",
-    failpoints.VARIABLE,
-    failpoints.LOG_VARIABLE,
+    VARIABLE,
+    LOG_VARIABLE,
 }
 
 

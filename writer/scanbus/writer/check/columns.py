@@ -24,9 +24,11 @@ class Column(Protocol):
 
     def __len__(self) -> int:
         """Return how many points there are."""
+        ...
 
     def block(self, first: int, count: int) -> tuple[bytes, ...]:
         """Return the parts of the block of points ``[first, first + count)``."""
+        ...
 
 
 class _Window:

@@ -1,0 +1,63 @@
+"""How much a run measures, and what all goals are given."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness.frames import FrameSet
+from benchmarks.harness.stage import COMPONENTS, ROOT, Stage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of the benchmarks.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        On the disk that is measured; removed afterwards.
+    quick : bool
+        Ratios only, with less of everything: for CI.
+    repeats : int
+        Runs of each side, of which the median counts.
+    detector : FrameSet
+        Frames of a large detector.
+    """
+
+    folder: Path
+    quick: bool
+    repeats: int
+    detector: FrameSet
+
+    @property
+    def persistence(self) -> tuple[bool, ...]:
+        """Whether Redis keeps an append-only file: both, in turn."""
+        return (False,) if self.quick else (False, True)
+
+    def size(self, full: int, quick: int) -> int:
+        """Return how many of something."""
+        return quick if self.quick else full
+
+    @contextmanager
+    def stage(self, *, aof: bool, maxmemory_mib: int = 2048) -> Iterator[Stage]:
+        """Start a Redis with a writer for a goal."""
+        with Stage(self.folder, aof=aof, maxmemory_mib=maxmemory_mib) as stage:
+            stage.start_writer()
+            yield stage
+
+
+def with_aof(aof: bool) -> str:
+    """Return what is said behind a figure's name."""
+    return "AOF everysec" if aof else "no AOF"
+
+
+def prepare_environment() -> None:
+    """Have children find the source tree, and use one thread per call."""
+    folders = [str(ROOT), *(str(ROOT / name) for name in COMPONENTS)]
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *filter(None, given)])
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.path[:0] = [folder for folder in folders if folder not in sys.path]

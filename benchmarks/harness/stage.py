@@ -1,0 +1,211 @@
+"""A private Redis with the beamline's configuration, and a writer beside it."""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import structlog
+
+from scanbus.cli.private_redis import PrivateRedis
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPONENTS = ("schemas", "bus", "publisher", "subscriber", "writer", "cli")
+CONFIG = ROOT / "deploy" / "redis" / "redis.conf"
+# To fit beside everything else on a machine with 8 GB.
+MAXMEMORY_MIB = 2048
+CHILD_S = 180.0
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process that has said that it is ready and waits for the start."""
+
+    process: Any
+    pipe: Connection
+
+    def go(self) -> None:
+        """Let it begin."""
+        self.pipe.send("go")
+
+    def result(self, timeout_s: float = CHILD_S) -> Any:
+        """Return what it returned.
+
+        Raises
+        ------
+        RuntimeError
+            If it failed, or did not answer in time.
+        """
+        try:
+            if not self.pipe.poll(timeout_s):
+                raise RuntimeError(f"{self.process.name}: silent for {timeout_s:.0f} s")
+            result = self.pipe.recv()
+        except EOFError as error:
+            raise RuntimeError(f"{self.process.name}: died") from error
+        finally:
+            self.process.join(10)
+            if self.process.is_alive():
+                self.process.kill()
+        return result
+
+
+def start_child(target: Callable[..., Any], *args: Any, **options: Any) -> Child:
+    """Start ``target(ready, ...)`` in a process; returns when it calls ``ready()``.
+
+    ``ready`` says that everything is loaded and returns when :meth:`Child.go` is
+    called, so that starting is not measured.
+    """
+    ours, theirs = _SPAWN.Pipe()
+    name = target.__qualname__
+    process = _SPAWN.Process(
+        target=_run, args=(theirs, target, args, options), name=name
+    )
+    process.start()
+    theirs.close()
+    if not ours.poll(CHILD_S):
+        process.kill()
+        raise RuntimeError(f"{name}: not ready within {CHILD_S:.0f} s")
+    try:
+        ours.recv()
+    except EOFError as error:
+        raise RuntimeError(f"{name}: died before it was ready") from error
+    return Child(process, ours)
+
+
+def _run(
+    pipe: Connection,
+    target: Callable[..., Any],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+) -> None:
+    def ready() -> None:
+        pipe.send("ready")
+        pipe.recv()
+
+    quiet = structlog.make_filtering_bound_logger(logging.ERROR)
+    structlog.configure(wrapper_class=quiet)
+    pipe.send(target(ready, *args, **options))
+
+
+class Stage:
+    """A Redis and, on demand, a writer; one folder for files.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        For files; a folder in it is made and removed.
+    aof : bool
+        Whether Redis keeps an append-only file, ``everysec``.
+    maxmemory_mib : int
+        Of Redis.
+    """
+
+    def __init__(
+        self, folder: Path, *, aof: bool, maxmemory_mib: int = MAXMEMORY_MIB
+    ) -> None:
+        options: dict[str, str | int] = {
+            "maxmemory": f"{maxmemory_mib}mb",
+            "appendonly": "yes" if aof else "no",
+        }
+        self.redis = PrivateRedis(config=CONFIG, options=options)
+        self.aof = aof
+        self.folder = folder / ("aof" if aof else "no-aof")
+        self._writer: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True)
+        self.redis.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop_writer()
+        self.redis.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        """Address of the Redis."""
+        return self.redis.url
+
+    @property
+    def writer_pid(self) -> int:
+        """Of the running writer."""
+        if self._writer is None:
+            raise RuntimeError("no writer was started")
+        return self._writer.pid
+
+    def start_writer(self) -> float:
+        """Start a writer; return after how many seconds it was ready."""
+        log = self.folder / "writer.log"
+        command = [sys.executable, "-m", "scanbus.cli", "writer", "--redis", self.url]
+        started = time.perf_counter()
+        with log.open("wb") as errors:
+            self._writer = subprocess.Popen(
+                [*command, "--root", str(self.folder / "files")],
+                stderr=errors,
+                env=child_environment(),
+            )
+        deadline = started + 30
+        while b"writer_started" not in log.read_bytes():
+            if self._writer.poll() is not None or time.perf_counter() > deadline:
+                raise RuntimeError(f"the writer did not start: {log.read_text()}")
+            time.sleep(0.005)
+        return time.perf_counter() - started
+
+    def stop_writer(self) -> None:
+        """End the writer, if there is one."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        writer.terminate()
+        try:
+            writer.wait(20)
+        except subprocess.TimeoutExpired:
+            writer.kill()
+            writer.wait(20)
+
+    def remove_files(self) -> None:
+        """Make room on the disk between two runs."""
+        # Not the folder itself: the writer needs it.
+        for path in (self.folder / "files").iterdir():
+            shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def metered(self) -> Iterator[dict[str, float]]:
+        """Measure CPU seconds of Redis and writer while the block runs."""
+        pids = {"redis": self.redis.pid, "writer": self.writer_pid}
+        before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        spent: dict[str, float] = {}
+        yield spent
+        for name, pid in pids.items():
+            spent[name] = cpu_seconds(pid) - before[name]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process has used so far, of user and system time."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a child: the source tree, one thread per call."""
+    folders = [ROOT, *(ROOT / name for name in COMPONENTS)]
+    path = os.pathsep.join(map(str, folders))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,43 @@
+"""Goal 1: frames that the publisher packs, against h5py and against the bare loop."""
+
+from collections.abc import Iterator
+
+from benchmarks.harness.plan import Plan, with_aof
+from benchmarks.harness.racing import bare_rate, h5py_rate, packing_rate, scanbus_rate
+from benchmarks.harness.results import Figure, figure_of, ratios
+
+GOAL = 1
+
+
+def measure(plan: Plan) -> Iterator[Figure]:
+    frames = plan.detector
+    count = plan.size(full=150, quick=60)
+    for aof in plan.persistence:
+        h5py, packing, bare, ours = [], [], [], []
+        with plan.stage(aof=aof) as stage:
+            for _ in range(plan.repeats):
+                h5py.append(h5py_rate(plan, frames, count // 3))
+                packing.append(packing_rate(frames, count))
+                bare.append(bare_rate(stage, frames, count, "raw"))
+                ours.append(scanbus_rate(stage, frames, count, "raw"))
+        name = with_aof(aof)
+        yield figure_of(GOAL, "h5py in-process", h5py, "frames/s")
+        yield figure_of(GOAL, "packing in two threads", packing, "frames/s")
+        yield figure_of(GOAL, f"bare loop, {name}", bare, "frames/s")
+        yield figure_of(GOAL, f"scanbus, {name}", ours, "frames/s")
+        yield figure_of(
+            GOAL,
+            f"scanbus / bare loop, {name}",
+            ratios(ours, bare),
+            "x",
+            wanted=0.9,
+            key="" if aof else "raw / bare",
+        )
+        yield figure_of(
+            GOAL,
+            f"scanbus / h5py, {name}",
+            ratios(ours, h5py),
+            "x",
+            wanted=1.6,
+            key="" if aof else "raw / h5py",
+        )

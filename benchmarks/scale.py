@@ -1,0 +1,134 @@
+"""Goal 7: what a scan costs as it grows, many scans, starting, importing."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+from benchmarks.harness import sending
+from benchmarks.harness.frames import small_frames
+from benchmarks.harness.plan import Plan
+from benchmarks.harness.results import Figure, figure_of
+from benchmarks.harness.stage import Stage, child_environment, start_child
+from scanbus.publisher import Publisher
+
+GOAL = 7
+LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
+N_SCANS = 200
+Ready = Callable[[], None]
+
+
+def measure(plan: Plan) -> Iterator[Figure]:
+    if plan.quick:
+        return
+    yield from _starting(plan)
+    with plan.stage(aof=True) as stage:
+        yield from _lengths(stage)
+        yield from _many_frames(plan, stage)
+        yield _wide(plan, stage)
+        yield from _crowd(stage)
+
+
+def _lengths(stage: Stage) -> Iterator[Figure]:
+    costs: dict[int, float] = {}
+    verdicts: dict[int, float] = {}
+    for length in LENGTHS:
+        child = start_child(sending.send_grouped, stage.url, 2, length)
+        child.go()
+        run: sending.Run = child.result()
+        costs[length] = run.seconds / length * 1e6
+        verdicts[length] = run.verdict_s
+        stage.remove_files()
+        note = f"last send to verdict {run.verdict_s:.2f} s"
+        name = f"a point of 2 counters, scan of {length:,}".replace(",", " ")
+        yield Figure(GOAL, name, costs[length], "us", note=note)
+    # The shortest scan is mostly opening and closing; the others must agree.
+    growth = costs[LENGTHS[-1]] / costs[LENGTHS[1]]
+    yield Figure(GOAL, "a point of 10^6 / of 10^4", growth, "x", 1.2, True)
+
+
+def _many_frames(plan: Plan, stage: Stage) -> Iterator[Figure]:
+    frames = small_frames(plan.folder / "scale", (64, 64))
+    waits = []
+    for _ in range(plan.repeats):
+        child = start_child(sending.send_frames, stage.url, frames, 10_000, "raw")
+        child.go()
+        run: sending.Run = child.result()
+        waits.append(run.verdict_s)
+        stage.remove_files()
+    name = "last of 10 000 frames of 64 x 64 to verdict"
+    yield figure_of(GOAL, name, waits, "s", wanted=2.0, at_most=True)
+
+
+def _wide(plan: Plan, stage: Stage) -> Figure:
+    times = []
+    for _ in range(min(3, plan.repeats)):
+        child = start_child(sending.send_grouped, stage.url, 1000, 100)
+        child.go()
+        run: sending.Run = child.result()
+        times.append(run.seconds)
+        stage.remove_files()
+    return figure_of(GOAL, "1000 channels x 100 points, to verdict", times, "s")
+
+
+def _crowd(stage: Stage) -> Iterator[Figure]:
+    child = start_child(publish_crowd, stage.url, N_SCANS, 10)
+    with stage.metered() as spent:
+        child.go()
+        opened, ended, judged = child.result()
+    stage.remove_files()
+    name = f"{N_SCANS} scans at once"
+    note = f"open in {opened:.1f} s, sent in {ended:.1f} s, "
+    note += f"writer {spent['writer']:.1f} CPU s"
+    yield Figure(GOAL, f"{name}, to the last verdict", judged, "s", note=note)
+
+
+def publish_crowd(
+    ready: Ready, url: str, n_scans: int, n_points: int
+) -> tuple[float, float, float]:
+    """Keep many scans open at once; return when all were open, sent, judged."""
+    with Publisher(url, name="crowd") as publisher, ExitStack() as stack:
+        ready()
+        started = time.perf_counter()
+        scans = [
+            stack.enter_context(publisher.scan(quota_bytes=2**20))
+            for _ in range(n_scans)
+        ]
+        for scan in scans:
+            scan.channel("counter")
+            scan.prepare()
+        opened = time.perf_counter() - started
+        for number in range(n_points):
+            for scan in scans:
+                scan.send("counter", float(number))
+        stack.close()
+        ended = time.perf_counter() - started
+        for scan in scans:
+            verdict = scan.verdict(120.0)
+            if verdict.verdict != "complete":
+                raise RuntimeError(verdict.reason)
+        return opened, ended, time.perf_counter() - started
+
+
+def _starting(plan: Plan) -> Iterator[Figure]:
+    times = []
+    for _ in range(plan.repeats):
+        with Stage(plan.folder, aof=True) as stage:
+            times.append(stage.start_writer())
+    yield figure_of(
+        GOAL, "start-up of the writer", times, "s", wanted=1.5, at_most=True
+    )
+    code = "import sys, scanbus.publisher; sys.exit('h5py' in sys.modules)"
+    imports = [_timed(code) for _ in range(plan.repeats)]
+    bare = [_timed("pass") for _ in range(plan.repeats)]
+    times = [whole - empty for whole, empty in zip(imports, bare, strict=True)]
+    name = "import scanbus.publisher, without h5py"
+    yield figure_of(GOAL, name, times, "s", wanted=0.3, at_most=True)
+
+
+def _timed(code: str) -> float:
+    started = time.perf_counter()
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, env=child_environment())
+    return time.perf_counter() - started
