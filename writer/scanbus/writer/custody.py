@@ -33,7 +33,6 @@ class Custody(Protocol):
     def announce(self, verdict: Verdict) -> None:
         """Say what became of the scan."""
 
-
     def shrink(self, lanes: Iterable[str]) -> None:
         """Free the room that a scan without a publisher reserves and does not use."""
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import structlog
 
+from scanbus.bus.entries import Entry
 from scanbus.bus.reader import Arrival, Kind, LaneReader
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
-from scanbus.schemas.errors import NameTakenError, PayloadError
+from scanbus.schemas.errors import NameTakenError, PayloadError, UnknownCodecError
 from scanbus.writer.account import SegmentAccount, lane_ledgers
 from scanbus.writer.contents import SegmentFile
 from scanbus.writer.examiner import Examiner
@@ -218,10 +219,17 @@ class LaneWriter:
             if self._examiner is not None:
                 self._examiner.check(self.lane, entry)
             self._segment(entry.first).put(entry)
-        except PayloadError:
+        except (PayloadError, UnknownCodecError) as error:
+            if isinstance(error, UnknownCodecError) and self._declares(entry):
+                raise  # The scan waits until the library is installed.
             self._segment(entry.first).mark("refused", arrival.start, arrival.stop)
             return self._mark("missing", arrival.start, arrival.stop)
         return self._finish_at(arrival.stop)
+
+    def _declares(self, entry: Entry) -> bool:
+        """Whether an entry is packed as its channels say, or not at all."""
+        known = {channel.codec for channel in self.lane.channels} | {"none"}
+        return known.issuperset(entry.codecs)
 
     def _bad(self, arrival: Arrival) -> list[FinishedSegment]:
         if arrival.start == arrival.stop:

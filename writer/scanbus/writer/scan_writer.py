@@ -18,17 +18,12 @@ from scanbus.bus.connection import Bus
 from scanbus.bus.reader import read_lanes
 from scanbus.bus.registry import ScanRecord, publisher_is_alive, read_events
 from scanbus.schemas import (
-    ChannelLedger,
     LaneDescription,
     ScanPrepared,
-    Storage,
     Verdict,
     VerdictWord,
-    ranges,
 )
 from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
-from scanbus.writer.account import judge
-from scanbus.writer.contents import ScanContents
 from scanbus.writer.custody import Custody
 from scanbus.writer.events_file import EVENTS_FILE, EventsFile
 from scanbus.writer.examiner import Examiner
@@ -39,13 +34,13 @@ from scanbus.writer.paths import (
     dataset_folder,
     remove_segments,
     scan_folder,
-    scan_master,
     values_file_name,
 )
 from scanbus.writer.publishing import publish_segment
 from scanbus.writer.scan_file import read_scan_file, write_scan_file
 from scanbus.writer.space import bytes_needed, check_space
 from scanbus.writer.steps import Steps
+from scanbus.writer.summary import contents_of, value_segments, verdict_on
 from scanbus.writer.workspace import Workspace
 
 __all__ = ["Pace", "ScanWriter", "Stopped"]
@@ -381,35 +376,10 @@ class ScanWriter:
             self._silent_since = now
         return now - self._silent_since > self._pace.lapse_s
 
-    def _contents(self) -> ScanContents:
-        path = self._folder / values_file_name(self._record.identity.scan_number)
-        verdict = self._record.verdict
-        n_points = {
-            channel.name: lane.stored
-            for lane in self._lanes
-            if not lane.lane.is_late
-            for channel in lane.lane.channels
-        }
-        if verdict is not None and not verdict.provisional:
-            n_points = {name: one.expected for name, one in verdict.channels.items()}
-        # The segments of groups go when the scan file is there, so no master may
-        # refer to them: while a scan runs, its small values are on the bus.
-        segments = {
-            lane.lane.name: tuple(lane.segments)
-            for lane in self._lanes
-            if lane.lane.storage is Storage.FILES and not lane.lane.is_late
-        }
-        late = {
-            lane.lane.channels[0].name: tuple(one.name for one in lane.segments)
-            for lane in self._lanes
-            if lane.lane.is_late
-        }
-        values = path.name if path.exists() else None
-        return ScanContents(self._record, segments, values, n_points, late)
-
     def _write_masters(self) -> None:
         with self.steps.step("master", self._folder):
-            write_scan_master(self._folder, self._contents(), self._workspace.folder)
+            contents = contents_of(self._record, self._lanes, self._folder)
+            write_scan_master(self._folder, contents, self._workspace.folder)
             write_dataset_masters(self._root, self._record.identity)
 
     def _grow_master(self) -> None:
@@ -422,40 +392,15 @@ class ScanWriter:
         self._next_master_at = now + self._pace.master_s
         self._write_masters()
 
-    def _ledgers(self) -> dict[str, ChannelLedger]:
-        ledgers: dict[str, ChannelLedger] = {}
-        for lane in self._lanes:
-            if not lane.lane.is_late:
-                ledgers |= lane.ledgers()
-                continue
-            for name in lane.ledgers():
-                late = ranges(sorted(set(lane.late_points())))
-                ledgers[name] = ledgers[name].model_copy(update={"late": late})
-        return ledgers
-
-    def _judge(self, *, provisional: bool) -> Verdict:
-        problems = [*self._record.problems]
-        for lane in self._lanes:
-            problems += lane.problems
-        ended = self._record.ended
-        master = scan_master(self._root, self._record.identity)
-        return judge(
-            self._record.uid,
-            self._ledgers(),
-            end_reason=ended.end_reason if ended else None,
-            master=str(master.relative_to(self._root)),
-            problems=problems,
-            provisional=provisional,
+    def _verdict(self, *, provisional: bool) -> Verdict:
+        return verdict_on(
+            self._record, self._lanes, self._root, provisional=provisional
         )
 
     def _finalise(self) -> Verdict:
-        verdict = self._judge(provisional=False)
+        verdict = self._verdict(provisional=False)
         name = values_file_name(self._record.identity.scan_number)
-        values = {
-            lane.lane.name: [self._folder / one.name for one in lane.segments]
-            for lane in self._lanes
-            if lane.lane.storage is Storage.VALUES and not lane.lane.is_late
-        }
+        values = value_segments(self._lanes, self._folder)
         write_scan_file(self._workspace.path(name), self._record, values, verdict)
         self._custody.check()
         reach("scan_file.before")
@@ -468,9 +413,8 @@ class ScanWriter:
         self._record.verdict = verdict
         self._write_masters()
         # Before it is announced: nobody comes back to a scan with a final verdict.
-        for lane in self._lanes:
-            if lane.lane.storage is Storage.VALUES and not lane.lane.is_late:
-                remove_segments(self._folder, lane.lane.name)
+        for lane in value_segments(self._lanes, self._folder):
+            remove_segments(self._folder, lane)
         self._workspace.clear()
         self._custody.announce(verdict)
         log.info(
@@ -483,7 +427,7 @@ class ScanWriter:
 
     def _interrupt(self) -> Verdict:
         """Say what there is of a scan whose publisher is gone; it may come back."""
-        verdict = self._judge(provisional=True)
+        verdict = self._verdict(provisional=True)
         self._custody.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:
             self._record.verdict = verdict
