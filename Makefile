@@ -16,6 +16,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 COMPONENTS := schemas bus publisher subscriber writer cli
 ARGS ?=
+QUICK ?=
+FAULTS ?= 100
+MINUTES ?= 10
+SEED ?=
 PYTHON ?=
 
 # A name on the PATH is not enough (a pyenv shim may stand for nothing): each candidate
@@ -63,12 +67,12 @@ format: $(VENV)/.installed-lint  ## let ruff put the code in order
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(VENV)/.installed-test  ## measure throughput and latency on this machine
-	@$(BIN)/scanbus bench $(ARGS)
+bench: $(VENV)/.installed-test  ## measure every speed goal (15 minutes; QUICK=1: two)
+	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(ARGS)
 
 .PHONY: faults
-faults: $(VENV)/.installed-test  ## kill publisher, Redis and writer, compare the files
-	@$(BIN)/python -m pytest tests/faults $(ARGS)
+faults: $(VENV)/.installed-test  ## kill publisher, Redis and writer: FAULTS=500 MINUTES=30 SEED=7
+	@$(BIN)/python -m tests.faults.run --faults $(FAULTS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: build
 build: $(VENV)/.installed-test  ## make sdist and wheel in dist/

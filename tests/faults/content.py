@@ -55,7 +55,8 @@ def points(seed: int, scan: int, channel: str, start: int, stop: int) -> Any:
     if not shape:
         return _scalars(dtype, numbers, key)
     size = int(np.prod(shape))
-    cells = numbers[:, None] * np.uint64(size) + np.arange(size, dtype=np.uint64)
+    cells: Numbers = np.arange(start * size, stop * size, dtype=np.uint64)
+    cells = cells.reshape(-1, size)
     values = (_mixed(cells, key) >> np.uint64(60)).astype(dtype)
     values[:, 0] = numbers.astype(dtype)
     return values.reshape(len(numbers), *shape)

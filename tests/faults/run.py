@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -63,6 +64,10 @@ def report(outcomes: list[Outcome]) -> Iterator[str]:
         f"{sum(one.doubled for one in findings)} doubled, "
         f"{sum(one.wrong_verdicts for one in findings)} verdicts wrong"
     )
+    passes: Counter[str] = Counter()
+    for outcome in outcomes:
+        passes.update(outcome.passes)
+    yield "passed unharmed: " + ", ".join(f"{n} {k}" for k, n in passes.items())
     for outcome in outcomes:
         yield from _complaints(outcome)
 
@@ -134,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--faults", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
-    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--jobs", type=int, default=6)
     asked = parser.parse_args(argv)
     print(f"seed {asked.seed}", flush=True)  # noqa: T201
     limit = _Limit(asked.faults or 2**31, asked.minutes)

@@ -116,18 +116,18 @@ def covering(seed: int) -> tuple[Arena, ...]:
         for failpoint in FAILPOINTS
         for _ in range(KILLS_PER_FAILPOINT)
     ]
-    local += [_at(chance, Kind.STOP_AT, name) for name in STOPS for _ in range(3)]
-    local += [_at(chance, Kind.RAISE_AT, name) for name in ERRORS]
-    local += [_at(chance, Kind.REDIS_AT, name) for name in REDIS_GONE for _ in range(2)]
+    local += [_at(chance, Kind.STOP_AT, name) for name in STOPS for _ in range(2)]
+    local += [_at(chance, Kind.RAISE_AT, name) for name in ERRORS for _ in range(2)]
+    local += [_at(chance, Kind.REDIS_AT, name) for name in REDIS_GONE]
     local += [_at(chance, Kind.DELAY_AT, name) for name in DELAYS]
     local += [_at_random(chance, Kind.KILL_WRITER) for _ in range(5)]
     local += [_at_random(chance, Kind.TERM_WRITER) for _ in range(3)]
-    local += [_at_random(chance, Kind.KILL_REDIS) for _ in range(8)]
+    local += [_at_random(chance, Kind.KILL_REDIS) for _ in range(6)]
     local += [_at_random(chance, Kind.KILL_BOTH) for _ in range(4)]
     remote = [
         _at_random(chance, kind)
         for kind in (Kind.CUT, Kind.SLOW, Kind.HALF_OPEN)
-        for _ in range(3)
+        for _ in range(2)
     ]
     chance.shuffle(local)
     chance.shuffle(remote)

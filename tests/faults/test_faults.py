@@ -47,7 +47,7 @@ def test_every_failpoint_and_every_kind_of_fault_loses_nothing(
 
     with capsys.disabled():
         say(f"\nfaults, seed {seed} (repeat with {SEED_VARIABLE}={seed})")
-        outcomes = play_all(arenas, tmp_path, jobs=4, say=say)
+        outcomes = play_all(arenas, tmp_path, jobs=6, say=say)
         for line in report(outcomes):
             say(line)
 

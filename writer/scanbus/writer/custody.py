@@ -94,7 +94,7 @@ class LeaseCustody:
             room.release(self._client, verdict.uid)
 
     def shrink(self, lanes: Iterable[str]) -> None:
-        """Reserve only what the scan holds: its publisher is gone, and sends no more."""
+        """Reserve only what the scan holds: its publisher is gone and sends no more."""
         room.shrink(self._client, self._lease.uid, lanes)
 
     def begin(self) -> int:

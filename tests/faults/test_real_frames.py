@@ -1,0 +1,122 @@
+"""One scan of real frames, and a writer that is killed twenty times while it lasts."""
+
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import fabio
+import numpy as np
+import pytest
+
+from scanbus.bus.codecs import codec
+from scanbus.cli.private_redis import PrivateRedis
+from scanbus.publisher import Publisher
+from scanbus.publisher.scan import Scan
+from scanbus.schemas import VerdictWord
+from scanbus.writer import replay
+from tests.conftest import RedisFactory
+from tests.faults.processes import WriterProcess, until
+from tests.support.trees import differences, files_of
+
+pytestmark = [pytest.mark.faults, pytest.mark.redis]
+
+N_FRAMES, N_KILLS = 200, 20
+PER_KILL = N_FRAMES // N_KILLS
+# So much that nothing is trimmed: the scan is replayed when it is over.
+MEMORY_BYTES = 2**33
+CODEC = "bitshuffle-lz4"
+# Each is reached at least once while ten more frames, more than a segment, come.
+PLACES = (
+    "write.before",
+    "write.after",
+    "flush.before",
+    "close.before",
+    "verify.before",
+    "fsync.before",
+    "link.before",
+    "link.after",
+    "acknowledge.before",
+    "renew.after",
+)
+
+
+@pytest.fixture(scope="module")
+def packed_frames(shared_data: Path) -> tuple[tuple[int, int], list[bytes]]:
+    """The frames of the thaumatin grid as chunks, and the shape of one."""
+    packed = []
+    for path in sorted((shared_data / "thaumatin_grid").glob("*.cbf.bz2")):
+        with fabio.open(str(path)) as image:
+            frame: Any = np.ascontiguousarray(image.data)
+        packed.append(bytes(codec(CODEC).encode(frame)))
+    return frame.shape, packed
+
+
+@pytest.fixture
+def server(redis_factory: RedisFactory) -> PrivateRedis:
+    return redis_factory()
+
+
+def send(scan: Scan, packed: list[bytes], may_send: threading.Semaphore) -> None:
+    """Send the scan; of every ten frames, ten are sent when a writer was killed."""
+    for number in range(N_FRAMES):
+        if number % PER_KILL == 0:
+            may_send.acquire()
+        scan.send("omega", number * 0.1)
+        scan.send("pilatus", packed=packed[number % len(packed)])
+
+
+def kill_one(url: str, root: Path, logs: Path, turn: int, place: str) -> None:
+    """Run a writer up to a failpoint that kills it."""
+    armed = f"{place}=kill@1"
+    name = f"writer-{turn}"
+    writer = WriterProcess(
+        url, root, logs, name, failpoints=armed, memory_bytes=MEMORY_BYTES
+    )
+    try:
+        assert until(lambda: not writer.is_running, 60), armed
+        assert writer.was_hit, writer.log_tail()
+    finally:
+        writer.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_writer_killed_twenty_times_leaves_what_an_undisturbed_one_does(
+    server: PrivateRedis,
+    packed_frames: tuple[tuple[int, int], list[bytes]],
+    tmp_path: Path,
+) -> None:
+    shape, packed = packed_frames
+    root, logs = tmp_path / "killed", tmp_path / "logs"
+    logs.mkdir()
+    chance = random.Random(20)
+    may_send = threading.Semaphore(0)
+    # Half of it holds seven frames, counted as packed seven times.
+    options: dict[str, Any] = {"quota_bytes": 56 * 2**20, "compression": 7.0}
+
+    with Publisher(server.url, name="thaumatin", close_timeout_s=60) as publisher:
+        with publisher.scan(scan_number=1, **options) as scan:
+            scan.channel("omega", role="axis", units="deg")
+            scan.detector("pilatus", shape=shape, dtype="int32", codec=CODEC)
+            feeding = threading.Thread(target=send, args=(scan, packed, may_send))
+            feeding.start()
+            for turn in range(N_KILLS):
+                may_send.release()
+                kill_one(server.url, root, logs, turn, chance.choice(PLACES))
+            last = WriterProcess(
+                server.url, root, logs, "last", memory_bytes=MEMORY_BYTES
+            )
+            feeding.join(60)
+        try:
+            verdict = scan.verdict(60)
+        finally:
+            last.leave()
+
+    assert verdict.verdict is VerdictWord.COMPLETE
+    assert verdict.channels["pilatus"].written == N_FRAMES
+    assert len(list(root.rglob("pilatus_*.h5"))) > N_KILLS
+    replay(server.url, scan.uid, tmp_path / "undisturbed")
+    assert differences(root, tmp_path / "undisturbed") == []
+    assert files_of(root)
+    assert not list(root.rglob(".scanbus/*"))
