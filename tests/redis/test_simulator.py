@@ -10,23 +10,24 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from scanbus.bus import room
 from scanbus.bus.connection import connect
+from scanbus.bus.keys import cursors_key
 from scanbus.bus.registry import find_scan
 from scanbus.cli.app import run
 from scanbus.publisher.faulty import (
-    FaultyScan,
     Faults,
+    FaultyScan,
     Plan,
     make_plan,
     points_of,
     simulate,
 )
 from scanbus.schemas import ChannelLedger, Verdict, VerdictWord
-from scanbus.writer import WriterSettings, run_writer
+from scanbus.writer import WriterSettings, replay, run_writer
 from scanbus.writer.service import WriterService
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
@@ -37,6 +38,8 @@ QUICK: dict[str, Any] = {"poll_s": 0.02, "retry_s": 0.1, "flush_s": 0.2}
 many = settings(
     max_examples=12,
     deadline=None,
+    # A scan for every attempt at a shorter example takes minutes: seeds are short.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -50,6 +53,21 @@ def some_faults(draw: st.DrawFn) -> Faults:
     total = draw(st.sampled_from([0.1, 0.4, 0.9])) / (sum(weights) or 1)
     rates = {kind: weight * total for kind, weight in zip(KINDS, weights, strict=True)}
     return Faults(**rates, window=draw(st.integers(1, 3)))
+
+
+def evenly(rate: float, **more: Any) -> Faults:
+    rates: dict[str, Any] = dict.fromkeys(KINDS, rate)
+    return Faults(**rates, **more)
+
+
+def empty(url: str) -> None:
+    """Forget the scan of the example before."""
+    with connect(url, name="test") as client:
+        client.flushall()
+
+
+def point_0_is_missing(ledger: ChannelLedger) -> bool:
+    return bool(ledger.missing) and ledger.missing[0][0] == 0
 
 
 def write_once(url: str, root: Path) -> int:
@@ -99,7 +117,8 @@ def test_the_ledger_equals_what_was_injected(
 ) -> None:
     plan = make_plan(seed, faults, n_points=110, n_frames=30)
     root = tmp_path / uuid4().hex
-    with FaultyScan(redis_url, plan, dataset=uuid4().hex) as scan:
+    empty(redis_url)
+    with FaultyScan(redis_url, plan) as scan:
         scan.send()
         injected = scan.end()
 
@@ -124,7 +143,8 @@ def test_a_writer_that_was_restarted_comes_to_the_same_ledger(
 ) -> None:
     plan = make_plan(seed, faults, n_points=110, n_frames=30)
     root = tmp_path / uuid4().hex
-    with FaultyScan(redis_url, plan, dataset=uuid4().hex) as scan:
+    empty(redis_url)
+    with FaultyScan(redis_url, plan) as scan:
         scan.send(int(share * len(plan.steps)))
         _write_for_a_while(redis_url, root, scan.uid)
         scan.send()
@@ -134,8 +154,8 @@ def test_a_writer_that_was_restarted_comes_to_the_same_ledger(
 
     verdict = verdict_of(redis_url, scan.uid)
     assert_ledgers_equal(verdict.channels, injected.channels)
-    from scanbus.writer import replay
-
+    if any(point_0_is_missing(one) for one in verdict.channels.values()):
+        return  # Whether it was trimmed or never came, a replay cannot know.
     again = replay(redis_url, scan.uid, root / "again")
     assert again.reason == verdict.reason
     assert differences(next(root.glob("simulated")), root / "again/simulated") == []
@@ -148,8 +168,9 @@ def _write_for_a_while(url: str, root: Path, uid: str) -> None:
     thread.start()
     with connect(url, name="test") as client:
         try:
-            wait_until(lambda: list(root.rglob(".scanbus/*")))
-            before, found = None, {}
+            wait_until(lambda: bool(client.exists(cursors_key(uid, "pilatus"))))
+            found: dict[str, int] = {}
+            before = None
             while found != before:
                 before = found
                 threading.Event().wait(0.15)
@@ -166,7 +187,7 @@ def _write_for_a_while(url: str, root: Path, uid: str) -> None:
 def test_a_publisher_that_dies_leaves_a_provisional_ledger(
     redis_url: str, tmp_path: Path, seed: int
 ) -> None:
-    faults = Faults(**dict.fromkeys(KINDS, 0.08), die=1.0)
+    faults = evenly(0.08, die=1.0)
     plan = make_plan(seed, faults, n_points=110, n_frames=30)
     with FaultyScan(redis_url, plan, heartbeat_s=0.3) as scan:
         scan.send()
@@ -210,7 +231,7 @@ def test_stalls_and_points_sorted_in_time_leave_no_trace(
 
 
 def test_the_same_seed_gives_the_same_faults() -> None:
-    faults = Faults(**dict.fromkeys(KINDS, 0.1))
+    faults = evenly(0.1)
     first, second = (make_plan(11, faults) for _ in range(2))
     assert first.ledgers() == second.ledgers()
     assert first.injected() == second.injected()
@@ -220,7 +241,7 @@ def test_the_same_seed_gives_the_same_faults() -> None:
 
 
 def test_every_fault_happens() -> None:
-    faults = Faults(**dict.fromkeys(KINDS, 0.1), stall=0.05)
+    faults = evenly(0.1, stall=0.05)
     assert set(make_plan(0, faults, n_points=500).injected()) == {
         *KINDS,
         "stall",

@@ -153,6 +153,22 @@ def test_replay_of_a_trimmed_scan_names_the_file_that_has_it(
         replay(redis_url, scan.uid, tmp_path / "again")
 
 
+def test_replay_of_a_scan_whose_first_points_never_came_is_no_trimmed_one(
+    redis_url: str, tmp_path: Path
+) -> None:
+    scan = RawScan(redis_url).prepare()
+    scan.lose("eiger", 4)
+    for first in range(4, 24, 4):
+        scan.send_frames(first, first + 4)
+    scan.end()
+    write_once(redis_url, tmp_path / "live")
+
+    verdict = replay(redis_url, scan.uid, tmp_path / "again")
+
+    assert verdict.channels["eiger"].missing == ((0, 4),)
+    assert differences(tmp_path / "live", tmp_path / "again") == []
+
+
 def test_replay_of_an_unknown_scan_is_refused(redis_url: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownScanError):
         replay(redis_url, "nosuchscan", tmp_path)

@@ -13,6 +13,7 @@ import typer
 from scanbus.cli.listing import ls
 from scanbus.cli.output import print_error
 from scanbus.cli.repairing import rebuild_masters, salvage
+from scanbus.cli.resuming import resume
 from scanbus.cli.simulating import simulate
 from scanbus.cli.state import status
 from scanbus.cli.tailing import tail
@@ -85,6 +86,9 @@ publish.command(
     "files",
     epilog=_example("scanbus publish files frames/*.cbf.bz2 --sample lysozyme"),
 )(publish_files)
+publish.command(
+    "resume", epilog=_example("scanbus publish resume --spool /var/spool/scanbus")
+)(resume)
 app.add_typer(publish, name="publish")
 master.command("rebuild", epilog=_example("scanbus master rebuild --root /data"))(
     rebuild_masters

@@ -10,7 +10,7 @@ from scanbus.bus.entries import SEAL_ID
 from scanbus.bus.lanes import stream_ends
 from scanbus.bus.registry import ScanRecord, find_scan
 from scanbus.bus.room import cursor
-from scanbus.schemas import Verdict
+from scanbus.schemas import LaneDescription, Verdict
 from scanbus.schemas.errors import NameTakenError, NoLongerError
 from scanbus.writer.custody import ReplayCustody
 from scanbus.writer.paths import check_root, scan_folder, values_file_name
@@ -70,8 +70,24 @@ def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
     for lane in record.prepared.lanes if record.prepared else ():
         ends = stream_ends(client, record.uid, lane.name)
         first = int(ends[0].partition(b"-")[0]) if ends else 0
+        durable = cursor(client, record.uid, lane.name)
         if first == _LARGEST:
-            first = cursor(client, record.uid, lane.name)
-        if first > 0 or ends is None:
+            first = durable
+        # Only what is durable is trimmed; anything else before the first entry is lost,
+        # and a replay says so as the writer did.
+        is_trimmed = 0 < first <= durable and not _is_lost(record, lane, first)
+        if is_trimmed or ends is None:
             master = record.verdict.master if record.verdict else ""
             raise NoLongerError(lane.name, 0, master)
+
+
+def _is_lost(record: ScanRecord, lane: LaneDescription, stop: int) -> bool:
+    """Whether the verdict says that no point of a lane before `stop` ever came."""
+    ledgers = record.verdict.channels if record.verdict else {}
+    return all(
+        channel.name in ledgers
+        and ledgers[channel.name].missing[:1]
+        and ledgers[channel.name].missing[0][0] == 0
+        and ledgers[channel.name].missing[0][1] >= stop
+        for channel in lane.channels
+    )

@@ -11,8 +11,8 @@ from scanbus.publisher.faulty.planning import Plan, Step, make_plan
 from scanbus.publisher.faulty.sending import FaultyScan, Injected, simulate
 
 __all__ = [
-    "FaultyScan",
     "Faults",
+    "FaultyScan",
     "Injected",
     "Plan",
     "Step",

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from scanbus.bus.connection import Bus, connect, translated
 from scanbus.bus.lanes import NoRoomError, append, make_lane
-from scanbus.bus.registry import announce, append_event, beat, next_scan_number
 from scanbus.bus.outbox import Frozen
+from scanbus.bus.registry import announce, append_event, beat, next_scan_number
 from scanbus.publisher.faulty.faults import Faults
 from scanbus.publisher.faulty.planning import Plan, Step, make_plan
 from scanbus.schemas import (
