@@ -21,6 +21,7 @@ from benchmarks.harness.frames import detector_frames
 from benchmarks.harness.machine import describe
 from benchmarks.harness.plan import Plan, prepare_environment
 from benchmarks.harness.results import Figure, text_table
+from scanbus.schemas.errors import ScanbusError
 
 MODULES = (
     "raw_frames",
@@ -83,7 +84,7 @@ def _all(plan: Plan, modules: tuple[str, ...]) -> tuple[list[Figure], float]:
     figures: list[Figure] = []
     for name in modules:
         began = time.perf_counter()
-        found = list(import_module(f"benchmarks.{name}").measure(plan))
+        found = _measured(name, plan)
         if found:
             seconds = time.perf_counter() - began
             print(f"\n{name} ({seconds:.0f} s)\n{text_table(found)}", flush=True)
@@ -95,10 +96,26 @@ def _all(plan: Plan, modules: tuple[str, ...]) -> tuple[list[Figure], float]:
     return figures, minutes
 
 
+def _measured(name: str, plan: Plan) -> list[Figure]:
+    """Return the figures of a goal; those before a failure, if it fails."""
+    found: list[Figure] = []
+    try:
+        for figure in import_module(f"benchmarks.{name}").measure(plan):
+            print(".", end="", file=sys.stderr, flush=True)
+            found.append(figure)
+    except (RuntimeError, ScanbusError) as error:
+        print(f"\n{name} FAILED: {error}", file=sys.stderr)
+        goal = import_module(f"benchmarks.{name}").GOAL
+        found.append(Figure(goal, f"failed: {error}", 0.0, "", wanted=1.0))
+    return found
+
+
 def _quick(plan: Plan, modules: tuple[str, ...]) -> int:
     """Compare ratios with the kept ones; measure again what fell."""
     figures, _ = _all(plan, modules)
     fallen = kept.fallen(figures)
+    if any(figure.unit == "" for figure in figures):
+        return 1
     if not fallen:
         return 0
     print("\nFell by more than 30 %:", ", ".join(fallen), "- measuring again")

@@ -15,7 +15,6 @@ from typing import Any, Final
 from scanbus.bus.connection import Bus
 from scanbus.bus.entries import SEAL_ID
 from scanbus.bus.keys import RESERVED, cursors_key, hold_key, lane_key
-from scanbus.bus.lanes import stream_ends
 from scanbus.bus.registry import announcements, load_record
 from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import QuotaRefusedError
@@ -77,6 +76,11 @@ if last then
   if tonumber(first) + tonumber(count) > tonumber(edge) then edge = first end
 end
 return redis.call('XTRIM', KEYS[1], 'MINID', edge .. '-0')
+"""
+# XINFO would bring the last entry too, and both may be of many megabytes.
+_FIRST = """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+return first and first[1]
 """
 _POINT: Final = re.compile(rb"\d{1,15}")
 _HOLD = """
@@ -210,11 +214,13 @@ def free_room(client: Bus, limit_bytes: int) -> int:
             if used_memory(client) <= limit_bytes:
                 return removed
             step = (point // lane.points_per_segment + 1) * lane.points_per_segment
-            n_trimmed = int(client.eval(_TRIM, 1, key, min(step, durable)))
-            if n_trimmed == 0:
-                break  # One entry reaches beyond what is durable.
+            edge = min(step, durable)
+            n_trimmed = int(client.eval(_TRIM, 1, key, edge))
             removed += n_trimmed
-            point = _first_point(client, lane.uid, lane.lane)
+            # Looking at the first entry moves its payload within Redis: only if needed.
+            point = edge if n_trimmed else _first_point(client, lane.uid, lane.lane)
+            if point is not None and point < edge:
+                break  # One entry reaches beyond what is durable.
     return removed
 
 
@@ -236,7 +242,5 @@ def _lanes(client: Bus, announced: ScanAnnounced) -> Iterator[_Trimmable]:
 
 
 def _first_point(client: Bus, uid: str, lane: str) -> int | None:
-    ends = stream_ends(client, uid, lane)
-    if ends is None or ends[0] in (b"0-0", SEAL_ID):
-        return None
-    return int(ends[0].partition(b"-")[0])
+    first: Any = client.eval(_FIRST, 1, lane_key(uid, lane))
+    return None if first in {None, SEAL_ID} else int(first.partition(b"-")[0])

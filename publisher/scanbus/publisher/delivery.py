@@ -8,20 +8,21 @@ sends waits.
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from time import monotonic
 from time import time as wall_clock
-from typing import Any
 
-import numpy.typing as npt
-import structlog
-
-from scanbus.publisher.chunking import Piece
-from scanbus.publisher.freezing import freeze_gap, freeze_piece
-from scanbus.publisher.gathering import Run, Series
-from scanbus.publisher.outgoing import FrameLane, Slot, ValueLane, Waker
+from scanbus.bus.outbox import Frozen
+from scanbus.publisher.allowance import fits, late_counts, why_no_room
+from scanbus.publisher.encoding import Encoders
+from scanbus.publisher.gathering import Series
+from scanbus.publisher.logs import get_logger
+from scanbus.publisher.outgoing import FrameLane, Lane, LateLane, ValueLane, Waker
+from scanbus.publisher.spool import ScanSpool
 from scanbus.schemas import (
     Event,
     LaneDescription,
@@ -32,14 +33,40 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import DeadlineError, ScanStateError
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "Limits"]
 
-log = structlog.get_logger()
+log = get_logger()
 
 # How often somebody who waits for room says why.
 _SAY_EVERY_S = 5.0
-# Looking at everything that is kept costs too much for every single value.
-_LOOK_EVERY_POINTS = 256
+# What may wait for points before it, as a share of the quota: half of that is for open
+# segments, and the rest must let the point through that they wait for.
+_HELD_SHARE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how much a publisher is patient.
+
+    Attributes
+    ----------
+    send_deadline_s : float
+        How long a send waits for room.
+    reorder_window : int
+        How many points ahead of the next one of its lane a point may come.
+    reorder_s : float
+        How long it waits for those before it.
+    memory_bytes_kept : int
+        Bytes of a scan that stay in memory where there is a spool; more is read back.
+    spool_sync_s : float
+        How often the spool is brought to the disk.
+    """
+
+    send_deadline_s: float = 60.0
+    reorder_window: int = 64
+    reorder_s: float = 5.0
+    memory_bytes_kept: int = 256 * 2**20
+    spool_sync_s: float = 0.5
 
 
 class Delivery:
@@ -51,14 +78,14 @@ class Delivery:
         The scan.
     session : bytes
         Names this publisher in the headers of entries.
-    quota_bytes : int
-        Bound of what is kept.
-    send_deadline_s : float
-        How long a send waits for room.
+    limits : Limits
+        How patient it is.
     pool : Executor
         Packs frames.
     why_full : callable
         Returns why nothing becomes durable, for messages.
+    spool : ScanSpool, optional
+        Where everything is written before it is sent.
     """
 
     def __init__(
@@ -66,9 +93,10 @@ class Delivery:
         announced: ScanAnnounced,
         session: bytes,
         *,
-        send_deadline_s: float,
+        limits: Limits,
         pool: Executor,
         why_full: Callable[[], str],
+        spool: ScanSpool | None = None,
     ) -> None:
         self.announced = announced
         self.announcement = ""
@@ -78,12 +106,13 @@ class Delivery:
         self.restoring = threading.Lock()
         self.room = threading.Condition(self.lock)
         self.settled = threading.Condition(self.lock)
-        self.lanes: dict[str, ValueLane | FrameLane] = {}
+        self.lanes: dict[str, Lane] = {}
         self.series: dict[str, Series] = {}
         self.main_waker = Waker(self.lock)
         self.wakers: list[Waker] = [self.main_waker]
         self.events: list[Event] = []
         self.n_events_sent = 0
+        self.n_events_spooled = 0
         self.error: BaseException | None = None
         self.is_lost = False
         self.n_waiting = 0
@@ -91,8 +120,12 @@ class Delivery:
         self.is_over = False
         self.is_released = False
         self.verdict: Verdict | None = None
-        self._send_deadline_s = send_deadline_s
-        self._pool = pool
+        self.limits = limits
+        self.spool = spool
+        self.spool_waker = None if spool is None else Waker(self.lock)
+        self.spool_trouble = ""
+        self._chunk_bytes = 0
+        self.encoders = Encoders(pool, self.room, session, self.fail)
         self.why_full = why_full
 
     @property
@@ -102,8 +135,26 @@ class Delivery:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the whole scan that are not known to be durable."""
+        """Bytes of the whole scan in memory that are not known to be durable."""
         return sum(lane.kept_bytes for lane in self.lanes.values())
+
+    @property
+    def most_held_bytes(self) -> int:
+        """Bytes of all points together that may wait for points before them."""
+        return self.most_kept_bytes // _HELD_SHARE
+
+    @property
+    def most_kept_bytes(self) -> int:
+        """Bytes that may be kept in memory."""
+        if self.spool is None:
+            return self.quota_bytes
+        # A chunk that is not full cannot go to the disk: open ones take half at most.
+        return max(self.limits.memory_bytes_kept, 2 * self._chunk_bytes)
+
+    @property
+    def late(self) -> dict[str, int]:
+        """How many points of which channel came too late."""
+        return late_counts(self.lanes.values())
 
     def prepare(
         self,
@@ -114,145 +165,53 @@ class Delivery:
         """Take the lanes as they were planned."""
         with self.lock:
             self.quota_bytes = quota_bytes
+            self._chunk_bytes = sum(
+                lane.points_per_chunk * lane.point_bytes
+                for lane in lanes
+                if lane.storage is Storage.FILES
+            )
             for description in lanes:
+                lane: Lane
                 if description.storage is Storage.FILES:
                     waker = Waker(self.lock)
                     self.wakers.append(waker)
-                    frames = FrameLane(description, self.session, compression)
-                    frames.waker = waker
-                    self.lanes[description.name] = frames
+                    lane = FrameLane(description, self.session, waker, compression)
                 else:
-                    values = ValueLane(description, self.session)
-                    values.waker = self.main_waker
-                    self.lanes[description.name] = values
+                    lane = ValueLane(description, self.session, self.main_waker)
+                self.adopt(lane)
 
-    # ------------------------------------------------------------ values
-
-    def advance(self, lane: ValueLane) -> None:
-        """Look after single values: complete points, memory, room."""
+    def take_over(self, lanes: Iterable[LaneDescription], quota_bytes: int) -> None:
+        """Take the lanes of a scan to which nothing is added any more."""
         with self.lock:
-            buffer = lane.buffer
-            if buffer.advance(wall_clock()):
-                lane.wake()
-                if buffer.complete % _LOOK_EVERY_POINTS:
-                    return
-            buffer.compact()
-            self._wait_for_room(lane, 0)
+            self.quota_bytes = quota_bytes
+            self.is_over = True
+            for description in lanes:
+                waker = self.main_waker
+                if description.storage is Storage.FILES and not description.is_late:
+                    waker = Waker(self.lock)
+                    self.wakers.append(waker)
+                kind = LateLane if description.is_late else Lane
+                self.adopt(kind(description, self.session, waker))
 
-    def put_values(
-        self,
-        lane: ValueLane,
-        name: str,
-        run: Run,
-        run_bytes: int,
-        times: tuple[float, float] | None,
-    ) -> None:
-        """Take checked values of one channel; wait until there is room for them.
-
-        Raises
-        ------
-        DeadlineError
-            If there is no room for too long.
-        """
-        with self.lock:
-            self._wait_for_room(lane, run_bytes)
-            lane.buffer.append(name, run, times)
-            if lane.buffer.advance(wall_clock()):
-                lane.wake()
-
-    # ------------------------------------------------------------ frames
-
-    def put_frames(
-        self, lane: FrameLane, frames: npt.NDArray[Any], times: list[float]
-    ) -> None:
-        """Copy checked frames, one after the other, and have them packed.
-
-        Raises
-        ------
-        DeadlineError
-            If there is no room for too long; the frames before it are taken.
-        """
-        frame_bytes = lane.description.point_bytes
-        with lane.feeding:
-            for frame, time in zip(frames, times, strict=True):
-                self._reserve(lane, frame_bytes)
-                self._pack(lane, lane.chunks.push(frame, time))
-
-    def put_packed(
-        self, lane: FrameLane, frames: list[bytes], times: list[float]
-    ) -> None:
-        """Take frames that are packed already."""
-        with lane.feeding:
-            for frame, time in zip(frames, times, strict=True):
-                self._reserve(lane, len(frame))
-                self._pack(lane, lane.chunks.push_packed(frame, time))
-
-    def skip_frames(self, lane: FrameLane, count: int) -> None:
-        """Say that the next frames will never come."""
-        with lane.feeding:
-            self._reserve(lane, 0)
-            for piece in lane.chunks.skip(count, wall_clock()):
-                self._pack(lane, piece)
-
-    def flush_held(self, lane: FrameLane, patience_s: float) -> None:
-        """Send a chunk that has not become full in time, for those who look live."""
-        if not lane.chunks.held or monotonic() - lane.held_since < patience_s:
-            return
-        if lane.feeding.acquire(blocking=False):
-            try:
-                self._pack(lane, lane.chunks.cut())
-            finally:
-                lane.feeding.release()
-
-    def _reserve(self, lane: FrameLane, raw_bytes: int) -> None:
-        with self.lock:
-            self._wait_for_room(lane, raw_bytes)
-            lane.raw_bytes += raw_bytes
-            if not lane.chunks.held:
-                lane.held_since = monotonic()
-                if lane.description.points_per_chunk > 1:
-                    lane.wake()  # It has to look at the clock from now on.
-
-    def _pack(self, lane: FrameLane, piece: Piece | None) -> None:
-        if piece is None:
-            return
-        slot = Slot(piece)
-        with self.lock:
-            lane.slots.append(slot)
-        try:
-            self._pool.submit(self._freeze, lane, slot)
-        except RuntimeError:  # The interpreter is leaving and takes no more work.
-            self._freeze(lane, slot)
-
-    def _freeze(self, lane: FrameLane, slot: Slot) -> None:
-        piece = slot.piece
-        try:
-            frozen = freeze_piece(lane.description, piece, self.session)
-        except Exception as error:  # noqa: BLE001 - nobody looks at a pool's errors
-            self.fail(error)
-            frozen = freeze_gap(piece.first, piece.count, piece.times, self.session)
-        with self.lock:
-            slot.frozen = frozen
-            while lane.slots and lane.slots[0].frozen is not None:
-                done = lane.slots.popleft()
-                assert done.frozen is not None
-                lane.note_packed(done.piece, done.frozen)
-                lane.outbox.put(done.frozen)
-            lane.wake()
-            self.room.notify_all()
+    def adopt(self, lane: Lane) -> None:
+        """Take one more lane; the lock is held."""
+        if self.spool_waker is not None:
+            lane.spool_to(self.spool_waker)
+        # Others look through all lanes, without the lock: another dict.
+        self.lanes = {**self.lanes, lane.name: lane}
 
     # -------------------------------------------------------------- room
 
-    def _wait_for_room(self, lane: ValueLane | FrameLane, need: int) -> None:
+    def wait_for_room(self, lane: Lane, need: int) -> None:
         """Wait until `need` more bytes may be kept; the lock is held."""
         started = said = 0.0
         while True:
             self._check_open()
-            if self._fits(lane, need):
+            if fits(self.lanes.values(), lane, need, self.most_kept_bytes):
                 return
             now = monotonic()
             started = started or now
-            left = started + self._send_deadline_s - now
+            left = started + self.limits.send_deadline_s - now
             if left <= 0:
                 what = f"scan {self.uid}: sending {lane.name}"
                 raise DeadlineError(what, now - started, self._reason(lane))
@@ -269,39 +228,15 @@ class Delivery:
         if self.is_over:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be sent")
 
-    def _fits(self, lane: ValueLane | FrameLane, need: int) -> bool:
-        kept = self.kept_bytes
-        if kept + need <= self.quota_bytes or not kept:
-            return True
-        if not isinstance(lane, FrameLane):
-            return False
-        frame_lanes = [
-            each for each in self.lanes.values() if isinstance(each, FrameLane)
-        ]
-        if any(each.slots for each in frame_lanes):
-            return False
-        # Nothing is being packed that would make room: what is held in chunks counts
-        # as what it will be, as the plan counted it, else it could wait for ever.
-        for each in frame_lanes:
-            kept -= int(each.raw_bytes * (1 - 1 / each.compression))
-        return kept + need / lane.compression <= self.quota_bytes
+    def _reason(self, lane: Lane) -> str:
+        trouble = self.spool_trouble or self.trouble
+        if trouble:
+            return trouble
+        why = why_no_room(self.lanes.values(), lane, self.why_full())
+        bound = "quota" if self.spool is None else "memory_bytes_kept"
+        return f"{bound} of {self.most_kept_bytes} bytes reached: {why}"
 
-    def _reason(self, lane: ValueLane | FrameLane) -> str:
-        if self.trouble:
-            return self.trouble
-        if isinstance(lane, ValueLane):
-            ahead, behind, points = lane.buffer.laggard()
-            if points and not lane.buffer.has_complete:
-                return (
-                    f"quota of {self.quota_bytes} bytes reached: {ahead} is {points} "
-                    f"points ahead of {behind} in its group"
-                )
-        why = self.why_full()
-        if isinstance(lane, FrameLane) and lane.misjudged:
-            why = f"{why}; {lane.misjudged}"
-        return f"quota of {self.quota_bytes} bytes reached: {why}"
-
-    def _say_waiting(self, lane: ValueLane | FrameLane, waited_s: float) -> None:
+    def _say_waiting(self, lane: Lane, waited_s: float) -> None:
         log.warning(
             "waiting_for_room",
             scan=self.uid,
@@ -317,11 +252,12 @@ class Delivery:
         """Have an event sent after those before it."""
         with self.lock:
             self.events.append(event)
-            self.main_waker.wake()
+            (self.spool_waker or self.main_waker).wake()
 
     def next_event(self) -> Event | None:
         """Return the event that may be sent now; the end only after all seals."""
-        if self.n_events_sent == len(self.events):
+        ready = len(self.events) if self.spool is None else self.n_events_spooled
+        if self.n_events_sent >= ready:
             return None
         event = self.events[self.n_events_sent]
         delivered = all(lane.is_delivered for lane in self.lanes.values())
@@ -332,16 +268,19 @@ class Delivery:
         """Whether Redis has everything: all entries, all seals and the end."""
         return self.is_over and self.n_events_sent == len(self.events)
 
-    def end_lanes(self) -> None:
-        """Take nothing more; let all lanes run out and be sealed."""
+    def close_entrance(self) -> None:
+        """Take nothing more."""
         with self.lock:
             self.is_over = True
             self.series.clear()
             self.room.notify_all()
+
+    def end_lanes(self) -> None:
+        """Let all lanes run out and be sealed."""
         for lane in self.lanes.values():
             if isinstance(lane, FrameLane):
                 with lane.feeding:
-                    self._pack(lane, lane.chunks.end())
+                    self.encoders.end(lane)
         with self.lock:
             for lane in self.lanes.values():
                 if isinstance(lane, ValueLane):
@@ -357,13 +296,14 @@ class Delivery:
             self.room.notify_all()
             self.settled.notify_all()
 
-    def note_sent(self, lane: ValueLane | FrameLane, n_entries: int) -> None:
+    def note_sent(self, lane: Lane, n_entries: int) -> None:
         """Take note that Redis stored the next entries of a lane."""
         with self.lock:
             if self.is_released:
                 return  # The outbox is empty, whatever was on its way.
             lane.outbox.sent(n_entries)
             self.room.notify_all()
+            self.settled.notify_all()
             if lane.ending:
                 self.main_waker.wake()
 
@@ -375,6 +315,10 @@ class Delivery:
                 outbox.durable_up_to(point)
                 self.room.notify_all()
                 self.settled.notify_all()
+                if self.spool is not None:
+                    # There is room on the bus, for all lanes of the scan.
+                    for waker in self.wakers:
+                        waker.wake()
 
     def request_compare(self) -> None:
         """Have every sender compare its lanes with what Redis holds."""
@@ -389,7 +333,90 @@ class Delivery:
             self.verdict = verdict
             self.is_released = True
             for lane in self.lanes.values():
-                lane.outbox.drop()
+                lane.drop()
             self.settled.notify_all()
-            for waker in self.wakers:
-                waker.wake()
+            for waker in (*self.wakers, self.spool_waker):
+                if waker is not None:
+                    waker.wake()
+
+    # ------------------------------------------------------------- spool
+
+    @property
+    def has_unspooled_events(self) -> bool:
+        """Whether an event waits to be written to the spool."""
+        return self.n_events_spooled < len(self.events)
+
+    @property
+    def has_unspooled(self) -> bool:
+        """Whether anything that could be waits to be written to the spool."""
+        return self.has_unspooled_events or any(
+            lane.unspooled or lane.can_seal for lane in self.lanes.values()
+        )
+
+    @property
+    def is_spooled(self) -> bool:
+        """Whether the spool has all of the scan, to its end."""
+        sealed = all(lane.outbox.sealed for lane in self.lanes.values())
+        return self.is_over and sealed and not self.has_unspooled
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that Redis has and no file yet."""
+        return sum(lane.outbox.sent_bytes for lane in self.lanes.values())
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes of entries that Redis has not."""
+        unsent = sum(lane.outbox.unsent_bytes for lane in self.lanes.values())
+        return unsent + self.unspooled_bytes
+
+    @property
+    def unspooled_bytes(self) -> int:
+        """Bytes that the spool, where there is one, has not."""
+        return sum(lane.unspooled_bytes for lane in self.lanes.values())
+
+    def note_spooled(self, lane: Lane) -> None:
+        """Have the next entry of a lane sent, now that the spool has it."""
+        with self.lock:
+            if self.is_released:
+                return
+            most = self.most_kept_bytes // (2 * len(self.lanes))
+            lane.note_spooled(keep_payload=lane.outbox.memory_bytes < most)
+            self.room.notify_all()
+            self.settled.notify_all()
+
+    def note_event_spooled(self) -> None:
+        """Have the next event sent, now that the spool has it."""
+        with self.lock:
+            self.n_events_spooled += 1
+            self.main_waker.wake()
+            self.settled.notify_all()
+
+    def may_send(self, lane: Lane) -> bool:
+        """Whether the next entry fits on the bus beside what is not durable there."""
+        entry = lane.outbox.next_unsent
+        if entry is None:
+            return False
+        room = self._bus_room(lane)
+        return entry.is_seal or room >= min(entry.nbytes, self.quota_bytes)
+
+    def to_send(self, lane: Lane, max_bytes: int) -> list[Frozen]:
+        """Return the next entries of a lane that fit on the bus; the lock is held."""
+        if not self.may_send(lane):
+            return []
+        return lane.outbox.to_send(min(max_bytes, self._bus_room(lane)))
+
+    def _bus_room(self, lane: Lane) -> int:
+        """Return how many more bytes may stand on the bus without being durable.
+
+        Without a spool, all that is kept may. Late points always may: the writer takes
+        them when all else has been sent.
+        """
+        if self.spool is None or lane.description.is_late:
+            return sys.maxsize
+        there = sum(
+            each.outbox.sent_bytes
+            for each in self.lanes.values()
+            if not each.description.is_late
+        )
+        return self.quota_bytes - there

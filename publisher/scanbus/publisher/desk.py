@@ -7,15 +7,13 @@ is an error of the program, not a line in a log.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import time as wall_clock
-from typing import Any, TypeVar
-
-import structlog
+from typing import TypeVar
 
 from scanbus.bus.connection import ServerReport, connect, describe_server, translated
 from scanbus.bus.lanes import make_lane
@@ -36,42 +34,24 @@ from scanbus.bus.room import (
     reserve,
 )
 from scanbus.publisher.declarations import checked
-from scanbus.publisher.delivery import Delivery
+from scanbus.publisher.delivery import Delivery, Limits
 from scanbus.publisher.keeper import HEARTBEAT_TTL_MS, Keeper
-from scanbus.publisher.outgoing import FrameLane
+from scanbus.publisher.logs import get_logger
+from scanbus.publisher.options import ScanOptions
 from scanbus.publisher.patience import until_room
 from scanbus.publisher.restore import ensure_announced
+from scanbus.publisher.resuming import resumed_scans
 from scanbus.publisher.sender import FULL, Link, Sender
-from scanbus.schemas import (
-    PlotDescription,
-    Positioner,
-    ScanAnnounced,
-    ScanIdentity,
-    ScanPrepared,
-)
+from scanbus.publisher.spool import ScanSpool
+from scanbus.publisher.spooler import Spooler
+from scanbus.schemas import ScanAnnounced, ScanIdentity, ScanPrepared
 from scanbus.schemas.errors import BusUnavailableError, NoWriterError, ScanbusError
 
-__all__ = ["Desk", "ScanOptions"]
+__all__ = ["Desk"]
 
-log = structlog.get_logger()
+log = get_logger()
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class ScanOptions:
-    """What a program said of a scan when it opened it; see ``Publisher.scan``."""
-
-    title: str
-    identity: dict[str, Any]
-    instrument: str
-    program: str
-    metadata: dict[str, Any]
-    positioners: dict[str, Positioner]
-    plots: Sequence[PlotDescription] | None
-    quota_bytes: int | None
-    compression: float
-    require_writer: bool
 
 
 class Desk:
@@ -91,8 +71,10 @@ class Desk:
         What the first sign of life says.
     memory_bytes : int or None
         Taken as Redis's size where it has no maxmemory.
-    send_deadline_s : float
-        How long to wait for room.
+    limits : Limits
+        How patient scans are.
+    spool : pathlib.Path, optional
+        Folder of the local spool.
     """
 
     def __init__(
@@ -103,17 +85,19 @@ class Desk:
         *,
         heartbeat: str,
         memory_bytes: int | None,
-        send_deadline_s: float,
+        limits: Limits,
+        spool: Path | None,
     ) -> None:
         self._link = link
         self._keeper = keeper
         self._pool = pool
         self._heartbeat = heartbeat
         self._memory_bytes = memory_bytes
-        self._send_deadline_s = send_deadline_s
+        self._limits = limits
+        self._spool = spool
         self._client = connect(link.url, name=link.name)
         self._said: set[str] = set()
-        self.senders: list[Sender] = []
+        self.senders: list[Sender | Spooler] = []
 
     def look_at_server(self) -> ServerReport:
         """Return what kind of Redis this is; warn once of what weakens promises.
@@ -147,21 +131,58 @@ class Desk:
         announced = checked(
             ScanAnnounced, time=wall_clock(), scan=identity, title=options.title
         )
+        root = self._spool
         delivery = Delivery(
             announced,
             secrets.token_bytes(8),
-            send_deadline_s=self._send_deadline_s,
+            limits=self._limits,
             pool=self._pool,
             why_full=self._keeper.why_full,
+            spool=None if root is None else ScanSpool.make(root, identity.uid),
         )
-        # The sign of life first: who finds the announcement looks for it.
-        beat(self._client, identity.uid, self._heartbeat, HEARTBEAT_TTL_MS)
-        delivery.announcement = self._ask(
-            f"announcing scan {identity.uid}", lambda: announce(self._client, announced)
-        )
+        try:
+            self._announce(delivery)
+        except BaseException:
+            if delivery.spool is not None:
+                delivery.spool.remove()
+            raise
         self._keeper.watch(delivery)
         log.info("scan_announced", scan=identity.uid, number=identity.scan_number)
         return delivery
+
+    def _announce(self, delivery: Delivery) -> None:
+        announced, uid = delivery.announced, delivery.uid
+        # The sign of life first: who finds the announcement looks for it.
+        beat(self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
+        delivery.announcement = self._ask(
+            f"announcing scan {uid}", lambda: announce(self._client, announced)
+        )
+        if delivery.spool is not None:
+            delivery.spool.introduce(announced, delivery.announcement, delivery.session)
+
+    def resume(self) -> list[Delivery]:
+        """Go on with the scans that dead publishers have left in the spool."""
+        if self._spool is None:
+            return []
+        found: list[Delivery] = []
+        try:
+            with translated(self._link.url):
+                for delivery in resumed_scans(
+                    self._spool, self._client, self._limits, self._pool
+                ):
+                    found.append(delivery)
+                    uid = delivery.uid
+                    beat(self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
+        except BaseException:
+            for delivery in found:
+                if delivery.spool is not None:
+                    delivery.spool.close()
+            raise
+        for delivery in found:
+            delivery.request_compare()
+            self._keeper.watch(delivery)
+            self.start(delivery)
+        return found
 
     def _check_writers(self, options: ScanOptions) -> None:
         self._keeper.n_writers = len(writers_alive(self._client))
@@ -200,6 +221,9 @@ class Desk:
         DeadlineError
             If Redis has no room for too long.
         """
+        if delivery.spool is not None:
+            delivery.spool.append_events(delivery.events)
+            delivery.n_events_spooled = len(delivery.events)
         uid, client = delivery.uid, self._client
         what = f"preparing scan {uid}"
         budget = self._budget_bytes()
@@ -219,13 +243,11 @@ class Desk:
 
     def start(self, delivery: Delivery) -> None:
         """Start the threads that send a scan."""
-        lanes = list(delivery.lanes.values())
-        frames = [lane for lane in lanes if isinstance(lane, FrameLane)]
-        values = [lane for lane in lanes if not isinstance(lane, FrameLane)]
-        senders = [Sender(delivery, values, delivery.main_waker, self._link)]
-        for lane in frames:
-            assert lane.waker is not None
-            senders.append(Sender(delivery, [lane], lane.waker, self._link))
+        senders: list[Sender | Spooler] = [
+            Sender(delivery, waker, self._link) for waker in delivery.wakers
+        ]
+        if delivery.spool is not None:
+            senders.append(Spooler(delivery, delivery.spool))
         self.senders = [each for each in self.senders if each.is_alive()] + senders
         for sender in senders:
             sender.start()
@@ -239,7 +261,7 @@ class Desk:
             ask,
             what=what,
             url=self._link.url,
-            deadline_s=self._send_deadline_s,
+            deadline_s=self._limits.send_deadline_s,
             make_room=self._make_room,
             patient=patient,
         )

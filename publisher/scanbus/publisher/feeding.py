@@ -5,7 +5,7 @@ Runs in the program's thread; the only waiting is for room.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import time as wall_clock
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.blocks import Variable
+from scanbus.publisher.arrivals import Arrived, order_of, send_numbered
 from scanbus.publisher.checking import (
     frames_of,
     number_of,
@@ -20,6 +21,13 @@ from scanbus.publisher.checking import (
     points_of,
 )
 from scanbus.publisher.delivery import Delivery
+from scanbus.publisher.intake import (
+    advance,
+    put_frames,
+    put_packed,
+    put_values,
+    run_bytes,
+)
 from scanbus.publisher.outgoing import FrameLane, ValueLane
 from scanbus.schemas import ChannelDescription
 
@@ -39,8 +47,15 @@ def feed_values(
     channel: ChannelDescription,
     values: Any,
     time: Times,
+    *,
+    point: int | None = None,
 ) -> None:
     """Take one value or many of one channel.
+
+    Parameters
+    ----------
+    point : int, optional
+        Which point the first one is, where the program numbers them.
 
     Raises
     ------
@@ -49,29 +64,63 @@ def feed_values(
     DeadlineError
         If there is no room for too long.
     """
-    if time is None and not channel.shape and not channel.is_string:
+    numbered = point is not None or lane.order is not None
+    if not (numbered or time is not None or channel.shape or channel.is_string):
         number = number_of(channel, values)
         if number is not None:
             series = lane.buffer.series[channel.name]
             series.scalars.append(number)
             if series.is_awaited or not len(series.scalars) & 1023:
-                delivery.advance(lane)
+                advance(delivery, lane)
             return
     points = points_of(channel, values)
-    count = len(points)
-    for start, stop in _parts(channel, count):
-        part = _part(points, start, stop)
-        times = _times_of_part(time, start, stop, count)
-        delivery.put_values(lane, channel.name, part, _bytes_of(part), times)
+    if not numbered:
+        for part, times in _parts(channel, points, time):
+            put_values(delivery, lane, channel.name, part, times)
+        return
+    with lane.feeding:
+        order = order_of(delivery, lane, channel.name)
+        first = order.stop if point is None else point
+        if not order.is_next(first):
+            send_numbered(delivery, lane, first, _arrived(points, time))
+            return
+        order.check(first, len(points))
+        for part, times in _parts(channel, points, time):
+            put_values(delivery, lane, channel.name, part, times)
+            order.advance(len(part))
 
 
-def feed_frames(delivery: Delivery, lane: FrameLane, values: Any, time: Times) -> None:
+def feed_frames(
+    delivery: Delivery,
+    lane: FrameLane,
+    values: Any,
+    time: Times,
+    *,
+    point: int | None = None,
+) -> None:
     """Take one frame or many; arguments and errors as for values."""
     frames = frames_of(lane.description.channels[0], values)
-    delivery.put_frames(lane, frames, _frame_times(time, len(frames)))
+    times = _frame_times(time, len(frames))
+    with lane.feeding:
+        if point is None and lane.order is None:
+            put_frames(delivery, lane, frames, times)
+            return
+        nbytes = lane.description.point_bytes
+        arrived = [
+            Arrived(frames[index : index + 1], (taken, taken), nbytes)
+            for index, taken in enumerate(times)
+        ]
+        send_numbered(delivery, lane, point, arrived)
 
 
-def feed_packed(delivery: Delivery, lane: FrameLane, packed: Any, time: Times) -> None:
+def feed_packed(
+    delivery: Delivery,
+    lane: FrameLane,
+    packed: Any,
+    time: Times,
+    *,
+    point: int | None = None,
+) -> None:
     """Take frames that the program packed, each a chunk.
 
     Raises
@@ -86,13 +135,34 @@ def feed_packed(delivery: Delivery, lane: FrameLane, packed: Any, time: Times) -
             f"{lane.description.points_per_chunk}; declare points_per_chunk=1"
         )
     frames = packed_frames_of(channel, packed)
-    delivery.put_packed(lane, frames, _frame_times(time, len(frames)))
+    times = _frame_times(time, len(frames))
+    with lane.feeding:
+        if point is None and lane.order is None:
+            put_packed(delivery, lane, frames, times)
+            return
+        arrived = [
+            Arrived(frame, (taken, taken), len(frame))
+            for frame, taken in zip(frames, times, strict=True)
+        ]
+        send_numbered(delivery, lane, point, arrived)
 
 
-def _parts(channel: ChannelDescription, count: int) -> list[tuple[int, int]]:
+def _parts(
+    channel: ChannelDescription, points: _Points, time: Times
+) -> Iterator[tuple[_Points, tuple[float, float] | None]]:
+    count = len(points)
     per_part = max(1, _PART_BYTES // max(1, channel.point_bytes))
+    for start in range(0, count, per_part):
+        stop = min(start + per_part, count)
+        times = _times_of_part(time, start, stop, count)
+        yield _part(points, start, stop), times
+
+
+def _arrived(points: _Points, time: Times) -> list[Arrived]:
+    parts = [_part(points, index, index + 1) for index in range(len(points))]
     return [
-        (start, min(start + per_part, count)) for start in range(0, count, per_part)
+        Arrived(part, (taken, taken), run_bytes(part))
+        for part, taken in zip(parts, _frame_times(time, len(parts)), strict=True)
     ]
 
 
@@ -102,12 +172,6 @@ def _part(points: _Points, start: int, stop: int) -> _Points:
         values = points.values[edges[start] : edges[stop]]
         return Variable(points.lengths[start:stop], values)
     return points[start:stop]
-
-
-def _bytes_of(part: _Points) -> int:
-    if isinstance(part, Variable):
-        return 4 * len(part) + part.values.nbytes
-    return int(part.nbytes)
 
 
 def _ends(time: float | Sequence[float]) -> tuple[float, float]:

@@ -20,7 +20,13 @@ from scanbus.publisher.chunking import Piece
 from scanbus.publisher.gathering import Gap, Run, Taken, gap_ranges
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
 
-__all__ = ["freeze_gap", "freeze_piece", "freeze_seal", "freeze_values"]
+__all__ = [
+    "freeze_gap",
+    "freeze_late",
+    "freeze_piece",
+    "freeze_seal",
+    "freeze_values",
+]
 
 
 def freeze_values(lane: LaneDescription, taken: Taken, session: bytes) -> Frozen:
@@ -72,6 +78,43 @@ def freeze_piece(lane: LaneDescription, piece: Piece, session: bytes) -> Frozen:
     )
     identifier = entry_id(piece.first, piece.count)
     return Frozen(identifier, piece.first + piece.count, header, payload)
+
+
+def freeze_late(
+    channel: ChannelDescription,
+    arrival: int,
+    *,
+    point: int,
+    value: npt.NDArray[Any] | Variable | bytes,
+    times: tuple[float, float],
+    session: bytes,
+) -> Frozen:
+    """Return the entry of one point that came after its place was closed.
+
+    Parameters
+    ----------
+    arrival : int
+        The how-manieth late point of its channel it is, from 0.
+    point : int
+        Which point of the channel it is.
+    value : numpy.ndarray, Variable or bytes
+        Shape ``(1, *shape)``; bytes if it is packed already.
+    """
+    name = _codec_of(channel)
+    if isinstance(value, bytes):
+        payload = value
+    else:
+        if isinstance(value, np.ndarray):
+            value = np.ascontiguousarray(value, channel.numpy_dtype)
+        payload = b"".join(encode_block(channel, value, name))
+    header = pack_header(
+        session=session,
+        checksum=checksum_of(payload),
+        codecs=(name,),
+        times=times,
+        point=point,
+    )
+    return Frozen(entry_id(arrival, 1), arrival + 1, header, payload)
 
 
 def freeze_gap(

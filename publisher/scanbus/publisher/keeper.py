@@ -11,18 +11,17 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-import structlog
-
 from scanbus.bus.connection import Bus, translated
 from scanbus.bus.registry import ScanRecord, beat, read_events, writers_alive
 from scanbus.bus.room import cursors, release
 from scanbus.publisher.delivery import Delivery
+from scanbus.publisher.logs import get_logger
 from scanbus.publisher.sender import Link
 from scanbus.schemas.errors import BusUnavailableError
 
 __all__ = ["HEARTBEAT_TTL_MS", "Keeper"]
 
-log = structlog.get_logger()
+log = get_logger()
 
 HEARTBEAT_TTL_MS = 10_000
 _BEAT_EVERY_S = 2.0

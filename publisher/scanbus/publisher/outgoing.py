@@ -64,6 +64,11 @@ class Lane:
         Names this publisher.
     waker : Waker
         Where its sender sleeps.
+
+    Attributes
+    ----------
+    unspooled : deque of Frozen
+        Entries that are to be written to the local spool before they are sent.
     """
 
     def __init__(
@@ -72,6 +77,9 @@ class Lane:
         self.description = description
         self.outbox = Outbox(session)
         self.waker = waker
+        self.spool_waker: Waker | None = None
+        self.unspooled: deque[Frozen] = deque()
+        self.unspooled_bytes = 0
         self.feeding = threading.Lock()
         self.order: Reordering[Any] | None = None
         self.ending = False
@@ -86,8 +94,13 @@ class Lane:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes that are not known to be durable."""
-        return self.outbox.nbytes
+        """Bytes in memory that are not known to be durable."""
+        return self.entry_bytes
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes in memory of all that are entries already."""
+        return self.outbox.memory_bytes + self.unspooled_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -97,7 +110,12 @@ class Lane:
     @property
     def length(self) -> int:
         """Points that its entries have, or will have."""
-        return self.outbox.stop
+        return self.unspooled[-1].stop if self.unspooled else self.outbox.stop
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether there is a seal, though perhaps not sent."""
+        return self.outbox.sealed or bool(self.unspooled and self.unspooled[-1].is_seal)
 
     @property
     def is_run_out(self) -> bool:
@@ -112,7 +130,7 @@ class Lane:
     @property
     def can_seal(self) -> bool:
         """Whether nothing but the seal is missing."""
-        return self.ending and not self.outbox.sealed and self.is_run_out
+        return self.ending and self.is_run_out and not self.is_sealed
 
     @property
     def is_delivered(self) -> bool:
@@ -122,7 +140,32 @@ class Lane:
 
     def put(self, entry: Frozen) -> None:
         """Have an entry sent after those before it; the lock is held."""
-        self.outbox.put(entry)
+        if self.spool_waker is None:
+            self.outbox.put(entry)
+        else:
+            self.unspooled.append(entry)
+            self.unspooled_bytes += entry.nbytes
+
+    def spool_to(self, waker: Waker) -> None:
+        """Have entries written to a spool, by who sleeps there, before they are sent.
+
+        To be called before there are any.
+        """
+        self.outbox = Outbox(self._session, keeps_payloads=False)
+        self.spool_waker = waker
+
+    def note_spooled(self, *, keep_payload: bool) -> None:
+        """Have the first unspooled entry sent, now that it is in the spool."""
+        entry = self.unspooled.popleft()
+        self.unspooled_bytes -= entry.nbytes
+        self.outbox.put(entry if keep_payload else entry.put_aside())
+        self.waker.wake()
+
+    def drop(self) -> None:
+        """Forget all entries: nobody will send them any more."""
+        self.outbox.drop()
+        self.unspooled.clear()
+        self.unspooled_bytes = 0
 
     def seal(self) -> None:
         """Put the seal behind the last entry if it is time; the lock is held."""
@@ -130,8 +173,8 @@ class Lane:
             self.put(freeze_seal(self.length, self._session))
 
     def wake(self) -> None:
-        """Wake its sender; the lock is held."""
-        self.waker.wake()
+        """Wake whoever makes its entries and sends or spools them; the lock is held."""
+        (self.spool_waker or self.waker).wake()
 
 
 class LateLane(Lane):
@@ -152,9 +195,9 @@ class ValueLane(Lane):
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes that are not known to be durable."""
+        """Bytes in memory that are not known to be durable."""
         gathered = self.buffer.pending_bytes + self.freezing_bytes + self.held_bytes
-        return self.outbox.nbytes + gathered
+        return self.entry_bytes + gathered
 
     @property
     def length(self) -> int:
@@ -204,8 +247,8 @@ class FrameLane(Lane):
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes that are not known to be durable, raw until they are packed."""
-        return self.outbox.nbytes + self.raw_bytes
+        """Bytes in memory that are not known to be durable, raw until packed."""
+        return self.entry_bytes + self.raw_bytes
 
     @property
     def length(self) -> int:

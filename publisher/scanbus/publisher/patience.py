@@ -11,15 +11,14 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import TypeVar
 
-import structlog
-
 from scanbus.bus.connection import no_room_reason, translated
 from scanbus.bus.lanes import NoRoomError
+from scanbus.publisher.logs import get_logger
 from scanbus.schemas.errors import BusUnavailableError, DeadlineError
 
 __all__ = ["until_room"]
 
-log = structlog.get_logger()
+log = get_logger()
 
 _T = TypeVar("_T")
 _FIRST_WAIT_S = 0.05

@@ -19,21 +19,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
-
 from scanbus.bus.connection import DEFAULT_URL
 from scanbus.publisher.declarations import positioners_of, tree_of
-from scanbus.publisher.delivery import Delivery
-from scanbus.publisher.desk import Desk, ScanOptions
+from scanbus.publisher.delivery import Delivery, Limits
+from scanbus.publisher.desk import Desk
 from scanbus.publisher.keeper import Keeper
+from scanbus.publisher.logs import get_logger
+from scanbus.publisher.options import ScanOptions
 from scanbus.publisher.scan import Scan
 from scanbus.publisher.sender import Link
-from scanbus.schemas import EndReason, PlotDescription
+from scanbus.publisher.waits import finish_spool
+from scanbus.schemas import EndReason, PlotDescription, Verdict
 from scanbus.schemas.errors import ScanStateError
 
 __all__ = ["Publisher"]
 
-log = structlog.get_logger()
+log = get_logger()
 
 # Redis's own deadline is 10 s: no sender that was told to stop needs longer.
 _THREAD_END_S = 15.0
@@ -54,10 +55,25 @@ class Publisher:
         How long closing waits for final verdicts.
     send_deadline_s : float
         How long a send waits for room.
+    reorder_window : int
+        How many points ahead of the next one of its lane a numbered point may come.
+    reorder_s : float
+        How long it waits for those before it until they are given up.
     encode_threads : int
         Threads that pack frames. They run side by side for codecs that release
         Python's lock, which is all but blosc2; for that one they merely keep the
         packing off the caller's path.
+    spool : path, optional
+        Folder on a local disk. Everything is written there before it is sent and stays
+        until it is durable, so that a scan survives the death of this process and of
+        Redis together; scans that a dead publisher left there are resumed at once.
+    memory_bytes_kept : int
+        With a spool: bytes of a scan that stay in memory, at least two chunks of each
+        detector. The quota then bounds only what stands on the bus, and the disk what
+        is kept.
+    spool_sync_s : float
+        How often the spool is brought to the disk (fdatasync): what a crash of this
+        machine may cost. The death of this process alone costs nothing of it.
 
     Raises
     ------
@@ -82,7 +98,12 @@ class Publisher:
         memory_bytes: int | None = None,
         close_timeout_s: float = 60.0,
         send_deadline_s: float = 60.0,
+        reorder_window: int = 64,
+        reorder_s: float = 5.0,
         encode_threads: int = 2,
+        spool: str | Path | None = None,
+        memory_bytes_kept: int = 256 * 2**20,
+        spool_sync_s: float = 0.5,
     ) -> None:
         self._name = name or Path(sys.argv[0]).stem or "python"
         self._close_timeout_s = close_timeout_s
@@ -103,9 +124,17 @@ class Publisher:
             self._pool,
             heartbeat=heartbeat,
             memory_bytes=memory_bytes,
-            send_deadline_s=send_deadline_s,
+            limits=Limits(
+                send_deadline_s=send_deadline_s,
+                reorder_window=reorder_window,
+                reorder_s=reorder_s,
+                memory_bytes_kept=memory_bytes_kept,
+                spool_sync_s=spool_sync_s,
+            ),
+            spool=None if spool is None else Path(spool),
         )
         self._desk.look_at_server()
+        self._resumed = self._desk.resume()
         self._keeper.start()
 
     def __enter__(self) -> Self:
@@ -204,10 +233,16 @@ class Publisher:
             self._scans = [each for each in self._scans if not each.is_over] + [scan]
         return scan
 
+    @property
+    def resumed(self) -> dict[str, Verdict | None]:
+        """The scans that were resumed from the spool, and their final verdicts."""
+        return {delivery.uid: delivery.verdict for delivery in self._resumed}
+
     def close(self) -> None:
         """Wait for the final verdicts, at most `close_timeout_s`, then let go.
 
-        What has no verdict by then is named in a warning: Redis alone holds it.
+        What has no verdict by then is named in a warning: Redis alone holds it, or
+        the spool does.
         """
         self._end_open_scans("the publisher was closed inside the scan's block")
         waited_for = self._keeper.waited_for
@@ -244,13 +279,15 @@ class Publisher:
     def _end_threads(self, left: list[Delivery]) -> None:
         """Stop everything; the keeper's last deed."""
         for delivery in left:
-            unsent = sum(lane.outbox.unsent_bytes for lane in delivery.lanes.values())
+            finish_spool(delivery, _THREAD_END_S)
             log.warning(
                 "closed_without_verdict",
                 scan=delivery.uid,
                 number=delivery.announced.scan.scan_number,
-                only_in_redis_bytes=delivery.kept_bytes - unsent,
-                never_sent_bytes=unsent,
+                sent_bytes=delivery.sent_bytes,
+                never_sent_bytes=delivery.unsent_bytes,
+                never_spooled_bytes=delivery.unspooled_bytes,
+                spool=None if delivery.spool is None else str(delivery.spool.folder),
                 reason=delivery.trouble or delivery.why_full(),
             )
         self._link.stop.set()

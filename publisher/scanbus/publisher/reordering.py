@@ -85,6 +85,10 @@ class Reordering(Generic[_T]):
         """Whether points wait for others."""
         return bool(self._held)
 
+    def is_next(self, point: int) -> bool:
+        """Whether nothing has to be put into order for points from this one on."""
+        return point == self.next_point and not self._held
+
     @property
     def stop(self) -> int:
         """The point after the last one that came."""

@@ -7,8 +7,6 @@ again; one that lost the tail of its append-only file gets that tail again.
 
 from __future__ import annotations
 
-import structlog
-
 from scanbus.bus.connection import Bus
 from scanbus.bus.lanes import make_lane, stored_session, stream_ends
 from scanbus.bus.registry import (
@@ -21,13 +19,14 @@ from scanbus.bus.registry import (
 )
 from scanbus.bus.room import reserve
 from scanbus.publisher.delivery import Delivery
+from scanbus.publisher.logs import get_logger
 from scanbus.publisher.outgoing import Lane
 from scanbus.schemas import Event, ScanUpdated
 from scanbus.schemas.errors import LaneConflictError
 
 __all__ = ["compare_lane", "ensure_announced", "restore_scan"]
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def ensure_announced(client: Bus, delivery: Delivery) -> None:

@@ -15,40 +15,30 @@ from scanbus.publisher.declarations import (
     checked,
     declare_channel,
     declare_detector,
-    default_plots,
     positioners_of,
     tree_of,
 )
 from scanbus.publisher.delivery import Delivery
-from scanbus.publisher.desk import Desk, ScanOptions
-from scanbus.publisher.feeding import feed_frames, feed_packed, feed_values
-from scanbus.publisher.gathering import Gap, Series
-from scanbus.publisher.outgoing import FrameLane, ValueLane
-from scanbus.publisher.planning import Declared, plan_lanes
-from scanbus.publisher.waits import wait_durable, wait_for_verdict
+from scanbus.publisher.desk import Desk
+from scanbus.publisher.dispatch import Dispatch
+from scanbus.publisher.ending import end_scan
+from scanbus.publisher.gathering import Series
+from scanbus.publisher.options import ScanOptions
+from scanbus.publisher.planning import Declared
+from scanbus.publisher.waits import wait_durable, wait_flushed, wait_for_verdict
 from scanbus.schemas import (
-    ChannelDescription,
     EndReason,
     NexusHints,
     Positioner,
     Role,
-    ScanEnded,
     ScanIdentity,
-    ScanPrepared,
     ScanStarted,
     ScanUpdated,
     Verdict,
 )
-from scanbus.schemas.errors import (
-    LaneConflictError,
-    ScanStateError,
-    UnknownChannelError,
-)
+from scanbus.schemas.errors import ScanStateError, UnknownChannelError
 
 __all__ = ["Scan"]
-
-# Large arrays are taken in parts of this, so that the quota bounds what is kept.
-_PART_BYTES = 2**20
 
 
 class Scan:
@@ -71,9 +61,8 @@ class Scan:
         self._declared: dict[str, Declared] = {}
         self._opened: Delivery | None = None
         self._preparing = threading.Lock()
-        self._is_prepared = False
-        self._lane_of: dict[str, ValueLane | FrameLane] = {}
-        self._fast: dict[str, Series] = {}
+        self._dispatch: Dispatch | None = None
+        self._fast: Mapping[str, Series] = {}
         self._early: list[ScanUpdated] = []
         self._end_positioners: dict[str, Positioner] = {}
         self._end: tuple[EndReason, str] | None = None
@@ -252,7 +241,7 @@ class Scan:
 
     def _declare(self, declared: Declared) -> None:
         name = declared.channel.name
-        if self._is_prepared or self._delivery.is_over:
+        if self._dispatch is not None or self._delivery.is_over:
             raise ScanStateError(
                 f"scan {self.uid}: {name} is declared after the first send; channels "
                 "are fixed then"
@@ -271,48 +260,27 @@ class Scan:
         BusUnavailableError
             If Redis does not answer for too long.
         """
+        self._prepared()
+
+    def _prepared(self) -> Dispatch:
         with self._preparing:
-            if self._is_prepared:
-                return
-            delivery = self._delivery
-            prepared = self._prepared_document()
+            if self._dispatch is not None:
+                return self._dispatch
+            delivery, options = self._delivery, self._options
+            prepared = options.prepared(
+                self.identity,
+                tuple(self._declared.values()),
+                self._desk.quota_bytes(options.quota_bytes),
+            )
             delivery.events = [prepared, ScanStarted(time=wall_clock()), *self._early]
             self._desk.prepare(delivery, prepared)
             delivery.n_events_sent = 2
-            compression = self._options.compression
+            compression = options.compression
             delivery.prepare(prepared.lanes, prepared.quota_bytes, compression)
-            self._index(delivery)
-            self._is_prepared = True
+            self._dispatch = Dispatch(delivery)
+            self._fast = self._dispatch.fast
             self._desk.start(delivery)
-
-    def _prepared_document(self) -> ScanPrepared:
-        options = self._options
-        declared = list(self._declared.values())
-        quota = self._desk.quota_bytes(options.quota_bytes)
-        plots = options.plots
-        return checked(
-            ScanPrepared,
-            time=wall_clock(),
-            scan=self.identity,
-            title=options.title,
-            lanes=plan_lanes(self.uid, declared, quota, options.compression),
-            quota_bytes=quota,
-            instrument=options.instrument,
-            publisher=options.program,
-            metadata=options.metadata,
-            positioners=options.positioners,
-            plots=default_plots(declared) if plots is None else tuple(plots),
-        )
-
-    def _index(self, delivery: Delivery) -> None:
-        """Make the tables that a send looks at."""
-        for lane in delivery.lanes.values():
-            for channel in lane.description.channels:
-                self._lane_of[channel.name] = lane
-                if isinstance(lane, ValueLane) and _is_float(channel):
-                    # This very table: the delivery empties it when the scan fails.
-                    delivery.series[channel.name] = lane.buffer.series[channel.name]
-        self._fast = delivery.series
+            return self._dispatch
 
     # ---------------------------------------------------------------- sending
 
@@ -323,6 +291,7 @@ class Scan:
         *,
         packed: Any = None,
         time: float | Sequence[float] | None = None,
+        point: int | None = None,
     ) -> None:
         """Send one point or many of one channel; arrays are copied.
 
@@ -338,72 +307,51 @@ class Scan:
             for a chunk of one frame.
         time : float or sequence of float, optional
             When they were taken, seconds since 1970: of all, or of first and last.
+        point : int, optional
+            Number of the first of them, from 0, for detectors whose frames come out of
+            order: a detector, or a channel without group. What is ahead is held for a
+            while (``reorder_window``, ``reorder_s``); what is missing then becomes a
+            gap, and comes into a lane of late points should it still come. Without
+            it, points follow the last one that came.
 
         Raises
         ------
         ValueError
-            If shape or type do not fit; nothing of it was taken then.
+            If shape or type do not fit, or a point was sent before; nothing of it was
+            taken then.
         DeadlineError
             If there was no room for too long; what was sent before is safe.
         LaneConflictError
             If somebody else publishes this scan.
         """
         # Counters come by single numbers, very often: nothing else is done for those.
-        if type(values) is float and time is None and packed is None:
+        if type(values) is float and time is None and packed is None and point is None:
             series = self._fast.get(name)
             if series is not None:
                 scalars = series.scalars
                 scalars.append(values)
                 if series.is_awaited or not len(scalars) & 1023:
-                    lane = self._lane_of[name]
-                    assert isinstance(lane, ValueLane)
-                    self._delivery.advance(lane)
+                    assert self._dispatch is not None
+                    self._dispatch.advance(name)
                 return
-        if not self._is_prepared:
-            self._channel(name)
-            self.prepare()
-        lane = self._lane(name)
-        if isinstance(lane, ValueLane):
-            if packed is not None:
-                raise ValueError(f"{name}: only a detector's frames are sent packed")
-            feed_values(self._delivery, lane, self._channel(name), values, time)
-        elif packed is None:
-            feed_frames(self._delivery, lane, values, time)
-        elif values is None:
-            feed_packed(self._delivery, lane, packed, time)
-        else:
-            raise ValueError(f"{name}: either values or packed frames")
+        self._dispatch_for(name).send(name, values, packed, time, point)
 
-    def _channel(self, name: str) -> ChannelDescription:
-        declared = self._declared.get(name)
-        if declared is None:
+    def _dispatch_for(self, name: str) -> Dispatch:
+        if self._dispatch is not None:
+            return self._dispatch
+        if name not in self._declared:
             raise UnknownChannelError(name, tuple(self._declared))
-        return declared.channel
-
-    def _lane(self, name: str) -> ValueLane | FrameLane:
-        self._channel(name)
-        delivery = self._delivery
-        if delivery.error is not None:
-            raise delivery.error
-        if delivery.is_over:
-            raise ScanStateError(f"scan {self.uid} is over: nothing can be sent")
-        return self._lane_of[name]
+        return self._prepared()
 
     def skip(self, name: str, count: int = 1) -> None:
         """Say that the next points of a channel will never come.
 
-        They stand as gaps on the bus and as fill values in the file.
+        They stand as gaps on the bus and as fill values in the file. Where points are
+        numbered, the next ones are those behind the last one that came.
         """
         if count < 0:
             raise ValueError(f"{name}: cannot skip {count} points")
-        if not self._is_prepared:
-            self._channel(name)
-            self.prepare()
-        lane = self._lane(name)
-        if isinstance(lane, FrameLane):
-            self._delivery.skip_frames(lane, count)
-        else:
-            self._delivery.put_values(lane, name, Gap(count), 0, None)
+        self._dispatch_for(name).skip(name, count)
 
     # ---------------------------------------------------------------- the rest
 
@@ -417,7 +365,7 @@ class Scan:
             ScanUpdated, time=wall_clock(), metadata=tree_of(metadata), note=note
         )
         with self._preparing:
-            if self._is_prepared:
+            if self._dispatch is not None:
                 self._delivery.add_event(event)
             else:
                 self._early.append(event)
@@ -443,6 +391,21 @@ class Scan:
         """
         wait_durable(self._delivery, timeout_s)
 
+    def flush(self, timeout_s: float = 60.0) -> None:
+        """Wait until everything sent so far is on the bus; with a spool, on the disk.
+
+        Sending returns before frames are packed and values gathered, a few
+        milliseconds of work that the death of this process takes along; what was
+        flushed to a spool survives it. Points of a group that not all its channels
+        have, and those ahead of their order, are not ready to be sent.
+
+        Raises
+        ------
+        DeadlineError
+            If it is not so in time.
+        """
+        wait_flushed(self._delivery, timeout_s)
+
     def verdict(self, timeout_s: float = 60.0) -> Verdict:
         """Return the writer's final verdict.
 
@@ -467,21 +430,11 @@ class Scan:
             end_reason = EndReason.FAILURE
             text = f"{type(error).__name__}: {error}"
         end_reason, text = self._end or (end_reason, text)
-        problem = None if self._is_prepared else self._prepare_at_last()
+        problem = None if self._dispatch is not None else self._prepare_at_last()
         if problem is not None and end_reason is EndReason.SUCCESS:
             end_reason = EndReason.FAILURE
             text = f"{type(problem).__name__}: {problem}"
-        delivery.end_lanes()
-        # The events of a scan that somebody else publishes are not ours to end.
-        if not isinstance(delivery.error, LaneConflictError):
-            delivery.add_event(
-                ScanEnded(
-                    time=wall_clock(),
-                    end_reason=end_reason,
-                    text=text[:65536],
-                    positioners=self._end_positioners,
-                )
-            )
+        end_scan(delivery, end_reason, text, self._end_positioners)
         if problem is not None:
             self._desk.start(delivery)
 
@@ -494,7 +447,3 @@ class Scan:
             self._delivery.events = []
             return error
         return None
-
-
-def _is_float(channel: ChannelDescription) -> bool:
-    return not channel.shape and channel.numpy_dtype.kind == "f"

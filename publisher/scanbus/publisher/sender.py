@@ -8,28 +8,25 @@ for all small values and the events of a scan.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 
-import structlog
-
 from scanbus.bus.connection import Bus, connect, translated
-from scanbus.bus.lanes import NoRoomError, VanishedError, append
-from scanbus.bus.outbox import Frozen
+from scanbus.bus.lanes import NoRoomError, VanishedError, append, make_lane
 from scanbus.bus.registry import append_event
 from scanbus.bus.room import free_room
+from scanbus.publisher.arrivals import needs_tending, tend
 from scanbus.publisher.delivery import Delivery
-from scanbus.publisher.freezing import freeze_seal, freeze_values
-from scanbus.publisher.outgoing import FrameLane, ValueLane, Waker
+from scanbus.publisher.gathered import MAX_BATCH_BYTES, freeze_gathered
+from scanbus.publisher.logs import get_logger
+from scanbus.publisher.outgoing import Lane, LateLane, ValueLane, Waker
 from scanbus.publisher.restore import compare_lane, restore_scan
 from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
 
 __all__ = ["FULL", "Link", "Sender"]
 
-log = structlog.get_logger()
+log = get_logger()
 
-MAX_BATCH_BYTES = 8 * 2**20
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 1.0
 # A chunk that is not full by then is sent as it is, if nothing else is on its way.
@@ -72,10 +69,8 @@ class Sender(threading.Thread):
     ----------
     delivery : Delivery
         The scan.
-    lanes : sequence
-        Its lanes; nobody else sends them.
     waker : Waker
-        Where it sleeps.
+        Where it sleeps, and its lanes; nobody else sends them.
     link : Link
         How to reach Redis.
     """
@@ -83,13 +78,11 @@ class Sender(threading.Thread):
     def __init__(
         self,
         delivery: Delivery,
-        lanes: Sequence[ValueLane | FrameLane],
         waker: Waker,
         link: Link,
     ) -> None:
         super().__init__(name=f"scanbus-sender-{delivery.uid[:8]}", daemon=False)
         self._delivery = delivery
-        self._lanes = lanes
         self._waker = waker
         self._link = link
         self._is_main = waker is delivery.main_waker
@@ -114,7 +107,7 @@ class Sender(threading.Thread):
     def _give_up(self, error: Exception) -> None:
         self._delivery.fail(error)
         with self._delivery.lock:
-            for lane in self._lanes:
+            for lane in self._waker.lanes:
                 lane.abandoned = True
             conflict = isinstance(error, LaneConflictError)
             self._delivery.is_lost |= conflict or self._is_main
@@ -126,9 +119,9 @@ class Sender(threading.Thread):
         """Sleep until there is something to do; False when there never will be."""
         delivery = self._delivery
         while not self._link.stop.is_set():
-            for lane in self._lanes:
-                if isinstance(lane, FrameLane):
-                    delivery.flush_held(lane, _IDLE_S)
+            if delivery.spool is None:
+                for lane in self._waker.lanes:
+                    tend(delivery, lane, _IDLE_S)
             with delivery.lock:
                 if delivery.is_released:
                     return False
@@ -140,16 +133,21 @@ class Sender(threading.Thread):
     def _has_work(self) -> bool:
         return (
             self._waker.must_compare
-            or any(lane.has_work for lane in self._lanes)
+            or any(self._has_work_for(lane) for lane in self._waker.lanes)
             or (self._is_main and self._delivery.next_event() is not None)
         )
 
+    def _has_work_for(self, lane: Lane) -> bool:
+        if self._delivery.spool is None:
+            return lane.has_work
+        return self._delivery.may_send(lane)
+
     def _patience_s(self) -> float:
-        held = any(
-            isinstance(lane, FrameLane) and lane.chunks.held for lane in self._lanes
-        )
         # Not for ever even when idle: notifications may be missed at the very end.
-        return _IDLE_S if held else 1.0
+        if self._delivery.spool is not None:
+            return 1.0
+        waits = any(needs_tending(lane) for lane in self._waker.lanes)
+        return _IDLE_S if waits else 1.0
 
     # --------------------------------------------------------------- work
 
@@ -159,7 +157,7 @@ class Sender(threading.Thread):
             with translated(self._link.url):
                 client = self._connected()
                 self._compare(client)
-                for lane in self._lanes:
+                for lane in self._waker.lanes:
                     self._send_lane(client, lane)
                 if self._is_main:
                     self._send_events(client)
@@ -194,59 +192,35 @@ class Sender(threading.Thread):
         # Before, not after: who asks meanwhile asks for another look.
         self._waker.must_compare = False
         try:
-            for lane in self._lanes:
+            for lane in self._waker.lanes:
                 compare_lane(client, self._delivery, lane)
             restore_scan(client, self._delivery)
         except BaseException:
             self._waker.must_compare = True
             raise
 
-    def _send_lane(self, client: Bus, lane: ValueLane | FrameLane) -> None:
+    def _send_lane(self, client: Bus, lane: Lane) -> None:
         delivery = self._delivery
-        if isinstance(lane, ValueLane):
-            self._freeze_gathered(lane)
+        spool = delivery.spool
+        # What was gathered while the last ones were on their way becomes entries now;
+        # where there is a spool, who writes it makes them.
+        if spool is None and isinstance(lane, ValueLane) and not lane.outbox.has_unsent:
+            freeze_gathered(delivery, lane)
         with delivery.lock:
             if delivery.is_released:
                 return
-            self._seal_if_done(lane)
-            batch = lane.outbox.to_send(MAX_BATCH_BYTES)
+            if spool is None:
+                lane.seal()
+            batch = delivery.to_send(lane, MAX_BATCH_BYTES)
         if not batch:
             return
+        if spool is not None:
+            batch = [spool.lane(lane.name).load(entry) for entry in batch]
+        if isinstance(lane, LateLane) and not lane.is_made:
+            make_lane(client, delivery.uid, lane.name)
+            lane.is_made = True
         append(client, delivery.uid, lane.name, batch)
         delivery.note_sent(lane, len(batch))
-
-    def _freeze_gathered(self, lane: ValueLane) -> None:
-        """Make entries of what was gathered while the last ones were on their way."""
-        delivery = self._delivery
-        taken = []
-        with delivery.lock:
-            if lane.outbox.has_unsent:
-                return
-            n_bytes = lane.buffer.pending_bytes
-            stop_at = max(0, n_bytes - MAX_BATCH_BYTES)
-            before = n_bytes
-            while n_bytes >= stop_at and (each := lane.buffer.take()):
-                taken.append(each)
-                n_bytes = lane.buffer.pending_bytes
-            lane.freezing_bytes = before - n_bytes
-        entries: list[Frozen] = [
-            freeze_values(lane.description, each, delivery.session) for each in taken
-        ]
-        with delivery.lock:
-            lane.freezing_bytes = 0
-            for entry in entries:
-                lane.outbox.put(entry)
-
-    def _seal_if_done(self, lane: ValueLane | FrameLane) -> None:
-        """Put the seal behind the last entry; the lock is held."""
-        outbox = lane.outbox
-        if not lane.ending or outbox.sealed:
-            return
-        if isinstance(lane, FrameLane):
-            if lane.can_seal:
-                outbox.put(freeze_seal(lane.chunks.count, self._delivery.session))
-        elif not lane.buffer.has_complete:
-            outbox.put(freeze_seal(lane.buffer.taken, self._delivery.session))
 
     def _send_events(self, client: Bus) -> None:
         delivery = self._delivery

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from time import monotonic
 
 from scanbus.publisher.delivery import Delivery
-from scanbus.publisher.outgoing import FrameLane
+from scanbus.publisher.outgoing import FrameLane, ValueLane
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import DeadlineError, ScanStateError
 
-__all__ = ["wait_durable", "wait_for_verdict"]
+__all__ = ["finish_spool", "wait_durable", "wait_flushed", "wait_for_verdict"]
 
 
 def wait_durable(delivery: Delivery, timeout_s: float) -> None:
@@ -22,12 +22,7 @@ def wait_durable(delivery: Delivery, timeout_s: float) -> None:
         If it is not so in time; it names lanes and points.
     """
     with delivery.lock:
-        wanted = {
-            name: lane.chunks.count
-            if isinstance(lane, FrameLane)
-            else lane.buffer.complete
-            for name, lane in delivery.lanes.items()
-        }
+        wanted = _reached(delivery)
 
         def behind() -> list[str]:
             return [
@@ -65,6 +60,61 @@ def wait_for_verdict(delivery: Delivery, timeout_s: float) -> Verdict:
         )
     assert delivery.verdict is not None
     return delivery.verdict
+
+
+def wait_flushed(delivery: Delivery, timeout_s: float) -> None:
+    """Wait until everything sent so far is on the bus, or in the spool.
+
+    Raises
+    ------
+    DeadlineError
+        If it is not so in time; it names lanes and points.
+    """
+    for lane in delivery.lanes.values():
+        if isinstance(lane, FrameLane):
+            with lane.feeding:
+                delivery.encoders.cut(lane)
+    with delivery.lock:
+        wanted = _reached(delivery)
+
+        def behind() -> list[str]:
+            at = {name: _handed_over(delivery, name) for name in wanted}
+            return [
+                f"{name} at {at[name]} of {point}"
+                for name, point in wanted.items()
+                if at[name] < point
+            ]
+
+        _settle(
+            delivery,
+            timeout_s,
+            is_so=lambda: not behind(),
+            what="flushing",
+            why=lambda: ", ".join(behind()),
+        )
+
+
+def finish_spool(delivery: Delivery, timeout_s: float) -> None:
+    """Wait until the spool has all there is, at most so long."""
+    if delivery.spool is None:
+        return
+    deadline = monotonic() + timeout_s
+    with delivery.lock:
+        while not delivery.is_spooled and (left_s := deadline - monotonic()) > 0:
+            delivery.settled.wait(min(left_s, 0.5))
+
+
+def _reached(delivery: Delivery) -> dict[str, int]:
+    """Return how many points each lane has so far, of its last channel to have them."""
+    return {
+        name: lane.buffer.complete if isinstance(lane, ValueLane) else lane.length
+        for name, lane in delivery.lanes.items()
+    }
+
+
+def _handed_over(delivery: Delivery, name: str) -> int:
+    outbox = delivery.lanes[name].outbox
+    return outbox.sent_stop if delivery.spool is None else outbox.stop
 
 
 def _why_no_verdict(delivery: Delivery) -> str:

@@ -1,0 +1,112 @@
+"""Have frames packed by threads, and keep their order.
+
+What is put in comes out as entries of its lane in the same order, whichever thread is
+done first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from time import monotonic
+from time import time as wall_clock
+from typing import Any
+
+import numpy.typing as npt
+
+from scanbus.publisher.chunking import Piece
+from scanbus.publisher.freezing import freeze_gap, freeze_piece
+from scanbus.publisher.outgoing import FrameLane, Slot
+
+__all__ = ["Encoders"]
+
+
+class Encoders:
+    """Packs the frames of one scan.
+
+    Whoever feeds a lane holds its `feeding`, but for `cut_idle`.
+
+    Parameters
+    ----------
+    pool : Executor
+        The threads.
+    room : threading.Condition
+        Of the scan's lock; told when frames have become smaller.
+    session : bytes
+        Names this publisher in the headers of entries.
+    on_error : callable
+        Called with what a frame could not be packed for.
+    """
+
+    def __init__(
+        self,
+        pool: Executor,
+        room: threading.Condition,
+        session: bytes,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._pool = pool
+        self._room = room
+        self._session = session
+        self._on_error = on_error
+
+    def take(
+        self, lane: FrameLane, frame: npt.NDArray[Any] | bytes, time: float
+    ) -> None:
+        """Copy a frame and have it packed; one that is packed is taken as it is."""
+        if isinstance(frame, bytes):
+            self._pack(lane, lane.chunks.push_packed(frame, time))
+        else:
+            self._pack(lane, lane.chunks.push(frame, time))
+
+    def skip(self, lane: FrameLane, count: int) -> None:
+        """Say that the next frames will never come."""
+        for piece in lane.chunks.skip(count, wall_clock()):
+            self._pack(lane, piece)
+
+    def end(self, lane: FrameLane) -> None:
+        """Have the last chunk packed, full or not."""
+        self._pack(lane, lane.chunks.end())
+
+    def cut(self, lane: FrameLane) -> None:
+        """Have what is held packed, though its chunk is not full."""
+        self._pack(lane, lane.chunks.cut())
+
+    def cut_idle(self, lane: FrameLane, patience_s: float) -> None:
+        """Do so if it has waited for long, for those who look live."""
+        if not lane.chunks.held or monotonic() - lane.held_since < patience_s:
+            return
+        if lane.feeding.acquire(blocking=False):
+            try:
+                self.cut(lane)
+            finally:
+                lane.feeding.release()
+
+    def _pack(self, lane: FrameLane, piece: Piece | None) -> None:
+        if piece is None:
+            return
+        slot = Slot(piece)
+        with self._room:
+            lane.slots.append(slot)
+        try:
+            self._pool.submit(self._freeze, lane, slot)
+        except RuntimeError:  # The interpreter is leaving and takes no more work.
+            self._freeze(lane, slot)
+
+    def _freeze(self, lane: FrameLane, slot: Slot) -> None:
+        piece = slot.piece
+        try:
+            frozen = freeze_piece(lane.description, piece, self._session)
+        except Exception as error:  # noqa: BLE001 - nobody looks at a pool's errors
+            self._on_error(error)
+            frozen = freeze_gap(piece.first, piece.count, piece.times, self._session)
+        with self._room:
+            slot.frozen = frozen
+            while lane.slots and lane.slots[0].frozen is not None:
+                done = lane.slots.popleft()
+                assert done.frozen is not None
+                lane.note_packed(done.piece, done.frozen)
+                lane.put(done.frozen)
+            lane.wake()
+            self._room.notify_all()

@@ -1,0 +1,236 @@
+"""The folder of one scan in the spool, and who may use it.
+
+A lock (``flock``) on a file in it belongs to the process that publishes the scan, and
+is free again when that process dies: so two never publish one scan.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from scanbus.bus.outbox import Frozen
+from scanbus.publisher.spool.lane_files import LaneFiles
+from scanbus.schemas import Event, ScanAnnounced, parse_announcement, parse_event
+from scanbus.schemas.errors import DocumentError, SpoolError
+
+__all__ = ["ScanSpool", "SpooledScan", "find_scans"]
+
+_SCAN, _EVENTS, _LOCK, _LANES = "scan.json", "events.jsonl", "lock", "lanes"
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledScan:
+    """What a folder says of its scan.
+
+    Attributes
+    ----------
+    announced : ScanAnnounced
+        Which scan.
+    announcement : str
+        Id of its announcement.
+    session : bytes
+        Names its publisher in the headers of its entries.
+    events : list
+        Its documents, in order.
+    entries : dict
+        Name of a lane to its entries, without payloads.
+    """
+
+    announced: ScanAnnounced
+    announcement: str
+    session: bytes
+    events: list[Event] = field(default_factory=list)
+    entries: dict[str, list[Frozen]] = field(default_factory=dict)
+
+
+class ScanSpool:
+    """The folder of one scan, held by this process.
+
+    One thread writes; any may load payloads.
+    """
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self.folder = folder
+        self._lock = lock
+        self._lanes: dict[str, LaneFiles] = {}
+        self._events: int | None = None
+
+    @classmethod
+    def make(cls, root: Path, uid: str) -> Self:
+        """Make the folder of a new scan.
+
+        Raises
+        ------
+        SpoolError
+            If there is one already, or it cannot be made.
+        """
+        folder = root / uid
+        if folder.exists():
+            raise SpoolError(
+                str(folder), "a scan of that uid was not finished: resume it"
+            )
+        try:
+            folder.mkdir(mode=0o700, parents=True)
+            lock = _locked(folder)
+        except OSError as error:
+            raise SpoolError(str(folder), error.strerror or str(error)) from error
+        if lock is None:
+            raise SpoolError(str(folder), "another process has it")
+        return cls(folder, lock)
+
+    @classmethod
+    def take(cls, folder: Path) -> Self | None:
+        """Take the folder of a publisher that is dead; None if it is not."""
+        lock = _locked(folder)
+        return None if lock is None else cls(folder, lock)
+
+    def introduce(
+        self, announced: ScanAnnounced, announcement: str, session: bytes
+    ) -> None:
+        """Write which scan this is.
+
+        Raises
+        ------
+        SpoolError
+            If the disk does not take it.
+        """
+        text = json.dumps(
+            {
+                "announced": announced.to_json().decode(),
+                "announcement": announcement,
+                "session": session.hex(),
+            }
+        )
+        new = self.folder / f"{_SCAN}.new"
+        try:
+            with new.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            new.rename(self.folder / _SCAN)
+        except OSError as error:
+            raise SpoolError(str(self.folder), str(error.strerror)) from error
+
+    def append_event(self, event: Event) -> None:
+        """Write an event, to the disk at once.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take it; nothing of it stands there then.
+        """
+        if self._events is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._events = os.open(self.folder / _EVENTS, flags, 0o600)
+        end = os.fstat(self._events).st_size
+        left = memoryview(event.to_json() + b"\n")
+        try:
+            while left:
+                left = left[os.write(self._events, left) :]
+            os.fdatasync(self._events)
+        except OSError:
+            os.ftruncate(self._events, end)
+            raise
+
+    def append_events(self, events: Iterable[Event]) -> None:
+        """Write the first events of a scan.
+
+        Raises
+        ------
+        SpoolError
+            If the disk does not take them.
+        """
+        try:
+            for event in events:
+                self.append_event(event)
+        except OSError as error:
+            raise SpoolError(str(self.folder), str(error.strerror)) from error
+
+    def lane(self, name: str) -> LaneFiles:
+        """Return the files of a lane."""
+        files = self._lanes.get(name)
+        if files is None:
+            files = self._lanes[name] = LaneFiles(self.folder / _LANES / name)
+        return files
+
+    def sync(self) -> None:
+        """Bring all that was written to the disk; see ``LaneFiles.sync``."""
+        for files in list(self._lanes.values()):
+            files.sync()
+
+    def recover(self) -> SpooledScan | None:
+        """Return what stands here; None if the scan never began.
+
+        Raises
+        ------
+        SpoolError
+            If it cannot be read.
+        """
+        try:
+            said = json.loads((self.folder / _SCAN).read_bytes())
+            scan = SpooledScan(
+                parse_announcement(said["announced"].encode()),
+                said["announcement"],
+                bytes.fromhex(said["session"]),
+                self._recover_events(),
+            )
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, DocumentError) as error:
+            raise SpoolError(str(self.folder / _SCAN), str(error)) from error
+        lanes = self.folder / _LANES
+        for folder in sorted(lanes.iterdir()) if lanes.is_dir() else ():
+            scan.entries[folder.name] = self.lane(folder.name).recover()
+        return scan
+
+    def _recover_events(self) -> list[Event]:
+        path = self.folder / _EVENTS
+        if not path.exists():
+            return []
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        if torn:
+            os.truncate(path, len(whole) + 1 if whole else 0)
+        return [parse_event(line) for line in whole.splitlines()]
+
+    def remove(self) -> None:
+        """Remove the folder: everything in it is durable."""
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let go of the folder; what is in it stays."""
+        for files in self._lanes.values():
+            files.close()
+        for descriptor in (self._events, self._lock):
+            if descriptor is not None and descriptor >= 0:
+                os.close(descriptor)
+        self._events, self._lock = None, -1
+
+
+def find_scans(root: Path) -> Iterator[ScanSpool]:
+    """Take the folders of publishers that are dead, one after the other."""
+    if not root.is_dir():
+        return
+    for folder in sorted(root.iterdir()):
+        if folder.is_dir():
+            spool = ScanSpool.take(folder)
+            if spool is not None:
+                yield spool
+
+
+def _locked(folder: Path) -> int | None:
+    """Return the descriptor of a folder's lock; None if somebody else has it."""
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,189 @@
+"""The spooled entries of one lane: files that only grow, removed when durable."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanbus.bus.outbox import Frozen
+from scanbus.publisher.spool.records import (
+    Place,
+    read_records,
+    record_parts,
+    unpack_payload,
+)
+from scanbus.schemas.errors import SpoolError
+
+__all__ = ["LaneFiles"]
+
+SEGMENT_BYTES = 64 * 2**20
+_SUFFIX = ".spool"
+
+
+@dataclass(slots=True)
+class _File:
+    """One file, open as long as it exists."""
+
+    path: Path
+    descriptor: int
+    end: int = 0
+    stop: int = 0
+
+
+class LaneFiles:
+    """Writes entries, reads payloads back, forgets what is durable.
+
+    One thread appends and forgets; any may load.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of this lane alone; made with the first entry.
+    segment_bytes : int
+        A file is not continued from this size on.
+    """
+
+    def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._lock = threading.Lock()
+        self._files: list[_File] = []
+        self._places: dict[bytes, tuple[_File, Place]] = {}
+        self._unsynced: list[_File] = []
+        self._n_files = 0
+
+    def recover(self) -> list[Frozen]:
+        """Return the entries that stand in the files, without their payloads.
+
+        What a crash cut off is removed.
+
+        Raises
+        ------
+        SpoolError
+            If whole records lie behind a damaged one.
+        """
+        entries: list[Frozen] = []
+        paths = sorted(self._folder.glob(f"*{_SUFFIX}"))
+        for path in paths:
+            file = _File(path, os.open(path, os.O_RDWR))
+            self._files.append(file)
+            self._n_files = int(path.stem) + 1
+            with path.open("rb") as stream:
+                for entry, place in read_records(stream):
+                    self._places[entry.id] = file, place
+                    file.end, file.stop = place.offset + place.nbytes, entry.stop
+                    entries.append(entry)
+            if path.stat().st_size > file.end:
+                if path != paths[-1]:
+                    raise SpoolError(str(path), "damaged before its end")
+                os.ftruncate(file.descriptor, file.end)
+        return entries
+
+    def append(self, entry: Frozen) -> None:
+        """Write an entry; it survives this process, not yet the machine.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take it; nothing of it stands there then.
+        """
+        file = self._current()
+        parts, place = record_parts(entry, file.end)
+        try:
+            _write_all(file.descriptor, parts, file.end)
+        except OSError:
+            os.ftruncate(file.descriptor, file.end)
+            raise
+        with self._lock:
+            file.end, file.stop = place.offset + place.nbytes, entry.stop
+            self._places[entry.id] = file, place
+            if file not in self._unsynced:
+                self._unsynced.append(file)
+
+    def _current(self) -> _File:
+        if self._files and self._files[-1].end < self._segment_bytes:
+            return self._files[-1]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{self._n_files:08}{_SUFFIX}"
+        file = _File(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        self._n_files += 1
+        with self._lock:
+            self._files.append(file)
+        _sync_folder(self._folder)
+        return file
+
+    def load(self, entry: Frozen) -> Frozen:
+        """Return an entry with its payload.
+
+        Raises
+        ------
+        SpoolError
+            If it is not there any more, or damaged.
+        """
+        if not entry.aside_bytes:
+            return entry
+        with self._lock:
+            found = self._places.get(entry.id)
+            if found is None:
+                raise SpoolError(str(self._folder), f"entry {entry.id!r} is not there")
+            file, place = found
+            body = os.pread(file.descriptor, place.nbytes, place.offset)
+        payload = unpack_payload(body, place)
+        if payload is None:
+            raise SpoolError(str(file.path), f"entry {entry.id!r} is damaged")
+        return Frozen(entry.id, entry.stop, entry.header, payload)
+
+    def sync(self) -> None:
+        """Bring what was written to the disk.
+
+        Raises
+        ------
+        OSError
+            If the disk lost it: never tried again on the same file.
+        """
+        with self._lock:
+            files, self._unsynced = self._unsynced, []
+        for file in files:
+            os.fdatasync(file.descriptor)
+
+    def forget(self, point: int) -> None:
+        """Remove the files that hold nothing from this point on; the last one stays."""
+        with self._lock:
+            while len(self._files) > 1 and self._files[0].stop <= point:
+                file = self._files.pop(0)
+                gone = [i for i, (holder, _) in self._places.items() if holder is file]
+                for identifier in gone:
+                    del self._places[identifier]
+                if file in self._unsynced:
+                    self._unsynced.remove(file)
+                os.close(file.descriptor)
+                file.path.unlink()
+
+    def close(self) -> None:
+        """Close all files; they stay."""
+        with self._lock:
+            for file in self._files:
+                os.close(file.descriptor)
+            self._files.clear()
+            self._places.clear()
+
+
+def _write_all(descriptor: int, parts: list[bytes | memoryview], offset: int) -> None:
+    left = [memoryview(part).cast("B") for part in parts if len(part)]
+    while left:
+        written = os.pwritev(descriptor, left, offset)
+        offset += written
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if left:
+            left[0] = left[0][written:]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,324 @@
+"""A lane from entries to files as a state machine, killed at any moment.
+
+The model is the account of the simulated publisher, made from the protocol's rules; the
+writer's own code meets real segment files, but neither Redis nor a clock.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from scanbus.bus.entries import SEAL_ID
+from scanbus.publisher.faulty.crafting import (
+    FORMS_AT_THE_EDGE,
+    FORMS_WITHIN,
+    Crafter,
+)
+from scanbus.publisher.faulty.ledger import Effect, LaneBook, Means
+from scanbus.schemas import ChannelLedger, LaneDescription, Storage
+from scanbus.writer.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.segment_files import read_header
+from tests.support.descriptions import UID, channel, lane_of
+
+PER_SEGMENT = 4
+Raw = tuple[bytes, list[bytes]]
+
+
+def value_lane() -> LaneDescription:
+    text = channel("label", dtype="string", max_point_bytes=64)
+    return lane_of(channel("th"), text, per_segment=PER_SEGMENT, per_chunk=PER_SEGMENT)
+
+
+def frame_lane() -> LaneDescription:
+    frames = channel("group", dtype="uint16", shape=(3, 2), codec="bitshuffle-lz4")
+    return lane_of(frames, per_segment=PER_SEGMENT, per_chunk=2, storage=Storage.FILES)
+
+
+def numbers_of(stream_id: bytes) -> tuple[int, int]:
+    first, _, second = stream_id.partition(b"-")
+    return int(first), int(second)
+
+
+class Disk:
+    """Where one writer after the other makes and publishes the segments of a lane."""
+
+    def __init__(self, lane: LaneDescription) -> None:
+        self.lane = lane
+        self.root = Path(tempfile.mkdtemp(prefix="lane-machine-"))
+        self.folder = self.root / "final"
+        self.folder.mkdir()
+        self.n_attempts = 0
+        self.pending: list[FinishedSegment] = []
+        self.writer = self._new_writer()
+
+    def _new_writer(self) -> LaneWriter:
+        self.n_attempts += 1
+        made = self.root / f"attempt{self.n_attempts}"
+        made.mkdir()
+        self.made = made
+        return LaneWriter(UID, self.lane, self.folder, lambda name: made / name)
+
+    def kill(self) -> None:
+        """Forget all that has no final name."""
+        self.writer.discard()
+        for finished in self.pending:
+            finished.segment.discard()
+        self.pending.clear()
+        self.writer = self._new_writer()
+
+    def read(self, stream: list[Raw], count: int) -> None:
+        reader = self.writer.reader
+        after = numbers_of(reader.last_id)
+        unread = [entry for entry in stream if numbers_of(entry[0]) > after]
+        for arrival in reader.take(unread[:count]):
+            self.pending += self.writer.take(arrival)
+
+    def publish(self) -> None:
+        finished = self.pending.pop(0)
+        finished.segment.close(finished.stop)
+        finished.segment.verify()
+        (self.made / finished.name).rename(self.folder / finished.name)
+        self.writer.published(finished)
+
+    def finish(self, stream: list[Raw]) -> None:
+        self.read(stream, len(stream))
+        while self.pending:
+            self.publish()
+
+    def close(self) -> None:
+        self.writer.discard()
+        for finished in self.pending:
+            finished.segment.discard()
+        shutil.rmtree(self.root)
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """One publisher that does anything, one writer that is killed at any moment."""
+
+    lane: LaneDescription
+    disk: ClassVar[Any] = None
+
+    @initialize(is_frames=st.booleans())
+    def open(self, is_frames: bool) -> None:
+        self.lane = frame_lane() if is_frames else value_lane()
+        self.disk = Disk(self.lane)  # type: ignore[misc]
+        self.book = LaneBook(self.lane)
+        self.crafter = Crafter(self.lane, seed=3, session=b"one")
+        self.other = Crafter(self.lane, seed=4, session=b"other")
+        self.stream: list[Raw] = []
+        self.point = 0
+        self.is_sealed = False
+
+    # What the publisher does
+
+    def put(self, entry: Any, effect: Effect) -> bool:
+        """Append as Redis does: only ids that are larger than all before."""
+        last = numbers_of(self.stream[-1][0]) if self.stream else (0, 0)
+        if self.is_sealed or numbers_of(entry.id) <= last:
+            return False
+        payload = [b"p", bytes(entry.payload)] if len(entry.payload) else []
+        self.stream.append((entry.id, [b"h", entry.header, *payload]))
+        self.book.take(effect)
+        return True
+
+    def stop_of(self, count: int) -> int:
+        boundary = (self.point // PER_SEGMENT + 1) * PER_SEGMENT
+        return min(self.point + count, boundary)
+
+    @rule(count=st.integers(1, PER_SEGMENT))
+    def send(self, count: int) -> None:
+        stop = self.stop_of(count)
+        effect = Effect(Means.POINTS, self.point, stop)
+        if self.put(self.crafter.good(self.point, stop), effect):
+            self.point = stop
+
+    @rule()
+    def fill_the_segment(self) -> None:
+        self.send(PER_SEGMENT)
+
+    @rule(count=st.integers(1, PER_SEGMENT))
+    def declare_a_gap(self, count: int) -> None:
+        stop = self.stop_of(count)
+        effect = Effect(Means.GAP, self.point, stop)
+        if self.put(self.crafter.gap(self.point, stop), effect):
+            self.point = stop
+
+    @rule(count=st.integers(1, PER_SEGMENT))
+    def declare_a_gap_of_one_channel(self, count: int) -> None:
+        stop = self.stop_of(count)
+        gaps = {self.lane.channels[-1].name: ((self.point, stop),)}
+        effect = Effect(Means.POINTS, self.point, stop, gaps)
+        if self.put(self.crafter.good(self.point, stop, gaps), effect):
+            self.point = stop
+
+    @rule(count=st.integers(1, 3 * PER_SEGMENT))
+    def drop(self, count: int) -> None:
+        self.point += count
+
+    @rule(back=st.integers(1, 2 * PER_SEGMENT), count=st.integers(1, PER_SEGMENT))
+    def send_again(self, back: int, count: int) -> None:
+        first = max(0, self.point - back)
+        boundary = (first // PER_SEGMENT + 1) * PER_SEGMENT
+        stop = min(first + count, boundary)
+        self.put(self.other.good(first, stop), Effect(Means.POINTS, first, stop))
+        self.point = max(self.point, stop)
+
+    @rule(count=st.integers(1, PER_SEGMENT), bit=st.integers(0, 10**6))
+    def corrupt(self, count: int, bit: int) -> None:
+        stop = self.stop_of(count)
+        effect = Effect(Means.CORRUPT, self.point, stop)
+        if self.put(self.crafter.corrupt(self.point, stop, bit), effect):
+            self.point = stop
+
+    @rule(count=st.integers(1, PER_SEGMENT), data=st.data())
+    def send_what_cannot_be_stored(self, count: int, data: st.DataObject) -> None:
+        stop = self.stop_of(count)
+        edge = self.crafter.forms(FORMS_AT_THE_EDGE)
+        form = data.draw(st.sampled_from(edge + self.crafter.forms(FORMS_WITHIN)))
+        means = Means.REFUSED_AT_THE_EDGE if form in edge else Means.REFUSED_WITHIN
+        entry = self.crafter.wrong(form, self.point, stop)
+        if self.put(entry, Effect(means, self.point, stop)):
+            self.point = stop
+
+    @rule(count=st.integers(1, PER_SEGMENT))
+    def cross_a_boundary(self, count: int) -> None:
+        stop = (self.point // PER_SEGMENT + 1) * PER_SEGMENT + count
+        effect = Effect(Means.REFUSED_AT_THE_EDGE, self.point, stop)
+        if self.put(self.crafter.good(self.point, stop), effect):
+            self.point = stop
+
+    @rule(more=st.integers(-3, 2 * PER_SEGMENT))
+    @precondition(lambda self: self.point > 0 and not self.is_sealed)
+    def seal(self, more: int) -> None:
+        length = max(0, self.point + more)
+        self.put(self.crafter.seal(length), Effect(Means.SEAL, length, length))
+        self.is_sealed = True
+
+    # What happens to the writer
+
+    @rule(count=st.integers(1, 4))
+    def read(self, count: int) -> None:
+        self.disk.read(self.stream, count)
+
+    @rule()
+    @precondition(lambda self: self.disk is not None and self.disk.pending)
+    def publish(self) -> None:
+        self.disk.publish()
+
+    @rule()
+    def catch_up(self) -> None:
+        self.disk.finish(self.stream)
+
+    @rule()
+    def kill(self) -> None:
+        self.disk.kill()
+
+    @rule()
+    def flush(self) -> None:
+        self.disk.writer.flush()
+
+    # What must hold
+
+    @invariant()
+    def segments_follow_each_other_from_the_first_point(self) -> None:
+        if self.disk is None:
+            return
+        edges = [(one.start, one.stop) for one in self.disk.writer.segments]
+        assert [start for start, _ in edges] == [
+            PER_SEGMENT * index for index in range(len(edges))
+        ]
+        assert all(stop - start == PER_SEGMENT for start, stop in edges[:-1])
+
+    @invariant()
+    def every_point_is_either_written_or_missing(self) -> None:
+        if self.disk is None:
+            return
+        for ledger in self.disk.writer.ledgers().values():
+            missing = [p for start, stop in ledger.missing for p in range(start, stop)]
+            assert len(set(missing)) == len(missing)
+            assert ledger.written + len(missing) == ledger.expected
+
+    def teardown(self) -> None:
+        if self.disk is None:
+            return
+        undisturbed = Disk(self.lane)
+        try:
+            self.disk.finish(self.stream)
+            undisturbed.finish(self.stream)
+            expected = self.book.ledgers(has_ended=True)
+            assert without_names(self.disk.writer.ledgers()) == without_names(expected)
+            assert self.disk.writer.is_over == self.is_sealed
+            self._compare_with(undisturbed)
+        finally:
+            self.disk.close()
+            undisturbed.close()
+
+    def _compare_with(self, undisturbed: Disk) -> None:
+        """The one that was killed came to the same, file by file."""
+        ours, theirs = self.disk.writer, undisturbed.writer
+        assert ours.problems == theirs.problems
+        assert ours.segments == theirs.segments
+        for one in ours.segments:
+            found = read_header(self.disk.folder / one.name)
+            assert found == read_header(undisturbed.folder / one.name)
+
+
+def without_names(ledgers: dict[str, ChannelLedger]) -> dict[str, dict[str, Any]]:
+    """As plain values: what differs is short to read."""
+    return {name: ledger.model_dump() for name, ledger in ledgers.items()}
+
+
+LaneMachine.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=40, deadline=None
+)
+TestLaneMachine = LaneMachine.TestCase
+
+
+def raw(entry: Any) -> Raw:
+    return entry.id, [b"h", entry.header, b"p", bytes(entry.payload)]
+
+
+def test_what_comes_between_two_segments_is_not_lost_with_the_writer() -> None:
+    crafter = Crafter(value_lane(), seed=3)
+    again = crafter.good(2, PER_SEGMENT)
+    stream = [raw(crafter.good(0, PER_SEGMENT)), raw(again)]
+    disk = Disk(value_lane())
+    try:
+        disk.finish(stream)
+        disk.kill()
+        stream.append((b"3-0", [b"h", b"nonsense"]))
+        disk.finish(stream)
+        disk.kill()
+        disk.finish([*stream, raw(crafter.good(PER_SEGMENT, 2 * PER_SEGMENT))])
+        disk.kill()
+        assert disk.writer.ledgers()["th"].duplicate == ((2, PER_SEGMENT),)
+        assert disk.writer.problems == ["group: unpack(b) received extra data."]
+    finally:
+        disk.close()
+
+
+def test_a_whole_chunk_that_declares_another_size_is_refused() -> None:
+    crafter = Crafter(frame_lane(), seed=3)
+    disk = Disk(frame_lane())
+    try:
+        disk.finish([raw(crafter.wrong("shape", 0, 2)), raw(crafter.good(2, 4))])
+        ledger = disk.writer.ledgers()["group"]
+        assert (ledger.refused, ledger.missing) == (((0, 2),), ((0, 2),))
+    finally:
+        disk.close()
+
+
+def test_the_seal_is_the_largest_id() -> None:
+    """The machine orders ids as Redis does."""
+    assert numbers_of(SEAL_ID) > (2**48, 2**48)
