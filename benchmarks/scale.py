@@ -41,7 +41,7 @@ def _lengths(stage: Stage) -> Iterator[Figure]:
         verdicts[length] = run.verdict_s
         stage.remove_files()
         note = f"last send to verdict {run.verdict_s:.2f} s"
-        name = f"a point of 2 counters, scan of {length:,}".replace(",", " ")
+        name = f"a point of 2 counters, scan of {length}"
         yield Figure(GOAL, name, costs[length], "us", note=note)
     # The shortest scan is mostly opening and closing; the others must agree.
     growth = costs[LENGTHS[-1]] / costs[LENGTHS[1]]
@@ -105,7 +105,7 @@ def publish_crowd(
         stack.close()
         ended = time.perf_counter() - started
         for scan in scans:
-            verdict = scan.verdict(120.0)
+            verdict = scan.verdict(60.0)
             if verdict.verdict != "complete":
                 raise RuntimeError(verdict.reason)
         return opened, ended, time.perf_counter() - started

@@ -47,7 +47,7 @@ def fill(folder: Path, leave_mb: float) -> Path:
     return blocker
 
 
-def noise(number: int) -> np.ndarray:  # type: ignore[type-arg]
+def noise(number: int) -> np.ndarray:
     rng = np.random.default_rng(number)
     return rng.integers(0, 2**16, FRAME, dtype=np.uint16)
 

@@ -1,6 +1,7 @@
 """The writer on a real Redis: what it finds, writes, judges and survives."""
 
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -39,6 +40,10 @@ def fill(scan: RawScan, start: float = 0.0, stop: float = 1.0) -> RawScan:
     return scan
 
 
+def durable(scan: RawScan, point: int) -> bool:
+    return room.cursor(scan.client, scan.uid, "eiger") >= point
+
+
 def whole_scan(url: str, **options: object) -> RawScan:
     scan = fill(RawScan(url, **options).prepare())  # type: ignore[arg-type]
     scan.end()
@@ -62,9 +67,7 @@ def test_a_scan_published_while_no_writer_ran_is_written(
 
     with h5py.File(master_of(tmp_path)) as file:
         measurement = file["1.1/measurement"]
-        np.testing.assert_array_equal(
-            measurement["th"][()], np.arange(N_POINTS) * 0.5
-        )
+        np.testing.assert_array_equal(measurement["th"][()], np.arange(N_POINTS) * 0.5)
         assert measurement["label"].asstr()[7] == "point 7"
         np.testing.assert_array_equal(measurement["eiger"][()], frames(0, N_FRAMES))
     verdict = find_scan(scan.client, scan.uid).verdict
@@ -202,10 +205,7 @@ def test_a_killed_writer_and_its_successor_give_the_files_of_an_undisturbed_run(
         with writer(redis_url, tmp_path / "live", "--lease-s", "1") as one:
             fill(scan, scan.reached["g"] / N_POINTS, stop)
             reached = scan.reached["eiger"] // 20 * 20
-            wait_until(
-                lambda reached=reached: room.cursor(scan.client, scan.uid, "eiger")
-                >= reached
-            )
+            wait_until(partial(durable, scan, reached))
             one.kill()
     fill(scan, 0.9, 1.0)
     scan.end()

@@ -133,7 +133,7 @@ def shrink(client: Bus, uid: str, lanes: Iterable[str]) -> None:
 
     One that comes back keeps to its quota all the same; only the reservation is less.
     """
-    pipe = client.pipeline(transaction=False)
+    pipe: Any = client.pipeline(transaction=False)
     for lane in lanes:
         pipe.execute_command("MEMORY", "USAGE", lane_key(uid, lane), "SAMPLES", 0)
     held = sum(int(size or 0) for size in pipe.execute())

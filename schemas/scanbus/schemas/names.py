@@ -14,7 +14,8 @@ from pydantic import StringConstraints
 __all__ = [
     "MAX_NAME_LENGTH",
     "NEXUS_NAME",
-    "FolderName", "LaneName",
+    "FolderName",
+    "LaneName",
     "NexusName",
     "PlainText",
     "ScanUid",

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -127,12 +129,49 @@ def write_dataset_masters(root: Path, identity: ScanIdentity) -> tuple[Path, ...
     dataset = dataset_folder(root, identity)
     collection = collection_folder(root, identity)
     session = raw_data_folder(root, identity)
-    written = (
-        _write_dataset_master(root, dataset, dataset_master(root, identity)),
-        _write_collection_master(root, collection, collection_master(root, identity)),
-        _write_collection_master(root, session, proposal_master(root, identity), "*/*"),
+    masters = (
+        (dataset_master(root, identity), partial(_write_dataset_master, root, dataset)),
+        (
+            collection_master(root, identity),
+            partial(_write_collection_master, root, collection),
+        ),
+        (
+            proposal_master(root, identity),
+            partial(_write_collection_master, root, session, datasets="*/*"),
+        ),
     )
+    written = [_FLIGHTS.fly(path, write) for path, write in masters]
     return tuple(path for path in written if path is not None)
+
+
+class _Flights:
+    """Masters that several scans of this process want written at the same time.
+
+    Who waits for one that begins after it asked need not write it again: hundreds of
+    scans that end together make each master twice, not hundreds of times.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[Path, threading.Lock] = {}
+        self._asked: dict[Path, int] = {}
+        self._done: dict[Path, int] = {}
+
+    def fly(self, path: Path, write: Callable[[Path], Path | None]) -> Path | None:
+        with self._guard:
+            lock = self._locks.setdefault(path, threading.Lock())
+            ticket = self._asked[path] = self._asked.get(path, 0) + 1
+        with lock:
+            if self._done.get(path, 0) >= ticket:
+                return path
+            with self._guard:
+                begun = self._asked[path]
+            written = write(path)
+            self._done[path] = begun
+            return written
+
+
+_FLIGHTS = _Flights()
 
 
 def rebuild_masters(root: Path) -> tuple[Path, ...]:

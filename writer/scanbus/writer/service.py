@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import socket
 import threading
@@ -28,6 +27,7 @@ from scanbus.writer.numbering import raise_numbers
 from scanbus.writer.paths import check_root
 from scanbus.writer.scan_writer import ScanWriter
 from scanbus.writer.settings import WriterSettings
+from scanbus.writer.space import free_bytes
 from scanbus.writer.systemd import notify
 from scanbus.writer.task import Progress, ScanTask
 
@@ -158,7 +158,7 @@ class WriterService:
         self._metrics.state(
             unfinished=len(unfinished),
             in_trouble=sum(1 for task in unfinished if task.trouble),
-            free_bytes=shutil.disk_usage(self._settings.root).free,
+            free_bytes=free_bytes(self._settings.root),
         )
         info = {
             "host": socket.gethostname(),

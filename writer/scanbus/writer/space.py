@@ -16,7 +16,14 @@ from scanbus.schemas.errors import StorageFullError
 from scanbus.writer.contents import SegmentFile
 from scanbus.writer.lane_writer import LaneWriter
 
-__all__ = ["bytes_needed", "check_space", "errno_of", "is_full", "storage_sentence"]
+__all__ = [
+    "bytes_needed",
+    "check_space",
+    "errno_of",
+    "free_bytes",
+    "is_full",
+    "storage_sentence",
+]
 
 _ERRNO = re.compile(r"errno = (\d+)")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -70,6 +77,14 @@ def check_space(root: Path, needed: int, *, least: int) -> int:
     return free
 
 
+def free_bytes(root: Path) -> int:
+    """Return the free bytes below a root; 0 where the root is not there just now."""
+    try:
+        return shutil.disk_usage(root).free
+    except OSError:
+        return 0  # A mount that went away comes back; scans are paused meanwhile.
+
+
 def errno_of(error: BaseException) -> int | None:
     """Return the system's number of an error, also where HDF5 says it in words only."""
     number = getattr(error, "errno", None)
@@ -92,5 +107,5 @@ def storage_sentence(error: BaseException, root: Path, needed: int) -> str:
         return f"paused: cannot write below {root}: {str(error).splitlines()[0]}"
     if isinstance(error, StorageFullError):
         needed = max(needed, error.needed_bytes)
-    full = StorageFullError(str(root), needed, shutil.disk_usage(root).free)
+    full = StorageFullError(str(root), needed, free_bytes(root))
     return f"paused: {full}"
