@@ -52,6 +52,7 @@ def publish(url: str, data: dict[str, Any]) -> tuple[str, Verdict]:
             beamline="id00",
             collection="sample",
             dataset="0001",
+            scan_number=1,
             instrument="a diffractometer",
             metadata={"sample": {"name": "quartz"}},
             positioners={"th": 0.0, "phi": 3.5},

@@ -83,6 +83,7 @@ def arena(*faults: Fault, trims: bool = False) -> Arena:
 # What each mutant does wrong must lead to loss where its faults hit.
 KILLED_BEFORE_CLOSE = tuple(Fault(Kind.KILL_AT, "close.before", hit) for hit in (3, 5))
 PAUSED_AT_RENAME = tuple(Fault(Kind.STOP_AT, "master.before", hit) for hit in (1, 1))
+TRIES = 4
 REDIS_EMPTY = (Fault(Kind.KILL_REDIS, after_s=0.5, for_s=0.1),) * 2
 
 
@@ -100,18 +101,22 @@ REDIS_EMPTY = (Fault(Kind.KILL_REDIS, after_s=0.5, for_s=0.1),) * 2
 def test_a_broken_writer_or_publisher_is_caught(
     tmp_path: Path, writer: str, publisher: str, faults: tuple[Fault, ...]
 ) -> None:
-    outcome = play(
-        arena(*faults, trims=True),
-        tmp_path / "mutant",
-        writer_mutant=writer,
-        publisher_mutant=publisher,
-        end_s=20,
-    )
-
-    assert len(outcome.played) == len(faults), outcome.problems
-    assert all(played.was_hit for played in outcome.played)
-    findings = outcome.findings.values()
-    assert sum(one.lost + one.doubled + one.wrong_verdicts for one in findings) > 0
+    # Whether the damage is done hangs on which of two processes is faster; a broken
+    # one that is never caught in some tries is not caught.
+    for attempt in range(TRIES):
+        outcome = play(
+            arena(*faults, trims=True),
+            tmp_path / f"mutant-{attempt}",
+            writer_mutant=writer,
+            publisher_mutant=publisher,
+            end_s=20,
+        )
+        assert len(outcome.played) == len(faults), outcome.problems
+        assert all(played.was_hit for played in outcome.played)
+        findings = outcome.findings.values()
+        if sum(one.lost + one.doubled + one.wrong_verdicts for one in findings):
+            return
+    pytest.fail(f"not caught in {TRIES} tries")
 
 
 @pytest.mark.slow
