@@ -25,6 +25,10 @@ MIB = 2**20
 MEMORY_MIB = 512
 QUOTA_MIB = 48
 FRAME_COUNTS = (200, 5000)
+# Of 8 MiB raw: the quota is below a tenth of what even the shorter scan sends.
+LARGE_FRAME_COUNTS = (200, 2000)
+LARGE_QUOTA_MIB = 28
+MOST_GROWTH_MIB = 50.0
 POINT_COUNTS = (1_000, 100_000)
 LARGE_ENTRIES = ((2048, 4096), 60)
 # Growth that is no growth: the allocator's.
@@ -52,6 +56,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
     budget = budget_bytes(MEMORY_MIB * MIB) / MIB
     name = f"Redis, {FRAME_COUNTS[-1]} frames, maxmemory {MEMORY_MIB} MiB"
     yield Figure(GOAL, name, many.redis / MIB, "MiB", budget, True)
+    yield from _large_frames(plan)
     few, many = (
         _watched(plan, send_points, 10, count, QUOTA_MIB * MIB)
         for count in POINT_COUNTS
@@ -62,6 +67,20 @@ def measure(plan: Plan) -> Iterator[Figure]:
     large = _watched(plan, send_noise, *LARGE_ENTRIES, 128 * MIB)
     name = "writer, entries of 16 MiB"
     yield Figure(GOAL, name, large.writer / MIB, "MiB resident", 200.0, True)
+
+
+def _large_frames(plan: Plan) -> Iterator[Figure]:
+    few, many = (
+        _watched(plan, send_frames, (2048, 2048), count, LARGE_QUOTA_MIB * MIB)
+        for count in LARGE_FRAME_COUNTS
+    )
+    what = "{} to {} frames of 8 MiB".format(*LARGE_FRAME_COUNTS)
+    for name in ("writer", "publisher"):
+        before, after = getattr(few, name) / MIB, getattr(many, name) / MIB
+        note = f"{before:.0f} to {after:.0f} MiB resident, Redis {many.redis / MIB:.0f}"
+        growth = max(0.0, after - before)
+        label = f"{name}, growth, {what}"
+        yield Figure(GOAL, label, growth, "MiB", MOST_GROWTH_MIB, True, note=note)
 
 
 def _flatness(what: str, few: Peaks, many: Peaks) -> Iterator[Figure]:
