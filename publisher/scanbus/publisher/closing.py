@@ -51,7 +51,8 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
         record = find_scan(client, scan)
         if publisher_is_alive(client, record.uid):
             raise ScanStateError(
-                f"scan {record.uid}: its publisher is alive; only it ends the scan"
+                f"scan {record.uid}: its publisher is alive, or was in the last 10 s; "
+                "while it lives only it ends the scan"
             )
         if record.ended is not None:
             raise ScanStateError(f"scan {record.uid} has ended already")

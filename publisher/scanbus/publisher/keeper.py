@@ -188,7 +188,10 @@ class Keeper(threading.Thread):
             if not delivery.is_over:
                 continue
             if delivery.is_said and self._is_judged(client, delivery):
-                release(client, delivery.uid)
+                # Not while a sender restores the scan: it would reserve again what
+                # nobody frees then.
+                with delivery.restoring:
+                    release(client, delivery.uid)
                 self._forget(delivery)
             elif delivery.is_lost:
                 self._forget(delivery)

@@ -48,6 +48,8 @@ def restore_scan(client: Bus, delivery: Delivery) -> None:
     One thread at a time does it; for the others there is nothing left to do then.
     """
     with delivery.restoring:
+        if delivery.is_released:
+            return
         ensure_announced(client, delivery)
         # Forced: a scan that runs is not refused because Redis forgot about it.
         if delivery.quota_bytes:
