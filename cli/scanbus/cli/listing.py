@@ -69,12 +69,25 @@ def scan_table(scans: list[ScanInfo], now: float) -> Table:
             uids[scan.uid],
             Text(printable(scan.title)),
             Text(f"{scan.proposal}/{scan.collection}/{scan.dataset}"),
-            coloured(scan.state),
+            coloured(state_text(scan.state, scan.end_reason)),
             points_text(scan.points),
             clock_time(scan.start_time),
             age(now - scan.start_time),
         )
     return table
+
+
+def state_text(state: str, end_reason: str) -> str:
+    """Return a state, with the reason of the end where that was no success.
+
+    A scan that was aborted can be written completely; both are said.
+
+    Examples
+    --------
+    >>> state_text("complete", "SUCCESS"), state_text("complete", "USER_ABORT")
+    ('complete', 'complete USER_ABORT')
+    """
+    return f"{state} {end_reason}" if end_reason not in {"", "SUCCESS"} else state
 
 
 def points_text(points: dict[str, int]) -> str:
