@@ -1,6 +1,7 @@
 """What every test may ask for: private Redis servers and the shared real data."""
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,10 @@ from scanbus.cli.private_redis import PrivateRedis
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# A shell that runs something in the background has it ignore Ctrl-C, and children inherit
+# that: tests which interrupt a program would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine that runs the tests may be busy: a slow example is no failure there.
 settings.register_profile("dev", deadline=None)
