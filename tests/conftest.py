@@ -16,8 +16,8 @@ from scanbus.cli.private_redis import PrivateRedis
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-# A shell that runs something in the background has it ignore Ctrl-C, and children inherit
-# that: tests which interrupt a program would wait for ever.
+# A shell that runs something in the background has it ignore Ctrl-C, and children
+# inherit that: tests which interrupt a program would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine that runs the tests may be busy: a slow example is no failure there.

@@ -35,9 +35,10 @@ PER_SEGMENT = 4
 Raw = tuple[bytes, list[bytes]]
 
 
-def value_lane() -> LaneDescription:
+def value_lane(segment_bytes: int | None = None) -> LaneDescription:
     text = channel("label", dtype="string", max_point_bytes=64)
-    return lane_of(channel("th"), text, per_segment=PER_SEGMENT, per_chunk=PER_SEGMENT)
+    lane = lane_of(channel("th"), text, per_segment=PER_SEGMENT, per_chunk=PER_SEGMENT)
+    return lane.model_copy(update={"segment_bytes": segment_bytes})
 
 
 def frame_lane() -> LaneDescription:
@@ -109,9 +110,11 @@ class LaneMachine(RuleBasedStateMachine):
     lane: LaneDescription
     disk: ClassVar[Any] = None
 
-    @initialize(is_frames=st.booleans())
-    def open(self, is_frames: bool) -> None:
-        self.lane = frame_lane() if is_frames else value_lane()
+    @initialize(
+        lane=st.sampled_from([value_lane(), frame_lane(), value_lane(600)]),
+    )
+    def open(self, lane: LaneDescription) -> None:
+        self.lane = lane
         self.disk = Disk(self.lane)  # type: ignore[misc]
         self.book = LaneBook(self.lane)
         self.crafter = Crafter(self.lane, seed=3, session=b"one")
@@ -235,10 +238,11 @@ class LaneMachine(RuleBasedStateMachine):
         if self.disk is None:
             return
         edges = [(one.start, one.stop) for one in self.disk.writer.segments]
-        assert [start for start, _ in edges] == [
-            PER_SEGMENT * index for index in range(len(edges))
-        ]
-        assert all(stop - start == PER_SEGMENT for start, stop in edges[:-1])
+        stops = [0, *(stop for _, stop in edges)]
+        assert [start for start, _ in edges] == stops[:-1]
+        assert all(0 < stop - start <= PER_SEGMENT for start, stop in edges)
+        if self.lane.segment_bytes is None:
+            assert all(stop % PER_SEGMENT == 0 for _, stop in edges[:-1])
 
     @invariant()
     def every_point_is_either_written_or_missing(self) -> None:
@@ -317,6 +321,19 @@ def test_a_whole_chunk_that_declares_another_size_is_refused() -> None:
         assert (ledger.refused, ledger.missing) == (((0, 2),), ((0, 2),))
     finally:
         disk.close()
+
+
+def test_a_segment_of_values_ends_with_the_entry_that_makes_it_heavy() -> None:
+    crafter = Crafter(value_lane(), seed=3)
+    entries = [raw(crafter.good(point, point + 1)) for point in range(PER_SEGMENT)]
+    two = 2 * 256 + sum(len(fields[-1]) for _, fields in entries[:2])
+    disk = Disk(value_lane(two))
+    try:
+        disk.finish(entries)
+        stops = [one.stop for one in disk.writer.segments]
+    finally:
+        disk.close()
+    assert stops == [2, 4]
 
 
 def test_the_seal_is_the_largest_id() -> None:

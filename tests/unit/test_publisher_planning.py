@@ -10,11 +10,10 @@ from scanbus.publisher.declarations import declare_channel, declare_detector
 from scanbus.publisher.planning import (
     MAX_FILES_SEGMENT_POINTS,
     MAX_VALUES_SEGMENT_POINTS,
-    POINT_OVERHEAD_BYTES,
     Declared,
     plan_lanes,
 )
-from scanbus.schemas import LaneDescription, Storage
+from scanbus.schemas import ENTRY_OVERHEAD_BYTES, LaneDescription, Storage
 from scanbus.schemas.errors import QuotaRefusedError
 
 MIB = 2**20
@@ -51,8 +50,14 @@ def declared_from(described: list[tuple[str, Any]]) -> list[Declared]:
 
 
 def open_bytes(lane: LaneDescription, compression: float) -> float:
-    ratio = compression if lane.storage is Storage.FILES else 1.0
-    return lane.points_per_segment * (lane.point_bytes / ratio + POINT_OVERHEAD_BYTES)
+    """Return the most that an open segment takes on the bus."""
+    points = lane.points_per_segment
+    if lane.storage is Storage.FILES:
+        return points * (lane.point_bytes / compression + ENTRY_OVERHEAD_BYTES)
+    assert lane.segment_bytes is not None
+    largest_entry = points * lane.point_bytes + ENTRY_OVERHEAD_BYTES
+    by_points = points * (lane.point_bytes + ENTRY_OVERHEAD_BYTES)
+    return min(by_points, lane.segment_bytes + largest_entry)
 
 
 @given(
@@ -92,9 +97,23 @@ def test_segments_are_not_longer_than_useful() -> None:
     (values,) = plan_lanes(UID, [declare_channel("a")], 2**40)
     (frames,) = plan_lanes(UID, [detector("d", 16)], 2**40)
     (short,) = plan_lanes(UID, [detector("d", 600, points=7)], 2**40)
-    assert values.points_per_segment <= MAX_VALUES_SEGMENT_POINTS
+    assert values.points_per_segment == MAX_VALUES_SEGMENT_POINTS
     assert frames.points_per_segment <= MAX_FILES_SEGMENT_POINTS + 2048
     assert short.points_per_segment == 7
+
+
+def test_points_that_come_alone_and_points_that_come_together_end_segments() -> None:
+    (lane,) = plan_lanes(UID, [declare_channel("a")], 2**30)
+    assert lane.segment_bytes is not None
+    alone = lane.segment_bytes / (lane.point_bytes + ENTRY_OVERHEAD_BYTES)
+    assert 10_000 < alone < 20_000 < lane.points_per_segment
+
+
+def test_a_short_scan_of_values_is_one_segment() -> None:
+    (lane,) = plan_lanes(UID, [declare_channel("a", points=100)], 2**30)
+    assert lane.points_per_segment == 100
+    assert lane.segment_bytes is not None
+    assert lane.segment_bytes >= 100 * (lane.point_bytes + ENTRY_OVERHEAD_BYTES)
 
 
 def test_expected_compression_makes_longer_segments() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scanbus.schemas import Storage
 from scanbus.writer.account import SegmentAccount
 from scanbus.writer.contents import SegmentFile
 from scanbus.writer.remains import Remains
@@ -49,8 +50,22 @@ def test_what_is_finished_is_not_made_again() -> None:
     assert plan_segments(LANE, finished(100, 200), [left(0, 100), left(100, 50)]) == ()
 
 
-def test_behind_a_short_segment_nothing_follows() -> None:
-    assert plan_segments(LANE, finished(100, 150), [left(200, 5)]) == ()
+def test_behind_a_short_segment_of_frames_nothing_follows() -> None:
+    frames = LANE.model_copy(update={"storage": Storage.FILES})
+    assert plan_segments(frames, finished(100, 150), [left(200, 5)]) == ()
+
+
+def test_segments_of_values_may_have_ended_anywhere() -> None:
+    plans = plan_segments(LANE, finished(100, 150), [left(170, 5), left(150, 12)])
+    assert [(plan.name, plan.start, plan.stop) for plan in plans] == [
+        ("group_0002.h5", 150, 170),
+        ("group_0003.h5", 170, 175),
+    ]
+
+
+def test_what_lies_within_another_attempts_segment_is_not_made_twice() -> None:
+    plans = plan_segments(LANE, [], [left(0, 30), left(20, 5), left(30, 7)])
+    assert [(plan.start, plan.stop) for plan in plans] == [(0, 30), (30, 37)]
 
 
 def test_nothing_left_makes_nothing() -> None:

@@ -13,10 +13,16 @@ from enum import Enum
 from typing import Any
 
 from scanbus.bus.connection import Bus
-from scanbus.bus.entries import MAX_HEADER_BYTES, Entry, parse_entry
+from scanbus.bus.entries import MAX_HEADER_BYTES, PAYLOAD_FIELD, Entry, parse_entry
 from scanbus.bus.keys import lane_key
 from scanbus.bus.streams import BOUNDED_READ
-from scanbus.schemas import MAX_ENTRY_BYTES, MAX_POINTS, LaneDescription, Storage
+from scanbus.schemas import (
+    ENTRY_OVERHEAD_BYTES,
+    MAX_ENTRY_BYTES,
+    MAX_POINTS,
+    LaneDescription,
+    Storage,
+)
 from scanbus.schemas.errors import BadEntryError
 
 __all__ = ["Arrival", "Kind", "LaneReader", "find_entry_start", "read_lanes"]
@@ -27,7 +33,6 @@ GATHERED_BYTES = 1 << 20
 MAX_JUMP = 10_000
 # Redis serves nobody else meanwhile: some milliseconds for so many.
 MAX_COUNT = 512
-_ENTRY_OVERHEAD = 256
 _LARGEST_ENTRY = MAX_ENTRY_BYTES + MAX_HEADER_BYTES
 
 
@@ -64,6 +69,8 @@ class Arrival:
         Whether a bad entry changed on its way; else it was wrong from the start.
     last_id : bytes
         Where to read on by whoever has this arrival and nothing behind it.
+    nbytes : int
+        What the entry takes on the bus; 0 for what only follows from one.
     """
 
     kind: Kind
@@ -73,6 +80,7 @@ class Arrival:
     reason: str = ""
     is_damaged: bool = False
     last_id: bytes = b""
+    nbytes: int = 0
 
 
 class LaneReader:
@@ -111,7 +119,7 @@ class LaneReader:
     def entry_bytes(self) -> int:
         """Bytes of the largest entry that a publisher may make here."""
         chunk = self.lane.points_per_chunk * self.lane.point_bytes
-        return _ENTRY_OVERHEAD + max(GATHERED_BYTES, chunk)
+        return ENTRY_OVERHEAD_BYTES + max(GATHERED_BYTES, chunk)
 
     def count_for(self, max_bytes: int) -> int:
         """Return how many entries to ask for so that they fit in `max_bytes`."""
@@ -126,7 +134,11 @@ class LaneReader:
             for one in self._judge(stream_id, pairs):
                 # What only follows from an entry does not mean that it was read.
                 is_read = one.kind not in {Kind.JUMP, Kind.SEAL}
-                arrivals.append(replace(one, last_id=stream_id if is_read else before))
+                arrivals.append(
+                    replace(one, last_id=stream_id, nbytes=_nbytes(pairs))
+                    if is_read
+                    else replace(one, last_id=before)
+                )
         return arrivals
 
     def _judge(self, stream_id: bytes, fields: dict[bytes, bytes]) -> list[Arrival]:
@@ -196,6 +208,10 @@ class LaneReader:
             return [Arrival(Kind.BAD, self.expected, self.expected, None, reason)]
         self.expected = stop
         return [Arrival(Kind.BAD, start, stop, None, reason, is_damaged)]
+
+
+def _nbytes(fields: dict[bytes, bytes]) -> int:
+    return ENTRY_OVERHEAD_BYTES + len(fields.get(PAYLOAD_FIELD, b""))
 
 
 def read_lanes(

@@ -55,12 +55,15 @@ def points_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any] | Va
     except ValueError as error:  # lists of unequal lengths
         raise ValueError(f"{channel.name}: {error}") from error
     array = _many(channel, array)
-    if array.dtype.kind in "iu" and channel.numpy_dtype.kind in "iu":
+    expected = channel.numpy_dtype
+    if array.dtype == expected:
+        return array.copy("C")
+    if array.dtype.kind in "iu" and expected.kind in "iu":
         _check_range(channel, array)
-    elif not np.can_cast(array.dtype, channel.numpy_dtype, "same_kind"):
+    elif not np.can_cast(array.dtype, expected, "same_kind"):
         raise _wrong_type(channel, array.dtype)
     with np.errstate(over="ignore"):  # float64 to float32: infinite is what it is
-        return np.array(array, channel.numpy_dtype, order="C", ndmin=1)
+        return np.array(array, expected, order="C", ndmin=1)
 
 
 def frames_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any]:

@@ -152,6 +152,9 @@ def _parts(
 ) -> Iterator[tuple[_Points, tuple[float, float] | None]]:
     count = len(points)
     per_part = max(1, _PART_BYTES // max(1, channel.point_bytes))
+    if count <= per_part:
+        yield points, None if time is None else _ends(time)
+        return
     for start in range(0, count, per_part):
         stop = min(start + per_part, count)
         times = _times_of_part(time, start, stop, count)

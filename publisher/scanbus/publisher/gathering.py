@@ -54,6 +54,9 @@ class Series:
     """
 
     __slots__ = (
+        "_dtype",
+        "_is_variable",
+        "_point_bytes",
         "_run_bytes",
         "_run_stop",
         "_runs",
@@ -65,6 +68,10 @@ class Series:
 
     def __init__(self, channel: ChannelDescription) -> None:
         self.channel = channel
+        # Kept, for they are worked out anew whenever they are asked for.
+        self._dtype = channel.numpy_dtype
+        self._is_variable = channel.is_variable
+        self._point_bytes = channel.point_bytes
         self.scalars: list[Any] = []
         self.is_awaited = False
         self._runs: deque[Run] = deque()
@@ -80,9 +87,9 @@ class Series:
     @property
     def pending_bytes(self) -> int:
         """Bytes of the points that were not taken."""
-        if self.channel.is_variable:
+        if self._is_variable:
             return self._run_bytes
-        return (self.count - self._taken) * self.channel.point_bytes
+        return (self.count - self._taken) * self._point_bytes
 
     def append(self, run: Run) -> None:
         """Take points that come after all before."""
@@ -100,7 +107,7 @@ class Series:
         if scalars:
             del self.scalars[: len(scalars)]
             with np.errstate(over="ignore"):
-                self._push(np.array(scalars, self.channel.numpy_dtype))
+                self._push(np.array(scalars, self._dtype))
 
     def _push(self, run: Run) -> None:
         if len(run):

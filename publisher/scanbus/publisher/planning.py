@@ -2,6 +2,8 @@
 
 The writer acknowledges whole segments. So if all open segments together could fill the
 quota, publisher and writer would wait for each other for ever: they get half of it.
+How many entries small values come in nobody knows beforehand, so their segments end by
+bytes too; otherwise each point would have to be planned as an entry of its own.
 Pure: descriptions and numbers in, lane descriptions out.
 """
 
@@ -10,15 +12,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scanbus.schemas import ChannelDescription, LaneDescription, Storage
+from scanbus.schemas import (
+    ENTRY_OVERHEAD_BYTES,
+    ChannelDescription,
+    LaneDescription,
+    Storage,
+)
 from scanbus.schemas.errors import QuotaRefusedError
 
-__all__ = ["POINT_OVERHEAD_BYTES", "Declared", "plan_lanes"]
+__all__ = ["Declared", "plan_lanes"]
 
-# An entry's header, id and place in a listpack, where an entry holds a single point.
-POINT_OVERHEAD_BYTES = 256
-MAX_VALUES_SEGMENT_BYTES = 8 * 2**20
-MAX_VALUES_SEGMENT_POINTS = 65_536
+# A segment of small values costs the writer some 10 ms, however short, and stays in its
+# memory until it was compared.
+MAX_VALUES_SEGMENT_BYTES = 4 * 2**20
+MAX_VALUES_SEGMENT_POINTS = 2**18
 MAX_FILES_SEGMENT_BYTES = 2**30
 MAX_FILES_SEGMENT_POINTS = 10_000
 # Frames from this size on are a chunk each; smaller ones are gathered into one.
@@ -55,12 +62,18 @@ class _Wish:
     storage: Storage
     channels: tuple[ChannelDescription, ...]
     points_per_chunk: int | None
+    point_bytes: int
     cost_bytes: float
     wanted_points: int
 
     @property
     def wanted_bytes(self) -> float:
-        return self.cost_bytes * self.wanted_points
+        wanted = self.cost_bytes * self.wanted_points
+        if self.storage is Storage.FILES:
+            return wanted
+        # The entry that ends a segment comes on top of what ends it.
+        largest = self.wanted_points * self.point_bytes + ENTRY_OVERHEAD_BYTES
+        return min(wanted, MAX_VALUES_SEGMENT_BYTES) + largest
 
 
 def plan_lanes(
@@ -85,8 +98,8 @@ def plan_lanes(
     Returns
     -------
     tuple of LaneDescription
-        Their segments fit in half the quota together, each point counted with
-        `POINT_OVERHEAD_BYTES` more than it has.
+        Their segments fit in half the quota together, each entry counted with
+        `ENTRY_OVERHEAD_BYTES` more than its points have.
 
     Raises
     ------
@@ -127,15 +140,15 @@ def _wish(name: str, members: list[Declared], compression: float) -> _Wish:
     else:
         ratio = 1.0
         most = min(
-            MAX_VALUES_SEGMENT_POINTS,
-            max(1, MAX_VALUES_SEGMENT_BYTES // (point_bytes + POINT_OVERHEAD_BYTES)),
+            MAX_VALUES_SEGMENT_POINTS, max(1, MAX_VALUES_SEGMENT_BYTES // point_bytes)
         )
     return _Wish(
         name=name,
         storage=storage,
         channels=channels,
         points_per_chunk=members[0].points_per_chunk,
-        cost_bytes=point_bytes / ratio + POINT_OVERHEAD_BYTES,
+        point_bytes=point_bytes,
+        cost_bytes=point_bytes / ratio + ENTRY_OVERHEAD_BYTES,
         wanted_points=min(most, _expected(channels) or most),
     )
 
@@ -160,8 +173,10 @@ def _shares(wishes: Sequence[_Wish], room: float) -> dict[str, float]:
 def _lane(uid: str, quota: int, wish: _Wish, share: float) -> LaneDescription:
     # Half a byte against rounding: the wanted bytes are a product of floats.
     fits = int((share + 0.5) // wish.cost_bytes)
+    segment_bytes = None
     if wish.storage is Storage.VALUES:
-        points = chunk = min(fits, wish.wanted_points)
+        points = chunk = min(fits, 1) and _values_points(wish, share)
+        segment_bytes = _values_bytes(wish, share, points)
     else:
         chunk = wish.points_per_chunk or _chunk(wish, fits)
         # A short scan may have less points than a chunk: the chunk is padded.
@@ -175,7 +190,20 @@ def _lane(uid: str, quota: int, wish: _Wish, share: float) -> LaneDescription:
         channels=wish.channels,
         points_per_segment=points,
         points_per_chunk=chunk,
+        segment_bytes=segment_bytes,
     )
+
+
+def _values_points(wish: _Wish, share: float) -> int:
+    """Return the points of a segment of small values: at most half the share."""
+    fits = int((share / 2 - ENTRY_OVERHEAD_BYTES) // wish.point_bytes)
+    return max(1, min(fits, wish.wanted_points))
+
+
+def _values_bytes(wish: _Wish, share: float, points: int) -> int:
+    """Return what a segment ends after: with its last entry it is within the share."""
+    largest = points * wish.point_bytes + ENTRY_OVERHEAD_BYTES
+    return max(1, min(MAX_VALUES_SEGMENT_BYTES, int(share) - largest))
 
 
 def _chunk(wish: _Wish, fits: int) -> int:

@@ -4,6 +4,7 @@ Pure data with checks. This package knows no Redis, no HDF5 and no clock.
 """
 
 from scanbus.schemas.channels import (
+    ENTRY_OVERHEAD_BYTES,
     LATE_PREFIX,
     MAX_ENTRY_BYTES,
     MAX_POINTS,
@@ -40,6 +41,7 @@ from scanbus.schemas.verdict import (
 )
 
 __all__ = [
+    "ENTRY_OVERHEAD_BYTES",
     "LATE_PREFIX",
     "MAX_ENTRY_BYTES",
     "MAX_POINTS",

@@ -7,6 +7,7 @@ word for a thing, it is used (``dtype``, ``shape``, ``points``, ``display_name``
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scanbus.schemas.names import LaneName, NexusName, PlainText
 
 __all__ = [
+    "ENTRY_OVERHEAD_BYTES",
     "LATE_PREFIX",
     "MAX_ENTRY_BYTES",
     "MAX_POINTS",
@@ -34,6 +36,8 @@ MAX_POINTS = 2**48
 # A writer keeps a few bytes per point of an open segment with files of its own, and all
 # bytes of an open segment of small values.
 MAX_SEGMENT_POINTS = 2**20
+ENTRY_OVERHEAD_BYTES = 256
+"""What an entry takes on the bus beside its payload: header, id, place in it."""
 MAX_VALUES_BYTES = 2**28
 LATE_PREFIX = "late."
 """What the names of lanes for late points begin with."""
@@ -200,9 +204,7 @@ class ChannelDescription(BaseModel):
     @property
     def numpy_dtype(self) -> np.dtype[np.generic]:
         """Little-endian type of one value; of one byte for text."""
-        if self.is_string:
-            return np.dtype("u1")
-        return np.dtype(self.dtype).newbyteorder("<")
+        return _numpy_dtype(self.dtype)
 
     @property
     def point_bytes(self) -> int:
@@ -234,6 +236,11 @@ class ChannelDescription(BaseModel):
         return float("nan")
 
 
+@cache
+def _numpy_dtype(name: str) -> np.dtype[np.generic]:
+    return np.dtype("u1" if name == "string" else name).newbyteorder("<")
+
+
 class LaneDescription(BaseModel):
     """One Redis stream of a scan, and how its points are cut into files.
 
@@ -247,6 +254,10 @@ class LaneDescription(BaseModel):
         In the order of the blocks of an entry.
     points_per_segment : int
         Points of one segment; no entry crosses its boundary.
+    segment_bytes : int or None
+        For small values: bytes on the bus, each entry counted with
+        `ENTRY_OVERHEAD_BYTES` more than its payload, after which a segment ends with
+        the entry, though it has fewer points.
     points_per_chunk : int
         Points of one HDF5 chunk; divides `points_per_segment`. Entries that are
         exactly one chunk are stored as they are.
@@ -259,6 +270,7 @@ class LaneDescription(BaseModel):
     channels: tuple[ChannelDescription, ...] = Field(min_length=1, max_length=4096)
     points_per_segment: int = Field(gt=0, lt=MAX_POINTS)
     points_per_chunk: int = Field(gt=0, lt=MAX_POINTS)
+    segment_bytes: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

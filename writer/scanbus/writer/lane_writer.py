@@ -88,6 +88,9 @@ class LaneWriter:
         self._last_id = self._accounts[-1].last_id if self._accounts else ""
         self.reader = LaneReader(uid, lane, self.stored, self._last_id.encode())
         self._submitted = self._reached = self.stored
+        self._n_segments = len(self.segments)
+        # On the bus, since the last segment ended.
+        self._bus_bytes = 0
 
     @property
     def stored(self) -> int:
@@ -108,6 +111,7 @@ class LaneWriter:
     def take(self, arrival: Arrival) -> list[FinishedSegment]:
         """Take what came from the lane; return the segments that it finished."""
         self._last_id = arrival.last_id.decode()
+        self._bus_bytes += arrival.nbytes
         finished = self._take(arrival)
         self._reached = max(self._reached, arrival.stop)
         return finished
@@ -200,13 +204,12 @@ class LaneWriter:
             self.segments.append(SegmentFile(name, header.start, header.stop))
             self._accounts.append(header.account)
 
-    def _segment(self, point: int) -> OpenSegment:
+    def _segment(self) -> OpenSegment:
         if self._open is None:
-            length = self.lane.points_per_segment
-            start = point // length * length
-            path = self._make_path(segment_file_name(self.lane.name, start // length))
+            name = segment_file_name(self.lane.name, self._n_segments)
             kind = FrameSegment if self.lane.storage is Storage.FILES else ValueSegment
-            self._open = kind(path, self._uid, self.lane, start)
+            start = self._submitted
+            self._open = kind(self._make_path(name), self._uid, self.lane, start)
             self._open.account, self._stray = self._stray, SegmentAccount()
         return self._open
 
@@ -218,11 +221,11 @@ class LaneWriter:
         try:
             if self._examiner is not None:
                 self._examiner.check(self.lane, entry)
-            self._segment(entry.first).put(entry)
+            self._segment().put(entry)
         except (PayloadError, UnknownCodecError) as error:
             if isinstance(error, UnknownCodecError) and self._declares(entry):
                 raise  # The scan waits until the library is installed.
-            self._segment(entry.first).mark("refused", arrival.start, arrival.stop)
+            self._segment().mark("refused", arrival.start, arrival.stop)
             return self._mark("missing", arrival.start, arrival.stop)
         return self._finish_at(arrival.stop)
 
@@ -236,7 +239,7 @@ class LaneWriter:
             self._account.note_problem(arrival.reason)
             return []
         kind = "corrupt" if arrival.is_damaged else "refused"
-        self._segment(arrival.start).mark(kind, arrival.start, arrival.stop)
+        self._segment().mark(kind, arrival.start, arrival.stop)
         return self._mark("missing", arrival.start, arrival.stop)
 
     def _mark(self, kind: str, start: int, stop: int) -> list[FinishedSegment]:
@@ -245,13 +248,15 @@ class LaneWriter:
         while start < stop:
             length = self.lane.points_per_segment
             edge = min(stop, (start // length + 1) * length)
-            self._segment(start).mark(kind, start, edge)
+            self._segment().mark(kind, start, edge)
             finished += self._finish_at(edge)
             start = edge
         return finished
 
     def _finish_at(self, point: int) -> list[FinishedSegment]:
-        if point % self.lane.points_per_segment:
+        limit = self.lane.segment_bytes
+        is_heavy = limit is not None and self._bus_bytes >= limit
+        if point % self.lane.points_per_segment and not is_heavy:
             return []
         return self._finish(point)
 
@@ -261,6 +266,7 @@ class LaneWriter:
             return []
         self._submitted = stop
         segment.account.last_id = self._last_id
-        index = segment.start // self.lane.points_per_segment
-        name = segment_file_name(self.lane.name, index)
+        name = segment_file_name(self.lane.name, self._n_segments)
+        self._n_segments += 1
+        self._bus_bytes = 0
         return [FinishedSegment(segment, name, stop)]

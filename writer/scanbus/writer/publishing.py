@@ -54,7 +54,7 @@ def publish_segment(
     try:
         workspace.publish(finished.name, final)
     except FileExistsError:
-        _check_same(workspace.path(finished.name), final)
+        _check_same(workspace, finished.name, final, custody.fence)
     except FileNotFoundError as error:
         if workspace.folder.exists():
             raise
@@ -63,15 +63,19 @@ def publish_segment(
         custody.acknowledge(lane, finished.stop)
 
 
-def _check_same(made: Path, final: Path) -> None:
+def _check_same(workspace: Workspace, name: str, final: Path, fence: int) -> None:
     """Accept a file under the final name if it holds the same points."""
+    made = workspace.path(name)
     ours, theirs = read_header(made), read_header(final)
-    if (ours.uid, ours.lane, ours.start, ours.stop) != (
+    is_same_place = (ours.uid, ours.lane, ours.start) == (
         theirs.uid,
         theirs.lane,
         theirs.start,
-        theirs.stop,
-    ) or not _same_checksums(made, final):
+    )
+    if is_same_place and ours.stop != theirs.stop:
+        # Small values that another writer met as other entries: its file counts.
+        raise LeaseLostError(ours.uid, fence)
+    if not is_same_place or not _same_checksums(made, final):
         raise NameTakenError(str(final), f"scan {theirs.uid}, lane {theirs.lane}")
 
 

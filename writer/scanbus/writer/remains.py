@@ -85,11 +85,11 @@ def read_remains(path: Path, uid: str, lane: LaneDescription) -> Remains:
     except _UNREADABLE as error:
         raise VerificationError(str(path), f"cannot be used: {error}") from error
     edges = (edge for _, edge in account.missing)
-    known = (start, start + lane.points_per_segment)
+    length = lane.points_per_segment
     return Remains(
         path,
         start,
-        min(max(start + n_rows, *edges, start), known[1]),
+        min(max(start + n_rows, *edges, start), (start // length + 1) * length),
         without(
             joined((start + a, start + b) for a, b in stored), joined(account.missing)
         ),
@@ -105,7 +105,7 @@ def _start(file: h5py.File, uid: str, lane: LaneDescription) -> int:
     if own["lane"].asstr()[()] != lane.model_dump_json():
         raise ValueError("it is another lane's, or of another description")
     start = int(own["start"][()])
-    if start % lane.points_per_segment:
+    if lane.storage is Storage.FILES and start % lane.points_per_segment:
         raise ValueError(f"it begins with point {start}, where no segment does")
     return start
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import structlog
@@ -121,11 +122,11 @@ def plan_segments(
     """Return the segments of a lane to be made behind those that are finished.
 
     Pure. Segments follow each other without a hole, so one of which nothing is left
-    is made too if there is a later one.
+    is made too if there is a later one. Those of small values may end anywhere.
     """
     length = lane.points_per_segment
     edge = finished[-1].stop if finished else 0
-    if edge % length:
+    if lane.storage is Storage.FILES and edge % length:
         return ()  # The lane was over, or was salvaged before.
     best: dict[int, Remains] = {}
     for one in found:
@@ -135,15 +136,22 @@ def plan_segments(
             best[one.start] = one
     if not best:
         return ()
-    last = max(best)
+    stop = edge
+    for start in sorted(best):
+        if start < stop:
+            del best[start]  # Of an attempt that ended its segments elsewhere.
+        else:
+            stop = best[start].stop
+    boundaries = range((edge // length + 1) * length, stop, length)
+    edges = sorted({edge, *best, *boundaries, stop})
     return tuple(
         SegmentPlan(
-            segment_file_name(lane.name, start // length),
+            segment_file_name(lane.name, len(finished) + index),
             start,
-            best[last].stop if start == last else start + length,
+            end,
             best.get(start),
         )
-        for start in range(edge, last + 1, length)
+        for index, (start, end) in enumerate(pairwise(edges))
     )
 
 
