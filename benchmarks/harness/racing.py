@@ -54,10 +54,17 @@ def scanbus_rate(
     how: str,
     *,
     per_chunk: int | None = None,
+    copy: bool = False,
 ) -> float:
     """Return frames/s from opening a scan to its verdict."""
     child = start_child(
-        sending.send_frames, stage.url, frames, count, how, per_chunk=per_chunk
+        sending.send_frames,
+        stage.url,
+        frames,
+        count,
+        how,
+        per_chunk=per_chunk,
+        copy=copy,
     )
     child.go()
     run: sending.Run = child.result()

@@ -65,8 +65,12 @@ def send_frames(
     how: str,
     *,
     per_chunk: int | None = None,
+    copy: bool = False,
 ) -> Run:
-    """Publish frames: ``raw``, ``packed`` already, or ``plain``, never packed."""
+    """Publish frames: ``raw``, ``packed`` already, or ``plain``, never packed.
+
+    Like the bare loop, this does not copy frames unless told to.
+    """
     raw = frames.raw() if how != "packed" else []
     packed = frames.packed() if how == "packed" else []
 
@@ -83,7 +87,7 @@ def send_frames(
             if packed:
                 scan.send("detector", packed=[packed[number % len(packed)]])
             else:
-                scan.send("detector", raw[number % len(raw)])
+                scan.send("detector", raw[number % len(raw)], copy=copy)
 
     compression = 1.0 if how == "plain" else min(COMPRESSION, _compression(frames))
     with Publisher(url, name="bench") as publisher:

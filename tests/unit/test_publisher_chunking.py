@@ -1,6 +1,10 @@
 """Frames become chunks that the writer can store as they are, and named rests."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,14 +18,16 @@ SHAPE = (2, 3)
 SESSION = b"12345678"
 
 
-def detector(per_chunk: int, chunks: int = 3) -> LaneDescription:
+def detector(
+    per_chunk: int, chunks: int = 3, packing: str = "bitshuffle-lz4"
+) -> LaneDescription:
     channel = ChannelDescription(
         name="d",
         group="d",
         device="d",
         dtype="uint16",
         shape=SHAPE,
-        codec="bitshuffle-lz4",
+        codec=packing,
     )
     return LaneDescription(
         name="d",
@@ -83,6 +89,55 @@ def test_pieces_joined_are_the_frames_again(
     assert found == sent
     raw = sum(piece.raw_bytes for piece in pieces if piece)
     assert raw == 12 * sum(number is not None for number in sent)
+
+
+@pytest.mark.parametrize("per_chunk", [1, 3])
+@pytest.mark.parametrize("name", ["none", "bitshuffle-lz4"])
+def test_memory_that_is_used_again_changes_no_entry(name: str, per_chunk: int) -> None:
+    lane = detector(per_chunk, packing=name)
+    buffer = ChunkBuffer(lane)
+    frame = np.empty(SHAPE, np.uint16)
+    entries = []
+    for number in range(12):
+        frame[:] = number
+        piece = buffer.push(frame, 1.0)
+        if piece is not None:
+            entries.append(freeze_piece(lane, piece, SESSION))
+            buffer.give_back(piece)
+    shape = (per_chunk, *SHAPE)
+    values = [codec(name).decode(each.payload, "<u2", shape) for each in entries]
+    assert np.concatenate(values)[:, 0, 0].tolist() == list(range(12))
+
+
+def test_a_frame_that_nobody_changes_is_taken_without_a_copy() -> None:
+    frame = np.zeros(SHAPE, np.uint16)
+    buffer = ChunkBuffer(detector(1))
+    piece = buffer.push(frame, 1.0, copy=False)
+    assert piece is not None
+    assert np.shares_memory(piece.frames, frame)
+    buffer.give_back(piece)
+    after = buffer.push(frame, 2.0)
+    assert after is not None
+    assert not np.shares_memory(after.frames, frame)
+    assert (piece.first, after.first) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("per_chunk", "frame"),
+    [
+        (2, np.zeros(SHAPE, np.uint16)),
+        (1, np.zeros(SHAPE, ">u2")),
+        (1, np.zeros(SHAPE[::-1], np.uint16).T),
+        (1, np.zeros(SHAPE, np.uint8)),
+    ],
+)
+def test_a_frame_that_is_no_chunk_as_it_stands_is_copied(
+    per_chunk: int, frame: npt.NDArray[Any]
+) -> None:
+    buffer = ChunkBuffer(detector(per_chunk))
+    piece = buffer.push(frame, 1.0, copy=False) or buffer.end()
+    assert piece is not None
+    assert not np.shares_memory(piece.frames, frame)
 
 
 def test_the_end_is_padded_where_a_chunk_begins_and_partial_elsewhere() -> None:

@@ -8,7 +8,7 @@ late points.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Any, TypeAlias
@@ -46,11 +46,14 @@ class Arrived:
         When it was taken, twice.
     nbytes : int
         What it counts as until it is packed.
+    is_ours : bool
+        Nobody changes `value` any more.
     """
 
     value: npt.NDArray[Any] | Variable | bytes
     times: tuple[float, float]
     nbytes: int
+    is_ours: bool = False
 
 
 _Order: TypeAlias = Reordering[Arrived]
@@ -115,8 +118,8 @@ def send_numbered(
 
 def _copied(arrived: Arrived) -> Arrived:
     """Return a point that may be held: the program uses its array again."""
-    if isinstance(arrived.value, np.ndarray):
-        return Arrived(arrived.value.copy(), arrived.times, arrived.nbytes)
+    if isinstance(arrived.value, np.ndarray) and not arrived.is_ours:
+        return replace(arrived, value=arrived.value.copy(), is_ours=True)
     return arrived
 
 
@@ -188,6 +191,6 @@ def _take_next(delivery: Delivery, lane: Lane, item: Arrived) -> None:
     value = item.value
     if isinstance(lane, FrameLane):
         frame = value if isinstance(value, bytes) else value[0]  # type: ignore[index]
-        delivery.encoders.take(lane, frame, item.times[0])
+        delivery.encoders.take(lane, frame, item.times[0], copy=not item.is_ours)
     elif isinstance(lane, ValueLane) and not isinstance(value, bytes):
         take_values(delivery, lane, value, item.times)

@@ -7,6 +7,7 @@ piece that the writer packs again. Pure: no codec, no Redis, no clock.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from scanbus.schemas import LaneDescription
 
 __all__ = ["ChunkBuffer", "Piece"]
+
+
+_MOST_SPARE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Piece:
         `frames` is a whole chunk of which `count` points are meant.
     raw_bytes : int
         What it was counted as, and is until it is packed.
+    is_copy : bool
+        Nobody else has `frames`.
     """
 
     first: int
@@ -43,12 +49,13 @@ class Piece:
     times: tuple[float, float]
     is_padded: bool = False
     raw_bytes: int = 0
+    is_copy: bool = False
 
 
 class ChunkBuffer:
     """The frames of one detector that are not a piece yet.
 
-    Not safe to share between threads.
+    Not safe to share between threads, but for `give_back`.
 
     Parameters
     ----------
@@ -61,6 +68,8 @@ class ChunkBuffer:
         self._per_chunk = lane.points_per_chunk
         self._per_segment = lane.points_per_segment
         self._frames: npt.NDArray[Any] | None = None
+        # The system takes as long to give fresh memory as the copy takes.
+        self._spare: deque[npt.NDArray[Any]] = deque(maxlen=_MOST_SPARE)
         self._times = (0.0, 0.0)
         self._first = 0
         self.count = 0
@@ -70,17 +79,46 @@ class ChunkBuffer:
         """Frames that wait for their chunk."""
         return self.count - self._first
 
-    def push(self, frame: npt.NDArray[Any], time: float) -> Piece | None:
-        """Copy one frame; return the piece that it completes, if any."""
+    def push(
+        self, frame: npt.NDArray[Any], time: float, *, copy: bool = True
+    ) -> Piece | None:
+        """Take one frame; return the piece that it completes, if any.
+
+        Parameters
+        ----------
+        copy : bool
+            Whether somebody may change the frame afterwards. One that is a chunk as it
+            stands is not copied otherwise.
+        """
         if self._frames is None:
-            space = self._per_chunk - self.count % self._per_chunk
-            shape = (space, *self._channel.shape)
-            self._frames = np.empty(shape, self._channel.numpy_dtype)
             self._times = (time, time)
+            if not copy and self._is_chunk(frame):
+                self.count += 1
+                return self._piece(frame[np.newaxis], is_padded=False)
+            self._frames = self._new_frames()
         self._frames[self.held] = frame
         self._times = (self._times[0], time)
         self.count += 1
         return self.cut() if self.held == len(self._frames) else None
+
+    def _is_chunk(self, frame: npt.NDArray[Any]) -> bool:
+        is_plain = frame.flags.c_contiguous and frame.dtype == self._channel.numpy_dtype
+        return self._per_chunk == 1 and is_plain
+
+    def _new_frames(self) -> npt.NDArray[Any]:
+        space = self._per_chunk - self.count % self._per_chunk
+        if space == self._per_chunk and self._spare:
+            return self._spare.pop()
+        return np.empty((space, *self._channel.shape), self._channel.numpy_dtype)
+
+    def give_back(self, piece: Piece) -> None:
+        """Take the memory of a piece that was packed, for the next one."""
+        frames = piece.frames
+        if not isinstance(frames, np.ndarray) or not piece.is_copy:
+            return
+        # Frames that nothing packs are in their entry still.
+        if self._channel.codec != "none" and len(frames) == self._per_chunk:
+            self._spare.append(frames)
 
     def push_packed(self, packed: bytes, time: float) -> Piece:
         """Return one frame that is a packed chunk; chunks must be of one frame."""
@@ -123,6 +161,7 @@ class ChunkBuffer:
             times=self._times,
             is_padded=is_padded,
             raw_bytes=self.held * self._channel.point_bytes,
+            is_copy=self._frames is not None,
         )
         self._frames = None
         self._first = self.count

@@ -48,8 +48,14 @@ class Dispatch:
         assert isinstance(lane, ValueLane)
         advance(self._delivery, lane)
 
-    def send(
-        self, name: str, values: Any, packed: Any, time: Times, point: int | None
+    def send(  # noqa: PLR0917 - what Scan.send was given, as it was
+        self,
+        name: str,
+        values: Any,
+        packed: Any,
+        time: Times,
+        point: int | None,
+        copy: bool,
     ) -> None:
         """Take points; arguments and errors are those of ``Scan.send``."""
         lane, channel = self._open_lane(name)
@@ -60,7 +66,7 @@ class Dispatch:
             feed_values(self._delivery, lane, channel, values, time, point=first)
         elif isinstance(lane, FrameLane):
             if packed is None:
-                feed_frames(self._delivery, lane, values, time, point=first)
+                feed_frames(self._delivery, lane, values, time, point=first, copy=copy)
             elif values is None:
                 feed_packed(self._delivery, lane, packed, time, point=first)
             else:

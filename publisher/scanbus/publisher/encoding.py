@@ -52,13 +52,24 @@ class Encoders:
         self._on_error = on_error
 
     def take(
-        self, lane: FrameLane, frame: npt.NDArray[Any] | bytes, time: float
+        self,
+        lane: FrameLane,
+        frame: npt.NDArray[Any] | bytes,
+        time: float,
+        *,
+        copy: bool,
     ) -> None:
-        """Copy a frame and have it packed; one that is packed is taken as it is."""
+        """Have a frame packed; one that is packed is taken as it is.
+
+        Parameters
+        ----------
+        copy : bool
+            Whether somebody may change the array afterwards.
+        """
         if isinstance(frame, bytes):
             self._pack(lane, lane.chunks.push_packed(frame, time))
         else:
-            self._pack(lane, lane.chunks.push(frame, time))
+            self._pack(lane, lane.chunks.push(frame, time, copy=copy))
 
     def skip(self, lane: FrameLane, count: int) -> None:
         """Say that the next frames will never come."""
@@ -101,6 +112,7 @@ class Encoders:
         except Exception as error:  # noqa: BLE001 - nobody looks at a pool's errors
             self._on_error(error)
             frozen = freeze_gap(piece.first, piece.count, piece.times, self._session)
+        lane.chunks.give_back(piece)
         with self._room:
             slot.frozen = frozen
             while lane.slots and lane.slots[0].frozen is not None:

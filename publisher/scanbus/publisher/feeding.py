@@ -97,17 +97,24 @@ def feed_frames(
     time: Times,
     *,
     point: int | None = None,
+    copy: bool = True,
 ) -> None:
-    """Take one frame or many; arguments and errors as for values."""
+    """Take one frame or many; arguments and errors as for values.
+
+    Parameters
+    ----------
+    copy : bool
+        Whether the program may change the array afterwards.
+    """
     frames = frames_of(lane.description.channels[0], values)
     times = _frame_times(time, len(frames))
     with lane.feeding:
         if point is None and lane.order is None:
-            put_frames(delivery, lane, frames, times)
+            put_frames(delivery, lane, frames, times, copy=copy)
             return
         nbytes = lane.description.point_bytes
         arrived = [
-            Arrived(frames[index : index + 1], (taken, taken), nbytes)
+            Arrived(frames[index : index + 1], (taken, taken), nbytes, not copy)
             for index, taken in enumerate(times)
         ]
         send_numbered(delivery, lane, point, arrived)

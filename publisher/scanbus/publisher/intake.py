@@ -90,9 +90,14 @@ def _gather(
 
 
 def put_frames(
-    delivery: Delivery, lane: FrameLane, frames: npt.NDArray[Any], times: list[float]
+    delivery: Delivery,
+    lane: FrameLane,
+    frames: npt.NDArray[Any],
+    times: list[float],
+    *,
+    copy: bool,
 ) -> None:
-    """Copy checked frames, one after the other, and have them packed.
+    """Take checked frames, one after the other, and have them packed.
 
     Raises
     ------
@@ -102,7 +107,7 @@ def put_frames(
     frame_bytes = lane.description.point_bytes
     for frame, time in zip(frames, times, strict=True):
         reserve(delivery, lane, frame_bytes)
-        delivery.encoders.take(lane, frame, time)
+        delivery.encoders.take(lane, frame, time, copy=copy)
 
 
 def put_packed(
@@ -111,7 +116,7 @@ def put_packed(
     """Take frames that are packed already."""
     for frame, time in zip(frames, times, strict=True):
         reserve(delivery, lane, len(frame))
-        delivery.encoders.take(lane, frame, time)
+        delivery.encoders.take(lane, frame, time, copy=False)
 
 
 def skip(delivery: Delivery, lane: Lane, count: int) -> None:

@@ -292,8 +292,9 @@ class Scan:
         packed: Any = None,
         time: float | Sequence[float] | None = None,
         point: int | None = None,
+        copy: bool = True,
     ) -> None:
-        """Send one point or many of one channel; arrays are copied.
+        """Send one point or many of one channel.
 
         Parameters
         ----------
@@ -313,6 +314,11 @@ class Scan:
             while (``reorder_window``, ``reorder_s``); what is missing then becomes a
             gap, and comes into a lane of late points should it still come. Without
             it, points follow the last one that came.
+        copy : bool
+            Whether arrays of frames are copied, so that the program may use its array
+            again at once. With False it must never change it again. Only large frames
+            are ever taken without a copy: where a chunk is one frame, and the array
+            is C-contiguous and of the declared type.
 
         Raises
         ------
@@ -334,7 +340,7 @@ class Scan:
                     assert self._dispatch is not None
                     self._dispatch.advance(name)
                 return
-        self._dispatch_for(name).send(name, values, packed, time, point)
+        self._dispatch_for(name).send(name, values, packed, time, point, copy)
 
     def _dispatch_for(self, name: str) -> Dispatch:
         if self._dispatch is not None:
