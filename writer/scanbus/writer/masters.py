@@ -273,7 +273,7 @@ def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
             continue
         number = int(match[1])
         master = folder / scan_master_name(number)
-        if master.is_file() and _is_inside(root, master):
+        if master.is_file() and _stays_inside(root, master):
             path = master.relative_to(base).as_posix()
             found.append(ScanMaster(dataset.name, number, path))
     return tuple(sorted(found))
@@ -281,11 +281,20 @@ def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
 
 def _folders(root: Path, folder: Path) -> Iterator[Path]:
     """Yield the folders in a folder that do not lead out of the root, by name."""
-    if not folder.is_dir():
+    if not folder.is_dir() or not _is_inside(root, folder):
         return
     for child in sorted(folder.iterdir()):
-        if child.is_dir() and _is_inside(root, child):
+        if child.is_dir() and _stays_inside(root, child):
             yield child
+
+
+def _stays_inside(root: Path, path: Path) -> bool:
+    """Whether something in a folder that is inside the root is so too.
+
+    Only a link can lead out; asking the system for every part of every path would be
+    most of the work where a dataset has hundreds of scans.
+    """
+    return not path.is_symlink() or _is_inside(root, path)
 
 
 def _is_inside(root: Path, path: Path) -> bool:

@@ -240,12 +240,12 @@ def _write_rows(
         for block in rows:
             dataset[done : done + len(block)] = block
             done += len(block)
-            digest.update(block)
+            digest.update(block.data)
     else:
         dataset = _make_packed(file, path, channel, shape)
         for index, block in enumerate(_rechunked(rows, dataset.chunks[0])):
             _store_packed(dataset, channel, index, block)
-            digest.update(block)
+            digest.update(block.data)
     write_attributes(dataset, channel_attributes(channel))
     return digest.hexdigest()
 
@@ -341,5 +341,5 @@ def _digest_of(dataset: h5py.Dataset) -> str:
     row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
     step = max(1, _CHUNK_BYTES // row_bytes)
     for start in range(0, len(dataset), step):
-        digest.update(dataset[start : start + step])
+        digest.update(dataset[start : start + step].data)
     return digest.hexdigest()

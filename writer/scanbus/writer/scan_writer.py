@@ -15,11 +15,12 @@ from pathlib import Path
 import structlog
 
 from scanbus.bus.connection import Bus
-from scanbus.bus.reader import read_lanes
+from scanbus.bus.reader import Kind, read_lanes
 from scanbus.bus.registry import ScanRecord, publisher_is_alive, read_events
 from scanbus.schemas import (
     LaneDescription,
     ScanPrepared,
+    Storage,
     Verdict,
     VerdictWord,
 )
@@ -290,9 +291,12 @@ class ScanWriter:
     def _read(self, finisher: ThreadPoolExecutor) -> int:
         readers = {lane.reader: lane for lane in self._lanes if not lane.reader.is_over}
         if not readers:
-            time.sleep(0.005)
+            time.sleep(0.01)
+            if self._record.ended is None:
+                self._next_poll = 0.0  # It is all that lacks.
             return 0
-        block_ms = max(1, int(self._pace.poll_s * 250)) if not self._finishing else 10
+        # Hundreds of scans may wait at the same time: each look costs all of them.
+        block_ms = max(1, int(self._pace.poll_s * 2000)) if not self._finishing else 10
         found = read_lanes(
             self._client,
             list(readers),
@@ -306,6 +310,8 @@ class ScanWriter:
                 n_arrivals += 1
                 for finished in lane.take(arrival):
                     self._submit(finisher, lane, finished)
+                if arrival.kind is Kind.SEAL:
+                    self._next_poll = 0.0  # The end of the scan follows the last seal.
         return n_arrivals
 
     def _submit(
@@ -384,7 +390,12 @@ class ScanWriter:
 
     def _grow_master(self) -> None:
         """Make the scan master again, now and then, while the scan grows."""
-        size = sum(len(lane.segments) for lane in self._lanes)
+        # It refers to no segment of small values, for those go away.
+        size = sum(
+            len(lane.segments)
+            for lane in self._lanes
+            if lane.lane.storage is Storage.FILES
+        )
         now = time.monotonic()
         if size < self._next_master_size or now < self._next_master_at:
             return
