@@ -41,12 +41,14 @@ class _Process:
         name: str,
         folder: Path,
         environment: Mapping[str, str],
+        *,
+        under: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.out, self.log = folder / f"{name}.out", folder / f"{name}.log"
         with self.out.open("wb") as out, self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"tests.faults.{module}", *arguments],
+                [*under, sys.executable, "-m", f"tests.faults.{module}", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=log,
@@ -89,6 +91,8 @@ class WriterProcess(_Process):
         failpoints: str = "",
         memory_bytes: int = 2**30,
         mutant: str = "",
+        under: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._hits = folder / f"{name}.hits"
         settings = {
@@ -104,9 +108,12 @@ class WriterProcess(_Process):
             "SCANBUS_STOP_S": str(STOP_S),
             VARIABLE: failpoints,
             LOG_VARIABLE: str(self._hits),
+            **(environment or {}),
         }
         arguments = [mutant] if mutant else []
-        super().__init__("writer_process", arguments, name, folder, settings)
+        super().__init__(
+            "writer_process", arguments, name, folder, settings, under=under
+        )
 
     @property
     def hits(self) -> list[str]:

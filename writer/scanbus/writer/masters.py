@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import h5py
 import structlog
 
 from scanbus.schemas import ScanIdentity
@@ -24,6 +23,7 @@ from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.writer.contents import ScanContents
 from scanbus.writer.datasets import fsync_path
 from scanbus.writer.failpoints import reach
+from scanbus.writer.hdf5_files import make_hdf5, open_hdf5
 from scanbus.writer.layouts.collections import (
     ScanMaster,
     collection_layout,
@@ -99,7 +99,7 @@ def _check_scan(path: Path, contents: ScanContents) -> None:
     if not path.exists():
         return
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             stated: Any = file[f"{contents.entry_name}/scanbus/uid"]
             uid = stated.asstr()[()]
     except (OSError, KeyError, TypeError, AttributeError) as error:
@@ -246,7 +246,7 @@ def _check_ours(path: Path) -> None:
     if not path.exists():
         return
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             creator = file.attrs.get("creator")
     except OSError as error:
         raise NameTakenError(str(path), "something that is no HDF5 file") from error
@@ -323,7 +323,7 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
     name = f".{path.name}.{secrets.token_hex(8)}.tmp"
     aside = (folder or path.parent) / name
     try:
-        with h5py.File(aside, "x", track_order=True) as file:
+        with make_hdf5(aside, track_order=True) as file:
             write_tree(file, tree)
         fsync_path(aside)
         reach("master.before")

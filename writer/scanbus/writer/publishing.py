@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from scanbus.schemas.errors import LeaseLostError, NameTakenError
 from scanbus.writer.custody import Custody
 from scanbus.writer.failpoints import reach
+from scanbus.writer.hdf5_files import open_hdf5
 from scanbus.writer.lane_writer import FinishedSegment
 from scanbus.writer.segment_files import OWN_GROUP, read_header
 from scanbus.writer.workspace import Workspace
@@ -81,8 +81,8 @@ def _check_same(workspace: Workspace, name: str, final: Path, fence: int) -> Non
 
 def _same_checksums(made: Path, final: Path) -> bool:
     with (
-        h5py.File(made, "r", locking=False) as ours,
-        h5py.File(final, "r", locking=False) as theirs,
+        open_hdf5(made) as ours,
+        open_hdf5(final) as theirs,
     ):
         name = "entries" if "entries" in ours[OWN_GROUP] else "chunk_checksum"
         fields = "checksum" if name == "entries" else ()

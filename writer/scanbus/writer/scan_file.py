@@ -33,6 +33,7 @@ from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationEr
 from scanbus.writer.contents import DATA_GROUP, data_path, length_path
 from scanbus.writer.datasets import make_packed_dataset, pack_rows
 from scanbus.writer.events_file import said_events
+from scanbus.writer.hdf5_files import make_hdf5, open_hdf5
 from scanbus.writer.layouts.channels import channel_attributes
 from scanbus.writer.segment_files import FREE_TEXT, NEXUS_TEXT, OWN_GROUP
 from scanbus.writer.tree_writer import write_attributes
@@ -97,7 +98,7 @@ def write_scan_file(
     if record.prepared is None:
         raise ValueError("a scan that was never prepared has no values")
     digests: dict[str, str] = {}
-    with h5py.File(path, "x", track_order=True) as file:
+    with make_hdf5(path, track_order=True) as file:
         _make_groups(file)
         for lane in record.prepared.lanes:
             if lane.name in segments:
@@ -141,7 +142,7 @@ def read_scan_file(path: Path) -> ScanFile:
         If the file is none.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             own = file[OWN_GROUP]
             problems = own["problems"].asstr()[()] if "problems" in own else ()
             return ScanFile(
@@ -157,7 +158,7 @@ def read_scan_file(path: Path) -> ScanFile:
 def _write_lane(
     file: h5py.File, lane: LaneDescription, segments: Sequence[Path]
 ) -> dict[str, str]:
-    opened = [h5py.File(path, "r", locking=False) for path in segments]
+    opened = [open_hdf5(path) for path in segments]
     try:
         tables = [one[OWN_GROUP]["entries"][()] for one in opened]
         if tables:
@@ -325,7 +326,7 @@ def _text_bytes(texts: Iterable[str]) -> bytes:
 
 
 def _verify(path: Path, digests: Mapping[str, str]) -> None:
-    with h5py.File(path, "r", locking=False) as file:
+    with open_hdf5(path) as file:
         for name, expected in digests.items():
             if _digest_of(file[name]) != expected:
                 raise VerificationError(

@@ -62,7 +62,6 @@ class Pace:
     master_s: float = 5.0
     lapse_s: float = 3.0
     check_s: float = 2.0
-    slow_s: float = 5.0
     read_bytes: int = 16 * 2**20
     least_free_bytes: int = 0
     low_water_bytes: int = 0
@@ -89,6 +88,8 @@ class ScanWriter:
         Told ``(channel, points stored, points expected or None)``.
     examiner : Examiner or None
         Unpacks entries in a child process first, where something kills this one.
+    steps : Steps or None
+        Times what may hang.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class ScanWriter:
         is_stopped: Callable[[], bool] = lambda: False,
         on_points: Callable[[str, int, int | None], None] = lambda *_: None,
         examiner: Examiner | None = None,
+        steps: Steps | None = None,
     ) -> None:
         self._client = client
         self._record = record
@@ -111,13 +113,13 @@ class ScanWriter:
         self._is_stopped = is_stopped
         self._on_points = on_points
         self._examiner = examiner
-        self.steps = Steps(self._pace.slow_s)
+        self._steps = steps or Steps()
         self._folder = scan_folder(root, record.identity)
         self._workspace = Workspace(
             dataset_folder(root, record.identity),
             record.uid,
             custody.fence,
-            self.steps,
+            self._steps,
         )
         self._lanes: list[LaneWriter] = []
         self._finishing: list[tuple[LaneWriter, FinishedSegment, Future[None]]] = []
@@ -148,7 +150,8 @@ class ScanWriter:
             return self._without_files()
         keep = True
         try:
-            self._open(prepared)
+            with self._steps.step("open", self._folder):
+                self._open(prepared)
             done = self._already_done()
             if done is not None:
                 return self._publish_verdict(done)
@@ -168,15 +171,16 @@ class ScanWriter:
         It stays where it is, in case the bus is lost too; but not if it could not be
         written: then the room that it takes may be just what lacks.
         """
-        for lane in self._lanes:
-            if keep:
-                lane.keep()
-            else:
-                lane.discard()
-        if self._events is not None:
-            self._events.close()
-        if not keep:
-            self._workspace.discard()
+        with self._steps.step("leave", self._folder):
+            for lane in self._lanes:
+                if keep:
+                    lane.keep()
+                else:
+                    lane.discard()
+            if self._events is not None:
+                self._events.close()
+            if not keep:
+                self._workspace.discard()
 
     def _wait_for_prepared(self) -> ScanPrepared | None:
         """Return what is to be written; None if the publisher went without saying."""
@@ -306,12 +310,13 @@ class ScanWriter:
         n_arrivals = 0
         for reader, arrivals in found:
             lane = readers[reader]
-            for arrival in arrivals:
-                n_arrivals += 1
-                for finished in lane.take(arrival):
-                    self._submit(finisher, lane, finished)
-                if arrival.kind is Kind.SEAL:
-                    self._next_poll = 0.0  # The end of the scan follows the last seal.
+            n_arrivals += len(arrivals)
+            if any(arrival.kind is Kind.SEAL for arrival in arrivals):
+                self._next_poll = 0.0  # The end of the scan follows the last seal.
+            with self._steps.step("write", self._folder / lane.lane.name):
+                for arrival in arrivals:
+                    for finished in lane.take(arrival):
+                        self._submit(finisher, lane, finished)
         return n_arrivals
 
     def _submit(
@@ -366,7 +371,7 @@ class ScanWriter:
             self._add_late_lanes()
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
-            with self.steps.step("flush", self._folder):
+            with self._steps.step("flush", self._folder):
                 for lane in self._lanes:
                     lane.flush()
             if self._events is not None:
@@ -383,7 +388,7 @@ class ScanWriter:
         return now - self._silent_since > self._pace.lapse_s
 
     def _write_masters(self) -> None:
-        with self.steps.step("master", self._folder):
+        with self._steps.step("master", self._folder):
             contents = contents_of(self._record, self._lanes, self._folder)
             write_scan_master(self._folder, contents, self._workspace.folder)
             write_dataset_masters(self._root, self._record.identity)
@@ -412,7 +417,8 @@ class ScanWriter:
         verdict = self._verdict(provisional=False)
         name = values_file_name(self._record.identity.scan_number)
         values = value_segments(self._lanes, self._folder)
-        write_scan_file(self._workspace.path(name), self._record, values, verdict)
+        with self._steps.step("scan-file", self._folder / name):
+            write_scan_file(self._workspace.path(name), self._record, values, verdict)
         self._custody.check()
         reach("scan_file.before")
         self._workspace.publish(name, self._folder / name)
@@ -424,9 +430,10 @@ class ScanWriter:
         self._record.verdict = verdict
         self._write_masters()
         # Before it is announced: nobody comes back to a scan with a final verdict.
-        for lane in value_segments(self._lanes, self._folder):
-            remove_segments(self._folder, lane)
-        self._workspace.clear()
+        with self._steps.step("clear", self._folder):
+            for lane in value_segments(self._lanes, self._folder):
+                remove_segments(self._folder, lane)
+            self._workspace.clear()
         self._custody.announce(verdict)
         log.info(
             "scan_closed",

@@ -20,6 +20,7 @@ from scanbus.schemas.errors import NameTakenError, VerificationError
 from scanbus.writer.account import SegmentAccount
 from scanbus.writer.contents import DATA_GROUP
 from scanbus.writer.datasets import stored_bytes, stored_chunks
+from scanbus.writer.hdf5_files import make_hdf5, open_hdf5
 
 __all__ = [
     "FREE_TEXT",
@@ -76,7 +77,7 @@ def make_segment_file(
     FileExistsError, OSError
         If it cannot be made.
     """
-    file = h5py.File(path, "x")
+    file = make_hdf5(path)
     _keep_metadata_in_memory(file)
     file.attrs.create("NX_class", "NXroot", dtype=NEXUS_TEXT)
     file.attrs.create("creator", "scanbus", dtype=NEXUS_TEXT)
@@ -161,7 +162,7 @@ def read_header(path: Path) -> SegmentHeader:
         If the file is no finished segment of scanbus.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             own = file[OWN_GROUP]
             return SegmentHeader(
                 uid=own["uid"].asstr()[()],
@@ -176,7 +177,7 @@ def read_header(path: Path) -> SegmentHeader:
 
 def read_late_points(path: Path) -> list[int]:
     """Return which points of their channel the arrivals of a late segment are."""
-    with h5py.File(path, "r", locking=False) as file:
+    with open_hdf5(path) as file:
         return [int(point) for point in file[OWN_GROUP]["point"][()]]
 
 
@@ -193,7 +194,7 @@ def compare_chunks(path: Path, expected: npt.NDArray[np.uint64]) -> None:
     VerificationError
         If a chunk differs, is missing, or stands where none should.
     """
-    with h5py.File(path, "r", locking=False) as file:
+    with open_hdf5(path) as file:
         dataset = file[f"{DATA_GROUP}/data"]
         rows = dataset.chunks[0]
         chunks = {one.start // rows: one for one in stored_chunks(dataset)}

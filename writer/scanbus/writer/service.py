@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from scanbus.writer.numbering import raise_numbers
 from scanbus.writer.paths import check_root
 from scanbus.writer.scan_writer import ScanWriter
 from scanbus.writer.settings import WriterSettings
-from scanbus.writer.space import free_bytes
+from scanbus.writer.space import FreeSpace
 from scanbus.writer.systemd import notify
 from scanbus.writer.task import Progress, ScanTask
 
@@ -71,7 +72,17 @@ class WriterService:
         self._due: dict[str, float] = {}
         self._memory_bytes = settings.memory_bytes
         self._knows_server = False
+        self._free = FreeSpace(settings.root)
         self._metrics: Metrics = NoMetrics()
+
+    @property
+    def stalled(self) -> list[str]:
+        """What still hangs in the threads of scans."""
+        return [
+            task.trouble or f"scan {task.uid} does not stop"
+            for task in self._tasks.values()
+            if task.is_running
+        ]
 
     def stop(self) -> None:
         """Leave soon; successors finish what is open."""
@@ -155,10 +166,12 @@ class WriterService:
             return
         notify("WATCHDOG=1")
         unfinished = [task for task in self._tasks.values() if not task.is_final]
+        for task in unfinished:
+            task.warn_if_stalled()
         self._metrics.state(
             unfinished=len(unfinished),
             in_trouble=sum(1 for task in unfinished if task.trouble),
-            free_bytes=free_bytes(self._settings.root),
+            free_bytes=self._free.look(),
         )
         info = {
             "host": socket.gethostname(),
@@ -287,7 +300,7 @@ class WriterService:
             log.warning("bus_unavailable", reason=str(error))
         self._client.close()
         self._metrics.close()
-        log.info("writer_left", writer=self.name)
+        log.info("writer_left", writer=self.name, stalled=self.stalled)
 
 
 def _order(stream_id: str) -> tuple[int, int]:
@@ -304,7 +317,8 @@ def run_writer(
 ) -> int:
     """Run the writer in this process until it is asked to leave; return its exit code.
 
-    SIGTERM and SIGINT make it leave within ``stop_s``; a successor finishes.
+    SIGTERM and SIGINT make it leave within ``stop_s``; a successor finishes. If a call
+    to the disk hangs then, the whole process ends at once: no exit handler is run.
 
     Raises
     ------
@@ -320,7 +334,12 @@ def run_writer(
 
     before = {sign: signal.signal(sign, leave) for sign in _SIGNALS}
     try:
-        return service.run(once=once)
+        code = service.run(once=once)
+        if service.stalled:
+            # Python would wait for the threads that hang, for as long as they do.
+            sys.stdout.flush()
+            os._exit(code)
+        return code
     finally:
         for sign, handler in before.items():
             signal.signal(sign, handler)

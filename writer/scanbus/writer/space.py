@@ -7,8 +7,10 @@ goes on by itself once there is room.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from scanbus.writer.contents import SegmentFile
 from scanbus.writer.lane_writer import LaneWriter
 
 __all__ = [
+    "FreeSpace",
     "bytes_needed",
     "check_space",
     "errno_of",
@@ -27,6 +30,7 @@ __all__ = [
 
 _ERRNO = re.compile(r"errno = (\d+)")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 def bytes_needed(lanes: Iterable[LaneWriter], folder: Path) -> int:
@@ -85,6 +89,41 @@ def free_bytes(root: Path) -> int:
         return 0  # A mount that went away comes back; scans are paused meanwhile.
 
 
+class FreeSpace:
+    """The free bytes below a root, asked by somebody who must not hang.
+
+    A dead network mount may not answer for hours, and nothing can interrupt the
+    question, so a thread of its own asks it. One owner; not safe to share.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        Any path on the mount.
+    patience_s : float
+        How long to wait for an answer.
+    """
+
+    def __init__(self, root: Path, patience_s: float = 0.2) -> None:
+        self._root = root
+        self._patience_s = patience_s
+        self._bytes = 0
+        self._asking: threading.Thread | None = None
+
+    def look(self) -> int:
+        """Return the free bytes; 0 where the root is not there or does not answer."""
+        if self._asking is None:
+            self._asking = threading.Thread(target=self._ask, daemon=True)
+            self._asking.start()
+        self._asking.join(self._patience_s)
+        if self._asking.is_alive():
+            return 0
+        self._asking = None
+        return self._bytes
+
+    def _ask(self) -> None:
+        self._bytes = free_bytes(self._root)
+
+
 def errno_of(error: BaseException) -> int | None:
     """Return the system's number of an error, also where HDF5 says it in words only."""
     number = getattr(error, "errno", None)
@@ -104,8 +143,18 @@ def is_full(error: BaseException) -> bool:
 def storage_sentence(error: BaseException, root: Path, needed: int) -> str:
     """Say what a scan waits for, and what it needs."""
     if not is_full(error):
-        return f"paused: cannot write below {root}: {str(error).splitlines()[0]}"
+        reason = str(error).splitlines()[0]
+        return f"paused: cannot write below {root}: {reason}{_remedy(error)}"
     if isinstance(error, StorageFullError):
         needed = max(needed, error.needed_bytes)
     full = StorageFullError(str(root), needed, free_bytes(root))
     return f"paused: {full}"
+
+
+def _remedy(error: BaseException) -> str:
+    number = errno_of(error)
+    if number in _FORBIDDEN:
+        return f". User {os.geteuid()} needs to write there, as when it started"
+    if number == errno.EROFS:
+        return ". It is mounted read-only; the scan needs it read-write"
+    return ""

@@ -28,6 +28,7 @@ from scanbus.writer.examiner import Examiner
 from scanbus.writer.scan_writer import Pace, ScanWriter, Stopped
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.space import errno_of, is_full, storage_sentence
+from scanbus.writer.steps import Steps
 
 __all__ = ["Progress", "ScanTask"]
 
@@ -76,6 +77,8 @@ class ScanTask:
         self.not_before = 0.0
         self._thread: threading.Thread | None = None
         self._writer: ScanWriter | None = None
+        self._steps = Steps()
+        self._is_stalled = False
         self._said: set[str] = set()
         self._n_unexpected = 0
         self._needed_bytes = 0
@@ -173,16 +176,19 @@ class ScanTask:
                 examiner = Examiner()
                 stack.callback(examiner.close)
             registry.read_events(client, self.record)
-            self._writer = self._make_writer(
-                client,
-                self.record,
-                settings.root,
-                self.custody,
-                pace=_pace(settings),
-                is_stopped=stop.is_set,
-                on_points=progress,
-                examiner=examiner,
-            )
+            self._steps = Steps(settings.slow_s)
+            with self._steps.step("look", settings.root):
+                self._writer = self._make_writer(
+                    client,
+                    self.record,
+                    settings.root,
+                    self.custody,
+                    pace=_pace(settings),
+                    is_stopped=stop.is_set,
+                    on_points=progress,
+                    examiner=examiner,
+                    steps=self._steps,
+                )
             return self._writer.run()
 
     @contextmanager
@@ -219,9 +225,14 @@ class ScanTask:
     @property
     def trouble(self) -> str:
         """What keeps it from being written now; empty if nothing does."""
-        writer = self._writer
-        stalled = writer.steps.stalled() if writer and self.is_running else ""
-        return stalled or self.problem
+        return self._steps.stalled() or self.problem
+
+    def warn_if_stalled(self) -> None:
+        """Log once that a step hangs; nothing else is heard while it does."""
+        stalled = self._steps.stalled()
+        if stalled and not self._is_stalled:
+            log.warning("scan_stalled", scan=self.uid, reason=stalled)
+        self._is_stalled = bool(stalled)
 
     def _say_storage(self, error: BaseException, settings: WriterSettings) -> None:
         # An attempt that could not even begin knows less than the one before.
@@ -239,7 +250,6 @@ class ScanTask:
 def _pace(settings: WriterSettings) -> Pace:
     return Pace(
         flush_s=settings.flush_s,
-        slow_s=settings.slow_s,
         least_free_bytes=settings.least_free_bytes,
         low_water_bytes=settings.low_water_bytes,
         poll_s=settings.poll_s,

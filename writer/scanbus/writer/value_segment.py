@@ -20,6 +20,7 @@ from scanbus.schemas.errors import VerificationError
 from scanbus.writer.account import SegmentAccount
 from scanbus.writer.contents import DATA_GROUP
 from scanbus.writer.failpoints import reach
+from scanbus.writer.hdf5_files import open_hdf5
 from scanbus.writer.segment_files import (
     OWN_GROUP,
     finish_segment,
@@ -184,7 +185,7 @@ class ValueSegment:
         VerificationError
             If any differs.
         """
-        with h5py.File(self._path, "r", locking=False) as file:
+        with open_hdf5(self._path) as file:
             group = file[DATA_GROUP]
             for channel, column in zip(self._lane.channels, self._columns, strict=True):
                 for name, kept in _joined(channel, column).items():

@@ -1,0 +1,89 @@
+"""Mounts that hang or refuse: frozen, dead, read-only. All of them need root."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+__all__ = ["dead_mount", "frozen", "loop_mount", "read_only_mount"]
+
+IMAGE_BYTES = 48 * 2**20
+
+
+@contextmanager
+def loop_mount(image: Path, folder: Path) -> Iterator[None]:
+    """An ext4 file system of its own, in a file; skips where there can be none."""
+    programs = ("mkfs.ext4", "fsfreeze", "mount", "umount")
+    if missing := [name for name in programs if not shutil.which(name)]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    if os.geteuid():
+        pytest.skip("only root can mount a file system")
+    with image.open("wb") as file:
+        file.truncate(IMAGE_BYTES)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    folder.mkdir(parents=True)
+    if subprocess.run(["mount", "-o", "loop", image, folder], check=False).returncode:
+        pytest.skip("this machine has no loop device that could be mounted")
+    try:
+        yield
+    finally:
+        # Lazily: whoever was killed while it was frozen may not be gone yet.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def frozen(folder: Path) -> Iterator[None]:
+    """A mount on which every write waits, and cannot be killed while it does."""
+    subprocess.run(["fsfreeze", "--freeze", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", str(folder)], check=True)
+
+
+@contextmanager
+def dead_mount(folder: Path) -> Iterator[None]:
+    """A mount over a folder that never answers, as a network mount without its server.
+
+    It is FUSE without the program that would answer; closing its device ends it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        pytest.skip(f"/dev/fuse cannot be opened: {error.strerror}")
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+    if libc.mount(b"dead", os.fsencode(folder), b"fuse", 0, options):
+        os.close(device)
+        pytest.skip(f"FUSE cannot be mounted: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield
+    finally:
+        os.close(device)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def read_only_mount(folder: Path) -> Iterator[None]:
+    """The same folder mounted over itself, read-only.
+
+    Made aside: a mount on which a file is open for writing cannot become read-only.
+    """
+    if os.geteuid():
+        pytest.skip("only root can mount a file system")
+    aside = folder.with_name("aside")
+    aside.mkdir()
+    if subprocess.run(["mount", "--bind", folder, aside], check=False).returncode:
+        pytest.skip("this machine allows no bind mounts")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(aside)], check=True)
+        subprocess.run(["mount", "--bind", str(aside), str(folder)], check=True)
+        yield
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(aside)], check=True)
