@@ -11,13 +11,14 @@ from pathlib import Path
 from scanbus.bus.connection import connect
 from scanbus.bus.keys import heartbeat_key
 from scanbus.bus.registry import find_scan
-from scanbus.cli.private_redis import PrivateRedis
+from scanbus.cli.private_redis import PrivateRedis, find_redis_server
 from scanbus.schemas.errors import ScanbusError
 from tests.faults.content import scan_uid
 from tests.faults.judge import Claim, Finding, judge_run
 from tests.faults.processes import STOP_S, PublisherProcess, WriterProcess, until
 from tests.faults.proxy import Proxy
-from tests.faults.schedule import Arena, Fault, Kind, Persistence
+from tests.faults.schedule import VICTIMS, Arena, Fault, Kind, Persistence
+from tests.support.clocks import FakeClock
 
 __all__ = ["Outcome", "Played", "play"]
 
@@ -112,8 +113,16 @@ class _Ring:
 
     def __enter__(self) -> "_Ring":
         self._root.mkdir(parents=True)
+        self._clocks: dict[str, FakeClock] = {}
+        if self._arena.has_clocks:
+            for who in VICTIMS:
+                self._clocks[who] = FakeClock(self._folder, f"clock-{who}")
         options = OPTIONS[self._arena.persistence]
-        self._redis = self._stack.enter_context(PrivateRedis(options=options, tcp=True))
+        clock = self._clocks.get("redis")
+        binary = clock.program(find_redis_server()) if clock else None
+        self._redis = self._stack.enter_context(
+            PrivateRedis(options=options, tcp=True, binary=binary)
+        )
         self._proxies: dict[str, Proxy] = {}
         if self._arena.has_network:
             port = int(self._redis.tcp_url.rpartition(":")[2])
@@ -136,6 +145,10 @@ class _Ring:
         # Silence is noticed after this: the default would make the tests long.
         return f"redis://127.0.0.1:{proxy.port}/0?socket_timeout=2"
 
+    def _environment(self, who: str) -> dict[str, str]:
+        clock = self._clocks.get(who)
+        return clock.environment if clock else {}
+
     def _new_writer(self, failpoints: str = "") -> WriterProcess:
         writer = WriterProcess(
             self._url("writer"),
@@ -145,6 +158,7 @@ class _Ring:
             failpoints=failpoints,
             memory_bytes=SMALL_MEMORY if self._arena.trims else LARGE_MEMORY,
             mutant=self._writer_mutant,
+            environment=self._environment("writer"),
         )
         self._writers.append(writer)
         return writer
@@ -176,6 +190,7 @@ class _Ring:
             seed=self._arena.seed,
             length=self._arena.length,
             mutant=self._publisher_mutant,
+            environment=self._environment("publisher"),
         )
 
     def _complain(self, text: str) -> None:
@@ -286,6 +301,10 @@ class _Ring:
         if fault.kind is Kind.KILL_PUBLISHER:
             return self._kill_publisher(fault, publisher)
         time.sleep(fault.after_s)
+        if fault.kind is Kind.CLOCK:
+            self._clocks[fault.victim].jump(int(fault.value))
+            time.sleep(fault.for_s)
+            return True
         if fault.kind is Kind.TERM_WRITER:
             self._dismiss_writers()
             return True

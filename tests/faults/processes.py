@@ -150,11 +150,14 @@ class PublisherProcess(_Process):
         length: int,
         first: int = 1,
         mutant: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         arguments = [url, str(seed), str(length), str(first)]
         arguments += ["--mutant", mutant] if mutant else []
         name = f"publisher-{first}"
-        super().__init__("publisher_process", arguments, name, folder, {})
+        super().__init__(
+            "publisher_process", arguments, name, folder, environment or {}
+        )
 
     def end(self) -> None:
         """Have it finish its scan and wait for its verdicts."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.faults.arena import Outcome, play
 from tests.faults.schedule import Arena, covering, endless
+from tests.support.clocks import NO_CLOCKS, clocks_can_jump
 
 __all__ = ["Row", "main", "play_all", "report", "rows"]
 
@@ -143,7 +144,11 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     print(f"seed {asked.seed}", flush=True)  # noqa: T201
     limit = _Limit(asked.faults or 2**31, asked.minutes)
-    arenas = endless(asked.seed) if asked.faults else covering(asked.seed)
+    clocks = clocks_can_jump()
+    if not clocks:
+        print(NO_CLOCKS)  # noqa: T201
+    make = endless if asked.faults else covering
+    arenas = make(asked.seed, clocks=clocks)
     folder = Path(tempfile.mkdtemp(prefix="scanbus-faults-"))
     outcomes = play_all(
         limit.within(arenas), folder, jobs=asked.jobs, is_over=limit.is_over

@@ -12,7 +12,7 @@ from typing import Final
 
 from scanbus.writer.failpoints import FAILPOINTS
 
-__all__ = ["Arena", "Fault", "Kind", "Persistence", "covering", "endless"]
+__all__ = ["VICTIMS", "Arena", "Fault", "Kind", "Persistence", "covering", "endless"]
 
 
 class Kind(StrEnum):
@@ -31,6 +31,7 @@ class Kind(StrEnum):
     CUT = "network cut"
     SLOW = "network slow"
     HALF_OPEN = "network half-open"
+    CLOCK = "wall clock jumps"
 
 
 class Persistence(StrEnum):
@@ -50,11 +51,11 @@ class Fault:
     failpoint, hit : str, int
         Where, for those at a failpoint; at which hit.
     value : str
-        Name of an error number.
+        Name of an error number, or the seconds by which a clock is wrong.
     after_s, for_s : float
         When, after the fault before; for how long.
     victim : str
-        Whose network: ``writer`` or ``publisher``.
+        Whose network or clock: ``writer``, ``publisher`` or ``redis``.
     """
 
     kind: Kind
@@ -92,6 +93,11 @@ class Arena:
         kinds = {fault.kind for fault in self.faults}
         return bool(kinds & {Kind.CUT, Kind.SLOW, Kind.HALF_OPEN})
 
+    @property
+    def has_clocks(self) -> bool:
+        """Whether each of its processes has a clock of its own."""
+        return any(fault.kind is Kind.CLOCK for fault in self.faults)
+
 
 KILLS_PER_FAILPOINT: Final = 3
 STOPS: Final = ("link.before", "master.before", "scan_file.before")
@@ -102,14 +108,16 @@ REDIS_GONE: Final = (
     "link.after",
     "scan_file.after",
 )
+VICTIMS: Final = ("writer", "publisher", "redis")
+JUMPS: Final = ("3600", "-3600", "86400", "-86400")
 DELAYS: Final = ("renew.before", "link.before", "verify.after", "acknowledge.before")
 # Late hits of these may never come in the life of one writer.
 _RARE: Final = ("scan_file", "verdict")
 _ARENA_FAULTS: Final = 11
 
 
-def covering(seed: int) -> tuple[Arena, ...]:
-    """Every failpoint and every kind: what CI does."""
+def covering(seed: int, *, clocks: bool = True) -> tuple[Arena, ...]:
+    """Every failpoint and every kind: what CI does. Clocks jump where they can."""
     chance = random.Random(seed)
     local = [
         _at(chance, Kind.KILL_AT, failpoint)
@@ -129,11 +137,19 @@ def covering(seed: int) -> tuple[Arena, ...]:
         for kind in (Kind.CUT, Kind.SLOW, Kind.HALF_OPEN)
         for _ in range(2)
     ]
+    jumps = [
+        _at_random(chance, Kind.CLOCK, victim, value)
+        for victim in VICTIMS
+        for value in JUMPS[:3]
+        if clocks
+    ]
+    chance.shuffle(jumps)
     chance.shuffle(local)
     chance.shuffle(remote)
     arenas = [
         *_arenas(chance, remote),
         *_arenas(chance, local),
+        *_arenas(chance, jumps),
     ]
     # The publisher's end comes last: what it had not sent yet is out of reach.
     dead = _at_random(chance, Kind.KILL_PUBLISHER)
@@ -143,10 +159,11 @@ def covering(seed: int) -> tuple[Arena, ...]:
     )
 
 
-def endless(seed: int) -> Iterator[Arena]:
+def endless(seed: int, *, clocks: bool = True) -> Iterator[Arena]:
     """Arenas with faults of all kinds at random, as long as somebody asks."""
     chance = random.Random(seed)
-    kinds = [kind for kind in Kind if kind is not Kind.KILL_PUBLISHER]
+    left_out = {Kind.KILL_PUBLISHER} | (set() if clocks else {Kind.CLOCK})
+    kinds = [kind for kind in Kind if kind not in left_out]
     while True:
         faults = [_any(chance, chance.choice(kinds)) for _ in range(_ARENA_FAULTS)]
         yield from _arenas(chance, faults)
@@ -162,6 +179,9 @@ def _any(chance: random.Random, kind: Kind) -> Fault:
     }
     if kind in places:
         return _at(chance, kind, chance.choice(places[kind]))
+    if kind is Kind.CLOCK:
+        victim, value = chance.choice(VICTIMS), chance.choice(JUMPS)
+        return _at_random(chance, kind, victim, value)
     return _at_random(chance, kind)
 
 
@@ -176,12 +196,15 @@ def _at(chance: random.Random, kind: Kind, failpoint: str) -> Fault:
     )
 
 
-def _at_random(chance: random.Random, kind: Kind) -> Fault:
+def _at_random(
+    chance: random.Random, kind: Kind, victim: str = "", value: str = ""
+) -> Fault:
     return Fault(
         kind,
+        value=value,
         after_s=round(chance.uniform(0.2, 1.5), 3),
         for_s=round(chance.uniform(0.1, 1.2), 3),
-        victim=chance.choice(("writer", "publisher")),
+        victim=victim or chance.choice(("writer", "publisher")),
     )
 
 

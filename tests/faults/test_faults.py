@@ -7,7 +7,9 @@ does more of the same for as long as one likes.
 import itertools
 import os
 import secrets
+import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tests.faults.schedule import (
     covering,
     endless,
 )
+from tests.support.clocks import NO_CLOCKS, FakeClock, clocks_can_jump
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis]
 
@@ -43,10 +46,13 @@ def test_every_failpoint_and_every_kind_of_fault_loses_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = int(os.environ.get(SEED_VARIABLE) or secrets.randbelow(2**32))
-    arenas = covering(seed)
+    clocks = clocks_can_jump()
+    arenas = covering(seed, clocks=clocks)
 
     with capsys.disabled():
         say(f"\nfaults, seed {seed} (repeat with {SEED_VARIABLE}={seed})")
+        if not clocks:
+            say(NO_CLOCKS)
         outcomes = play_all(arenas, tmp_path, jobs=6, say=say)
         for line in report(outcomes):
             say(line)
@@ -74,6 +80,26 @@ def test_the_run_of_ci_covers_every_failpoint_and_every_kind() -> None:
     assert kills == dict.fromkeys(FAILPOINTS, KILLS_PER_FAILPOINT)
     assert {fault.kind for fault in faults} == set(Kind)
     assert {arena.persistence for arena in covering(1)} == set(Persistence)
+
+
+def test_a_fake_clock_jumps_and_a_monotonic_one_does_not(tmp_path: Path) -> None:
+    if not clocks_can_jump():
+        pytest.skip(NO_CLOCKS)
+    clock = FakeClock(tmp_path, "clock")
+    clock.jump(-86400)
+    script = "import time; print(time.time(), time.monotonic()); time.sleep(0.1)"
+    environment = {**os.environ, **clock.environment}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    wall_s, monotonic_s = map(float, done.stdout.split())
+    assert wall_s == pytest.approx(time.time() - 86400, abs=60)
+    assert monotonic_s == pytest.approx(time.monotonic(), abs=60)
 
 
 def arena(*faults: Fault, trims: bool = False) -> Arena:

@@ -1,0 +1,67 @@
+"""Wall clocks that jump while a process runs; monotonic ones do not."""
+
+import os
+import shutil
+import struct
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Final
+
+__all__ = ["NO_CLOCKS", "FakeClock", "clocks_can_jump"]
+
+NO_CLOCKS: Final = "there is no C compiler here (Debian: gcc): no clock jumps"
+_SOURCE: Final = Path(__file__).with_suffix(".c")
+
+
+def _compiler() -> str | None:
+    return shutil.which("cc") or shutil.which("gcc")
+
+
+def clocks_can_jump() -> bool:
+    return _compiler() is not None and sysconfig.get_platform().startswith("linux")
+
+
+class FakeClock:
+    """The wall clock of a process, right until it is told to jump.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where its files may stand.
+    name : str
+        Begins their names.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._offset = folder / f"{name}.offset"
+        self._library = folder / f"{name}.so"
+        self._name = name
+        self.jump(0)
+        command = [str(_compiler()), "-O2", "-shared", "-fPIC", "-D_GNU_SOURCE"]
+        subprocess.run([*command, "-o", self._library, _SOURCE], check=True)
+
+    def jump(self, offset_s: int) -> None:
+        """Let it be wrong by so much."""
+        # In place: the processes have it mapped.
+        file = os.open(self._offset, os.O_RDWR | os.O_CREAT)
+        os.pwrite(file, struct.pack("=q", offset_s), 0)
+        os.close(file)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process that goes by this clock must be started with."""
+        return {
+            "LD_PRELOAD": str(self._library),
+            "CLOCK_OFFSET_FILE": str(self._offset),
+        }
+
+    def program(self, binary: Path) -> Path:
+        """Return a program that runs another one by this clock."""
+        script = self._offset.with_name(self._name)
+        given = " ".join(
+            f"{name}='{value}'" for name, value in self.environment.items()
+        )
+        script.write_text(f"#!/bin/sh\n{given} exec '{binary}' \"$@\"\n")
+        script.chmod(0o755)
+        return script
