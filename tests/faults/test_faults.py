@@ -108,7 +108,6 @@ def arena(*faults: Fault, trims: bool = False) -> Arena:
 
 # What each mutant does wrong must lead to loss where its faults hit.
 KILLED_BEFORE_CLOSE = tuple(Fault(Kind.KILL_AT, "close.before", hit) for hit in (3, 5))
-PAUSED_AT_RENAME = tuple(Fault(Kind.STOP_AT, "master.before", hit) for hit in (1, 1))
 TRIES = 4
 REDIS_EMPTY = (Fault(Kind.KILL_REDIS, after_s=0.5, for_s=0.1),) * 2
 
@@ -119,10 +118,9 @@ REDIS_EMPTY = (Fault(Kind.KILL_REDIS, after_s=0.5, for_s=0.1),) * 2
     ("writer", "publisher", "faults"),
     [
         ("early-acknowledge", "", KILLED_BEFORE_CLOSE),
-        ("no-fence", "", PAUSED_AT_RENAME),
         ("", "no-resend", REDIS_EMPTY),
     ],
-    ids=["acknowledge before close", "rename without fence", "no re-send"],
+    ids=["acknowledge before close", "no re-send"],
 )
 def test_a_broken_writer_or_publisher_is_caught(
     tmp_path: Path, writer: str, publisher: str, faults: tuple[Fault, ...]
@@ -149,8 +147,8 @@ def test_a_broken_writer_or_publisher_is_caught(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "faults",
-    [KILLED_BEFORE_CLOSE, PAUSED_AT_RENAME, REDIS_EMPTY],
-    ids=["acknowledge before close", "rename without fence", "no re-send"],
+    [KILLED_BEFORE_CLOSE, REDIS_EMPTY],
+    ids=["acknowledge before close", "no re-send"],
 )
 def test_what_catches_the_broken_ones_does_no_harm_to_the_sound_ones(
     tmp_path: Path, faults: tuple[Fault, ...]

@@ -1,5 +1,6 @@
-"""Two writers, one killed in the middle of a scan of two detectors."""
+"""Two writers: one is killed or stands still in the middle of a scan."""
 
+import signal
 import time
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
-from scanbus.schemas import VerdictWord
+from scanbus.schemas import EndReason, VerdictWord
 from scanbus.writer import replay
 from tests.conftest import RedisFactory
 from tests.faults.processes import LEASE_S, WriterProcess, until
 from tests.support.trees import differences
+from tests.support.writers import final_verdict
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis]
 
@@ -68,3 +70,54 @@ def test_a_scan_is_complete_within_lease_and_five_seconds_of_its_writers_death(
 
 def _has_opened(writer: WriterProcess) -> bool:
     return '"scan_opened"' in writer.log.read_text()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("mutant", "does_damage"),
+    [("", False), ("no-fence", True)],
+    ids=["sound", "broken"],
+)
+def test_only_a_writer_without_fence_renames_over_what_its_successor_made(
+    server: PrivateRedis, tmp_path: Path, mutant: str, *, does_damage: bool
+) -> None:
+    root = tmp_path / "files"
+    paused = WriterProcess(
+        server.url,
+        root,
+        tmp_path,
+        "paused",
+        failpoints="master.before=stop@1",
+        mutant=mutant,
+    )
+    successor: WriterProcess | None = None
+    try:
+        with (
+            Publisher(server.url, close_timeout_s=1) as publisher,
+            publisher.scan(scan_number=1, quota_bytes=40 * 2**20) as scan,
+        ):
+            for name in ("one", "two"):
+                scan.detector(name, shape=SHAPE, dtype="uint16")
+            scan.channel("counter")
+            # It has not ended, so what stands still is the master of half a scan.
+            send(scan, 0, N_POINTS // 2)
+            assert until(lambda: paused.was_hit, 30), paused.log_tail()
+            successor = WriterProcess(
+                server.url, root, tmp_path, "successor", mutant=mutant
+            )
+            send(scan, N_POINTS // 2, N_POINTS)
+            scan.finish(EndReason.SUCCESS)
+            verdict = final_verdict(server.url, scan.uid)
+        assert successor.leave() < float("inf")
+        # Its next step is the rename; asked to leave, it does not mend what it did.
+        paused.process.terminate()
+        paused.signal(signal.SIGCONT)
+        assert until(lambda: not paused.is_running, 30)
+    finally:
+        for one in (paused, successor):
+            if one is not None:
+                one.kill()
+
+    assert verdict.verdict is VerdictWord.COMPLETE
+    replay(server.url, scan.uid, tmp_path / "again")
+    assert bool(differences(root, tmp_path / "again")) is does_damage
