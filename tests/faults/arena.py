@@ -2,6 +2,8 @@
 
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -109,6 +111,8 @@ class _Ring:
         self._writers: list[WriterProcess] = []
         self._publisher: PublisherProcess | None = None
         self._was_killed = False
+        self._spool = folder / "spool" if arena.has_spool else None
+        self._spooled: dict[int, int] = {}
         self._said_on_bus: dict[int, str] = {}
 
     def __enter__(self) -> "_Ring":
@@ -183,12 +187,14 @@ class _Ring:
                 if took_s > LEAVE_S:
                     self._complain(f"{writer.name} left after {took_s:.1f} s")
 
-    def _start_publisher(self) -> PublisherProcess:
+    def _start_publisher(self, first: int = 1) -> PublisherProcess:
         return PublisherProcess(
             self._url("publisher"),
             self._folder,
             seed=self._arena.seed,
             length=self._arena.length,
+            first=first,
+            spool=self._spool,
             mutant=self._publisher_mutant,
             environment=self._environment("publisher"),
         )
@@ -210,12 +216,14 @@ class _Ring:
         for fault in self._arena.faults:
             if is_over():
                 break
+            publisher = self._publisher
             scans = frozenset(publisher.unjudged)
             was_hit = self._inject(fault, publisher)
             if not was_hit:
                 self._complain(f"never came to it: {fault}")
-            touched = scans | publisher.unjudged
+            touched = scans | self._publisher.unjudged
             self._outcome.played.append(Played(fault, frozenset(touched), was_hit))
+        publisher = self._publisher
         self._settle(publisher)
         self._outcome.findings = judge_run(
             self._root, self._arena.seed, self._arena.length, self._claims(publisher)
@@ -300,6 +308,8 @@ class _Ring:
         writer = self._writer
         if fault.kind is Kind.KILL_PUBLISHER:
             return self._kill_publisher(fault, publisher)
+        if fault.kind is Kind.KILL_SOURCE:
+            return self._kill_source(fault, publisher)
         time.sleep(fault.after_s)
         if fault.kind is Kind.CLOCK:
             self._clocks[fault.victim].jump(int(fault.value))
@@ -330,6 +340,51 @@ class _Ring:
         if not until(lambda: self._all_said(publisher), REACH_S):
             self._complain("no verdict on a scan whose publisher was killed")
         return True
+
+    def _kill_source(self, fault: Fault, publisher: PublisherProcess) -> bool:
+        """Kill publisher and Redis; have what stood in the spool sent on."""
+        before = set(publisher.said("flushed"))
+        until(lambda: set(publisher.said("flushed")) - before, REACH_S)
+        time.sleep(fault.for_s / 2)
+        publisher.kill()
+        self._redis.kill()
+        self._redis.start()
+        flushed = publisher.said("flushed")
+        for number in publisher.unjudged:
+            self._spooled[number] = flushed.get(number, {}).get("points", 0)
+        if fault.value == "command":
+            self._resume()
+        self._publisher = self._start_publisher(max(publisher.said("begun")) + 1)
+        self._publisher.left = set(self._spooled)
+        if not until(lambda: self._all_judged(set(self._spooled)), REACH_S):
+            self._complain(f"no final verdict on scans of the spool: {self._spooled}")
+        return bool(self._spooled)
+
+    def _resume(self) -> None:
+        command = [sys.executable, "-m", "scanbus.cli", "publish", "resume"]
+        given = ["--redis", self._url("publisher"), "--spool", str(self._spool)]
+        done = subprocess.run(
+            [*command, *given, "--timeout-s", str(REACH_S)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode not in {0, 2}:
+            self._complain(f"publish resume: {done.returncode} {done.stderr[-400:]}")
+
+    def _all_judged(self, scans: set[int]) -> bool:
+        """Look for final verdicts of scans that a spool brought back."""
+        with connect(self._redis.url, name="faults") as client:
+            for number in scans - set(self._said_on_bus):
+                try:
+                    verdict = find_scan(
+                        client, scan_uid(self._arena.seed, number)
+                    ).verdict
+                except ScanbusError:
+                    continue
+                if verdict is not None and not verdict.provisional:
+                    self._said_on_bus[number] = verdict.verdict.value
+        return scans <= set(self._said_on_bus)
 
     def _all_said(self, publisher: PublisherProcess) -> bool:
         with connect(self._redis.url, name="faults") as client:
@@ -369,7 +424,9 @@ class _Ring:
             word = judged.get(number, {}).get("verdict", "")
             ended = number in (judged if self._was_killed else sent)
             said = word or self._said_on_bus.get(number, "")
-            claims.setdefault(number, Claim(ended, said))
+            spooled = self._spooled.get(number)
+            ended = ended and spooled is None
+            claims.setdefault(number, Claim(ended, said, spooled=spooled))
         return claims
 
     def _count_passes(self) -> None:

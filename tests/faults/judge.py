@@ -34,11 +34,14 @@ class Claim:
         The verdict that stood on the bus, empty if nobody saw one.
     refused : bool
         Whether its program was told at its begin that there is no bus.
+    spooled : int
+        Points that stood in the spool when its publisher was killed.
     """
 
     ended: bool
     said: str = ""
     refused: bool = False
+    spooled: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def _judge_scan(
     if claim.refused:
         return found
     if master is None:
-        if claim.ended:
+        if claim.ended or claim.spooled:
             found.lost = sum(n_points(scan.length, channel) for channel in CHANNELS)
             found.notes.append("no master")
         return found
@@ -121,7 +124,13 @@ def _judge_points(entry: h5py.Group, scan: Scan, found: Finding) -> None:
         wanted = points(scan.seed, scan.number, channel, 0, expected)
         right = [bool(np.array_equal(a, b)) for a, b in zip(rows, wanted, strict=False)]
         n_right = sum(right)
-        if scan.claim.ended or _word(entry) == COMPLETE:
+        if scan.claim.spooled is not None:
+            # What was resumed ends where the spool did: there, or a little later.
+            least = n_points(scan.claim.spooled, channel)
+            found.lost += max(0, least - n_right) + (len(right) - n_right)
+            if n_right < least or n_right < len(right):
+                found.notes.append(f"{channel}: {n_right} right, spooled {least}")
+        elif scan.claim.ended or _word(entry) == COMPLETE:
             found.lost += expected - n_right
             if n_right < expected:
                 at = right.index(False) if False in right else len(right)
@@ -161,9 +170,11 @@ def _judge_verdict(entry: h5py.Group, claim: Claim, found: Finding) -> None:
     is_provisional = bool(entry.get("scanbus/provisional", np.bool_(True))[()])
     truth = COMPLETE if claim.ended or word == COMPLETE else PARTIAL
     problems = []
+    if claim.spooled is not None:
+        truth = word if word in {COMPLETE, PARTIAL} else PARTIAL
     if word != truth:
         problems.append(f"the master says {word or 'nothing'}, true is {truth}")
-    if claim.ended and is_provisional:
+    if (claim.ended or claim.spooled is not None) and is_provisional:
         problems.append("the master's verdict is provisional")
     if claim.said and claim.said != word:
         problems.append(f"the bus says {claim.said}, the master {word}")

@@ -46,7 +46,8 @@ class _Process:
     ) -> None:
         self.name = name
         self.out, self.log = folder / f"{name}.out", folder / f"{name}.log"
-        with self.out.open("wb") as out, self.log.open("wb") as log:
+        # Its successor says on what it said.
+        with self.out.open("ab") as out, self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*under, sys.executable, "-m", f"tests.faults.{module}", *arguments],
                 stdin=subprocess.PIPE,
@@ -139,7 +140,13 @@ class WriterProcess(_Process):
 
 
 class PublisherProcess(_Process):
-    """A publisher that sends scan after scan."""
+    """A publisher that sends scan after scan.
+
+    Attributes
+    ----------
+    left : set of int
+        Scans of a predecessor that was killed: it never hears of their verdicts.
+    """
 
     def __init__(
         self,
@@ -150,13 +157,15 @@ class PublisherProcess(_Process):
         length: int,
         first: int = 1,
         mutant: str = "",
+        spool: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         arguments = [url, str(seed), str(length), str(first)]
         arguments += ["--mutant", mutant] if mutant else []
-        name = f"publisher-{first}"
+        arguments += ["--spool", str(spool)] if spool else []
+        self.left: set[int] = set()
         super().__init__(
-            "publisher_process", arguments, name, folder, environment or {}
+            "publisher_process", arguments, "publisher", folder, environment or {}
         )
 
     def end(self) -> None:
@@ -174,6 +183,6 @@ class PublisherProcess(_Process):
 
     @property
     def unjudged(self) -> set[int]:
-        """Scans that have begun and whose verdict nobody knows yet."""
+        """Scans that have begun and that it has to bring to their verdict."""
         over = {*self.said("judged"), *self.said("lost"), *self.said("refused")}
-        return set(self.said("begun")) - over
+        return set(self.said("begun")) - over - self.left

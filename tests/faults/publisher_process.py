@@ -1,6 +1,6 @@
 """A publisher as a process of its own: scan after scan, until it is told to end.
 
-``python -m tests.faults.publisher_process URL SEED LENGTH FIRST [--mutant NAME]``. It
+``python -m tests.faults.publisher_process URL SEED LENGTH FIRST``. It
 says in a line of JSON on stdout what happened; the word ``end`` on stdin lets it finish
 its scan, wait for all verdicts and leave.
 """
@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import time
+from pathlib import Path
 
 from scanbus.cli.logs import log_to_stderr
 from scanbus.publisher import Publisher
@@ -49,11 +50,15 @@ def declare(scan: Scan) -> None:
     scan.detector("fast", shape=FRAME_SHAPE, dtype="uint32", points_per_chunk=1)
 
 
-def send(scan: Scan, seed: int, number: int, length: int) -> None:
+def send(scan: Scan, seed: int, number: int, length: int, *, is_spooled: bool) -> None:
     for first in range(0, length, 4):
         stop = min(first + 4, length)
         for name, (_, _, rate) in CHANNELS.items():
             scan.send(name, points(seed, number, name, first * rate, stop * rate))
+        if is_spooled:
+            # Whatever becomes of this process and of Redis: this much is safe.
+            scan.flush(VERDICT_S)
+            say(event="flushed", scan=number, points=stop)
         time.sleep(POINT_S * (stop - first))
 
 
@@ -98,7 +103,8 @@ class Program:
                 if self._asked.mutant == "no-resend":
                     forget_what_was_sent(scan)
                 say(event="begun", scan=number)
-                send(scan, seed, number, length)
+                is_spooled = self._asked.spool is not None
+                send(scan, seed, number, length, is_spooled=is_spooled)
             say(event="sent", scan=number)
             self._unjudged[number] = scan
         except (BusUnavailableError, DeadlineError) as error:
@@ -135,9 +141,12 @@ def main() -> int:
     parser.add_argument("length", type=int)
     parser.add_argument("first", type=int)
     parser.add_argument("--mutant", default="")
+    parser.add_argument("--spool", type=Path)
     asked = parser.parse_args()
     log_to_stderr(logging.INFO)
-    with Publisher(asked.url, name="faults", close_timeout_s=1) as publisher:
+    with Publisher(
+        asked.url, name="faults", spool=asked.spool, close_timeout_s=1
+    ) as publisher:
         Program(asked).run(publisher)
     return 0
 

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     KILL_REDIS = "SIGKILL of Redis"
     KILL_BOTH = "SIGKILL of writer and Redis"
     KILL_PUBLISHER = "SIGKILL of the publisher"
+    KILL_SOURCE = "SIGKILL of publisher and Redis, spool"
     CUT = "network cut"
     SLOW = "network slow"
     HALF_OPEN = "network half-open"
@@ -51,7 +52,7 @@ class Fault:
     failpoint, hit : str, int
         Where, for those at a failpoint; at which hit.
     value : str
-        Name of an error number, or the seconds by which a clock is wrong.
+        Name of an error number, seconds by which a clock is wrong, or who resumes.
     after_s, for_s : float
         When, after the fault before; for how long.
     victim : str
@@ -94,6 +95,11 @@ class Arena:
         return bool(kinds & {Kind.CUT, Kind.SLOW, Kind.HALF_OPEN})
 
     @property
+    def has_spool(self) -> bool:
+        """Whether its publisher has a spool."""
+        return any(fault.kind is Kind.KILL_SOURCE for fault in self.faults)
+
+    @property
     def has_clocks(self) -> bool:
         """Whether each of its processes has a clock of its own."""
         return any(fault.kind is Kind.CLOCK for fault in self.faults)
@@ -109,6 +115,7 @@ REDIS_GONE: Final = (
     "scan_file.after",
 )
 VICTIMS: Final = ("writer", "publisher", "redis")
+RESUMERS: Final = ("command", "successor")
 JUMPS: Final = ("3600", "-3600", "86400", "-86400")
 DELAYS: Final = ("renew.before", "link.before", "verify.after", "acknowledge.before")
 # Late hits of these may never come in the life of one writer.
@@ -143,6 +150,9 @@ def covering(seed: int, *, clocks: bool = True) -> tuple[Arena, ...]:
         for value in JUMPS[:3]
         if clocks
     ]
+    spooled = [
+        _at_random(chance, Kind.KILL_SOURCE, value=value) for value in RESUMERS * 2
+    ]
     chance.shuffle(jumps)
     chance.shuffle(local)
     chance.shuffle(remote)
@@ -150,6 +160,8 @@ def covering(seed: int, *, clocks: bool = True) -> tuple[Arena, ...]:
         *_arenas(chance, remote),
         *_arenas(chance, local),
         *_arenas(chance, jumps),
+        *_arenas(chance, spooled[:2]),
+        *_arenas(chance, spooled[2:]),
     ]
     # The publisher's end comes last: what it had not sent yet is out of reach.
     dead = _at_random(chance, Kind.KILL_PUBLISHER)
@@ -179,6 +191,8 @@ def _any(chance: random.Random, kind: Kind) -> Fault:
     }
     if kind in places:
         return _at(chance, kind, chance.choice(places[kind]))
+    if kind is Kind.KILL_SOURCE:
+        return _at_random(chance, kind, value=chance.choice(RESUMERS))
     if kind is Kind.CLOCK:
         victim, value = chance.choice(VICTIMS), chance.choice(JUMPS)
         return _at_random(chance, kind, victim, value)
