@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -295,17 +295,14 @@ class ScanWriter:
     def _read(self, finisher: ThreadPoolExecutor) -> int:
         readers = {lane.reader: lane for lane in self._lanes if not lane.reader.is_over}
         if not readers:
-            time.sleep(0.01)
-            if self._record.ended is None:
-                self._next_poll = 0.0  # It is all that lacks.
+            self._wait_for_the_rest()
             return 0
-        # Hundreds of scans may wait at the same time: each look costs all of them.
-        block_ms = max(1, int(self._pace.poll_s * 2000)) if not self._finishing else 10
         found = read_lanes(
             self._client,
             list(readers),
             max_bytes=self._pace.read_bytes,
-            block_ms=block_ms,
+            # Hundreds of scans may wait at the same time: each look costs all of them.
+            block_ms=max(1, int(self._pace.poll_s * 2000)),
         )
         n_arrivals = 0
         for reader, arrivals in found:
@@ -318,6 +315,14 @@ class ScanWriter:
                     for finished in lane.take(arrival):
                         self._submit(finisher, lane, finished)
         return n_arrivals
+
+    def _wait_for_the_rest(self) -> None:
+        """Wait, when all lanes were read, for their last segments or the scan's end."""
+        if self._finishing:
+            wait([self._finishing[0][2]], timeout=self._pace.poll_s)
+        elif self._record.ended is None:
+            time.sleep(0.01)
+            self._next_poll = 0.0
 
     def _submit(
         self, finisher: ThreadPoolExecutor, lane: LaneWriter, finished: FinishedSegment
