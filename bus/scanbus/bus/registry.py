@@ -159,16 +159,18 @@ class ScanRecord:
     @property
     def state(self) -> str:
         """One word: announced, prepared, started, ended, or the final verdict."""
-        if self.verdict is not None and self._is_judged:
-            return self.verdict.verdict.value
+        if self.final_verdict is not None:
+            return self.final_verdict.verdict.value
         for word in ("ended", "started", "prepared"):
             if getattr(self, word) is not None:
                 return word
         return "announced"
 
     @property
-    def _is_judged(self) -> bool:
-        return self.verdict is not None and not self.verdict.provisional
+    def final_verdict(self) -> Verdict | None:
+        """The verdict, if it is final."""
+        verdict = self.verdict
+        return None if verdict is None or verdict.provisional else verdict
 
     def fold(self, event: Event) -> None:
         """Take one event; one that came before changes nothing.
@@ -193,7 +195,7 @@ class ScanRecord:
             case ScanJudged():
                 _check_same("judged", event.verdict.uid, self.uid)
                 # A writer that was paused may speak after its successor is done.
-                if not (self._is_judged and event.verdict.provisional):
+                if self.final_verdict is None:
                     self.verdict = event.verdict
 
     def metadata(self) -> dict[str, Any]:

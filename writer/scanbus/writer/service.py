@@ -209,8 +209,7 @@ class WriterService:
             task = self._tasks[uid] = ScanTask(
                 line.id, record, make_writer=self._make_writer
             )
-            if record.verdict is not None and not record.verdict.provisional:
-                task.verdict = record.verdict
+            task.verdict = record.final_verdict
 
     def _judge_again(self) -> None:
         """Say verdicts again that Redis lost before their publishers read them."""
@@ -220,7 +219,7 @@ class WriterService:
                 continue  # If it is judged before Redis is lost again, all is well.
             del self._announced_again[uid]
             record = registry.load_record(self._client, document)
-            if record.verdict is None or record.verdict.provisional:
+            if record.final_verdict is None:
                 task.record, task.verdict = record, None
 
     def _look_after_interrupted(self) -> None:
@@ -232,12 +231,11 @@ class WriterService:
                 continue
             if task.verdict is None:
                 continue
-            was_ended = task.record.ended is not None
-            registry.read_events(self._client, task.record)
-            judged = task.record.verdict
-            if judged is not None and not judged.provisional:
+            is_news = registry.read_events(self._client, task.record)
+            judged = task.record.final_verdict
+            if judged is not None:
                 task.verdict = judged
-            elif (task.record.ended and not was_ended) or registry.publisher_is_alive(
+            elif (task.record.ended and is_news) or registry.publisher_is_alive(
                 self._client, task.record.uid
             ):
                 task.verdict = None
@@ -258,9 +256,7 @@ class WriterService:
         task.not_before = time.monotonic() + self._settings.poll_s
         if task.record is not None:
             registry.read_events(self._client, task.record)
-            judged = task.record.verdict
-            if judged is not None and not judged.provisional:
-                task.verdict = judged
+            task.verdict = task.record.final_verdict
 
     def _move_position(self) -> None:
         before = self._position

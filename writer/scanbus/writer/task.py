@@ -176,6 +176,9 @@ class ScanTask:
                 examiner = Examiner()
                 stack.callback(examiner.close)
             registry.read_events(client, self.record)
+            judged = self.record.final_verdict
+            if judged is not None:
+                return judged  # By another writer, just before this lease.
             self._steps = Steps(settings.slow_s)
             with self._steps.step("look", settings.root):
                 self._writer = self._make_writer(
