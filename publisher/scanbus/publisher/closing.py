@@ -11,7 +11,7 @@ import time
 
 from scanbus.bus.connection import Bus, connect, translated
 from scanbus.bus.entries import SEAL_ID, checksum_of, pack_header
-from scanbus.bus.lanes import append, stream_ends
+from scanbus.bus.lanes import append, make_lane, stream_ends
 from scanbus.bus.outbox import Frozen
 from scanbus.bus.registry import (
     ScanRecord,
@@ -19,6 +19,7 @@ from scanbus.bus.registry import (
     find_scan,
     publisher_is_alive,
 )
+from scanbus.bus.room import cursor
 from scanbus.schemas import EndReason, ScanEnded
 from scanbus.schemas.errors import ScanStateError
 
@@ -26,7 +27,9 @@ __all__ = ["close_scan"]
 
 
 def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> str:
-    """Seal every lane of a scan where it stands, and end the scan with FAILURE.
+    """Seal every open lane of a scan where it stands, and end the scan with FAILURE.
+
+    Where the publisher ended it, but Redis lost a seal, that end stands.
 
     Parameters
     ----------
@@ -54,21 +57,33 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
                 f"scan {record.uid}: its publisher is alive, or was in the last 10 s; "
                 "while it lives only it ends the scan"
             )
-        if record.ended is not None:
+        if not _seal(client, record) and record.ended is not None:
             raise ScanStateError(f"scan {record.uid} has ended already")
-        _seal(client, record)
-        ended = ScanEnded(time=time.time(), end_reason=EndReason.FAILURE, text=text)
+        ended = record.ended or ScanEnded(
+            time=time.time(), end_reason=EndReason.FAILURE, text=text
+        )
+        # Also where it stands: a writer that gave up waiting looks for an end.
         append_event(client, record.uid, ended)
         return record.uid
 
 
-def _seal(client: Bus, record: ScanRecord) -> None:
+def _seal(client: Bus, record: ScanRecord) -> bool:
+    """Seal the lanes that are open; return whether there were any."""
     session = os.urandom(8)
-    for lane in record.prepared.lanes if record.prepared else ():
+    prepared = record.prepared
+    own = prepared.lanes if prepared else ()
+    late = prepared.late_lanes(record.ended) if prepared else ()
+    is_any_open = False
+    for lane in (*own, *late):
+        make_lane(client, record.uid, lane.name)
         ends = stream_ends(client, record.uid, lane.name)
-        if ends is None or ends[1] == SEAL_ID:
+        last = ends[1] if ends else b"0-0"
+        if last == SEAL_ID:
             continue
-        first, _, count = ends[1].partition(b"-")
-        length = int(first) + int(count)
+        is_any_open = True
+        # Redis may have lost what a file has.
+        reached = sum(map(int, last.split(b"-")))
+        length = max(reached, cursor(client, record.uid, lane.name))
         header = pack_header(session=session, checksum=checksum_of(b""), length=length)
         append(client, record.uid, lane.name, [Frozen(SEAL_ID, length, header)])
+    return is_any_open
