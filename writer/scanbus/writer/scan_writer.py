@@ -161,6 +161,9 @@ class ScanWriter:
         except (OSError, RuntimeError, StorageError) as error:
             # RuntimeError is how h5py says that a file could not be closed.
             keep = isinstance(error, LeaseLostError)
+            if not keep and self._workspace.was_taken:
+                # Whatever the file system said: a successor took the folder away.
+                raise LeaseLostError(self._record.uid, self._custody.fence) from error
             raise
         finally:
             self._leave(keep=keep)

@@ -70,6 +70,7 @@ class Workspace:
         self._base = dataset_folder / WORK_FOLDER
         self._uid = uid
         self.folder = self._base / f"{uid}.{fence}.{secrets.token_hex(4)}"
+        self._was_made = False
 
     def open(self) -> None:
         """Rename predecessors' folders away and make this one."""
@@ -77,7 +78,13 @@ class Workspace:
         for old in self._base.glob(f"{self._uid}.*"):
             old.rename(old.with_name(_STALE + old.name))
         self.folder.mkdir()
+        self._was_made = True
         fsync_path(self._base)
+
+    @property
+    def was_taken(self) -> bool:
+        """Whether a successor has renamed this folder away."""
+        return self._was_made and not self.folder.exists()
 
     def prune(self) -> None:
         """Remove folders of older predecessors; what they had is on the bus.
