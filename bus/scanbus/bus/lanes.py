@@ -13,16 +13,24 @@ import redis
 import redis.exceptions
 
 from scanbus.bus.connection import Bus, no_room_reason
-from scanbus.bus.entries import HEADER_FIELD, PAYLOAD_FIELD, session_of
+from scanbus.bus.entries import (
+    HEADER_FIELD,
+    PAYLOAD_FIELD,
+    SEAL_ID,
+    parse_entry,
+    session_of,
+)
 from scanbus.bus.keys import lane_key
 from scanbus.bus.outbox import Frozen
-from scanbus.schemas.errors import LaneConflictError
+from scanbus.schemas import LaneDescription
+from scanbus.schemas.errors import BadEntryError, LaneConflictError
 
 __all__ = [
     "NoRoomError",
     "VanishedError",
     "append",
     "make_lane",
+    "sealed_length",
     "stored_session",
     "stream_ends",
 ]
@@ -97,6 +105,18 @@ def stored_session(client: Bus, uid: str, lane: str, stream_id: bytes) -> bytes 
     """
     stored: Any = client.xrange(lane_key(uid, lane), stream_id, stream_id)
     return session_of(bytes(stored[0][1][1])) if stored else None
+
+
+def sealed_length(client: Bus, uid: str, lane: LaneDescription) -> int | None:
+    """Return the length that a lane's seal says; None where no seal can be read."""
+    stored: Any = client.xrange(lane_key(uid, lane.name), SEAL_ID, SEAL_ID)
+    if not stored:
+        return None
+    fields = stored[0][1]
+    try:
+        return parse_entry(lane, SEAL_ID, {fields[0]: fields[1]}).first
+    except BadEntryError:
+        return None
 
 
 def append(client: Bus, uid: str, lane: str, entries: Sequence[Frozen]) -> None:

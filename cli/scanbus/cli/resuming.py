@@ -27,16 +27,28 @@ def resume(
     timeout_s: Annotated[
         float, typer.Option(help="How long to wait for the verdicts.")
     ] = 600.0,
+    as_new: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UID",
+            help="Publish what the spool has of this closed scan as a new one.",
+        ),
+    ] = None,
 ) -> int:
     """Send on, and end, the scans of publishers that died.
 
-    Scans of a publisher that lives are left alone.
+    Scans of a publisher that lives are left alone, and nothing is added to a scan that
+    somebody closed meanwhile: what the spool has of it stays there.
 
     Exit code: 0 all complete, 2 some partial, 3 some failed or without a verdict yet.
     """
     from scanbus.publisher import Publisher  # noqa: PLC0415
+    from scanbus.publisher.renewing import renew_scan  # noqa: PLC0415
 
     log_to_stderr()
+    if as_new is not None:
+        new = renew_scan(redis, spool, as_new)
+        stdout().print(f"what is left of scan {as_new} is scan {new} now")
     publisher = Publisher(
         redis, name="scanbus-resume", spool=spool, close_timeout_s=timeout_s
     )
@@ -45,7 +57,8 @@ def resume(
     exit_code = 0
     for uid, verdict in publisher.resumed.items():
         if verdict is None:
-            table.add_row(uid, "none yet", "it stays in the spool")
+            reason = publisher.why_not_judged(uid) or "it stays in the spool"
+            table.add_row(uid, "none", reason)
             exit_code = EXIT_UNFINISHED
         else:
             word = verdict.verdict

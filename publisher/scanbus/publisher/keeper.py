@@ -14,9 +14,11 @@ from time import monotonic
 from scanbus.bus.connection import Bus, translated
 from scanbus.bus.registry import ScanRecord, beat, read_events, writers_alive
 from scanbus.bus.room import cursors, release
+from scanbus.publisher.closed import closed_by_verdict
 from scanbus.publisher.delivery import Delivery
 from scanbus.publisher.logs import get_logger
 from scanbus.publisher.sender import Link
+from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError
 
 __all__ = ["HEARTBEAT_TTL_MS", "Keeper"]
@@ -187,7 +189,8 @@ class Keeper(threading.Thread):
         for delivery in scans:
             if not delivery.is_over:
                 continue
-            if delivery.is_said and self._is_judged(client, delivery):
+            is_done = delivery.is_said or delivery.is_lost
+            if is_done and self._is_judged(client, delivery):
                 # Not while a sender restores the scan: it would reserve again what
                 # nobody frees then.
                 with delivery.restoring:
@@ -202,11 +205,20 @@ class Keeper(threading.Thread):
             delivery.uid, ScanRecord(announced.scan, announced.title)
         )
         read_events(client, record)
-        verdict = record.verdict
-        if verdict is None or verdict.provisional:
+        verdict = record.final_verdict
+        if verdict is None:
             return False
-        delivery.release(verdict)
+        if not delivery.is_lost:
+            self._look_for_points_left_out(delivery, verdict)
+        delivery.release(None if delivery.is_lost else verdict)
         return True
+
+    def _look_for_points_left_out(self, delivery: Delivery, verdict: Verdict) -> None:
+        left_out = closed_by_verdict(delivery, verdict)
+        if left_out is not None:
+            log.error("points_left_out", scan=delivery.uid, reason=str(left_out))
+            delivery.fail(left_out)
+            delivery.is_lost = True
 
     def _forget(self, delivery: Delivery) -> None:
         with self._lock:

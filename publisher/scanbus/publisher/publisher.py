@@ -238,6 +238,11 @@ class Publisher:
         """The scans that were resumed from the spool, and their final verdicts."""
         return {delivery.uid: delivery.verdict for delivery in self._resumed}
 
+    def why_not_judged(self, uid: str) -> str:
+        """Why a scan that was resumed has no verdict; empty if nobody knows yet."""
+        found = (each.error for each in self._resumed if each.uid == uid)
+        return str(next(found, None) or "")
+
     def close(self) -> None:
         """Wait for the final verdicts, at most `close_timeout_s`, then let go.
 

@@ -16,6 +16,7 @@ from scanbus.bus.lanes import NoRoomError, VanishedError, append, make_lane
 from scanbus.bus.registry import append_event
 from scanbus.bus.room import free_room
 from scanbus.publisher.arrivals import needs_tending, tend
+from scanbus.publisher.closed import explained
 from scanbus.publisher.delivery import Delivery
 from scanbus.publisher.gathered import MAX_BATCH_BYTES, freeze_gathered
 from scanbus.publisher.logs import get_logger
@@ -96,13 +97,21 @@ class Sender(threading.Thread):
             while self._await_work():
                 self._work()
         except LaneConflictError as error:
-            log.error("lane_conflict", scan=self._delivery.uid, lane=error.lane)  # noqa: TRY400
-            self._give_up(error)
+            why = self._explained(error)
+            log.error("lane_conflict", scan=self._delivery.uid, reason=str(why))  # noqa: TRY400
+            self._give_up(why)
         except Exception as error:
             log.exception("sender_failed", scan=self._delivery.uid)
             self._give_up(error)
         finally:
             self._disconnect()
+
+    def _explained(self, error: LaneConflictError) -> LaneConflictError:
+        try:
+            with translated(self._link.url):
+                return explained(self._connected(), self._delivery, error)
+        except BusUnavailableError:
+            return error
 
     def _give_up(self, error: Exception) -> None:
         self._delivery.fail(error)

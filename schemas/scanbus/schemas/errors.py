@@ -13,6 +13,7 @@
     │   ├── BusUnsuitableError   Redis answers, but is too old or of the wrong kind
     │   ├── DeadlineError        a bounded wait is over
     │   ├── LaneConflictError    two publishers on one lane
+    │   │   └── ScanClosedError  an operator closed the scan before its publisher came
     │   ├── LaneVanishedError    a lane is gone while its scan is not
     │   ├── QuotaRefusedError    a scan's quota does not fit
     │   ├── UnknownScanError     no such scan on this bus
@@ -63,6 +64,7 @@ __all__ = [
     "PointError",
     "QuotaRefusedError",
     "RootUnusableError",
+    "ScanClosedError",
     "ScanInterruptedError",
     "ScanStateError",
     "ScanbusError",
@@ -225,6 +227,39 @@ class LaneConflictError(BusError):
         return (
             f"lane {self.lane}: entry {self.entry_id} was refused, and what stands "
             "there comes from another publisher. Do two processes publish one scan?"
+        )
+
+
+class ScanClosedError(LaneConflictError):
+    """A scan was closed while its publisher was gone; what it has is not added."""
+
+    def __init__(self, scan: str, text: str, left: dict[str, str], spool: str) -> None:
+        BusError.__init__(self, scan, text, left, spool)
+        self.scan = scan
+        self.text = text
+        self.left = left
+        self.spool = spool
+        self.lane = ", ".join(left)
+        self.entry_id = ""
+
+    def __str__(self) -> str:
+        """Say what is in no file, where it is, and what to do with it."""
+        said = f"scan {self.scan} was closed without its publisher"
+        said += f" ({self.text}): nothing is added to it" if self.text else ""
+        if not self.left:
+            stays = f"; the spool {self.spool} can be removed" if self.spool else ""
+            return f"{said}. It has all that was sent here{stays}."
+        points = ", ".join(f"{lane} {which}" for lane, which in self.left.items())
+        if not self.spool:
+            return (
+                f"{said}. Only this process has points {points}: publish them as a "
+                "new scan."
+            )
+        root, _, _ = self.spool.rpartition("/")
+        return (
+            f"{said}. Only the spool {self.spool} has points {points}; it stays. To "
+            f"publish what it holds as a new scan: scanbus publish resume --spool "
+            f"{root} --as-new {self.scan}"
         )
 
 

@@ -17,7 +17,14 @@ from typing import Self
 
 from scanbus.bus.outbox import Frozen
 from scanbus.publisher.spool.lane_files import LaneFiles
-from scanbus.schemas import Event, ScanAnnounced, parse_announcement, parse_event
+from scanbus.schemas import (
+    Event,
+    ScanAnnounced,
+    ScanIdentity,
+    ScanPrepared,
+    parse_announcement,
+    parse_event,
+)
 from scanbus.schemas.errors import DocumentError, SpoolError
 
 __all__ = ["ScanSpool", "SpooledScan", "find_scans"]
@@ -198,6 +205,33 @@ class ScanSpool:
         if torn:
             os.truncate(path, len(whole) + 1 if whole else 0)
         return [parse_event(line) for line in whole.splitlines()]
+
+    def give_to(self, identity: ScanIdentity, scan: SpooledScan) -> None:
+        """Move what was recovered to the folder of another scan; this one is removed.
+
+        Raises
+        ------
+        SpoolError
+            If the disk does not take it.
+        """
+        new = ScanSpool.make(self.folder.parent, identity.uid)
+        try:
+            new.append_events(
+                event.model_copy(update={"scan": identity})
+                if isinstance(event, ScanPrepared)
+                else event
+                for event in scan.events
+            )
+            announced = scan.announced.model_copy(update={"scan": identity})
+            # Before the entries move: without it they would be taken for nothing.
+            new.introduce(announced, "", scan.session)
+            if (self.folder / _LANES).is_dir():
+                (self.folder / _LANES).rename(new.folder / _LANES)
+        except OSError as error:
+            raise SpoolError(str(new.folder), str(error.strerror)) from error
+        finally:
+            new.close()
+        self.remove()
 
     def remove(self) -> None:
         """Remove the folder: everything in it is durable."""
