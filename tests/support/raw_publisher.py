@@ -33,7 +33,7 @@ from scanbus.schemas import (
     VerdictWord,
 )
 
-__all__ = ["FRAME_SHAPE", "RawScan", "mixed_lanes"]
+__all__ = ["FRAME_SHAPE", "SESSION", "RawScan", "block_of", "frames", "mixed_lanes"]
 
 SESSION = b"raw-publisher"
 FRAME_SHAPE = (16, 12)
@@ -147,7 +147,7 @@ class RawScan:
         description = self.lanes[lane]
         count = len(points[description.channels[0].name])
         blocks = [
-            _block(channel, points[channel.name]) for channel in description.channels
+            block_of(channel, points[channel.name]) for channel in description.channels
         ]
         payload = b"".join(blocks)
         header = pack_header(
@@ -168,7 +168,7 @@ class RawScan:
         )
         chunk[: len(points)] = points
         channel = description.channels[0]
-        payload = _block(channel, chunk)
+        payload = block_of(channel, chunk)
         header = pack_header(
             session=SESSION,
             checksum=checksum_of(payload),
@@ -204,7 +204,7 @@ class RawScan:
             self.lanes[lane.name] = lane
             self.reached[lane.name] = 0
             make_lane(self.client, self.uid, lane.name)
-        block = _block(lane.channels[0], value)
+        block = block_of(lane.channels[0], value)
         header = pack_header(
             session=SESSION,
             checksum=checksum_of(block),
@@ -274,7 +274,7 @@ def frames(start: int, stop: int) -> np.ndarray[Any, Any]:
     )
 
 
-def _block(channel: ChannelDescription, points: Any) -> bytes:
+def block_of(channel: ChannelDescription, points: Any) -> bytes:
     if channel.is_variable:
         parts = encode_block(channel, pack_variable(channel, points))
     else:

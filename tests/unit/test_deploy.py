@@ -21,6 +21,7 @@ import redis
 import yaml
 
 from scanbus.cli.private_redis import PrivateRedis
+from scanbus.schemas import MAX_ENTRY_BYTES
 
 WRITER_UNIT = "systemd/scanbus-writer.service"
 REDIS_DROP_IN = "systemd/redis-server.service.d/scanbus.conf"
@@ -210,6 +211,23 @@ def test_redis_starts_with_our_configuration_and_takes_it_over(
             normal = f"normal {1 << 30} {256 << 20} 30"
             assert normal in limits["client-output-buffer-limit"]
             assert client.info("persistence")["aof_enabled"] == 1
+
+
+@pytest.mark.redis
+def test_redis_refuses_values_that_no_entry_may_have(deploy: Path) -> None:
+    conf = deploy / "redis" / "redis.conf"
+    options = {"maxmemory": "2gb", "appendonly": "no"}
+    with PrivateRedis(config=conf, options=options) as server:
+        with redis.Redis.from_url(server.url) as client:
+            said = client.config_get("proto-max-bulk-len")
+            assert said == {"proto-max-bulk-len": str(MAX_ENTRY_BYTES)}
+        with socket.socket(socket.AF_UNIX) as anybody:
+            # What is said of its length is enough: nothing of it is sent.
+            anybody.connect(server.url.removeprefix("unix://").partition("?")[0])
+            anybody.settimeout(5)
+            begin = b"*5\r\n$4\r\nXADD\r\n$4\r\nlane\r\n$3\r\n0-1\r\n$1\r\np\r\n"
+            anybody.sendall(begin + b"$%d\r\n" % (MAX_ENTRY_BYTES + 1))
+            assert b"invalid bulk length" in anybody.recv(200)
 
 
 @pytest.fixture
