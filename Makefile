@@ -74,6 +74,11 @@ bench: $(VENV)/.installed-test  ## measure every speed goal (15 minutes; QUICK=1
 faults: $(VENV)/.installed-test  ## kill publisher, Redis and writer: FAULTS=500 MINUTES=30 SEED=7
 	@$(BIN)/python -m tests.faults.run --faults $(FAULTS) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-test  ## feed the parsers with bytes steered by coverage: MINUTES=5
+	@$(PIP) install atheris || { echo "atheris has no wheel for this Python: fuzz with another one."; exit 1; }
+	@$(BIN)/python -m tests.fuzz.run -max_total_time=$$((60 * $(MINUTES))) $(ARGS)
+
 .PHONY: build
 build: $(VENV)/.installed-test  ## make sdist and wheel in dist/
 	@$(PIP) install build
