@@ -3,6 +3,7 @@
 import urllib.request
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
@@ -21,6 +22,7 @@ from scanbus.schemas.errors import (
     UnknownScanError,
 )
 from scanbus.writer import WriterSettings, replay, run_writer
+from scanbus.writer.check import check_files
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.trees import differences, files_of
 from tests.support.writers import final_verdict, wait_until, writer
@@ -321,6 +323,29 @@ def test_lost_damaged_and_declared_missing_points_are_named(
         assert (data[5] == np.iinfo(np.uint16).max).all()
         assert (data[13] == np.iinfo(np.uint16).max).all()
         np.testing.assert_array_equal(data[8:12], frames(8, 12))
+
+
+def test_whatever_was_sent_for_a_gap_is_not_in_the_file(
+    redis_url: str, tmp_path: Path
+) -> None:
+    scan = RawScan(redis_url).prepare()
+    numbers = np.arange(10)
+    angles, counts = numbers * 0.5, (numbers * 10).astype(np.int32)
+    texts = [f"point {number}" for number in numbers]
+    points: dict[str, Any] = {"th": angles, "c1": counts, "label": texts}
+    scan.send("g", points, gaps={"th": ((2, 4),), "label": ((0, 1), (9, 10))})
+    scan.end()
+
+    assert write_once(redis_url, tmp_path) == VerdictWord.PARTIAL.exit_code
+
+    with h5py.File(master_of(tmp_path)) as file:
+        measurement = file["1.1/measurement"]
+        th = measurement["th"][()]
+        assert np.isnan(th[2:4]).all()
+        np.testing.assert_array_equal(np.delete(th, [2, 3]), np.delete(angles, [2, 3]))
+        np.testing.assert_array_equal(measurement["c1"][()], counts)
+        assert list(measurement["label"].asstr()[()]) == ["", *texts[1:9], ""]
+    assert check_files([master_of(tmp_path)], everything=True).ok
 
 
 def test_points_that_came_too_late_stand_in_a_file_of_their_own(

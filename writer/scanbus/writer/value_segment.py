@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from scanbus.bus.blocks import Variable, decode_block
 from scanbus.bus.entries import Entry, checksum_of
-from scanbus.schemas import ChannelDescription, LaneDescription
+from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.account import SegmentAccount
 from scanbus.writer.contents import DATA_GROUP
@@ -98,7 +98,11 @@ class ValueSegment:
         """
         blocks = self._decoded(entry)
         from_source = set(entry.codecs) == {"none"}
-        checksum = entry.checksum if from_source else unpacked_checksum(blocks)
+        checksum = entry.checksum
+        if entry.gaps or not from_source:
+            # Whatever was sent for a point that is missing, nobody shall take for one.
+            checksum = unpacked_checksum(blocks)
+            from_source = from_source and checksum == entry.checksum
         self._take(
             (entry.first, entry.count, checksum, from_source, *entry.times), blocks
         )
@@ -120,10 +124,15 @@ class ValueSegment:
         self._stop = first + count
 
     def _decoded(self, entry: Entry) -> list[npt.NDArray[Any] | Variable]:
-        return [
-            decode_block(channel, entry.block(index), entry.count, entry.codecs[index])
-            for index, channel in enumerate(self._lane.channels)
-        ]
+        blocks = []
+        for index, channel in enumerate(self._lane.channels):
+            codec = entry.codecs[index]
+            block = decode_block(channel, entry.block(index), entry.count, codec)
+            gaps = [
+                (a - entry.first, b - entry.first) for a, b in _gaps(entry, channel)
+            ]
+            blocks.append(_without(channel, block, gaps) if gaps else block)
+        return blocks
 
     def mark(self, kind: str, start: int, stop: int) -> None:
         """Note points that did not come as they should; ``missing`` ones are filled."""
@@ -205,6 +214,27 @@ class ValueSegment:
         self._stop = point
         for channel, column in zip(self._lane.channels, self._columns, strict=True):
             column.append(_missing(channel, n_points))
+
+
+def _gaps(entry: Entry, channel: ChannelDescription) -> tuple[PointRange, ...]:
+    return entry.gaps.get(channel.name, ())
+
+
+def _without(
+    channel: ChannelDescription,
+    block: npt.NDArray[Any] | Variable,
+    gaps: list[PointRange],
+) -> npt.NDArray[Any] | Variable:
+    """Return a block with what stands in a file for points that are missing."""
+    keep = np.ones(len(block), bool)
+    for start, stop in gaps:
+        keep[start:stop] = False
+    if isinstance(block, Variable):
+        values = block.values[np.repeat(keep, block.lengths)]
+        return Variable(np.where(keep, block.lengths, np.uint32(0)), values)
+    filled = block.copy()
+    filled[~keep] = channel.missing_value
+    return filled
 
 
 def _missing(channel: ChannelDescription, n_points: int) -> npt.NDArray[Any] | Variable:
