@@ -67,6 +67,9 @@ class Publisher:
         Folder on a local disk. Everything is written there before it is sent and stays
         until it is durable, so that a scan survives the death of this process and of
         Redis together; scans that a dead publisher left there are resumed at once.
+        ``send`` returns before it is written: a kill loses what was not packed yet,
+        some milliseconds, and frames of a chunk that is not full, 0.2 s at most.
+        ``scan.flush()`` waits until all that was sent stands there.
     memory_bytes_kept : int
         With a spool: bytes of a scan that stay in memory, at least two chunks of each
         detector. The quota then bounds only what stands on the bus, and the disk what
