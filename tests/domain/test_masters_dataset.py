@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from scanbus.writer.masters import (
     write_scan_master,
 )
 from scanbus.writer.paths import dataset_folder
+from scanbus.writer.tree import Group
 from tests.support.scan_folders import identity, make_scan
 
 RAW = Path("ch-1234/id00/20240131/RAW_DATA")
@@ -151,3 +154,19 @@ def test_what_a_killed_writer_left_goes_after_an_hour(tmp_path: Path) -> None:
     write_scan_master(folder, contents)
     assert not old.exists()
     assert young.exists()
+
+
+def test_what_a_killed_process_left_beside_a_master_goes_at_once(
+    tmp_path: Path,
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    path = tmp_path / "scan0001.h5"
+    name = f".{path.name}.{masters._HOST}-{{}}.00.tmp"
+    others = [name.format(os.getpid()), f".{path.name}.elsewhere-{dead.pid}.00.tmp"]
+    for each in (name.format(dead.pid), *others):
+        (tmp_path / each).touch()
+
+    masters.replace_file(path, Group("NXroot"))
+
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, *others])

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from scanbus.bus.connection import Bus, connect
-from scanbus.bus.keys import ANNOUNCEMENTS, RESERVED, events_key, lane_key
+from scanbus.bus.keys import (
+    ANNOUNCEMENTS,
+    RESERVED,
+    events_key,
+    heartbeat_key,
+    lane_key,
+)
 from scanbus.bus.lanes import append
 from scanbus.bus.room import acknowledge
 from scanbus.cli.private_redis import PrivateRedis
@@ -310,3 +316,16 @@ def test_an_entry_of_somebody_else_is_seen_when_comparing(
         with pytest.raises(LaneConflictError):
             scan.send("a", 1.0)
         scan._delivery.error = None
+
+
+def test_a_sign_of_life_comes_at_once_after_a_reconnect(redis_url: str) -> None:
+    with Publisher(redis_url, close_timeout_s=0) as publisher:
+        with publisher.scan() as scan, connect(redis_url, name="test") as client:
+            scan.channel("a")
+            scan.send("a", 1.0)
+            key = heartbeat_key(scan.uid)
+            client.delete(key)
+            wait_until(lambda: bool(client.exists(key)))  # The next one: in 2 s.
+            client.delete(key)
+            client.client_kill_filter(_type="normal", skipme=True)
+            wait_until(lambda: bool(client.exists(key)), timeout_s=1.5)

@@ -9,12 +9,13 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from scanbus.bus import leases, room
 from scanbus.bus.registry import find_scan, read_position
 from scanbus.cli import main
 from scanbus.publisher.closing import close_scan
-from scanbus.schemas import VerdictWord
+from scanbus.schemas import Verdict, VerdictWord
 from scanbus.schemas.errors import (
     NameTakenError,
     NoLongerError,
@@ -23,6 +24,7 @@ from scanbus.schemas.errors import (
 )
 from scanbus.writer import WriterSettings, replay, run_writer
 from scanbus.writer.check import check_files
+from scanbus.writer.scan_writer import ScanWriter
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.trees import differences, files_of
 from tests.support.writers import final_verdict, wait_until, writer
@@ -480,3 +482,23 @@ def _problem_is_said(url: str):  # type: ignore[no-untyped-def]
 
     client = connect(url, name="test")
     return lambda: any(info["problems"] for info in writers_alive(client).values())
+
+
+class Unforeseen(ScanWriter):
+    def run(self) -> Verdict:
+        raise LookupError("nobody foresaw it")
+
+
+def test_an_unforeseen_error_is_shown_with_its_traceback_once(
+    redis_url: str, tmp_path: Path
+) -> None:
+    whole_scan(redis_url)
+    settings = WriterSettings.load(redis=redis_url, root=tmp_path, retry_s=0.05)
+
+    with capture_logs() as logged:
+        assert run_writer(settings, once=True, make_writer=Unforeseen) == 3
+
+    failed = [one for one in logged if one["event"] == "attempt_failed"]
+    assert len(failed) >= 3
+    assert [bool(one["exc_info"]) for one in failed[:3]] == [True, False, False]
+    assert failed[2]["reason"] == "LookupError: nobody foresaw it"

@@ -68,7 +68,7 @@ class Keeper(threading.Thread):
         self._close_at: float | None = None
         self._client: Bus | None = None
         self._was_lost = False
-        self._beat_at = 0.0
+        self._beat_at = -_BEAT_EVERY_S
         self._judge_at = 0.0
         self._wait_s = _TICK_S
         self.n_writers = 0
@@ -128,8 +128,8 @@ class Keeper(threading.Thread):
         try:
             with translated(self._link.url):
                 client = self._connected(scans)
-                self._note_cursors(client, scans)
                 self._beat(client, scans)
+                self._note_cursors(client, scans)
                 self._look_for_verdicts(client, scans)
         except BusUnavailableError as error:
             self._disconnect()
@@ -154,6 +154,8 @@ class Keeper(threading.Thread):
         # sent would never notice that Redis came back without them.
         for delivery in scans:
             delivery.request_compare()
+        # At once: while it was away, signs of life may have lapsed.
+        self._beat_at = -_BEAT_EVERY_S
         return self._client
 
     def _disconnect(self) -> None:

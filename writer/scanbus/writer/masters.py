@@ -7,8 +7,10 @@ made as a whole, and readers see the old one or the new one.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,6 +64,7 @@ _SCAN_FOLDER: Final = re.compile(r"scan(\d{4,8})\Z")
 _MAX_ROUNDS: Final = 20
 # Left by a writer that was killed; a master takes seconds.
 _LEFTOVER_AGE_S: Final = 3600.0
+_HOST: Final = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())
 
 
 def write_scan_master(
@@ -320,7 +323,7 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
         If the file system refuses; what stood there stands there still.
     """
     _remove_leftovers(path)
-    name = f".{path.name}.{secrets.token_hex(8)}.tmp"
+    name = f".{path.name}.{_HOST}-{os.getpid()}.{secrets.token_hex(8)}.tmp"
     aside = (folder or path.parent) / name
     try:
         with make_hdf5(aside, track_order=True) as file:
@@ -341,7 +344,26 @@ def _remove_leftovers(path: Path) -> None:
     now = time.time()
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         try:
-            if now - leftover.stat().st_mtime > _LEFTOVER_AGE_S:
+            is_old = now - leftover.stat().st_mtime > _LEFTOVER_AGE_S
+            if is_old or _is_of_a_dead_process(leftover.name):
                 leftover.unlink()
         except FileNotFoundError:  # another writer was faster
             continue
+
+
+def _is_of_a_dead_process(name: str) -> bool:
+    """Whether a process of this machine made it that is not there any more.
+
+    Where two machines have one name, or a container has processes of its own, a living
+    one may be taken for dead: its master is not replaced then, but made again.
+    """
+    host, _, pid = name.split(".")[-3].rpartition("-")
+    if host != _HOST or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False

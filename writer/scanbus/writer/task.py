@@ -217,8 +217,11 @@ class ScanTask:
                 return
             self._n_unexpected += 1
             self._needs_a_human = self._n_unexpected >= _MAX_UNEXPECTED
-            log.exception("attempt_failed", scan=self.uid)
-            self._say(f"{type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {error}"
+            # The traceback once: the scan is tried again every few seconds.
+            trace = error if said not in self._said else None
+            log.error("attempt_failed", scan=self.uid, reason=said, exc_info=trace)  # noqa: TRY400
+            self._say(said)
 
     @property
     def uid(self) -> str:

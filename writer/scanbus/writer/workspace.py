@@ -136,6 +136,7 @@ class Workspace:
     def remove(self) -> None:
         """Remove this folder and what it holds; nothing in it has a final name."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_base()
 
     def set_aside(self) -> None:
         """Keep predecessors' folders under a name that no writer removes."""
@@ -147,6 +148,9 @@ class Workspace:
         """Remove every folder of this scan, when nothing is left to salvage."""
         for old in (*self._base.glob(f"{_STALE}{self._uid}.*"), self.folder):
             shutil.rmtree(old, ignore_errors=True)
+        self._remove_base()
+
+    def _remove_base(self) -> None:
         try:
             self._base.rmdir()
         except OSError:
