@@ -1,5 +1,6 @@
 """The writer on a real Redis: what it finds, writes, judges and survives."""
 
+import time
 import urllib.request
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from scanbus.bus import leases, room
-from scanbus.bus.registry import find_scan, read_position
+from scanbus.bus.registry import append_event, find_scan, read_position
 from scanbus.cli import main
 from scanbus.publisher.closing import close_scan
-from scanbus.schemas import Verdict, VerdictWord
+from scanbus.schemas import EndReason, ScanEnded, Verdict, VerdictWord
 from scanbus.schemas.errors import (
     NameTakenError,
     NoLongerError,
@@ -286,6 +287,25 @@ def test_an_operator_closes_a_scan_whose_publisher_is_gone(
     assert (verdict.verdict, verdict.provisional) == ("complete", False)
     assert verdict.end_reason == "FAILURE"
     assert verdict.channels["th"].expected == N_POINTS // 2
+
+
+def test_a_scan_that_ended_and_of_which_redis_lost_a_seal_can_be_closed(
+    redis_url: str, tmp_path: Path
+) -> None:
+    scan = RawScan(redis_url, heartbeat_s=0.5).prepare()
+    scan.send_frames(0, 4)
+    scan.seal("g", "hits")
+    ended = ScanEnded(time=time.time(), end_reason=EndReason.SUCCESS)
+    append_event(scan.client, scan.uid, ended)
+    with writer(redis_url, tmp_path):
+        wait_until(lambda: find_scan(scan.client, scan.uid).verdict)
+
+        close_scan(redis_url, scan.uid)
+
+        verdict = final_verdict(redis_url, scan.uid)
+    assert (verdict.verdict, verdict.end_reason) == ("complete", "SUCCESS")
+    with pytest.raises(ScanStateError, match="has ended already"):
+        close_scan(redis_url, scan.uid)
 
 
 def test_only_the_publisher_ends_a_scan_while_it_lives(redis_url: str) -> None:
