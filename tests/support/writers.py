@@ -59,6 +59,8 @@ def writer(url: str, root: Path, *options: str) -> Iterator[WriterProcess]:
         if one.process.poll() is None:
             one.go_on()
             one.kill()
+        elif one.process.stderr is not None:
+            one.process.stderr.close()  # It left by itself, and nobody asked why.
 
 
 def wait_until(
