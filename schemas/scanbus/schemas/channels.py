@@ -98,7 +98,7 @@ class NexusHints(BaseModel):
         Further attributes of the dataset.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     nx_class: NexusName | None = None
     field: NexusName | None = None
@@ -138,7 +138,7 @@ class ChannelDescription(BaseModel):
         What stands in the file where a point is missing.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     name: NexusName
     group: LaneName
@@ -263,7 +263,7 @@ class LaneDescription(BaseModel):
         exactly one chunk are stored as they are.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     name: LaneName
     storage: Storage

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self, TypeVar
 
@@ -66,7 +67,9 @@ _MAX_REASON = 500
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", defer_build=True, ser_json_inf_nan="constants"
+    )
 
     protocol: Literal[1] = PROTOCOL
     time: float = Field(
@@ -94,7 +97,7 @@ class ScanIdentity(BaseModel):
         Unique in its dataset, from 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     uid: ScanUid
     proposal: FolderName
@@ -129,7 +132,7 @@ class Positioner(BaseModel):
         Dial position, where the motor has one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     value: float | PlainText
     units: PlainText = Field(default="", max_length=63)
@@ -139,7 +142,7 @@ class Positioner(BaseModel):
 class PlotDescription(BaseModel):
     """A default plot: NXdata with signals over axes, all names of channels."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     name: NexusName
     signals: tuple[NexusName, ...] = Field(min_length=1)
@@ -277,8 +280,8 @@ Event = Annotated[
     Field(discriminator="type"),
 ]
 _Model = TypeVar("_Model")
-_ANNOUNCED: TypeAdapter[ScanAnnounced] = TypeAdapter(ScanAnnounced)
-_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+# Made when the first event comes, like the models' own: importing is to be quick.
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 
 
 def check_size(text: bytes, kind: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> None:
@@ -305,7 +308,8 @@ def parse_announcement(text: bytes) -> ScanAnnounced:
     DocumentError
         If it is no valid announcement, with the protocol as the first thing looked at.
     """
-    return _parse(text, "announcement", _ANNOUNCED, MAX_ANNOUNCEMENT_BYTES)
+    validate = ScanAnnounced.model_validate_json
+    return _parse(text, "announcement", validate, MAX_ANNOUNCEMENT_BYTES)
 
 
 def parse_event(text: bytes) -> Event:
@@ -316,11 +320,11 @@ def parse_event(text: bytes) -> Event:
     DocumentError
         If it is no valid event, with the protocol as the first thing looked at.
     """
-    return _parse(text, "event", _EVENT, MAX_DOCUMENT_BYTES)
+    return _parse(text, "event", _EVENT.validate_json, MAX_DOCUMENT_BYTES)
 
 
 def _parse(
-    text: bytes, kind: str, adapter: TypeAdapter[_Model], max_bytes: int
+    text: bytes, kind: str, validate: Callable[..., _Model], max_bytes: int
 ) -> _Model:
     check_size(text, kind, max_bytes)
     try:
@@ -337,7 +341,7 @@ def _parse(
         raise DocumentError(kind, "no type")
     try:
         # Strict: "5" is no number, and neither is true.
-        return adapter.validate_json(text, strict=True)
+        return validate(text, strict=True)
     except ValidationError as error:
         raise DocumentError(kind, _first_problem(error)) from error
 

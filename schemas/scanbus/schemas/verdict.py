@@ -54,7 +54,7 @@ class ChannelLedger(BaseModel):
         Whether the publisher said how many points there are.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     expected: int = Field(ge=0)
     written: int = Field(ge=0)
@@ -96,7 +96,7 @@ class Verdict(BaseModel):
         Path of the scan master, relative to the writer's root.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     uid: ScanUid
     verdict: VerdictWord
