@@ -86,14 +86,16 @@ def send_times(ready: Ready, url: str, rate: int, count: int) -> None:
 def send_stamped(ready: Ready, url: str, rate: int, count: int) -> None:
     rng = np.random.default_rng(4)
     frame = rng.poisson(2.0, FRAME_SHAPE).astype(np.uint16)
-    stamp = frame.reshape(-1)[:4].view(np.float64)
     with Publisher(url, name="bench") as publisher:
         ready()
         with publisher.scan(require_writer=True, compression=3.0) as scan:
             _declare_camera(scan)
             for _ in _ticks(rate, count):
+                # A fresh array each, as a driver hands out: it is not copied again.
+                fresh = frame.copy()
+                stamp = fresh.reshape(-1)[:4].view(np.float64)
                 stamp[0] = time.perf_counter()
-                scan.send("camera", frame)
+                scan.send("camera", fresh, copy=False)
         scan.verdict(WAIT_S)
 
 

@@ -11,20 +11,26 @@ GOAL = 1
 
 def measure(plan: Plan) -> Iterator[Figure]:
     frames = plan.detector
-    count = plan.size(full=150, quick=60)
+    count = plan.size(full=150, quick=75)
     for aof in plan.persistence:
-        h5py, packing, bare, ours = [], [], [], []
+        h5py, packing, bare, ours, copied = [], [], [], [], []
         with plan.stage(aof=aof) as stage:
             for _ in range(plan.repeats):
                 h5py.append(h5py_rate(plan, frames, count // 3))
                 packing.append(packing_rate(frames, count))
                 bare.append(bare_rate(stage, frames, count, "raw"))
                 ours.append(scanbus_rate(stage, frames, count, "raw"))
+                if not plan.quick:
+                    rate = scanbus_rate(stage, frames, count, "raw", copy=True)
+                    copied.append(rate)
         name = with_aof(aof)
         yield figure_of(GOAL, "h5py in-process", h5py, "frames/s")
         yield figure_of(GOAL, "packing in two threads", packing, "frames/s")
         yield figure_of(GOAL, f"bare loop, {name}", bare, "frames/s")
         yield figure_of(GOAL, f"scanbus, {name}", ours, "frames/s")
+        if copied:
+            what = f"scanbus, arrays copied, {name}"
+            yield figure_of(GOAL, what, copied, "frames/s")
         yield figure_of(
             GOAL,
             f"scanbus / bare loop, {name}",

@@ -42,9 +42,13 @@ class Plan:
         return quick if self.quick else full
 
     @contextmanager
-    def stage(self, *, aof: bool, maxmemory_mib: int = 2048) -> Iterator[Stage]:
+    def stage(
+        self, *, aof: bool, maxmemory_mib: int = 2048, is_tuned: bool = True
+    ) -> Iterator[Stage]:
         """Start a Redis with a writer for a goal."""
-        with Stage(self.folder, aof=aof, maxmemory_mib=maxmemory_mib) as stage:
+        with Stage(
+            self.folder, aof=aof, maxmemory_mib=maxmemory_mib, is_tuned=is_tuned
+        ) as stage:
             stage.start_writer()
             yield stage
 

@@ -23,6 +23,12 @@ from scanbus.cli.private_redis import PrivateRedis
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = ("schemas", "bus", "publisher", "subscriber", "writer", "cli")
 CONFIG = ROOT / "deploy" / "redis" / "redis.conf"
+# As in deploy/; Debian's Redis reads the one, a Redis with its own jemalloc the other.
+_ALLOCATOR = (
+    "oversize_threshold:0,lg_extent_max_active_fit:12,"
+    "dirty_decay_ms:-1,muzzy_decay_ms:-1"
+)
+ALLOCATOR = {"MALLOC_CONF": _ALLOCATOR, "JE_MALLOC_CONF": _ALLOCATOR}
 # To fit beside everything else on a machine with 8 GB.
 MAXMEMORY_MIB = 2048
 CHILD_S = 180.0
@@ -110,16 +116,25 @@ class Stage:
         Whether Redis keeps an append-only file, ``everysec``.
     maxmemory_mib : int
         Of Redis.
+    is_tuned : bool
+        Whether its allocator keeps the memory of large entries, as in ``deploy/``.
     """
 
     def __init__(
-        self, folder: Path, *, aof: bool, maxmemory_mib: int = MAXMEMORY_MIB
+        self,
+        folder: Path,
+        *,
+        aof: bool,
+        maxmemory_mib: int = MAXMEMORY_MIB,
+        is_tuned: bool = True,
     ) -> None:
         options: dict[str, str | int] = {
             "maxmemory": f"{maxmemory_mib}mb",
             "appendonly": "yes" if aof else "no",
         }
-        self.redis = PrivateRedis(config=CONFIG, options=options)
+        self.redis = PrivateRedis(
+            config=CONFIG, options=options, environment=ALLOCATOR if is_tuned else None
+        )
         self.aof = aof
         self.folder = folder / ("aof" if aof else "no-aof")
         self._writer: subprocess.Popen[bytes] | None = None

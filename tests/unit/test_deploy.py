@@ -20,6 +20,7 @@ import pytest
 import redis
 import yaml
 
+from benchmarks.harness.stage import ALLOCATOR
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import MAX_ENTRY_BYTES
 
@@ -233,6 +234,26 @@ def test_redis_refuses_values_that_no_entry_may_have(deploy: Path) -> None:
 @pytest.fixture
 def private_redis_options() -> dict[str, str | int]:
     return {"maxmemory": "64mb", "appendonly": "yes", "unixsocketperm": 700}
+
+
+def test_redis_keeps_the_memory_of_large_entries_wherever_it_runs(
+    deploy: Path, compose: dict[str, Any]
+) -> None:
+    drop_in = (deploy / REDIS_DROP_IN).read_text(encoding="utf-8")
+    (told,) = re.findall(r"^Environment=MALLOC_CONF=(\S+)$", drop_in, re.MULTILINE)
+    assert compose["services"]["redis"]["environment"] == {"JE_MALLOC_CONF": told}
+    assert set(ALLOCATOR.values()) == {told}
+    assert "Invalid" not in _said_by_jemalloc(told)
+    if not _said_by_jemalloc("no_such_option:1"):
+        pytest.skip(
+            "this Redis has another allocator, or a jemalloc that reads nothing"
+        )
+
+
+def _said_by_jemalloc(told: str) -> str:
+    environment = {"MALLOC_CONF": told, "JE_MALLOC_CONF": told}
+    with PrivateRedis(environment=environment) as server:
+        return (server.folder / "redis.err").read_text()
 
 
 def test_the_configuration_needs_no_redis_newer_than_6_2(deploy: Path) -> None:

@@ -220,6 +220,8 @@ class PrivateRedis:
         A configuration file that is read first.
     tcp : bool
         Also listen on a free port of 127.0.0.1. The port stays over restarts.
+    environment : mapping, optional
+        Variables of the server beside those of this process.
     binary : Path, optional
         The server. Default: what `find_redis_server` finds.
     start_timeout_s : float
@@ -240,6 +242,7 @@ class PrivateRedis:
         options: Mapping[str, str | int] | None = None,
         config: Path | None = None,
         tcp: bool = False,
+        environment: Mapping[str, str] | None = None,
         binary: Path | None = None,
         start_timeout_s: float = 20.0,
         report: Callable[[str], None] | None = None,
@@ -247,6 +250,7 @@ class PrivateRedis:
         self._options = dict(options or {})
         self._config = config.resolve() if config else None
         self._tcp = tcp
+        self._environment = {**os.environ, **(environment or {})}
         self._binary = binary or find_redis_server(report)
         self._start_timeout_s = start_timeout_s
         self._version = server_version(self._binary)
@@ -394,6 +398,7 @@ class PrivateRedis:
             self._server = subprocess.Popen(
                 [str(self._binary), str(conf)],
                 cwd=self.folder,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
