@@ -5,13 +5,16 @@
 Waits a minute for the next scan, or reads SCAN: its uid, number, or "last".
 """
 
+import argparse
 import os
-import sys
 
 import numpy as np
 
 from scanbus.subscriber import Subscriber
 
+arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+arguments.add_argument("scan", nargs="?", help='uid, number, or "last"')
+wanted = arguments.parse_args().scan
 URL = os.environ.get("SCANBUS_REDIS", "redis://127.0.0.1:6379")
 
 
@@ -23,10 +26,7 @@ def ring_means(frame: np.ndarray, width: int = 16) -> np.ndarray:
 
 
 with Subscriber(URL) as subscriber:
-    if len(sys.argv) > 1:
-        scan = subscriber.scan(sys.argv[1])
-    else:
-        scan = next(subscriber.follow(timeout_s=60))
+    scan = subscriber.scan(wanted) if wanted else next(subscriber.follow(timeout_s=60))
     scan.wait_prepared()
     for batch in scan.stream("camera", latest_only=True):
         means = ring_means(batch.values[-1])

@@ -5,12 +5,15 @@
 The bus is the one of SCANBUS_REDIS, by default redis://127.0.0.1:6379.
 """
 
+import argparse
 import os
 import time
 
 import numpy as np
 
 from scanbus.publisher import Publisher
+
+argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
 
 POINTS = 100
 URL = os.environ.get("SCANBUS_REDIS", "redis://127.0.0.1:6379")

@@ -32,7 +32,11 @@ from scanbus.schemas import (
     VerdictWord,
 )
 from scanbus.schemas.documents import MAX_ANNOUNCEMENT_BYTES, MAX_DOCUMENT_BYTES
-from scanbus.schemas.errors import DocumentError, UnknownScanError
+from scanbus.schemas.errors import (
+    AmbiguousScanError,
+    DocumentError,
+    UnknownScanError,
+)
 from tests.support.descriptions import NOW, UID, announced, bytes_lane, prepared
 from tests.support.waiting import wait_until
 
@@ -229,6 +233,20 @@ def test_a_scan_is_found_by_uid_number_or_the_start_of_its_uid(any_bus: Bus) -> 
     for name in ("", "nothing", "077", "aaaa"):
         with pytest.raises(UnknownScanError):
             find_scan(any_bus, name)
+
+
+def test_a_name_of_several_scans_is_refused_where_only_one_may_be_meant(
+    any_bus: Bus,
+) -> None:
+    for uid, number in (("aaaaaaaa", 5), ("aabbbbbb", 5), ("cccccccc", 6)):
+        announce(any_bus, announced(uid, number))
+    announce(any_bus, announced("cccccccc", 6))  # Said again: the same scan.
+
+    for name, uid in (("6", "cccccccc"), ("aab", "aabbbbbb"), ("last", "cccccccc")):
+        assert find_scan(any_bus, name, only_one=True).uid == uid
+    for name in ("5", "aa"):
+        with pytest.raises(AmbiguousScanError, match="aaaaaaaa, aabbbbbb"):
+            find_scan(any_bus, name, only_one=True)
 
 
 def test_the_position_is_kept_and_garbage_is_none(any_bus: Bus) -> None:

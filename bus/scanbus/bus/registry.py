@@ -44,7 +44,11 @@ from scanbus.schemas.documents import (
     MAX_DOCUMENT_BYTES,
     check_size,
 )
-from scanbus.schemas.errors import DocumentError, UnknownScanError
+from scanbus.schemas.errors import (
+    AmbiguousScanError,
+    DocumentError,
+    UnknownScanError,
+)
 
 __all__ = [
     "LAST",
@@ -276,25 +280,38 @@ def load_record(client: Bus, announced: ScanAnnounced) -> ScanRecord:
     return record
 
 
-def find_scan(client: Bus, name: str) -> ScanRecord:
+def find_scan(client: Bus, name: str, *, only_one: bool = False) -> ScanRecord:
     """Return a scan by uid, number, start of the uid (in this order), or ``last``.
 
     Where several fit equally well, the one announced last is meant: a number is unique
     in its dataset only.
 
+    Parameters
+    ----------
+    only_one : bool
+        Refuse a name that fits several, for what cannot be taken back.
+
     Raises
     ------
     UnknownScanError
         If none fits.
+    AmbiguousScanError
+        If several do, and `only_one`.
     """
-    best, found = 0, None
+    best = 0
+    found: dict[str, ScanAnnounced] = {}
     for line in announcements(client):
         fit = _fit(line.document.scan, name) if line.document else 0
-        if fit and fit >= best:
-            best, found = fit, line.document
-    if found is None:
+        if line.document is None or not fit or fit < best:
+            continue
+        if fit > best:
+            best, found = fit, {}
+        found[line.document.scan.uid] = line.document
+    if not found:
         raise UnknownScanError(name)
-    return load_record(client, found)
+    if only_one and len(found) > 1 and name != LAST:
+        raise AmbiguousScanError(name, tuple(found))
+    return load_record(client, list(found.values())[-1])
 
 
 def _fit(scan: ScanIdentity, name: str) -> int:

@@ -45,13 +45,13 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
 
     Raises
     ------
-    UnknownScanError, BusUnavailableError
-        If the scan or the bus is not there.
+    UnknownScanError, AmbiguousScanError, BusUnavailableError
+        If the scan or the bus is not there, or several scans have that name.
     ScanStateError
         If its publisher is alive, or it has ended.
     """
     with connect(url, name="scanbus-close") as client, translated(url):
-        record = find_scan(client, scan)
+        record = find_scan(client, scan, only_one=True)
         if publisher_is_alive(client, record.uid):
             raise ScanStateError(
                 f"scan {record.uid}: its publisher is alive, or was in the last 10 s; "

@@ -17,6 +17,7 @@
     │   ├── LaneVanishedError    a lane is gone while its scan is not
     │   ├── QuotaRefusedError    a scan's quota does not fit
     │   ├── UnknownScanError     no such scan on this bus
+    │   ├── AmbiguousScanError   a name that several scans have
     │   ├── UnknownChannelError  no such channel in this scan
     │   └── NoWriterError        ``require_writer`` and none is alive
     ├── PointError
@@ -44,6 +45,7 @@ be copied between processes.
 from __future__ import annotations
 
 __all__ = [
+    "AmbiguousScanError",
     "BadEntryError",
     "BusError",
     "BusUnavailableError",
@@ -305,6 +307,23 @@ class UnknownScanError(BusError):
     def __str__(self) -> str:
         """Name the scan and how to list those that exist."""
         return f"scan {self.scan!r} is not on this bus; `scanbus ls` lists its scans"
+
+
+class AmbiguousScanError(BusError):
+    """A name that fits several scans, for something that cannot be taken back."""
+
+    def __init__(self, scan: str, uids: tuple[str, ...]) -> None:
+        super().__init__(scan, uids)
+        self.scan = scan
+        self.uids = uids
+
+    def __str__(self) -> str:
+        """Name the newest of them; all where they are few."""
+        newest = ", ".join(self.uids[-5:])
+        return (
+            f"scan {self.scan!r} may be any of {len(self.uids)}: name one by its uid "
+            f"({newest}); `scanbus ls` shows them"
+        )
 
 
 class UnknownChannelError(BusError):
