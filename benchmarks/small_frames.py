@@ -21,6 +21,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
             yield from _gathered(plan, stage, frames, "256 x 256 uint16")
             if not plan.quick:
                 yield from _gathered(plan, stage, spectra, "2048 bins as frames")
+            if not plan.quick and aof:
                 yield _spectra(plan, stage)
 
 
@@ -28,7 +29,7 @@ def _gathered(
     plan: Plan, stage: Stage, frames: FrameSet, what: str
 ) -> Iterator[Figure]:
     gathered, single = [], []
-    count = plan.size(full=10_000, quick=3000)
+    count = plan.size(full=5000, quick=2000)
     for _ in range(plan.repeats):
         gathered.append(scanbus_rate(stage, frames, count, "raw"))
         alone = scanbus_rate(stage, frames, count // 5, "raw", per_chunk=1)

@@ -7,8 +7,9 @@ only.
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,24 @@ __all__ = [
     "StoredChunk",
     "fsync_path",
     "make_packed_dataset",
+    "start_writeback",
     "stored_bytes",
     "stored_chunks",
 ]
+
+
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+def _find_sync_file_range() -> Callable[..., int] | None:
+    function: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if function is not None:
+        wide = ctypes.c_int64
+        function.argtypes = [ctypes.c_int, wide, wide, ctypes.c_uint]
+    return function
+
+
+_SYNC_FILE_RANGE = _find_sync_file_range()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +124,17 @@ def pack_rows(rows: npt.NDArray[Any], rows_per_chunk: int, codec_name: str) -> A
         padded[: len(rows)] = rows
         rows = padded
     return codec(codec_name).encode(np.ascontiguousarray(rows))
+
+
+def start_writeback(descriptor: int) -> None:
+    """Have the system begin to put what a file has in memory on the disk.
+
+    Promises nothing: what is to be durable has to be synced afterwards, which is then
+    a matter of what came last, and not of a whole segment. Does nothing where the
+    system has no such call (it is Linux' own).
+    """
+    if _SYNC_FILE_RANGE is not None:
+        _SYNC_FILE_RANGE(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 def fsync_path(path: Path) -> None:

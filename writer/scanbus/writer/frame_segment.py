@@ -18,7 +18,7 @@ from scanbus.bus.entries import Entry, checksum_of
 from scanbus.schemas import LaneDescription
 from scanbus.writer.account import SegmentAccount
 from scanbus.writer.contents import DATA_GROUP
-from scanbus.writer.datasets import make_packed_dataset, pack_rows
+from scanbus.writer.datasets import make_packed_dataset, pack_rows, start_writeback
 from scanbus.writer.failpoints import reach
 from scanbus.writer.layouts.channels import channel_attributes
 from scanbus.writer.segment_files import (
@@ -33,6 +33,9 @@ from scanbus.writer.segment_files import (
 from scanbus.writer.tree_writer import write_attributes
 
 __all__ = ["FrameSegment"]
+
+# The disk begins after so many bytes, so that it need not be waited for at the end.
+_WRITEBACK_BYTES = 16 << 20
 
 
 class FrameSegment:
@@ -59,7 +62,7 @@ class FrameSegment:
         self._channel = lane.channels[0]
         self.start = start
         self.account = SegmentAccount()
-        self._n_notes = 0
+        self._n_notes = self._n_ahead = 0
         length, rows = lane.points_per_segment, lane.points_per_chunk
         self._checksums = np.zeros(length // rows, np.uint64)
         self._from_source = np.zeros(length // rows, np.bool_)
@@ -196,6 +199,10 @@ class FrameSegment:
         reach("write.before")
         self._dataset.id.write_direct_chunk(place, packed)
         reach("write.after")
+        self._n_ahead += len(packed)
+        if self._n_ahead >= _WRITEBACK_BYTES:
+            self._n_ahead = 0
+            start_writeback(self._file.id.get_vfd_handle())
         self._checksums[index] = checksum
         self._from_source[index] = from_source
 
