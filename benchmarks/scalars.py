@@ -12,7 +12,7 @@ GOAL = 4
 N_CHANNELS = 10
 # Values of a send, sends of a channel, values/s wanted.
 CASES = (
-    (1, 60_000, 300_000.0),
+    (1, 100_000, 300_000.0),
     (100, 10_000, 6e6),
     (1000, 2_500, 30e6),
 )

@@ -29,10 +29,14 @@ def _gathered(
     plan: Plan, stage: Stage, frames: FrameSet, what: str
 ) -> Iterator[Figure]:
     gathered, single = [], []
-    count = plan.size(full=5000, quick=2000)
+    # A second or so each: opening and closing a scan take 0.2 s.
+    is_tiny = frames.raw_bytes < 2**14
+    count = plan.size(full=40_000 if is_tiny else 6000, quick=2000)
     for _ in range(plan.repeats):
         gathered.append(scanbus_rate(stage, frames, count, "raw"))
-        alone = scanbus_rate(stage, frames, count // 5, "raw", per_chunk=1)
+        alone = scanbus_rate(
+            stage, frames, count // (10 if is_tiny else 4), "raw", per_chunk=1
+        )
         single.append(alone)
     name = with_aof(stage.aof)
     yield figure_of(GOAL, f"{what}, {name}", gathered, "frames/s")

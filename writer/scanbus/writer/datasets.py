@@ -35,11 +35,13 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 
 def _find_sync_file_range() -> Callable[..., int] | None:
-    function: Any = getattr(ctypes.CDLL(None), "sync_file_range", None)
-    if function is not None:
-        wide = ctypes.c_int64
-        function.argtypes = [ctypes.c_int, wide, wide, ctypes.c_uint]
-    return function
+    function = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if function is None:
+        return None
+    wide = ctypes.c_int64
+    function.argtypes = [ctypes.c_int, wide, wide, ctypes.c_uint]
+    found: Callable[..., int] = function
+    return found
 
 
 _SYNC_FILE_RANGE = _find_sync_file_range()

@@ -194,7 +194,7 @@ class ValueSegment:
         VerificationError
             If any differs.
         """
-        with open_hdf5(self._path) as file:
+        with open_hdf5(self._path, reads_once=True) as file:
             group = file[DATA_GROUP]
             for channel, column in zip(self._lane.channels, self._columns, strict=True):
                 for name, kept in _joined(channel, column).items():
