@@ -106,7 +106,7 @@ def _scalars(stage: Stage, folder: Path) -> Any:
 
 def _arrays(stage: Stage, folder: Path) -> Any:
     del folder
-    return start_child(sending.send_scalars, stage.url, 10, 1000, 1000)
+    return start_child(sending.send_scalars, stage.url, 10, 1000, 4000)
 
 
 def _small(stage: Stage, folder: Path) -> Any:

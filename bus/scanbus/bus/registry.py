@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,10 +55,12 @@ __all__ = [
     "Announced",
     "ScanRecord",
     "announce",
+    "announcement_came",
     "announcements",
     "append_event",
     "beat",
     "beat_writer",
+    "events_came",
     "find_scan",
     "forget_writer",
     "is_alive",
@@ -240,6 +242,26 @@ def announcements(client: Bus, after: str = "0-0") -> Iterator[Announced]:
         for stream_id, fields in reply:
             after = _text(stream_id)
             yield _announced(after, fields)
+
+
+def announcement_came(client: Bus, after: str, block_ms: int) -> bool:
+    """Wait until an announcement stands after an id; False if none came in time."""
+    return bool(_wait(client, {ANNOUNCEMENTS: after}, block_ms))
+
+
+def events_came(client: Bus, records: Iterable[ScanRecord], block_ms: int) -> set[str]:
+    """Wait for events that scans have not folded; return the uids that have some."""
+    found = {events_key(record.uid): record for record in records}
+    after = {key: record.last_id for key, record in found.items()}
+    return {found[key].uid for key in _wait(client, after, block_ms)}
+
+
+def _wait(client: Bus, after: dict[str, str], block_ms: int) -> set[str]:
+    """Wait until something stands after an id; return the streams where it does."""
+    streams: Any = after
+    # To Redis, 0 means for ever.
+    reply: Any = client.xread(streams, count=1, block=max(1, block_ms))
+    return {_text(key) for key in dict(reply or ())}
 
 
 def _announced(stream_id: str, fields: Any) -> Announced:

@@ -12,7 +12,13 @@ from collections.abc import Callable
 from time import monotonic
 
 from scanbus.bus.connection import Bus, translated
-from scanbus.bus.registry import ScanRecord, beat, read_events, writers_alive
+from scanbus.bus.registry import (
+    ScanRecord,
+    beat,
+    events_came,
+    read_events,
+    writers_alive,
+)
 from scanbus.bus.room import cursors, release
 from scanbus.publisher.closed import closed_by_verdict
 from scanbus.publisher.delivery import Delivery
@@ -29,7 +35,8 @@ HEARTBEAT_TTL_MS = 10_000
 _BEAT_EVERY_S = 2.0
 _TICK_S = 0.05
 _HURRIED_TICK_S = 0.01
-_JUDGE_EVERY_S = 0.2
+# Verdicts are heard of when they come; this is for a Redis that lost some.
+_JUDGE_EVERY_S = 1.0
 _LONGEST_WAIT_S = 1.0
 
 
@@ -70,6 +77,7 @@ class Keeper(threading.Thread):
         self._was_lost = False
         self._beat_at = -_BEAT_EVERY_S
         self._judge_at = 0.0
+        self._news: set[str] = set()
         self._wait_s = _TICK_S
         self.n_writers = 0
 
@@ -102,8 +110,7 @@ class Keeper(threading.Thread):
         try:
             while not self._is_done():
                 self._look()
-                self._tick.wait(self._wait_s)
-                self._tick.clear()
+                self._rest()
         except Exception as error:
             log.exception("keeper_failed")
             for delivery in self.waited_for:
@@ -138,9 +145,29 @@ class Keeper(threading.Thread):
             self._was_lost = True
             self._wait_s = min(2 * max(self._wait_s, _TICK_S), _LONGEST_WAIT_S)
         else:
-            # Somebody waits for room: every look may give them some.
-            hurry = any(delivery.n_waiting for delivery in scans)
-            self._wait_s = _HURRIED_TICK_S if hurry else _TICK_S
+            self._wait_s = _HURRIED_TICK_S if self._must_hurry(scans) else _TICK_S
+
+    def _must_hurry(self, scans: list[Delivery]) -> bool:
+        """Whether somebody waits for room, or soon for a verdict."""
+        return any(
+            delivery.n_waiting
+            or (delivery.is_over and delivery.uid not in self._records)
+            for delivery in scans
+        )
+
+    def _rest(self) -> None:
+        """Wait for the next look, which begins at once when a verdict may have come."""
+        if self._client is not None and self._records:
+            try:
+                with translated(self._link.url):
+                    records, wait_ms = self._records.values(), int(self._wait_s * 1000)
+                    self._news |= events_came(self._client, records, wait_ms)
+            except BusUnavailableError as error:
+                log.debug("wait_cut_short", reason=error.reason)
+            else:
+                return
+        self._tick.wait(self._wait_s)
+        self._tick.clear()
 
     def _connected(self, scans: list[Delivery]) -> Bus:
         if self._client is not None:
@@ -185,14 +212,18 @@ class Keeper(threading.Thread):
 
     def _look_for_verdicts(self, client: Bus, scans: list[Delivery]) -> None:
         now = monotonic()
-        if now - self._judge_at < _JUDGE_EVERY_S:
-            return
-        self._judge_at = now
+        is_round = now >= self._judge_at
+        if is_round:
+            self._judge_at = now + _JUDGE_EVERY_S
         for delivery in scans:
             if not delivery.is_over:
                 continue
-            is_done = delivery.is_said or delivery.is_lost
-            if is_done and self._is_judged(client, delivery):
+            if not (delivery.is_said or delivery.is_lost):
+                # Nobody would read the news that this record waits for.
+                self._records.pop(delivery.uid, None)
+                continue
+            is_news = delivery.uid in self._news or delivery.uid not in self._records
+            if (is_news or is_round) and self._is_judged(client, delivery):
                 # Not while a sender restores the scan: it would reserve again what
                 # nobody frees then.
                 with delivery.restoring:
@@ -200,6 +231,7 @@ class Keeper(threading.Thread):
                 self._forget(delivery)
             elif delivery.is_lost:
                 self._forget(delivery)
+        self._news.clear()
 
     def _is_judged(self, client: Bus, delivery: Delivery) -> bool:
         announced = delivery.announced

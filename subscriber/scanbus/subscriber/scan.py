@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from scanbus.bus.keys import events_key
-from scanbus.bus.registry import ScanRecord, publisher_is_alive, read_events
+from scanbus.bus.registry import (
+    ScanRecord,
+    events_came,
+    publisher_is_alive,
+    read_events,
+)
 from scanbus.schemas import ChannelDescription, ScanPrepared, Verdict
 from scanbus.schemas.errors import (
     ScanInterruptedError,
@@ -124,11 +128,8 @@ class ScanReader:
                 raise ScanInterruptedError(self.uid, {})
 
     def _event_came(self, block_ms: int) -> bool:
-        streams: Any = {events_key(self.uid): self.record.last_id}
         return bool(
-            self._link.ask(
-                lambda client: client.xread(streams, count=1, block=block_ms)
-            )
+            self._link.ask(lambda client: events_came(client, [self.record], block_ms))
         )
 
     def length(self, channel: str) -> int:

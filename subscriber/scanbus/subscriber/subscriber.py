@@ -9,7 +9,12 @@ from typing import Any, Self
 
 from scanbus.bus.connection import DEFAULT_URL, Bus, describe_server
 from scanbus.bus.keys import ANNOUNCEMENTS
-from scanbus.bus.registry import announcements, find_scan, load_record
+from scanbus.bus.registry import (
+    announcement_came,
+    announcements,
+    find_scan,
+    load_record,
+)
 from scanbus.schemas import ScanAnnounced
 from scanbus.subscriber.link import Link
 from scanbus.subscriber.listing import BusStatus, ScanInfo, gather_status, scan_info
@@ -172,5 +177,4 @@ def _announced_after(after: str) -> Any:
 
 
 def _waits_after(after: str, block_ms: int) -> Any:
-    streams: Any = {ANNOUNCEMENTS: after}
-    return lambda client: client.xread(streams, count=1, block=block_ms)
+    return lambda client: announcement_came(client, after, block_ms)

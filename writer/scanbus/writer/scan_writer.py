@@ -16,7 +16,12 @@ import structlog
 
 from scanbus.bus.connection import Bus
 from scanbus.bus.reader import Kind, read_lanes
-from scanbus.bus.registry import ScanRecord, publisher_is_alive, read_events
+from scanbus.bus.registry import (
+    ScanRecord,
+    events_came,
+    publisher_is_alive,
+    read_events,
+)
 from scanbus.schemas import (
     LaneDescription,
     ScanPrepared,
@@ -191,8 +196,8 @@ class ScanWriter:
         while (prepared := self._record.prepared) is None:
             if self._is_abandoned() or self._record.ended is not None:
                 return None
+            self._wait_for_events()
             self._tick()
-            time.sleep(self._pace.poll_s / 4)
         return prepared
 
     def _without_files(self) -> Verdict:
@@ -324,7 +329,11 @@ class ScanWriter:
         if self._finishing:
             wait([self._finishing[0][2]], timeout=self._pace.poll_s)
         elif self._record.ended is None:
-            time.sleep(0.01)
+            self._wait_for_events()
+
+    def _wait_for_events(self) -> None:
+        wait_ms = int(self._pace.poll_s * 250)
+        if events_came(self._client, [self._record], wait_ms):
             self._next_poll = 0.0
 
     def _submit(

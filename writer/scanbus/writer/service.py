@@ -11,7 +11,6 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 import time
 from importlib.metadata import version
 from typing import Any
@@ -68,7 +67,9 @@ class WriterService:
         self._tasks: dict[str, ScanTask] = {}
         self._announced_again: dict[str, ScanAnnounced] = {}
         self._seen = self._position = "0-0"
-        self._stop = threading.Event()
+        # No threading.Event: a signal handler that sets one waits for ever for its lock
+        # where it has interrupted the very thread that holds it.
+        self._is_stopping = False
         self._due: dict[str, float] = {}
         self._memory_bytes = settings.memory_bytes
         self._knows_server = False
@@ -85,8 +86,8 @@ class WriterService:
         ]
 
     def stop(self) -> None:
-        """Leave soon; successors finish what is open."""
-        self._stop.set()
+        """Leave soon; successors finish what is open. Safe in a signal handler."""
+        self._is_stopping = True
 
     def run(self, *, once: bool) -> int:
         """Write scans until stopped, or until every announced one has a verdict.
@@ -112,11 +113,11 @@ class WriterService:
         log.info("writer_started", writer=self.name, root=str(self._settings.root))
         notify("READY=1")
         try:
-            while not self._stop.is_set():
+            while not self._is_stopping:
                 is_up = self._turn()
                 if once and is_up and all(t.is_settled for t in self._tasks.values()):
                     break
-                self._stop.wait(self._settings.poll_s / 2)
+                self._rest(is_up=is_up)
         finally:
             self._leave()
         return max((t.exit_code for t in self._tasks.values()), default=0) * once
@@ -140,6 +141,20 @@ class WriterService:
             self._knows_server = False
             return False
         return True
+
+    def _rest(self, *, is_up: bool) -> None:
+        """Wait for the next round, which begins at once with a new scan."""
+        rest_s = self._settings.poll_s / 2
+        if is_up:
+            try:
+                with translated(self._settings.redis):
+                    wait_ms = int(rest_s * 1000)
+                    registry.announcement_came(self._client, self._seen, wait_ms)
+            except BusUnavailableError as error:
+                log.debug("wait_cut_short", reason=str(error))
+            else:
+                return
+        time.sleep(rest_s)
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -243,13 +258,16 @@ class WriterService:
     def _start_attempts(self) -> None:
         lease_ms = int(self._settings.lease_s * 1000)
         for task in self._tasks.values():
-            if not task.is_due or self._stop.is_set():
+            if not task.is_due or self._is_stopping:
                 continue
             lease = leases.acquire(self._client, task.uid, self.name, lease_ms)
             if lease is None:
                 self._look_at_other_writer(task)
             else:
-                task.start(lease, self._settings, self._stop, self._progress)
+                task.start(lease, self._settings, self._must_stop, self._progress)
+
+    def _must_stop(self) -> bool:
+        return self._is_stopping
 
     def _look_at_other_writer(self, task: ScanTask) -> None:
         """Take note of the verdict of a scan that another writer has."""
@@ -284,7 +302,7 @@ class WriterService:
 
     def _leave(self) -> None:
         notify("STOPPING=1")
-        self._stop.set()
+        self._is_stopping = True
         deadline = time.monotonic() + self._settings.stop_s
         for task in self._tasks.values():
             task.join(deadline - time.monotonic())

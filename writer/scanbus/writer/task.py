@@ -118,13 +118,13 @@ class ScanTask:
         self,
         lease: leases.Lease,
         settings: WriterSettings,
-        stop: threading.Event,
+        must_stop: Callable[[], bool],
         progress: Progress,
     ) -> None:
         """Begin an attempt in a thread of its own."""
         thread = threading.Thread(
             target=self._attempt,
-            args=(lease, settings, stop, progress),
+            args=(lease, settings, must_stop, progress),
             name=f"scan-{lease.uid[:8]}",
         )
         self._thread = thread
@@ -140,12 +140,12 @@ class ScanTask:
         self,
         lease: leases.Lease,
         settings: WriterSettings,
-        stop: threading.Event,
+        must_stop: Callable[[], bool],
         progress: Progress,
     ) -> None:
         try:
             with self._handled(settings):
-                verdict = self._write(lease, settings, stop, progress)
+                verdict = self._write(lease, settings, must_stop, progress)
                 if not verdict.provisional:
                     self.was_judged_here = verdict
                 self.verdict = verdict
@@ -159,7 +159,7 @@ class ScanTask:
         self,
         lease: leases.Lease,
         settings: WriterSettings,
-        stop: threading.Event,
+        must_stop: Callable[[], bool],
         progress: Progress,
     ) -> Verdict:
         if self.record is None:
@@ -187,7 +187,7 @@ class ScanTask:
                     settings.root,
                     self.custody,
                     pace=_pace(settings),
-                    is_stopped=stop.is_set,
+                    is_stopped=must_stop,
                     on_points=progress,
                     examiner=examiner,
                     steps=self._steps,

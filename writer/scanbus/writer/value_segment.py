@@ -198,7 +198,7 @@ class ValueSegment:
             group = file[DATA_GROUP]
             for channel, column in zip(self._lane.channels, self._columns, strict=True):
                 for name, kept in _joined(channel, column).items():
-                    if not np.array_equal(_bytes_of(group[name][()]), _bytes_of(kept)):
+                    if not np.array_equal(_bits_of(group[name][()]), _bits_of(kept)):
                         raise VerificationError(
                             str(self._path), f"{name} is not what came over the bus"
                         )
@@ -245,9 +245,11 @@ def _missing(channel: ChannelDescription, n_points: int) -> npt.NDArray[Any] | V
     return np.full(shape, channel.missing_value, channel.numpy_dtype)
 
 
-def _bytes_of(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return the bytes of an array; no copy. Unlike numbers, NaN equals itself so."""
-    return values.reshape(-1).view(np.uint8)
+def _bits_of(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the bits of an array; no copy. Unlike numbers, NaN equals itself so."""
+    flat = values.reshape(-1)
+    wide = flat.nbytes % 8 == 0 and flat.flags.c_contiguous
+    return flat.view(np.uint64 if wide else np.uint8)
 
 
 def unpacked_checksum(blocks: list[npt.NDArray[Any] | Variable]) -> int:
