@@ -1,7 +1,7 @@
 """Goal 5: from a publisher's send to a subscriber's numpy array, the writer running.
 
 The time of sending travels as the value itself: both processes read the same monotonic
-clock.
+clock. A bare XADD and XREAD at 10/s shows what an idle machine takes to wake up.
 """
 
 import time
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.harness import bare
 from benchmarks.harness.plan import Plan, with_aof
 from benchmarks.harness.results import Figure
 from benchmarks.harness.stage import Stage, start_child
@@ -31,6 +32,11 @@ def measure(plan: Plan) -> Iterator[Figure]:
         return
     for aof in plan.persistence:
         with plan.stage(aof=aof) as stage:
+            idle, few = SCALARS[0]
+            bare_ones = (bare.send_times, bare.receive_times)
+            found = _latencies(stage, *bare_ones, idle, few // 2)
+            name = f"bare XADD and XREAD at {idle}/s, {with_aof(aof)}, median"
+            yield Figure(GOAL, name, float(np.median(found)), "ms")
             for rate, count in SCALARS:
                 found = _latencies(stage, send_times, receive_times, rate, count)
                 yield from _figures(f"scalars at {rate}/s", aof, found, 1.0, 5.0)

@@ -129,3 +129,30 @@ def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
+
+
+def send_times(ready: Ready, url: str, rate: int, count: int) -> None:
+    """XADD the time, so many times a second."""
+    bus = redis.Redis.from_url(url, protocol=2)
+    bus.delete(LANE)
+    ready()
+    started = time.perf_counter() + 0.5
+    for number in range(count):
+        time.sleep(max(0.0, started + number / rate - time.perf_counter()))
+        bus.xadd(LANE, {"d": repr(time.perf_counter())})
+
+
+def receive_times(ready: Ready, url: str, count: int) -> list[float]:
+    """XREAD times; return how many seconds ago each was."""
+    bus = redis.Redis.from_url(url, socket_timeout=None, protocol=2)
+    ready()
+    last, found = b"0-0", []
+    while len(found) < count:
+        reply: Any = bus.xread({LANE: last}, count=100, block=5000)
+        now = time.perf_counter()
+        if not reply:
+            raise RuntimeError("nothing came")
+        for identifier, fields in reply[0][1]:
+            last = identifier
+            found.append(now - float(fields[b"d"]))
+    return found

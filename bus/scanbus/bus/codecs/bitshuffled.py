@@ -17,7 +17,6 @@ block through Python's LZ4 instead takes 7 ms.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ from scanbus.bus.codecs.bitshuffle_backends import (
     load_backend,
 )
 from scanbus.bus.codecs.codec import Buffer, Filter, Octets
-from scanbus.bus.codecs.framing import HEADER, packed_blocks, read_header
+from scanbus.bus.codecs.framing import HEADER, check_blocks, read_header
 from scanbus.schemas.errors import PayloadError
 
 _BITSHUFFLE_ID = 32008
@@ -103,8 +102,7 @@ class BitshuffleScheme:
         n_items = n_bytes // itemsize
         rest = n_items % _ITEMS_MULTIPLE
         n_blocks = -(-(n_items - rest) * itemsize // block_bytes)
-        walk = packed_blocks(self._name, payload, n_blocks, rest * itemsize)
-        deque(walk, maxlen=0)  # Run to its end; only its errors matter.
+        check_blocks(self._name, payload, n_blocks, rest * itemsize)
         # One larger than all items has the same meaning and fits into a C int.
         block_items = min(block_bytes // itemsize, n_items - rest + _ITEMS_MULTIPLE)
         return Cut(n_items, itemsize, block_items)

@@ -12,6 +12,7 @@ References
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Iterator
 
 from scanbus.schemas.errors import PayloadError
@@ -87,3 +88,25 @@ def packed_blocks(
         raise PayloadError(
             f"{codec}: {end - position} bytes behind the last of {n_blocks} blocks"
         )
+
+
+def check_blocks(
+    codec: str, payload: memoryview, n_blocks: int, tail_bytes: int = 0
+) -> None:
+    """Walk the same table for its errors only; every frame on its way is walked so.
+
+    Raises
+    ------
+    PayloadError
+        As `packed_blocks`.
+    """
+    position = HEADER.size
+    unpack_from = BLOCK_SIZE.unpack_from
+    try:
+        for _ in range(n_blocks):
+            position += unpack_from(payload, position)[0] + 4
+    except struct.error:
+        position = -1
+    # Positions only grow: where the last is right, none was beyond the end.
+    if position != len(payload) - tail_bytes:
+        deque(packed_blocks(codec, payload, n_blocks, tail_bytes), maxlen=0)
