@@ -3,7 +3,7 @@
     python -m benchmarks.run                  all of it, into docs/performance.md
     python -m benchmarks.run --quick          the kept ratios only, for CI
     python -m benchmarks.run --only latency   one goal, shown and not written
-    python -m benchmarks.run --keep           also keep the ratios of a quick run
+    python -m benchmarks.run --quick --keep   keep the ratios instead
 
 A quick run fails when a ratio is more than 30 % below the one in
 ``benchmarks/kept.json``, twice in a row.
@@ -53,17 +53,16 @@ def main(argv: list[str] | None = None) -> int:
         raw, packed = detector.raw_bytes / 1e6, detector.packed_bytes / 1e6
         machine["frames"] = f"{detector.source}, {raw:.1f} MB, packed {packed:.1f}"
         print(f"{'frames':12s} {machine['frames']}", flush=True)
-        repeats = arguments.repeats or (QUICK_REPEATS if arguments.quick else REPEATS)
+        is_short = arguments.quick and not arguments.keep
+        repeats = arguments.repeats or (QUICK_REPEATS if is_short else REPEATS)
         plan = Plan(folder, arguments.quick, repeats, detector)
         modules = arguments.only or MODULES
-        if arguments.quick:
+        if is_short:
             return _quick(plan, modules)
         figures, minutes = _all(plan, modules)
-        if arguments.keep:
-            quick = Plan(folder / "keep", quick=True, repeats=5, detector=detector)
-            quick.folder.mkdir()
-            kept.write(_all(quick, modules)[0])
-    if not arguments.only:
+    if arguments.keep:
+        kept.write(figures)
+    elif not arguments.only:
         page.write(figures, machine, minutes, repeats)
     return 0
 
@@ -71,11 +70,14 @@ def main(argv: list[str] | None = None) -> int:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="with --quick")
     parser.add_argument("--only", nargs="+", choices=MODULES, metavar="GOAL")
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--folder", type=Path, help="on the disk to be measured")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.keep and not arguments.quick:
+        parser.error("--keep keeps the ratios of a quick run: add --quick")
+    return arguments
 
 
 def _all(plan: Plan, modules: tuple[str, ...]) -> tuple[list[Figure], float]:
