@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,7 +97,39 @@ def test_a_scan_does_not_begin_on_a_disk_that_is_almost_full(
         assert "need 0.2 GB" in said
 
 
-def _config(folder: Path) -> Path:
+def test_a_scan_that_runs_warns_and_then_waits_before_the_disk_is_full(
+    redis_url: str, small_disk: Path
+) -> None:
+    settings = {"least_free_bytes": 20 * 2**20, "low_water_bytes": 40 * 2**20}
+    options = ("--config", str(_config(small_disk.parent, **settings, lease_s=1)))
+    with (
+        writer(redis_url, small_disk, *options) as process,
+        Publisher(redis_url, name="test") as publisher,
+    ):
+        with publisher.scan(title="noise", quota_bytes=8 * 2**20) as scan:
+            scan.detector("camera", shape=FRAME, dtype="uint16", points=20)
+            for number in range(10):
+                scan.send("camera", noise(number))
+            wait_until(lambda: list(small_disk.rglob("camera_0000.h5")))
+            blocker = fill(small_disk, leave_mb=30)
+            time.sleep(1)
+            assert not problems(redis_url)
+            blocker.unlink()
+            blocker = fill(small_disk, leave_mb=10)
+            wait_until(lambda: "no space" in problems(redis_url))
+            blocker.unlink()
+            for number in range(10, 20):
+                scan.send("camera", noise(number))
+        verdict = final_verdict(redis_url, scan.uid)
+        process.leave()
+    assert verdict.verdict is VerdictWord.COMPLETE
+    assert verdict.channels["camera"].written == 20
+    assert process.said.count('"low_space"') == 1
+
+
+def _config(folder: Path, **settings: int) -> Path:
     path = folder / "scanbus.toml"
-    path.write_text("least_free_bytes = 1000000\nlow_water_bytes = 0\nretry_s = 0.3\n")
+    wanted = {"least_free_bytes": 1_000_000, "low_water_bytes": 0, **settings}
+    lines = [f"{name} = {value}" for name, value in wanted.items()]
+    path.write_text("\n".join([*lines, "retry_s = 0.3"]) + "\n")
     return path

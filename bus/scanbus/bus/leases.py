@@ -94,7 +94,7 @@ def begin_attempt(client: Bus, uid: str) -> int:
 
 
 def end_attempt(client: Bus, uid: str) -> None:
-    """Forget the attempts so far: this one got on, or ended in an orderly way."""
+    """Forget the attempts so far: this one ended in an orderly way."""
     client.delete(attempts_key(uid))
 
 

@@ -80,8 +80,6 @@ class LeaseCustody:
         reach("acknowledge.before")
         room.acknowledge(self._client, self._lease.uid, lane, point)
         reach("acknowledge.after")
-        # Something is durable: no entry kills every attempt at once.
-        leases.end_attempt(self._client, self._lease.uid)
 
     def announce(self, verdict: Verdict) -> None:
         """Append the verdict to the scan's events; free the quota if it is final."""
@@ -98,7 +96,11 @@ class LeaseCustody:
         room.shrink(self._client, self._lease.uid, lanes)
 
     def begin(self) -> int:
-        """Count this attempt; return how many ended in a kill, and this one."""
+        """Count this attempt; return how many ended in a kill, and this one.
+
+        Only an orderly end forgets them, whatever became durable meanwhile: other
+        lanes may get on although one entry kills every attempt.
+        """
         return leases.begin_attempt(self._client, self._lease.uid)
 
     def give_back(self) -> None:

@@ -24,6 +24,7 @@ from scanbus.bus.codecs import codec
 __all__ = [
     "StoredChunk",
     "fsync_path",
+    "make_folder",
     "make_packed_dataset",
     "start_writeback",
     "stored_bytes",
@@ -152,3 +153,21 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that lack, and make their names durable.
+
+    Raises
+    ------
+    OSError
+        If one cannot be made, or not be put on the disk.
+    """
+    lacking = []
+    while not path.exists():
+        lacking.append(path)
+        path = path.parent
+    for folder in reversed(lacking):
+        folder.mkdir(exist_ok=True)
+    for folder in lacking:
+        fsync_path(folder.parent)

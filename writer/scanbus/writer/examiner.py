@@ -26,7 +26,8 @@ __all__ = ["Examiner", "main"]
 
 log = structlog.get_logger("scanbus.writer")
 _LENGTH = struct.Struct("<Q")
-_COMMAND = (sys.executable, "-m", "scanbus.writer.examiner")
+_MAIN = "import sys; from scanbus.writer import examiner; sys.exit(examiner.main())"
+_COMMAND = (sys.executable, "-c", _MAIN)
 
 
 class Examiner:
@@ -70,7 +71,8 @@ class Examiner:
             return reply.decode()
         self.close()
         code = child.returncode
-        log.error("entry_killed_examiner", lane=lane.name, id=entry.id, code=code)
+        name = entry.id.decode()
+        log.error("entry_killed_examiner", lane=lane.name, id=name, code=code)
         return f"killed the process that unpacked it (exit code {code})"
 
     def close(self) -> None:
@@ -137,7 +139,3 @@ def main() -> int:
             return 0
         problem = _unpack(LaneDescription.model_validate_json(lane), packed)
         _send(sys.stdout.buffer, problem.encode())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -36,6 +36,7 @@ FAILPOINTS: Final = tuple(
         "verify",
         "fsync",
         "link",
+        "fsync_folder",
         "master",
         "scan_file",
         "acknowledge",

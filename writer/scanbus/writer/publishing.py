@@ -55,6 +55,7 @@ def publish_segment(
         workspace.publish(finished.name, final)
     except FileExistsError:
         _check_same(workspace, finished.name, final, custody.fence)
+        workspace.make_names_durable(folder)
     except FileNotFoundError as error:
         if workspace.folder.exists():
             raise

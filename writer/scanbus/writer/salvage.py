@@ -33,6 +33,7 @@ from scanbus.schemas.errors import (
 )
 from scanbus.writer.account import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.contents import SegmentFile
+from scanbus.writer.datasets import make_folder
 from scanbus.writer.frame_segment import FrameSegment
 from scanbus.writer.masters import write_dataset_masters, write_scan_master
 from scanbus.writer.paths import (
@@ -228,7 +229,7 @@ class _Salvage:
         """Make the scan's files; return what there is of it now."""
         self._workspace.open()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             finished = {
                 lane.name: finished_segments(self._folder, self._record.uid, lane)
                 for lane in self._prepared.lanes

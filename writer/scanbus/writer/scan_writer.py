@@ -31,6 +31,7 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
 from scanbus.writer.custody import Custody
+from scanbus.writer.datasets import make_folder
 from scanbus.writer.events_file import EVENTS_FILE, EventsFile
 from scanbus.writer.examiner import Examiner
 from scanbus.writer.failpoints import reach
@@ -130,6 +131,7 @@ class ScanWriter:
         self._finishing: list[tuple[LaneWriter, FinishedSegment, Future[None]]] = []
         self._has_failed = False
         self._next_flush = self._next_poll = self._next_check = 0.0
+        self._is_low = False
         self._next_master_at = 0.0
         self._next_master_size = 1
         self._silent_since: float | None = None
@@ -228,12 +230,15 @@ class ScanWriter:
         self._workspace.open()
         # The folder exists from here on: a lease lost before was lost without harm.
         self._custody.check()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         self._events = EventsFile(self._workspace.path(EVENTS_FILE))
         self._events.keep(self._record)
         self._workspace.prune()
         self._lanes = self._make_lanes()
         self._check_space()
+        if any(lane.stored for lane in self._lanes):
+            # A predecessor may have been killed between link and this.
+            self._workspace.make_names_durable(self._folder)
         for lane in self._lanes:
             self._custody.acknowledge(lane.lane.name, lane.stored)
         log.info(
@@ -249,11 +254,15 @@ class ScanWriter:
         return bytes_needed(self._lanes, self._folder)
 
     def _check_space(self) -> None:
-        """Refuse to go on without room, and warn before there is none."""
+        """Refuse to go on without room, and warn, once, before there is none."""
         needed = self.bytes_needed
         least = self._pace.least_free_bytes
         free = check_space(self._root, needed, least=least)
-        if free < max(needed + least, self._pace.low_water_bytes):
+        was_low, self._is_low = (
+            self._is_low,
+            free < max(needed + least, self._pace.low_water_bytes),
+        )
+        if self._is_low and not was_low:
             log.warning(
                 "low_space",
                 root=str(self._root),
@@ -381,6 +390,9 @@ class ScanWriter:
         if now >= self._next_check:
             self._next_check = now + self._pace.check_s
             self._custody.check()
+            if self._lanes:
+                with self._steps.step("space", self._folder):
+                    self._check_space()
         if now >= self._next_poll:
             self._next_poll = now + self._pace.poll_s
             if read_events(self._client, self._record) and self._events is not None:

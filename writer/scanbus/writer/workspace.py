@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from scanbus.writer.datasets import fsync_path
+from scanbus.writer.datasets import fsync_path, make_folder
 from scanbus.writer.events_file import EVENTS_FILE
 from scanbus.writer.failpoints import reach
 from scanbus.writer.steps import Steps
@@ -74,7 +74,7 @@ class Workspace:
 
     def open(self) -> None:
         """Rename predecessors' folders away and make this one."""
-        self._base.mkdir(parents=True, exist_ok=True)
+        make_folder(self._base)
         for old in self._base.glob(f"{self._uid}.*"):
             old.rename(old.with_name(_STALE + old.name))
         self.folder.mkdir()
@@ -121,9 +121,19 @@ class Workspace:
             reach("link.before")
             os.link(made, final)
             reach("link.after")
-        with self.steps.step("fsync-folder", final):
-            fsync_path(final.parent)
+        self.make_names_durable(final.parent)
         made.unlink()
+
+    def make_names_durable(self, folder: Path) -> None:
+        """Have the names that stand in a folder survive a loss of power.
+
+        Also those that somebody else gave: whoever linked a file may have been killed
+        before it came to this.
+        """
+        with self.steps.step("fsync-folder", folder):
+            reach("fsync_folder.before")
+            fsync_path(folder)
+            reach("fsync_folder.after")
 
     def discard(self) -> None:
         """Remove what was made in this folder, but for what was said of the scan."""

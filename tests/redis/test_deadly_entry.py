@@ -1,0 +1,59 @@
+"""An entry that kills every writer: its points are refused, all others written."""
+
+import signal
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from scanbus.publisher import Publisher
+from scanbus.schemas import VerdictWord
+from tests.support.writers import WriterProcess
+
+pytestmark = pytest.mark.redis
+
+DEADLY = Path(__file__).parents[1] / "support" / "deadly"
+N_FRAMES = 30
+
+
+def kills(url: str, root: Path) -> tuple[int, int]:
+    """Start writers until one leaves by itself; return its code, and how many died."""
+    for number in range(8):
+        code = WriterProcess(url, root, "--once").wait()
+        if code != -signal.SIGSEGV:
+            return code, number
+    raise AssertionError("every writer died")
+
+
+def test_an_entry_that_kills_every_writer_is_quarantined_and_the_rest_written(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(DEADLY))
+    monkeypatch.setenv("SCANBUS_LEASE_S", "0.3")
+    monkeypatch.setenv("SCANBUS_RETRY_S", "0.1")
+    frames = np.arange(N_FRAMES * 64, dtype=np.uint16).reshape(N_FRAMES, 8, 8)
+    with Publisher(redis_url) as publisher:
+        with publisher.scan(session="20260101") as scan:
+            scan.channel("good")
+            scan.channel("bad")
+            # Its segments are published while writers die of the other lane.
+            scan.detector("camera", shape=(8, 8), dtype="uint16", points_per_chunk=1)
+            for frame in frames:
+                scan.send("camera", frame)
+            scan.send("good", np.arange(9.0))
+            for values in ([0.0, 1.0], [np.nan], [3.0, 4.0]):
+                scan.send("bad", np.array(values))
+                scan.flush()
+        code, died = kills(redis_url, tmp_path)
+        verdict = scan.verdict(20)
+    assert (verdict.verdict, code) == (VerdictWord.PARTIAL, 2)
+    assert died == 3  # The fourth looks at each entry in a child first.
+    bad = verdict.channels["bad"]
+    assert (bad.refused, bad.missing, bad.written) == (((2, 3),), ((2, 3),), 4)
+    assert verdict.channels["good"].is_complete
+    assert verdict.channels["camera"].is_complete
+    with h5py.File(tmp_path / verdict.master) as file:
+        found = file["1.1/measurement/bad"][()]
+        np.testing.assert_array_equal(found[[0, 1, 3, 4]], [0.0, 1.0, 3.0, 4.0])
+        np.testing.assert_array_equal(file["1.1/measurement/camera"], frames)

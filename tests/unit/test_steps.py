@@ -1,0 +1,35 @@
+"""Steps that take long are reported; what hangs is named while it does."""
+
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from scanbus.writer.steps import Steps
+
+FILE = Path("/data/eiger_0000.h5")
+
+
+def test_a_step_that_took_too_long_is_reported_when_it_ends() -> None:
+    with capture_logs() as logged, Steps(slow_s=0).step("fsync", FILE):
+        pass
+    (line,) = logged
+    assert (line["event"], line["step"], line["file"]) == (
+        "slow_step",
+        "fsync",
+        str(FILE),
+    )
+    assert line["log_level"] == "warning"
+
+
+def test_a_quick_step_is_not() -> None:
+    steps = Steps(slow_s=60)
+    with capture_logs() as logged, steps.step("fsync", FILE):
+        assert steps.stalled() == ""
+    assert logged == []
+
+
+def test_what_hangs_is_named_while_it_does() -> None:
+    steps = Steps(slow_s=0)
+    with steps.step("link", FILE):
+        assert "link of eiger_0000.h5" in steps.stalled()
+    assert steps.stalled() == ""
