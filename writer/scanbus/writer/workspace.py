@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from scanbus.writer.datasets import fsync_path, make_folder
@@ -76,7 +77,9 @@ class Workspace:
         """Rename predecessors' folders away and make this one."""
         make_folder(self._base)
         for old in self._base.glob(f"{self._uid}.*"):
-            old.rename(old.with_name(_STALE + old.name))
+            # Another successor may be faster; who of us has the lease is asked next.
+            with suppress(FileNotFoundError):
+                old.rename(old.with_name(_STALE + old.name))
         self.folder.mkdir()
         self._was_made = True
         fsync_path(self._base)
