@@ -8,8 +8,9 @@ import redis
 
 from scanbus.bus import leases, registry, room
 from scanbus.bus.connection import Bus, connect
-from scanbus.bus.keys import heartbeat_key, hold_key
+from scanbus.bus.keys import ANNOUNCEMENTS, heartbeat_key, hold_key
 from scanbus.bus.lanes import NoRoomError, append, make_lane, stream_ends
+from scanbus.bus.room_maker import Freed, RoomMaker
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import QuotaRefusedError
@@ -145,15 +146,31 @@ def test_quotas_are_counted_on_a_full_redis(full: Bus) -> None:
 
 def test_a_full_redis_is_emptied_as_far_as_was_acknowledged(full: Bus) -> None:
     before = room.used_memory(full)
-    assert room.free_room(full, 1) == 0
+    assert not RoomMaker().free(full, 1)
 
     room.acknowledge(full, UID, "group", 250)
 
-    assert room.free_room(full, 1) == 250
+    assert RoomMaker().free(full, 1).entries == 250
     assert room.used_memory(full) < before - 200_000
     full.config_set("maxmemory", before)
     assert stream_ends(full, UID, "group") == (b"250-1", b"299-1")
     append(full, UID, "group", [frozen(300, 1, b"x" * 1000)])
+
+
+def test_a_full_redis_forgets_what_is_finished(full: Bus) -> None:
+    ended = ScanEnded(time=NOW, end_reason=EndReason.SUCCESS)
+    verdict = Verdict(uid=UID, verdict=VerdictWord.COMPLETE)
+    registry.append_event(full, UID, ended)
+    registry.append_event(full, UID, ScanJudged(time=NOW, verdict=verdict))
+    room.acknowledge(full, UID, "group", 300)
+    full.delete(heartbeat_key(UID))
+    is_still_full(full)
+
+    assert RoomMaker().free(full, 1, kept_scans=0) == Freed(entries=300, scans=1)
+
+    assert not list(full.scan_iter(f"*{UID}*"))
+    assert full.xlen(ANNOUNCEMENTS) == 0
+    is_still_full(full)
 
 
 def test_a_full_redis_takes_no_points_and_makes_no_lanes(full: Bus) -> None:

@@ -19,7 +19,8 @@ from scanbus.bus.lanes import (
 from scanbus.bus.outbox import Frozen
 from scanbus.bus.reader import Kind, LaneReader, find_entry_start, read_lanes
 from scanbus.bus.registry import announce, append_event
-from scanbus.bus.room import acknowledge, free_room
+from scanbus.bus.room import acknowledge
+from scanbus.bus.room_maker import RoomMaker
 from scanbus.schemas import LaneDescription, Storage
 from scanbus.schemas.errors import LaneConflictError
 from tests.redis.conftest import AnyRedis
@@ -144,7 +145,7 @@ def test_a_full_redis_takes_a_batch_whole_or_not_at_all(full_bus: Bus) -> None:
     announce(full_bus, announced())
     append_event(full_bus, UID, prepared(bytes_lane(100, 10)))
     acknowledge(full_bus, UID, "group", 10)
-    assert free_room(full_bus, 1) == 10
+    assert RoomMaker().free(full_bus, 1).entries == 10
 
     append(full_bus, UID, "group", batch)
     assert ids(full_bus) == [b"%d-1" % number for number in range(10, first + 3)]

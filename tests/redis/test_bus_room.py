@@ -13,12 +13,12 @@ from scanbus.bus.room import (
     acknowledge,
     cursor,
     cursors,
-    free_room,
     hold,
     release,
     reserve,
     used_memory,
 )
+from scanbus.bus.room_maker import RoomMaker
 from scanbus.schemas.errors import QuotaRefusedError
 from tests.support.descriptions import UID, announced, bytes_lane, prepared
 from tests.support.raw_entries import frozen, frozen_seal
@@ -26,6 +26,11 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
 OTHER = "fedcba9876543210"
+
+
+def free_room(client: Bus, limit_bytes: int) -> int:
+    """Return how many entries were trimmed by who sees the bus for the first time."""
+    return RoomMaker().free(client, limit_bytes).entries
 
 
 def publish(client: Bus, uid: str, counts: list[int], nbytes: int = 1000) -> None:

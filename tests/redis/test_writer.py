@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from scanbus.bus import leases, room
 from scanbus.bus.registry import append_event, find_scan, read_position
+from scanbus.bus.room_maker import RoomMaker
 from scanbus.cli import main
 from scanbus.publisher.closing import close_scan
 from scanbus.schemas import EndReason, ScanEnded, Verdict, VerdictWord
@@ -155,7 +156,7 @@ def test_replay_of_a_trimmed_scan_names_the_file_that_has_it(
 ) -> None:
     scan = whole_scan(redis_url)
     write_once(redis_url, tmp_path / "live")
-    room.free_room(scan.client, 0)
+    RoomMaker().free(scan.client, 0)
 
     with pytest.raises(NoLongerError, match=r"scan0001\.h5"):
         replay(redis_url, scan.uid, tmp_path / "again")

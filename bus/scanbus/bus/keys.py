@@ -10,6 +10,7 @@ from typing import Final
 
 __all__ = [
     "ANNOUNCEMENTS",
+    "FORGOTTEN",
     "POSITION",
     "RESERVED",
     "WRITERS",
@@ -29,6 +30,8 @@ ANNOUNCEMENTS: Final = "scanbus:scans"
 """Stream: one entry per scan."""
 POSITION: Final = "scanbus:position"
 """String: id of the last announcement before which every scan has its verdict."""
+FORGOTTEN: Final = "scanbus:forgotten"
+"""String: id of the newest announcement that was removed, its scan being finished."""
 RESERVED: Final = "scanbus:reserved"
 """Hash: scan uid to the bytes of its quota."""
 WRITERS: Final = "scanbus:writers"

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from scanbus.bus.connection import Bus
 from scanbus.bus.keys import (
     ANNOUNCEMENTS,
+    FORGOTTEN,
     POSITION,
     WRITERS,
     events_key,
@@ -60,11 +61,15 @@ __all__ = [
     "append_event",
     "beat",
     "beat_writer",
+    "end_beat",
     "events_came",
     "find_scan",
     "forget_writer",
+    "id_order",
     "is_alive",
     "is_announced",
+    "is_off_the_bus",
+    "load_announced",
     "load_record",
     "move_position",
     "next_scan_number",
@@ -72,6 +77,7 @@ __all__ = [
     "raise_scan_number",
     "read_events",
     "read_position",
+    "was_forgotten",
     "writers_alive",
 ]
 
@@ -295,11 +301,48 @@ def is_announced(client: Bus, announcement: str, uid: str) -> bool:
     )
 
 
+def was_forgotten(client: Bus, announcement: str, uid: str) -> bool:
+    """Whether a scan of that announcement was finished and left the bus to make room.
+
+    Not so where Redis lost it: its publisher may announce it again.
+    """
+    if is_announced(client, announcement, uid):
+        return False
+    newest = _stored_id(client, FORGOTTEN)
+    return id_order(announcement) <= id_order(newest)
+
+
+def is_off_the_bus(client: Bus, uid: str) -> bool:
+    """Whether a scan that was prepared left the bus, as far as is known without its id.
+
+    Nothing was ever forgotten by a Redis that lost all and waits for publishers.
+    """
+    is_there = client.exists(events_key(uid), heartbeat_key(uid))
+    return not is_there and bool(client.exists(FORGOTTEN))
+
+
+def id_order(stream_id: str) -> tuple[int, int]:
+    """Return what ids of a stream are ordered by."""
+    first, _, second = stream_id.partition("-")
+    return int(first), int(second)
+
+
 def load_record(client: Bus, announced: ScanAnnounced) -> ScanRecord:
     """Return a scan with all its events so far."""
     record = ScanRecord(announced.scan, announced.title)
     read_events(client, record)
     return record
+
+
+def load_announced(
+    client: Bus, announcement: str, announced: ScanAnnounced
+) -> ScanRecord | None:
+    """Return a scan whose announcement was read; None if it was forgotten since."""
+    record = load_record(client, announced)
+    is_there = record.final_verdict is not None
+    if is_there or not was_forgotten(client, announcement, record.uid):
+        return record
+    return None
 
 
 def find_scan(client: Bus, name: str, *, only_one: bool = False) -> ScanRecord:
@@ -321,19 +364,22 @@ def find_scan(client: Bus, name: str, *, only_one: bool = False) -> ScanRecord:
         If several do, and `only_one`.
     """
     best = 0
-    found: dict[str, ScanAnnounced] = {}
+    found: dict[str, tuple[str, ScanAnnounced]] = {}
     for line in announcements(client):
         fit = _fit(line.document.scan, name) if line.document else 0
         if line.document is None or not fit or fit < best:
             continue
         if fit > best:
             best, found = fit, {}
-        found[line.document.scan.uid] = line.document
+        found[line.document.scan.uid] = line.id, line.document
     if not found:
         raise UnknownScanError(name)
     if only_one and len(found) > 1 and name != LAST:
         raise AmbiguousScanError(name, tuple(found))
-    return load_record(client, list(found.values())[-1])
+    record = load_announced(client, *list(found.values())[-1])
+    if record is None:
+        raise UnknownScanError(name)
+    return record
 
 
 def _fit(scan: ScanIdentity, name: str) -> int:
@@ -350,6 +396,11 @@ def _fit(scan: ScanIdentity, name: str) -> int:
 def beat(client: Bus, uid: str, publisher: str, ttl_ms: int) -> bool:
     """Renew a publisher's heartbeat; return False if it had lapsed."""
     return bool(client.eval(_BEAT, 1, heartbeat_key(uid), publisher, ttl_ms))
+
+
+def end_beat(client: Bus, uid: str) -> None:
+    """Say that a publisher needs nothing more of its scan."""
+    client.delete(heartbeat_key(uid))
 
 
 def publisher_is_alive(client: Bus, uid: str) -> bool:
@@ -395,8 +446,13 @@ def _info(line: bytes) -> dict[str, Any]:
 
 def read_position(client: Bus) -> str:
     """Return the announcement before which every scan has its final verdict."""
-    position: Any = client.get(POSITION)
-    text = _text(position) if position else "0-0"
+    return _stored_id(client, POSITION)
+
+
+def _stored_id(client: Bus, key: str) -> str:
+    """Return the id of an announcement that a key holds; ``0-0`` where it is none."""
+    stored: Any = client.get(key)
+    text = _text(stored) if stored else "0-0"
     match = re.fullmatch(r"(\d{1,20})-(\d{1,20})", text)
     in_range = match and max(int(match[1]), int(match[2])) <= _LARGEST_ID
     return text if in_range else "0-0"

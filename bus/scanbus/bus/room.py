@@ -1,22 +1,18 @@
-"""Room on the bus: quotas reserved, data acknowledged, memory freed.
+"""Room on the bus: quotas reserved, data acknowledged, scans held.
 
-Data leave Redis only below the writer's cursor. Everything here that frees memory
-works on a full Redis too: XTRIM and DEL always pass, and so does a script whose first
-write is one of them.
+Everything here works on a full Redis too: XTRIM and DEL always pass, and so does a
+script whose first write is one of them. What frees memory stands in
+:mod:`scanbus.bus.room_maker`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from scanbus.bus.connection import Bus
-from scanbus.bus.entries import SEAL_ID
 from scanbus.bus.keys import RESERVED, cursors_key, hold_key, lane_key
-from scanbus.bus.registry import announcements, load_record
-from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import QuotaRefusedError
 
 __all__ = [
@@ -28,7 +24,6 @@ __all__ = [
     "cursor",
     "cursors",
     "default_quota",
-    "free_room",
     "hold",
     "release",
     "reserve",
@@ -66,21 +61,6 @@ if not old or (tonumber(old) or 0) < tonumber(ARGV[2]) then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 end
 return 1
-"""
-# An entry that begins before the edge and ends behind it would go whole: it stays.
-_TRIM = """
-local edge = ARGV[1]
-local last = redis.call('XREVRANGE', KEYS[1], '(' .. edge .. '-0', '-', 'COUNT', 1)[1]
-if last then
-  local first, count = string.match(last[1], '^(%d+)-(%d+)$')
-  if tonumber(first) + tonumber(count) > tonumber(edge) then edge = first end
-end
-return redis.call('XTRIM', KEYS[1], 'MINID', edge .. '-0')
-"""
-# XINFO would bring the last entry too, and both may be of many megabytes.
-_FIRST = """
-local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-return first and first[1]
 """
 _POINT: Final = re.compile(rb"\d{1,15}")
 _HOLD = """
@@ -181,66 +161,3 @@ def used_memory(client: Bus) -> int:
     """Return the bytes that Redis uses, without its copy-on-write and buffers."""
     info: Any = client.info("memory")
     return int(info["used_memory"])
-
-
-@dataclass(frozen=True, slots=True)
-class _Trimmable:
-    uid: str
-    lane: str
-    points_per_segment: int
-
-
-def free_room(client: Bus, limit_bytes: int) -> int:
-    """Trim acknowledged data, oldest scan first, until Redis is below a limit.
-
-    Parameters
-    ----------
-    limit_bytes : int
-        Stop when ``used_memory`` is at most this.
-
-    Returns
-    -------
-    int
-        Entries removed; 0 if nothing could be.
-    """
-    removed = 0
-    if used_memory(client) <= limit_bytes:
-        return removed
-    for lane in _trimmable(client):
-        durable = cursor(client, lane.uid, lane.lane)
-        key = lane_key(lane.uid, lane.lane)
-        point = _first_point(client, lane.uid, lane.lane)
-        while point is not None and point < durable:
-            if used_memory(client) <= limit_bytes:
-                return removed
-            step = (point // lane.points_per_segment + 1) * lane.points_per_segment
-            edge = min(step, durable)
-            n_trimmed = int(client.eval(_TRIM, 1, key, edge))
-            removed += n_trimmed
-            # Looking at the first entry moves its payload within Redis: only if needed.
-            point = edge if n_trimmed else _first_point(client, lane.uid, lane.lane)
-            if point is not None and point < edge:
-                break  # One entry reaches beyond what is durable.
-    return removed
-
-
-def _trimmable(client: Bus) -> Iterator[_Trimmable]:
-    for line in announcements(client):
-        if line.document is not None and not client.exists(
-            hold_key(line.document.scan.uid)
-        ):
-            yield from _lanes(client, line.document)
-
-
-def _lanes(client: Bus, announced: ScanAnnounced) -> Iterator[_Trimmable]:
-    record = load_record(client, announced)
-    if record.prepared is None:
-        return
-    late = record.prepared.late_lanes(record.ended)
-    for lane in (*record.prepared.lanes, *late):
-        yield _Trimmable(record.uid, lane.name, lane.points_per_segment)
-
-
-def _first_point(client: Bus, uid: str, lane: str) -> int | None:
-    first: Any = client.eval(_FIRST, 1, lane_key(uid, lane))
-    return None if first in {None, SEAL_ID} else int(first.partition(b"-")[0])

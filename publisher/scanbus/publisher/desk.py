@@ -29,7 +29,6 @@ from scanbus.bus.room import (
     DEFAULT_MEMORY_BYTES,
     budget_bytes,
     default_quota,
-    free_room,
     release,
     reserve,
 )
@@ -41,7 +40,7 @@ from scanbus.publisher.options import ScanOptions
 from scanbus.publisher.patience import until_room
 from scanbus.publisher.restore import ensure_announced
 from scanbus.publisher.resuming import resumed_scans
-from scanbus.publisher.sender import FULL, Link, Sender
+from scanbus.publisher.sender import Link, Sender
 from scanbus.publisher.spool import ScanSpool
 from scanbus.publisher.spooler import Spooler
 from scanbus.schemas import ScanAnnounced, ScanIdentity, ScanPrepared
@@ -267,7 +266,5 @@ class Desk:
         )
 
     def _make_room(self) -> None:
-        limit = int(self._link.maxmemory_bytes * FULL)
-        if limit:
-            with translated(self._link.url):
-                free_room(self._client, limit)
+        with translated(self._link.url):
+            self._link.make_room(self._client)

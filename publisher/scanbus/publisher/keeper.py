@@ -15,6 +15,7 @@ from scanbus.bus.connection import Bus, translated
 from scanbus.bus.registry import (
     ScanRecord,
     beat,
+    end_beat,
     events_came,
     read_events,
     writers_alive,
@@ -228,6 +229,8 @@ class Keeper(threading.Thread):
                 # nobody frees then.
                 with delivery.restoring:
                     release(client, delivery.uid)
+                    if not delivery.is_lost:
+                        end_beat(client, delivery.uid)
                 self._forget(delivery)
             elif delivery.is_lost:
                 self._forget(delivery)

@@ -8,13 +8,13 @@ for all small values and the events of a scan.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from scanbus.bus.connection import Bus, connect, translated
 from scanbus.bus.lanes import NoRoomError, VanishedError, append, make_lane
 from scanbus.bus.registry import append_event
-from scanbus.bus.room import free_room
+from scanbus.bus.room_maker import KEPT_WHEN_FULL, Freed, RoomMaker
 from scanbus.publisher.arrivals import needs_tending, tend
 from scanbus.publisher.closed import explained
 from scanbus.publisher.delivery import Delivery
@@ -33,7 +33,7 @@ _LONGEST_WAIT_S = 1.0
 # A chunk that is not full by then is sent as it is, if nothing else is on its way.
 _IDLE_S = 0.2
 _FREE_ROOM_EVERY_S = 1.0
-# How full Redis may stay after acknowledged data were trimmed.
+# How full Redis may stay after room was made.
 FULL = 0.85
 
 
@@ -51,12 +51,22 @@ class Link:
         0 where no limit is set; as last seen.
     stop : threading.Event
         Set when the publisher closes for good.
+    room : RoomMaker
+        Knows what could be removed where Redis is full.
     """
 
     url: str
     name: str
     maxmemory_bytes: int
     stop: threading.Event
+    room: RoomMaker = field(default_factory=RoomMaker)
+
+    def make_room(self, client: Bus) -> Freed:
+        """Free memory where Redis refuses data, as the writer would below that."""
+        limit = int(self.maxmemory_bytes * FULL)
+        if not limit:
+            return Freed()
+        return self.room.free(client, limit, kept_scans=KEPT_WHEN_FULL)
 
     def connect(self) -> Bus:
         """Return a client that connects once."""
@@ -254,22 +264,22 @@ class Sender(threading.Thread):
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 
     def _make_room(self) -> None:
-        """Trim acknowledged data of any scan, oldest first, as the writer would."""
-        limit = int(self._link.maxmemory_bytes * FULL)
+        """Free memory that is taken by what files have, of any scan."""
         now = monotonic()
-        if (
-            not limit
-            or self._client is None
-            or now - self._freed_at < _FREE_ROOM_EVERY_S
-        ):
+        if self._client is None or now - self._freed_at < _FREE_ROOM_EVERY_S:
             return
         try:
             with translated(self._link.url):
-                removed = free_room(self._client, limit)
+                freed = self._link.make_room(self._client)
         except BusUnavailableError:
             self._disconnect()
             return
         # Looking through all scans is much work: not soon again if it was in vain.
-        self._freed_at = 0.0 if removed else now
-        if removed:
-            log.info("room_freed", scan=self._delivery.uid, entries=removed)
+        self._freed_at = 0.0 if freed else now
+        if freed:
+            log.info(
+                "room_freed",
+                scan=self._delivery.uid,
+                entries=freed.entries,
+                scans=freed.scans,
+            )

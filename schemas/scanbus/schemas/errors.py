@@ -306,7 +306,10 @@ class UnknownScanError(BusError):
 
     def __str__(self) -> str:
         """Name the scan and how to list those that exist."""
-        return f"scan {self.scan!r} is not on this bus; `scanbus ls` lists its scans"
+        return (
+            f"scan {self.scan!r} is not on this bus; `scanbus ls` lists its scans. One "
+            "that was finished long ago leaves it when room is needed: its files stay"
+        )
 
 
 class AmbiguousScanError(BusError):

@@ -123,6 +123,8 @@ class ChannelReader:
         return self._beyond(point, self.view.extent())
 
     def _beyond(self, point: int, extent: Extent) -> PointError:
+        if extent.is_gone:
+            return NoLongerError(self.name, point, self._file())
         if extent.is_over:
             return NeverError(self.name, point, extent.stop)
         return NotYetError(self.name, point)

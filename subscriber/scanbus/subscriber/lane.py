@@ -14,6 +14,7 @@ from scanbus.bus.entries import SEAL_ID, Entry, parse_entry
 from scanbus.bus.keys import lane_key
 from scanbus.bus.lanes import stream_ends
 from scanbus.bus.reader import Arrival, Kind, LaneReader, find_entry_start, read_lanes
+from scanbus.bus.registry import is_off_the_bus
 from scanbus.bus.room import cursor
 from scanbus.schemas import LaneDescription
 from scanbus.subscriber.link import Link
@@ -37,11 +38,14 @@ class Extent:
         The point after the last one.
     is_over : bool
         Whether the lane is sealed: `stop` is its length then.
+    is_gone : bool
+        Whether the scan was finished, and left the bus.
     """
 
     first: int
     stop: int
     is_over: bool
+    is_gone: bool = False
 
 
 class LaneView:
@@ -71,7 +75,8 @@ class LaneView:
         ends = stream_ends(client, self._uid, self.lane.name)
         if ends is None or ends[1] == b"0-0":
             # Not made yet, or gone together with what the writer has.
-            return Extent(durable, durable, is_over=False)
+            is_gone = ends is None and is_off_the_bus(client, self._uid)
+            return Extent(durable, durable, is_over=False, is_gone=is_gone)
         is_over = ends[1] == SEAL_ID
         stop = self._sealed_length(client) if is_over else _stop_of(ends[1])
         is_empty = ends[0] in (b"0-0", SEAL_ID)

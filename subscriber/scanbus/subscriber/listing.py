@@ -9,7 +9,7 @@ from scanbus.bus.connection import Bus, ServerReport
 from scanbus.bus.keys import RESERVED
 from scanbus.bus.registry import (
     ScanRecord,
-    load_record,
+    load_announced,
     publisher_is_alive,
     writers_alive,
 )
@@ -103,9 +103,16 @@ def expected_file(scan: ScanIdentity) -> str:
     return f"{scan.dataset_folder}/{name}/{name}.h5"
 
 
-def scan_info(link: Link, announced: ScanAnnounced) -> ScanInfo:
-    """Return one scan in short: its events, and the ends of its lanes."""
-    record = link.ask(lambda client: load_record(client, announced))
+def scan_info(
+    link: Link, announcement: str, announced: ScanAnnounced
+) -> ScanInfo | None:
+    """Return one scan in short: its events, and the ends of its lanes.
+
+    None if it was forgotten after its announcement was read.
+    """
+    record = link.ask(lambda client: load_announced(client, announcement, announced))
+    if record is None:
+        return None
     scan = record.identity
     return ScanInfo(
         uid=scan.uid,

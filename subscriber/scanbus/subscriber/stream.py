@@ -92,6 +92,17 @@ class _Follower:
         if is_durable or is_trimmed:
             raise NoLongerError(self.names[0], start, file())
 
+    def refuse_forgotten(self, file: Callable[[], str]) -> None:
+        """Raise if the scan was finished and left the bus.
+
+        Raises
+        ------
+        NoLongerError
+            With the first point that was not read.
+        """
+        if self._view.extent().is_gone:
+            raise NoLongerError(self.names[0], self.reader.expected, file())
+
     def skip_to_newest(self, raw: Sequence[Any]) -> list[Arrival]:
         """Take the newest entries (newest first) without those between."""
         new = [each for each in raw if _number(each[0]) > _number(self.reader.last_id)]
@@ -130,7 +141,8 @@ class ScanStream:
     DeadlineError
         If nothing came for longer than allowed.
     NoLongerError
-        If points that are wanted were trimmed; not with `latest_only`.
+        If points that are wanted were trimmed (not with `latest_only`), or the scan
+        is not on the bus any more.
     ScanInterruptedError
         If the publisher is silent and the lanes are not sealed. Begin again at the
         last batch's ``stop`` if it may come back.
@@ -189,12 +201,17 @@ class ScanStream:
                 self._patience.restart()
             self._patience.check()
             if self._patience.is_lost(publisher_alive=self._scan.publisher_is_alive()):
+                self._refuse_forgotten()
                 points = {
                     name: lane.reader.expected
                     for lane in self._lanes
                     for name in lane.names
                 }
                 raise ScanInterruptedError(self._scan.uid, points)
+
+    def _refuse_forgotten(self) -> None:
+        for lane in self._open():
+            lane.refuse_forgotten(self._scan.file)
 
     def _next(self, client: Bus) -> list[tuple[_Follower, list[Arrival]]]:
         lanes = self._open()

@@ -10,10 +10,11 @@ from typing import Any, Self
 from scanbus.bus.connection import DEFAULT_URL, Bus, describe_server
 from scanbus.bus.keys import ANNOUNCEMENTS
 from scanbus.bus.registry import (
+    ScanRecord,
     announcement_came,
     announcements,
     find_scan,
-    load_record,
+    load_announced,
 )
 from scanbus.schemas import ScanAnnounced
 from scanbus.subscriber.link import Link
@@ -91,15 +92,16 @@ class Subscriber:
         """
         known = self._announced()
         newest = known if limit is None else known[max(0, len(known) - limit) :]
-        return [scan_info(self._link, each) for each in newest]
+        found = (scan_info(self._link, *each) for each in newest)
+        return [info for info in found if info is not None]
 
-    def _announced(self) -> list[ScanAnnounced]:
+    def _announced(self) -> list[tuple[str, ScanAnnounced]]:
         """Return every scan once, oldest first; a scan may be announced again."""
         lines = self._link.ask(lambda client: list(announcements(client)))
-        found: dict[str, ScanAnnounced] = {}
+        found: dict[str, tuple[str, ScanAnnounced]] = {}
         for line in lines:
             if line.document is not None:
-                found.setdefault(line.document.scan.uid, line.document)
+                found[line.document.scan.uid] = line.id, line.document
         return list(found.values())
 
     def status(self) -> BusStatus:
@@ -157,14 +159,17 @@ class Subscriber:
                 after = line.id
                 if line.document and line.document.scan.uid not in seen:
                     seen.add(line.document.scan.uid)
-                    yield self._reader(line.document)
+                    record = self._record(line.id, line.document)
+                    if record is not None:
+                        yield ScanReader(self._link, record, lapse_s=self._lapse_s)
                     patience.restart()
             if not self._link.ask(_waits_after(after, patience.block_ms())):
                 patience.check()
 
-    def _reader(self, announced: ScanAnnounced) -> ScanReader:
-        record = self._link.ask(lambda client: load_record(client, announced))
-        return ScanReader(self._link, record, lapse_s=self._lapse_s)
+    def _record(self, announcement: str, announced: ScanAnnounced) -> ScanRecord | None:
+        return self._link.ask(
+            lambda client: load_announced(client, announcement, announced)
+        )
 
 
 def _last_announcement(client: Bus) -> str:

@@ -19,6 +19,8 @@ import structlog
 
 from scanbus.bus import leases, registry, room
 from scanbus.bus.connection import connect, describe_server, translated
+from scanbus.bus.registry import id_order
+from scanbus.bus.room_maker import RoomMaker, remove_traces
 from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.writer.failpoints import reach
@@ -66,6 +68,7 @@ class WriterService:
         self._client = connect(settings.redis, name="scanbus-writer")
         self._tasks: dict[str, ScanTask] = {}
         self._announced_again: dict[str, ScanAnnounced] = {}
+        self._worst_exit_code = 0
         self._seen = self._position = "0-0"
         # No threading.Event: a signal handler that sets one waits for ever for its lock
         # where it has interrupted the very thread that holds it.
@@ -74,6 +77,7 @@ class WriterService:
         self._memory_bytes = settings.memory_bytes
         self._knows_server = False
         self._free = FreeSpace(settings.root)
+        self._room = RoomMaker()
         self._metrics: Metrics = NoMetrics()
 
     @property
@@ -120,7 +124,8 @@ class WriterService:
                 self._rest(is_up=is_up)
         finally:
             self._leave()
-        return max((t.exit_code for t in self._tasks.values()), default=0) * once
+        codes = (task.exit_code for task in self._tasks.values())
+        return max([self._worst_exit_code, *codes]) if once else 0
 
     def _turn(self) -> bool:
         """Do one round of what the service does itself; False if Redis is away."""
@@ -220,7 +225,9 @@ class WriterService:
                 self._tasks[uid].announcement = line.id
                 self._announced_again[uid] = line.document
                 continue
-            record = registry.load_record(self._client, line.document)
+            record = registry.load_announced(self._client, line.id, line.document)
+            if record is None:
+                continue
             task = self._tasks[uid] = ScanTask(
                 line.id, record, make_writer=self._make_writer
             )
@@ -250,21 +257,30 @@ class WriterService:
             judged = task.record.final_verdict
             if judged is not None:
                 task.verdict = judged
-            elif (task.record.ended and is_news) or registry.publisher_is_alive(
-                self._client, task.record.uid
+            elif (
+                (task.record.ended and is_news)
+                or registry.publisher_is_alive(self._client, task.uid)
+                or self._is_forgotten(task)
             ):
                 task.verdict = None
 
     def _start_attempts(self) -> None:
         lease_ms = int(self._settings.lease_s * 1000)
-        for task in self._tasks.values():
-            if not task.is_due or self._is_stopping:
+        for task in tuple(self._tasks.values()):
+            if task.record is None or not task.is_due or self._is_stopping:
                 continue
             lease = leases.acquire(self._client, task.uid, self.name, lease_ms)
             if lease is None:
                 self._look_at_other_writer(task)
+            elif self._is_forgotten(task):
+                # Another writer finished it. Nobody forgets it under our lease.
+                remove_traces(self._client, lease, task.record)
+                del self._tasks[task.uid]
             else:
                 task.start(lease, self._settings, self._must_stop, self._progress)
+
+    def _is_forgotten(self, task: ScanTask) -> bool:
+        return registry.was_forgotten(self._client, task.announcement, task.uid)
 
     def _must_stop(self) -> bool:
         return self._is_stopping
@@ -277,27 +293,48 @@ class WriterService:
             task.verdict = task.record.final_verdict
 
     def _move_position(self) -> None:
+        """Pass the scans before the first that is not done; let go of what is done."""
         before = self._position
-        for task in sorted(self._tasks.values(), key=lambda t: _order(t.announcement)):
+        is_first = True
+        for key, task in sorted(
+            self._tasks.items(), key=lambda each: id_order(each[1].announcement)
+        ):
             if not task.is_final or task.is_running:
-                break
+                is_first = False
+                continue
             if task.was_judged_here:
                 self._metrics.judged(task.was_judged_here)
                 task.was_judged_here = None
-            task.record = None  # Masks and the like are not needed any more.
-            self._position = max(self._position, task.announcement, key=_order)
+            if is_first:
+                self._position = max(self._position, task.announcement, key=id_order)
+            if key in self._announced_again:
+                continue
+            if is_first:
+                self._worst_exit_code = max(self._worst_exit_code, task.exit_code)
+                del self._tasks[key]
+            elif task.record is not None:
+                self._tasks[key] = self._without_content(task)
         if self._position != before:
             registry.move_position(self._client, self._position)
 
+    def _without_content(self, task: ScanTask) -> ScanTask:
+        """Return what is still needed of a scan that is done: there may be thousands.
+
+        The position cannot pass it as long as one before it is interrupted.
+        """
+        done = ScanTask(task.announcement, None, make_writer=self._make_writer)
+        done.verdict = task.verdict
+        return done
+
     def _free_room(self) -> None:
-        """Trim acknowledged data above the watermark."""
+        """Trim acknowledged data and forget finished scans above the watermark."""
         if not self._is_due("room", self._settings.poll_s):
             return
         budget = room.budget_bytes(self._memory_bytes)
         limit = int(budget * self._settings.watermark)
         if room.used_memory(self._client) > limit:
             reach("trim.before")
-            room.free_room(self._client, limit)
+            self._room.free(self._client, limit)
             reach("trim.after")
 
     def _leave(self) -> None:
@@ -315,11 +352,6 @@ class WriterService:
         self._client.close()
         self._metrics.close()
         log.info("writer_left", writer=self.name, stalled=self.stalled)
-
-
-def _order(stream_id: str) -> tuple[int, int]:
-    first, _, second = stream_id.partition("-")
-    return int(first), int(second)
 
 
 def run_writer(
