@@ -186,6 +186,20 @@ def test_a_scan_stays_whole_while(any_bus: Bus, why: str) -> None:
     assert keys_of(any_bus) == set()
 
 
+@pytest.mark.parametrize("why", list(NEEDED)[:3])
+def test_a_scan_that_was_trimmed_already_stays_while(any_bus: Bus, why: str) -> None:
+    need, need_no_more = NEEDED[why]
+    finished(any_bus)
+    maker = RoomMaker()
+    assert maker.free(any_bus, 1, kept_scans=1) == Freed(entries=1)
+    need(any_bus)
+    assert not maker.free(any_bus, 1, kept_scans=0)
+    assert find_scan(any_bus, UID).state == "complete"
+    need_no_more(any_bus)
+    maker.free(any_bus, 1, kept_scans=0)  # It was looked at anew, and may go now.
+    assert keys_of(any_bus) == set()
+
+
 @pytest.mark.parametrize("is_provisional", [False, True])
 def test_a_scan_without_final_verdict_stays(any_bus: Bus, is_provisional: bool) -> None:
     publish(any_bus)
@@ -239,9 +253,11 @@ def test_the_oldest_go_first_and_only_until_there_is_room(any_bus: Bus) -> None:
         any_bus.set(attempts_key(uid), "0" * 200_000)  # Of a size that is seen.
     used = int(any_bus.info("memory")["used_memory"])
 
-    freed = RoomMaker().free(any_bus, used - 300_000, kept_scans=0)
+    maker = RoomMaker()
+    assert maker.free(any_bus, 1, kept_scans=5) == Freed(entries=5)
 
-    assert freed == Freed(entries=2, scans=2)
+    assert maker.free(any_bus, used - 300_000, kept_scans=0) == Freed(scans=2)
+
     assert [uid for uid in uids if keys_of(any_bus, uid)] == uids[2:]
 
 
