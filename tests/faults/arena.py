@@ -7,19 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scanbus.bus.connection import connect
-from scanbus.bus.keys import heartbeat_key
-from scanbus.bus.registry import find_scan
 from scanbus.cli.private_redis import PrivateRedis, find_redis_server
-from scanbus.schemas.errors import ScanbusError
-from tests.faults.content import scan_uid
+from tests.faults.content import CHANNELS, n_points
 from tests.faults.judge import Claim, Finding, judge_run
 from tests.faults.processes import STOP_S, PublisherProcess, WriterProcess, until
 from tests.faults.proxy import Proxy
 from tests.faults.schedule import VICTIMS, Arena, Fault, Kind, Persistence
+from tests.faults.witness import Outages, Witness
 from tests.support.clocks import FakeClock
 
 __all__ = ["Outcome", "Played", "play"]
@@ -56,13 +53,23 @@ class Played:
 
 @dataclass
 class Outcome:
-    """What became of an arena."""
+    """What became of an arena.
+
+    Attributes
+    ----------
+    n_refused : int
+        Scans whose program was told at their begin that there is no bus.
+    n_interrupted : int
+        Scans that were under way when their publisher was killed.
+    """
 
     arena: Arena
     played: list[Played] = field(default_factory=list)
     findings: dict[int, Finding] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     passes: dict[str, int] = field(default_factory=dict)
+    n_refused: int = 0
+    n_interrupted: int = 0
     seconds: float = 0.0
 
     @property
@@ -112,8 +119,9 @@ class _Ring:
         self._publisher: PublisherProcess | None = None
         self._was_killed = False
         self._spool = folder / "spool" if arena.has_spool else None
-        self._spooled: dict[int, int] = {}
-        self._said_on_bus: dict[int, str] = {}
+        self._outages = Outages()
+        # Of scans whose publisher did not come to their end.
+        self._left: dict[int, Claim] = {}
 
     def __enter__(self) -> "_Ring":
         self._root.mkdir(parents=True)
@@ -127,6 +135,7 @@ class _Ring:
         self._redis = self._stack.enter_context(
             PrivateRedis(options=options, tcp=True, binary=binary)
         )
+        self._witness = Witness(self._redis.url, self._arena.seed)
         self._proxies: dict[str, Proxy] = {}
         if self._arena.has_network:
             port = int(self._redis.tcp_url.rpartition(":")[2])
@@ -225,6 +234,7 @@ class _Ring:
             self._outcome.played.append(Played(fault, frozenset(touched), was_hit))
         publisher = self._publisher
         self._settle(publisher)
+        self._note_given_up(publisher)
         self._outcome.findings = judge_run(
             self._root, self._arena.seed, self._arena.length, self._claims(publisher)
         )
@@ -263,10 +273,15 @@ class _Ring:
         """Kill Redis while the writer stands still, and let both go on."""
         writer = self._armed_writer(fault, "stop")
         was_hit = until(lambda: writer.was_hit, REACH_S)
-        self._redis.kill()
-        self._redis.start()
+        self._restart_redis()
         writer.signal(signal.SIGCONT)
         return was_hit
+
+    def _restart_redis(self, after_s: float = 0.0) -> None:
+        with self._outages.during():
+            self._redis.kill()
+            time.sleep(after_s)
+            self._redis.start()
 
     def _kill_at(self, fault: Fault) -> bool:
         writer = self._armed_writer(fault, "kill")
@@ -293,15 +308,18 @@ class _Ring:
         assert self._writer.is_running
         time.sleep(fault.after_s)
         proxy = self._proxies[fault.victim]
-        match fault.kind:
-            case Kind.CUT:
-                proxy.cut()
-            case Kind.SLOW:
-                proxy.slow(0.05)
-            case _:
-                proxy.half_open()
-        time.sleep(fault.for_s)
-        proxy.heal()
+        with ExitStack() as stack:
+            if fault.victim == "publisher" and fault.kind is not Kind.SLOW:
+                stack.enter_context(self._outages.during())
+            match fault.kind:
+                case Kind.CUT:
+                    proxy.cut()
+                case Kind.SLOW:
+                    proxy.slow(0.05)
+                case _:
+                    proxy.half_open()
+            time.sleep(fault.for_s)
+            proxy.heal()
         return True
 
     def _strike(self, fault: Fault, publisher: PublisherProcess) -> bool:
@@ -321,24 +339,29 @@ class _Ring:
         if fault.kind in (Kind.KILL_WRITER, Kind.KILL_BOTH):
             writer.kill()
         if fault.kind in (Kind.KILL_REDIS, Kind.KILL_BOTH):
-            self._redis.kill()
-            time.sleep(fault.for_s)
-            self._redis.start()
+            self._restart_redis(fault.for_s)
         return True
 
     def _kill_publisher(self, fault: Fault, publisher: PublisherProcess) -> bool:
-        """Kill the publisher when it has begun another scan; wait for the verdicts."""
+        """Kill the publisher when it has begun another scan, and have its scans closed.
+
+        Closed, because the files of an interrupted scan hold whole segments only.
+        """
         before = set(publisher.said("begun"))
         until(lambda: set(publisher.said("begun")) - before, REACH_S)
         time.sleep(fault.after_s)
         publisher.kill()
         self._was_killed = True
-        with connect(self._redis.url, name="faults") as client:
-            for number in publisher.unjudged:
-                # As if the time had passed after which its heartbeat lapses.
-                client.delete(heartbeat_key(scan_uid(self._arena.seed, number)))
-        if not until(lambda: self._all_said(publisher), REACH_S):
+        witness, scans = self._witness, publisher.unjudged
+        self._left |= witness.points_on_redis(scans)
+        self._outcome.n_interrupted = len(scans)
+        witness.declare_dead(scans)
+        if not until(lambda: witness.are_judged(scans, finally_=False), REACH_S):
             self._complain("no verdict on a scan whose publisher was killed")
+            return True
+        witness.close(scans)
+        if not until(lambda: witness.are_judged(scans), REACH_S):
+            self._complain("no final verdict on a scan that was closed")
         return True
 
     def _kill_source(self, fault: Fault, publisher: PublisherProcess) -> bool:
@@ -347,18 +370,18 @@ class _Ring:
         until(lambda: set(publisher.said("flushed")) - before, REACH_S)
         time.sleep(fault.for_s / 2)
         publisher.kill()
-        self._redis.kill()
-        self._redis.start()
+        self._restart_redis()
         flushed = publisher.said("flushed")
-        for number in publisher.unjudged:
-            self._spooled[number] = flushed.get(number, {}).get("points", 0)
+        scans = publisher.unjudged
+        for number in scans:
+            self._left[number] = _left(flushed.get(number, {}).get("points", 0))
         if fault.value == "command":
             self._resume()
         self._publisher = self._start_publisher(max(publisher.said("begun")) + 1)
-        self._publisher.left = set(self._spooled)
-        if not until(lambda: self._all_judged(set(self._spooled)), REACH_S):
-            self._complain(f"no final verdict on scans of the spool: {self._spooled}")
-        return bool(self._spooled)
+        self._publisher.left = set(self._left)
+        if not until(lambda: self._witness.are_judged(scans), REACH_S):
+            self._complain(f"no final verdict on scans of the spool: {scans}")
+        return bool(scans)
 
     def _resume(self) -> None:
         command = [sys.executable, "-m", "scanbus.cli", "publish", "resume"]
@@ -371,31 +394,6 @@ class _Ring:
         )
         if done.returncode not in {0, 2}:
             self._complain(f"publish resume: {done.returncode} {done.stderr[-400:]}")
-
-    def _all_judged(self, scans: set[int]) -> bool:
-        """Look for final verdicts of scans that a spool brought back."""
-        with connect(self._redis.url, name="faults") as client:
-            for number in scans - set(self._said_on_bus):
-                try:
-                    verdict = find_scan(
-                        client, scan_uid(self._arena.seed, number)
-                    ).verdict
-                except ScanbusError:
-                    continue
-                if verdict is not None and not verdict.provisional:
-                    self._said_on_bus[number] = verdict.verdict.value
-        return scans <= set(self._said_on_bus)
-
-    def _all_said(self, publisher: PublisherProcess) -> bool:
-        with connect(self._redis.url, name="faults") as client:
-            for number in publisher.unjudged:
-                try:
-                    record = find_scan(client, scan_uid(self._arena.seed, number))
-                except ScanbusError:
-                    continue
-                if record.verdict is not None:
-                    self._said_on_bus[number] = record.verdict.verdict.value
-        return publisher.unjudged <= set(self._said_on_bus)
 
     def _settle(self, publisher: PublisherProcess) -> None:
         """Heal everything and wait until the publisher has all its verdicts."""
@@ -417,17 +415,31 @@ class _Ring:
 
     def _claims(self, publisher: PublisherProcess) -> dict[int, Claim]:
         judged, sent = publisher.said("judged"), publisher.said("sent")
-        claims = {
-            number: Claim(False, "", True) for number in publisher.said("refused")
-        }
+        claims = {number: Claim(False, refused=True) for number in self._refused()}
         for number in publisher.said("begun"):
             word = judged.get(number, {}).get("verdict", "")
             ended = number in (judged if self._was_killed else sent)
-            said = word or self._said_on_bus.get(number, "")
-            spooled = self._spooled.get(number)
-            ended = ended and spooled is None
-            claims.setdefault(number, Claim(ended, said, spooled=spooled))
+            claims[number] = replace(
+                self._left.get(number, Claim(ended)),
+                said=word or self._witness.verdicts.get(number, ""),
+            )
         return claims
+
+    def _refused(self) -> set[int]:
+        """Scans that never began: only while Redis was away may that be so."""
+        assert self._publisher is not None
+        refused = self._publisher.said("refused")
+        self._outcome.n_refused = len(refused)
+        for number, line in refused.items():
+            if not self._outages.explain(line["at"]):
+                self._complain(f"scan {number} was refused: {line['reason']}")
+        return set(refused)
+
+    def _note_given_up(self, publisher: PublisherProcess) -> None:
+        """No fault lasts as long as a publisher's patience with a scan that began."""
+        for number, line in publisher.said("gave_up").items():
+            self._complain(f"the publisher gave scan {number} up: {line['reason']}")
+            self._left.setdefault(number, _left(line["points"]))
 
     def _count_passes(self) -> None:
         passes = self._outcome.passes
@@ -436,3 +448,9 @@ class _Ring:
                 name, count, kind = line.split()
                 if kind == "passed":
                     passes[name] = passes.get(name, 0) + int(count)
+
+
+def _left(n_points_sent: int) -> Claim:
+    """What must be there of a scan that did not come to its end."""
+    least = {channel: n_points(n_points_sent, channel) for channel in CHANNELS}
+    return Claim(ended=False, least=least)

@@ -33,15 +33,21 @@ class Claim:
     said : str
         The verdict that stood on the bus, empty if nobody saw one.
     refused : bool
-        Whether its program was told at its begin that there is no bus.
-    spooled : int
-        Points that stood in the spool when its publisher was killed.
+        Whether its program was told at its begin that there is no bus: then there is
+        nothing of it.
+    least : Mapping of str to int, optional
+        Points by channel that must be there although its publisher did not come to
+        the end: they stood in a spool, on Redis, or `send` had taken them. Somebody
+        has ended the scan, so its verdict is final.
+    closed : bool
+        Whether it was sealed where it stood: then that much is complete.
     """
 
     ended: bool
     said: str = ""
     refused: bool = False
-    spooled: int | None = None
+    least: Mapping[str, int] | None = None
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,11 @@ def judge_run(
         )
         for number, claim in claims.items()
     }
-    unfinished = {scan_uid(seed, n) for n, claim in claims.items() if not claim.ended}
+    unfinished = {
+        scan_uid(seed, number)
+        for number, claim in claims.items()
+        if not (claim.ended or claim.closed)
+    }
     findings[0] = Finding(notes=_leftovers(root, unfinished))
     findings[0].notes += [
         f"scan {number} was never sent" for number in masters if number not in claims
@@ -99,15 +109,18 @@ def _judge_scan(
 ) -> Finding:
     found = Finding()
     claim = scan.claim
-    if claim.refused:
-        return found
     if master is None:
-        if claim.ended or claim.spooled:
-            found.lost = sum(n_points(scan.length, channel) for channel in CHANNELS)
+        found.lost = sum(_least(scan, channel, "") for channel in CHANNELS)
+        if found.lost:
             found.notes.append("no master")
         return found
     with h5py.File(master, locking=False) as file:
         entry = file[f"{scan.number}.1"]
+        if claim.refused:
+            rows = {name: len(_rows(node, name)) for name, node in _channels(entry)}
+            if any(rows.values()):
+                found.notes.append(f"points of a scan that was refused: {rows}")
+            return found
         _judge_points(entry, scan, found)
         _judge_verdict(entry, claim, found)
         if entry["scanbus/uid"].asstr()[()] != scan_uid(scan.seed, scan.number):
@@ -119,28 +132,30 @@ def _judge_scan(
 def _judge_points(entry: h5py.Group, scan: Scan, found: Finding) -> None:
     for channel in CHANNELS:
         expected = n_points(scan.length, channel)
-        node = entry["measurement"].get(channel)
-        rows = _rows(node, channel)
+        rows = _rows(entry["measurement"].get(channel), channel)
         wanted = points(scan.seed, scan.number, channel, 0, expected)
         right = [bool(np.array_equal(a, b)) for a, b in zip(rows, wanted, strict=False)]
         n_right = sum(right)
-        if scan.claim.spooled is not None:
-            # What was resumed ends where the spool did: there, or a little later.
-            least = n_points(scan.claim.spooled, channel)
-            found.lost += max(0, least - n_right) + (len(right) - n_right)
-            if n_right < least or n_right < len(right):
-                found.notes.append(f"{channel}: {n_right} right, spooled {least}")
-        elif scan.claim.ended or _word(entry) == COMPLETE:
-            found.lost += expected - n_right
-            if n_right < expected:
-                at = right.index(False) if False in right else len(right)
-                found.notes.append(f"{channel}: {n_right} of {expected}, first {at}")
-        elif n_right < len(right):
-            # What a publisher that was killed left must be right as far as it goes.
-            found.lost += len(right) - n_right
-            found.notes.append(f"{channel}: wrong points in an interrupted scan")
+        # More than must be there may be, and must be right as far as it goes.
+        wanted_right = max(_least(scan, channel, _word(entry)), len(right))
+        found.lost += wanted_right - n_right
+        if n_right < wanted_right:
+            at = right.index(False) if False in right else len(right)
+            found.notes.append(f"{channel}: {n_right} of {wanted_right}, first {at}")
         found.doubled += max(0, len(rows) - expected)
         found.doubled += _n_repeated(rows, right, wanted)
+
+
+def _least(scan: Scan, channel: str, word: str) -> int:
+    """Points of a channel that must be there, when the master says that word."""
+    if scan.claim.least is not None:
+        return scan.claim.least.get(channel, 0)
+    everything = scan.claim.ended or word == COMPLETE
+    return n_points(scan.length, channel) if everything else 0
+
+
+def _channels(entry: h5py.Group) -> list[tuple[str, Any]]:
+    return [(name, entry["measurement"].get(name)) for name in CHANNELS]
 
 
 def _rows(node: Any, channel: str) -> Any:
@@ -168,13 +183,12 @@ def _word(entry: h5py.Group) -> str:
 def _judge_verdict(entry: h5py.Group, claim: Claim, found: Finding) -> None:
     word = _word(entry)
     is_provisional = bool(entry.get("scanbus/provisional", np.bool_(True))[()])
-    truth = COMPLETE if claim.ended or word == COMPLETE else PARTIAL
+    is_whole = claim.ended or claim.closed or word == COMPLETE
+    truth = COMPLETE if is_whole else PARTIAL
     problems = []
-    if claim.spooled is not None:
-        truth = word if word in {COMPLETE, PARTIAL} else PARTIAL
     if word != truth:
         problems.append(f"the master says {word or 'nothing'}, true is {truth}")
-    if (claim.ended or claim.spooled is not None) and is_provisional:
+    if (claim.ended or claim.least is not None) and is_provisional:
         problems.append("the master's verdict is provisional")
     if claim.said and claim.said != word:
         problems.append(f"the bus says {claim.said}, the master {word}")

@@ -4,6 +4,7 @@ from typing import Any
 
 from scanbus.bus.outbox import Outbox
 from scanbus.publisher.scan import Scan
+from scanbus.schemas import Verdict
 from scanbus.writer.datasets import fsync_path
 from scanbus.writer.scan_writer import ScanWriter
 from scanbus.writer.workspace import Workspace
@@ -42,10 +43,18 @@ class UnfencedWriter(ScanWriter):
         )
 
 
+class HastyWriter(ScanWriter):
+    """Takes the silence of a publisher for the end of its scan."""
+
+    def _interrupt(self) -> Verdict:
+        return self._finalise()
+
+
 WRITERS: dict[str, type[ScanWriter]] = {
     "": ScanWriter,
     "early-acknowledge": EagerWriter,
     "no-fence": UnfencedWriter,
+    "hasty": HastyWriter,
 }
 """Writers by the name of what is wrong with them."""
 

@@ -36,7 +36,7 @@ VERDICT_S = 90.0
 
 
 def say(**what: object) -> None:
-    sys.stdout.write(json.dumps({"at": time.time(), **what}) + "\n")
+    sys.stdout.write(json.dumps({"at": time.monotonic(), **what}) + "\n")
     sys.stdout.flush()
 
 
@@ -50,16 +50,10 @@ def declare(scan: Scan) -> None:
     scan.detector("fast", shape=FRAME_SHAPE, dtype="uint32", points_per_chunk=1)
 
 
-def send(scan: Scan, seed: int, number: int, length: int, *, is_spooled: bool) -> None:
-    for first in range(0, length, 4):
-        stop = min(first + 4, length)
-        for name, (_, _, rate) in CHANNELS.items():
-            scan.send(name, points(seed, number, name, first * rate, stop * rate))
-        if is_spooled:
-            # Whatever becomes of this process and of Redis: this much is safe.
-            scan.flush(VERDICT_S)
-            say(event="flushed", scan=number, points=stop)
-        time.sleep(POINT_S * (stop - first))
+def send_points(scan: Scan, seed: int, number: int, first: int, stop: int) -> None:
+    """Send some points of the scan: of each channel what belongs to them."""
+    for name, (_, _, rate) in CHANNELS.items():
+        scan.send(name, points(seed, number, name, first * rate, stop * rate))
 
 
 class Program:
@@ -68,6 +62,7 @@ class Program:
     def __init__(self, asked: argparse.Namespace) -> None:
         self._asked = asked
         self._unjudged: dict[int, Scan] = {}
+        self._n_taken = 0
         self._ended = threading.Event()
 
     def run(self, publisher: Publisher) -> None:
@@ -88,7 +83,7 @@ class Program:
         self._ended.set()
 
     def _run_scan(self, publisher: Publisher, number: int) -> None:
-        seed, length = self._asked.seed, self._asked.length
+        seed = self._asked.seed
         scan = publisher.scan(
             uid=scan_uid(seed, number),
             scan_number=number,
@@ -96,21 +91,47 @@ class Program:
             quota_bytes=QUOTA_BYTES,
             title=f"faults {seed}",
         )
+        has_begun = False
         try:
             with scan:
                 declare(scan)
+                if self._asked.mutant == "impatient" and number % 2:
+                    self._give_up(number)
                 scan.prepare()
                 if self._asked.mutant == "no-resend":
                     forget_what_was_sent(scan)
                 say(event="begun", scan=number)
-                is_spooled = self._asked.spool is not None
-                send(scan, seed, number, length, is_spooled=is_spooled)
+                has_begun = True
+                self._send(scan, number)
             say(event="sent", scan=number)
-            self._unjudged[number] = scan
         except (BusUnavailableError, DeadlineError) as error:
-            # Redis was away when the scan was to begin: an error of the program.
-            say(event="refused", scan=number, reason=str(error))
-            time.sleep(0.2)
+            if not has_begun:
+                # Redis was away when the scan was to begin: an error of the program.
+                say(event="refused", scan=number, reason=str(error))
+                time.sleep(0.2)
+                return
+            say(event="gave_up", scan=number, points=self._n_taken, reason=str(error))
+        self._unjudged[number] = scan
+
+    def _send(self, scan: Scan, number: int) -> None:
+        seed, length = self._asked.seed, self._asked.length
+        self._n_taken = 0
+        for first in range(0, length, 4):
+            stop = min(first + 4, length)
+            send_points(scan, seed, number, first, stop)
+            self._n_taken = stop
+            if self._asked.spool is not None:
+                # Whatever becomes of this process and of Redis: this much is safe.
+                scan.flush(VERDICT_S)
+                say(event="flushed", scan=number, points=stop)
+            if self._asked.mutant == "impatient" and stop > length // 2:
+                self._give_up(number)
+            time.sleep(POINT_S * (stop - first))
+
+    def _give_up(self, number: int) -> None:
+        # Not the very first one.
+        if number > 1:
+            raise DeadlineError("sending", 0.0, "a mutant has no patience")
 
     def _collect(self, most: int, timeout_s: float) -> None:
         """Tell the verdicts that there are; wait until at most so many lack one."""

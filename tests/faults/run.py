@@ -57,13 +57,21 @@ def report(outcomes: list[Outcome]) -> Iterator[str]:
     for (kind, failpoint), row in sorted(table.items()):
         numbers = f"{row.hits:5} {row.lost:6} {row.doubled:8} {row.wrong_verdicts:5}"
         yield f"{kind:45} {failpoint:19} {numbers}"
+    # Each arena has one finding more, on what belongs to no scan.
+    n_scans = sum(max(0, len(o.findings) - 1 - o.n_refused) for o in outcomes)
     findings = [one for each in outcomes for one in each.findings.values()]
     yield (
         f"{sum(row.hits for row in table.values())} faults in {len(outcomes)} arenas, "
-        f"{len(findings) - len(outcomes)} scans: "
+        f"{n_scans} scans: "
         f"{sum(one.lost for one in findings)} points lost, "
         f"{sum(one.doubled for one in findings)} doubled, "
         f"{sum(one.wrong_verdicts for one in findings)} verdicts wrong"
+    )
+    yield (
+        f"{sum(each.n_refused for each in outcomes)} more scans were refused at their "
+        "begin, while Redis was away; "
+        f"{sum(each.n_interrupted for each in outcomes)} were interrupted by the death "
+        "of their publisher"
     )
     passes: Counter[str] = Counter()
     for outcome in outcomes:

@@ -145,6 +145,35 @@ def test_a_broken_writer_or_publisher_is_caught(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_points_that_stood_on_redis_when_their_publisher_died_must_be_in_the_files(
+    tmp_path: Path,
+) -> None:
+    killed = Fault(Kind.KILL_PUBLISHER, after_s=0.3)
+
+    outcome = play(arena(killed), tmp_path / "arena", writer_mutant="hasty")
+
+    assert outcome.n_interrupted
+    assert sum(one.lost for one in outcome.findings.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_publisher_that_gives_up_though_redis_is_there_is_caught(
+    tmp_path: Path,
+) -> None:
+    late = Fault(Kind.TERM_WRITER, after_s=1.5)
+
+    outcome = play(arena(late), tmp_path / "arena", publisher_mutant="impatient")
+
+    assert any("gave scan 2 up" in problem for problem in outcome.problems)
+    assert any("scan 3 was refused" in problem for problem in outcome.problems)
+    assert outcome.n_refused
+    # What it had sent before is safe all the same.
+    assert all(one.is_clean for one in outcome.findings.values()), outcome.findings
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "faults",
     [KILLED_BEFORE_CLOSE, REDIS_EMPTY],
