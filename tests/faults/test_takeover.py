@@ -13,7 +13,10 @@ from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, VerdictWord
 from scanbus.writer import replay
 from tests.conftest import RedisFactory
+from tests.faults.content import scan_uid
+from tests.faults.judge import Claim, judge_run
 from tests.faults.processes import LEASE_S, WriterProcess, until
+from tests.faults.publisher_process import QUOTA_BYTES, declare, send_points
 from tests.support.trees import differences
 from tests.support.writers import final_verdict
 
@@ -22,6 +25,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.redis]
 SHAPE = (200, 200)
 N_POINTS = 300
 AT_MOST_S = 5.0
+SEED = 5
+LENGTH = 80
 
 
 @pytest.fixture
@@ -94,18 +99,21 @@ def test_only_a_writer_without_fence_renames_over_what_its_successor_made(
     try:
         with (
             Publisher(server.url, close_timeout_s=1) as publisher,
-            publisher.scan(scan_number=1, quota_bytes=40 * 2**20) as scan,
+            publisher.scan(
+                uid=scan_uid(SEED, 1),
+                scan_number=1,
+                session="20260101",
+                quota_bytes=QUOTA_BYTES,
+            ) as scan,
         ):
-            for name in ("one", "two"):
-                scan.detector(name, shape=SHAPE, dtype="uint16")
-            scan.channel("counter")
+            declare(scan)
             # It has not ended, so what stands still is the master of half a scan.
-            send(scan, 0, N_POINTS // 2)
+            send_points(scan, SEED, 1, 0, LENGTH // 2)
             assert until(lambda: paused.was_hit, 30), paused.log_tail()
             successor = WriterProcess(
                 server.url, root, tmp_path, "successor", mutant=mutant
             )
-            send(scan, N_POINTS // 2, N_POINTS)
+            send_points(scan, SEED, 1, LENGTH // 2, LENGTH)
             scan.finish(EndReason.SUCCESS)
             verdict = final_verdict(server.url, scan.uid)
         assert successor.leave() < float("inf")
@@ -118,6 +126,8 @@ def test_only_a_writer_without_fence_renames_over_what_its_successor_made(
             if one is not None:
                 one.kill()
 
-    assert verdict.verdict is VerdictWord.COMPLETE
-    replay(server.url, scan.uid, tmp_path / "again")
-    assert bool(differences(root, tmp_path / "again")) is does_damage
+    claim = Claim(ended=True, said=verdict.verdict.value)
+    assert claim.said == VerdictWord.COMPLETE.value
+    findings = judge_run(root, SEED, LENGTH, {1: claim})
+    assert bool(findings[1].lost and findings[1].wrong_verdicts) is does_damage
+    assert all(one.is_clean for one in findings.values()) is not does_damage
