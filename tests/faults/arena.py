@@ -324,7 +324,7 @@ class _Ring:
 
     def _strike(self, fault: Fault, publisher: PublisherProcess) -> bool:
         writer = self._writer
-        if fault.kind is Kind.KILL_PUBLISHER:
+        if fault.kind in (Kind.KILL_PUBLISHER, Kind.KILL_ALL):
             return self._kill_publisher(fault, publisher)
         if fault.kind is Kind.KILL_SOURCE:
             return self._kill_source(fault, publisher)
@@ -353,8 +353,14 @@ class _Ring:
         publisher.kill()
         self._was_killed = True
         witness, scans = self._witness, publisher.unjudged
-        self._left |= witness.points_on_redis(scans)
         self._outcome.n_interrupted = len(scans)
+        stood = witness.points_on_redis(scans)
+        if fault.kind is Kind.KILL_ALL:
+            self._restart_redis(fault.for_s)
+            came_back = witness.points_on_redis(scans)
+            keeps_all = self._arena.persistence is Persistence.ALWAYS
+            stood, scans = stood if keeps_all else came_back, set(came_back)
+        self._left |= stood
         witness.declare_dead(scans)
         if not until(lambda: witness.are_judged(scans, finally_=False), REACH_S):
             self._complain("no verdict on a scan whose publisher was killed")

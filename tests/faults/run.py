@@ -14,11 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.arena import Outcome, play
-from tests.faults.schedule import Arena, covering, endless
+from tests.faults.schedule import Arena, Persistence, covering, endless
 from tests.support.clocks import NO_CLOCKS, clocks_can_jump
 
 __all__ = ["Row", "main", "play_all", "report", "rows"]
@@ -26,12 +26,16 @@ __all__ = ["Row", "main", "play_all", "report", "rows"]
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One line of the table; hits by what Redis keeps on disk."""
 
-    hits: int = 0
+    by_persistence: Counter[Persistence] = field(default_factory=Counter)
     lost: int = 0
     doubled: int = 0
     wrong_verdicts: int = 0
+
+    @property
+    def hits(self) -> int:
+        return self.by_persistence.total()
 
 
 def rows(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], Row]:
@@ -41,7 +45,7 @@ def rows(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], Row]:
         for played in outcome.played:
             key = (played.fault.kind.value, played.fault.failpoint)
             row = table.setdefault(key, Row())
-            row.hits += played.was_hit
+            row.by_persistence[outcome.arena.persistence] += played.was_hit
             for scan in played.scans & set(outcome.findings):
                 finding = outcome.findings[scan]
                 row.lost += finding.lost
@@ -52,10 +56,15 @@ def rows(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], Row]:
 
 def report(outcomes: list[Outcome]) -> Iterator[str]:
     """Yield the lines of the table, and of everything that is not as it should be."""
-    yield f"{'kind':45} {'failpoint':19} {'hits':>5} {'lost':>6} {'doubled':>8} wrong"
+    kept = " ".join(f"{persistence:>8}" for persistence in Persistence)
+    head = f"{'kind':45} {'failpoint':19} {'hits':>5}"
+    yield f"{head} {kept} {'lost':>6} {'doubled':>8} wrong"
     table = rows(outcomes)
     for (kind, failpoint), row in sorted(table.items()):
-        numbers = f"{row.hits:5} {row.lost:6} {row.doubled:8} {row.wrong_verdicts:5}"
+        kept = " ".join(f"{row.by_persistence[each]:8}" for each in Persistence)
+        numbers = (
+            f"{row.hits:5} {kept} {row.lost:6} {row.doubled:8} {row.wrong_verdicts:5}"
+        )
         yield f"{kind:45} {failpoint:19} {numbers}"
     # Each arena has one finding more, on what belongs to no scan.
     n_scans = sum(max(0, len(o.findings) - 1 - o.n_refused) for o in outcomes)

@@ -5,7 +5,7 @@ a Redis, a publisher and one or two writers of its own, and a list of faults in 
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -28,6 +28,7 @@ class Kind(StrEnum):
     KILL_REDIS = "SIGKILL of Redis"
     KILL_BOTH = "SIGKILL of writer and Redis"
     KILL_PUBLISHER = "SIGKILL of the publisher"
+    KILL_ALL = "SIGKILL of publisher and Redis"
     KILL_SOURCE = "SIGKILL of publisher and Redis, spool"
     CUT = "network cut"
     SLOW = "network slow"
@@ -121,11 +122,17 @@ DELAYS: Final = ("renew.before", "link.before", "verify.after", "acknowledge.bef
 # Late hits of these may never come in the life of one writer.
 _RARE: Final = ("scan_file", "verdict")
 _ARENA_FAULTS: Final = 11
+# After these there is no publisher any more.
+_LAST: Final = (Kind.KILL_PUBLISHER, Kind.KILL_ALL)
 
 
 def covering(seed: int, *, clocks: bool = True) -> tuple[Arena, ...]:
-    """Every failpoint and every kind: what CI does. Clocks jump where they can."""
+    """Every failpoint and every kind under every persistence: what CI does.
+
+    Clocks jump where they can.
+    """
     chance = random.Random(seed)
+    # Dealt out one by one: of three or more of a kind, each persistence gets some.
     local = [
         _at(chance, Kind.KILL_AT, failpoint)
         for failpoint in FAILPOINTS
@@ -142,43 +149,41 @@ def covering(seed: int, *, clocks: bool = True) -> tuple[Arena, ...]:
     remote = [
         _at_random(chance, kind)
         for kind in (Kind.CUT, Kind.SLOW, Kind.HALF_OPEN)
-        for _ in range(2)
+        for _ in Persistence
     ]
-    jumps = [
-        _at_random(chance, Kind.CLOCK, victim, value)
-        for victim in VICTIMS
-        for value in JUMPS[:3]
+    remote += [
+        _at_random(chance, Kind.CLOCK, victim, JUMPS[(row + column) % len(JUMPS)])
+        for row, victim in enumerate(VICTIMS)
+        for column, _ in enumerate(Persistence)
         if clocks
     ]
     spooled = [
         _at_random(chance, Kind.KILL_SOURCE, value=value) for value in RESUMERS * 2
     ]
-    chance.shuffle(jumps)
-    chance.shuffle(local)
-    chance.shuffle(remote)
-    arenas = [
-        *_arenas(chance, remote),
-        *_arenas(chance, local),
-        *_arenas(chance, jumps),
-        *_arenas(chance, spooled[:2]),
-        *_arenas(chance, spooled[2:]),
-    ]
-    # The publisher's end comes last: what it had not sent yet is out of reach.
-    dead = _at_random(chance, Kind.KILL_PUBLISHER)
+    kinds = list(Persistence)
+    chance.shuffle(kinds)
+    # Those that take long come first.
     return tuple(
-        _with(arena, dead) if index % 4 == 1 else arena
-        for index, arena in enumerate(arenas)
+        arena
+        for faults, lasts in (
+            (local, _LAST),
+            (remote, (Kind.KILL_PUBLISHER,)),
+            (spooled, ()),
+        )
+        for index, persistence in enumerate(kinds)
+        for arena in _arenas(chance, persistence, faults[index :: len(kinds)], lasts)
     )
 
 
 def endless(seed: int, *, clocks: bool = True) -> Iterator[Arena]:
     """Arenas with faults of all kinds at random, as long as somebody asks."""
     chance = random.Random(seed)
-    left_out = {Kind.KILL_PUBLISHER} | (set() if clocks else {Kind.CLOCK})
-    kinds = [kind for kind in Kind if kind not in left_out]
+    kinds = [kind for kind in Kind if kind not in _LAST]
+    kinds = [kind for kind in kinds if clocks or kind is not Kind.CLOCK]
     while True:
-        faults = [_any(chance, chance.choice(kinds)) for _ in range(_ARENA_FAULTS)]
-        yield from _arenas(chance, faults)
+        faults = [_any(chance, chance.choice(kinds)) for _ in range(_ARENA_FAULTS - 1)]
+        lasts = chance.choice(([Kind.KILL_PUBLISHER], [Kind.KILL_ALL], []))
+        yield from _arenas(chance, chance.choice(list(Persistence)), faults, lasts)
 
 
 def _any(chance: random.Random, kind: Kind) -> Fault:
@@ -222,28 +227,26 @@ def _at_random(
     )
 
 
-def _arenas(chance: random.Random, faults: Iterable[Fault]) -> Iterator[Arena]:
+def _arenas(
+    chance: random.Random,
+    persistence: Persistence,
+    faults: Sequence[Fault],
+    lasts: Sequence[Kind],
+) -> Iterator[Arena]:
+    """Cut faults into arenas of about the same length; the first ones end with `lasts`.
+
+    The publisher's end comes last: what it had not sent yet is out of reach.
+    """
     waiting = list(faults)
-    kinds = list(Persistence)
-    chance.shuffle(kinds)
-    index = 0
-    while waiting:
-        taken, waiting = waiting[:_ARENA_FAULTS], waiting[_ARENA_FAULTS:]
+    chance.shuffle(waiting)
+    n_arenas = -(-len(waiting) // _ARENA_FAULTS)
+    for index in range(n_arenas):
+        taken = waiting[index::n_arenas]
+        taken += [_at_random(chance, kind) for kind in lasts[index : index + 1]]
         yield Arena(
             seed=chance.randrange(2**32),
-            persistence=kinds[index % len(kinds)],
+            persistence=persistence,
             length=chance.randint(60, 110),
             trims=chance.random() < 0.5 or any("trim" in f.failpoint for f in taken),
             faults=tuple(taken),
         )
-        index += 1
-
-
-def _with(arena: Arena, last: Fault) -> Arena:
-    return Arena(
-        arena.seed,
-        arena.persistence,
-        arena.length,
-        arena.trims,
-        (*arena.faults, last),
-    )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,15 @@ def test_every_failpoint_and_every_kind_of_fault_loses_nothing(
     assert [line for each in outcomes for line in each.problems] == []
     table = rows(outcomes)
     for failpoint in FAILPOINTS:
-        assert table[Kind.KILL_AT, failpoint].hits >= KILLS_PER_FAILPOINT
+        row = table[Kind.KILL_AT, failpoint]
+        assert row.hits >= KILLS_PER_FAILPOINT
+        assert set(+row.by_persistence) == set(Persistence), failpoint
+    hit = [
+        (kind, persistence)
+        for (kind, _), row in table.items()
+        for persistence in +row.by_persistence
+    ]
+    assert set(hit) == pairs(arenas)
     assert sum(row.hits for row in table.values()) >= LEAST_FAULTS
     assert all(outcome.is_clean for outcome in outcomes)
 
@@ -72,14 +81,30 @@ def test_the_same_seed_gives_the_same_faults() -> None:
     assert first == again
 
 
-def test_the_run_of_ci_covers_every_failpoint_and_every_kind() -> None:
-    faults = [fault for arena in covering(1) for fault in arena.faults]
+def pairs(arenas: Iterable[Arena]) -> set[tuple[Kind, Persistence]]:
+    """Which kinds of faults happen under which persistence."""
+    return {(fault.kind, each.persistence) for each in arenas for fault in each.faults}
 
-    kills = Counter(each.failpoint for each in faults if each.kind is Kind.KILL_AT)
 
-    assert kills == dict.fromkeys(FAILPOINTS, KILLS_PER_FAILPOINT)
-    assert {fault.kind for fault in faults} == set(Kind)
-    assert {arena.persistence for arena in covering(1)} == set(Persistence)
+@pytest.mark.parametrize("seed", range(20))
+def test_the_run_of_ci_covers_every_failpoint_and_every_kind(seed: int) -> None:
+    arenas = covering(seed)
+    kills = Counter(
+        (fault.failpoint, each.persistence)
+        for each in arenas
+        for fault in each.faults
+        if fault.kind is Kind.KILL_AT
+    )
+
+    assert set(kills) == set(itertools.product(FAILPOINTS, Persistence))
+    assert kills.total() == KILLS_PER_FAILPOINT * len(FAILPOINTS)
+    assert pairs(arenas) == set(itertools.product(Kind, Persistence))
+    without_clocks = pairs(covering(seed, clocks=False))
+    assert {kind for kind, _ in pairs(arenas) - without_clocks} == {Kind.CLOCK}
+
+
+def test_a_long_run_does_every_kind_under_every_persistence() -> None:
+    assert pairs(itertools.islice(endless(7), 60)) == pairs(covering(7))
 
 
 def test_a_fake_clock_jumps_and_a_monotonic_one_does_not(tmp_path: Path) -> None:
