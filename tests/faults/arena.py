@@ -117,7 +117,7 @@ class _Ring:
         self._stack = ExitStack()
         self._writers: list[WriterProcess] = []
         self._publisher: PublisherProcess | None = None
-        self._was_killed = False
+        self._was_killed = self._must_salvage = False
         self._spool = folder / "spool" if arena.has_spool else None
         self._outages = Outages()
         # Of scans whose publisher did not come to their end.
@@ -356,10 +356,13 @@ class _Ring:
         self._outcome.n_interrupted = len(scans)
         stood = witness.points_on_redis(scans)
         if fault.kind is Kind.KILL_ALL:
+            durable = witness.points_on_redis(scans, durable=True)
             self._restart_redis(fault.for_s)
             came_back = witness.points_on_redis(scans)
-            keeps_all = self._arena.persistence is Persistence.ALWAYS
-            stood, scans = stood if keeps_all else came_back, set(came_back)
+            if self._arena.persistence is not Persistence.ALWAYS:
+                # What Redis has forgotten is salvaged in the end.
+                self._must_salvage = not scans <= set(came_back)
+                stood, scans = durable | came_back, set(came_back)
         self._left |= stood
         witness.declare_dead(scans)
         if not until(lambda: witness.are_judged(scans, finally_=False), REACH_S):
@@ -390,16 +393,15 @@ class _Ring:
         return bool(scans)
 
     def _resume(self) -> None:
-        command = [sys.executable, "-m", "scanbus.cli", "publish", "resume"]
         given = ["--redis", self._url("publisher"), "--spool", str(self._spool)]
-        done = subprocess.run(
-            [*command, *given, "--timeout-s", str(REACH_S)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        self._run("publish", "resume", *given, "--timeout-s", str(REACH_S))
+
+    def _run(self, *given: str) -> None:
+        """Run a command of scanbus that may find scans to be partial."""
+        command = [sys.executable, "-m", "scanbus.cli", *given]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode not in {0, 2}:
-            self._complain(f"publish resume: {done.returncode} {done.stderr[-400:]}")
+            self._complain(f"{given}: {done.returncode} {done.stderr[-400:]}")
 
     def _settle(self, publisher: PublisherProcess) -> None:
         """Heal everything and wait until the publisher has all its verdicts."""
@@ -412,6 +414,8 @@ class _Ring:
             elif publisher.process.returncode:
                 self._complain(f"{publisher.name} failed: {publisher.log_tail()}")
         self._dismiss_writers()
+        if self._must_salvage:
+            self._run("salvage", "--force", "--root", str(self._root))
         for writer in self._writers:
             if writer.has_failed:
                 self._complain(f"{writer.name} failed: {writer.log_tail()}")

@@ -38,7 +38,7 @@ class Claim:
     least : Mapping of str to int, optional
         Points by channel that must be there although its publisher did not come to
         the end: they stood in a spool, on Redis, or `send` had taken them. Somebody
-        has ended the scan, so its verdict is final.
+        has ended or salvaged the scan, so its verdict is final.
     closed : bool
         Whether it was sealed where it stood: then that much is complete.
     """
@@ -186,9 +186,7 @@ def _judge_verdict(entry: h5py.Group, claim: Claim, found: Finding) -> None:
     is_whole = claim.ended or claim.closed or word == COMPLETE
     truth = COMPLETE if is_whole else PARTIAL
     problems = []
-    # Nobody judges a scan that an empty Redis and a dead publisher have forgotten.
-    is_forgotten = not (claim.ended or claim.said) and claim.least is None
-    if word != truth and not (is_forgotten and not word):
+    if word != truth:
         problems.append(f"the master says {word or 'nothing'}, true is {truth}")
     if (claim.ended or claim.least is not None) and is_provisional:
         problems.append("the master's verdict is provisional")

@@ -63,10 +63,13 @@ class Witness:
         self._seed = seed
         self.verdicts: dict[int, str] = {}
 
-    def points_on_redis(self, scans: Iterable[int]) -> dict[int, Claim]:
+    def points_on_redis(
+        self, scans: Iterable[int], *, durable: bool = False
+    ) -> dict[int, Claim]:
         """What must be in the files of scans whose publisher was just killed.
 
-        That is what stands on Redis, and what stood there until it was durable.
+        That is what stands on Redis, and what stood there until it was durable; or,
+        if asked for, only what is durable.
         """
         claims = {}
         with connect(self._url, name="faults") as client:
@@ -75,17 +78,8 @@ class Witness:
                     record = find_scan(client, scan_uid(self._seed, number))
                 except UnknownScanError:
                     continue
-                claims[number] = self._claim(client, record)
+                claims[number] = _claim(client, record, durable=durable)
         return claims
-
-    def _claim(self, client: Bus, record: ScanRecord) -> Claim:
-        if record.ended is not None and record.ended.end_reason is EndReason.SUCCESS:
-            return Claim(ended=True)
-        least: dict[str, int] = {}
-        for lane in record.prepared.lanes if record.prepared else ():
-            stop = _reached(client, record.uid, lane)
-            least |= {channel.name: stop for channel in lane.channels}
-        return Claim(ended=False, least=least, closed=True)
 
     def declare_dead(self, scans: Iterable[int]) -> None:
         """As if the time had passed after which a dead publisher's heartbeat lapses."""
@@ -120,10 +114,23 @@ class Witness:
         return not missing
 
 
+def _claim(client: Bus, record: ScanRecord, *, durable: bool) -> Claim:
+    ended = record.ended
+    if ended is not None and ended.end_reason is EndReason.SUCCESS and not durable:
+        return Claim(ended=True)
+    least: dict[str, int] = {}
+    for lane in record.prepared.lanes if record.prepared else ():
+        stop = cursor(client, record.uid, lane.name)
+        if not durable:
+            stop = max(stop, _reached(client, record.uid, lane))
+        least |= {channel.name: stop for channel in lane.channels}
+    return Claim(ended=False, least=least, closed=not durable)
+
+
 def _reached(client: Bus, uid: str, lane: LaneDescription) -> int:
     """Return how far a lane ever came, as Redis has it."""
     ends = stream_ends(client, uid, lane.name)
     last = ends[1] if ends else b"0-0"
-    sealed = sealed_length(client, uid, lane) if last == SEAL_ID else None
-    stop = sum(map(int, last.split(b"-"))) if last != SEAL_ID else (sealed or 0)
-    return max(stop, cursor(client, uid, lane.name))
+    if last == SEAL_ID:
+        return sealed_length(client, uid, lane) or 0
+    return sum(map(int, last.split(b"-")))
