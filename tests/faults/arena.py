@@ -450,6 +450,8 @@ class _Ring:
         for number, line in publisher.said("gave_up").items():
             self._complain(f"the publisher gave scan {number} up: {line['reason']}")
             self._left.setdefault(number, _left(line["points"]))
+        for number, line in publisher.said("lost").items():
+            self._complain(f"nobody waits for scan {number}: {line['reason']}")
 
     def _count_passes(self) -> None:
         passes = self._outcome.passes
