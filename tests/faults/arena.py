@@ -386,7 +386,7 @@ class _Ring:
             self._left[number] = _left(flushed.get(number, {}).get("points", 0))
         if fault.value == "command":
             self._resume()
-        self._publisher = self._start_publisher(max(publisher.said("begun")) + 1)
+        self._publisher = self._start_publisher(max(publisher.said("opening")) + 1)
         self._publisher.left = set(self._left)
         if not until(lambda: self._witness.are_judged(scans), REACH_S):
             self._complain(f"no final verdict on scans of the spool: {scans}")
@@ -425,7 +425,9 @@ class _Ring:
 
     def _claims(self, publisher: PublisherProcess) -> dict[int, Claim]:
         judged, sent = publisher.said("judged"), publisher.said("sent")
-        claims = {number: Claim(False, refused=True) for number in self._refused()}
+        self._check_refusals(publisher)
+        opened = publisher.said("opening")
+        claims = {number: Claim(False, never_began=True) for number in opened}
         for number in publisher.said("begun"):
             word = judged.get(number, {}).get("verdict", "")
             ended = number in (judged if self._was_killed else sent)
@@ -435,15 +437,13 @@ class _Ring:
             )
         return claims
 
-    def _refused(self) -> set[int]:
-        """Scans that never began: only while Redis was away may that be so."""
-        assert self._publisher is not None
-        refused = self._publisher.said("refused")
+    def _check_refusals(self, publisher: PublisherProcess) -> None:
+        """Only while Redis was away may a program be told that there is no bus."""
+        refused = publisher.said("refused")
         self._outcome.n_refused = len(refused)
         for number, line in refused.items():
             if not self._outages.explain(line["at"]):
                 self._complain(f"scan {number} was refused: {line['reason']}")
-        return set(refused)
 
     def _note_given_up(self, publisher: PublisherProcess) -> None:
         """No fault lasts as long as a publisher's patience with a scan that began."""

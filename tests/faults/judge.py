@@ -32,9 +32,9 @@ class Claim:
         Whether its publisher came to the end of it: then every point must be there.
     said : str
         The verdict that stood on the bus, empty if nobody saw one.
-    refused : bool
-        Whether its program was told at its begin that there is no bus: then there is
-        nothing of it.
+    never_began : bool
+        Whether its program was told at its begin that there is no bus, or was killed
+        then: there is no point of it.
     least : Mapping of str to int, optional
         Points by channel that must be there although its publisher did not come to
         the end: they stood in a spool, on Redis, or `send` had taken them. Somebody
@@ -45,7 +45,7 @@ class Claim:
 
     ended: bool
     said: str = ""
-    refused: bool = False
+    never_began: bool = False
     least: Mapping[str, int] | None = None
     closed: bool = False
 
@@ -116,10 +116,10 @@ def _judge_scan(
         return found
     with h5py.File(master, locking=False) as file:
         entry = file[f"{scan.number}.1"]
-        if claim.refused:
+        if claim.never_began:
             rows = {name: len(_rows(node, name)) for name, node in _channels(entry)}
             if any(rows.values()):
-                found.notes.append(f"points of a scan that was refused: {rows}")
+                found.notes.append(f"points of a scan that never began: {rows}")
             return found
         _judge_points(entry, scan, found)
         _judge_verdict(entry, claim, found)

@@ -84,6 +84,7 @@ class Program:
 
     def _run_scan(self, publisher: Publisher, number: int) -> None:
         seed = self._asked.seed
+        say(event="opening", scan=number)
         scan = publisher.scan(
             uid=scan_uid(seed, number),
             scan_number=number,
