@@ -16,6 +16,7 @@ from scanbus.publisher import Publisher
 from scanbus.schemas import EndReason, VerdictWord
 from scanbus.schemas.errors import (
     BusUnavailableError,
+    BusUnsuitableError,
     DeadlineError,
     NoWriterError,
     QuotaRefusedError,
@@ -506,3 +507,15 @@ def test_arrays_may_be_used_again_after_sending(publisher: Publisher, bus: Bus) 
     lanes = read_scan(bus, scan.uid)
     assert [value[0, 0] for value in lanes["d"].values("d")] == list(range(20))
     assert lanes["a"].values("a") == list(range(20))
+
+
+def test_a_scan_that_may_not_give_a_sign_of_life_gets_a_sentence(bus: Bus) -> None:
+    # As for a Redis that dies between two questions of the one who opens a scan.
+    keys = ["scanbus:scans", "scanbus:w*", "scanbus:number:*"]
+    bus.acl_setuser("poor", enabled=True, nopass=True, categories=["+@all"], keys=keys)
+    path = bus.connection_pool.connection_kwargs["path"]
+    with Publisher(f"unix://poor:x@{path}", close_timeout_s=1) as publisher:
+        scan = publisher.scan(scan_number=1)
+        with pytest.raises(BusUnsuitableError, match="permissions"):
+            scan.__enter__()
+    bus.acl_deluser("poor")

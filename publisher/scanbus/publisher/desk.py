@@ -151,10 +151,13 @@ class Desk:
 
     def _announce(self, delivery: Delivery) -> None:
         announced, uid = delivery.announced, delivery.uid
+        what = f"announcing scan {uid}"
         # The sign of life first: who finds the announcement looks for it.
-        beat(self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
+        self._ask(
+            what, partial(beat, self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
+        )
         delivery.announcement = self._ask(
-            f"announcing scan {uid}", lambda: announce(self._client, announced)
+            what, lambda: announce(self._client, announced)
         )
         if delivery.spool is not None:
             delivery.spool.introduce(announced, delivery.announcement, delivery.session)
