@@ -386,8 +386,11 @@ class _Ring:
             self._left[number] = _left(flushed.get(number, {}).get("points", 0))
         if fault.value == "command":
             self._resume()
-        self._publisher = self._start_publisher(max(publisher.said("opening")) + 1)
+        first = max(publisher.said("opening")) + 1
+        self._publisher = self._start_publisher(first)
         self._publisher.left = set(self._left)
+        # A program that starts while Redis is away would end at once.
+        until(lambda: first in publisher.said("opening"), REACH_S)
         if not until(lambda: self._witness.are_judged(scans), REACH_S):
             self._complain(f"no final verdict on scans of the spool: {scans}")
         return bool(scans)
@@ -407,7 +410,7 @@ class _Ring:
         """Heal everything and wait until the publisher has all its verdicts."""
         assert self._writer.is_running
         if not self._was_killed:
-            publisher.end()
+            publisher.end()  # One that died is complained of below.
             until(lambda: not publisher.is_running or self._has_failed(), self._end_s)
             if publisher.is_running:
                 self._complain(f"{publisher.name} waits still: {publisher.log_tail()}")

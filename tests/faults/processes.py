@@ -1,5 +1,6 @@
 """The processes of the fault tests: writers and publishers, and what they said."""
 
+import contextlib
 import json
 import os
 import signal
@@ -73,7 +74,8 @@ class _Process:
         self.process.kill()
         self.process.wait(20)
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
 
     def log_tail(self) -> str:
         return " / ".join(self.log.read_text(errors="replace").splitlines()[-4:])
@@ -171,8 +173,9 @@ class PublisherProcess(_Process):
     def end(self) -> None:
         """Have it finish its scan and wait for its verdicts."""
         assert self.process.stdin is not None
-        self.process.stdin.write(b"end\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(b"end\n")
+            self.process.stdin.flush()
 
     def said(self, event: str) -> dict[int, dict[str, Any]]:
         """What it said of that kind, by scan."""
