@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanbus.bus.entries import checksum_of
+from scanbus.cli import main
 from scanbus.schemas import PointRange, VerdictWord
 from scanbus.writer.check import CheckReport, check_files
 from scanbus.writer.datasets import stored_chunks
@@ -95,6 +96,18 @@ def test_a_flipped_bit_of_a_frame_is_found_and_named(
     assert finding.dataset == DATA
     assert "not what came over the bus" in finding.problem
     assert finding.points == ((12 + 4 * index, 16 + 4 * index),)
+
+
+def test_the_command_names_the_frames_that_are_hit(
+    scan: WrittenScan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in (0, 2):
+        flip(scan.segment(1), chunk_place(scan.segment(1), index)[0])
+
+    assert main(["check", "--all", str(scan.master)]) == 2
+
+    line = "2 chunks are not what came over the bus (points 12-15, 20-23)"
+    assert f"{scan.segment(1)}::{DATA}: {line}\n" in capsys.readouterr().out
 
 
 def test_a_chunk_that_is_not_there_is_found(scan: WrittenScan) -> None:

@@ -19,7 +19,7 @@ from scanbus.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from scanbus.schemas import PointRange, Verdict
-    from scanbus.writer.check import CheckReport
+    from scanbus.writer.check import CheckReport, Finding
 
 __all__ = [
     "Root",
@@ -176,10 +176,7 @@ def check(
 def _print_report(report: CheckReport) -> None:
     console = stdout()
     for finding in report.findings[:SHOWN_FINDINGS]:
-        where = (
-            f"{finding.file}::{finding.dataset}" if finding.dataset else finding.file
-        )
-        console.print(f"{where}: {finding.problem}", soft_wrap=True, markup=False)
+        console.print(_finding_line(finding), soft_wrap=True, markup=False)
     n_more = len(report.findings) - SHOWN_FINDINGS
     if n_more > 0:
         console.print(f"and {n_more} more; --json lists all")
@@ -193,6 +190,12 @@ def _print_report(report: CheckReport) -> None:
         soft_wrap=True,
         style="green" if report.ok else "red",
     )
+
+
+def _finding_line(finding: Finding) -> str:
+    where = f"{finding.file}::{finding.dataset}" if finding.dataset else finding.file
+    hits = f" (points {point_ranges(finding.points)})" if finding.points else ""
+    return f"{where}: {finding.problem}{hits}"
 
 
 def publish_files(
