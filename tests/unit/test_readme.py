@@ -1,5 +1,6 @@
 """What the documentation lists is what there is."""
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,32 @@ import typer
 from pydantic_core import PydanticUndefined
 
 from scanbus.cli.app import app
+from scanbus.publisher import Publisher
 from scanbus.schemas import errors
+from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = {"_s": "s", "_bytes": "bytes"}
+# Of an argument's name; what it counts says its meaning, too.
+ARGUMENT_UNIT = re.compile(r"(?<=_)(?:bytes|s)(?=_|$)")
+WORDS = {
+    (Publisher, "name"): "name of the script",
+    (Publisher, "memory_bytes"): "4 GiB",
+    (Publisher, "spool"): "none",
+    (Subscriber, "name"): "`scanbus-subscriber-PID`",
+}
+"""What stands for None."""
 LOG_EVENT = re.compile(r"\blog\.(?:info|warning|error|exception)\(\s*\"(\w+)\"")
 COMPONENTS = ("bus", "publisher", "subscriber", "writer")
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
-def rows(table_head: str) -> list[list[str]]:
-    """Return the cells of the README's table that begins with these headings."""
-    lines = (ROOT / "README.md").read_text().splitlines()
+def rows(table_head: str, page: str = "README.md", behind: str = "") -> list[list[str]]:
+    """Return the cells of a table: the first one with these headings behind a text."""
+    text = (ROOT / page).read_text()
+    lines = text[text.index(behind) :].splitlines()
     start = lines.index(table_head) + 2
     found = []
     for line in lines[start:]:
@@ -48,6 +61,33 @@ def test_the_table_of_settings_is_what_the_writer_takes() -> None:
 
     assert sorted(row[:4] for row in table) == sorted(expected)
     assert all(row[4] for row in table), "a setting without a meaning"
+
+
+@pytest.mark.parametrize("kind", [Publisher, Subscriber])
+def test_the_tables_of_arguments_are_the_signatures(kind: type) -> None:
+    table = rows(
+        "| argument | default | unit | meaning |",
+        "docs/reference/settings.md",
+        behind=f"**{kind.__name__}**",
+    )
+    expected = []
+    for name, argument in inspect.signature(kind).parameters.items():
+        if argument.kind is inspect.Parameter.KEYWORD_ONLY:
+            unit = ARGUMENT_UNIT.search(name)
+            given = WORDS.get((kind, name), argument.default)
+            expected.append((f"`{name}`", given, unit[0] if unit else ""))
+
+    assert [
+        (name, default if default in WORDS.values() else _number(default), unit)
+        for name, default, unit, _ in table
+    ] == expected
+    assert all(row[3] for row in table), "an argument without a meaning"
+
+
+def _number(text: str) -> float:
+    """Return a number that may stand in GiB or MiB."""
+    number, _, unit = text.partition(" ")
+    return float(number) * {"": 1, "MiB": 2**20, "GiB": 2**30}[unit]
 
 
 def test_the_table_of_commands_is_what_the_command_line_has() -> None:
