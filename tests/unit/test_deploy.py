@@ -23,6 +23,7 @@ import yaml
 from benchmarks.harness.stage import ALLOCATOR
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import MAX_ENTRY_BYTES
+from tests.support.redis_binaries import BINARIES
 
 WRITER_UNIT = "systemd/scanbus-writer.service"
 REDIS_DROP_IN = "systemd/redis-server.service.d/scanbus.conf"
@@ -194,12 +195,14 @@ def active_lines(conf: Path) -> list[str]:
 
 
 @pytest.mark.redis
+@pytest.mark.parametrize("binary", BINARIES.values(), ids=list(BINARIES))
 def test_redis_starts_with_our_configuration_and_takes_it_over(
-    deploy: Path, private_redis_options: dict[str, str | int]
+    deploy: Path, private_redis_options: dict[str, str | int], binary: Path
 ) -> None:
-    """Whatever server the tests use judges it: 6.2 from the wheel or Debian's 7.0."""
+    """Every server that is here judges it: 6.2 from the wheel, Debian's 7.0."""
     conf = deploy / "redis" / "redis.conf"
-    with PrivateRedis(config=conf, options=private_redis_options) as server:
+    options = private_redis_options
+    with PrivateRedis(config=conf, options=options, binary=binary) as server:
         with redis.Redis.from_url(server.url, decode_responses=True) as client:
             assert client.config_get("maxmemory-policy") == {
                 "maxmemory-policy": "noeviction"

