@@ -17,7 +17,7 @@ from scanbus.bus.keys import (
     lane_key,
 )
 from scanbus.bus.lanes import append
-from scanbus.bus.room import acknowledge
+from scanbus.bus.room import acknowledge, used_memory
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.freezing import freeze_gap
@@ -261,6 +261,29 @@ def test_a_redis_without_room_is_named_when_the_deadline_comes(
         lane = read_scan(client, scan.uid)["d"]
         assert lane.length
         np.testing.assert_array_equal(lane.values("d"), frames(0, lane.length, SHAPE))
+
+
+def test_what_does_not_fit_at_once_is_sent_entry_by_entry(
+    redis_factory: RedisFactory,
+) -> None:
+    """The points of an open segment may be all that keeps a full Redis from relief."""
+    server = redis_factory({"maxmemory": "60mb", "maxmemory-policy": "noeviction"})
+    with (
+        Publisher(server.url, close_timeout_s=0.2) as publisher,
+        connect(server.url, name="test") as client,
+    ):
+        with publisher.scan(quota_bytes=16 * 2**20) as scan:
+            scan.detector("d", shape=SHAPE, dtype="uint32", codec="none")
+            scan.prepare()
+            client.config_set("maxmemory", 1)
+            scan.send("d", frames(0, 20, SHAPE))  # 7 MB: one batch
+            wait_until(lambda: "OOM" in scan._delivery.trouble)
+            client.config_set("maxmemory", used_memory(client) + 3 * 2**20)
+            wait_until(lambda: client.xlen(lane_key(scan.uid, "d")) >= 4)
+            client.config_set("maxmemory", "60mb")
+        wait_until(lambda: is_sealed(client, scan.uid))
+        lane = read_scan(client, scan.uid)["d"]
+        np.testing.assert_array_equal(lane.values("d"), frames(0, 20, SHAPE))
 
 
 def test_a_full_redis_delays_the_start_of_a_scan_until_its_deadline(

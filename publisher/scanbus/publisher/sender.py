@@ -33,6 +33,8 @@ _LONGEST_WAIT_S = 1.0
 # A chunk that is not full by then is sent as it is, if nothing else is on its way.
 _IDLE_S = 0.2
 _FREE_ROOM_EVERY_S = 1.0
+# After a refusal entries go one by one, then batches grow again from here.
+_LARGER_BATCH_BYTES = 2**16
 # How full Redis may stay after room was made.
 FULL = 0.85
 
@@ -99,6 +101,7 @@ class Sender(threading.Thread):
         self._is_main = waker is delivery.main_waker
         self._client: Bus | None = None
         self._wait_s = _FIRST_WAIT_S
+        self._batch_bytes = MAX_BATCH_BYTES
         self._freed_at = 0.0
 
     def run(self) -> None:
@@ -184,6 +187,9 @@ class Sender(threading.Thread):
             self._disconnect()
             self._pause(error.reason)
         except NoRoomError as error:
+            # A batch goes whole or not at all. There may be room for its first entry,
+            # which may end a segment, and that is what makes more room.
+            self._batch_bytes = 0
             self._make_room()
             self._pause(error.reason)
         except VanishedError:
@@ -192,6 +198,9 @@ class Sender(threading.Thread):
             self._delivery.request_compare()
         else:
             self._wait_s = _FIRST_WAIT_S
+            self._batch_bytes = min(
+                2 * self._batch_bytes + _LARGER_BATCH_BYTES, MAX_BATCH_BYTES
+            )
             self._delivery.trouble = ""
 
     def _connected(self) -> Bus:
@@ -230,7 +239,7 @@ class Sender(threading.Thread):
                 return
             if spool is None:
                 lane.seal()
-            batch = delivery.to_send(lane, MAX_BATCH_BYTES)
+            batch = delivery.to_send(lane, self._batch_bytes)
         if not batch:
             return
         if spool is not None:
