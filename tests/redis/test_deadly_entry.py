@@ -13,7 +13,18 @@ from tests.support.writers import WriterProcess
 
 pytestmark = pytest.mark.redis
 
-DEADLY = Path(__file__).parents[1] / "support" / "deadly"
+# Stands for a library in C that has a flaw. Python imports a module of that name at its
+# start, so whatever runs with it has the flaw: the writer and its children.
+SITECUSTOMIZE = """
+import os, signal
+from scanbus.bus import blocks
+decode_block = blocks.decode_block
+def deadly(channel, block, *rest):
+    if b"\\x00\\x00\\xf8\\x7f" in bytes(block):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return decode_block(channel, block, *rest)
+blocks.decode_block = deadly
+"""
 N_FRAMES = 30
 
 
@@ -29,7 +40,10 @@ def kills(url: str, root: Path) -> tuple[int, int]:
 def test_an_entry_that_kills_every_writer_is_quarantined_and_the_rest_written(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(DEADLY))
+    flaw, root = tmp_path / "flaw", tmp_path / "root"
+    flaw.mkdir()
+    (flaw / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    monkeypatch.setenv("PYTHONPATH", str(flaw))
     monkeypatch.setenv("SCANBUS_LEASE_S", "0.3")
     monkeypatch.setenv("SCANBUS_RETRY_S", "0.1")
     frames = np.arange(N_FRAMES * 64, dtype=np.uint16).reshape(N_FRAMES, 8, 8)
@@ -45,7 +59,7 @@ def test_an_entry_that_kills_every_writer_is_quarantined_and_the_rest_written(
             for values in ([0.0, 1.0], [np.nan], [3.0, 4.0]):
                 scan.send("bad", np.array(values))
                 scan.flush()
-        code, died = kills(redis_url, tmp_path)
+        code, died = kills(redis_url, root)
         verdict = scan.verdict(20)
     assert (verdict.verdict, code) == (VerdictWord.PARTIAL, 2)
     assert died == 3  # The fourth looks at each entry in a child first.
@@ -53,7 +67,7 @@ def test_an_entry_that_kills_every_writer_is_quarantined_and_the_rest_written(
     assert (bad.refused, bad.missing, bad.written) == (((2, 3),), ((2, 3),), 4)
     assert verdict.channels["good"].is_complete
     assert verdict.channels["camera"].is_complete
-    with h5py.File(tmp_path / verdict.master) as file:
+    with h5py.File(root / verdict.master) as file:
         found = file["1.1/measurement/bad"][()]
         np.testing.assert_array_equal(found[[0, 1, 3, 4]], [0.0, 1.0, 3.0, 4.0])
         np.testing.assert_array_equal(file["1.1/measurement/camera"], frames)
