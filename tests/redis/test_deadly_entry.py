@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import h5py
+import hdf5plugin  # noqa: F401  (h5py reads the frames with it)
 import numpy as np
 import pytest
 
