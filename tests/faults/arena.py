@@ -354,15 +354,15 @@ class _Ring:
         self._was_killed = True
         witness, scans = self._witness, publisher.unjudged
         self._outcome.n_interrupted = len(scans)
-        stood = witness.points_on_redis(scans)
+        stood, durable = witness.points_on_redis(scans), {}
         if fault.kind is Kind.KILL_ALL:
             durable = witness.points_on_redis(scans, durable=True)
             self._restart_redis(fault.for_s)
+        if self._arena.persistence is not Persistence.ALWAYS:
+            # What Redis has forgotten, now or just before, is salvaged in the end.
             came_back = witness.points_on_redis(scans)
-            if self._arena.persistence is not Persistence.ALWAYS:
-                # What Redis has forgotten is salvaged in the end.
-                self._must_salvage = not scans <= set(came_back)
-                stood, scans = durable | came_back, set(came_back)
+            self._must_salvage = not scans <= set(came_back)
+            stood, scans = durable | came_back, set(came_back)
         self._left |= stood
         witness.declare_dead(scans)
         if not until(lambda: witness.are_judged(scans, finally_=False), REACH_S):

@@ -20,12 +20,12 @@ from scanbus.bus.registry import append_event, writers_alive
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanUpdated, Verdict, VerdictWord
-from scanbus.writer import rebuild, salvage
+from scanbus.writer import failpoints, rebuild, salvage
 from scanbus.writer.check import check_files
 from scanbus.writer.events_file import EVENTS_FILE
 from scanbus.writer.workspace import WORK_FOLDER
 from tests.conftest import RedisFactory
-from tests.support.raw_publisher import RawScan, frames
+from tests.support.raw_publisher import RawScan, frames, mixed_lanes
 from tests.support.trees import differences, files_of
 from tests.support.writers import WriterProcess, final_verdict, wait_until, writer
 
@@ -202,6 +202,30 @@ def test_a_writer_that_lost_redis_keeps_every_point_that_it_had(
         N_HITS,
     ]
     assert_as_sent(tmp_path, verdict)
+    assert check_files([tmp_path / verdict.master], everything=True).ok
+
+
+def test_segments_that_wait_to_be_published_are_kept_too(
+    server: PrivateRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first one takes long to close; two more are full by then, and never flushed.
+    monkeypatch.setenv(failpoints.VARIABLE, "close.before=delay=3@1")
+    monkeypatch.setenv("SCANBUS_FLUSH_S", "60")
+    (group,) = (lane for lane in mixed_lanes() if lane.name == "g")
+    scan = RawScan(server.url, lanes=(group,)).prepare()
+    for first in range(0, 3500, 250):
+        scan.send_group(first, first + 250)
+    made = "g_0003.h5"
+    with writer(server.url, tmp_path) as one:
+        wait_until(lambda: any((f / made).is_file() for f in work_folders(tmp_path)))
+        scan.close()
+        server.kill()
+        wait_until(lambda: _is_closed(tmp_path, made))
+        one.leave()
+
+    verdict = only_scan(tmp_path)
+
+    assert written(verdict, "th") == list(range(3500))
     assert check_files([tmp_path / verdict.master], everything=True).ok
 
 

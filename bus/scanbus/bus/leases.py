@@ -24,13 +24,20 @@ __all__ = [
     "renew",
 ]
 
-# KEYS[1] is the fence, KEYS[2] the stem of the lease keys; same slot.
+# KEYS[1] is the fence, KEYS[2] the stem of the lease keys; same slot. A lease says for
+# how long it counts: if Redis's clock is put back, a dead writer's would stay for long.
 _ACQUIRE = """
-local fence = redis.call('GET', KEYS[1])
-if fence and redis.call('EXISTS', KEYS[2] .. fence) == 1 then return 0 end
-redis.call('DEL', KEYS[2] .. (fence or '0'))
+local fence = redis.call('GET', KEYS[1]) or '0'
+local lease = KEYS[2] .. fence
+local holder = redis.call('GET', lease)
+if holder then
+  local most = tonumber(string.match(holder, '^%d+')) or tonumber(ARGV[2])
+  if redis.call('PTTL', lease) > most then redis.call('PEXPIRE', lease, most) end
+  return 0
+end
+redis.call('DEL', lease)
 local next = redis.call('INCR', KEYS[1])
-redis.call('SET', KEYS[2] .. next, ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[2] .. next, ARGV[2] .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return next
 """
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from scanbus.bus.connection import Bus
+from scanbus.bus.expiry import stands
 from scanbus.bus.keys import (
     ANNOUNCEMENTS,
     FORGOTTEN,
@@ -405,7 +406,7 @@ def end_beat(client: Bus, uid: str) -> None:
 
 def publisher_is_alive(client: Bus, uid: str) -> bool:
     """Whether a scan's publisher has not lapsed."""
-    return bool(client.exists(heartbeat_key(uid)))
+    return stands(client, heartbeat_key(uid))
 
 
 def beat_writer(client: Bus, writer: str, info: dict[str, Any], ttl_ms: int) -> None:
@@ -425,7 +426,7 @@ def forget_writer(client: Bus, writer: str) -> None:
 
 def is_alive(client: Bus, writer: str) -> bool:
     """Whether a writer has not lapsed."""
-    return bool(client.exists(writer_key(writer)))
+    return stands(client, writer_key(writer))
 
 
 def writers_alive(client: Bus) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from scanbus.bus.connection import Bus
+from scanbus.bus.expiry import stands
 from scanbus.bus.keys import RESERVED, cursors_key, hold_key, lane_key
 from scanbus.schemas.errors import QuotaRefusedError
 
@@ -25,6 +26,7 @@ __all__ = [
     "cursors",
     "default_quota",
     "hold",
+    "is_held",
     "release",
     "reserve",
     "shrink",
@@ -155,6 +157,11 @@ def _point(value: bytes | None) -> int:
 def hold(client: Bus, uid: str, ttl_ms: int) -> None:
     """Keep a scan from being trimmed for a while."""
     client.eval(_HOLD, 1, hold_key(uid), ttl_ms)
+
+
+def is_held(client: Bus, uid: str) -> bool:
+    """Whether somebody keeps a scan from being trimmed."""
+    return stands(client, hold_key(uid))
 
 
 def used_memory(client: Bus) -> int:

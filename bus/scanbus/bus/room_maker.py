@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from scanbus.bus.connection import Bus
 from scanbus.bus.entries import SEAL_ID
+from scanbus.bus.expiry import stands
 from scanbus.bus.keys import (
     ANNOUNCEMENTS,
     FORGOTTEN,
@@ -29,7 +30,7 @@ from scanbus.bus.keys import (
 )
 from scanbus.bus.leases import Lease
 from scanbus.bus.registry import ScanRecord, announcements, read_events
-from scanbus.bus.room import cursor, used_memory
+from scanbus.bus.room import cursor, is_held, used_memory
 from scanbus.schemas import LATE_PREFIX, LaneDescription, ScanPrepared
 
 __all__ = ["KEPT_SCANS", "KEPT_WHEN_FULL", "Freed", "RoomMaker", "remove_traces"]
@@ -214,7 +215,7 @@ class RoomMaker:
 def _trim(client: Bus, scan: _Scan, limit_bytes: int) -> int:
     """Trim what is durable of a scan, segment by segment; return how many entries."""
     removed = 0
-    if scan.is_bare or client.exists(hold_key(scan.record.uid)):
+    if scan.is_bare or is_held(client, scan.record.uid):
         return removed
     for n_trimmed in _trimmed(client, scan, limit_bytes):
         removed += n_trimmed
@@ -250,9 +251,9 @@ def _first_point(client: Bus, key: str) -> int | None:
 
 def _forget(client: Bus, scan: _Scan) -> bool:
     """Remove all that is left of a finished scan; False if it is still needed."""
-    if not scan.is_bare:
-        return False
     uid = scan.record.uid
+    if not scan.is_bare or stands(client, heartbeat_key(uid)):
+        return False
     names = _lane_names(scan.record.prepared)
     keys = [
         *(ANNOUNCEMENTS, RESERVED, FORGOTTEN),

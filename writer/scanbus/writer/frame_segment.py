@@ -169,6 +169,11 @@ class FrameSegment:
         if self._n_notes:
             forget_account(self._path)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether its file is."""
+        return not self._file
+
     def verify(self) -> None:
         """Reopen the closed file and compare every chunk with its checksum.
 

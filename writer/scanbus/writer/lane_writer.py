@@ -6,7 +6,7 @@ segments that stand under their final names, whatever a cursor says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,20 +141,41 @@ class LaneWriter:
         self.segments.append(SegmentFile(finished.name, start, finished.stop))
         self._accounts.append(finished.segment.account)
 
-    def discard(self) -> None:
-        """Close what is open; it is made again from the bus."""
-        if self._open is not None:
-            self._open.discard()
+    def discard(self, finished: Iterable[FinishedSegment] = ()) -> None:
+        """Close what is open; it is made again from the bus.
 
-    def keep(self) -> None:
-        """Close what is open with all that came, for salvage if the bus is lost."""
-        if self._open is None:
-            return
-        try:
-            self._open.close(max(self._reached, self._open.start))
-        except (OSError, RuntimeError) as error:
-            # The bus has these points; why the attempt ends is not to be hidden.
-            log.warning("not_kept", lane=self.lane.name, reason=str(error))
+        Parameters
+        ----------
+        finished : iterable of FinishedSegment, optional
+            Of this lane, not published: nobody is at them any more.
+        """
+        for segment, _ in self._unpublished(finished):
+            segment.discard()
+
+    def keep(self, finished: Iterable[FinishedSegment] = ()) -> None:
+        """Close what is open with all that came, for salvage if the bus is lost.
+
+        Parameters
+        ----------
+        finished : iterable of FinishedSegment, optional
+            As for `discard`.
+        """
+        for segment, stop in self._unpublished(finished):
+            if segment.is_closed:
+                continue
+            try:
+                segment.close(stop)
+            except (OSError, RuntimeError, ValueError) as error:
+                # The bus has these points; why the attempt ends is not to be hidden.
+                log.warning("not_kept", lane=self.lane.name, reason=str(error))
+
+    def _unpublished(
+        self, finished: Iterable[FinishedSegment]
+    ) -> Iterator[tuple[OpenSegment, int]]:
+        for each in finished:
+            yield each.segment, each.stop
+        if self._open is not None:
+            yield self._open, max(self._reached, self._open.start)
 
     def late_points(self) -> list[int]:
         """Return which points the published arrivals are, in a lane of late ones."""

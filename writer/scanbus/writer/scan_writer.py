@@ -183,10 +183,11 @@ class ScanWriter:
         """
         with self._steps.step("leave", self._folder):
             for lane in self._lanes:
+                finished = [one for of, one, _ in self._finishing if of is lane]
                 if keep:
-                    lane.keep()
+                    lane.keep(finished)
                 else:
-                    lane.discard()
+                    lane.discard(finished)
             if self._events is not None:
                 self._events.close()
             if not keep:
@@ -374,8 +375,9 @@ class ScanWriter:
     def _collect(self) -> None:
         """Take note of segments that were published; raise what went wrong."""
         while self._finishing and self._finishing[0][2].done():
-            lane, finished, future = self._finishing.pop(0)
-            future.result()
+            lane, finished, future = self._finishing[0]
+            future.result()  # One that failed stays: it is kept or discarded later.
+            del self._finishing[0]
             lane.published(finished)
             length = lane.reader.length
             for channel in lane.lane.channels:

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from scanbus.bus import leases, registry, room
-from scanbus.bus.connection import connect, describe_server, translated
+from scanbus.bus.connection import Bus, connect, describe_server, translated
 from scanbus.bus.registry import id_order
 from scanbus.bus.room_maker import RoomMaker, remove_traces
 from scanbus.schemas import ScanAnnounced
@@ -65,7 +65,7 @@ class WriterService:
         self._progress = progress
         self._make_writer = make_writer
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._client = connect(settings.redis, name="scanbus-writer")
+        self._client = self._connect()
         self._tasks: dict[str, ScanTask] = {}
         self._announced_again: dict[str, ScanAnnounced] = {}
         self._worst_exit_code = 0
@@ -144,8 +144,14 @@ class WriterService:
             if self._knows_server:
                 log.warning("bus_unavailable", reason=str(error))
             self._knows_server = False
+            self._client.close()
+            self._client = self._connect()
             return False
         return True
+
+    def _connect(self) -> Bus:
+        # Once: a Redis that came back between two commands may lack what it had.
+        return connect(self._settings.redis, name="scanbus-writer", once=True)
 
     def _rest(self, *, is_up: bool) -> None:
         """Wait for the next round, which begins at once with a new scan."""
@@ -237,11 +243,12 @@ class WriterService:
         """Say verdicts again that Redis lost before their publishers read them."""
         for uid, document in tuple(self._announced_again.items()):
             task = self._tasks[uid]
-            if task.is_running or not task.is_final:
+            if task.is_running or task.verdict is None:
                 continue  # If it is judged before Redis is lost again, all is well.
             del self._announced_again[uid]
             record = registry.load_record(self._client, document)
-            if record.final_verdict is None:
+            said = record.final_verdict if task.is_final else record.verdict
+            if said is None:
                 task.record, task.verdict = record, None
 
     def _look_after_interrupted(self) -> None:

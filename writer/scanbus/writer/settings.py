@@ -39,7 +39,7 @@ class WriterSettings(BaseSettings):
     lease_s : float
         A writer that is silent for so long loses its scans to another.
     heartbeat_s : float
-        How often it says that it is alive.
+        How often it says that it is alive; at most every 20 s.
     flush_s : float
         How often temporary files are flushed.
     poll_s : float
@@ -71,7 +71,7 @@ class WriterSettings(BaseSettings):
     memory_bytes: int = Field(default=4 * 2**30, gt=0)
     watermark: float = Field(default=0.5, gt=0, le=1)
     lease_s: float = Field(default=10.0, gt=0)
-    heartbeat_s: float = Field(default=2.0, gt=0)
+    heartbeat_s: float = Field(default=2.0, gt=0, le=20.0)
     flush_s: float = Field(default=1.0, gt=0)
     poll_s: float = Field(default=0.2, gt=0)
     retry_s: float = Field(default=2.0, gt=0)

@@ -186,6 +186,11 @@ class ValueSegment:
         if self._n_notes:
             forget_account(self._path)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether its file is."""
+        return not self._file
+
     def verify(self) -> None:
         """Reopen the closed file and compare every value with what came.
 
