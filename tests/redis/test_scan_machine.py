@@ -347,7 +347,8 @@ class ScanMachine(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module", autouse=True)
 def _server() -> Any:
-    with PrivateRedis() as server:
+    # Redis ends a read that waits in vain at its next tick only: ten times a second.
+    with PrivateRedis(options={"hz": 500}) as server:
         ScanMachine.server = server
         yield
 
