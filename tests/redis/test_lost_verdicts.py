@@ -1,5 +1,6 @@
 """Verdicts that a crash of Redis took back are said again."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 
 from scanbus.bus.keys import POSITION, events_key
 from scanbus.bus.registry import end_beat, find_scan
-from scanbus.schemas import Verdict
+from scanbus.schemas import Verdict, VerdictWord
+from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
+from tests.conftest import RedisFactory
 from tests.support.raw_publisher import RawScan
-from tests.support.writers import wait_until, writer
+from tests.support.writers import final_verdict, wait_until, writer
 
 pytestmark = pytest.mark.redis
 
@@ -44,3 +47,29 @@ def test_a_verdict_that_redis_lost_is_said_again(
         forget_the_last_event(scan)
         assert verdict_of(scan) is None
         assert wait_until(lambda: verdict_of(scan)) == said
+
+
+def test_a_verdict_that_redis_never_took_is_not_taken_for_said(
+    redis_factory: RedisFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits = tmp_path / "hits"
+    monkeypatch.setenv(VARIABLE, "verdict.before=stop@1")
+    monkeypatch.setenv(LOG_VARIABLE, str(hits))
+    monkeypatch.setenv("SCANBUS_RETRY_S", "0.3")
+    # With the lease on its disk, that of the attempt which fails stands for a while.
+    server = redis_factory({"appendonly": "yes", "appendfsync": "always"})
+    scan = RawScan(server.url).prepare()
+    scan.send_frames(0, 8)
+    scan.end()
+
+    with writer(server.url, tmp_path, "--lease-s", "3") as one:
+        wait_until(hits.exists)
+        server.kill()
+        one.go_on()
+        time.sleep(0.5)
+        server.restart()
+        time.sleep(1)  # It sees that somebody has the lease, and is killed then.
+        one.kill()
+    monkeypatch.delenv(VARIABLE)
+    with writer(server.url, tmp_path):
+        assert final_verdict(server.url, scan.uid).verdict is VerdictWord.COMPLETE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -418,9 +418,12 @@ class ScanWriter:
             self._silent_since = now
         return now - self._silent_since > self._pace.lapse_s
 
-    def _write_masters(self) -> None:
+    def _write_masters(self, verdict: Verdict | None = None) -> None:
+        """Make the masters from what is stored; a verdict need not be announced yet."""
+        # A copy: the record is what the bus says, and others go by that.
+        record = replace(self._record, verdict=verdict or self._record.verdict)
         with self._steps.step("master", self._folder):
-            contents = contents_of(self._record, self._lanes, self._folder)
+            contents = contents_of(record, self._lanes, self._folder)
             write_scan_master(self._folder, contents, self._workspace.folder)
             write_dataset_masters(self._root, self._record.identity)
 
@@ -458,8 +461,7 @@ class ScanWriter:
 
     def _publish_verdict(self, verdict: Verdict) -> Verdict:
         """Do what follows the scan file; all of it can be done again."""
-        self._record.verdict = verdict
-        self._write_masters()
+        self._write_masters(verdict)
         # Before it is announced: nobody comes back to a scan with a final verdict.
         with self._steps.step("clear", self._folder):
             for lane in value_segments(self._lanes, self._folder):
@@ -479,8 +481,7 @@ class ScanWriter:
         verdict = self._verdict(provisional=True)
         self._custody.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:
-            self._record.verdict = verdict
-            self._write_masters()
+            self._write_masters(verdict)
             self._custody.announce(verdict)
             log.warning(
                 "scan_interrupted", scan=self._record.uid, reason=verdict.reason

@@ -306,7 +306,8 @@ class WriterService:
         for key, task in sorted(
             self._tasks.items(), key=lambda each: id_order(each[1].announcement)
         ):
-            if not task.is_final or task.is_running:
+            # Announced again, it may have to be judged again: nobody passes it before.
+            if not task.is_final or task.is_running or key in self._announced_again:
                 is_first = False
                 continue
             if task.was_judged_here:
@@ -314,8 +315,6 @@ class WriterService:
                 task.was_judged_here = None
             if is_first:
                 self._position = max(self._position, task.announcement, key=id_order)
-            if key in self._announced_again:
-                continue
             if is_first:
                 self._worst_exit_code = max(self._worst_exit_code, task.exit_code)
                 del self._tasks[key]
