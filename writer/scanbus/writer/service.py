@@ -315,7 +315,6 @@ class WriterService:
                 task.was_judged_here = None
             if is_first:
                 self._position = max(self._position, task.announcement, key=id_order)
-            if is_first:
                 self._worst_exit_code = max(self._worst_exit_code, task.exit_code)
                 del self._tasks[key]
             elif task.record is not None:
