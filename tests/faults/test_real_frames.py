@@ -95,7 +95,9 @@ def test_a_writer_killed_twenty_times_leaves_what_an_undisturbed_one_does(
     # Half of it holds seven frames, counted as packed seven times.
     options: dict[str, Any] = {"quota_bytes": 56 * 2**20, "compression": 7.0}
 
-    with Publisher(server.url, name="thaumatin", close_timeout_s=60) as publisher:
+    # Most of these writers write nothing; on a busy machine each of them takes long.
+    patience: dict[str, Any] = {"close_timeout_s": 60, "send_deadline_s": 400}
+    with Publisher(server.url, name="thaumatin", **patience) as publisher:
         with publisher.scan(scan_number=1, **options) as scan:
             scan.channel("omega", role="axis", units="deg")
             scan.detector("pilatus", shape=shape, dtype="int32", codec=CODEC)
