@@ -1,9 +1,10 @@
 """Where the time goes: py-spy on publisher and writer, for some of the goals.
 
-    python -m benchmarks.profiles [raw|incompressible|scalars|arrays|small ...]
+    python -m benchmarks.profiles [--aof] [CASE ...]
 
 Prints, per process, the functions in which it was busy, with the share of all samples
-(a line stands for the C code that it calls). Needs py-spy (pip install py-spy) and the
+(a line stands for the C code that it calls), and what the processors did meanwhile.
+Needs py-spy (pip install py-spy) and the
 right to trace processes.
 """
 
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.harness import sending
 from benchmarks.harness.frames import detector_frames, noise_frames, small_frames
 from benchmarks.harness.plan import prepare_environment
@@ -29,14 +32,18 @@ SHOWN = 12
 def main(argv: list[str] | None = None) -> int:
     cases: dict[str, Callable[[Stage, Path], Child]] = {
         "raw": _raw,
+        "packed": _packed,
         "incompressible": _incompressible,
         "scalars": _scalars,
         "arrays": _arrays,
         "small": _small,
+        "spectra": _spectra,
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("cases", nargs="*", metavar="CASE")
-    chosen = parser.parse_args(argv).cases or list(cases)
+    parser.add_argument("--aof", action="store_true", help="with AOF everysec")
+    asked = parser.parse_args(argv)
+    chosen = asked.cases or list(cases)
     program = shutil.which("py-spy", path=str(Path(sys.executable).parent))
     if program is None:
         print("py-spy is not installed: pip install py-spy", file=sys.stderr)
@@ -45,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in chosen:
         with tempfile.TemporaryDirectory(prefix="scanbus-profile-") as made:
             folder = Path(made)
-            with Stage(folder, aof=False) as stage:
+            with Stage(folder, aof=asked.aof) as stage:
                 stage.start_writer()
                 _profile(name, program, stage, cases[name](stage, folder), folder)
     return 0
@@ -55,8 +62,10 @@ def _profile(name: str, program: str, stage: Stage, child: Child, folder: Path) 
     pids = {"publisher": child.process.pid, "writer": stage.writer_pid}
     spies = {role: _spy(program, pid, folder / role) for role, pid in pids.items()}
     child.go()
+    before = psutil.cpu_times()
     with stage.metered() as spent:
         run: sending.Run = child.result()
+    busy = _shares(before, psutil.cpu_times())
     stage.stop_writer()
     cpu = {"publisher": run.cpu_s, **spent}
     print(f"\n{name}: {run.seconds:.1f} s, with the profilers")
@@ -65,7 +74,18 @@ def _profile(name: str, program: str, stage: Stage, child: Child, folder: Path) 
         print(f"  {role}, {cpu[role]:.1f} CPU s")
         for function, share in _busiest(folder / role):
             print(f"    {share:5.1%}  {function}")
-    print(f"  Redis, {cpu['redis']:.1f} CPU s", flush=True)
+    print(f"  Redis, {cpu['redis']:.1f} CPU s")
+    print(f"  processors: {busy}", flush=True)
+
+
+def _shares(before: Any, after: Any) -> str:
+    """Return what all processors did between two looks; kernel threads count, too."""
+    spent = {
+        name: getattr(after, name) - getattr(before, name)
+        for name in ("user", "system", "iowait", "idle")
+    }
+    total = sum(spent.values())
+    return ", ".join(f"{name} {share / total:.0%}" for name, share in spent.items())
 
 
 def _spy(program: str, pid: int, path: Path) -> "subprocess.Popen[bytes]":
@@ -94,6 +114,11 @@ def _raw(stage: Stage, folder: Path) -> Any:
     return start_child(sending.send_frames, stage.url, frames, 200, "raw")
 
 
+def _packed(stage: Stage, folder: Path) -> Any:
+    frames = detector_frames(folder / "frames")
+    return start_child(sending.send_frames, stage.url, frames, 600, "packed")
+
+
 def _incompressible(stage: Stage, folder: Path) -> Any:
     frames = noise_frames(folder / "frames")
     return start_child(sending.send_frames, stage.url, frames, 150, "plain")
@@ -112,6 +137,11 @@ def _arrays(stage: Stage, folder: Path) -> Any:
 def _small(stage: Stage, folder: Path) -> Any:
     frames = small_frames(folder / "frames", (256, 256))
     return start_child(sending.send_frames, stage.url, frames, 5000, "raw")
+
+
+def _spectra(stage: Stage, folder: Path) -> Any:
+    del folder
+    return start_child(sending.send_spectra, stage.url, 2048, 30_000)
 
 
 if __name__ == "__main__":
