@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scanbus.cli.private_redis import PrivateRedis, find_redis_server
-from tests.faults.content import CHANNELS, n_points
+from tests.faults.content import CHANNELS, n_points, scan_uid
 from tests.faults.judge import Claim, Finding, judge_run
 from tests.faults.processes import STOP_S, PublisherProcess, WriterProcess, until
 from tests.faults.proxy import Proxy
@@ -384,6 +384,9 @@ class _Ring:
         scans = publisher.unjudged
         for number in scans:
             self._left[number] = _left(flushed.get(number, {}).get("points", 0))
+        # It heard of a verdict when its spool is gone, though it had no time to say so;
+        # Redis may have forgotten it now.
+        waiting = {number for number in scans if self._has_spool(number)}
         if fault.value == "command":
             self._resume()
         first = max(publisher.said("opening")) + 1
@@ -391,9 +394,13 @@ class _Ring:
         self._publisher.left = set(self._left)
         # A program that starts while Redis is away would end at once.
         until(lambda: first in publisher.said("opening"), REACH_S)
-        if not until(lambda: self._witness.are_judged(scans), REACH_S):
-            self._complain(f"no final verdict on scans of the spool: {scans}")
+        if not until(lambda: self._witness.are_judged(waiting), REACH_S):
+            self._complain(f"no final verdict on scans of the spool: {waiting}")
         return bool(scans)
+
+    def _has_spool(self, number: int) -> bool:
+        assert self._spool is not None
+        return (self._spool / scan_uid(self._arena.seed, number)).exists()
 
     def _resume(self) -> None:
         given = ["--redis", self._url("publisher"), "--spool", str(self._spool)]

@@ -107,7 +107,7 @@ class Arena:
 
 
 KILLS_PER_FAILPOINT: Final = 3
-STOPS: Final = ("link.before", "master.before", "scan_file.before")
+STOPS: Final = ("rename.before", "link.before", "master.before", "scan_file.before")
 ERRORS: Final = ("write.before", "flush.before", "close.before", "fsync.before")
 REDIS_GONE: Final = (
     "verdict.after",
@@ -120,7 +120,7 @@ RESUMERS: Final = ("command", "successor")
 JUMPS: Final = ("3600", "-3600", "86400", "-86400")
 DELAYS: Final = ("renew.before", "link.before", "verify.after", "acknowledge.before")
 # Late hits of these may never come in the life of one writer.
-_RARE: Final = ("scan_file", "verdict")
+_RARE: Final = ("rename", "scan_file", "verdict")
 _ARENA_FAULTS: Final = 11
 # After these there is no publisher any more.
 _LAST: Final = (Kind.KILL_PUBLISHER, Kind.KILL_ALL)

@@ -12,6 +12,7 @@ from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, VerdictWord
 from scanbus.writer import replay
+from scanbus.writer.workspace import WORK_FOLDER
 from tests.conftest import RedisFactory
 from tests.faults.content import scan_uid
 from tests.faults.judge import Claim, judge_run
@@ -131,3 +132,54 @@ def test_only_a_writer_without_fence_renames_over_what_its_successor_made(
     findings = judge_run(root, SEED, LENGTH, {1: claim})
     assert bool(findings[1].lost and findings[1].wrong_verdicts) is does_damage
     assert all(one.is_clean for one in findings.values()) is not does_damage
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("wakes_up", ["in the middle", "after the end"])
+def test_one_that_slept_before_it_took_over_costs_an_attempt_at_most(
+    server: PrivateRedis, tmp_path: Path, wakes_up: str
+) -> None:
+    root = tmp_path / "files"
+    trap = "rename.before=stop@1"
+    paused = WriterProcess(server.url, root, tmp_path, "paused", failpoints=trap)
+    successor: WriterProcess | None = None
+    try:
+        with (
+            Publisher(server.url, close_timeout_s=1) as publisher,
+            publisher.scan(
+                uid=scan_uid(SEED, 1),
+                scan_number=1,
+                session="20260101",
+                quota_bytes=QUOTA_BYTES,
+            ) as scan,
+        ):
+            declare(scan)
+            send_points(scan, SEED, 1, 0, LENGTH // 2)
+            assert until(lambda: paused.was_hit, 30), paused.log_tail()
+            successor = WriterProcess(server.url, root, tmp_path, "successor")
+            assert until(lambda: _has_opened(successor), 30), successor.log_tail()
+            if wakes_up == "in the middle":
+                # The folder that it renames away now is its successor's.
+                paused.signal(signal.SIGCONT)
+                assert until(lambda: _has_lost(paused), 30)
+            send_points(scan, SEED, 1, LENGTH // 2, LENGTH)
+            scan.finish(EndReason.SUCCESS)
+            verdict = final_verdict(server.url, scan.uid)
+        # As if another scan of the dataset was being written.
+        (next(root.rglob("scan0001")).parent / WORK_FOLDER).mkdir()
+        paused.signal(signal.SIGCONT)
+        assert until(lambda: _has_lost(paused), 30)
+        assert paused.leave() < float("inf")
+        assert successor.leave() < float("inf")
+    finally:
+        paused.kill()
+        if successor is not None:
+            successor.kill()
+
+    claim = Claim(ended=True, said=verdict.verdict.value)
+    findings = judge_run(root, SEED, LENGTH, {1: claim})
+    assert [note for one in findings.values() for note in one.notes] == []
+
+
+def _has_lost(writer: WriterProcess) -> bool:
+    return "is lost" in writer.log.read_text()

@@ -25,6 +25,7 @@ from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import DeadlineError, LaneConflictError
 from tests.conftest import RedisFactory
+from tests.faults.proxy import Proxy
 from tests.support.published import MemoryWriter, frames, read_scan, record_of
 from tests.support.waiting import wait_until
 
@@ -352,3 +353,20 @@ def test_a_sign_of_life_comes_at_once_after_a_reconnect(redis_url: str) -> None:
             client.delete(key)
             client.client_kill_filter(_type="normal", skipme=True)
             wait_until(lambda: bool(client.exists(key)), timeout_s=1.5)
+
+
+def test_a_connection_that_died_while_nobody_used_it_refuses_no_scan(
+    redis_factory: RedisFactory,
+) -> None:
+    server = redis_factory(tcp=True)
+    with Proxy(int(server.tcp_url.rpartition(":")[2])) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/0?socket_timeout=0.5"
+        with Publisher(url, name="tests", close_timeout_s=0.2) as publisher:
+            # As where a firewall forgets it: no answer, and no word that it is over.
+            proxy.half_open()
+
+            with publisher.scan(uid="afterapause") as scan:
+                declare(scan)
+                send(scan, 0, 3)
+        with connect(server.url, name="test") as client:
+            check(client, "afterapause", 3)

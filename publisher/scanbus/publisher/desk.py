@@ -124,7 +124,11 @@ class Desk:
         NoWriterError
             If one is required and none is alive.
         """
-        self.look_at_server()
+        try:
+            self.look_at_server()
+        except BusUnavailableError:
+            # The connection may have died while nobody used it; this one is new.
+            self.look_at_server()
         self._ask("counting writers", lambda: self._check_writers(options))
         identity = self._ask("the scan number", lambda: self._identity(options))
         announced = checked(

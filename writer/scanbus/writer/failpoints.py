@@ -30,6 +30,7 @@ LOG_VARIABLE: Final = "SCANBUS_FAILPOINT_LOG"
 FAILPOINTS: Final = tuple(
     f"{step}.{when}"
     for step in (
+        "rename",
         "write",
         "flush",
         "close",

@@ -227,10 +227,20 @@ class ScanWriter:
             raise NameTakenError(str(path), f"scan {found.uid}")
         return found.verdict
 
+    def _make_workspace(self) -> None:
+        """Take the scan over from predecessors; a lease lost before does no harm."""
+        try:
+            self._workspace.open()
+        finally:
+            # Whatever went wrong: a successor may have removed what it is made in.
+            try:
+                self._custody.check()
+            except LeaseLostError:
+                self._workspace.remove()
+                raise
+
     def _open(self, prepared: ScanPrepared) -> None:
-        self._workspace.open()
-        # The folder exists from here on: a lease lost before was lost without harm.
-        self._custody.check()
+        self._make_workspace()
         make_folder(self._folder)
         self._events = EventsFile(self._workspace.path(EVENTS_FILE))
         self._events.keep(self._record)

@@ -76,10 +76,12 @@ class Workspace:
     def open(self) -> None:
         """Rename predecessors' folders away and make this one."""
         make_folder(self._base)
+        reach("rename.before")
         for old in self._base.glob(f"{self._uid}.*"):
             # Another successor may be faster; who of us has the lease is asked next.
             with suppress(FileNotFoundError):
                 old.rename(old.with_name(_STALE + old.name))
+        reach("rename.after")
         self.folder.mkdir()
         self._was_made = True
         fsync_path(self._base)
