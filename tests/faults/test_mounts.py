@@ -5,6 +5,7 @@ What hangs is said, the service lives on, and it leaves when it is asked to.
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ def writing(
         "SCANBUS_SLOW_S": str(SLOW_S),
         "SCANBUS_STOP_S": str(STOP_S),
         "SCANBUS_LEAST_FREE_BYTES": "0",
+        "PYTHONFAULTHANDLER": "1",
     }
     one = WriterProcess(
         url, folder / "files", folder, name, environment=environment, **given
@@ -159,6 +161,13 @@ def has_exited(writer: WriterProcess) -> bool:
     return stat.rpartition(")")[2].split()[0] == "Z"
 
 
+def stacks(writer: WriterProcess) -> str:
+    """What the threads of a writer are at; it does not survive the question."""
+    writer.signal(signal.SIGABRT)
+    until(lambda: "most recent call first" in writer.log.read_text(), SOON_S)
+    return writer.log.read_text()
+
+
 def test_a_mount_that_answers_nothing_does_not_stop_the_service(
     redis_url: str, scan: Scan, tmp_path: Path
 ) -> None:
@@ -167,9 +176,7 @@ def test_a_mount_that_answers_nothing_does_not_stop_the_service(
         send_half(scan, root)
         with dead_mount(root):
             send_quarter(scan)
-            assert until(lambda: "stalled: " in said(redis_url), SOON_S), (
-                writer.log_tail()
-            )
+            assert until(lambda: "stalled: " in said(redis_url), SOON_S), stacks(writer)
             time.sleep(3 * LEASE_S)
             assert "stalled: " in said(redis_url)
             asked_at = time.monotonic()

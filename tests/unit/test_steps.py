@@ -33,3 +33,12 @@ def test_what_hangs_is_named_while_it_does() -> None:
     with steps.step("link", FILE):
         assert "link of eiger_0000.h5" in steps.stalled()
     assert steps.stalled() == ""
+
+
+def test_a_step_within_another_one_does_not_end_it() -> None:
+    steps = Steps(slow_s=0)
+    with steps.step("open", FILE):
+        with steps.step("fsync-folder", FILE.parent):
+            pass
+        assert steps.stalled().startswith("stalled: open of ")
+    assert steps.stalled() == ""

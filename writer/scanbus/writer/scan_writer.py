@@ -408,15 +408,16 @@ class ScanWriter:
         if now >= self._next_poll:
             self._next_poll = now + self._pace.poll_s
             if read_events(self._client, self._record) and self._events is not None:
-                self._events.keep(self._record)
+                with self._steps.step("events", self._folder):
+                    self._events.keep(self._record)
             self._add_late_lanes()
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
             with self._steps.step("flush", self._folder):
                 for lane in self._lanes:
                     lane.flush()
-            if self._events is not None:
-                self._events.touch()
+                if self._events is not None:
+                    self._events.touch()
 
     def _is_abandoned(self) -> bool:
         """Whether the publisher has been gone for long enough to give up waiting."""

@@ -35,7 +35,7 @@ class Steps:
 
     @contextmanager
     def step(self, name: str, path: Path) -> Iterator[None]:
-        """Time one step on one file.
+        """Time one step on one file, perhaps within another one.
 
         Parameters
         ----------
@@ -45,12 +45,16 @@ class Steps:
         started = time.monotonic()
         thread = threading.get_ident()
         with self._lock:
+            outer = self._current.get(thread)
             self._current[thread] = (name, path.name, started)
         try:
             yield
         finally:
             with self._lock:
-                self._current.pop(thread, None)
+                if outer is None:
+                    del self._current[thread]
+                else:
+                    self._current[thread] = outer
             elapsed = time.monotonic() - started
             if elapsed > self._slow_s:
                 log.warning(

@@ -244,7 +244,9 @@ class ScanTask:
         # An attempt that could not even begin knows less than the one before.
         needed = self._writer.bytes_needed if self._writer else 0
         self._needed_bytes = needed or self._needed_bytes
-        self._say(storage_sentence(error, settings.root, self._needed_bytes))
+        with self._steps.step("space", settings.root):
+            sentence = storage_sentence(error, settings.root, self._needed_bytes)
+        self._say(sentence)
 
     def _say(self, problem: str) -> None:
         self.problem = problem

@@ -127,7 +127,8 @@ class Workspace:
             os.link(made, final)
             reach("link.after")
         self.make_names_durable(final.parent)
-        made.unlink()
+        with self.steps.step("unlink", final):
+            made.unlink()
 
     def make_names_durable(self, folder: Path) -> None:
         """Have the names that stand in a folder survive a loss of power.
