@@ -22,6 +22,7 @@ from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.resuming import DIED
 from scanbus.publisher.scan import Scan
+from scanbus.publisher.spool import ScanSpool, find_scans
 from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.schemas.errors import DeadlineError, SpoolError
 from tests.conftest import RedisFactory
@@ -248,3 +249,17 @@ def test_a_full_spool_is_waited_for_and_named(
         np.testing.assert_array_equal(images, frames(0, taken + 4, SHAPE))
     finally:
         subprocess.run(["umount", str(spool)], check=True)
+
+
+def test_a_folder_of_which_a_part_was_removed_is_no_scan(tmp_path: Path) -> None:
+    whole = ScanSpool.make(tmp_path, "whole")
+    whole.close()
+    part = tmp_path / ".removed-part"
+    (part / "lanes").mkdir(parents=True)
+
+    (found,) = find_scans(tmp_path)
+
+    assert found.folder == whole.folder
+    assert not part.exists()
+    found.remove()
+    assert list(tmp_path.iterdir()) == []

@@ -30,6 +30,8 @@ from scanbus.schemas.errors import DocumentError, SpoolError
 __all__ = ["ScanSpool", "SpooledScan", "find_scans"]
 
 _SCAN, _EVENTS, _LOCK, _LANES = "scan.json", "events.jsonl", "lock", "lanes"
+# Begins the names of folders that are being removed; no uid begins so.
+_GONE = ".removed-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +237,14 @@ class ScanSpool:
 
     def remove(self) -> None:
         """Remove the folder: everything in it is durable."""
+        # At once first: whoever finds half of it would send half a scan again.
+        gone = self.folder.with_name(_GONE + self.folder.name)
+        try:
+            self.folder.rename(gone)
+        except OSError:
+            gone = self.folder
         self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def close(self) -> None:
         """Let go of the folder; what is in it stays."""
@@ -253,7 +261,9 @@ def find_scans(root: Path) -> Iterator[ScanSpool]:
     if not root.is_dir():
         return
     for folder in sorted(root.iterdir()):
-        if folder.is_dir():
+        if folder.name.startswith(_GONE):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.is_dir():
             spool = ScanSpool.take(folder)
             if spool is not None:
                 yield spool
