@@ -57,5 +57,6 @@ def _race(
         "x",
         wanted=0.8,
         key="" if aof else key,
+        frames=frames.source,
     )
     return bare, ours

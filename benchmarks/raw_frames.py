@@ -40,6 +40,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
             "x",
             wanted=0.9,
             key="" if aof else "raw / bare",
+            frames=frames.source,
         )
         yield figure_of(
             GOAL,
@@ -48,4 +49,5 @@ def measure(plan: Plan) -> Iterator[Figure]:
             "x",
             wanted=1.6,
             key="" if aof else "raw / h5py",
+            frames=frames.source,
         )

@@ -48,6 +48,7 @@ def _gathered(
         "x",
         wanted=10.0,
         key="" if stage.aof or frames.shape[0] == 1 else "small frames / single",
+        frames=frames.source,
     )
 
 
