@@ -23,9 +23,9 @@ FRAME_SHAPE = (2048, 2048)
 WAIT_S = 60.0
 Ready = Callable[[], None]
 # Points per second and how many points.
-SCALARS = ((10, 200), (200, 2000), (1000, 5000))
-FRAMES = (20, 200)
-BARE_POINTS = 100
+SCALARS = ((10, 200), (200, 1000), (1000, 3000))
+FRAMES = (20, 100)
+BARE_POINTS = 50
 
 
 def measure(plan: Plan) -> Iterator[Figure]:

@@ -53,18 +53,16 @@ def _lengths(stage: Stage) -> Iterator[Figure]:
     # Opening and closing cost the same however long a scan is, and most of a short one:
     # what a point more costs is what must not grow.
     marginal = []
-    for shorter, longer in pairwise(LENGTHS):
+    for shorter, longer in pairwise(LENGTHS[1:]):
         more = median(seconds[longer]) - median(seconds[shorter])
         marginal.append(more / (longer - shorter) * 1e6)
         name = f"each point more, from {shorter} to {longer} points"
         yield Figure(GOAL, name, marginal[-1], "us", runs=LENGTH_REPEATS)
-    if marginal[-2] <= 0:
-        raise RuntimeError(
-            "ten times the points took no longer: too short, or disturbed"
-        )
+    before, after = marginal
+    if before <= 0:
+        raise RuntimeError("ten times the points took no longer: something disturbed")
     name = "each point more, from 10^5 to 10^6 / from 10^4 to 10^5"
-    growth = marginal[-1] / marginal[-2]
-    yield Figure(GOAL, name, growth, "x", 1.2, True, runs=LENGTH_REPEATS)
+    yield Figure(GOAL, name, after / before, "x", 1.2, True, runs=LENGTH_REPEATS)
 
 
 def _many_frames(plan: Plan, stage: Stage) -> Iterator[Figure]:

@@ -11,11 +11,10 @@ from benchmarks.harness.stage import Stage, start_child
 
 GOAL = 8
 N_BINS = 2048
-# Gathered and single, so many that each takes a second or two: opening and closing a
+# Gathered and single, so many that each takes a good second: opening and closing a
 # scan, 0.1 s, must not decide, and must weigh the same on both sides.
-FRAMES = (8000, 3000)
-QUICK_FRAMES = (6000, 2400)
-SPECTRA = (30_000, 5000)
+FRAMES = (6000, 2400)
+SPECTRA = (20_000, 4000)
 
 
 def measure(plan: Plan) -> Iterator[Figure]:
@@ -34,7 +33,7 @@ def _gathered(
 ) -> Iterator[Figure]:
     gathered, single = [], []
     is_spectrum = frames.shape[0] == 1
-    many, few = QUICK_FRAMES if plan.quick else SPECTRA if is_spectrum else FRAMES
+    many, few = SPECTRA if is_spectrum else FRAMES
     for _ in range(plan.repeats):
         gathered.append(scanbus_rate(stage, frames, many, "raw"))
         single.append(scanbus_rate(stage, frames, few, "raw", per_chunk=1))
@@ -53,7 +52,7 @@ def _gathered(
 
 
 def _spectra(plan: Plan, stage: Stage) -> Figure:
-    count = 20_000
+    count = 15_000
     rates = []
     for _ in range(plan.repeats):
         child = start_child(sending.send_spectra, stage.url, N_BINS, count)
