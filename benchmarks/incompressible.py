@@ -1,9 +1,10 @@
 """Goal 3: 8 MB frames that nothing packs, against XADD and XREAD alone.
 
-Redis once with the allocator's settings of ``deploy/``, once with its own.
+Once with the allocator's settings of ``deploy/``, called tuned, once with Redis' own.
 """
 
 from collections.abc import Generator, Iterator
+from statistics import median
 
 from benchmarks.harness.frames import FrameSet, noise_frames
 from benchmarks.harness.plan import Plan, with_aof
@@ -19,32 +20,41 @@ def measure(plan: Plan) -> Iterator[Figure]:
     frames = noise_frames(plan.folder / "noise")
     for aof in plan.persistence:
         plain, _ = yield from _race(plan, frames, aof=aof, is_tuned=False)
-        _, ours = yield from _race(plan, frames, aof=aof, is_tuned=True)
+        bare, ours = yield from _race(plan, frames, aof=aof, is_tuned=True)
         if not plan.quick:
-            name = f"scanbus, tuned / bare, allocator's own settings, {with_aof(aof)}"
-            yield figure_of(GOAL, name, ratios(ours, plain), "x", wanted=1.5)
+            same = median(ratios(ours, bare))
+            yield figure_of(
+                GOAL,
+                f"scanbus on the tuned Redis / bare on the other, {with_aof(aof)}",
+                ratios(ours, plain),
+                "x",
+                wanted=1.5,
+                note="different allocator settings and so no race: Redis' gain, "
+                f"mostly; on the same, tuned Redis {same:.2f} x",
+            )
 
 
 def _race(
     plan: Plan, frames: FrameSet, *, aof: bool, is_tuned: bool
 ) -> Generator[Figure, None, tuple[list[float], list[float]]]:
     """Yield the figures of one Redis; return the rates of the bare loop and ours."""
-    count = plan.size(full=60, quick=40)
+    count = plan.size(full=50, quick=40)
     megabytes = frames.raw_bytes / 1e6
     bare, to_file, ours, copied = [], [], [], []
     with plan.stage(aof=aof, is_tuned=is_tuned) as stage:
         for turn in range(plan.repeats):
             bare.append(bare_rate(stage, frames, count, "plain", to_file=False))
             ours.append(scanbus_rate(stage, frames, count, "plain"))
-            if is_tuned and not plan.quick and turn < ASIDE:
-                to_file.append(bare_rate(stage, frames, count, "plain"))
+            if is_tuned and not plan.quick:
                 copied.append(scanbus_rate(stage, frames, count, "plain", copy=True))
+                if turn < ASIDE:
+                    to_file.append(bare_rate(stage, frames, count, "plain"))
     name = with_aof(aof) + (", tuned" if is_tuned else "")
     for what, rates in (
         ("bare XADD and XREAD", bare),
         ("bare loop into a file", to_file),
         ("scanbus", ours),
-        ("scanbus, arrays copied", copied),
+        ("scanbus, arrays copied (the default)", copied),
     ):
         if rates:
             values = [rate * megabytes for rate in rates]
@@ -57,5 +67,9 @@ def _race(
         "x",
         wanted=0.8,
         key="" if aof else key,
+        frames=frames.source,
     )
+    if copied:
+        what = f"scanbus, arrays copied (the default) / bare XADD and XREAD, {name}"
+        yield figure_of(GOAL, what, ratios(copied, bare), "x", wanted=0.8)
     return bare, ours

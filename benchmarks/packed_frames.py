@@ -29,6 +29,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
             "x",
             wanted=0.85,
             key="" if aof else "packed / bare",
+            frames=frames.source,
         )
         yield figure_of(
             GOAL,
@@ -37,4 +38,5 @@ def measure(plan: Plan) -> Iterator[Figure]:
             "x",
             wanted=4.0,
             key="" if aof else "packed / h5py",
+            frames=frames.source,
         )

@@ -110,7 +110,7 @@ def _busiest(path: Path) -> list[tuple[str, float]]:
 
 
 def _raw(stage: Stage, folder: Path) -> Any:
-    frames = detector_frames(folder / "frames")
+    frames = detector_frames(folder / "frames", simulated=False)
     return start_child(sending.send_frames, stage.url, frames, 200, "raw")
 
 

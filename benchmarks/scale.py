@@ -6,6 +6,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
+from statistics import median
 
 from benchmarks.harness import sending
 from benchmarks.harness.frames import small_frames
@@ -16,6 +18,7 @@ from scanbus.publisher import Publisher
 
 GOAL = 7
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
+LENGTH_REPEATS = 3
 N_SCANS = 200
 Ready = Callable[[], None]
 
@@ -32,21 +35,34 @@ def measure(plan: Plan) -> Iterator[Figure]:
 
 
 def _lengths(stage: Stage) -> Iterator[Figure]:
-    costs: dict[int, float] = {}
-    verdicts: dict[int, float] = {}
+    seconds: dict[int, list[float]] = {length: [] for length in LENGTHS}
+    verdicts: dict[int, list[float]] = {length: [] for length in LENGTHS}
+    for _ in range(LENGTH_REPEATS):
+        for length in LENGTHS:
+            child = start_child(sending.send_grouped, stage.url, 2, length)
+            child.go()
+            run: sending.Run = child.result()
+            seconds[length].append(run.seconds)
+            verdicts[length].append(run.verdict_s)
+            stage.remove_files()
     for length in LENGTHS:
-        child = start_child(sending.send_grouped, stage.url, 2, length)
-        child.go()
-        run: sending.Run = child.result()
-        costs[length] = run.seconds / length * 1e6
-        verdicts[length] = run.verdict_s
-        stage.remove_files()
-        note = f"last send to verdict {run.verdict_s:.2f} s"
+        note = f"last send to verdict {median(verdicts[length]):.2f} s"
         name = f"a point of 2 counters, scan of {length}"
-        yield Figure(GOAL, name, costs[length], "us", note=note)
-    # The shortest scan is mostly opening and closing; the others must agree.
-    growth = costs[LENGTHS[-1]] / costs[LENGTHS[1]]
-    yield Figure(GOAL, "a point of 10^6 / of 10^4", growth, "x", 1.2, True)
+        costs = [each / length * 1e6 for each in seconds[length]]
+        yield figure_of(GOAL, name, costs, "us", note=note)
+    # Opening and closing cost the same however long a scan is, and most of a short one:
+    # what a point more costs is what must not grow.
+    marginal = []
+    for shorter, longer in pairwise(LENGTHS[1:]):
+        more = median(seconds[longer]) - median(seconds[shorter])
+        marginal.append(more / (longer - shorter) * 1e6)
+        name = f"each point more, from {shorter} to {longer} points"
+        yield Figure(GOAL, name, marginal[-1], "us", runs=LENGTH_REPEATS)
+    before, after = marginal
+    if before <= 0:
+        raise RuntimeError("ten times the points took no longer: something disturbed")
+    name = "each point more, from 10^5 to 10^6 / from 10^4 to 10^5"
+    yield Figure(GOAL, name, after / before, "x", 1.2, True, runs=LENGTH_REPEATS)
 
 
 def _many_frames(plan: Plan, stage: Stage) -> Iterator[Figure]:
@@ -64,7 +80,7 @@ def _many_frames(plan: Plan, stage: Stage) -> Iterator[Figure]:
 
 def _wide(plan: Plan, stage: Stage) -> Figure:
     times = []
-    for _ in range(min(3, plan.repeats)):
+    for _ in range(plan.repeats):
         child = start_child(sending.send_grouped, stage.url, 1000, 100)
         child.go()
         run: sending.Run = child.result()

@@ -1,6 +1,7 @@
 """The frames that are sent: real ones where they are, simulated ones elsewhere."""
 
 import bz2
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,15 +62,19 @@ def pack(frame: npt.NDArray[Any]) -> bytes:
     return bytes(codec(CODEC).encode(frame[np.newaxis]))
 
 
-def detector_frames(folder: Path, count: int = 6) -> FrameSet:
-    """Return frames of a PILATUS 6M, simulated unless the real ones can be read."""
-    try:
-        frames = _real_frames(count)
-        source = "real PILATUS3 6M frames (thaumatin, int32)"
-    except (ImportError, OSError):
-        frames = _simulated_frames(count)
-        source = "simulated frames of a PILATUS3 6M (int32)"
-    return _kept(folder, frames, source)
+def detector_frames(folder: Path, count: int = 6, *, simulated: bool) -> FrameSet:
+    """Return frames of a PILATUS 6M: simulated ones, or real ones if they can be read.
+
+    Kept ratios are of simulated frames everywhere: not every machine has the others.
+    """
+    if not simulated:
+        try:
+            source = "real PILATUS3 6M frames (thaumatin, int32)"
+            return _kept(folder, _real_frames(count), source)
+        except (ImportError, OSError) as error:
+            print(f"Frames are simulated: no real ones ({error}).", file=sys.stderr)
+    source = "simulated frames of a PILATUS3 6M (int32)"
+    return _kept(folder, _simulated_frames(count), source)
 
 
 def noise_frames(folder: Path, count: int = 4) -> FrameSet:

@@ -15,6 +15,9 @@ from scanbus.cli.private_redis import find_redis_server, server_version
 
 PACKAGES = ("scanbus", "redis", "hiredis", "h5py", "hdf5plugin", "numpy", "bitshuffle")
 _PROBE_BYTES = 256 * 2**20
+# More than this, and others use the machine while it is measured.
+_IDLE_LOAD = 1.0
+_IN_MEMORY = ("tmpfs", "ramfs")
 
 
 def describe(folder: Path) -> dict[str, str]:
@@ -23,8 +26,8 @@ def describe(folder: Path) -> dict[str, str]:
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "memory": f"{memory:.0f} GiB",
-        "disk": f"{_disk_mb_per_s(folder):.0f} MB/s written and fsynced "
-        f"({shutil.disk_usage(folder).free / 2**30:.0f} GiB free)",
+        "disk": f"{_file_system(folder)}, {_disk_mb_per_s(folder):.0f} MB/s written "
+        f"and fsynced ({shutil.disk_usage(folder).free / 2**30:.0f} GiB free)",
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
         "Redis": server_version(find_redis_server()),
@@ -33,6 +36,43 @@ def describe(folder: Path) -> dict[str, str]:
         "revision": _revision(),
         "load before": ", ".join(f"{load:.1f}" for load in os.getloadavg()),
     }
+
+
+def doubts(folder: Path) -> dict[str, str]:
+    """Return what makes figures doubtful here, in sentences, by what they are about."""
+    found = {}
+    load = os.getloadavg()[0]
+    if load > _IDLE_LOAD:
+        found["WARNING, load"] = (
+            f"the machine was not idle at the start (load {load:.1f} of the last "
+            "minute): figures may be too low; measure again when nothing else runs"
+        )
+    file_system = _file_system(folder)
+    if file_system in _IN_MEMORY:
+        found["WARNING, disk"] = (
+            f"{folder} lies in memory ({file_system}), files and AOF with it: give "
+            "--folder a folder on the disk that is to be measured"
+        )
+    if _is_dirty():
+        found["WARNING, revision"] = (
+            "the source tree had changes that are not committed"
+        )
+    return found
+
+
+def _file_system(folder: Path) -> str:
+    """Return the kind of file system of a folder."""
+    path = folder.resolve()
+    mounts = [
+        mount
+        for mount in psutil.disk_partitions(all=True)
+        if path.is_relative_to(mount.mountpoint)
+    ]
+    # The last of those mounted at one place hides the others.
+    nearest = max(
+        reversed(mounts), key=lambda mount: len(mount.mountpoint), default=None
+    )
+    return nearest.fstype if nearest else "unknown file system"
 
 
 def _processor() -> str:
@@ -69,8 +109,19 @@ def _version(package: str) -> str:
 
 
 def _revision() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
+    return _git("describe", "--always", "--dirty") or "unknown"
+
+
+def _is_dirty() -> bool:
+    return bool(_git("status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(*arguments: str) -> str:
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+        ["git", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
     )
-    return done.stdout.strip() or "unknown"
+    return done.stdout.strip()

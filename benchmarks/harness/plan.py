@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.harness.frames import FrameSet
 from benchmarks.harness.stage import COMPONENTS, ROOT, Stage
+from scanbus.cli.private_redis import SOCKET_PATH_BYTES
 
 
 @dataclass(frozen=True)
@@ -65,3 +67,20 @@ def prepare_environment() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *filter(None, given)])
     os.environ["OMP_NUM_THREADS"] = "1"
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
+
+
+def use_for_redis(folder: Path) -> None:
+    """Have private servers lie on the disk that is measured, append-only files too.
+
+    Raises
+    ------
+    ValueError
+        If the path is so long that a server would lie elsewhere, for its socket.
+    """
+    server = folder / "scanbus-redis-12345678" / "redis.sock"
+    if len(os.fsencode(server)) > SOCKET_PATH_BYTES:
+        raise ValueError(
+            f"{folder} is too long for a socket of Redis ({SOCKET_PATH_BYTES} bytes "
+            "with what comes below it): give --folder a shorter one, or a link to it"
+        )
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)

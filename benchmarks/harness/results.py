@@ -41,6 +41,10 @@ class Figure:
         Name under which a ratio is kept in the repository; empty: it is not.
     note : str
         What else is to be known.
+    runs : int
+        Of how many runs this is the median.
+    frames : str
+        Which frames were sent, where a ratio is kept.
     """
 
     goal: int
@@ -52,6 +56,8 @@ class Figure:
     spread: tuple[float, float] | None = None
     key: str = ""
     note: str = ""
+    runs: int = 1
+    frames: str = ""
 
     @property
     def verdict(self) -> str:
@@ -63,13 +69,14 @@ class Figure:
 
     @property
     def cells(self) -> list[str]:
-        """Figure, spread, goal and verdict, for a table."""
+        """Figure, runs, spread, goal and verdict, for a table."""
         spread = "" if self.spread is None else "-".join(map(shown, self.spread))
         sign = "<=" if self.at_most else ">="
         wanted = "" if self.wanted is None else f"{sign} {shown(self.wanted)}"
         note = f" ({self.note})" if self.note else ""
         value = f"{shown(self.value)} {self.unit}"
-        return [str(self.goal), self.name + note, value, spread, wanted, self.verdict]
+        name, runs = self.name + note, str(self.runs)
+        return [str(self.goal), name, value, runs, spread, wanted, self.verdict]
 
 
 def shown(value: float) -> str:
@@ -91,7 +98,8 @@ def figure_of(
 ) -> Figure:
     """Return the median of some runs as a figure."""
     spread = (min(values), max(values)) if len(values) > 1 else None
-    return Figure(goal, name, median(values), unit, spread=spread, **rest)  # type: ignore[arg-type]
+    middle, runs = median(values), len(values)
+    return Figure(goal, name, middle, unit, spread=spread, runs=runs, **rest)  # type: ignore[arg-type]
 
 
 def ratios(over: Iterable[float], under: Iterable[float]) -> list[float]:
@@ -99,7 +107,7 @@ def ratios(over: Iterable[float], under: Iterable[float]) -> list[float]:
     return [above / below for above, below in zip(over, under, strict=True)]
 
 
-HEADER = ["", "what", "figure", "runs", "goal", ""]
+HEADER = ["", "what", "figure", "runs", "least-most", "goal", ""]
 
 
 def text_table(figures: Sequence[Figure]) -> str:

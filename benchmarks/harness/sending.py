@@ -5,7 +5,7 @@ segments are closed, compared, fsynced and under their final names.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.harness.frames import CODEC, COMPRESSION, FrameSet
 from scanbus.publisher import Publisher, Scan
+from scanbus.schemas import Verdict
 
 VERDICT_S = 120.0
 Ready = Callable[[], None]
@@ -37,6 +38,19 @@ class Run:
     cpu_s: float
 
 
+def check(verdict: Verdict, expected: Mapping[str, int]) -> None:
+    """Make sure that all points are in a file.
+
+    Raises
+    ------
+    RuntimeError
+        If the scan is not complete, or a channel has not as many points as expected.
+    """
+    written = {name: ledger.written for name, ledger in verdict.channels.items()}
+    if verdict.verdict != "complete" or written != expected:
+        raise RuntimeError(f"{verdict.verdict}: {verdict.reason}; written {written}")
+
+
 def _timed(
     ready: Ready,
     publisher: Publisher,
@@ -51,9 +65,7 @@ def _timed(
         sent = time.perf_counter()
     verdict = scan.verdict(VERDICT_S)
     done = time.perf_counter()
-    written = {name: ledger.written for name, ledger in verdict.channels.items()}
-    if verdict.verdict != "complete" or written != expected:
-        raise RuntimeError(f"{verdict.verdict}: {verdict.reason}; written {written}")
+    check(verdict, expected)
     return Run(done - started, done - sent, time.process_time() - cpu)
 
 
