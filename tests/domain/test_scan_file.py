@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +147,30 @@ def test_other_files_are_no_scan_files(tmp_path: Path, content: bytes | None) ->
         path.write_bytes(content)
     with pytest.raises(NameTakenError, match="no scan file"):
         read_scan_file(path)
+
+
+@contextmanager
+def few_files(most: int) -> Iterator[None]:
+    """This process may have no more files open than it has, and so many."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    n_open = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_there_may_be_more_segments_than_a_process_may_have_files(
+    tmp_path: Path,
+) -> None:
+    lane = value_lane()
+    with few_files(80):
+        scan = write_scan(tmp_path, [lane], n_points=1200)
+        assert check_files([scan.values], everything=True).ok
+    with h5py.File(scan.values, "r") as file:
+        for channel in lane.channels:
+            found = read_channel(file, channel)
+            np.testing.assert_array_equal(found, expected_of(channel, 1200))
+        rows = file["/entry_0000/scanbus/lanes/fast"][()]
+    assert rows["count"].sum() == 1200

@@ -5,7 +5,9 @@ A user sees one sentence on stderr and an exit code; a traceback is a bug.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -102,6 +104,7 @@ app.command(epilog=_example("scanbus salvage --root /data/visitor"))(salvage)
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line; return the exit code of :func:`scanbus.cli.main`."""
+    _raise_file_limit()
     command = typer.main.get_command(app)
     arguments = None if argv is None else list(argv)
     try:
@@ -115,6 +118,17 @@ def run(argv: Sequence[str] | None = None) -> int:
     if result == EXIT_INTERRUPTED:
         return _complain("interrupted; what was done so far stands", EXIT_INTERRUPTED)
     return int(result or 0)
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system allows this process to allow itself.
+
+    Each lane that is written has a file open, and so has each scan; 1024 is the usual
+    limit where nobody set one, for programs that watch file numbers with `select`.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # As it was, then.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _exit_code_of(error: Exception) -> int:

@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -44,6 +44,8 @@ __all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
 _CHUNK_BYTES = 1 << 20
 # Smaller datasets are stored plain: readable by everything, and not worth a chunk.
 _PLAIN_BYTES = 1 << 20
+_MOST_OPEN = 64
+_ENTRIES = f"{OWN_GROUP}/entries"
 # What h5py and the parsers raise over anything else.
 _NO_SCAN_FILE = (
     OSError,
@@ -158,26 +160,61 @@ def read_scan_file(path: Path) -> ScanFile:
 def _write_lane(
     file: h5py.File, lane: LaneDescription, segments: Sequence[Path]
 ) -> dict[str, str]:
-    opened = [open_hdf5(path) for path in segments]
-    try:
-        tables = [one[OWN_GROUP]["entries"][()] for one in opened]
-        if tables:
-            table = np.concatenate(tables)
-            file[OWN_GROUP]["lanes"].create_dataset(lane.name, data=table)
+    with _Segments(segments) as opened:
+        _write_entries(file[OWN_GROUP]["lanes"], lane.name, opened)
         digests: dict[str, str] = {}
         for channel in lane.channels:
             digests |= _write_channel(file, lane, channel, opened)
         return digests
-    finally:
-        for one in opened:
+
+
+class _Segments:
+    """The segments of one group, one after the other, as often as asked for.
+
+    A few stay open, for a group may have hundreds of channels; not thousands, for a
+    process may have so many files, and each takes memory.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._kept: list[h5py.File] = []
+
+    def __enter__(self) -> Self:
+        if len(self._paths) <= _MOST_OPEN:
+            for path in self._paths:
+                self._kept.append(open_hdf5(path))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._kept:
             one.close()
+
+    def __iter__(self) -> Iterator[h5py.File]:
+        yield from self._kept
+        for path in self._paths[len(self._kept) :]:
+            with open_hdf5(path) as one:
+                yield one
+
+
+def _write_entries(group: h5py.Group, name: str, opened: _Segments) -> None:
+    """Write one row per entry, segment by segment."""
+    found = [(len(one[_ENTRIES]), one[_ENTRIES].dtype) for one in opened]
+    if not found:
+        return
+    n_rows = sum(length for length, _ in found)
+    dataset = group.create_dataset(name, (n_rows,), found[0][1])
+    done = 0
+    for one in opened:
+        table = one[_ENTRIES][()]
+        dataset[done : done + len(table)] = table
+        done += len(table)
 
 
 def _write_channel(
     file: h5py.File,
     lane: LaneDescription,
     channel: ChannelDescription,
-    opened: Sequence[h5py.File],
+    opened: _Segments,
 ) -> dict[str, str]:
     path = data_path(lane, channel)
     if not channel.is_variable:
@@ -195,7 +232,7 @@ def _write_channel(
     return {path: _write_rows(file, path, channel, shape, rows)}
 
 
-def _rows_of(opened: Sequence[h5py.File], name: str) -> Iterator[npt.NDArray[Any]]:
+def _rows_of(opened: _Segments, name: str) -> Iterator[npt.NDArray[Any]]:
     for one in opened:
         dataset = one[DATA_GROUP][name]
         row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
@@ -206,7 +243,7 @@ def _rows_of(opened: Sequence[h5py.File], name: str) -> Iterator[npt.NDArray[Any
 
 def _padded(
     channel: ChannelDescription,
-    opened: Sequence[h5py.File],
+    opened: _Segments,
     lengths: Sequence[npt.NDArray[np.uint32]],
     width: int,
 ) -> Iterator[npt.NDArray[Any]]:
@@ -304,7 +341,7 @@ def _write_texts(
     file: h5py.File,
     path: str,
     channel: ChannelDescription,
-    opened: Sequence[h5py.File],
+    opened: _Segments,
     lengths: Sequence[npt.NDArray[np.uint32]],
 ) -> str:
     digest = xxhash.xxh3_64()

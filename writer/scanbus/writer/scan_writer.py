@@ -53,6 +53,8 @@ from scanbus.writer.workspace import Workspace
 __all__ = ["Pace", "ScanWriter", "Stopped"]
 
 log = structlog.get_logger("scanbus.writer")
+# Each segment that waits to be published has a file open and its points in memory.
+_MOST_FINISHING = 16
 
 
 class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
@@ -322,7 +324,7 @@ class ScanWriter:
 
     def _read(self, finisher: ThreadPoolExecutor) -> int:
         readers = {lane.reader: lane for lane in self._lanes if not lane.reader.is_over}
-        if not readers:
+        if not readers or len(self._finishing) >= _MOST_FINISHING:
             self._wait_for_the_rest()
             return 0
         found = read_lanes(
@@ -345,7 +347,7 @@ class ScanWriter:
         return n_arrivals
 
     def _wait_for_the_rest(self) -> None:
-        """Wait, when all lanes were read, for their last segments or the scan's end."""
+        """Wait, when nothing is to be read now, for segments or the scan's end."""
         if self._finishing:
             wait([self._finishing[0][2]], timeout=self._pace.poll_s)
         elif self._record.ended is None:
