@@ -115,7 +115,7 @@ def _raw(stage: Stage, folder: Path) -> Any:
 
 
 def _packed(stage: Stage, folder: Path) -> Any:
-    frames = detector_frames(folder / "frames")
+    frames = detector_frames(folder / "frames", simulated=False)
     return start_child(sending.send_frames, stage.url, frames, 600, "packed")
 
 

@@ -21,7 +21,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
                     packing.append(packing_rate(frames, count))
                 bare.append(bare_rate(stage, frames, count, "raw"))
                 ours.append(scanbus_rate(stage, frames, count, "raw"))
-                if not plan.quick:
+                if not plan.quick and not aof:
                     rate = scanbus_rate(stage, frames, count, "raw", copy=True)
                     copied.append(rate)
         name = with_aof(aof)
