@@ -11,7 +11,7 @@ GOAL = 2
 
 def measure(plan: Plan) -> Iterator[Figure]:
     frames = plan.detector
-    count = plan.size(full=250, quick=120)
+    count = plan.size(full=160, quick=120)
     for aof in plan.persistence:
         h5py, bare, ours = [], [], []
         with plan.stage(aof=aof) as stage:

@@ -2,6 +2,8 @@
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
-from scanbus.schemas import EndReason, VerdictWord
+from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.writer import replay
 from scanbus.writer.workspace import WORK_FOLDER
 from tests.conftest import RedisFactory
@@ -78,6 +80,30 @@ def _has_opened(writer: WriterProcess) -> bool:
     return '"scan_opened"' in writer.log.read_text()
 
 
+@contextmanager
+def half_a_scan(url: str) -> Iterator[Scan]:
+    """A scan as the judge knows it, of which the first half was sent."""
+    with (
+        Publisher(url, close_timeout_s=1) as publisher,
+        publisher.scan(
+            uid=scan_uid(SEED, 1),
+            scan_number=1,
+            session="20260101",
+            quota_bytes=QUOTA_BYTES,
+        ) as scan,
+    ):
+        declare(scan)
+        send_points(scan, SEED, 1, 0, LENGTH // 2)
+        yield scan
+
+
+def other_half(scan: Scan, url: str) -> Verdict:
+    """Send the rest of it and wait for its verdict."""
+    send_points(scan, SEED, 1, LENGTH // 2, LENGTH)
+    scan.finish(EndReason.SUCCESS)
+    return final_verdict(url, scan.uid)
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("mutant", "does_damage"),
@@ -98,25 +124,13 @@ def test_only_a_writer_without_fence_renames_over_what_its_successor_made(
     )
     successor: WriterProcess | None = None
     try:
-        with (
-            Publisher(server.url, close_timeout_s=1) as publisher,
-            publisher.scan(
-                uid=scan_uid(SEED, 1),
-                scan_number=1,
-                session="20260101",
-                quota_bytes=QUOTA_BYTES,
-            ) as scan,
-        ):
-            declare(scan)
-            # It has not ended, so what stands still is the master of half a scan.
-            send_points(scan, SEED, 1, 0, LENGTH // 2)
+        # It has not ended, so what stands still is the master of half a scan.
+        with half_a_scan(server.url) as scan:
             assert until(lambda: paused.was_hit, 30), paused.log_tail()
             successor = WriterProcess(
                 server.url, root, tmp_path, "successor", mutant=mutant
             )
-            send_points(scan, SEED, 1, LENGTH // 2, LENGTH)
-            scan.finish(EndReason.SUCCESS)
-            verdict = final_verdict(server.url, scan.uid)
+            verdict = other_half(scan, server.url)
         assert successor.leave() < float("inf")
         # Its next step is the rename; asked to leave, it does not mend what it did.
         paused.process.terminate()
@@ -144,17 +158,7 @@ def test_one_that_slept_before_it_took_over_costs_an_attempt_at_most(
     paused = WriterProcess(server.url, root, tmp_path, "paused", failpoints=trap)
     successor: WriterProcess | None = None
     try:
-        with (
-            Publisher(server.url, close_timeout_s=1) as publisher,
-            publisher.scan(
-                uid=scan_uid(SEED, 1),
-                scan_number=1,
-                session="20260101",
-                quota_bytes=QUOTA_BYTES,
-            ) as scan,
-        ):
-            declare(scan)
-            send_points(scan, SEED, 1, 0, LENGTH // 2)
+        with half_a_scan(server.url) as scan:
             assert until(lambda: paused.was_hit, 30), paused.log_tail()
             successor = WriterProcess(server.url, root, tmp_path, "successor")
             assert until(lambda: _has_opened(successor), 30), successor.log_tail()
@@ -162,11 +166,9 @@ def test_one_that_slept_before_it_took_over_costs_an_attempt_at_most(
                 # The folder that it renames away now is its successor's.
                 paused.signal(signal.SIGCONT)
                 assert until(lambda: _has_lost(paused), 30)
-            send_points(scan, SEED, 1, LENGTH // 2, LENGTH)
-            scan.finish(EndReason.SUCCESS)
-            verdict = final_verdict(server.url, scan.uid)
+            verdict = other_half(scan, server.url)
         # As if another scan of the dataset was being written.
-        (next(root.rglob("scan0001")).parent / WORK_FOLDER).mkdir()
+        (next(root.rglob("scan0001")).parent / WORK_FOLDER).mkdir(exist_ok=True)
         paused.signal(signal.SIGCONT)
         assert until(lambda: _has_lost(paused), 30)
         assert paused.leave() < float("inf")

@@ -108,6 +108,7 @@ def test_a_forced_quota_is_taken_and_counted(any_bus: Bus) -> None:
 def test_a_quota_that_is_no_number_does_not_stop_every_scan(any_bus: Bus) -> None:
     any_bus.hset(RESERVED, "broken", "garbage")
     reserve(any_bus, UID, 100, 100)
+    assert any_bus.hget(RESERVED, UID) == b"100"
 
 
 def test_enormous_quotas_do_not_overflow(any_bus: Bus) -> None:

@@ -282,6 +282,7 @@ class WriterService:
             elif self._is_forgotten(task):
                 # Another writer finished it. Nobody forgets it under our lease.
                 remove_traces(self._client, lease, task.record)
+                self._announced_again.pop(task.uid, None)
                 del self._tasks[task.uid]
             else:
                 task.start(lease, self._settings, self._must_stop, self._progress)
