@@ -20,6 +20,7 @@ from scanbus.writer.datasets import stored_chunks
 from scanbus.writer.frame_segment import FrameSegment
 from scanbus.writer.segment_files import read_header
 from scanbus.writer.value_segment import ENTRY_FIELDS, ValueSegment
+from tests.support.descriptions import channel, lane_of
 from tests.support.written_scans import (
     UID,
     chunk_entry,
@@ -325,6 +326,54 @@ def test_values_flushed_can_be_read_from_a_copy(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "copy.h5", "r") as file:
         found = file["/entry_0000/measurement/counts"][()]
         assert found.tolist()[:3] == points_of(value_lane().channels[1], 12, 3).tolist()
+
+
+@pytest.fixture
+def long_values(tmp_path: Path) -> ValueSegment:
+    """A closed segment that was written piece by piece, over several chunks."""
+    lane = lane_of(channel("wave"), per_segment=10**6)
+    segment = ValueSegment(tmp_path / "a.h5", UID, lane, 0)
+    start = 0
+    for count in (1, 70_000, 3, 5, 90_000, 131_072, 40_000, 29_367):
+        segment.put(plain_entry(lane, start, count))
+        start += count
+    segment.close(start)
+    return segment
+
+
+def test_values_over_many_chunks_are_what_came(
+    long_values: ValueSegment, tmp_path: Path
+) -> None:
+    long_values.verify()
+    with h5py.File(tmp_path / "a.h5", "r") as file:
+        dataset = file["/entry_0000/measurement/wave"]
+        assert dataset.id.get_num_chunks() > 5
+        found = dataset[()]
+    np.testing.assert_array_equal(found, points_of(channel("wave"), 0, len(found)))
+
+
+@pytest.mark.parametrize("place", [0, 200_000, -1])
+def test_verify_finds_one_bit_of_many_chunks(
+    long_values: ValueSegment, tmp_path: Path, place: int
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        dataset = file["/entry_0000/measurement/wave"]
+        bits = dataset[place].view(np.uint64) ^ np.uint64(1)
+        dataset[place] = bits.view(np.float64)
+    with pytest.raises(VerificationError, match="wave"):
+        long_values.verify()
+
+
+@pytest.mark.parametrize("more", [-1, 32_768])
+def test_verify_finds_another_length(
+    long_values: ValueSegment, tmp_path: Path, more: int
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        dataset = file["/entry_0000/measurement/wave"]
+        assert len(dataset) % dataset.chunks[0] == 0
+        dataset.resize(len(dataset) + more, axis=0)
+    with pytest.raises(VerificationError, match="wave"):
+        long_values.verify()
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,68 @@ def test_no_entry_is_larger_than_gathered_bytes(counts: list[int]) -> None:
         assert len(entry.payload) <= GATHERED_BYTES
 
 
+@given(
+    counts=st.lists(
+        st.one_of(st.integers(1, 3000), st.sampled_from([0, 131_072, 200_000])),
+        min_size=1,
+        max_size=8,
+    ),
+    dtype=st.sampled_from(["float64", "float32"]),
+    data=st.data(),
+)
+def test_arrays_may_be_used_again_at_once(
+    counts: list[int], dtype: str, data: st.DataObject
+) -> None:
+    """Whatever is taken in between, and however arrays lie in memory."""
+    channel = ChannelDescription(name="a", group="a", device="x", dtype=dtype)
+    lane = LaneDescription(
+        name="a",
+        storage=Storage.VALUES,
+        channels=(channel,),
+        points_per_segment=10**6,
+        points_per_chunk=10**6,
+    )
+    buffer = GroupBuffer(lane)
+    entries: list[Frozen] = []
+    sent = 0
+    for count in counts:
+        array = np.arange(sent, sent + count, dtype=np.float64)
+        buffer.append("a", array)
+        array[:] = -1
+        sent += count
+        buffer.advance(0.0)
+        if data.draw(st.booleans()) and (taken := buffer.take()):
+            entries.append(freeze_values(lane, taken, SESSION))
+    while taken := buffer.take():
+        entries.append(freeze_values(lane, taken, SESSION))
+
+    assert buffer.pending_bytes == 0
+    values = b"".join(bytes(entry.payload) for entry in entries)
+    np.testing.assert_array_equal(np.frombuffer(values, dtype), np.arange(sent))
+    for entry in entries:
+        assert len(entry.payload) <= GATHERED_BYTES
+        parsed(lane, entry)
+
+
+def test_times_that_the_program_gave_stay_as_they_are() -> None:
+    """What comes within a millisecond is one run, but not with those."""
+    lane = group(per_segment=4)
+    buffer = GroupBuffer(lane)
+    for name in "ab":
+        buffer.append(name, np.zeros(4), (100.0, 100.0003))
+    buffer.append("t", Gap(4))
+    buffer.advance(100.0005)
+    for now in (100.0006, 100.0008):
+        for name in "abt":
+            buffer.append(name, Gap(2))
+        buffer.advance(now)
+    first, second = buffer.take(), buffer.take()
+    assert first is not None
+    assert second is not None
+    assert first.times == (100.0, 100.0003)
+    assert second.times == (100.0006, 100.0008)
+
+
 def test_only_the_channel_that_completes_a_point_is_looked_at() -> None:
     buffer = GroupBuffer(group())
     awaited = [name for name, series in buffer.series.items() if series.is_awaited]

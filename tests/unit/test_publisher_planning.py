@@ -107,7 +107,7 @@ def test_points_that_come_alone_and_points_that_come_together_end_segments() -> 
     (lane,) = plan_lanes(UID, [declare_channel("a")], 2**30)
     assert lane.segment_bytes is not None
     alone = lane.segment_bytes / (lane.point_bytes + ENTRY_OVERHEAD_BYTES)
-    assert 10_000 < alone < 20_000 < lane.points_per_segment
+    assert 20_000 < alone < 40_000 < lane.points_per_segment
 
 
 def test_a_short_scan_of_values_is_one_segment() -> None:

@@ -34,6 +34,9 @@ MAX_JUMP = 10_000
 # Redis serves nobody else meanwhile: some milliseconds for so many.
 MAX_COUNT = 512
 _LARGEST_ENTRY = MAX_ENTRY_BYTES + MAX_HEADER_BYTES
+# From here on copying an entry into a script and hashing it, as Redis's Lua does with
+# every string, costs more than a round trip for fewer entries.
+_LARGE_BYTES = 1 << 16
 
 
 class Kind(Enum):
@@ -99,6 +102,12 @@ class LaneReader:
     last_id : bytes
         Of the last entry that was read, where that is known; what is odd may stand
         between it and the first point wanted.
+
+    Attributes
+    ----------
+    counts_entries : bool
+        Whether to ask by count, as if all entries were of the largest size: as long as
+        those that come are large.
     """
 
     def __init__(
@@ -109,6 +118,7 @@ class LaneReader:
         self.expected = start
         self.length: int | None = None
         self.last_id: bytes = last_id or b"%d-0" % start
+        self.counts_entries = lane.storage is Storage.FILES
 
     @property
     def is_over(self) -> bool:
@@ -118,8 +128,11 @@ class LaneReader:
     @property
     def entry_bytes(self) -> int:
         """Bytes of the largest entry that a publisher may make here."""
-        chunk = self.lane.points_per_chunk * self.lane.point_bytes
-        return ENTRY_OVERHEAD_BYTES + max(GATHERED_BYTES, chunk)
+        has_frames = self.lane.storage is Storage.FILES
+        points = self.lane.points_per_chunk if has_frames else 1
+        return ENTRY_OVERHEAD_BYTES + max(
+            GATHERED_BYTES, points * self.lane.point_bytes
+        )
 
     def count_for(self, max_bytes: int) -> int:
         """Return how many entries to ask for so that they fit in `max_bytes`."""
@@ -139,6 +152,8 @@ class LaneReader:
                     if is_read
                     else replace(one, last_id=before)
                 )
+        if entries and self.lane.storage is not Storage.FILES:
+            self.counts_entries = _nbytes(pairs) >= _LARGE_BYTES
         return arrivals
 
     def _judge(self, stream_id: bytes, fields: dict[bytes, bytes]) -> list[Arrival]:
@@ -241,19 +256,19 @@ def _read_now(
     found = []
     for reader, reply in zip(readers, pipe.execute(), strict=True):
         if reply:
-            is_frames = reader.lane.storage is Storage.FILES
-            entries = _entries_of(reply)[0][1] if is_frames else reply
+            entries = _entries_of(reply)[0][1] if reader.counts_entries else reply
             found.append((reader, reader.take(entries)))
     return found
 
 
 def _ask(pipe: Any, reader: LaneReader, share: int) -> None:
-    """Ask for a lane's share: frames by count, small values by bytes.
+    """Ask for a lane's share: large entries by count, small ones by bytes.
 
     Frames differ little in size, and a script would copy them once more; gathered
-    values are of some bytes or of a mebibyte, as the publisher's round trips fell.
+    values are of some bytes or of a mebibyte, as the publisher's round trips fell, and
+    mostly like the ones before.
     """
-    if reader.lane.storage is Storage.FILES:
+    if reader.counts_entries:
         pipe.xread({reader.key: reader.last_id}, count=reader.count_for(share))
         return
     limits = (MAX_COUNT, share, _LARGEST_ENTRY)

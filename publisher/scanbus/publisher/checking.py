@@ -1,8 +1,8 @@
 """What a program sends, checked against its channel and brought into the wire's form.
 
 Small values may be converted where nothing but precision is lost; frames must have the
-declared type. Whatever comes out is a copy or is copied by the next one to hold it:
-the program may use its arrays again at once. Pure.
+declared type. Arrays that come out may be the program's own: whoever holds them copies
+them, so that the program may use its arrays again at once. Pure.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def number_of(channel: ChannelDescription, value: Any) -> float | int | None:
 
 
 def points_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any] | Variable:
-    """Return one or many points of small values as a copy, ``(n, *shape)``.
+    """Return one or many points of small values, ``(n, *shape)``; not always copied.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def points_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any] | Va
     array = _many(channel, array)
     expected = channel.numpy_dtype
     if array.dtype == expected:
-        return array.copy("C")
+        return array
     if array.dtype.kind in "iu" and expected.kind in "iu":
         _check_range(channel, array)
     elif not np.can_cast(array.dtype, expected, "same_kind"):

@@ -65,10 +65,15 @@ def feed_values(
         If there is no room for too long.
     """
     numbered = point is not None or lane.order is not None
+    series = lane.buffer.series[channel.name]
+    if time is None and not numbered:
+        plain = series.plain(values)
+        if plain is not None and plain.nbytes <= _PART_BYTES:
+            put_values(delivery, lane, channel.name, plain, None)
+            return
     if not (numbered or time is not None or channel.shape or channel.is_string):
         number = number_of(channel, values)
         if number is not None:
-            series = lane.buffer.series[channel.name]
             series.scalars.append(number)
             if series.is_awaited or not len(series.scalars) & 1023:
                 advance(delivery, lane)

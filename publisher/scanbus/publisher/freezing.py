@@ -43,7 +43,8 @@ def freeze_values(lane: LaneDescription, taken: Taken, session: bytes) -> Frozen
         block = encode_block(channel, _joined(channel, runs), _codec_of(channel))
         sizes.append(block_length(block))
         parts.extend(block)
-    payload = b"".join(parts)
+    # One array is sent from where it was gathered.
+    payload = parts[0] if len(parts) == 1 else b"".join(parts)
     header = pack_header(
         session=session,
         checksum=checksum_of(payload),

@@ -25,6 +25,10 @@ __all__ = ["Gap", "GroupBuffer", "Run", "Series", "Taken"]
 
 # From here on single numbers are kept as an array: 8 bytes instead of 32.
 _COMPACT_POINTS = 4096
+# The memory that arrays are copied into: the first piece, doubled up to an entry.
+_FIRST_BLOCK_BYTES = 1 << 14
+# Points that come within this are taken to have come evenly.
+_EVEN_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,42 @@ Run: TypeAlias = npt.NDArray[Any] | Variable | Gap | list[Any]
 """Consecutive points of one channel; a list holds plain numbers."""
 
 
+class _Block:
+    """Memory for points of one channel, which come one array after the other.
+
+    Points that came one after the other lie so, too: an entry of many arrays is one,
+    and is sent from where it stands.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Shape ``(n, *shape)``.
+    """
+
+    __slots__ = ("begin", "points", "stop")
+
+    def __init__(self, points: npt.NDArray[Any]) -> None:
+        self.points = points
+        self.begin = 0
+        self.stop = 0
+
+    @property
+    def space(self) -> int:
+        """How many more points fit."""
+        return len(self.points) - self.stop
+
+    def take(self, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Copy points behind the others; return all from `begin` on."""
+        stop = self.stop + len(points)
+        if points.dtype == self.points.dtype:
+            self.points[self.stop : stop] = points
+        else:
+            with np.errstate(over="ignore"):  # To float32: infinite is what it is.
+                self.points[self.stop : stop] = points
+        self.stop = stop
+        return self.points[self.begin : stop]
+
+
 class Series:
     """The points of one channel that no entry holds yet.
 
@@ -54,12 +94,17 @@ class Series:
     """
 
     __slots__ = (
+        "_block",
+        "_block_points",
         "_dtype",
+        "_is_open",
         "_is_variable",
+        "_most_points",
         "_point_bytes",
         "_run_bytes",
         "_run_stop",
         "_runs",
+        "_shape",
         "_taken",
         "channel",
         "is_awaited",
@@ -70,6 +115,7 @@ class Series:
         self.channel = channel
         # Kept, for they are worked out anew whenever they are asked for.
         self._dtype = channel.numpy_dtype
+        self._shape = channel.shape
         self._is_variable = channel.is_variable
         self._point_bytes = channel.point_bytes
         self.scalars: list[Any] = []
@@ -78,6 +124,11 @@ class Series:
         self._run_stop = 0
         self._run_bytes = 0
         self._taken = 0
+        point_bytes = max(1, self._point_bytes)
+        self._most_points = max(1, GATHERED_BYTES // point_bytes)
+        self._block_points = max(1, _FIRST_BLOCK_BYTES // point_bytes)
+        self._block: _Block | None = None
+        self._is_open = False  # Whether the last run may grow, being the block's end.
 
     @property
     def count(self) -> int:
@@ -91,10 +142,48 @@ class Series:
             return self._run_bytes
         return (self.count - self._taken) * self._point_bytes
 
+    def plain(self, values: Any) -> npt.NDArray[Any] | None:
+        """Return an array as points if it is of the declared type and shape as it is.
+
+        None for everything else, which has to be looked at more closely.
+        """
+        if type(values) is not np.ndarray or values.dtype != self._dtype:
+            return None
+        shape = values.shape
+        if shape == self._shape:
+            return values[np.newaxis]
+        is_many = len(shape) == len(self._shape) + 1 and shape[1:] == self._shape
+        return values if is_many and not self._is_variable else None
+
     def append(self, run: Run) -> None:
-        """Take points that come after all before."""
+        """Take points that come after all before; arrays are copied."""
         self._settle_scalars()
-        self._push(run)
+        if isinstance(run, np.ndarray):
+            self._copy(run)
+        else:
+            self._push(run)
+
+    def _copy(self, points: npt.NDArray[Any]) -> None:
+        self._run_stop += len(points)
+        while len(points):
+            block = self._block
+            if block is None or not block.space:
+                block = self._block = self._new_block()
+            part = points[: block.space]
+            points = points[len(part) :]
+            if not self._is_open:
+                block.begin = block.stop
+            run = block.take(part)
+            if self._is_open:
+                self._runs[-1] = run
+            else:
+                self._runs.append(run)
+            self._is_open = block.space > 0
+
+    def _new_block(self) -> _Block:
+        count = min(self._block_points, self._most_points)
+        self._block_points = 2 * count
+        return _Block(np.empty((count, *self._shape), self._dtype))
 
     def compact(self) -> None:
         """Keep single numbers as an array if they have become many."""
@@ -111,6 +200,7 @@ class Series:
 
     def _push(self, run: Run) -> None:
         if len(run):
+            self._is_open = False
             self._runs.append(run)
             self._run_stop += len(run)
             self._run_bytes += _variable_bytes(run)
@@ -121,9 +211,14 @@ class Series:
         taken: list[Run] = []
         while count and self._runs:
             run = self._runs.popleft()
+            is_open = self._is_open and not self._runs
             if len(run) > count:
                 run, rest = _split(run, count)
                 self._runs.appendleft(rest)
+                if is_open and self._block is not None:
+                    self._block.begin += count
+            elif is_open:
+                self._is_open = False
             taken.append(run)
             self._run_bytes -= _variable_bytes(run)
             count -= len(run)
@@ -132,6 +227,11 @@ class Series:
             del self.scalars[:count]
             self._run_stop += count
         return taken
+
+    @property
+    def together(self) -> int:
+        """How many of the next points lie in one piece."""
+        return len(self._runs[0]) if self._runs else len(self.scalars)
 
     def sizes(self, count: int) -> npt.NDArray[np.int64]:
         """Return the bytes of each of the next `count` points of variable length."""
@@ -171,6 +271,7 @@ class _Times:
 
     def __init__(self) -> None:
         self._runs: deque[tuple[int, int, float, float]] = deque()
+        self._may_grow = False  # Whether the last run is one that nobody spoke of.
         self.stop = 0
 
     def note(self, start: int, stop: int, first: float, last: float) -> None:
@@ -182,6 +283,19 @@ class _Times:
             self.stop = start
         begin = _between((start, stop, first, last), self.stop)
         self._runs.append((self.stop, stop, begin, last))
+        self._may_grow = False
+        self.stop = stop
+
+    def reach(self, stop: int, now: float) -> None:
+        """Say that the points before `stop` that nobody spoke of came now."""
+        if stop <= self.stop:
+            return
+        if self._may_grow and 0.0 <= now - self._runs[-1][2] < _EVEN_S:
+            start, _, first, _ = self._runs.pop()
+            self._runs.append((start, stop, first, now))
+        else:
+            self._runs.append((self.stop, stop, now, now))
+        self._may_grow = True
         self.stop = stop
 
     def of(self, start: int, stop: int) -> tuple[float, float]:
@@ -292,7 +406,7 @@ class GroupBuffer:
         self._await()
         if self.complete == before:
             return False
-        self._times.note(before, self.complete, now, now)
+        self._times.reach(self.complete, now)
         return True
 
     def _await(self) -> None:
@@ -338,7 +452,10 @@ class GroupBuffer:
         if count < 2:
             return count
         if not self._variable:
-            return max(1, min(count, GATHERED_BYTES // max(self._fixed_bytes, 1)))
+            most = max(1, GATHERED_BYTES // max(self._fixed_bytes, 1))
+            together = self._all[0].together if len(self._all) == 1 else most
+            # Points that lie together need not be joined; half an entry is worth it.
+            return min(count, together if 2 * together > most else most)
         sizes = np.full(count, self._fixed_bytes, np.int64)
         for series in self._variable:
             sizes += series.sizes(count)

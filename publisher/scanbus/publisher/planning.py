@@ -22,10 +22,10 @@ from scanbus.schemas.errors import QuotaRefusedError
 
 __all__ = ["Declared", "plan_lanes"]
 
-# A segment of small values costs the writer some 10 ms, however short, and stays in its
-# memory until it was compared.
-MAX_VALUES_SEGMENT_BYTES = 4 * 2**20
-MAX_VALUES_SEGMENT_POINTS = 2**19
+# A segment of small values costs the writer some 10 ms, however short; each of its
+# entries is kept in a table until it is closed.
+MAX_VALUES_SEGMENT_BYTES = 8 * 2**20
+MAX_VALUES_SEGMENT_POINTS = 2**20
 MAX_FILES_SEGMENT_BYTES = 2**30
 MAX_FILES_SEGMENT_POINTS = 10_000
 # Frames from this size on are a chunk each; smaller ones are gathered into one.

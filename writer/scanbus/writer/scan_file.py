@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,17 @@ import numpy.typing as npt
 import xxhash
 
 from scanbus.bus.codecs import DEFAULT_CODEC
+from scanbus.bus.codecs.codec import Buffer
 from scanbus.bus.registry import ScanRecord
 from scanbus.schemas import ChannelDescription, LaneDescription, Verdict, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
 from scanbus.writer.contents import DATA_GROUP, data_path, length_path
-from scanbus.writer.datasets import make_packed_dataset, pack_rows
+from scanbus.writer.datasets import (
+    make_packed_dataset,
+    pack_rows,
+    stored_bytes,
+    stored_chunks,
+)
 from scanbus.writer.events_file import said_events
 from scanbus.writer.hdf5_files import make_hdf5, open_hdf5
 from scanbus.writer.layouts.channels import channel_attributes
@@ -182,7 +189,7 @@ class _Segments:
     def __enter__(self) -> Self:
         if len(self._paths) <= _MOST_OPEN:
             for path in self._paths:
-                self._kept.append(open_hdf5(path))
+                self._kept.append(open_hdf5(path, reads_once=True))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -192,7 +199,7 @@ class _Segments:
     def __iter__(self) -> Iterator[h5py.File]:
         yield from self._kept
         for path in self._paths[len(self._kept) :]:
-            with open_hdf5(path) as one:
+            with open_hdf5(path, reads_once=True) as one:
                 yield one
 
 
@@ -235,10 +242,16 @@ def _write_channel(
 def _rows_of(opened: _Segments, name: str) -> Iterator[npt.NDArray[Any]]:
     for one in opened:
         dataset = one[DATA_GROUP][name]
-        row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
-        step = max(1, _CHUNK_BYTES // row_bytes)
+        step = _step_of(dataset)
         for start in range(0, len(dataset), step):
             yield dataset[start : start + step]
+
+
+def _step_of(dataset: h5py.Dataset) -> int:
+    """Return how many rows to read at once: about a chunk of ours, of whole chunks."""
+    row_bytes = int(dataset.dtype.itemsize * np.prod(dataset.shape[1:]))
+    rows: int = dataset.chunks[0] if dataset.chunks else 1
+    return max(1, _CHUNK_BYTES // max(1, rows * row_bytes)) * rows
 
 
 def _padded(
@@ -268,7 +281,7 @@ def _write_rows(
     shape: tuple[int, ...],
     rows: Iterable[npt.NDArray[Any]],
 ) -> str:
-    """Write the rows of a dataset of known shape; return the digest of their bytes."""
+    """Write the rows of a dataset of known shape; return the digest of what stands."""
     dtype = channel.numpy_dtype
     digest = xxhash.xxh3_64()
     row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
@@ -282,8 +295,7 @@ def _write_rows(
     else:
         dataset = _make_packed(file, path, channel, shape)
         for index, block in enumerate(_rechunked(rows, dataset.chunks[0])):
-            _store_packed(dataset, channel, index, block)
-            digest.update(block.data)
+            digest.update(_store_packed(dataset, channel, index, block))
     write_attributes(dataset, channel_attributes(channel))
     return digest.hexdigest()
 
@@ -313,11 +325,13 @@ def _store_packed(
     channel: ChannelDescription,
     index: int,
     block: npt.NDArray[Any],
-) -> None:
+) -> Buffer:
+    """Pack one chunk and store it; return its bytes."""
     per_chunk = dataset.chunks[0]
-    packed = pack_rows(block, per_chunk, _codec_of(channel))
+    packed: Buffer = pack_rows(block, per_chunk, _codec_of(channel))
     place = (index * per_chunk,) + (0,) * (dataset.ndim - 1)
     dataset.id.write_direct_chunk(place, packed)
+    return packed
 
 
 def _rechunked(
@@ -330,9 +344,10 @@ def _rechunked(
         held.append(block)
         n_held += len(block)
         while n_held >= rows:
-            joined = np.concatenate(held)
+            joined = held[0] if len(held) == 1 else np.concatenate(held)
             yield joined[:rows]
-            held, n_held = [joined[rows:]], n_held - rows
+            rest = joined[rows:]
+            held, n_held = [rest] if len(rest) else [], n_held - rows
     if n_held:
         yield np.concatenate(held)
 
@@ -363,21 +378,26 @@ def _text_bytes(texts: Iterable[str]) -> bytes:
 
 
 def _verify(path: Path, digests: Mapping[str, str]) -> None:
-    with open_hdf5(path) as file:
-        for name, expected in digests.items():
-            if _digest_of(file[name]) != expected:
-                raise VerificationError(
-                    str(path), f"{name} is not what the segments hold"
-                )
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with open_hdf5(path) as file:
+            for name, expected in digests.items():
+                if _digest_of(file[name], descriptor) != expected:
+                    raise VerificationError(
+                        str(path), f"{name} is not what the segments hold"
+                    )
+    finally:
+        os.close(descriptor)
 
 
-def _digest_of(dataset: h5py.Dataset) -> str:
+def _digest_of(dataset: h5py.Dataset, descriptor: int) -> str:
+    """Return the digest of what stands in the file: packed chunks as they are."""
     digest = xxhash.xxh3_64()
     if h5py.check_string_dtype(dataset.dtype) is not None:
         digest.update(_text_bytes(dataset.asstr()[()]))
-        return digest.hexdigest()
-    row_bytes = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
-    step = max(1, _CHUNK_BYTES // row_bytes)
-    for start in range(0, len(dataset), step):
-        digest.update(dataset[start : start + step].data)
+    elif dataset.chunks is None:
+        digest.update(dataset[()].data)
+    else:
+        for chunk in stored_chunks(dataset):
+            digest.update(stored_bytes(descriptor, chunk))
     return digest.hexdigest()
