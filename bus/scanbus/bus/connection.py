@@ -10,14 +10,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import redis
-import redis.exceptions
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from functools import cache
+from typing import Any, TypeAlias
 
 from scanbus.bus.packing import CommandPacker
+from scanbus.bus.redis_py import redis
 from scanbus.schemas.errors import BusUnavailableError, BusUnsuitableError
 
 __all__ = [
@@ -31,7 +28,7 @@ __all__ = [
 ]
 
 DEFAULT_URL = "redis://127.0.0.1:6379"
-Bus = redis.Redis
+Bus: TypeAlias = "redis.Redis"
 """A connected client; raw replies for streams."""
 
 MINIMUM_VERSION = (6, 2)
@@ -42,15 +39,6 @@ _READ_SIZE = 1 << 20
 _NO_ROOM = re.compile(
     r"\b(OOM|MISCONF|LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|BUSY)\b"
 )
-# redis-py takes the word away where it has a class for it.
-_NO_ROOM_CLASSES = {
-    redis.exceptions.OutOfMemoryError: "OOM",
-    redis.exceptions.BusyLoadingError: "LOADING",
-    redis.exceptions.ReadOnlyError: "READONLY",
-    redis.exceptions.MasterDownError: "MASTERDOWN",  # Before its base, the next.
-    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
-    redis.exceptions.TryAgainError: "TRYAGAIN",
-}
 
 
 @dataclass(frozen=True)
@@ -129,7 +117,7 @@ def connect(
         "socket_timeout": timeout_s,
         "socket_connect_timeout": min(timeout_s, 5.0),
         "client_name": name,
-        "retry": Retry(NoBackoff(), 0),
+        "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
         "protocol": 2,
         "decode_responses": False,
         "socket_read_size": _READ_SIZE,
@@ -206,12 +194,25 @@ def no_room_reason(error: BaseException) -> str | None:
     passes, so whoever sends waits.
     """
     text = str(error)
-    for kind, word in _NO_ROOM_CLASSES.items():
+    for kind, word in _no_room_classes().items():
         if isinstance(error, kind):
             return f"{word} {text.removeprefix(f'{word} ')}"
     if isinstance(error, redis.exceptions.ResponseError) and _NO_ROOM.search(text):
         return text
     return None
+
+
+@cache
+def _no_room_classes() -> dict[type[Exception], str]:
+    """Return the words that redis-py takes away, as it has a class for each."""
+    return {
+        redis.exceptions.OutOfMemoryError: "OOM",
+        redis.exceptions.BusyLoadingError: "LOADING",
+        redis.exceptions.ReadOnlyError: "READONLY",
+        redis.exceptions.MasterDownError: "MASTERDOWN",  # Before its base, the next.
+        redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+        redis.exceptions.TryAgainError: "TRYAGAIN",
+    }
 
 
 def describe_server(client: Bus, url: str) -> ServerReport:

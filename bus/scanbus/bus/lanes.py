@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import redis
-import redis.exceptions
-
 from scanbus.bus.connection import Bus, no_room_reason
 from scanbus.bus.entries import (
     HEADER_FIELD,
@@ -22,6 +19,7 @@ from scanbus.bus.entries import (
 )
 from scanbus.bus.keys import lane_key
 from scanbus.bus.outbox import Frozen
+from scanbus.bus.redis_py import redis
 from scanbus.schemas import LaneDescription
 from scanbus.schemas.errors import BadEntryError, LaneConflictError
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from redis.connection import HiredisRespSerializer
-from redis.exceptions import DataError
+from scanbus.bus.redis_py import redis
 
 __all__ = ["Argument", "CommandPacker"]
 
@@ -23,7 +22,8 @@ class CommandPacker:
     """Puts commands into Redis's protocol; safe to share between threads."""
 
     def __init__(self) -> None:
-        self._hiredis: Any = HiredisRespSerializer()  # Its annotations are wrong.
+        # Its annotations are wrong.
+        self._hiredis: Any = redis.connection.HiredisRespSerializer()
 
     def pack(self, *args: Argument) -> list[bytes | memoryview]:
         """Return what goes over the socket, piece by piece.
@@ -67,4 +67,4 @@ def _octets(arg: Argument) -> bytes | memoryview:
         return arg.encode()
     if type(arg) in {int, float}:
         return repr(arg).encode()
-    raise DataError(f"Redis takes no {type(arg).__name__}")
+    raise redis.exceptions.DataError(f"Redis takes no {type(arg).__name__}")

@@ -154,7 +154,8 @@ class ChannelDescription(BaseModel):
     codec: str = Field(default="none", max_length=63)
     max_point_bytes: Annotated[int, Field(gt=0, le=MAX_ENTRY_BYTES)] | None = None
     fill_value: SmallInteger | float | None = None
-    nexus: NexusHints = NexusHints()
+    # Constructed, not called: that would build the model while this is imported.
+    nexus: NexusHints = NexusHints.model_construct()
 
     @model_validator(mode="after")
     def _fits_an_entry(self) -> Self:

@@ -55,6 +55,7 @@ class ArrayValue(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="ignore",
+        defer_build=True,
         ser_json_bytes="base64",
         val_json_bytes="base64",
     )
