@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scanbus.bus import leases
+from scanbus.bus.codecs import Crew
 from scanbus.bus.connection import Bus
 from scanbus.bus.keys import heartbeat_key, lease_key
 from scanbus.bus.lanes import VanishedError, append, make_lane
@@ -36,8 +37,8 @@ __all__ = ["Meddling", "SteppedPublisher", "attempt"]
 
 SESSION = b"stepped!"
 _TTL_MS = 600_000
-# Never used: nothing is packed here, but a delivery has a pool.
-_POOL = ThreadPoolExecutor(1)
+# Never used: nothing is packed here, but a delivery has a crew.
+_CREW = Crew(ThreadPoolExecutor(1), 1)
 
 
 class SteppedPublisher:
@@ -51,7 +52,7 @@ class SteppedPublisher:
             self.announced,
             SESSION,
             limits=Limits(),
-            pool=_POOL,
+            crew=_CREW,
             why_full=lambda: "",
         )
         self.uid = self.delivery.uid

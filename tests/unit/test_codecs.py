@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scanbus.bus.codecs import CODEC_NAMES, DEFAULT_CODEC, Codec, Filter, codec
+from scanbus.bus.codecs import CODEC_NAMES, DEFAULT_CODEC, Codec, Crew, Filter, codec
 from scanbus.bus.codecs.bitshuffle_backends import (
     Backend,
     Compressor,
@@ -46,6 +47,10 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
 COMPRESSORS: tuple[Compressor, ...] = ("lz4", "zstd")
 
 
+# Small parts: every array of more than a few blocks is shared.
+CREW = Crew(ThreadPoolExecutor(2), 3, part_bytes=1 << 13)
+
+
 def through_backend(package: str, compressor: Compressor) -> Codec:
     """Return the codec as it is where only that package is installed."""
     scheme = BitshuffleScheme(compressor, backend=BACKENDS[package])
@@ -62,7 +67,12 @@ def needs_package(package: str, compressor: Compressor) -> Codec:
     return through_backend(package, compressor)
 
 
-# Every codec, and bitshuffle once through each of the packages that bring it.
+def shared(package: str) -> Codec:
+    return needs_package(package, "lz4").helped_by(CREW)
+
+
+# Every codec, and bitshuffle once through each of the packages that bring it, alone and
+# by several threads.
 CASES: dict[str, Callable[[], Codec]] = {
     name: partial(codec, name) for name in ("none", "gzip-shuffle", "lz4", "zstd")
 } | {"blosc2": needs_blosc2}
@@ -71,6 +81,10 @@ for _compressor in COMPRESSORS:
         CASES[f"bitshuffle-{_compressor}-by-{_package}"] = partial(
             needs_package, _package, _compressor
         )
+
+
+for _package in BACKENDS:
+    CASES[f"bitshuffle-lz4-by-{_package}-shared"] = partial(shared, _package)
 
 
 @pytest.fixture(params=CASES, scope="session")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import Crew, codec
 from scanbus.schemas import ChannelDescription
 from scanbus.schemas.errors import PayloadError
 
@@ -130,10 +130,16 @@ def decode_block(
     block: memoryview,
     count: int,
     codec_name: str = "none",
+    crew: Crew | None = None,
 ) -> npt.NDArray[Any] | Variable:
     """Return the points of a block: an array ``(count, *shape)``, or variable ones.
 
     Arrays of codec ``none`` are read-only views of the block.
+
+    Parameters
+    ----------
+    crew : Crew, optional
+        Threads that may help to unpack.
 
     Raises
     ------
@@ -143,7 +149,8 @@ def decode_block(
     if channel.is_variable:
         return _decode_variable(channel, block, count)
     shape = (count, *channel.shape)
-    points = codec(codec_name).decode(block, channel.numpy_dtype, shape)
+    unpacker = codec(codec_name).helped_by(crew)
+    points = unpacker.decode(block, channel.numpy_dtype, shape)
     if channel.numpy_dtype.kind == "b" and np.any(points.view("u1") > 1):
         raise PayloadError(f"{channel.name}: a truth value that is neither 0 nor 1")
     return points

@@ -92,7 +92,7 @@ class ChunkBuffer:
         """
         if self._frames is None:
             self._times = (time, time)
-            if not copy and self._is_chunk(frame):
+            if not copy and self.is_chunk(frame):
                 self.count += 1
                 return self._piece(frame[np.newaxis], is_padded=False)
             self._frames = self._new_frames()
@@ -101,7 +101,8 @@ class ChunkBuffer:
         self.count += 1
         return self.cut() if self.held == len(self._frames) else None
 
-    def _is_chunk(self, frame: npt.NDArray[Any]) -> bool:
+    def is_chunk(self, frame: npt.NDArray[Any]) -> bool:
+        """Whether a frame is a chunk as it stands."""
         is_plain = frame.flags.c_contiguous and frame.dtype == self._channel.numpy_dtype
         return self._per_chunk == 1 and is_plain
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from time import monotonic
 from time import time as wall_clock
 
+from scanbus.bus.codecs import Crew
 from scanbus.bus.outbox import Frozen
 from scanbus.publisher.allowance import fits, late_counts, why_no_room
 from scanbus.publisher.encoding import Encoders
@@ -83,7 +83,7 @@ class Delivery:
         Names this publisher in the headers of entries.
     limits : Limits
         How patient it is.
-    pool : Executor
+    crew : Crew
         Packs frames.
     why_full : callable
         Returns why nothing becomes durable, for messages.
@@ -97,7 +97,7 @@ class Delivery:
         session: bytes,
         *,
         limits: Limits,
-        pool: Executor,
+        crew: Crew,
         why_full: Callable[[], str],
         spool: ScanSpool | None = None,
     ) -> None:
@@ -129,7 +129,7 @@ class Delivery:
         self.spool_trouble = ""
         self._chunk_bytes = 0
         self._granted_bytes = 0
-        self.encoders = Encoders(pool, self.room, session, self.fail)
+        self.encoders = Encoders(crew, self.room, session, self.fail)
         self.why_full = why_full
 
     @property

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import time as wall_clock
 from typing import TypeVar
 
+from scanbus.bus.codecs import Crew
 from scanbus.bus.connection import ServerReport, connect, describe_server, translated
 from scanbus.bus.lanes import make_lane
 from scanbus.bus.registry import (
@@ -64,7 +64,7 @@ class Desk:
         How to reach Redis.
     keeper : Keeper
         Looks after the scans from their announcement on.
-    pool : Executor
+    crew : Crew
         Packs frames.
     heartbeat : str
         What the first sign of life says.
@@ -80,7 +80,7 @@ class Desk:
         self,
         link: Link,
         keeper: Keeper,
-        pool: Executor,
+        crew: Crew,
         *,
         heartbeat: str,
         memory_bytes: int | None,
@@ -89,7 +89,7 @@ class Desk:
     ) -> None:
         self._link = link
         self._keeper = keeper
-        self._pool = pool
+        self._crew = crew
         self._heartbeat = heartbeat
         self._memory_bytes = memory_bytes
         self._limits = limits
@@ -139,7 +139,7 @@ class Desk:
             announced,
             secrets.token_bytes(8),
             limits=self._limits,
-            pool=self._pool,
+            crew=self._crew,
             why_full=self._keeper.why_full,
             spool=None if root is None else ScanSpool.make(root, identity.uid),
         )
@@ -174,7 +174,7 @@ class Desk:
         try:
             with translated(self._link.url):
                 for delivery in resumed_scans(
-                    self._spool, self._client, self._limits, self._pool
+                    self._spool, self._client, self._limits, self._crew
                 ):
                     found.append(delivery)
                     uid = delivery.uid

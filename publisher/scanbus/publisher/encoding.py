@@ -1,20 +1,22 @@
 """Have frames packed by threads, and keep their order.
 
 What is put in comes out as entries of its lane in the same order, whichever thread is
-done first.
+done first. A large frame that the program may change afterwards is packed while the
+program waits, by all threads that have nothing else to do: that takes little longer
+than the copy that it spares.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
 from time import monotonic
 from time import time as wall_clock
 from typing import Any
 
 import numpy.typing as npt
 
+from scanbus.bus.codecs import Crew, codec
 from scanbus.publisher.chunking import Piece
 from scanbus.publisher.freezing import freeze_gap, freeze_piece
 from scanbus.publisher.outgoing import FrameLane, Slot
@@ -29,7 +31,7 @@ class Encoders:
 
     Parameters
     ----------
-    pool : Executor
+    crew : Crew
         The threads.
     room : threading.Condition
         Of the scan's lock; told when frames have become smaller.
@@ -41,12 +43,12 @@ class Encoders:
 
     def __init__(
         self,
-        pool: Executor,
+        crew: Crew,
         room: threading.Condition,
         session: bytes,
         on_error: Callable[[Exception], None],
     ) -> None:
-        self._pool = pool
+        self._crew = crew
         self._room = room
         self._session = session
         self._on_error = on_error
@@ -68,8 +70,16 @@ class Encoders:
         """
         if isinstance(frame, bytes):
             self._pack(lane, lane.chunks.push_packed(frame, time))
+        elif copy and self._is_better_packed_now(lane, frame):
+            self._pack(lane, lane.chunks.push(frame, time, copy=False), now=True)
         else:
             self._pack(lane, lane.chunks.push(frame, time, copy=copy))
+
+    def _is_better_packed_now(self, lane: FrameLane, frame: npt.NDArray[Any]) -> bool:
+        """Whether packing a frame spares its copy, and does not take too long."""
+        can_share = codec(lane.description.channels[0].codec).is_shared
+        is_large = frame.nbytes >= 2 * self._crew.part_bytes
+        return can_share and is_large and lane.chunks.is_chunk(frame)
 
     def skip(self, lane: FrameLane, count: int) -> None:
         """Say that the next frames will never come."""
@@ -94,21 +104,24 @@ class Encoders:
             finally:
                 lane.feeding.release()
 
-    def _pack(self, lane: FrameLane, piece: Piece | None) -> None:
+    def _pack(self, lane: FrameLane, piece: Piece | None, *, now: bool = False) -> None:
         if piece is None:
             return
         slot = Slot(piece)
         with self._room:
             lane.slots.append(slot)
+        if now:
+            self._freeze(lane, slot)
+            return
         try:
-            self._pool.submit(self._freeze, lane, slot)
+            self._crew.pool.submit(self._freeze, lane, slot)
         except RuntimeError:  # The interpreter is leaving and takes no more work.
             self._freeze(lane, slot)
 
     def _freeze(self, lane: FrameLane, slot: Slot) -> None:
         piece = slot.piece
         try:
-            frozen = freeze_piece(lane.description, piece, self._session)
+            frozen = freeze_piece(lane.description, piece, self._session, self._crew)
         except Exception as error:  # noqa: BLE001 - nobody looks at a pool's errors
             self._on_error(error)
             frozen = freeze_gap(piece.first, piece.count, piece.times, self._session)

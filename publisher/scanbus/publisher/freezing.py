@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.blocks import Variable, block_length, encode_block
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import Crew, codec
 from scanbus.bus.entries import SEAL_ID, checksum_of, entry_id, pack_header
 from scanbus.bus.outbox import Frozen
 from scanbus.publisher.chunking import Piece
@@ -57,8 +57,15 @@ def freeze_values(lane: LaneDescription, taken: Taken, session: bytes) -> Frozen
     return Frozen(entry_id(taken.first, taken.count), stop, header, payload)
 
 
-def freeze_piece(lane: LaneDescription, piece: Piece, session: bytes) -> Frozen:
+def freeze_piece(
+    lane: LaneDescription, piece: Piece, session: bytes, crew: Crew | None = None
+) -> Frozen:
     """Return the entry of a detector's frames; packs them unless they are packed.
+
+    Parameters
+    ----------
+    crew : Crew, optional
+        Threads that may help.
 
     Raises
     ------
@@ -69,7 +76,10 @@ def freeze_piece(lane: LaneDescription, piece: Piece, session: bytes) -> Frozen:
         return freeze_gap(piece.first, piece.count, piece.times, session)
     name = lane.channels[0].codec
     packed = piece.frames
-    payload = packed if isinstance(packed, bytes) else codec(name).encode(packed)
+    if isinstance(packed, bytes):
+        payload: bytes | memoryview = packed
+    else:
+        payload = codec(name).helped_by(crew).encode(packed)
     header = pack_header(
         session=session,
         checksum=checksum_of(payload),

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from scanbus.bus.codecs import Crew
 from scanbus.bus.connection import DEFAULT_URL
 from scanbus.publisher.declarations import positioners_of, tree_of
 from scanbus.publisher.delivery import Delivery, Limits
@@ -118,13 +119,14 @@ class Publisher:
         link = Link(url, client_name, 0, threading.Event())
         self._link = link
         self._pool = ThreadPoolExecutor(encode_threads, "scanbus-encoder")
+        crew = Crew(self._pool, encode_threads)
         self._keeper = Keeper(
             link, heartbeat, on_exit=self._leave, on_end=self._end_threads
         )
         self._desk = Desk(
             link,
             self._keeper,
-            self._pool,
+            crew,
             heartbeat=heartbeat,
             memory_bytes=memory_bytes,
             limits=Limits(

@@ -8,10 +8,10 @@ other loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from pathlib import Path
 from time import time as wall_clock
 
+from scanbus.bus.codecs import Crew
 from scanbus.bus.connection import Bus
 from scanbus.bus.entries import SEAL_ID
 from scanbus.bus.lanes import stream_ends
@@ -30,7 +30,7 @@ DIED = "the publisher died; what it had sent was resumed from its spool"
 
 
 def resumed_scans(
-    root: Path, client: Bus, limits: Limits, pool: Executor
+    root: Path, client: Bus, limits: Limits, crew: Crew
 ) -> Iterator[Delivery]:
     """Yield the scans of dead publishers, ready to be sent on.
 
@@ -46,7 +46,7 @@ def resumed_scans(
         if scan is None:
             spool.remove()  # It died before it had announced anything.
             continue
-        delivery = _delivery(scan, spool, limits, pool)
+        delivery = _delivery(scan, spool, limits, crew)
         for lane in delivery.lanes.values():
             _fill(client, delivery, lane, scan)
         _end(delivery)
@@ -60,13 +60,13 @@ def resumed_scans(
 
 
 def _delivery(
-    scan: SpooledScan, spool: ScanSpool, limits: Limits, pool: Executor
+    scan: SpooledScan, spool: ScanSpool, limits: Limits, crew: Crew
 ) -> Delivery:
     delivery = Delivery(
         scan.announced,
         scan.session,
         limits=limits,
-        pool=pool,
+        crew=crew,
         why_full=lambda: "its publisher died; the writer is behind",
         spool=spool,
     )

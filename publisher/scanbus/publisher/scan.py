@@ -315,10 +315,11 @@ class Scan:
             gap, and comes into a lane of late points should it still come. Without
             it, points follow the last one that came.
         copy : bool
-            Whether arrays of frames are copied, so that the program may use its array
-            again at once. With False it must never change it again. Only large frames
-            are ever taken without a copy: where a chunk is one frame, and the array
-            is C-contiguous and of the declared type.
+            Whether the program may use an array of frames again at once: it is copied,
+            or, if it is large and packed by bitshuffle, packed before this returns.
+            With False it must never change it again, and this returns sooner. Frames
+            are taken as they are only where a chunk is one frame, and the array is
+            C-contiguous and of the declared type; all others are copied.
 
         Raises
         ------

@@ -5,13 +5,16 @@ Pure: entries in, numpy out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.blocks import Variable, decode_block
+from scanbus.bus.codecs import Crew
 from scanbus.bus.entries import Entry
 from scanbus.schemas import (
     MAX_ENTRY_BYTES,
@@ -31,6 +34,10 @@ Not a union: whoever reads a channel knows which it is, and a checker cannot.
 
 # Points without any bytes on the bus: one entry may claim any number of them.
 MAX_MISSING_VARIABLE = 10_000_000
+# Of the whole process, and there from the first large frame on: more would only take
+# processors from the program's own work.
+_THREADS = min(4, os.cpu_count() or 1)
+_CREW = Crew(ThreadPoolExecutor(max(1, _THREADS - 1), "scanbus-decoder"), _THREADS)
 
 
 def entry_values(lane: LaneDescription, index: int, entry: Entry) -> Values:
@@ -52,7 +59,8 @@ def entry_values(lane: LaneDescription, index: int, entry: Entry) -> Values:
     if entry.is_gap or entry.is_durable:
         return missing_values(channel, entry.count)
     count = lane.points_per_chunk if entry.is_padded else entry.count
-    found = decode_block(channel, entry.block(index), count, entry.codecs[index])
+    block, packer = entry.block(index), entry.codecs[index]
+    found = decode_block(channel, block, count, packer, _CREW)
     values = _split(channel, found)[: entry.count]
     gaps = entry.gaps.get(channel.name, ())
     return _with_gaps(channel, values, entry.first, gaps) if gaps else values

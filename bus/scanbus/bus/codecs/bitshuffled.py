@@ -18,7 +18,10 @@ block through Python's LZ4 instead takes 7 ms.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
 
 from scanbus.bus.codecs.bitshuffle_backends import (
     Backend,
@@ -26,13 +29,16 @@ from scanbus.bus.codecs.bitshuffle_backends import (
     Cut,
     load_backend,
 )
-from scanbus.bus.codecs.codec import Buffer, Filter, Octets
-from scanbus.bus.codecs.framing import HEADER, check_blocks, read_header
+from scanbus.bus.codecs.codec import MAX_CHUNK_BYTES, Buffer, Filter, Octets
+from scanbus.bus.codecs.crew import Crew
+from scanbus.bus.codecs.framing import HEADER, parts_of_blocks, read_header
 from scanbus.schemas.errors import PayloadError
 
 _BITSHUFFLE_ID = 32008
 _COMPRESSOR_NUMBERS: dict[Compressor, int] = {"lz4": 2, "zstd": 3}
 _ITEMS_MULTIPLE = 8  # Blocks are whole groups of eight items; the rest is stored raw.
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,15 @@ class BitshuffleScheme:
         Compression level, for Zstandard only.
     backend : callable
         Returns the C library; called with the first array.
+    crew : Crew, optional
+        Shares one array's blocks: each is packed on its own, so that the bytes are the
+        same.
     """
 
     compressor: Compressor
     level: int = 3
     backend: Callable[[], Backend] = load_backend
+    crew: Crew | None = None
 
     def filters(self) -> tuple[Filter, ...]:
         """Return the one filter, with its default block size.
@@ -64,24 +74,51 @@ class BitshuffleScheme:
             options += (self.level,)
         return (Filter(_BITSHUFFLE_ID, options, "bitshuffle"),)
 
+    def helped_by(self, crew: Crew) -> BitshuffleScheme:
+        """Return the same scheme, at work with a crew."""
+        return replace(self, crew=crew)
+
     def pack(self, data: Octets, itemsize: int) -> Buffer:
         """Return header and blocks."""
-        blocks = self.backend().pack(self.compressor, data, itemsize, self.level)
-        header = HEADER.pack(data.size, default_block_items(itemsize) * itemsize)
-        # A copy of the packed bytes, on purpose: C wrote them into a buffer made for
+        backend = self.backend()
+        block_bytes = default_block_items(itemsize) * itemsize
+        part_bytes = self._blocks_per_part(block_bytes) * block_bytes
+
+        def pack_part(number: int) -> memoryview:
+            part = data[number * part_bytes : (number + 1) * part_bytes]
+            return backend.pack(self.compressor, part, itemsize, self.level)
+
+        parts = self._map(pack_part, -(-data.size // part_bytes))
+        # A copy of the packed bytes, on purpose: C wrote them into buffers made for
         # the worst case, which must not stay alive as long as they do.
-        return b"".join((header, blocks))
+        return b"".join((HEADER.pack(data.size, block_bytes), *parts))
 
     def unpack(
         self, payload: memoryview, n_bytes: int, itemsize: int, out: Octets | None
     ) -> Octets:
         """Return the unpacked bytes; C is called once the table of blocks is right."""
-        cut = self._check(payload, n_bytes, itemsize)
-        blocks = payload[HEADER.size :]
+        backend = self.backend()
+        cut, edges = self._check(payload, n_bytes, itemsize)
+        parts = len(edges) - 1
+        if out is None and parts > 1:
+            out = np.empty(n_bytes, np.uint8)
+        part_bytes = self._blocks_per_part(cut.block_items * itemsize) * (
+            cut.block_items * itemsize
+        )
+
+        def unpack_part(number: int) -> Octets:
+            blocks = payload[edges[number] : edges[number + 1]]
+            first = number * part_bytes
+            stop = n_bytes if number == parts - 1 else first + part_bytes
+            part = Cut((stop - first) // itemsize, itemsize, cut.block_items)
+            into = None if out is None else out[first:stop]
+            return backend.unpack(self.compressor, blocks, part, into)
+
         try:
-            return self.backend().unpack(self.compressor, blocks, cut, out)
+            unpacked = self._map(unpack_part, parts)
         except PayloadError as error:
             raise PayloadError(f"{self._name}: {error}") from error
+        return unpacked[0] if out is None else out
 
     def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:
         """Walk the table of blocks."""
@@ -91,8 +128,20 @@ class BitshuffleScheme:
     def _name(self) -> str:
         return f"bitshuffle-{self.compressor}"
 
-    def _check(self, payload: memoryview, n_bytes: int, itemsize: int) -> Cut:
-        """Walk the table of blocks and return what it says."""
+    def _map(self, work: Callable[[int], _T], count: int) -> list[_T]:
+        if self.crew is None or count == 1:
+            return [work(number) for number in range(count)]
+        return self.crew.map(work, count)
+
+    def _blocks_per_part(self, block_bytes: int) -> int:
+        """Return what one thread packs or unpacks at once: all if it is alone."""
+        part_bytes = MAX_CHUNK_BYTES if self.crew is None else self.crew.part_bytes
+        return -(-part_bytes // block_bytes)
+
+    def _check(
+        self, payload: memoryview, n_bytes: int, itemsize: int
+    ) -> tuple[Cut, list[int]]:
+        """Walk the table of blocks; return what it says and where parts begin."""
         block_bytes = read_header(self._name, payload, n_bytes)
         if block_bytes % (itemsize * _ITEMS_MULTIPLE):
             raise PayloadError(
@@ -102,10 +151,17 @@ class BitshuffleScheme:
         n_items = n_bytes // itemsize
         rest = n_items % _ITEMS_MULTIPLE
         n_blocks = -(-(n_items - rest) * itemsize // block_bytes)
-        check_blocks(self._name, payload, n_blocks, rest * itemsize)
+        edges = parts_of_blocks(
+            self._name,
+            payload,
+            n_blocks,
+            rest * itemsize,
+            per_part=self._blocks_per_part(block_bytes),
+        )
+        edges[-1] = len(payload)  # What fills no group of eight stands behind.
         # One larger than all items has the same meaning and fits into a C int.
         block_items = min(block_bytes // itemsize, n_items - rest + _ITEMS_MULTIPLE)
-        return Cut(n_items, itemsize, block_items)
+        return Cut(n_items, itemsize, block_items), edges
 
 
 def default_block_items(itemsize: int) -> int:

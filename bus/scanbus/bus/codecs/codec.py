@@ -10,12 +10,13 @@ knows HDF5, Redis or files.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from scanbus.bus.codecs.crew import Crew
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
 
 Buffer: TypeAlias = bytes | memoryview
@@ -83,6 +84,15 @@ class Scheme(Protocol):
         ...
 
 
+@runtime_checkable
+class SharedScheme(Scheme, Protocol):
+    """One whose arrays several threads may pack or unpack together."""
+
+    def helped_by(self, crew: Crew) -> Scheme:
+        """Return the same scheme, at work with a crew."""
+        ...
+
+
 def deliver(data: Buffer, out: Octets | None) -> Octets:
     """Return `data` as an array: a view of it, or `out` with a copy in it."""
     octets = np.frombuffer(data, dtype=np.uint8)
@@ -111,6 +121,17 @@ class Codec:
     name: str
     releases_gil: bool
     scheme: Scheme
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several threads may pack or unpack one array."""
+        return isinstance(self.scheme, SharedScheme)
+
+    def helped_by(self, crew: Crew | None) -> Codec:
+        """Return the same codec, at work with a crew if there is one and it can."""
+        if crew is None or not isinstance(self.scheme, SharedScheme):
+            return self
+        return replace(self, scheme=self.scheme.helped_by(crew))
 
     def filters(
         self, dtype: npt.DTypeLike, chunk_shape: tuple[int, ...]

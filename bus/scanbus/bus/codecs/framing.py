@@ -90,10 +90,18 @@ def packed_blocks(
         )
 
 
-def check_blocks(
-    codec: str, payload: memoryview, n_blocks: int, tail_bytes: int = 0
-) -> None:
-    """Walk the same table for its errors only; every frame on its way is walked so.
+def parts_of_blocks(
+    codec: str,
+    payload: memoryview,
+    n_blocks: int,
+    tail_bytes: int = 0,
+    *,
+    per_part: int,
+) -> list[int]:
+    """Walk the same table; return where every part of `per_part` blocks begins.
+
+    Every frame on its way is walked so. What the last number says is where the last
+    block ends.
 
     Raises
     ------
@@ -101,12 +109,16 @@ def check_blocks(
         As `packed_blocks`.
     """
     position = HEADER.size
+    edges = [position]
     unpack_from = BLOCK_SIZE.unpack_from
     try:
-        for _ in range(n_blocks):
-            position += unpack_from(payload, position)[0] + 4
+        for start in range(0, max(n_blocks, 1), per_part):
+            for _ in range(min(per_part, n_blocks - start)):
+                position += unpack_from(payload, position)[0] + 4
+            edges.append(position)
     except struct.error:
         position = -1
     # Positions only grow: where the last is right, none was beyond the end.
     if position != len(payload) - tail_bytes:
         deque(packed_blocks(codec, payload, n_blocks, tail_bytes), maxlen=0)
+    return edges

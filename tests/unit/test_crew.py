@@ -1,0 +1,124 @@
+"""Several threads on one array: the same bytes, every error, and nobody left behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from scanbus.bus.codecs import Crew, codec
+from scanbus.schemas.errors import PayloadError
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    with ThreadPoolExecutor(2) as pool:
+        yield Crew(pool, 3, part_bytes=1 << 13)
+
+
+def test_all_is_done_once_and_in_order(crew: Crew) -> None:
+    assert crew.map(lambda number: number * number, 50) == [n * n for n in range(50)]
+    assert crew.map(str, 1) == ["0"]
+    assert crew.map(str, 0) == []
+
+
+def test_several_threads_are_at_it(crew: Crew) -> None:
+    everybody = threading.Barrier(3, timeout=30)
+    names = crew.map(
+        lambda _: (everybody.wait(), threading.current_thread().name)[1], 3
+    )
+    assert len(set(names)) == 3
+
+
+def test_an_error_comes_when_nobody_is_at_work_any_more(crew: Crew) -> None:
+    main = threading.current_thread()
+    begun, ended = threading.Event(), threading.Event()
+
+    def work(_: int) -> None:
+        if threading.current_thread() is main:
+            assert begun.wait(30)
+            raise ValueError("mine")
+        begun.set()
+        if not ended.is_set():
+            threading.Event().wait(0.3)
+            ended.set()
+
+    with pytest.raises(ValueError, match="mine"):
+        crew.map(work, 20)
+    assert ended.is_set()
+
+
+def test_an_error_of_who_helps_is_not_swallowed(crew: Crew) -> None:
+    main = threading.current_thread()
+    helped = threading.Event()
+
+    def work(_: int) -> None:
+        if threading.current_thread() is main:
+            assert helped.wait(30)
+        else:
+            helped.set()
+            raise ValueError("theirs")
+
+    with pytest.raises(ValueError, match="theirs"):
+        crew.map(work, 20)
+
+
+def test_nobody_waits_for_help_that_has_not_begun() -> None:
+    """The helping threads may be those that call: they would wait for each other."""
+    with ThreadPoolExecutor(2) as pool:
+        crew = Crew(pool, 2)
+        calls = [pool.submit(crew.map, str, 1000) for _ in range(20)]
+        for call in calls:
+            assert call.result(30) == [str(number) for number in range(1000)]
+
+
+def test_without_helpers_the_caller_does_it() -> None:
+    pool = ThreadPoolExecutor(2)
+    pool.shutdown()
+    assert Crew(pool, 3).map(str, 3) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("n_items", [1, 7, 4096, 40_961, 65_536, 100_003, 100_008])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f8"])
+def test_the_bytes_are_those_of_one_thread(
+    crew: Crew, dtype: str, n_items: int
+) -> None:
+    array = np.random.default_rng(1).poisson(3, n_items).astype(dtype)
+    alone = codec("bitshuffle-lz4")
+    together = alone.helped_by(crew)
+    packed = alone.encode(array)
+    assert together.encode(array) == packed
+    out = np.empty_like(array)
+    together.decode(packed, array.dtype, array.shape, out)
+    np.testing.assert_array_equal(out, array)
+    np.testing.assert_array_equal(
+        together.decode(packed, array.dtype, array.shape), array
+    )
+
+
+def test_damage_in_any_part_is_found(crew: Crew) -> None:
+    array = np.random.default_rng(2).poisson(0.003, 2_000_000).astype("u2")
+    together = codec("bitshuffle-lz4").helped_by(crew)
+    packed = bytearray(together.encode(array))
+    n_found = 0
+    for place in range(16, len(packed), len(packed) // 40):
+        damaged = packed.copy()
+        damaged[place : place + 64] = b"\xff" * 64
+        try:
+            found = together.decode(bytes(damaged), array.dtype, array.shape)
+        except PayloadError:
+            n_found += 1
+        else:
+            # A literal of LZ4 may be any bytes: that is what checksums are for.
+            assert found.shape == array.shape
+    assert n_found > 20
+
+
+def test_only_codecs_of_independent_blocks_are_shared(crew: Crew) -> None:
+    shared = {name for name in ("none", "zstd", "lz4") if codec(name).is_shared}
+    assert not shared
+    assert codec("zstd").helped_by(crew) is codec("zstd")
+    assert codec("bitshuffle-zstd").is_shared
