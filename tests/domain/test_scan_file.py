@@ -161,16 +161,36 @@ def few_files(most: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_there_may_be_more_segments_than_a_process_may_have_files(
+def test_few_segments_are_open_at_a_time_however_many_there_are(
     tmp_path: Path,
 ) -> None:
+    # Each takes half a megabyte, and a file of those that a process may have.
     lane = value_lane()
-    with few_files(80):
-        scan = write_scan(tmp_path, [lane], n_points=1200)
+    with few_files(6):
+        scan = write_scan(tmp_path, [lane], n_points=480)
         assert check_files([scan.values], everything=True).ok
     with h5py.File(scan.values, "r") as file:
         for channel in lane.channels:
             found = read_channel(file, channel)
-            np.testing.assert_array_equal(found, expected_of(channel, 1200))
+            np.testing.assert_array_equal(found, expected_of(channel, 480))
         rows = file["/entry_0000/scanbus/lanes/fast"][()]
-    assert rows["count"].sum() == 1200
+    assert rows["count"].sum() == 480
+
+
+def test_of_very_many_channels_some_are_written_at_a_time(tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(150)]
+    lane = LaneDescription(
+        name="wide",
+        storage=Storage.VALUES,
+        channels=tuple(
+            ChannelDescription(name=name, group="wide", device=name) for name in names
+        ),
+        points_per_segment=6,
+        points_per_chunk=6,
+    )
+    scan = write_scan(tmp_path, [lane], n_points=10)
+    with h5py.File(scan.values, "r") as file:
+        assert set(file[GROUP]) == set(names)
+        for channel in lane.channels:
+            expected = points_of(channel, 0, 10)
+            np.testing.assert_array_equal(read_channel(file, channel), expected)

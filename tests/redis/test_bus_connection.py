@@ -1,5 +1,6 @@
 """Every way to reach a Redis, and a sentence for every way to fail."""
 
+import gc
 import shutil
 import socket
 import subprocess
@@ -42,6 +43,27 @@ def test_a_server_is_reached_over_its_socket_and_over_tcp(
 
 def test_a_client_says_its_name(any_bus: Bus) -> None:
     assert any_bus.client_getname() in {"test", b"test"}
+
+
+def test_what_a_client_reads_into_goes_with_the_client(
+    redis_factory: RedisFactory,
+) -> None:
+    # A mebibyte each: a writer makes some clients for every scan, for months.
+    def parsers() -> int:
+        return sum(type(each).__name__.endswith("Parser") for each in gc.get_objects())
+
+    url = redis_factory().url
+    gc.collect()
+    before = parsers()
+    gc.disable()
+    try:
+        with connect(url, name="test") as client:
+            client.ping()
+            assert parsers() == before + 1
+        del client
+        assert parsers() == before
+    finally:
+        gc.enable()
 
 
 def test_streams_come_raw(any_bus: Bus) -> None:
