@@ -5,7 +5,6 @@ test.
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scanbus.bus import leases
@@ -38,7 +37,7 @@ __all__ = ["Meddling", "SteppedPublisher", "attempt"]
 SESSION = b"stepped!"
 _TTL_MS = 600_000
 # Never used: nothing is packed here, but a delivery has a crew.
-_CREW = Crew(ThreadPoolExecutor(1), 1)
+_CREW = Crew(1, "unused")
 
 
 class SteppedPublisher:

@@ -10,7 +10,6 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -48,7 +47,7 @@ COMPRESSORS: tuple[Compressor, ...] = ("lz4", "zstd")
 
 
 # Small parts: every array of more than a few blocks is shared.
-CREW = Crew(ThreadPoolExecutor(2), 3, part_bytes=1 << 13)
+CREW = Crew(3, "test", part_bytes=1 << 13)
 
 
 def through_backend(package: str, compressor: Compressor) -> Codec:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from scanbus.schemas.errors import PayloadError
 
 @pytest.fixture
 def crew() -> Iterator[Crew]:
-    with ThreadPoolExecutor(2) as pool:
-        yield Crew(pool, 3, part_bytes=1 << 13)
+    crew = Crew(3, "test", part_bytes=1 << 13)
+    with crew.pool:
+        yield crew
 
 
 def test_all_is_done_once_and_in_order(crew: Crew) -> None:
@@ -68,17 +68,17 @@ def test_an_error_of_who_helps_is_not_swallowed(crew: Crew) -> None:
 
 def test_nobody_waits_for_help_that_has_not_begun() -> None:
     """The helping threads may be those that call: they would wait for each other."""
-    with ThreadPoolExecutor(2) as pool:
-        crew = Crew(pool, 2)
-        calls = [pool.submit(crew.map, str, 1000) for _ in range(20)]
+    crew = Crew(2, "test")
+    with crew.pool:
+        calls = [crew.pool.submit(crew.map, str, 1000) for _ in range(20)]
         for call in calls:
             assert call.result(30) == [str(number) for number in range(1000)]
 
 
 def test_without_helpers_the_caller_does_it() -> None:
-    pool = ThreadPoolExecutor(2)
-    pool.shutdown()
-    assert Crew(pool, 3).map(str, 3) == ["0", "1", "2"]
+    crew = Crew(3, "test")
+    crew.pool.shutdown()
+    assert crew.map(str, 3) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("n_items", [1, 7, 4096, 40_961, 65_536, 100_003, 100_008])

@@ -13,7 +13,6 @@ import sys
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -118,15 +117,14 @@ class Publisher:
         client_name = "scanbus-" + re.sub(r"[^0-9A-Za-z-]", "-", self._name)[:48]
         link = Link(url, client_name, 0, threading.Event())
         self._link = link
-        self._pool = ThreadPoolExecutor(encode_threads, "scanbus-encoder")
-        crew = Crew(self._pool, encode_threads)
+        self._crew = Crew(encode_threads, "scanbus-encoder")
         self._keeper = Keeper(
             link, heartbeat, on_exit=self._leave, on_end=self._end_threads
         )
         self._desk = Desk(
             link,
             self._keeper,
-            crew,
+            self._crew,
             heartbeat=heartbeat,
             memory_bytes=memory_bytes,
             limits=Limits(
@@ -305,7 +303,7 @@ class Publisher:
             delivery.release(None)
         for sender in self._desk.senders:
             sender.join(_THREAD_END_S)
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._crew.pool.shutdown(wait=True, cancel_futures=True)
         self._desk.close()
 
 

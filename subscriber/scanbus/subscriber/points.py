@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -36,8 +35,7 @@ Not a union: whoever reads a channel knows which it is, and a checker cannot.
 MAX_MISSING_VARIABLE = 10_000_000
 # Of the whole process, and there from the first large frame on: more would only take
 # processors from the program's own work.
-_THREADS = min(4, os.cpu_count() or 1)
-_CREW = Crew(ThreadPoolExecutor(max(1, _THREADS - 1), "scanbus-decoder"), _THREADS)
+_CREW = Crew(min(4, os.cpu_count() or 1), "scanbus-decoder")
 
 
 def entry_values(lane: LaneDescription, index: int, entry: Entry) -> Values:

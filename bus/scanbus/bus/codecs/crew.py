@@ -6,10 +6,12 @@ is done here is for the frame that somebody waits for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
-from contextlib import suppress
-from dataclasses import dataclass
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 __all__ = ["Crew"]
@@ -21,26 +23,36 @@ _PART_BYTES = 1 << 20
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
 class Crew:
-    """Whoever calls, and threads that help where they have nothing else to do.
+    """Threads that help whoever calls, where they have nothing else to do.
 
     Safe to share between threads, and to call from the helping threads themselves:
     nobody waits for help that has not begun.
 
     Parameters
     ----------
-    pool : Executor
-        Has the threads that help.
     size : int
         Threads for one call, the calling one included.
+    name : str
+        Of the threads.
     part_bytes : int
         Unpacked bytes that one thread takes at a time.
+
+    Attributes
+    ----------
+    pool : ThreadPoolExecutor
+        The threads, `size` of them; they are started when there is work.
     """
 
-    pool: Executor
-    size: int
-    part_bytes: int = _PART_BYTES
+    def __init__(self, size: int, name: str, part_bytes: int = _PART_BYTES) -> None:
+        self._size = size
+        self.part_bytes = part_bytes
+        self._members: set[int] = set()
+        self.pool = ThreadPoolExecutor(
+            size,
+            name,
+            initializer=lambda: self._members.add(threading.get_native_id()),
+        )
 
     def map(self, work: Callable[[int], _T], count: int) -> list[_T]:
         """Return ``[work(0), work(1), …]``, by several threads where there are any.
@@ -52,21 +64,22 @@ class Crew:
         """
         numbers = iter(range(count))
         done: dict[int, _T] = {}
-        helpers = self._called(lambda: _drain(numbers, work, done), count)
-        try:
-            _drain(numbers, work, done)
-        finally:
-            # One that has not begun finds nothing to do: it is not waited for.
-            begun = [helper for helper in helpers if not helper.cancel()]
-            errors = [helper.exception() for helper in begun]
+        n_helpers = min(self._size, count) - 1
+        with _elsewhere(self._members if n_helpers > 0 else ()):
+            helpers = self._called(lambda: _drain(numbers, work, done), n_helpers)
+            try:
+                _drain(numbers, work, done)
+            finally:
+                # One that has not begun finds nothing to do: it is not waited for.
+                begun = [helper for helper in helpers if not helper.cancel()]
+                errors = [helper.exception() for helper in begun]
         for error in errors:
             if error is not None:
                 raise error
         return [done[number] for number in range(count)]
 
-    def _called(self, drain: Callable[[], None], count: int) -> list[Future[None]]:
+    def _called(self, drain: Callable[[], None], n_helpers: int) -> list[Future[None]]:
         helpers: list[Future[None]] = []
-        n_helpers = min(self.size, count) - 1
         # The interpreter may be leaving, and take no more work.
         with suppress(RuntimeError):
             helpers.extend(self.pool.submit(drain) for _ in range(n_helpers))
@@ -78,3 +91,51 @@ def _drain(
 ) -> None:
     for number in numbers:
         done[number] = work(number)
+
+
+@contextmanager
+def _elsewhere(threads: Collection[int]) -> Iterator[None]:
+    """Have threads wake up on other processors than the one that this one is on.
+
+    The Linux of a virtual machine takes a processor that sleeps for one that the host
+    has taken away, and wakes threads on the processor of whoever wakes them, where they
+    wait until it is free: sharing a frame gained nothing there (docs/performance.md).
+    On other machines the scheduler would have chosen an idle one anyway.
+    """
+    here = _current_processor() if threads else None
+    if here is None:
+        yield
+        return
+    all_of_them = os.sched_getaffinity(0)
+    sent = set(threads) - {threading.get_native_id()}
+    _allow(sent, all_of_them - {here})
+    try:
+        yield
+    finally:
+        _allow(sent, all_of_them)
+
+
+def _allow(threads: Collection[int], processors: Collection[int]) -> None:
+    if not processors:
+        return
+    for thread in threads:
+        with suppress(OSError):  # It ended, or processors were taken from us.
+            os.sched_setaffinity(thread, processors)
+
+
+def _find_sched_getcpu() -> Callable[[], int] | None:
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    function: Callable[[], int] | None = getattr(
+        ctypes.CDLL(None), "sched_getcpu", None
+    )
+    return function
+
+
+_SCHED_GETCPU = _find_sched_getcpu()
+
+
+def _current_processor() -> int | None:
+    """Return the processor that this thread is on; None where it cannot be known."""
+    number = -1 if _SCHED_GETCPU is None else _SCHED_GETCPU()
+    return number if number >= 0 else None
