@@ -51,6 +51,7 @@ class Encoders:
         self._crew = crew
         self._room = room
         self._session = session
+        self._begun_at = self._took_s = 0.0
         self._on_error = on_error
 
     def take(
@@ -111,17 +112,28 @@ class Encoders:
         with self._room:
             lane.slots.append(slot)
         if now:
-            self._freeze(lane, slot)
+            self._freeze(lane, slot, self._crew)
             return
         try:
-            self._crew.pool.submit(self._freeze, lane, slot)
+            self._crew.pool.submit(self._freeze_in_pool, lane, slot)
         except RuntimeError:  # The interpreter is leaving and takes no more work.
             self._freeze(lane, slot)
 
-    def _freeze(self, lane: FrameLane, slot: Slot) -> None:
+    def _freeze_in_pool(self, lane: FrameLane, slot: Slot) -> None:
+        """Pack a frame, all threads together if frames come slowly.
+
+        Where they follow each other closely it costs less if each has its own.
+        """
+        begun_at = monotonic()
+        is_slow = begun_at - self._begun_at > 2 * self._took_s
+        self._begun_at = begun_at
+        self._freeze(lane, slot, self._crew if is_slow else None)
+        self._took_s = monotonic() - begun_at
+
+    def _freeze(self, lane: FrameLane, slot: Slot, crew: Crew | None = None) -> None:
         piece = slot.piece
         try:
-            frozen = freeze_piece(lane.description, piece, self._session, self._crew)
+            frozen = freeze_piece(lane.description, piece, self._session, crew)
         except Exception as error:  # noqa: BLE001 - nobody looks at a pool's errors
             self._on_error(error)
             frozen = freeze_gap(piece.first, piece.count, piece.times, self._session)
