@@ -53,7 +53,7 @@ CREW = Crew(3, "test", part_bytes=1 << 13)
 def through_backend(package: str, compressor: Compressor) -> Codec:
     """Return the codec as it is where only that package is installed."""
     scheme = BitshuffleScheme(compressor, backend=BACKENDS[package])
-    return Codec(f"bitshuffle-{compressor}", releases_gil=True, scheme=scheme)
+    return Codec(f"bitshuffle-{compressor}", True, scheme, scheme.helped_by)
 
 
 def needs_blosc2() -> Codec:

@@ -133,18 +133,41 @@ def append(client: Bus, uid: str, lane: str, entries: Sequence[Frozen]) -> None:
         If somebody else's entry stands at the place of one of these.
     """
     key = lane_key(uid, lane)
-    batch: Any = client.pipeline(transaction=len(entries) > 1)
+    if len(entries) == 1:
+        replies = [_append_one(client, key, entries[0])]
+    else:
+        replies = _append_together(client, key, entries)
+    for entry, reply in zip(entries, replies, strict=True):
+        _check_reply(client, lane, key, entry, reply)
+
+
+def _append_one(client: Bus, key: str, entry: Frozen) -> Any:
+    """Append one entry; return the reply or the refusal.
+
+    Without the machinery of a pipeline, which is a tenth of a live point's way.
+    """
+    untyped: Any = client
+    try:
+        return untyped.execute_command(
+            "XADD", key, "NOMKSTREAM", entry.id, *_fields(entry)
+        )
+    except redis.exceptions.ResponseError as error:
+        return error
+
+
+def _append_together(client: Bus, key: str, entries: Sequence[Frozen]) -> list[Any]:
+    """Append entries; return the reply or the refusal of each."""
+    batch: Any = client.pipeline(transaction=True)
     with batch as pipe:
         for entry in entries:
             pipe.execute_command("XADD", key, "NOMKSTREAM", entry.id, *_fields(entry))
         try:
-            replies = pipe.execute(raise_on_error=False)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
         except redis.exceptions.ExecAbortError as error:
             raise _no_room(error.__cause__ or error) from error
         except redis.exceptions.ResponseError as error:
             raise _no_room(error) from error
-    for entry, reply in zip(entries, replies, strict=True):
-        _check_reply(client, lane, key, entry, reply)
+    return replies
 
 
 def _fields(entry: Frozen) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ many lanes at once, so that neither side holds more than it was told to.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -141,19 +141,28 @@ class LaneReader:
     def take(self, entries: Sequence[Any]) -> list[Arrival]:
         """Take raw entries in the order of the stream; return what they are."""
         arrivals: list[Arrival] = []
+        nbytes = 0
         for stream_id, fields in entries:
             pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+            nbytes = _nbytes(pairs)
             before, self.last_id = self.last_id, stream_id
             for one in self._judge(stream_id, pairs):
                 # What only follows from an entry does not mean that it was read.
-                is_read = one.kind not in {Kind.JUMP, Kind.SEAL}
+                is_read = one.kind is not Kind.JUMP and one.kind is not Kind.SEAL
                 arrivals.append(
-                    replace(one, last_id=stream_id, nbytes=_nbytes(pairs))
-                    if is_read
-                    else replace(one, last_id=before)
+                    Arrival(
+                        one.kind,
+                        one.start,
+                        one.stop,
+                        one.entry,
+                        one.reason,
+                        one.is_damaged,
+                        stream_id if is_read else before,
+                        nbytes if is_read else 0,
+                    )
                 )
         if entries and self.lane.storage is not Storage.FILES:
-            self.counts_entries = _nbytes(pairs) >= _LARGE_BYTES
+            self.counts_entries = nbytes >= _LARGE_BYTES
         return arrivals
 
     def _judge(self, stream_id: bytes, fields: dict[bytes, bytes]) -> list[Arrival]:

@@ -39,13 +39,16 @@ __all__ = [
 
 DEFAULT_CODEC = "bitshuffle-lz4"
 
+_LZ4, _ZSTD = BitshuffleScheme("lz4"), BitshuffleScheme("zstd")
 _CODECS = {
     each.name: each
     for each in (
         Codec("none", releases_gil=True, scheme=RawScheme()),
         Codec("gzip-shuffle", releases_gil=True, scheme=GzipShuffleScheme()),
-        Codec("bitshuffle-lz4", releases_gil=True, scheme=BitshuffleScheme("lz4")),
-        Codec("bitshuffle-zstd", releases_gil=True, scheme=BitshuffleScheme("zstd")),
+        Codec("bitshuffle-lz4", releases_gil=True, scheme=_LZ4, share=_LZ4.helped_by),
+        Codec(
+            "bitshuffle-zstd", releases_gil=True, scheme=_ZSTD, share=_ZSTD.helped_by
+        ),
         Codec("lz4", releases_gil=True, scheme=Lz4Scheme()),
         Codec("zstd", releases_gil=True, scheme=ZstdScheme()),
         Codec("blosc2", releases_gil=False, scheme=Blosc2Scheme()),

@@ -10,8 +10,9 @@ knows HDF5, Redis or files.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -84,15 +85,6 @@ class Scheme(Protocol):
         ...
 
 
-@runtime_checkable
-class SharedScheme(Scheme, Protocol):
-    """One whose arrays several threads may pack or unpack together."""
-
-    def helped_by(self, crew: Crew) -> Scheme:
-        """Return the same scheme, at work with a crew."""
-        ...
-
-
 def deliver(data: Buffer, out: Octets | None) -> Octets:
     """Return `data` as an array: a view of it, or `out` with a copy in it."""
     octets = np.frombuffer(data, dtype=np.uint8)
@@ -116,22 +108,25 @@ class Codec:
         Whether threads that pack or unpack run side by side.
     scheme : Scheme
         What packs the bytes.
+    share : callable or None
+        Returns the scheme at work with a crew; None where one array takes one thread.
     """
 
     name: str
     releases_gil: bool
     scheme: Scheme
+    share: Callable[[Crew], Scheme] | None = None
 
     @property
     def is_shared(self) -> bool:
         """Whether several threads may pack or unpack one array."""
-        return isinstance(self.scheme, SharedScheme)
+        return self.share is not None
 
     def helped_by(self, crew: Crew | None) -> Codec:
         """Return the same codec, at work with a crew if there is one and it can."""
-        if crew is None or not isinstance(self.scheme, SharedScheme):
+        if crew is None or self.share is None:
             return self
-        return replace(self, scheme=self.scheme.helped_by(crew))
+        return replace(self, scheme=self.share(crew))
 
     def filters(
         self, dtype: npt.DTypeLike, chunk_shape: tuple[int, ...]
