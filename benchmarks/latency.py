@@ -23,7 +23,7 @@ FRAME_SHAPE = (2048, 2048)
 WAIT_S = 60.0
 Ready = Callable[[], None]
 # Points per second and how many points.
-SCALARS = ((10, 200), (200, 1000), (1000, 3000))
+SCALARS = ((10, 130), (200, 1000), (1000, 3000))
 FRAMES = (20, 100)
 BARE_POINTS = 50
 
