@@ -171,6 +171,27 @@ def test_arrays_may_be_used_again_at_once(
         parsed(lane, entry)
 
 
+def test_an_entry_of_a_slow_channel_keeps_little_memory() -> None:
+    channel = ChannelDescription(name="a", group="a", device="x")
+    lane = LaneDescription(
+        name="a",
+        storage=Storage.VALUES,
+        channels=(channel,),
+        points_per_segment=10**6,
+        points_per_chunk=10**6,
+    )
+    buffer = GroupBuffer(lane)
+    for _ in range(3000):
+        buffer.append("a", np.zeros(100))
+        buffer.advance(0.0)
+        taken = buffer.take()
+        assert taken is not None
+    (run,) = taken.runs[0]
+    assert isinstance(run, np.ndarray)
+    assert run.base is not None
+    assert run.base.nbytes <= 2**14
+
+
 def test_times_that_the_program_gave_stay_as_they_are() -> None:
     """What comes within a millisecond is one run, but not with those."""
     lane = group(per_segment=4)

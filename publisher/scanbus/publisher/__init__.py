@@ -9,7 +9,7 @@
             scan.send("th", values)
             scan.send("eiger", frames)
 
-Sending returns at once; threads pack, gather and send. What the writer has not made
+Sending returns soon; threads pack, gather and send. What the writer has not made
 durable is kept, within the scan's quota, and sent again if Redis loses it.
 """
 

@@ -25,8 +25,8 @@ __all__ = ["Gap", "GroupBuffer", "Run", "Series", "Taken"]
 
 # From here on single numbers are kept as an array: 8 bytes instead of 32.
 _COMPACT_POINTS = 4096
-# The memory that arrays are copied into: the first piece, doubled up to an entry.
-_FIRST_BLOCK_BYTES = 1 << 14
+# The least memory that is taken at once for arrays to be copied into.
+_BLOCK_BYTES = 1 << 14
 # Points that come within this are taken to have come evenly.
 _EVEN_S = 1e-3
 
@@ -95,11 +95,9 @@ class Series:
 
     __slots__ = (
         "_block",
-        "_block_points",
         "_dtype",
         "_is_open",
         "_is_variable",
-        "_most_points",
         "_point_bytes",
         "_run_bytes",
         "_run_stop",
@@ -124,9 +122,6 @@ class Series:
         self._run_stop = 0
         self._run_bytes = 0
         self._taken = 0
-        point_bytes = max(1, self._point_bytes)
-        self._most_points = max(1, GATHERED_BYTES // point_bytes)
-        self._block_points = max(1, _FIRST_BLOCK_BYTES // point_bytes)
         self._block: _Block | None = None
         self._is_open = False  # Whether the last run may grow, being the block's end.
 
@@ -181,8 +176,10 @@ class Series:
             self._is_open = block.space > 0
 
     def _new_block(self) -> _Block:
-        count = min(self._block_points, self._most_points)
-        self._block_points = 2 * count
+        # As much as waits, up to an entry: where the sender keeps up there is little,
+        # and a block stays in memory as long as the last entry that lies in it.
+        nbytes = min(max(self.pending_bytes, _BLOCK_BYTES), GATHERED_BYTES)
+        count = max(1, nbytes // max(1, self._point_bytes))
         return _Block(np.empty((count, *self._shape), self._dtype))
 
     def compact(self) -> None:

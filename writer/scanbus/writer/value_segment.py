@@ -7,8 +7,9 @@ digest, with which the closed file is compared.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -268,14 +269,16 @@ class _Column:
         self._held.append(points)
 
     def write(self) -> None:
-        """Write what is held."""
-        for points in _pieces(self._held):
+        """Write what is held; what could not be written stays."""
+        while self._held:
+            count = _count_together(self._held)
+            points = self._held[0] if count == 1 else np.concatenate(self._held[:count])
             stop = self._length + len(points)
             self._dataset.resize(stop, axis=0)
             self._dataset[self._length : stop] = points
             self._digest.update(np.ascontiguousarray(points).data)
             self._length = stop
-        self._held = []
+            del self._held[:count]
 
     def verify(self, group: h5py.Group, descriptor: int) -> None:
         """Compare what stands in the closed file, without HDF5's buffers.
@@ -301,23 +304,10 @@ class _Column:
             )
 
 
-def _pieces(blocks: Sequence[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
-    """Yield the same points: large blocks as they are, small ones together."""
-    small: list[npt.NDArray[Any]] = []
-    for block in blocks:
-        if block.nbytes < _CHUNK_BYTES:
-            small.append(block)
-            continue
-        if small:
-            yield _joined(small)
-            small = []
-        yield block
-    if small:
-        yield _joined(small)
-
-
-def _joined(blocks: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+def _count_together(blocks: Sequence[npt.NDArray[Any]]) -> int:
+    """Return how many of the first blocks to write at once: large ones one by one."""
+    small = itertools.takewhile(lambda block: block.nbytes < _CHUNK_BYTES, blocks)
+    return max(1, sum(1 for _ in small))
 
 
 def _parts_of(block: npt.NDArray[Any] | Variable) -> tuple[npt.NDArray[Any], ...]:

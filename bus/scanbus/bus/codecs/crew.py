@@ -47,11 +47,11 @@ class Crew:
     def __init__(self, size: int, name: str, part_bytes: int = _PART_BYTES) -> None:
         self._size = size
         self.part_bytes = part_bytes
-        self._members: set[int] = set()
+        self._members: list[threading.Thread] = []
         self.pool = ThreadPoolExecutor(
             size,
             name,
-            initializer=lambda: self._members.add(threading.get_native_id()),
+            initializer=lambda: self._members.append(threading.current_thread()),
         )
 
     def map(self, work: Callable[[int], _T], count: int) -> list[_T]:
@@ -94,7 +94,7 @@ def _drain(
 
 
 @contextmanager
-def _elsewhere(threads: Collection[int]) -> Iterator[None]:
+def _elsewhere(threads: Collection[threading.Thread]) -> Iterator[None]:
     """Have threads wake up on other processors than the one that this one is on.
 
     The Linux of a virtual machine takes a processor that sleeps for one that the host
@@ -107,7 +107,8 @@ def _elsewhere(threads: Collection[int]) -> Iterator[None]:
         yield
         return
     all_of_them = os.sched_getaffinity(0)
-    sent = set(threads) - {threading.get_native_id()}
+    own = threading.current_thread()
+    sent = [thread for thread in threads if thread is not own]
     _allow(sent, all_of_them - {here})
     try:
         yield
@@ -115,12 +116,14 @@ def _elsewhere(threads: Collection[int]) -> Iterator[None]:
         _allow(sent, all_of_them)
 
 
-def _allow(threads: Collection[int], processors: Collection[int]) -> None:
+def _allow(threads: Collection[threading.Thread], processors: Collection[int]) -> None:
     if not processors:
         return
     for thread in threads:
-        with suppress(OSError):  # It ended, or processors were taken from us.
-            os.sched_setaffinity(thread, processors)
+        # After a fork it lives in another process, and its number is not ours.
+        if thread.is_alive() and thread.native_id is not None:
+            with suppress(OSError):  # Processors may be taken from us at any time.
+                os.sched_setaffinity(thread.native_id, processors)
 
 
 def _find_sched_getcpu() -> Callable[[], int] | None:
