@@ -74,12 +74,19 @@ def frames_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any]:
     ValueError
         If the shape differs or the type would have to change its kind or lose bits.
     """
+    expected = channel.numpy_dtype
+    # One frame as it should be: small ones come by the ten thousand a second.
+    if (
+        type(values) is np.ndarray
+        and values.dtype == expected
+        and values.shape == channel.shape
+    ):
+        return values[np.newaxis]
     try:
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{channel.name}: {error}") from error
     array = _many(channel, array)
-    expected = channel.numpy_dtype
     if array.dtype.kind != expected.kind or not np.can_cast(
         array.dtype, expected, "safe"
     ):

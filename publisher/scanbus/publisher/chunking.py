@@ -103,8 +103,11 @@ class ChunkBuffer:
 
     def is_chunk(self, frame: npt.NDArray[Any]) -> bool:
         """Whether a frame is a chunk as it stands."""
-        is_plain = frame.flags.c_contiguous and frame.dtype == self._channel.numpy_dtype
-        return self._per_chunk == 1 and is_plain
+        return (
+            self._per_chunk == 1
+            and frame.flags.c_contiguous
+            and frame.dtype == self._channel.numpy_dtype
+        )
 
     def _new_frames(self) -> npt.NDArray[Any]:
         space = self._per_chunk - self.count % self._per_chunk

@@ -78,9 +78,10 @@ class Encoders:
 
     def _is_better_packed_now(self, lane: FrameLane, frame: npt.NDArray[Any]) -> bool:
         """Whether packing a frame spares its copy, and does not take too long."""
+        if frame.nbytes < 2 * self._crew.part_bytes:
+            return False
         can_share = codec(lane.description.channels[0].codec).is_shared
-        is_large = frame.nbytes >= 2 * self._crew.part_bytes
-        return can_share and is_large and lane.chunks.is_chunk(frame)
+        return can_share and lane.chunks.is_chunk(frame)
 
     def skip(self, lane: FrameLane, count: int) -> None:
         """Say that the next frames will never come."""

@@ -117,7 +117,7 @@ def feed_frames(
         if point is None and lane.order is None:
             put_frames(delivery, lane, frames, times, copy=copy)
             return
-        nbytes = lane.description.point_bytes
+        nbytes = lane.point_bytes
         arrived = [
             Arrived(frames[index : index + 1], (taken, taken), nbytes, not copy)
             for index, taken in enumerate(times)

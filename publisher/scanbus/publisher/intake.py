@@ -104,7 +104,7 @@ def put_frames(
     DeadlineError
         If there is no room for too long; the frames before it are taken.
     """
-    frame_bytes = lane.description.point_bytes
+    frame_bytes = lane.point_bytes
     for frame, time in zip(frames, times, strict=True):
         reserve(delivery, lane, frame_bytes)
         delivery.encoders.take(lane, frame, time, copy=copy)

@@ -237,6 +237,8 @@ class FrameLane(Lane):
     ) -> None:
         super().__init__(description, session, waker)
         self.chunks = ChunkBuffer(description)
+        # Kept, for it is worked out anew whenever the description is asked.
+        self.point_bytes = description.point_bytes
         self.slots: deque[Slot] = deque()
         self.raw_bytes = 0
         self.held_since = 0.0
