@@ -1,6 +1,7 @@
 """Scans from the publisher's API to what stands on a real Redis."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -512,6 +513,37 @@ def test_arrays_may_be_used_again_after_sending(
     for number, value in enumerate(lanes["d"].values("d")):
         np.testing.assert_array_equal(value, number)
     assert lanes["a"].values("a") == list(range(20))
+
+
+def test_a_send_that_is_interrupted_has_sent_nothing(
+    publisher: Publisher, bus: Bus
+) -> None:
+    """Ctrl-C most likely comes while a large frame is packed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    shape = (2048, 2048)
+    noise = np.random.default_rng(1).integers(0, 1000, shape, np.uint32)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with publisher.scan() as scan:
+            scan.detector("d", shape=shape, dtype="uint32", codec="bitshuffle-zstd")
+            scan.send("d", noise)
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            with pytest.raises(KeyboardInterrupt):
+                scan.send("d", noise)
+            scan.send("d", noise + 1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    wait_until(lambda: record_of(bus, scan.uid).ended is not None)
+    lane = read_scan(bus, scan.uid)["d"]
+    assert lane.odd == []
+    assert lane.length == 2
+    first, second = lane.values("d")
+    np.testing.assert_array_equal(first, noise)
+    np.testing.assert_array_equal(second, noise + 1)
 
 
 def test_a_scan_that_may_not_give_a_sign_of_life_gets_a_sentence(bus: Bus) -> None:

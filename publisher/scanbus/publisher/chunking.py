@@ -124,9 +124,15 @@ class ChunkBuffer:
         if self._channel.codec != "none" and len(frames) == self._per_chunk:
             self._spare.append(frames)
 
-    def push_packed(self, packed: bytes, time: float) -> Piece:
-        """Return one frame that is a packed chunk; chunks must be of one frame."""
-        piece = Piece(self.count, 1, packed, (time, time), raw_bytes=len(packed))
+    def push_packed(self, packed: bytes, time: float, raw_bytes: int) -> Piece:
+        """Return one frame that is a packed chunk; chunks must be of one frame.
+
+        Parameters
+        ----------
+        raw_bytes : int
+            What it was counted as.
+        """
+        piece = Piece(self.count, 1, packed, (time, time), raw_bytes=raw_bytes)
         self.count += 1
         self._first = self.count
         return piece

@@ -70,18 +70,34 @@ class Encoders:
             Whether somebody may change the array afterwards.
         """
         if isinstance(frame, bytes):
-            self._pack(lane, lane.chunks.push_packed(frame, time))
-        elif copy and self._is_better_packed_now(lane, frame):
-            self._pack(lane, lane.chunks.push(frame, time, copy=False), now=True)
+            self._pack(lane, lane.chunks.push_packed(frame, time, len(frame)))
+            return
+        packed = self._packed_now(lane, frame) if copy else None
+        if packed is not None:
+            nbytes = frame.nbytes
+            self._pack(lane, lane.chunks.push_packed(packed, time, nbytes))
         else:
             self._pack(lane, lane.chunks.push(frame, time, copy=copy))
 
-    def _is_better_packed_now(self, lane: FrameLane, frame: npt.NDArray[Any]) -> bool:
-        """Whether packing a frame spares its copy, and does not take too long."""
+    def _packed_now(self, lane: FrameLane, frame: npt.NDArray[Any]) -> bytes | None:
+        """Return a packed frame if that spares its copy, and does not take too long.
+
+        Nothing is known of the frame yet: whoever is interrupted here has not sent it.
+        """
         if frame.nbytes < 2 * self._crew.part_bytes:
-            return False
-        can_share = codec(lane.description.channels[0].codec).is_shared
-        return can_share and lane.chunks.is_chunk(frame)
+            return None
+        packer = codec(lane.description.channels[0].codec)
+        if not packer.is_shared or not lane.chunks.is_chunk(frame):
+            return None
+        try:
+            return bytes(packer.helped_by(self._crew).encode(frame))
+        except Exception:  # noqa: BLE001 - an encoder will meet it too, and say so
+            return None
+        except BaseException:
+            with self._room:
+                lane.raw_bytes -= frame.nbytes
+                self._room.notify_all()
+            raise
 
     def skip(self, lane: FrameLane, count: int) -> None:
         """Say that the next frames will never come."""
@@ -106,15 +122,12 @@ class Encoders:
             finally:
                 lane.feeding.release()
 
-    def _pack(self, lane: FrameLane, piece: Piece | None, *, now: bool = False) -> None:
+    def _pack(self, lane: FrameLane, piece: Piece | None) -> None:
         if piece is None:
             return
         slot = Slot(piece)
         with self._room:
             lane.slots.append(slot)
-        if now:
-            self._freeze(lane, slot, self._crew)
-            return
         try:
             self._crew.pool.submit(self._freeze_in_pool, lane, slot)
         except RuntimeError:  # The interpreter is leaving and takes no more work.

@@ -9,8 +9,6 @@ import threading
 from collections import deque
 from typing import Any
 
-import numpy as np
-
 from scanbus.bus.outbox import Frozen, Outbox
 from scanbus.publisher.chunking import ChunkBuffer, Piece
 from scanbus.publisher.freezing import freeze_seal
@@ -265,7 +263,8 @@ class FrameLane(Lane):
     def note_packed(self, piece: Piece, entry: Frozen) -> None:
         """Take note of how well frames pack."""
         self.raw_bytes -= piece.raw_bytes
-        if isinstance(piece.frames, np.ndarray):
+        # Of frames that the program packed nobody knows; they are counted as they are.
+        if piece.frames is not None and piece.raw_bytes != len(entry.payload):
             self.packed_from += piece.raw_bytes
             self.packed_to += len(entry.payload)
 
