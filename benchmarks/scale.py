@@ -18,7 +18,7 @@ from scanbus.publisher import Publisher
 
 GOAL = 7
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
-LENGTH_REPEATS = 3
+LENGTH_REPEATS = 5
 N_SCANS = 200
 Ready = Callable[[], None]
 
