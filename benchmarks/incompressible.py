@@ -46,8 +46,9 @@ def _race(
             bare.append(bare_rate(stage, frames, count, "plain", to_file=False))
             ours.append(scanbus_rate(stage, frames, count, "plain"))
             if is_tuned and not plan.quick:
-                rate = scanbus_rate(stage, frames, count, "plain", copy=True)
-                copied.append(rate)
+                if not aof:
+                    rate = scanbus_rate(stage, frames, count, "plain", copy=True)
+                    copied.append(rate)
                 if turn < ASIDE:
                     to_file.append(bare_rate(stage, frames, count, "plain"))
     name = with_aof(aof) + (", tuned" if is_tuned else "")

@@ -11,7 +11,7 @@ GOAL = 1
 
 def measure(plan: Plan) -> Iterator[Figure]:
     frames = plan.detector
-    count = plan.size(full=120, quick=60)
+    count = plan.size(full=100, quick=60)
     for aof in plan.persistence:
         h5py, packing, bare, ours, copied = [], [], [], [], []
         with plan.stage(aof=aof) as stage:
@@ -21,7 +21,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
                     packing.append(packing_rate(frames, count))
                 bare.append(bare_rate(stage, frames, count, "raw"))
                 ours.append(scanbus_rate(stage, frames, count, "raw"))
-                if not plan.quick:
+                if not plan.quick and not aof:
                     rate = scanbus_rate(stage, frames, count, "raw", copy=True)
                     copied.append(rate)
         name = with_aof(aof)
