@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 
@@ -73,6 +74,27 @@ def test_nobody_waits_for_help_that_has_not_begun() -> None:
         calls = [crew.pool.submit(crew.map, str, 1000) for _ in range(20)]
         for call in calls:
             assert call.result(30) == [str(number) for number in range(1000)]
+
+
+def test_helpers_may_go_everywhere_afterwards() -> None:
+    """Though they call each other, and one finds the other restricted."""
+    crew = Crew(2, "test")
+    with crew.pool:
+        calls = [crew.pool.submit(crew.map, busy, 40) for _ in range(100)]
+        for call in calls:
+            call.result(60)
+        numbers = {each.native_id for each in threading.enumerate() if is_test(each)}
+        assert len(numbers) == 2
+        for number in numbers:
+            assert os.sched_getaffinity(number or 0) == os.sched_getaffinity(0)
+
+
+def busy(_: int) -> int:
+    return len(bytes(200_000))
+
+
+def is_test(thread: threading.Thread) -> bool:
+    return thread.name.startswith("test_")
 
 
 def test_without_helpers_the_caller_does_it() -> None:

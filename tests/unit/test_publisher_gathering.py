@@ -34,6 +34,18 @@ def group(per_segment: int = 100, **more: Any) -> LaneDescription:
     )
 
 
+def alone(**more: Any) -> LaneDescription:
+    """A channel that is a group of its own."""
+    channel = ChannelDescription(name="a", group="a", device="x", **more)
+    return LaneDescription(
+        name="a",
+        storage=Storage.VALUES,
+        channels=(channel,),
+        points_per_segment=10**6,
+        points_per_chunk=10**6,
+    )
+
+
 def parsed(lane: LaneDescription, frozen: Frozen) -> Entry:
     fields = {HEADER_FIELD: frozen.header, PAYLOAD_FIELD: bytes(frozen.payload)}
     return parse_entry(lane, frozen.id, fields)
@@ -141,14 +153,7 @@ def test_arrays_may_be_used_again_at_once(
     counts: list[int], dtype: str, data: st.DataObject
 ) -> None:
     """Whatever is taken in between, and however arrays lie in memory."""
-    channel = ChannelDescription(name="a", group="a", device="x", dtype=dtype)
-    lane = LaneDescription(
-        name="a",
-        storage=Storage.VALUES,
-        channels=(channel,),
-        points_per_segment=10**6,
-        points_per_chunk=10**6,
-    )
+    lane = alone(dtype=dtype)
     buffer = GroupBuffer(lane)
     entries: list[Frozen] = []
     sent = 0
@@ -171,16 +176,27 @@ def test_arrays_may_be_used_again_at_once(
         parsed(lane, entry)
 
 
-def test_an_entry_of_a_slow_channel_keeps_little_memory() -> None:
-    channel = ChannelDescription(name="a", group="a", device="x")
-    lane = LaneDescription(
-        name="a",
-        storage=Storage.VALUES,
-        channels=(channel,),
-        points_per_segment=10**6,
-        points_per_chunk=10**6,
-    )
+def test_single_numbers_that_waited_for_long_make_no_larger_entries() -> None:
+    lane = alone()
     buffer = GroupBuffer(lane)
+    buffer.series["a"].scalars.extend([1.0] * 300_000)
+    buffer.advance(0.0)
+    sizes = []
+    while taken := buffer.take():
+        sizes.append(len(freeze_values(lane, taken, SESSION).payload))
+    assert sum(sizes) == 8 * 300_000
+    assert max(sizes) <= GATHERED_BYTES
+
+
+def test_numbers_are_no_text() -> None:
+    lane = alone(dtype="string", max_point_bytes=99)
+    series = GroupBuffer(lane).series["a"]
+    assert series.plain(np.array(65, np.uint8)) is None
+    assert series.plain(np.array([65, 66], np.uint8)) is None
+
+
+def test_an_entry_of_a_slow_channel_keeps_little_memory() -> None:
+    buffer = GroupBuffer(alone())
     for _ in range(3000):
         buffer.append("a", np.zeros(100))
         buffer.advance(0.0)

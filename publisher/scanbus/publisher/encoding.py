@@ -2,8 +2,7 @@
 
 What is put in comes out as entries of its lane in the same order, whichever thread is
 done first. A large frame that the program may change afterwards is packed while the
-program waits, by all threads that have nothing else to do: that takes little longer
-than the copy that it spares.
+program waits, by all threads that have nothing else to do: that spares its copy.
 """
 
 from __future__ import annotations

@@ -142,13 +142,15 @@ class Series:
 
         None for everything else, which has to be looked at more closely.
         """
-        if type(values) is not np.ndarray or values.dtype != self._dtype:
+        if self._is_variable or type(values) is not np.ndarray:
+            return None
+        if values.dtype != self._dtype:
             return None
         shape = values.shape
         if shape == self._shape:
             return values[np.newaxis]
         is_many = len(shape) == len(self._shape) + 1 and shape[1:] == self._shape
-        return values if is_many and not self._is_variable else None
+        return values if is_many else None
 
     def append(self, run: Run) -> None:
         """Take points that come after all before; arrays are copied."""
@@ -452,7 +454,7 @@ class GroupBuffer:
             most = max(1, GATHERED_BYTES // max(self._fixed_bytes, 1))
             together = self._all[0].together if len(self._all) == 1 else most
             # Points that lie together need not be joined; half an entry is worth it.
-            return min(count, together if 2 * together > most else most)
+            return min(count, most, together if 2 * together > most else most)
         sizes = np.full(count, self._fixed_bytes, np.int64)
         for series in self._variable:
             sizes += series.sizes(count)

@@ -44,9 +44,10 @@ __all__ = [
 ]
 
 _CHUNK_BYTES = 1 << 18
-# What is held until it is written, unless a flush comes first: the more, the fewer
-# calls; all open segments of a scan hold as much.
+# What is held until it is written, unless a flush comes first: of each segment, and of
+# each dataset where a group has very many, for every one takes a call.
 _HELD_BYTES = 1 << 20
+_HELD_BYTES_EACH = 1 << 13
 # From here on rows are kept as a table: 41 bytes each instead of 230.
 _LISTED_ENTRIES = 1024
 ENTRY_FIELDS = np.dtype(
@@ -87,6 +88,7 @@ class ValueSegment:
         self.start = start
         self._stop = start
         self._held_bytes = 0
+        self._most_held = max(_HELD_BYTES, _HELD_BYTES_EACH * len(lane.channels))
         self._n_notes = 0
         self.account = SegmentAccount()
         self._late_points: list[int] = []
@@ -157,7 +159,7 @@ class ValueSegment:
             for column, part in zip(columns, _parts_of(block), strict=True):
                 column.hold(part)
                 self._held_bytes += part.nbytes
-        if self._held_bytes >= _HELD_BYTES:
+        if self._held_bytes >= self._most_held:
             self._write_held()
 
     def _settle_entries(self) -> None:

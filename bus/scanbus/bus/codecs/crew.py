@@ -9,9 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 __all__ = ["Crew"]
@@ -48,6 +48,7 @@ class Crew:
         self._size = size
         self.part_bytes = part_bytes
         self._members: list[threading.Thread] = []
+        self._sending = threading.Lock()
         self.pool = ThreadPoolExecutor(
             size,
             name,
@@ -65,7 +66,7 @@ class Crew:
         numbers = iter(range(count))
         done: dict[int, _T] = {}
         n_helpers = min(self._size, count) - 1
-        with _elsewhere(self._members if n_helpers > 0 else ()):
+        with self._elsewhere() if n_helpers > 0 else nullcontext():
             helpers = self._called(lambda: _drain(numbers, work, done), n_helpers)
             try:
                 _drain(numbers, work, done)
@@ -85,6 +86,34 @@ class Crew:
             helpers.extend(self.pool.submit(drain) for _ in range(n_helpers))
         return helpers
 
+    @contextmanager
+    def _elsewhere(self) -> Iterator[None]:
+        """Have helpers wake up on other processors than the one that this one is on.
+
+        The Linux of a virtual machine takes a processor that sleeps for one that the
+        host has taken away, and wakes threads on the processor of whoever wakes them,
+        where they wait until it is free: sharing a frame gained nothing there
+        (docs/performance.md). On other machines the scheduler would have chosen an idle
+        one anyway. One caller at a time: what it finds is what it restores.
+        """
+        here = _current_processor()
+        if here is None or not self._sending.acquire(blocking=False):
+            yield
+            return
+        try:
+            own = threading.current_thread()
+            sent = [each for each in self._members if each is not own]
+            found = {thread: _allowed(thread) for thread in sent}
+            for thread, processors in found.items():
+                _allow(thread, processors - {here})
+            try:
+                yield
+            finally:
+                for thread, processors in found.items():
+                    _allow(thread, processors)
+        finally:
+            self._sending.release()
+
 
 def _drain(
     numbers: Iterator[int], work: Callable[[int], _T], done: dict[int, _T]
@@ -93,37 +122,19 @@ def _drain(
         done[number] = work(number)
 
 
-@contextmanager
-def _elsewhere(threads: Collection[threading.Thread]) -> Iterator[None]:
-    """Have threads wake up on other processors than the one that this one is on.
-
-    The Linux of a virtual machine takes a processor that sleeps for one that the host
-    has taken away, and wakes threads on the processor of whoever wakes them, where they
-    wait until it is free: sharing a frame gained nothing there (docs/performance.md).
-    On other machines the scheduler would have chosen an idle one anyway.
-    """
-    here = _current_processor() if threads else None
-    if here is None:
-        yield
-        return
-    all_of_them = os.sched_getaffinity(0)
-    own = threading.current_thread()
-    sent = [thread for thread in threads if thread is not own]
-    _allow(sent, all_of_them - {here})
-    try:
-        yield
-    finally:
-        _allow(sent, all_of_them)
+def _allowed(thread: threading.Thread) -> set[int]:
+    """Return the processors of a thread; none if it cannot be asked."""
+    # After a fork it lives in another process, and its number is not ours.
+    if thread.is_alive() and thread.native_id is not None:
+        with suppress(OSError):
+            return set(os.sched_getaffinity(thread.native_id))
+    return set()
 
 
-def _allow(threads: Collection[threading.Thread], processors: Collection[int]) -> None:
-    if not processors:
-        return
-    for thread in threads:
-        # After a fork it lives in another process, and its number is not ours.
-        if thread.is_alive() and thread.native_id is not None:
-            with suppress(OSError):  # Processors may be taken from us at any time.
-                os.sched_setaffinity(thread.native_id, processors)
+def _allow(thread: threading.Thread, processors: set[int]) -> None:
+    if processors and thread.is_alive() and thread.native_id is not None:
+        with suppress(OSError):  # Processors may be taken from us at any time.
+            os.sched_setaffinity(thread.native_id, processors)
 
 
 def _find_sched_getcpu() -> Callable[[], int] | None:
