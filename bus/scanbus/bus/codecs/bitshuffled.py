@@ -82,7 +82,7 @@ class BitshuffleScheme:
         """Return header and blocks."""
         backend = self.backend()
         block_bytes = default_block_items(itemsize) * itemsize
-        part_bytes = self._blocks_per_part(block_bytes) * block_bytes
+        part_bytes = self._part_bytes(block_bytes)
 
         def pack_part(number: int) -> memoryview:
             part = data[number * part_bytes : (number + 1) * part_bytes]
@@ -102,9 +102,7 @@ class BitshuffleScheme:
         parts = len(edges) - 1
         if out is None and parts > 1:
             out = np.empty(n_bytes, np.uint8)
-        part_bytes = self._blocks_per_part(cut.block_items * itemsize) * (
-            cut.block_items * itemsize
-        )
+        part_bytes = self._part_bytes(cut.block_items * itemsize)
 
         def unpack_part(number: int) -> Octets:
             blocks = payload[edges[number] : edges[number + 1]]
@@ -133,10 +131,10 @@ class BitshuffleScheme:
             return [work(number) for number in range(count)]
         return self.crew.map(work, count)
 
-    def _blocks_per_part(self, block_bytes: int) -> int:
+    def _part_bytes(self, block_bytes: int) -> int:
         """Return what one thread packs or unpacks at once: all if it is alone."""
         part_bytes = MAX_CHUNK_BYTES if self.crew is None else self.crew.part_bytes
-        return -(-part_bytes // block_bytes)
+        return -(-part_bytes // block_bytes) * block_bytes
 
     def _check(
         self, payload: memoryview, n_bytes: int, itemsize: int
@@ -156,7 +154,7 @@ class BitshuffleScheme:
             payload,
             n_blocks,
             rest * itemsize,
-            per_part=self._blocks_per_part(block_bytes),
+            per_part=self._part_bytes(block_bytes) // block_bytes,
         )
         edges[-1] = len(payload)  # What fills no group of eight stands behind.
         # One larger than all items has the same meaning and fits into a C int.
