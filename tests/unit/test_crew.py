@@ -78,12 +78,16 @@ def test_nobody_waits_for_help_that_has_not_begun() -> None:
 
 def test_helpers_may_go_everywhere_afterwards() -> None:
     """Though they call each other, and one finds the other restricted."""
-    crew = Crew(2, "test")
+    crew = Crew(2, "travellers")  # Nobody else's threads have this name.
     with crew.pool:
         calls = [crew.pool.submit(crew.map, busy, 40) for _ in range(100)]
         for call in calls:
             call.result(60)
-        numbers = {each.native_id for each in threading.enumerate() if is_test(each)}
+        numbers = {
+            each.native_id
+            for each in threading.enumerate()
+            if each.name.startswith("travellers_")
+        }
         assert len(numbers) == 2
         for number in numbers:
             assert os.sched_getaffinity(number or 0) == os.sched_getaffinity(0)
@@ -91,10 +95,6 @@ def test_helpers_may_go_everywhere_afterwards() -> None:
 
 def busy(_: int) -> int:
     return len(bytes(200_000))
-
-
-def is_test(thread: threading.Thread) -> bool:
-    return thread.name.startswith("test_")
 
 
 def test_without_helpers_the_caller_does_it() -> None:
