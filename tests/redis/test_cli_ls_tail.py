@@ -171,3 +171,23 @@ def test_an_interrupted_scan_is_partial(run: Run, redis_url: str) -> None:
     done = run("tail", "last")
     assert done.returncode == 2
     assert "interrupted" in done.stderr
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_no_traceback() -> None:
+    program = """
+import sys
+from scanbus.cli import main
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "scanbus.cli.tailing":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+sys.exit(main(["tail"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "scanbus: interrupted before anything was done\n"

@@ -6,6 +6,7 @@ and ``scanbus ls`` works where there is no HDF5.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -26,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         3 failed; 130 interrupted by the user.
     """
     # Tests and the demo import private_redis from here without the whole command.
-    from scanbus.cli.app import run  # noqa: PLC0415
-
+    try:
+        from scanbus.cli.app import run  # noqa: PLC0415
+    except KeyboardInterrupt:  # Within the half second that the libraries take.
+        sys.stderr.write("scanbus: interrupted before anything was done\n")
+        return 130
     return run(argv)
