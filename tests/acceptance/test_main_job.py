@@ -13,7 +13,7 @@ import pytest
 from silx.io.nxdata.parse import get_default
 
 from scanbus.bus.connection import connect
-from scanbus.bus.registry import writers_alive
+from scanbus.bus.heartbeats import writers_alive
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher

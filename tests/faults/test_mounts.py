@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from scanbus.bus.connection import connect
+from scanbus.bus.heartbeats import writers_alive
 from scanbus.bus.keys import fence_key, lease_key
-from scanbus.bus.registry import writers_alive
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, VerdictWord

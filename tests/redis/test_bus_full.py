@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from scanbus.bus import leases, registry, room
+from scanbus.bus import heartbeats, leases, registry, room
 from scanbus.bus.connection import Bus, connect
 from scanbus.bus.keys import ANNOUNCEMENTS, heartbeat_key, hold_key
 from scanbus.bus.lanes import NoRoomError, append, make_lane, stream_ends
@@ -39,7 +39,7 @@ def full(started: Bus) -> Bus:
     make_lane(started, UID, "group")
     entries = [frozen(number, 1, b"x" * 1000) for number in range(300)]
     append(started, UID, "group", entries)
-    registry.beat(started, UID, "me", 60_000)
+    heartbeats.beat(started, UID, "me", 60_000)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         fill(started)
     # Buffers of connections come and go: without this it would be full by chance.
@@ -71,9 +71,9 @@ CALLS: dict[str, Callable[[Bus], object]] = {
     "release": lambda bus: room.release(bus, UID),
     "reserve": lambda bus: room.reserve(bus, UID, 1000, BUDGET),
     "acquire": lambda bus: leases.acquire(bus, UID, "writer", 60_000),
-    "beat": lambda bus: registry.beat(bus, UID, "me", 60_000),
-    "beat of another scan": lambda bus: registry.beat(bus, UID[::-1], "me", 60_000),
-    "beat of a writer": lambda bus: registry.beat_writer(bus, "w", {}, 60_000),
+    "beat": lambda bus: heartbeats.beat(bus, UID, "me", 60_000),
+    "beat of another scan": lambda bus: heartbeats.beat(bus, UID[::-1], "me", 60_000),
+    "beat of a writer": lambda bus: heartbeats.beat_writer(bus, "w", {}, 60_000),
     "announce": lambda bus: registry.announce(bus, announced()),
     "move position": lambda bus: registry.move_position(bus, "5-1"),
     "raise number": lambda bus: registry.raise_scan_number(bus, "d", 7),
@@ -94,13 +94,13 @@ def test_a_full_redis_keeps_what_it_was_told(full: Bus) -> None:
     room.acknowledge(full, UID, "group", 50)
     room.hold(full, UID, 60_000)
     registry.move_position(full, "5-1")
-    registry.beat_writer(full, "w", {"host": "here"}, 60_000)
+    heartbeats.beat_writer(full, "w", {"host": "here"}, 60_000)
 
     is_still_full(full)
     assert room.cursor(full, UID, "group") == 100
     assert 0 < int(full.pttl(hold_key(UID))) <= 60_000
     assert registry.read_position(full) == "5-1"
-    assert registry.writers_alive(full) == {"w": {"host": "here"}}
+    assert heartbeats.writers_alive(full) == {"w": {"host": "here"}}
 
 
 def test_leases_change_hands_on_a_full_redis(full: Bus) -> None:
@@ -129,11 +129,11 @@ def test_a_scan_ends_and_is_judged_on_a_full_redis(full: Bus) -> None:
 
 
 def test_heartbeats_are_renewed_and_begun_again_on_a_full_redis(full: Bus) -> None:
-    assert registry.beat(full, UID, "me", 60_000)
+    assert heartbeats.beat(full, UID, "me", 60_000)
     full.delete(heartbeat_key(UID))
-    assert not registry.publisher_is_alive(full, UID)
-    assert not registry.beat(full, UID, "me", 60_000)
-    assert registry.publisher_is_alive(full, UID)
+    assert not heartbeats.publisher_is_alive(full, UID)
+    assert not heartbeats.beat(full, UID, "me", 60_000)
+    assert heartbeats.publisher_is_alive(full, UID)
 
 
 def test_quotas_are_counted_on_a_full_redis(full: Bus) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus import registry
+from scanbus.bus import heartbeats, registry
 from scanbus.bus.connection import Bus
 from scanbus.bus.keys import (
     ANNOUNCEMENTS,
@@ -259,26 +259,33 @@ def test_the_position_is_kept_and_garbage_is_none(any_bus: Bus) -> None:
 
 
 def test_writers_are_alive_while_they_beat(any_bus: Bus) -> None:
-    registry.beat_writer(any_bus, "one", {"host": "a"}, 60_000)
-    registry.beat_writer(any_bus, "two", {"host": "b"}, 60)
-    wait_until(lambda: not registry.is_alive(any_bus, "two"), what="it expires")
-    assert registry.writers_alive(any_bus) == {"one": {"host": "a"}}
+    heartbeats.beat_writer(any_bus, "one", {"host": "a"}, 60_000)
+    heartbeats.beat_writer(any_bus, "two", {"host": "b"}, 60)
+    wait_until(lambda: not heartbeats.is_alive(any_bus, "two"), what="it expires")
+    assert heartbeats.writers_alive(any_bus) == {"one": {"host": "a"}}
+
+
+def test_writers_that_were_killed_leave_no_lines_for_ever(any_bus: Bus) -> None:
+    heartbeats.beat_writer(any_bus, "here", {}, 60_000)
+    any_bus.hset(WRITERS, mapping={"killed": b"{}", b"\xff": b"{}"})
+    heartbeats.forget_lapsed_writers(any_bus)
+    assert any_bus.hkeys(WRITERS) == [b"here"]
 
 
 def test_a_writer_that_redis_forgot_is_known_again_with_its_next_beat(
     any_bus: Bus,
 ) -> None:
-    registry.beat_writer(any_bus, "one", {}, 60_000)
+    heartbeats.beat_writer(any_bus, "one", {}, 60_000)
     any_bus.delete(WRITERS)
-    registry.beat_writer(any_bus, "one", {"n": 2}, 60_000)
-    assert registry.writers_alive(any_bus) == {"one": {"n": 2}}
+    heartbeats.beat_writer(any_bus, "one", {"n": 2}, 60_000)
+    assert heartbeats.writers_alive(any_bus) == {"one": {"n": 2}}
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"\xff", b"[" * 10**5, b"null"])
 def test_what_a_writer_says_may_be_garbage(any_bus: Bus, line: bytes) -> None:
     any_bus.hset(WRITERS, "odd", line)
     any_bus.set(writer_key("odd"), b"x")
-    assert registry.writers_alive(any_bus) == {"odd": {}}
+    assert heartbeats.writers_alive(any_bus) == {"odd": {}}
 
 
 def test_scan_numbers_are_given_once_and_only_raised(any_bus: Bus) -> None:

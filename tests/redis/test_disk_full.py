@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scanbus.bus.connection import connect
-from scanbus.bus.registry import writers_alive
+from scanbus.bus.heartbeats import writers_alive
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from tests.support.writers import final_verdict, wait_until, writer

@@ -7,6 +7,7 @@ import pytest
 
 from scanbus.bus import leases
 from scanbus.bus.connection import Bus
+from scanbus.bus.heartbeats import beat
 from scanbus.bus.keys import (
     ANNOUNCEMENTS,
     FORGOTTEN,
@@ -24,7 +25,6 @@ from scanbus.bus.lanes import append, make_lane
 from scanbus.bus.registry import (
     announce,
     append_event,
-    beat,
     find_scan,
     load_announced,
     next_scan_number,

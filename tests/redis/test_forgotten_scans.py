@@ -6,8 +6,9 @@ from threading import Thread
 import pytest
 
 from scanbus.bus.connection import Bus, connect
-from scanbus.bus.keys import ANNOUNCEMENTS, heartbeat_key, number_key
-from scanbus.bus.registry import beat_writer, find_scan, writers_alive
+from scanbus.bus.heartbeats import beat_writer, writers_alive
+from scanbus.bus.keys import ANNOUNCEMENTS, WRITERS, heartbeat_key, number_key
+from scanbus.bus.registry import find_scan
 from scanbus.bus.room_maker import KEPT_WHEN_FULL, RoomMaker
 from scanbus.cli import main
 from scanbus.publisher import Publisher
@@ -128,6 +129,15 @@ def test_a_service_does_not_remember_scans_that_are_done(
     finally:
         service.stop()
         thread.join()
+
+
+def test_a_service_that_starts_forgets_writers_that_were_killed(
+    redis_url: str, tmp_path: Path
+) -> None:
+    scan = small_scan(redis_url)
+    scan.client.hset(WRITERS, "killed", b"{}")
+    run_writer(WriterSettings.load(redis=redis_url, root=tmp_path), once=True)
+    assert scan.client.hlen(WRITERS) == 0
 
 
 def test_the_exit_code_counts_scans_that_are_not_remembered(

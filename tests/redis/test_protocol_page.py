@@ -10,13 +10,9 @@ import pytest
 from scanbus.bus.blocks import Variable, decode_block
 from scanbus.bus.connection import Bus
 from scanbus.bus.entries import SEAL_ID, Entry, pack_header, parse_entry
+from scanbus.bus.heartbeats import publisher_is_alive
 from scanbus.bus.reader import Kind, LaneReader, read_lanes
-from scanbus.bus.registry import (
-    ScanRecord,
-    announcements,
-    find_scan,
-    publisher_is_alive,
-)
+from scanbus.bus.registry import ScanRecord, announcements, find_scan
 from scanbus.schemas import ChannelDescription, LaneDescription, parse_event
 from tests.support.page_publisher import (
     SESSION,
@@ -247,7 +243,7 @@ def test_the_example_on_the_page_is_what_it_says() -> None:
 
 
 def test_the_scripts_on_the_page_are_the_ones_in_use() -> None:
-    from scanbus.bus import registry, room
+    from scanbus.bus import heartbeats, registry, room
 
     page = PAGE.read_text(encoding="utf-8")
     plain = re.sub(r"\s+", " ", page)
@@ -255,6 +251,6 @@ def test_the_scripts_on_the_page_are_the_ones_in_use() -> None:
         room._RESERVE,
         room._ACKNOWLEDGE,
         registry._APPEND_EVENT,
-        registry._BEAT,
+        heartbeats._BEAT,
     ):
         assert re.sub(r"\s+", " ", script).strip() in plain

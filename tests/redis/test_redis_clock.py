@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scanbus.bus import leases, registry, room
+from scanbus.bus import heartbeats, leases, room
 from scanbus.bus.connection import Bus, connect
 from scanbus.bus.expiry import LONGEST_MS
 from scanbus.bus.keys import heartbeat_key, hold_key, lease_key, writer_key
@@ -77,10 +77,10 @@ def test_a_sign_of_life_does_not_outlive_its_owner_by_a_day(
 ) -> None:
     if sign == "publisher":
         key = heartbeat_key(UID)
-        registry.beat(bus, UID, "me", 10_000)
+        heartbeats.beat(bus, UID, "me", 10_000)
     elif sign == "writer":
         key = writer_key("me")
-        registry.beat_writer(bus, "me", {}, 10_000)
+        heartbeats.beat_writer(bus, "me", {}, 10_000)
     else:
         key = hold_key(UID)
         room.hold(bus, UID, 10_000)
@@ -95,7 +95,7 @@ def test_a_sign_of_life_does_not_outlive_its_owner_by_a_day(
 
 def is_there(bus: Bus, sign: str) -> bool:
     if sign == "publisher":
-        return registry.publisher_is_alive(bus, UID)
+        return heartbeats.publisher_is_alive(bus, UID)
     if sign == "writer":
-        return registry.is_alive(bus, "me")
+        return heartbeats.is_alive(bus, "me")
     return room.is_held(bus, UID)

@@ -16,7 +16,8 @@ import pytest
 
 from scanbus.bus import room
 from scanbus.bus.connection import connect
-from scanbus.bus.registry import append_event, writers_alive
+from scanbus.bus.heartbeats import writers_alive
+from scanbus.bus.registry import append_event
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanUpdated, Verdict, VerdictWord

@@ -509,7 +509,7 @@ def test_a_folder_that_leads_out_of_the_root_is_not_written_to(
 
 def _problem_is_said(url: str):  # type: ignore[no-untyped-def]
     from scanbus.bus.connection import connect
-    from scanbus.bus.registry import writers_alive
+    from scanbus.bus.heartbeats import writers_alive
 
     client = connect(url, name="test")
     return lambda: any(info["problems"] for info in writers_alive(client).values())

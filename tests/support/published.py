@@ -13,12 +13,12 @@ import numpy as np
 from scanbus.bus.blocks import Variable, decode_block
 from scanbus.bus.connection import Bus, connect, translated
 from scanbus.bus.entries import Entry
+from scanbus.bus.heartbeats import beat_writer
 from scanbus.bus.reader import Kind, LaneReader, read_lanes
 from scanbus.bus.registry import (
     ScanRecord,
     announcements,
     append_event,
-    beat_writer,
     load_record,
     read_events,
 )

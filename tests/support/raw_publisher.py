@@ -13,9 +13,10 @@ import numpy as np
 from scanbus.bus.blocks import block_length, encode_block, pack_variable
 from scanbus.bus.connection import Bus, connect
 from scanbus.bus.entries import SEAL_ID, checksum_of, entry_id, pack_header
+from scanbus.bus.heartbeats import beat
 from scanbus.bus.lanes import append, make_lane
 from scanbus.bus.outbox import Frozen
-from scanbus.bus.registry import announce, append_event, beat
+from scanbus.bus.registry import announce, append_event
 from scanbus.schemas import (
     ChannelDescription,
     EndReason,

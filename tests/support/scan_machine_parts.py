@@ -10,10 +10,11 @@ from pathlib import Path
 from scanbus.bus import leases
 from scanbus.bus.codecs import Crew
 from scanbus.bus.connection import Bus
+from scanbus.bus.heartbeats import beat
 from scanbus.bus.keys import heartbeat_key, lease_key
 from scanbus.bus.lanes import VanishedError, append, make_lane
 from scanbus.bus.outbox import Frozen
-from scanbus.bus.registry import ScanRecord, append_event, beat, read_events
+from scanbus.bus.registry import ScanRecord, append_event, read_events
 from scanbus.bus.room import cursor
 from scanbus.publisher.delivery import Delivery, Limits
 from scanbus.publisher.outgoing import Waker

@@ -6,25 +6,19 @@ may come twice, so folding is idempotent.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic_core import from_json
-
 from scanbus.bus.connection import Bus
-from scanbus.bus.expiry import stands
 from scanbus.bus.keys import (
     ANNOUNCEMENTS,
     FORGOTTEN,
     POSITION,
-    WRITERS,
     events_key,
     heartbeat_key,
     number_key,
-    writer_key,
 )
 from scanbus.bus.streams import OVERSIZE_FIELD, bounded_read
 from scanbus.schemas import (
@@ -60,26 +54,19 @@ __all__ = [
     "announcement_came",
     "announcements",
     "append_event",
-    "beat",
-    "beat_writer",
-    "end_beat",
     "events_came",
     "find_scan",
-    "forget_writer",
     "id_order",
-    "is_alive",
     "is_announced",
     "is_off_the_bus",
     "load_announced",
     "load_record",
     "move_position",
     "next_scan_number",
-    "publisher_is_alive",
     "raise_scan_number",
     "read_events",
     "read_position",
     "was_forgotten",
-    "writers_alive",
 ]
 
 LAST: Final = "last"
@@ -95,20 +82,10 @@ _APPEND_EVENT = """
 redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
 return redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
 """
-_BEAT = """
-if redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 1 then return 1 end
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 0
-"""
 _MOVE_POSITION = """
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1])
 return 1
-"""
-_REGISTER = """
-redis.call('HDEL', KEYS[1], ARGV[1])
-return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 """
 _RAISE = """
 if (tonumber(redis.call('GET', KEYS[1]) or '0') or 0) < tonumber(ARGV[1]) then
@@ -392,57 +369,6 @@ def _fit(scan: ScanIdentity, name: str) -> int:
     if name == LAST:
         return 1
     return 1 if name and scan.uid.startswith(name) else 0
-
-
-def beat(client: Bus, uid: str, publisher: str, ttl_ms: int) -> bool:
-    """Renew a publisher's heartbeat; return False if it had lapsed."""
-    return bool(client.eval(_BEAT, 1, heartbeat_key(uid), publisher, ttl_ms))
-
-
-def end_beat(client: Bus, uid: str) -> None:
-    """Say that a publisher needs nothing more of its scan."""
-    client.delete(heartbeat_key(uid))
-
-
-def publisher_is_alive(client: Bus, uid: str) -> bool:
-    """Whether a scan's publisher has not lapsed."""
-    return stands(client, heartbeat_key(uid))
-
-
-def beat_writer(client: Bus, writer: str, info: dict[str, Any], ttl_ms: int) -> None:
-    """Renew a writer's sign of life and what it says of itself; works when full."""
-    line = json.dumps(info)
-    # Registered first and every time: a writer that beats must never stay unknown
-    # because Redis was lost, or it died itself, between the two.
-    client.eval(_REGISTER, 1, WRITERS, writer, line)
-    client.eval(_BEAT, 1, writer_key(writer), line, ttl_ms)
-
-
-def forget_writer(client: Bus, writer: str) -> None:
-    """Take a writer that leaves off the list."""
-    client.hdel(WRITERS, writer)
-    client.delete(writer_key(writer))
-
-
-def is_alive(client: Bus, writer: str) -> bool:
-    """Whether a writer has not lapsed."""
-    return stands(client, writer_key(writer))
-
-
-def writers_alive(client: Bus) -> dict[str, dict[str, Any]]:
-    """Return the writers that have not lapsed, and what they say of themselves."""
-    lines: Any = client.hgetall(WRITERS)
-    names = [(_text(name), line) for name, line in lines.items()]
-    return {name: _info(line) for name, line in names if is_alive(client, name)}
-
-
-def _info(line: bytes) -> dict[str, Any]:
-    """Return what a writer says of itself; nothing where that is no JSON object."""
-    try:
-        info = from_json(line)
-    except ValueError:
-        return {}
-    return info if isinstance(info, dict) else {}
 
 
 def read_position(client: Bus) -> str:

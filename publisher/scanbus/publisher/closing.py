@@ -11,14 +11,10 @@ import time
 
 from scanbus.bus.connection import Bus, connect, translated
 from scanbus.bus.entries import SEAL_ID, checksum_of, pack_header
+from scanbus.bus.heartbeats import publisher_is_alive
 from scanbus.bus.lanes import append, make_lane, stream_ends
 from scanbus.bus.outbox import Frozen
-from scanbus.bus.registry import (
-    ScanRecord,
-    append_event,
-    find_scan,
-    publisher_is_alive,
-)
+from scanbus.bus.registry import ScanRecord, append_event, find_scan
 from scanbus.bus.room import cursor
 from scanbus.schemas import EndReason, ScanEnded
 from scanbus.schemas.errors import ScanStateError

@@ -16,14 +16,13 @@ from typing import TypeVar
 
 from scanbus.bus.codecs import Crew
 from scanbus.bus.connection import ServerReport, connect, describe_server, translated
+from scanbus.bus.heartbeats import beat, writers_alive
 from scanbus.bus.lanes import make_lane
 from scanbus.bus.registry import (
     announce,
     append_event,
-    beat,
     next_scan_number,
     raise_scan_number,
-    writers_alive,
 )
 from scanbus.bus.room import (
     DEFAULT_MEMORY_BYTES,

@@ -12,14 +12,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from scanbus.bus.connection import Bus, translated
-from scanbus.bus.registry import (
-    ScanRecord,
-    beat,
-    end_beat,
-    events_came,
-    read_events,
-    writers_alive,
-)
+from scanbus.bus.heartbeats import beat, end_beat, writers_alive
+from scanbus.bus.registry import ScanRecord, events_came, read_events
 from scanbus.bus.room import cursors, release
 from scanbus.publisher.closed import closed_by_verdict
 from scanbus.publisher.delivery import Delivery

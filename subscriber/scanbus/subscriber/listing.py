@@ -6,13 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanbus.bus.connection import Bus, ServerReport
+from scanbus.bus.heartbeats import publisher_is_alive, writers_alive
 from scanbus.bus.keys import RESERVED
-from scanbus.bus.registry import (
-    ScanRecord,
-    load_announced,
-    publisher_is_alive,
-    writers_alive,
-)
+from scanbus.bus.registry import ScanRecord, load_announced
 from scanbus.bus.room import used_memory
 from scanbus.schemas import ScanAnnounced, ScanIdentity
 from scanbus.subscriber.lane import LaneView

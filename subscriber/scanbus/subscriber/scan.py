@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from scanbus.bus.registry import (
-    ScanRecord,
-    events_came,
-    publisher_is_alive,
-    read_events,
-)
+from scanbus.bus.heartbeats import publisher_is_alive
+from scanbus.bus.registry import ScanRecord, events_came, read_events
 from scanbus.schemas import ChannelDescription, ScanPrepared, Verdict
 from scanbus.schemas.errors import (
     ScanInterruptedError,

@@ -15,13 +15,9 @@ from pathlib import Path
 import structlog
 
 from scanbus.bus.connection import Bus
+from scanbus.bus.heartbeats import publisher_is_alive
 from scanbus.bus.reader import Kind, read_lanes
-from scanbus.bus.registry import (
-    ScanRecord,
-    events_came,
-    publisher_is_alive,
-    read_events,
-)
+from scanbus.bus.registry import ScanRecord, events_came, read_events
 from scanbus.schemas import (
     LaneDescription,
     ScanPrepared,

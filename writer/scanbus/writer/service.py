@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from scanbus.bus import leases, registry, room
+from scanbus.bus import heartbeats, leases, registry, room
 from scanbus.bus.connection import Bus, connect, describe_server, translated
 from scanbus.bus.registry import id_order
 from scanbus.bus.room_maker import RoomMaker, remove_traces
@@ -182,6 +182,7 @@ class WriterService:
         self._memory_bytes = report.maxmemory_bytes or self._settings.memory_bytes
         for warning in report.warnings:
             log.warning("redis_warning", text=warning)
+        heartbeats.forget_lapsed_writers(self._client)
         # It may have come back empty: everything is announced again then.
         self._seen = self._position = registry.read_position(self._client)
         self._knows_server = True
@@ -208,7 +209,7 @@ class WriterService:
             "problems": [task.trouble for task in unfinished if task.trouble],
         }
         ttl_ms = int(_BEATS_TO_LAPSE * every_s * 1000)
-        registry.beat_writer(self._client, self.name, info, ttl_ms)
+        heartbeats.beat_writer(self._client, self.name, info, ttl_ms)
 
     def _renew_leases(self) -> None:
         """Keep the leases of attempts that wait for a slow disk."""
@@ -266,7 +267,7 @@ class WriterService:
                 task.verdict = judged
             elif (
                 (task.record.ended and is_news)
-                or registry.publisher_is_alive(self._client, task.uid)
+                or heartbeats.publisher_is_alive(self._client, task.uid)
                 or self._is_forgotten(task)
             ):
                 task.verdict = None
@@ -352,7 +353,7 @@ class WriterService:
         try:
             with translated(self._settings.redis):
                 self._move_position()
-                registry.forget_writer(self._client, self.name)
+                heartbeats.forget_writer(self._client, self.name)
         except BusUnavailableError as error:
             log.warning("bus_unavailable", reason=str(error))
         self._client.close()

@@ -11,9 +11,10 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict
 
 from scanbus.bus.connection import Bus, connect, translated
+from scanbus.bus.heartbeats import beat
 from scanbus.bus.lanes import NoRoomError, append, make_lane
 from scanbus.bus.outbox import Frozen
-from scanbus.bus.registry import announce, append_event, beat, next_scan_number
+from scanbus.bus.registry import announce, append_event, next_scan_number
 from scanbus.publisher.faulty.faults import Faults
 from scanbus.publisher.faulty.planning import Plan, Step, make_plan
 from scanbus.schemas import (

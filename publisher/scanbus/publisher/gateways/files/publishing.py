@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from scanbus.bus.connection import Bus, connect, translated
-from scanbus.bus.registry import find_scan, writers_alive
+from scanbus.bus.heartbeats import writers_alive
+from scanbus.bus.registry import find_scan
 from scanbus.publisher.gateways.files.ahead import frames_ahead
 from scanbus.publisher.gateways.files.headers import (
     nexus_name,
