@@ -207,16 +207,36 @@ def publish_files(
     ],
     *,
     redis: RedisUrl = DEFAULT_REDIS,
-    proposal: Annotated[str | None, typer.Option(metavar="P")] = None,
-    sample: Annotated[str | None, typer.Option(metavar="S")] = None,
-    dataset: Annotated[str | None, typer.Option(metavar="D")] = None,
-    beamline: Annotated[str | None, typer.Option(metavar="B")] = None,
-    scan_number: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
+    proposal: Annotated[
+        str | None, typer.Option(metavar="P", help="'files' if not given.")
+    ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            "--sample",
+            "--collection",
+            metavar="S",
+            help="The collection, if not the folder's name.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="D", help="'0001' if not given.")
+    ] = None,
+    beamline: Annotated[
+        str | None, typer.Option(metavar="B", help="'files' if not given.")
+    ] = None,
+    scan_number: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="The next free one if not given."),
+    ] = None,
     rate: Annotated[
         float | None,
         typer.Option(metavar="HZ", help="Frames per second; as fast as possible else."),
     ] = None,
-    title: Annotated[str | None, typer.Option(metavar="T")] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(metavar="T", help="By default the first file and how many."),
+    ] = None,
     wait: Annotated[
         bool, typer.Option(help="Wait for the verdict, if a writer is alive.")
     ] = True,
