@@ -16,6 +16,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 COMPONENTS := schemas bus publisher subscriber writer cli
 ARGS ?=
+JOBS ?=
+# File by file, in order: the long ones among them (tests/faults) must not be the last.
+IN_PROCESSES = --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 QUICK ?=
 FAULTS ?= 100
 MINUTES ?= 10
@@ -50,8 +53,8 @@ demo: $(VENV)/.installed-demo  ## simulate a scan, write it, check it and show i
 	@$(BIN)/scanbus demo $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.installed-test  ## run the tests (all of them, or ARGS)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-test  ## run the tests (all of them, or ARGS; JOBS=2: in two processes)
+	@$(BIN)/python -m pytest $(if $(JOBS),$(IN_PROCESSES)) $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.installed-lint  ## ruff, mypy, pyright and the import contracts

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +87,15 @@ Written = tuple[Path, str, str, Verdict, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def written(
-    redis_server: PrivateRedis, tmp_path_factory: pytest.TempPathFactory
-) -> Written:
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
     """A scan written while it was sent: root, bus, uid, verdict, what was sent."""
     root, data = tmp_path_factory.mktemp("root"), mixed_data()
-    with writer(redis_server.url, root) as one:
-        wait_for_writer(redis_server.url)
-        uid, verdict = publish(redis_server.url, data)
-        assert one.leave() == 0
-    return root, redis_server.url, uid, verdict, data
+    with PrivateRedis() as server:  # On the shared one are scans of other tests.
+        with writer(server.url, root) as one:
+            wait_for_writer(server.url)
+            uid, verdict = publish(server.url, data)
+            assert one.leave() == 0
+        yield root, server.url, uid, verdict, data
 
 
 def wait_for_writer(url: str) -> None:
