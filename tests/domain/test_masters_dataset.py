@@ -107,6 +107,20 @@ def test_foreign_files_and_planted_links_are_not_listed(tmp_path: Path) -> None:
     assert [scan.scan_number for scan in list_scans(root, folder, folder)] == [1, 2]
 
 
+def test_links_that_stay_inside_the_root_are_followed(tmp_path: Path) -> None:
+    make_scans(tmp_path)
+    folder = dataset_folder(tmp_path, identity())
+    elsewhere = tmp_path / "elsewhere"
+    (folder / "scan0001").rename(elsewhere)
+    (folder / "scan0001").symlink_to(elsewhere)
+    master = folder / "scan0002/scan0002.h5"
+    master.rename(tmp_path / "moved.h5")
+    master.symlink_to(tmp_path / "moved.h5")
+    (folder / "scan0003").mkdir()
+    (folder / "scan0003/scan0003.h5").symlink_to(tmp_path / "nowhere.h5")
+    assert [scan.scan_number for scan in list_scans(tmp_path, folder, folder)] == [1, 2]
+
+
 def test_a_scan_that_appears_meanwhile_is_linked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

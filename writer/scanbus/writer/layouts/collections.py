@@ -7,7 +7,7 @@ the files alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scanbus.writer.layouts.root import root_attributes, unique_name
 from scanbus.writer.tree import ExternalLink, Group, Node
@@ -15,8 +15,7 @@ from scanbus.writer.tree import ExternalLink, Group, Node
 __all__ = ["ScanMaster", "collection_layout", "dataset_layout"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ScanMaster:
+class ScanMaster(NamedTuple):
     """A scan master as it is found on the disk.
 
     Attributes
