@@ -16,11 +16,11 @@ from time import monotonic
 from time import time as wall_clock
 
 from scanbus.bus.codecs import Crew
+from scanbus.bus.logs import get_logger
 from scanbus.bus.outbox import Frozen
 from scanbus.publisher.allowance import fits, late_counts, why_no_room
 from scanbus.publisher.encoding import Encoders
 from scanbus.publisher.gathering import Series
-from scanbus.publisher.logs import get_logger
 from scanbus.publisher.outgoing import FrameLane, Lane, LateLane, ValueLane, Waker
 from scanbus.publisher.spool import ScanSpool
 from scanbus.schemas import (

@@ -18,6 +18,7 @@ from scanbus.bus.codecs import Crew
 from scanbus.bus.connection import ServerReport, connect, describe_server, translated
 from scanbus.bus.heartbeats import beat, writers_alive
 from scanbus.bus.lanes import make_lane
+from scanbus.bus.logs import get_logger
 from scanbus.bus.registry import (
     announce,
     append_event,
@@ -34,7 +35,6 @@ from scanbus.bus.room import (
 from scanbus.publisher.declarations import checked
 from scanbus.publisher.delivery import Delivery, Limits
 from scanbus.publisher.keeper import HEARTBEAT_TTL_MS, Keeper
-from scanbus.publisher.logs import get_logger
 from scanbus.publisher.options import ScanOptions
 from scanbus.publisher.patience import until_room
 from scanbus.publisher.restore import ensure_announced

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.blocks import Variable
+from scanbus.bus.logs import get_logger
 from scanbus.bus.outbox import Frozen
 from scanbus.publisher.delivery import Delivery
 from scanbus.publisher.gathering import Gap, Run
-from scanbus.publisher.logs import get_logger
 from scanbus.publisher.outgoing import FrameLane, Lane, LateLane, ValueLane
 from scanbus.schemas import ChannelDescription
 

@@ -13,11 +13,11 @@ from time import monotonic
 
 from scanbus.bus.connection import Bus, translated
 from scanbus.bus.heartbeats import beat, end_beat, writers_alive
+from scanbus.bus.logs import get_logger
 from scanbus.bus.registry import ScanRecord, events_came, read_events
 from scanbus.bus.room import cursors, release
 from scanbus.publisher.closed import closed_by_verdict
 from scanbus.publisher.delivery import Delivery
-from scanbus.publisher.logs import get_logger
 from scanbus.publisher.sender import Link
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError

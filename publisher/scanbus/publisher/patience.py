@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from scanbus.bus.connection import no_room_reason, translated
 from scanbus.bus.lanes import NoRoomError
-from scanbus.publisher.logs import get_logger
+from scanbus.bus.logs import get_logger
 from scanbus.schemas.errors import BusUnavailableError, DeadlineError
 
 __all__ = ["until_room"]

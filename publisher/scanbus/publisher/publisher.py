@@ -20,11 +20,11 @@ from typing import Any, Self
 
 from scanbus.bus.codecs import Crew
 from scanbus.bus.connection import DEFAULT_URL
+from scanbus.bus.logs import get_logger
 from scanbus.publisher.declarations import positioners_of, tree_of
 from scanbus.publisher.delivery import Delivery, Limits
 from scanbus.publisher.desk import Desk
 from scanbus.publisher.keeper import Keeper
-from scanbus.publisher.logs import get_logger
 from scanbus.publisher.options import ScanOptions
 from scanbus.publisher.scan import Scan
 from scanbus.publisher.sender import Link

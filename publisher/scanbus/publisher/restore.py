@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from scanbus.bus.connection import Bus
 from scanbus.bus.lanes import make_lane, stored_session, stream_ends
+from scanbus.bus.logs import get_logger
 from scanbus.bus.registry import (
     ScanRecord,
     announce,
@@ -19,7 +20,6 @@ from scanbus.bus.registry import (
 )
 from scanbus.bus.room import reserve
 from scanbus.publisher.delivery import Delivery
-from scanbus.publisher.logs import get_logger
 from scanbus.publisher.outgoing import Lane
 from scanbus.schemas import Event, ScanUpdated
 from scanbus.schemas.errors import LaneConflictError

@@ -15,8 +15,8 @@ from scanbus.bus.codecs import Crew
 from scanbus.bus.connection import Bus
 from scanbus.bus.entries import SEAL_ID
 from scanbus.bus.lanes import stream_ends
+from scanbus.bus.logs import get_logger
 from scanbus.publisher.delivery import Delivery, Limits
-from scanbus.publisher.logs import get_logger
 from scanbus.publisher.outgoing import Lane
 from scanbus.publisher.spool import ScanSpool, SpooledScan, find_scans
 from scanbus.schemas import EndReason, LaneDescription, ScanEnded, ScanPrepared

@@ -13,13 +13,13 @@ from time import monotonic
 
 from scanbus.bus.connection import Bus, connect, translated
 from scanbus.bus.lanes import NoRoomError, VanishedError, append, make_lane
+from scanbus.bus.logs import get_logger
 from scanbus.bus.registry import append_event
 from scanbus.bus.room_maker import KEPT_WHEN_FULL, Freed, RoomMaker
 from scanbus.publisher.arrivals import needs_tending, tend
 from scanbus.publisher.closed import explained
 from scanbus.publisher.delivery import Delivery
 from scanbus.publisher.gathered import MAX_BATCH_BYTES, freeze_gathered
-from scanbus.publisher.logs import get_logger
 from scanbus.publisher.outgoing import Lane, LateLane, ValueLane, Waker
 from scanbus.publisher.restore import compare_lane, restore_scan
 from scanbus.schemas.errors import BusUnavailableError, LaneConflictError

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 from time import monotonic, sleep
 
+from scanbus.bus.logs import get_logger
 from scanbus.bus.outbox import Frozen
 from scanbus.publisher.arrivals import needs_tending, tend
 from scanbus.publisher.delivery import Delivery
 from scanbus.publisher.gathered import freeze_gathered
-from scanbus.publisher.logs import get_logger
 from scanbus.publisher.outgoing import Lane, ValueLane
 from scanbus.publisher.spool import ScanSpool
 from scanbus.schemas import Event

@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import structlog
-
 from scanbus.bus.connection import Bus, connect, translated
+from scanbus.bus.logs import get_logger
 from scanbus.schemas.errors import BusUnavailableError
 
 __all__ = ["Link"]
@@ -25,7 +24,7 @@ _LONGEST_PAUSE_S = 1.0
 BLOCK_S = 1.0
 _TIMEOUT_S = 10.0
 
-log = structlog.get_logger(__name__)
+log = get_logger()
 
 
 class Link:

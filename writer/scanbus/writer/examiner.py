@@ -15,16 +15,16 @@ from contextlib import suppress
 from typing import IO
 
 import msgpack
-import structlog
 
 from scanbus.bus.blocks import decode_block
 from scanbus.bus.entries import Entry
+from scanbus.bus.logs import get_logger
 from scanbus.schemas import LaneDescription
 from scanbus.schemas.errors import PayloadError
 
 __all__ = ["Examiner", "main"]
 
-log = structlog.get_logger("scanbus.writer")
+log = get_logger()
 _LENGTH = struct.Struct("<Q")
 # This file alone, with no look at the folder that it stands in: a child that imports
 # the whole writer takes twice as long to start.

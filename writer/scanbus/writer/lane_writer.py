@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from scanbus.bus.entries import Entry
+from scanbus.bus.logs import get_logger
 from scanbus.bus.reader import Arrival, Kind, LaneReader
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, PayloadError, UnknownCodecError
@@ -27,7 +26,7 @@ from scanbus.writer.value_segment import ValueSegment
 __all__ = ["FinishedSegment", "LaneWriter", "OpenSegment"]
 
 OpenSegment = FrameSegment | ValueSegment
-log = structlog.get_logger("scanbus.writer")
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

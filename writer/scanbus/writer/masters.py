@@ -19,8 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
+from scanbus.bus.logs import get_logger
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.writer.contents import ScanContents
@@ -57,7 +56,7 @@ __all__ = [
     "write_scan_master",
 ]
 
-log = structlog.get_logger("scanbus.writer")
+log = get_logger()
 
 _SCAN_FOLDER: Final = re.compile(r"scan(\d{4,8})\Z")
 # Others write at the same time, once per scan: more rounds than this mean that

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import structlog
-
+from scanbus.bus.logs import get_logger
 from scanbus.schemas import (
     ChannelLedger,
     LaneDescription,
@@ -60,7 +59,7 @@ __all__ = [
     "salvage",
 ]
 
-log = structlog.get_logger("scanbus.writer")
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import structlog
-
 from scanbus.bus.connection import Bus
 from scanbus.bus.heartbeats import publisher_is_alive
+from scanbus.bus.logs import get_logger
 from scanbus.bus.reader import Kind, read_lanes
 from scanbus.bus.registry import ScanRecord, events_came, read_events
 from scanbus.schemas import (
@@ -48,7 +47,7 @@ from scanbus.writer.workspace import Workspace
 
 __all__ = ["Pace", "ScanWriter", "Stopped"]
 
-log = structlog.get_logger("scanbus.writer")
+log = get_logger()
 # Each segment that waits to be published has a file open and its points in memory.
 _MOST_FINISHING = 16
 

@@ -15,10 +15,9 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-import structlog
-
 from scanbus.bus import heartbeats, leases, registry, room
 from scanbus.bus.connection import Bus, connect, describe_server, translated
+from scanbus.bus.logs import get_logger
 from scanbus.bus.registry import id_order
 from scanbus.bus.room_maker import RoomMaker, remove_traces
 from scanbus.schemas import ScanAnnounced
@@ -35,7 +34,7 @@ from scanbus.writer.task import Progress, ScanTask
 
 __all__ = ["WriterService", "run_writer"]
 
-log = structlog.get_logger("scanbus.writer")
+log = get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A sign of life counts for so many heartbeats.
 _BEATS_TO_LAPSE = 5

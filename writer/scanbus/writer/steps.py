@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import structlog
+from scanbus.bus.logs import get_logger
 
 __all__ = ["Steps"]
 
-log = structlog.get_logger("scanbus.writer")
+log = get_logger()
 
 
 class Steps:

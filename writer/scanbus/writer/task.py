@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-import structlog
-
 from scanbus.bus import leases, registry
 from scanbus.bus.connection import connect, translated
+from scanbus.bus.logs import get_logger
 from scanbus.bus.registry import ScanRecord
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import (
@@ -32,7 +31,7 @@ from scanbus.writer.steps import Steps
 
 __all__ = ["Progress", "ScanTask"]
 
-log = structlog.get_logger("scanbus.writer")
+log = get_logger()
 Progress = Callable[[str, int, int | None], None]
 """Told ``(name, done, total or None)``."""
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
-
+from scanbus.bus.logs import get_logger
 from scanbus.bus.registry import ScanRecord
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.writer.events_file import EVENTS_FILE, read_kept_events
@@ -26,7 +25,7 @@ from scanbus.writer.workspace import WORK_FOLDER, work_folders
 
 __all__ = ["SILENT_S", "Wreck", "find_wrecks"]
 
-log = structlog.get_logger("scanbus.writer")
+log = get_logger()
 
 SILENT_S: Final = 60.0
 """A writer shows at least every few seconds that it works; so long is no pause."""
