@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import multiprocessing
+import multiprocessing.util
 import os
 import shutil
 import subprocess
@@ -32,7 +33,15 @@ ALLOCATOR = {"MALLOC_CONF": _ALLOCATOR, "JE_MALLOC_CONF": _ALLOCATOR}
 # To fit beside everything else on a machine with 8 GB.
 MAXMEMORY_MIB = 2048
 CHILD_S = 180.0
-_SPAWN = multiprocessing.get_context("spawn")
+# Some 300 children for one page: each would load for most of a second. None of these
+# starts a thread or a connection when it is loaded.
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    ["benchmarks.harness.bare", "benchmarks.harness.sending", "h5py", "hdf5plugin"]
+)
+# Its socket outlives the folder of the benchmarks, which becomes the one for all that
+# is temporary.
+multiprocessing.util.get_temp_dir()
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,9 @@ def start_child(target: Callable[..., Any], *args: Any, **options: Any) -> Child
     ``ready`` says that everything is loaded and returns when :meth:`Child.go` is
     called, so that starting is not measured.
     """
-    ours, theirs = _SPAWN.Pipe()
+    ours, theirs = _SERVER.Pipe()
     name = target.__qualname__
-    process = _SPAWN.Process(
+    process = _SERVER.Process(
         target=_run, args=(theirs, target, args, options), name=name
     )
     process.start()

@@ -121,6 +121,15 @@ def test_links_that_stay_inside_the_root_are_followed(tmp_path: Path) -> None:
     assert [scan.scan_number for scan in list_scans(tmp_path, folder, folder)] == [1, 2]
 
 
+def test_a_folder_that_somebody_named_is_linked_too(tmp_path: Path) -> None:
+    make_scans(tmp_path)
+    folder = dataset_folder(tmp_path, identity())
+    folder.rename(folder.with_name("Größe 1"))
+    rebuild_masters(tmp_path)
+    found = links(tmp_path / MASTERS[-1])
+    assert found["Gr__e_1_1.1"][0].endswith("/Größe 1/scan0001/scan0001.h5")
+
+
 def test_a_scan_that_appears_meanwhile_is_linked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

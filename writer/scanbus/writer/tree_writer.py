@@ -8,6 +8,7 @@ UTF-8. Creation order is kept; the same tree gives the same bytes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -84,7 +85,7 @@ def _write_node(parent: h5py.Group, name: str, node: Node) -> None:
         case ExternalLink():
             # A master may have one for each of thousands of scans: a third of the time.
             parent.id.links.create_external(
-                name.encode("ascii"), node.file.encode("ascii"), node.path.encode()
+                name.encode(), os.fsencode(node.file), node.path.encode()
             )
         case VirtualDataset():
             write_attributes(_write_virtual(parent, name, node), node.attributes)

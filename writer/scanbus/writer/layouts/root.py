@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -107,7 +108,7 @@ def unique_name(wanted: str, taken: Collection[str]) -> str:
     name = re.sub(r"[^a-zA-Z0-9_.]", "_", wanted).strip(".") or "_"
     if len(name) > MAX_NAME_LENGTH:
         # A digest, so that the same name is cut the same way in every file.
-        digest = blake2s(wanted.encode(), digest_size=4).hexdigest()[:7]
+        digest = blake2s(os.fsencode(wanted), digest_size=4).hexdigest()[:7]
         name = f"{name[: MAX_NAME_LENGTH - 8]}_{digest}"
     found, number = name, 1
     while found in taken:
