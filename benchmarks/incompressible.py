@@ -38,7 +38,7 @@ def _race(
     plan: Plan, frames: FrameSet, *, aof: bool, is_tuned: bool
 ) -> Generator[Figure, None, tuple[list[float], list[float]]]:
     """Yield the figures of one Redis; return the rates of the bare loop and ours."""
-    count = plan.size(full=28, quick=24)
+    count = plan.size(full=28, quick=40)
     megabytes = frames.raw_bytes / 1e6
     bare, to_file, ours, copied = [], [], [], []
     with plan.stage(aof=aof, is_tuned=is_tuned) as stage:

@@ -39,7 +39,7 @@ MODULES = (
     "append_only",
 )
 REPEATS = 5
-QUICK_REPEATS = 3
+QUICK_REPEATS = 5
 
 
 def main(argv: list[str] | None = None) -> int:

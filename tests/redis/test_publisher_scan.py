@@ -460,7 +460,7 @@ if not {inside}:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "closed_without_verdict" in done.stdout
+    assert "closed_without_verdict" in done.stderr
     assert read_scan(bus, "forgotten1")["a"].values("a") == [1.0]
     ended = record_of(bus, "forgotten1").ended
     assert ended is not None
