@@ -33,8 +33,8 @@ ALLOCATOR = {"MALLOC_CONF": _ALLOCATOR, "JE_MALLOC_CONF": _ALLOCATOR}
 # To fit beside everything else on a machine with 8 GB.
 MAXMEMORY_MIB = 2048
 CHILD_S = 180.0
-# Some 300 children for one page: each would load for most of a second. None of these
-# starts a thread or a connection when it is loaded.
+# Some 300 children for one page: each would load for most of a second. Of these only
+# numpy starts a thread when it is loaded, OpenBLAS', which is made for forks.
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     ["benchmarks.harness.bare", "benchmarks.harness.sending", "h5py", "hdf5plugin"]

@@ -118,6 +118,9 @@ def test_links_that_stay_inside_the_root_are_followed(tmp_path: Path) -> None:
     master.symlink_to(tmp_path / "moved.h5")
     (folder / "scan0003").mkdir()
     (folder / "scan0003/scan0003.h5").symlink_to(tmp_path / "nowhere.h5")
+    (folder / "scan0004").mkdir()
+    (folder / "scan0004/scan0004.h5").symlink_to(folder / "scan0004/scan0004.h5")
+    (folder / "scan0005").symlink_to(folder / "scan0005")
     assert [scan.scan_number for scan in list_scans(tmp_path, folder, folder)] == [1, 2]
 
 

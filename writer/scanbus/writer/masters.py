@@ -7,6 +7,7 @@ made as a whole, and readers see the old one or the new one.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -59,6 +60,8 @@ __all__ = [
 log = get_logger()
 
 _SCAN_FOLDER: Final = re.compile(r"scan(\d{4,8})\Z")
+# What pathlib, too, takes for a file that is not there; links in circles among it.
+_NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 # Others write at the same time, once per scan: more rounds than this mean that
 # something else moves the listing.
 _MAX_ROUNDS: Final = 20
@@ -260,8 +263,8 @@ def _check_ours(path: Path) -> None:
 def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
     """Return the scan masters that stand in a dataset's folder.
 
-    Every scan that ends lists all of its session twice: text and one call of the
-    system for each, where paths took four times as long.
+    Every scan that ends lists all of its session, before and after each master is
+    made: by text and one call of the system for each; paths took several times as long.
 
     Parameters
     ----------
@@ -300,12 +303,14 @@ def _scan_number(name: str) -> int | None:
 def _is_file(root: Path, path: str) -> bool:
     """Whether a file is there, and no link leads out of the root."""
     try:
-        is_link = stat.S_ISLNK(mode := os.lstat(path).st_mode)
-        if is_link and _is_inside(root, Path(path)):
-            mode = os.stat(path).st_mode  # noqa: PTH116
-    except (FileNotFoundError, NotADirectoryError):
+        mode = os.lstat(path).st_mode
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
         return False
-    return stat.S_ISREG(mode)
+    if not stat.S_ISLNK(mode):
+        return stat.S_ISREG(mode)
+    return _is_inside(root, Path(path)) and Path(path).is_file()
 
 
 def _folders(root: Path, folder: Path) -> Iterator[Path]:
