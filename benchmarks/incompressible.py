@@ -8,7 +8,7 @@ from statistics import median
 
 from benchmarks.harness.frames import FrameSet, noise_frames
 from benchmarks.harness.plan import Plan, with_aof
-from benchmarks.harness.racing import bare_rate, scanbus_rate
+from benchmarks.harness.racing import bare_rate, scanbus_rate, warm_up
 from benchmarks.harness.results import Figure, figure_of, ratios
 
 GOAL = 3
@@ -44,10 +44,7 @@ def _race(
     megabytes = frames.raw_bytes / 1e6
     bare, to_file, ours, copied = [], [], [], []
     with plan.stage(aof=aof, is_tuned=is_tuned) as stage:
-        # Not counted: memory that a fresh Redis touches first is as slow as the host
-        # is busy, and whichever side comes first pays for it.
-        bare_rate(stage, frames, count, "plain", to_file=False)
-        scanbus_rate(stage, frames, count, "plain")
+        warm_up(stage, frames, count, "plain", to_file=False)
         for turn in range(plan.repeats):
             bare.append(bare_rate(stage, frames, count, "plain", to_file=False))
             ours.append(scanbus_rate(stage, frames, count, "plain"))

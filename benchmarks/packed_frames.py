@@ -3,20 +3,22 @@
 from collections.abc import Iterator
 
 from benchmarks.harness.plan import Plan, with_aof
-from benchmarks.harness.racing import bare_rate, h5py_rate, scanbus_rate
+from benchmarks.harness.racing import bare_rate, h5py_rate, scanbus_rate, warm_up
 from benchmarks.harness.results import Figure, figure_of, ratios
 
 GOAL = 2
+H5PY_COUNT = 20
 
 
 def measure(plan: Plan) -> Iterator[Figure]:
     frames = plan.detector
-    count = plan.size(full=160, quick=120)
+    count = plan.size(full=300, quick=120)
     for aof in plan.persistence:
         h5py, bare, ours = [], [], []
         with plan.stage(aof=aof) as stage:
+            warm_up(stage, frames, count, "packed")
             for _ in range(plan.repeats):
-                h5py.append(h5py_rate(plan, frames, max(20, count // 10)))
+                h5py.append(h5py_rate(plan, frames, H5PY_COUNT))
                 bare.append(bare_rate(stage, frames, count, "packed"))
                 ours.append(scanbus_rate(stage, frames, count, "packed"))
         name = with_aof(aof)

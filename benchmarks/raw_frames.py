@@ -3,20 +3,28 @@
 from collections.abc import Iterator
 
 from benchmarks.harness.plan import Plan, with_aof
-from benchmarks.harness.racing import bare_rate, h5py_rate, packing_rate, scanbus_rate
+from benchmarks.harness.racing import (
+    bare_rate,
+    h5py_rate,
+    packing_rate,
+    scanbus_rate,
+    warm_up,
+)
 from benchmarks.harness.results import Figure, figure_of, ratios
 
 GOAL = 1
+H5PY_COUNT = 30
 
 
 def measure(plan: Plan) -> Iterator[Figure]:
     frames = plan.detector
-    count = plan.size(full=100, quick=60)
+    count = plan.size(full=160, quick=60)
     for aof in plan.persistence:
         h5py, packing, bare, ours, copied = [], [], [], [], []
         with plan.stage(aof=aof) as stage:
+            warm_up(stage, frames, count, "raw")
             for _ in range(plan.repeats):
-                h5py.append(h5py_rate(plan, frames, count // 3))
+                h5py.append(h5py_rate(plan, frames, H5PY_COUNT))
                 if not aof:
                     packing.append(packing_rate(frames, count))
                 bare.append(bare_rate(stage, frames, count, "raw"))

@@ -7,7 +7,7 @@ from benchmarks.harness.frames import FrameSet
 from benchmarks.harness.plan import Plan
 from benchmarks.harness.stage import Stage, start_child
 
-__all__ = ["bare_rate", "h5py_rate", "packing_rate", "scanbus_rate"]
+__all__ = ["bare_rate", "h5py_rate", "packing_rate", "scanbus_rate", "warm_up"]
 
 
 def h5py_rate(plan: Plan, frames: FrameSet, count: int) -> float:
@@ -70,3 +70,15 @@ def scanbus_rate(
     run: sending.Run = child.result()
     stage.remove_files()
     return count / run.seconds
+
+
+def warm_up(
+    stage: Stage, frames: FrameSet, count: int, how: str, *, to_file: bool = True
+) -> None:
+    """Run both sides once, not counted.
+
+    Memory that a fresh Redis touches first costs what the host makes of it, and
+    whichever side comes first would pay for it.
+    """
+    bare_rate(stage, frames, count, how, to_file=to_file)
+    scanbus_rate(stage, frames, count, how)
