@@ -23,9 +23,9 @@ FRAME_SHAPE = (2048, 2048)
 WAIT_S = 60.0
 Ready = Callable[[], None]
 # Points per second, and how many points a run has.
-SCALARS = ((10, 35), (200, 200), (1000, 1000))
+SCALARS = ((10, 28), (200, 200), (1000, 1000))
 FRAMES = (20, 30)
-BARE_POINTS = 20
+BARE_POINTS = 15
 # The first points of a scan find nothing warm, whatever sends them: a tenth, at most so
 # many, are not counted.
 MOST_LEFT_OUT = 20

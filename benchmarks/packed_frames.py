@@ -12,7 +12,7 @@ H5PY_COUNT = 20
 
 def measure(plan: Plan) -> Iterator[Figure]:
     frames = plan.detector
-    count = plan.size(full=300, quick=120)
+    count = plan.size(full=200, quick=120)
     for aof in plan.persistence:
         h5py, bare, ours = [], [], []
         with plan.stage(aof=aof) as stage:

@@ -18,7 +18,7 @@ H5PY_COUNT = 30
 
 def measure(plan: Plan) -> Iterator[Figure]:
     frames = plan.detector
-    count = plan.size(full=160, quick=60)
+    count = plan.size(full=120, quick=60)
     for aof in plan.persistence:
         h5py, packing, bare, ours, copied = [], [], [], [], []
         with plan.stage(aof=aof) as stage:
