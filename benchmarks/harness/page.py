@@ -26,7 +26,7 @@ def _body(figures: Sequence[Figure], machine: dict[str, str], minutes: float) ->
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     lines = [
         f"Measured on {day} in {minutes:.0f} minutes. Each figure is the median of as",
-        "many runs as its row says; a latency's is over the points of one run. Both",
+        "many runs as its row says; a latency's p99 is of the points of all runs. Both",
         "sides of a ratio ran in turn against the same Redis, unless its row says",
         "otherwise. Redis, its append-only file included, lay on the same disk as the",
         f"files, with `deploy/redis/redis.conf`, maxmemory {MAXMEMORY_MIB} MiB unless",
