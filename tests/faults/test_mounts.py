@@ -6,6 +6,8 @@ What hangs is said, the service lives on, and it leaves when it is asked to.
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -185,6 +187,28 @@ def test_a_mount_that_answers_nothing_does_not_stop_the_service(
             assert time.monotonic() - asked_at < STOP_S + SPARE_S
     with writing(redis_url, tmp_path, "successor"):
         assert_ends_complete(redis_url, scan, tmp_path)
+
+
+@pytest.mark.parametrize("how", ["made", "opened"])
+def test_a_mount_that_goes_while_hdf5_opens_a_file_stops_one_thread(
+    tmp_path: Path, repository: Path, how: str
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.faults.hdf5_opener", how]
+    with dead_mount(folder):
+        opener = subprocess.Popen(
+            [*command, str(folder / "a.h5")],
+            cwd=repository,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            said, _ = opener.communicate(timeout=SOON_S)
+        finally:
+            opener.kill()
+            opener.wait(SOON_S)
+    assert said == "hangs, others run\n"
 
 
 # Not of root: may write where a folder's mode says so, and nowhere else.

@@ -28,6 +28,7 @@ from scanbus.writer.check.counts import without
 from scanbus.writer.contents import DATA_GROUP
 from scanbus.writer.datasets import StoredChunk, stored_bytes, stored_chunks
 from scanbus.writer.frame_segment import FrameSegment
+from scanbus.writer.hdf5_files import open_hdf5
 from scanbus.writer.segment_files import OWN_GROUP, noted_account, read_header
 from scanbus.writer.value_segment import ValueSegment
 
@@ -78,7 +79,7 @@ def read_remains(path: Path, uid: str, lane: LaneDescription) -> Remains:
         If it cannot be read, or is none of this lane.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             start = _start(file, uid, lane)
             n_rows, stored = _stored(file, lane)
         account, stop = _account_and_stop(path, start + n_rows)
@@ -157,7 +158,7 @@ def restore(
     restored: list[PointRange] = []
     damaged: list[PointRange] = []
     try:
-        with h5py.File(remains.path, "r", locking=False) as file:
+        with open_hdf5(remains.path) as file:
             pieces = (
                 _restore_frames(file, remains, lane, segment)
                 if isinstance(segment, FrameSegment)
