@@ -188,7 +188,7 @@ def test_a_thousand_sources_are_mapped_at_once(tmp_path: Path) -> None:
     node = VirtualDataset((100_000, 2162, 2068), np.dtype("u4"), 2**32 - 1, sources)
     started = time.perf_counter()
     replace_file(tmp_path / "m.h5", Group("NXroot", {}, {"d": node}))
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 5
     with h5py.File(tmp_path / "m.h5", "r") as file:
         assert len(file["d"].virtual_sources()) == 1000
         assert file["d"][99_999, 0, 0] == 2**32 - 1

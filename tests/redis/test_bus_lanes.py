@@ -249,7 +249,7 @@ def test_a_waiting_reader_wakes_when_something_comes(lane: Bus) -> None:
 
     assert reader is readers[1]
     assert [one.kind for one in arrivals] == [Kind.POINTS]
-    assert waited < 4
+    assert waited < 2
 
 
 def test_lanes_that_are_over_are_not_asked_again(lane: Bus) -> None:
