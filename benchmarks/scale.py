@@ -17,8 +17,12 @@ from benchmarks.harness.results import Figure, figure_of
 from benchmarks.harness.stage import Stage, child_environment, start_child
 from scanbus.publisher import Publisher
 from scanbus.schemas import ScanIdentity
-from scanbus.writer.masters import write_dataset_masters
-from scanbus.writer.paths import dataset_folder, scan_folder_name, scan_master_name
+from scanbus.writer.masters.write import write_dataset_masters
+from scanbus.writer.model.naming import (
+    dataset_folder,
+    scan_folder_name,
+    scan_master_name,
+)
 
 GOAL = 7
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)

@@ -172,7 +172,7 @@ def test_a_dead_writer_is_a_sentence(tmp_path: Path) -> None:
     )
     try:
         for child in _wait_for_family(process.pid):
-            if "scanbus.cli.demo.writing" in _words(child):
+            if "scanbus.cli.demo.writer" in _words(child):
                 child.kill()
         _, errors = process.communicate(timeout=60)
     finally:

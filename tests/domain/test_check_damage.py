@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanbus.bus.entries import checksum_of
+from scanbus.bus.protocol.entries import checksum_of
 from scanbus.cli import main
 from scanbus.schemas import PointRange, VerdictWord
 from scanbus.writer.check import CheckReport, check_files
-from scanbus.writer.datasets import stored_chunks
-from scanbus.writer.masters import write_scan_master
+from scanbus.writer.masters.write import write_scan_master
+from scanbus.writer.storage.chunked_dataset import stored_chunks
 from tests.support.written_scans import (
     UID,
     WrittenScan,

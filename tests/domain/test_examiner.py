@@ -7,18 +7,18 @@ import h5py
 import numpy as np
 import pytest
 
-from scanbus.bus.entries import checksum_of, entry_id, pack_header, parse_entry
-from scanbus.bus.reader import Arrival, Kind
+from scanbus.bus.protocol.entries import checksum_of, entry_id, pack_header, parse_entry
+from scanbus.bus.store.read_lanes import Arrival, Kind
 from scanbus.schemas.errors import PayloadError
-from scanbus.writer.examiner import Examiner
-from scanbus.writer.lane_writer import LaneWriter
+from scanbus.writer.scan.lane_writer import LaneWriter
+from scanbus.writer.scan.sandbox import Examiner
 from tests.support.descriptions import channel, lane_of
 
 LANE = lane_of(channel("c"), per_segment=100)
 # A child that is killed by every payload that begins with a NaN.
 KILLED_BY_NAN = """
 import os, signal, sys
-from scanbus.writer import examiner
+from scanbus.writer.scan import sandbox as examiner
 unpack = examiner._unpack
 def deadly(lane, packed):
     if b"\\x00\\x00\\xf8\\x7f" in packed:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scanbus.writer.hdf5_files import make_hdf5, open_hdf5
+from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
 
 
 def size_and_time(path: Path) -> tuple[int, int]:

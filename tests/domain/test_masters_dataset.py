@@ -14,16 +14,16 @@ import pytest
 from silx.io.nxdata import parse as nxdata
 
 from scanbus.schemas.errors import NameTakenError
-from scanbus.writer import masters
-from scanbus.writer.layouts.collections import ScanMaster
-from scanbus.writer.masters import (
+from scanbus.writer.layouts.link_masters import ScanMaster
+from scanbus.writer.masters import write as masters
+from scanbus.writer.masters.write import (
     list_scans,
     rebuild_masters,
     write_dataset_masters,
     write_scan_master,
 )
-from scanbus.writer.paths import dataset_folder
-from scanbus.writer.tree import Group
+from scanbus.writer.model.naming import dataset_folder
+from scanbus.writer.model.nexus_tree import Group
 from tests.support.scan_folders import identity, make_scan
 
 RAW = Path("ch-1234/id00/20240131/RAW_DATA")

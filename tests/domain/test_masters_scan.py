@@ -20,10 +20,10 @@ from silx.io.nxdata import parse as nxdata
 
 from scanbus.schemas import Storage
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
-from scanbus.writer.contents import ScanContents, SegmentFile
-from scanbus.writer.masters import replace_file, write_scan_master
-from scanbus.writer.tree import Dataset, Group, Source, VirtualDataset
-from scanbus.writer.tree_writer import write_tree
+from scanbus.writer.masters.write import replace_file, write_scan_master
+from scanbus.writer.model.nexus_tree import Dataset, Group, Source, VirtualDataset
+from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
+from scanbus.writer.storage.tree_writer import write_tree
 from tests.support.checklist import check_file
 from tests.support.scan_folders import lanes, make_scan, values_of
 from tests.unit.test_layout_metadata import array

@@ -11,7 +11,7 @@ import pytest
 from scanbus.cli import main
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.writer import rebuild
-from scanbus.writer.masters import write_dataset_masters, write_scan_master
+from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from tests.support.trees import differences
 from tests.support.written_scans import WrittenScan, frame_lane, write_scan
 
@@ -76,7 +76,7 @@ def test_a_title_and_problems_that_only_the_bus_had_are_in_the_scan_file(
 
 
 def _write_again(scan: WrittenScan) -> None:
-    from scanbus.writer.scan_file import write_scan_file
+    from scanbus.writer.storage.scan_file import write_scan_file
 
     record = scan.contents.record
     assert record.verdict is not None

@@ -15,11 +15,11 @@ from scanbus.bus.codecs import CODEC_NAMES
 from scanbus.schemas import LaneDescription, PointRange, Storage
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.check import check_files
-from scanbus.writer.datasets import stored_chunks
-from scanbus.writer.frame_segment import FrameSegment
-from scanbus.writer.remains import Remains, read_remains, restore
-from scanbus.writer.segment_files import read_header
-from scanbus.writer.value_segment import ValueSegment
+from scanbus.writer.recovery.segment_recovery import Remains, read_remains, restore
+from scanbus.writer.storage.chunked_dataset import stored_chunks
+from scanbus.writer.storage.frame_segment import FrameSegment
+from scanbus.writer.storage.segment_header import read_header
+from scanbus.writer.storage.value_segment import ValueSegment
 from tests.support.written_scans import (
     UID,
     entries_of,

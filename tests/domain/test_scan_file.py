@@ -16,7 +16,7 @@ import pytest
 from scanbus.schemas import ChannelDescription, LaneDescription, ScanPrepared, Storage
 from scanbus.schemas.errors import NameTakenError, VerificationError
 from scanbus.writer.check import check_files
-from scanbus.writer.scan_file import _verify, read_scan_file, write_scan_file
+from scanbus.writer.storage.scan_file import _verify, read_scan_file, write_scan_file
 from tests.support.written_scans import (
     N_POINTS,
     UID,

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanbus.bus.codecs import CODEC_NAMES
-from scanbus.bus.entries import Entry
+from scanbus.bus.protocol.entries import Entry
 from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
-from scanbus.writer.datasets import stored_chunks
-from scanbus.writer.frame_segment import FrameSegment
-from scanbus.writer.segment_files import read_header
-from scanbus.writer.value_segment import ENTRY_FIELDS, ValueSegment
+from scanbus.writer.storage.chunked_dataset import stored_chunks
+from scanbus.writer.storage.frame_segment import FrameSegment
+from scanbus.writer.storage.segment_header import read_header
+from scanbus.writer.storage.value_segment import ENTRY_FIELDS, ValueSegment
 from tests.support.descriptions import channel, lane_of
 from tests.support.written_scans import (
     UID,

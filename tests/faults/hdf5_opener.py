@@ -10,11 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
-from scanbus.writer import hdf5_files
+from scanbus.writer.storage import hdf5
 
 
 def main(how: str, path: Path) -> None:
-    opening = hdf5_files._made if how == "made" else hdf5_files._opened
+    opening = hdf5._made if how == "made" else hdf5._opened
     thread = threading.Thread(target=opening, args=(path,), daemon=True)
     thread.start()
     thread.join(1)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from scanbus.bus.outbox import Outbox
+from scanbus.bus.protocol.retransmit import Outbox
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import Verdict
-from scanbus.writer.datasets import fsync_path
-from scanbus.writer.scan_writer import ScanWriter
-from scanbus.writer.workspace import Workspace
+from scanbus.writer.scan.scan_writer import ScanWriter
+from scanbus.writer.storage.chunked_dataset import fsync_path
+from scanbus.writer.storage.work_folder import Workspace
 
 __all__ = ["WRITERS", "forget_what_was_sent"]
 

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scanbus.bus.connection import connect
-from scanbus.bus.heartbeats import writers_alive
-from scanbus.bus.keys import fence_key, lease_key
+from scanbus.bus.protocol.keys import fence_key, lease_key
+from scanbus.bus.store.connection import connect
+from scanbus.bus.store.heartbeats import writers_alive
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, VerdictWord
 from scanbus.writer import replay
-from scanbus.writer.space import FreeSpace
+from scanbus.writer.scan.disk_space import FreeSpace
 from tests.faults.processes import LEASE_S, WriterProcess, until
 from tests.support.mounts import dead_mount, frozen, loop_mount, read_only_mount
 from tests.support.trees import differences

@@ -14,7 +14,7 @@ from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.writer import replay
-from scanbus.writer.workspace import WORK_FOLDER
+from scanbus.writer.storage.work_folder import WORK_FOLDER
 from tests.conftest import RedisFactory
 from tests.faults.content import scan_uid
 from tests.faults.judge import Claim, judge_run

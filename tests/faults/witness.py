@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.entries import SEAL_ID
-from scanbus.bus.keys import heartbeat_key
-from scanbus.bus.lanes import sealed_length, stream_ends
-from scanbus.bus.registry import ScanRecord, find_scan
-from scanbus.bus.room import cursor
-from scanbus.publisher.closing import close_scan
+from scanbus.bus.protocol.entries import SEAL_ID
+from scanbus.bus.protocol.keys import heartbeat_key
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.lanes import sealed_length, stream_ends
+from scanbus.bus.store.quota import cursor
+from scanbus.bus.store.scans import ScanRecord, find_scan
+from scanbus.publisher.recovery.close_scan import close_scan
 from scanbus.schemas import EndReason, LaneDescription
 from scanbus.schemas.errors import ScanbusError, ScanStateError, UnknownScanError
 from tests.faults.content import scan_uid

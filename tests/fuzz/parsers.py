@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from scanbus.bus.blocks import decode_block
 from scanbus.bus.codecs import CODEC_NAMES, codec
-from scanbus.bus.entries import (
+from scanbus.bus.protocol.blocks import decode_block
+from scanbus.bus.protocol.entries import (
     SEAL_ID,
     checksum_of,
     pack_header,
     parse_entry,
     session_of,
 )
-from scanbus.bus.reader import LaneReader
+from scanbus.bus.store.read_lanes import LaneReader
 from scanbus.schemas import (
     EndReason,
     ScanEnded,

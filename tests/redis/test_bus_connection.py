@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from scanbus.bus.connection import (
+from scanbus.bus.store.connection import (
     Bus,
     ServerReport,
     connect,

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from scanbus.bus import heartbeats, leases, registry, room
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.keys import ANNOUNCEMENTS, heartbeat_key, hold_key
-from scanbus.bus.lanes import NoRoomError, append, make_lane, stream_ends
-from scanbus.bus.room_maker import Freed, RoomMaker
+from scanbus.bus.protocol.keys import ANNOUNCEMENTS, heartbeat_key, hold_key
+from scanbus.bus.store import heartbeats, leases, quota, scans
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.eviction import Freed, RoomMaker
+from scanbus.bus.store.lanes import NoRoomError, append, make_lane, stream_ends
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import QuotaRefusedError
@@ -34,8 +34,8 @@ def full(started: Bus) -> Bus:
     """A client of a Redis with one scan, filled to the brim."""
     started.config_set("maxmemory", "16mb")
     started.flushall()
-    registry.announce(started, announced())
-    registry.append_event(started, UID, prepared(bytes_lane()))
+    scans.announce(started, announced())
+    scans.append_event(started, UID, prepared(bytes_lane()))
     make_lane(started, UID, "group")
     entries = [frozen(number, 1, b"x" * 1000) for number in range(300)]
     append(started, UID, "group", entries)
@@ -43,7 +43,7 @@ def full(started: Bus) -> Bus:
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         fill(started)
     # Buffers of connections come and go: without this it would be full by chance.
-    started.config_set("maxmemory", room.used_memory(started) - 2**20)
+    started.config_set("maxmemory", quota.used_memory(started) - 2**20)
     return started
 
 
@@ -66,19 +66,19 @@ def is_still_full(client: Bus) -> None:
 
 
 CALLS: dict[str, Callable[[Bus], object]] = {
-    "acknowledge": lambda bus: room.acknowledge(bus, UID, "group", 100),
-    "hold": lambda bus: room.hold(bus, UID, 60_000),
-    "release": lambda bus: room.release(bus, UID),
-    "reserve": lambda bus: room.reserve(bus, UID, 1000, BUDGET),
+    "acknowledge": lambda bus: quota.acknowledge(bus, UID, "group", 100),
+    "hold": lambda bus: quota.hold(bus, UID, 60_000),
+    "release": lambda bus: quota.release(bus, UID),
+    "reserve": lambda bus: quota.reserve(bus, UID, 1000, BUDGET),
     "acquire": lambda bus: leases.acquire(bus, UID, "writer", 60_000),
     "beat": lambda bus: heartbeats.beat(bus, UID, "me", 60_000),
     "beat of another scan": lambda bus: heartbeats.beat(bus, UID[::-1], "me", 60_000),
     "beat of a writer": lambda bus: heartbeats.beat_writer(bus, "w", {}, 60_000),
-    "announce": lambda bus: registry.announce(bus, announced()),
-    "move position": lambda bus: registry.move_position(bus, "5-1"),
-    "raise number": lambda bus: registry.raise_scan_number(bus, "d", 7),
-    "read events": lambda bus: registry.load_record(bus, announced()),
-    "find scan": lambda bus: registry.find_scan(bus, UID),
+    "announce": lambda bus: scans.announce(bus, announced()),
+    "move position": lambda bus: scans.move_position(bus, "5-1"),
+    "raise number": lambda bus: scans.raise_scan_number(bus, "d", 7),
+    "read events": lambda bus: scans.load_record(bus, announced()),
+    "find scan": lambda bus: scans.find_scan(bus, UID),
     "ends of a lane": lambda bus: stream_ends(bus, UID, "group"),
 }
 
@@ -90,16 +90,16 @@ def test_a_full_redis_takes(full: Bus, call: str) -> None:
 
 
 def test_a_full_redis_keeps_what_it_was_told(full: Bus) -> None:
-    room.acknowledge(full, UID, "group", 100)
-    room.acknowledge(full, UID, "group", 50)
-    room.hold(full, UID, 60_000)
-    registry.move_position(full, "5-1")
+    quota.acknowledge(full, UID, "group", 100)
+    quota.acknowledge(full, UID, "group", 50)
+    quota.hold(full, UID, 60_000)
+    scans.move_position(full, "5-1")
     heartbeats.beat_writer(full, "w", {"host": "here"}, 60_000)
 
     is_still_full(full)
-    assert room.cursor(full, UID, "group") == 100
+    assert quota.cursor(full, UID, "group") == 100
     assert 0 < int(full.pttl(hold_key(UID))) <= 60_000
-    assert registry.read_position(full) == "5-1"
+    assert scans.read_position(full) == "5-1"
     assert heartbeats.writers_alive(full) == {"w": {"host": "here"}}
 
 
@@ -119,10 +119,10 @@ def test_a_scan_ends_and_is_judged_on_a_full_redis(full: Bus) -> None:
     judged = ScanJudged(
         time=NOW, verdict=Verdict(uid=UID, verdict=VerdictWord.COMPLETE)
     )
-    registry.append_event(full, UID, ended)
-    registry.append_event(full, UID, judged)
+    scans.append_event(full, UID, ended)
+    scans.append_event(full, UID, judged)
 
-    record = registry.load_record(full, announced())
+    record = scans.load_record(full, announced())
     assert record.ended == ended
     assert record.state == "complete"
     is_still_full(full)
@@ -137,21 +137,21 @@ def test_heartbeats_are_renewed_and_begun_again_on_a_full_redis(full: Bus) -> No
 
 
 def test_quotas_are_counted_on_a_full_redis(full: Bus) -> None:
-    room.reserve(full, UID, 60, 100)
+    quota.reserve(full, UID, 60, 100)
     with pytest.raises(QuotaRefusedError):
-        room.reserve(full, UID[::-1], 50, 100)
-    room.release(full, UID)
-    room.reserve(full, UID[::-1], 50, 100)
+        quota.reserve(full, UID[::-1], 50, 100)
+    quota.release(full, UID)
+    quota.reserve(full, UID[::-1], 50, 100)
 
 
 def test_a_full_redis_is_emptied_as_far_as_was_acknowledged(full: Bus) -> None:
-    before = room.used_memory(full)
+    before = quota.used_memory(full)
     assert not RoomMaker().free(full, 1)
 
-    room.acknowledge(full, UID, "group", 250)
+    quota.acknowledge(full, UID, "group", 250)
 
     assert RoomMaker().free(full, 1).entries == 250
-    assert room.used_memory(full) < before - 200_000
+    assert quota.used_memory(full) < before - 200_000
     full.config_set("maxmemory", before)
     assert stream_ends(full, UID, "group") == (b"250-1", b"299-1")
     append(full, UID, "group", [frozen(300, 1, b"x" * 1000)])
@@ -160,9 +160,9 @@ def test_a_full_redis_is_emptied_as_far_as_was_acknowledged(full: Bus) -> None:
 def test_a_full_redis_forgets_what_is_finished(full: Bus) -> None:
     ended = ScanEnded(time=NOW, end_reason=EndReason.SUCCESS)
     verdict = Verdict(uid=UID, verdict=VerdictWord.COMPLETE)
-    registry.append_event(full, UID, ended)
-    registry.append_event(full, UID, ScanJudged(time=NOW, verdict=verdict))
-    room.acknowledge(full, UID, "group", 300)
+    scans.append_event(full, UID, ended)
+    scans.append_event(full, UID, ScanJudged(time=NOW, verdict=verdict))
+    quota.acknowledge(full, UID, "group", 300)
     full.delete(heartbeat_key(UID))
     is_still_full(full)
 
@@ -186,4 +186,4 @@ def test_a_full_redis_takes_no_points_and_makes_no_lanes(full: Bus) -> None:
 def test_a_number_cannot_be_given_by_a_full_redis(full: Bus) -> None:
     """It is wanted before a scan: there is nothing to end yet, and it will wait."""
     with pytest.raises(redis.exceptions.OutOfMemoryError):
-        registry.next_scan_number(full, "d")
+        scans.next_scan_number(full, "d")

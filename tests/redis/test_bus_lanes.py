@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.keys import lane_key
-from scanbus.bus.lanes import (
+from scanbus.bus.protocol.keys import lane_key
+from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.eviction import RoomMaker
+from scanbus.bus.store.lanes import (
     NoRoomError,
     VanishedError,
     append,
     make_lane,
     stream_ends,
 )
-from scanbus.bus.outbox import Frozen
-from scanbus.bus.reader import Kind, LaneReader, find_entry_start, read_lanes
-from scanbus.bus.registry import announce, append_event
-from scanbus.bus.room import acknowledge
-from scanbus.bus.room_maker import RoomMaker
+from scanbus.bus.store.quota import acknowledge
+from scanbus.bus.store.read_lanes import Kind, LaneReader, find_entry_start, read_lanes
+from scanbus.bus.store.scans import announce, append_event
 from scanbus.schemas import LaneDescription, Storage
 from scanbus.schemas.errors import LaneConflictError
 from tests.redis.conftest import AnyRedis

@@ -4,9 +4,7 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus import heartbeats, registry
-from scanbus.bus.connection import Bus
-from scanbus.bus.keys import (
+from scanbus.bus.protocol.keys import (
     ANNOUNCEMENTS,
     POSITION,
     WRITERS,
@@ -14,7 +12,9 @@ from scanbus.bus.keys import (
     number_key,
     writer_key,
 )
-from scanbus.bus.registry import (
+from scanbus.bus.store import heartbeats, scans
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.scans import (
     announce,
     announcements,
     append_event,
@@ -208,9 +208,9 @@ def test_bad_announcements_are_named_with_their_id(any_bus: Bus) -> None:
 
 def test_an_announcement_is_known_by_id_and_scan(any_bus: Bus) -> None:
     stream_id = announce(any_bus, announced())
-    assert registry.is_announced(any_bus, stream_id, UID)
-    assert not registry.is_announced(any_bus, stream_id, UID[::-1])
-    assert not registry.is_announced(any_bus, "1-1", UID)
+    assert scans.is_announced(any_bus, stream_id, UID)
+    assert not scans.is_announced(any_bus, stream_id, UID[::-1])
+    assert not scans.is_announced(any_bus, "1-1", UID)
 
 
 def test_a_scan_is_found_by_uid_number_or_the_start_of_its_uid(any_bus: Bus) -> None:
@@ -250,12 +250,12 @@ def test_a_name_of_several_scans_is_refused_where_only_one_may_be_meant(
 
 
 def test_the_position_is_kept_and_garbage_is_none(any_bus: Bus) -> None:
-    assert registry.read_position(any_bus) == "0-0"
-    registry.move_position(any_bus, "1700000000000-3")
-    assert registry.read_position(any_bus) == "1700000000000-3"
+    assert scans.read_position(any_bus) == "0-0"
+    scans.move_position(any_bus, "1700000000000-3")
+    assert scans.read_position(any_bus) == "1700000000000-3"
     for garbage in (b"", b"5", b"x-y", b"\xff", b"1-1\n", b"9" * 20 + b"-0", b"-1-1"):
         any_bus.set(POSITION, garbage)
-        assert registry.read_position(any_bus) == "0-0"
+        assert scans.read_position(any_bus) == "0-0"
 
 
 def test_writers_are_alive_while_they_beat(any_bus: Bus) -> None:
@@ -289,10 +289,10 @@ def test_what_a_writer_says_may_be_garbage(any_bus: Bus, line: bytes) -> None:
 
 
 def test_scan_numbers_are_given_once_and_only_raised(any_bus: Bus) -> None:
-    assert [registry.next_scan_number(any_bus, "d") for _ in range(2)] == [1, 2]
-    registry.raise_scan_number(any_bus, "d", 40)
-    registry.raise_scan_number(any_bus, "d", 7)
-    assert registry.next_scan_number(any_bus, "d") == 41
+    assert [scans.next_scan_number(any_bus, "d") for _ in range(2)] == [1, 2]
+    scans.raise_scan_number(any_bus, "d", 40)
+    scans.raise_scan_number(any_bus, "d", 7)
+    assert scans.next_scan_number(any_bus, "d") == 41
     any_bus.set(number_key("d"), b"garbage")
-    registry.raise_scan_number(any_bus, "d", 50)
-    assert registry.next_scan_number(any_bus, "d") == 51
+    scans.raise_scan_number(any_bus, "d", 50)
+    assert scans.next_scan_number(any_bus, "d") == 51

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus import leases
-from scanbus.bus.connection import Bus
-from scanbus.bus.keys import RESERVED, cursors_key, lane_key
-from scanbus.bus.lanes import append, make_lane
-from scanbus.bus.registry import announce, append_event
-from scanbus.bus.room import (
+from scanbus.bus.protocol.keys import RESERVED, cursors_key, lane_key
+from scanbus.bus.store import leases
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.eviction import RoomMaker
+from scanbus.bus.store.lanes import append, make_lane
+from scanbus.bus.store.quota import (
     acknowledge,
     cursor,
     cursors,
@@ -18,7 +18,7 @@ from scanbus.bus.room import (
     reserve,
     used_memory,
 )
-from scanbus.bus.room_maker import RoomMaker
+from scanbus.bus.store.scans import announce, append_event
 from scanbus.schemas.errors import QuotaRefusedError
 from tests.support.descriptions import UID, announced, bytes_lane, prepared
 from tests.support.raw_entries import frozen, frozen_seal

@@ -180,7 +180,7 @@ from scanbus.cli import main
 
 class Interrupted:
     def find_spec(self, name, path=None, target=None):
-        if name == "scanbus.cli.tailing":
+        if name == "scanbus.cli.commands.tail":
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Interrupted())

@@ -7,12 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
-from scanbus.bus.connection import connect
-from scanbus.bus.keys import RESERVED, heartbeat_key, lane_key
+from scanbus.bus.protocol.keys import RESERVED, heartbeat_key, lane_key
+from scanbus.bus.store.connection import connect
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
-from scanbus.publisher.closing import close_scan
+from scanbus.publisher.recovery.close_scan import close_scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import ScanClosedError, ScanStateError, UnknownScanError
 from scanbus.writer import WriterSettings, run_writer

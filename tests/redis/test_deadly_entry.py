@@ -18,7 +18,7 @@ pytestmark = pytest.mark.redis
 # start, so whatever runs with it has the flaw: the writer and its children.
 SITECUSTOMIZE = """
 import os, signal
-from scanbus.bus import blocks
+from scanbus.bus.store import blocks
 decode_block = blocks.decode_block
 def deadly(channel, block, *rest):
     if b"\\x00\\x00\\xf8\\x7f" in bytes(block):

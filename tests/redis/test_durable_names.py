@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scanbus.bus.connection import connect
-from scanbus.bus.room import cursor
+from scanbus.bus.store.connection import connect
+from scanbus.bus.store.quota import cursor
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
-from scanbus.writer.datasets import make_folder
 from scanbus.writer.failpoints import VARIABLE
+from scanbus.writer.storage.chunked_dataset import make_folder
 from tests.support.writers import WriterProcess
 
 pytestmark = pytest.mark.redis

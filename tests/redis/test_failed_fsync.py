@@ -7,10 +7,10 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 
-from scanbus.bus.room import cursor
+from scanbus.bus.store.quota import cursor
 from scanbus.schemas import VerdictWord
 from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
-from scanbus.writer.workspace import WORK_FOLDER
+from scanbus.writer.storage.work_folder import WORK_FOLDER
 from tests.support.raw_publisher import RawScan, frames, mixed_lanes
 from tests.support.writers import WriterProcess, final_verdict, wait_until, writer
 

@@ -5,10 +5,7 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus import leases
-from scanbus.bus.connection import Bus
-from scanbus.bus.heartbeats import beat
-from scanbus.bus.keys import (
+from scanbus.bus.protocol.keys import (
     ANNOUNCEMENTS,
     FORGOTTEN,
     RESERVED,
@@ -21,8 +18,13 @@ from scanbus.bus.keys import (
     lease_key,
     number_key,
 )
-from scanbus.bus.lanes import append, make_lane
-from scanbus.bus.registry import (
+from scanbus.bus.store import leases
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.eviction import KEPT_SCANS, Freed, RoomMaker
+from scanbus.bus.store.heartbeats import beat
+from scanbus.bus.store.lanes import append, make_lane
+from scanbus.bus.store.quota import acknowledge, hold, reserve
+from scanbus.bus.store.scans import (
     announce,
     append_event,
     find_scan,
@@ -30,8 +32,6 @@ from scanbus.bus.registry import (
     next_scan_number,
     was_forgotten,
 )
-from scanbus.bus.room import acknowledge, hold, reserve
-from scanbus.bus.room_maker import KEPT_SCANS, Freed, RoomMaker
 from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import UnknownScanError
 from tests.support.descriptions import NOW, UID, announced, bytes_lane, prepared

@@ -5,18 +5,18 @@ from threading import Thread
 
 import pytest
 
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.heartbeats import beat_writer, writers_alive
-from scanbus.bus.keys import ANNOUNCEMENTS, WRITERS, heartbeat_key, number_key
-from scanbus.bus.registry import find_scan
-from scanbus.bus.room_maker import KEPT_WHEN_FULL, RoomMaker
+from scanbus.bus.protocol.keys import ANNOUNCEMENTS, WRITERS, heartbeat_key, number_key
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.eviction import KEPT_WHEN_FULL, RoomMaker
+from scanbus.bus.store.heartbeats import beat_writer, writers_alive
+from scanbus.bus.store.scans import find_scan
 from scanbus.cli import main
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import NoLongerError, UnknownScanError
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
-from scanbus.writer.service import WriterService
+from scanbus.writer.service.service import WriterService
 from tests.conftest import RedisFactory
 from tests.support.published import MemoryWriter
 from tests.support.raw_publisher import RawScan

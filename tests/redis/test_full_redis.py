@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 import redis
 
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.keys import RESERVED, lane_key
-from scanbus.bus.lanes import stream_ends
-from scanbus.bus.room import cursor, used_memory
-from scanbus.bus.room_maker import RoomMaker
+from scanbus.bus.protocol.keys import RESERVED, lane_key
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.eviction import RoomMaker
+from scanbus.bus.store.lanes import stream_ends
+from scanbus.bus.store.quota import cursor, used_memory
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord

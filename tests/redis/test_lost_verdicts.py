@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.heartbeats import end_beat
-from scanbus.bus.keys import POSITION, events_key
-from scanbus.bus.registry import find_scan
+from scanbus.bus.protocol.keys import POSITION, events_key
+from scanbus.bus.store.heartbeats import end_beat
+from scanbus.bus.store.scans import find_scan
 from scanbus.schemas import Verdict, VerdictWord
 from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
 from tests.conftest import RedisFactory

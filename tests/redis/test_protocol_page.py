@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scanbus.bus.blocks import Variable, decode_block
-from scanbus.bus.connection import Bus
-from scanbus.bus.entries import SEAL_ID, Entry, pack_header, parse_entry
-from scanbus.bus.heartbeats import publisher_is_alive
-from scanbus.bus.reader import Kind, LaneReader, read_lanes
-from scanbus.bus.registry import ScanRecord, announcements, find_scan
+from scanbus.bus.protocol.blocks import Variable, decode_block
+from scanbus.bus.protocol.entries import SEAL_ID, Entry, pack_header, parse_entry
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.heartbeats import publisher_is_alive
+from scanbus.bus.store.read_lanes import Kind, LaneReader, read_lanes
+from scanbus.bus.store.scans import ScanRecord, announcements, find_scan
 from scanbus.schemas import ChannelDescription, LaneDescription, parse_event
 from tests.support.page_publisher import (
     SESSION,
@@ -243,14 +243,14 @@ def test_the_example_on_the_page_is_what_it_says() -> None:
 
 
 def test_the_scripts_on_the_page_are_the_ones_in_use() -> None:
-    from scanbus.bus import heartbeats, registry, room
+    from scanbus.bus.store import heartbeats, quota, scans
 
     page = PAGE.read_text(encoding="utf-8")
     plain = re.sub(r"\s+", " ", page)
     for script in (
-        room._RESERVE,
-        room._ACKNOWLEDGE,
-        registry._APPEND_EVENT,
+        quota._RESERVE,
+        quota._ACKNOWLEDGE,
+        scans._APPEND_EVENT,
         heartbeats._BEAT,
     ):
         assert re.sub(r"\s+", " ", script).strip() in plain

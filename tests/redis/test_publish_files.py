@@ -19,7 +19,7 @@ from scanbus.schemas import Role
 from scanbus.schemas.errors import BusUnavailableError, SourceError
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings
-from scanbus.writer.service import WriterService
+from scanbus.writer.service.service import WriterService
 
 pytestmark = pytest.mark.redis
 

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.keys import (
+from scanbus.bus.protocol.keys import (
     ANNOUNCEMENTS,
     RESERVED,
     events_key,
     heartbeat_key,
     lane_key,
 )
-from scanbus.bus.lanes import append
-from scanbus.bus.room import acknowledge, used_memory
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.lanes import append
+from scanbus.bus.store.quota import acknowledge, used_memory
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
-from scanbus.publisher.freezing import freeze_gap
+from scanbus.publisher.buffers.entry_builder import freeze_gap
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import DeadlineError, LaneConflictError

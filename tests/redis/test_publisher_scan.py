@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from scanbus.bus.codecs import codec
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.heartbeats import publisher_is_alive, writers_alive
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.heartbeats import publisher_is_alive, writers_alive
 from scanbus.publisher import Publisher
 from scanbus.schemas import EndReason, VerdictWord
 from scanbus.schemas.errors import (

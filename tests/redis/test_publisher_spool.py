@@ -15,12 +15,12 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 
-from scanbus.bus.connection import connect
-from scanbus.bus.keys import ANNOUNCEMENTS, lane_key
+from scanbus.bus.protocol.keys import ANNOUNCEMENTS, lane_key
+from scanbus.bus.store.connection import connect
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
-from scanbus.publisher.resuming import DIED
+from scanbus.publisher.recovery.resume import DIED
 from scanbus.publisher.scan import Scan
 from scanbus.publisher.spool import ScanSpool, find_scans
 from scanbus.schemas import EndReason, Verdict, VerdictWord

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from scanbus.bus import heartbeats, leases, room
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.expiry import LONGEST_MS
-from scanbus.bus.keys import heartbeat_key, hold_key, lease_key, writer_key
+from scanbus.bus.protocol.keys import heartbeat_key, hold_key, lease_key, writer_key
+from scanbus.bus.store import heartbeats, leases, quota
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.expiry import LONGEST_MS
 from scanbus.cli.private_redis import PrivateRedis, find_redis_server
 from tests.support.clocks import NO_CLOCKS, FakeClock, clocks_can_jump
 from tests.support.writers import wait_until
@@ -83,7 +83,7 @@ def test_a_sign_of_life_does_not_outlive_its_owner_by_a_day(
         heartbeats.beat_writer(bus, "me", {}, 10_000)
     else:
         key = hold_key(UID)
-        room.hold(bus, UID, 10_000)
+        quota.hold(bus, UID, 10_000)
     put_back(clock, bus, key)
 
     assert is_there(bus, sign)
@@ -98,4 +98,4 @@ def is_there(bus: Bus, sign: str) -> bool:
         return heartbeats.publisher_is_alive(bus, UID)
     if sign == "writer":
         return heartbeats.is_alive(bus, "me")
-    return room.is_held(bus, UID)
+    return quota.is_held(bus, UID)

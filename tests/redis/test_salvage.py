@@ -14,17 +14,17 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 
-from scanbus.bus import room
-from scanbus.bus.connection import connect
-from scanbus.bus.heartbeats import writers_alive
-from scanbus.bus.registry import append_event
+from scanbus.bus.store import quota
+from scanbus.bus.store.connection import connect
+from scanbus.bus.store.heartbeats import writers_alive
+from scanbus.bus.store.scans import append_event
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanUpdated, Verdict, VerdictWord
 from scanbus.writer import failpoints, rebuild, salvage
 from scanbus.writer.check import check_files
-from scanbus.writer.events_file import EVENTS_FILE
-from scanbus.writer.workspace import WORK_FOLDER
+from scanbus.writer.storage.event_journal import EVENTS_FILE
+from scanbus.writer.storage.work_folder import WORK_FOLDER
 from tests.conftest import RedisFactory
 from tests.support.raw_publisher import RawScan, frames, mixed_lanes
 from tests.support.trees import differences, files_of
@@ -76,7 +76,7 @@ def wait_for_flush(scan: RawScan, root: Path, n_frames: int = N_FRAMES) -> None:
     """Return when the temporary segments hold all that was sent."""
     wait_until(lambda: temporary_rows(root, "eiger_0002.h5") == n_frames - 40)
     wait_until(lambda: temporary_rows(root, "g_0001.h5", "th") == N_POINTS - 1000)
-    wait_until(lambda: room.cursor(scan.client, scan.uid, "g") == 1000)
+    wait_until(lambda: quota.cursor(scan.client, scan.uid, "g") == 1000)
 
 
 def killed_writer(server: PrivateRedis, root: Path) -> RawScan:

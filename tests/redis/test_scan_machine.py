@@ -26,14 +26,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.entries import SEAL_ID
-from scanbus.bus.keys import events_key, heartbeat_key, lane_key, lease_key
-from scanbus.bus.registry import announcements
+from scanbus.bus.protocol.entries import SEAL_ID
+from scanbus.bus.protocol.keys import events_key, heartbeat_key, lane_key, lease_key
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.scans import announcements
 from scanbus.cli.private_redis import PrivateRedis
-from scanbus.publisher.closing import close_scan
 from scanbus.publisher.faulty.content import points_of
-from scanbus.publisher.faulty.crafting import Crafter
+from scanbus.publisher.faulty.raw_entries import Crafter
+from scanbus.publisher.recovery.close_scan import close_scan
 from scanbus.schemas import (
     ScanJudged,
     ScanPrepared,
@@ -43,10 +43,10 @@ from scanbus.schemas import (
     parse_event,
 )
 from scanbus.schemas.errors import LaneConflictError, ScanStateError, UnknownScanError
-from scanbus.writer.account import joined
-from scanbus.writer.paths import scan_folder, scan_master, values_file_name
-from scanbus.writer.scan_file import read_scan_file
-from scanbus.writer.scan_writer import Stopped
+from scanbus.writer.model.ledger import joined
+from scanbus.writer.model.naming import scan_folder, scan_master, values_file_name
+from scanbus.writer.scan.scan_writer import Stopped
+from scanbus.writer.storage.scan_file import read_scan_file
 from tests.support.descriptions import channel, lane_of
 from tests.support.scan_machine_parts import SESSION, SteppedPublisher, attempt
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from scanbus.bus import room
-from scanbus.bus.connection import connect
-from scanbus.bus.keys import cursors_key
-from scanbus.bus.registry import find_scan
+from scanbus.bus.protocol.keys import cursors_key
+from scanbus.bus.store import quota
+from scanbus.bus.store.connection import connect
+from scanbus.bus.store.scans import find_scan
 from scanbus.cli.app import run
 from scanbus.publisher.faulty import (
     Faults,
@@ -28,7 +28,7 @@ from scanbus.publisher.faulty import (
 )
 from scanbus.schemas import ChannelLedger, Verdict, VerdictWord
 from scanbus.writer import WriterSettings, replay, run_writer
-from scanbus.writer.service import WriterService
+from scanbus.writer.service.service import WriterService
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
 
@@ -175,7 +175,7 @@ def _write_for_a_while(url: str, root: Path, uid: str) -> None:
                 before = found
                 threading.Event().wait(0.15)
                 found = {
-                    lane: room.cursor(client, uid, lane)
+                    lane: quota.cursor(client, uid, lane)
                     for lane in ("g", "hits", "eiger", "pilatus")
                 }
         finally:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from scanbus.bus import leases, room
-from scanbus.bus.registry import append_event, find_scan, read_position
-from scanbus.bus.room_maker import RoomMaker
+from scanbus.bus.store import leases, quota
+from scanbus.bus.store.eviction import RoomMaker
+from scanbus.bus.store.scans import append_event, find_scan, read_position
 from scanbus.cli import main
-from scanbus.publisher.closing import close_scan
+from scanbus.publisher.recovery.close_scan import close_scan
 from scanbus.schemas import EndReason, ScanEnded, Verdict, VerdictWord
 from scanbus.schemas.errors import (
     NameTakenError,
@@ -26,7 +26,7 @@ from scanbus.schemas.errors import (
 )
 from scanbus.writer import WriterSettings, replay, run_writer
 from scanbus.writer.check import check_files
-from scanbus.writer.scan_writer import ScanWriter
+from scanbus.writer.scan.scan_writer import ScanWriter
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.trees import differences, files_of
 from tests.support.writers import final_verdict, wait_until, writer
@@ -47,7 +47,7 @@ def fill(scan: RawScan, start: float = 0.0, stop: float = 1.0) -> RawScan:
 
 
 def durable(scan: RawScan, point: int) -> bool:
-    return room.cursor(scan.client, scan.uid, "eiger") >= point
+    return quota.cursor(scan.client, scan.uid, "eiger") >= point
 
 
 def whole_scan(url: str, **options: object) -> RawScan:
@@ -87,13 +87,13 @@ def test_after_the_verdict_everything_is_acknowledged_and_the_quota_is_free(
     redis_url: str, tmp_path: Path
 ) -> None:
     scan = whole_scan(redis_url)
-    room.reserve(scan.client, scan.uid, 1000, 10_000)
+    quota.reserve(scan.client, scan.uid, 1000, 10_000)
 
     write_once(redis_url, tmp_path)
 
-    assert room.cursor(scan.client, scan.uid, "g") == N_POINTS
-    assert room.cursor(scan.client, scan.uid, "eiger") == N_FRAMES
-    room.reserve(scan.client, "another0", 10_000, 10_000)
+    assert quota.cursor(scan.client, scan.uid, "g") == N_POINTS
+    assert quota.cursor(scan.client, scan.uid, "eiger") == N_FRAMES
+    quota.reserve(scan.client, "another0", 10_000, 10_000)
     assert read_position(scan.client) != "0-0"
     assert not list(tmp_path.rglob(".scanbus*"))
 
@@ -135,7 +135,7 @@ def test_replay_before_any_writer_acknowledges_nothing(
 
     replay(redis_url, scan.uid, tmp_path / "again")
 
-    assert room.cursor(scan.client, scan.uid, "eiger") == 0
+    assert quota.cursor(scan.client, scan.uid, "eiger") == 0
     assert write_once(redis_url, tmp_path / "live") == 0
     assert differences(tmp_path / "live", tmp_path / "again") == []
 
@@ -228,7 +228,7 @@ def test_a_paused_writer_that_wakes_up_damages_nothing(
     scan = RawScan(redis_url).prepare()
     with writer(redis_url, tmp_path / "live", "--lease-s", "1") as paused:
         fill(scan, 0.0, 0.5)
-        wait_until(lambda: room.cursor(scan.client, scan.uid, "eiger") >= 40)
+        wait_until(lambda: quota.cursor(scan.client, scan.uid, "eiger") >= 40)
         paused.pause()
         fill(scan, 0.5, 1.0)
         scan.end()
@@ -274,10 +274,10 @@ def test_an_operator_closes_a_scan_whose_publisher_is_gone(
     redis_url: str, tmp_path: Path
 ) -> None:
     scan = fill(RawScan(redis_url, heartbeat_s=0.5).prepare(), 0.0, 0.5)
-    room.reserve(scan.client, scan.uid, 2**30, 2**31)
+    quota.reserve(scan.client, scan.uid, 2**30, 2**31)
     write_once(redis_url, tmp_path)
     # Interrupted, it reserves only what it holds: others have room again.
-    room.reserve(scan.client, "another0", 2**30, 2**30 + 2**25)
+    quota.reserve(scan.client, "another0", 2**30, 2**30 + 2**25)
 
     assert main(["close", scan.uid, "--redis", redis_url, "--text", "it died"]) == 0
     assert main(["close", scan.uid, "--redis", redis_url]) == 1
@@ -396,7 +396,7 @@ def test_points_that_came_too_late_stand_in_a_file_of_their_own(
         np.testing.assert_array_equal(late["measurement/data"][0], frames(5, 6)[0])
         assert set(file["1.1/scanbus/late"]) == {"eiger_0000", "label_0000"}
     replay(redis_url, scan.uid, tmp_path / "again")
-    assert room.cursor(scan.client, scan.uid, "late.eiger") == 2
+    assert quota.cursor(scan.client, scan.uid, "late.eiger") == 2
 
 
 def test_a_file_of_another_scan_is_never_overwritten(
@@ -508,8 +508,8 @@ def test_a_folder_that_leads_out_of_the_root_is_not_written_to(
 
 
 def _problem_is_said(url: str):  # type: ignore[no-untyped-def]
-    from scanbus.bus.connection import connect
-    from scanbus.bus.heartbeats import writers_alive
+    from scanbus.bus.store.connection import connect
+    from scanbus.bus.store.heartbeats import writers_alive
 
     client = connect(url, name="test")
     return lambda: any(info["problems"] for info in writers_alive(client).values())

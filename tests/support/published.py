@@ -10,19 +10,19 @@ from typing import Any, Self
 
 import numpy as np
 
-from scanbus.bus.blocks import Variable, decode_block
-from scanbus.bus.connection import Bus, connect, translated
-from scanbus.bus.entries import Entry
-from scanbus.bus.heartbeats import beat_writer
-from scanbus.bus.reader import Kind, LaneReader, read_lanes
-from scanbus.bus.registry import (
+from scanbus.bus.protocol.blocks import Variable, decode_block
+from scanbus.bus.protocol.entries import Entry
+from scanbus.bus.store.connection import Bus, connect, translated
+from scanbus.bus.store.heartbeats import beat_writer
+from scanbus.bus.store.quota import acknowledge
+from scanbus.bus.store.read_lanes import Kind, LaneReader, read_lanes
+from scanbus.bus.store.scans import (
     ScanRecord,
     announcements,
     append_event,
     load_record,
     read_events,
 )
-from scanbus.bus.room import acknowledge
 from scanbus.schemas import LaneDescription, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import ScanbusError
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from scanbus.bus.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.outbox import Frozen
+from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
+from scanbus.bus.protocol.retransmit import Frozen
 
 SESSION = b"a session"
 

@@ -10,13 +10,13 @@ from uuid import uuid4
 
 import numpy as np
 
-from scanbus.bus.blocks import block_length, encode_block, pack_variable
-from scanbus.bus.connection import Bus, connect
-from scanbus.bus.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.heartbeats import beat
-from scanbus.bus.lanes import append, make_lane
-from scanbus.bus.outbox import Frozen
-from scanbus.bus.registry import announce, append_event
+from scanbus.bus.protocol.blocks import block_length, encode_block, pack_variable
+from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
+from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store.heartbeats import beat
+from scanbus.bus.store.lanes import append, make_lane
+from scanbus.bus.store.scans import announce, append_event
 from scanbus.schemas import (
     ChannelDescription,
     EndReason,

@@ -10,7 +10,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from scanbus.bus.registry import ScanRecord
+from scanbus.bus.store.scans import ScanRecord
 from scanbus.schemas import (
     ChannelDescription,
     ChannelLedger,
@@ -28,8 +28,13 @@ from scanbus.schemas import (
     Verdict,
     VerdictWord,
 )
-from scanbus.writer.contents import ScanContents, SegmentFile, data_path, length_path
-from scanbus.writer.paths import scan_folder, segment_file_name, values_file_name
+from scanbus.writer.model.naming import scan_folder, segment_file_name, values_file_name
+from scanbus.writer.model.scan_contents import (
+    ScanContents,
+    SegmentFile,
+    data_path,
+    length_path,
+)
 
 N_POINTS = 25
 POINTS_PER_SEGMENT = 10

@@ -7,18 +7,22 @@ test.
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from scanbus.bus import leases
 from scanbus.bus.codecs import Crew
-from scanbus.bus.connection import Bus
-from scanbus.bus.heartbeats import beat
-from scanbus.bus.keys import heartbeat_key, lease_key
-from scanbus.bus.lanes import VanishedError, append, make_lane
-from scanbus.bus.outbox import Frozen
-from scanbus.bus.registry import ScanRecord, append_event, read_events
-from scanbus.bus.room import cursor
-from scanbus.publisher.delivery import Delivery, Limits
-from scanbus.publisher.outgoing import Waker
-from scanbus.publisher.restore import compare_lane, ensure_announced, restore_scan
+from scanbus.bus.protocol.keys import heartbeat_key, lease_key
+from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.store import leases
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.heartbeats import beat
+from scanbus.bus.store.lanes import VanishedError, append, make_lane
+from scanbus.bus.store.quota import cursor
+from scanbus.bus.store.scans import ScanRecord, append_event, read_events
+from scanbus.publisher.queue.lane_queue import Waker
+from scanbus.publisher.queue.scan_queue import Delivery, Limits
+from scanbus.publisher.transport.resync import (
+    compare_lane,
+    ensure_announced,
+    restore_scan,
+)
 from scanbus.schemas import (
     EndReason,
     LaneDescription,
@@ -29,8 +33,8 @@ from scanbus.schemas import (
     Verdict,
 )
 from scanbus.schemas.errors import LeaseLostError
-from scanbus.writer.custody import LeaseCustody
-from scanbus.writer.scan_writer import Pace, ScanWriter, Stopped
+from scanbus.writer.scan.authority import LeaseCustody
+from scanbus.writer.scan.scan_writer import Pace, ScanWriter, Stopped
 from tests.support.descriptions import NOW, announced, prepared
 
 __all__ = ["Meddling", "SteppedPublisher", "attempt"]

@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.blocks import Variable, block_length, encode_block, pack_variable
-from scanbus.bus.entries import (
+from scanbus.bus.protocol.blocks import (
+    Variable,
+    block_length,
+    encode_block,
+    pack_variable,
+)
+from scanbus.bus.protocol.entries import (
     HEADER_FIELD,
     PAYLOAD_FIELD,
     Entry,
@@ -20,7 +25,7 @@ from scanbus.bus.entries import (
     pack_header,
     parse_entry,
 )
-from scanbus.bus.registry import ScanRecord
+from scanbus.bus.store.scans import ScanRecord
 from scanbus.schemas import (
     ChannelDescription,
     ChannelLedger,
@@ -34,11 +39,9 @@ from scanbus.schemas import (
     ScanStarted,
     Storage,
 )
-from scanbus.writer.account import SegmentAccount, judge, lane_ledgers
-from scanbus.writer.contents import ScanContents, SegmentFile
-from scanbus.writer.frame_segment import FrameSegment
-from scanbus.writer.masters import write_dataset_masters, write_scan_master
-from scanbus.writer.paths import (
+from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
+from scanbus.writer.model.naming import (
     dataset_master,
     proposal_master,
     scan_folder,
@@ -46,8 +49,10 @@ from scanbus.writer.paths import (
     segment_file_name,
     values_file_name,
 )
-from scanbus.writer.scan_file import write_scan_file
-from scanbus.writer.value_segment import ValueSegment
+from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
+from scanbus.writer.storage.frame_segment import FrameSegment
+from scanbus.writer.storage.scan_file import write_scan_file
+from scanbus.writer.storage.value_segment import ValueSegment
 
 UID = "0123456789abcdef"
 N_POINTS = 30

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.blocks import (
+from scanbus.bus.codecs import CODEC_NAMES
+from scanbus.bus.protocol.blocks import (
     Variable,
     block_length,
     decode_block,
     encode_block,
     pack_variable,
 )
-from scanbus.bus.codecs import CODEC_NAMES
 from scanbus.schemas import ChannelDescription
 from scanbus.schemas.errors import PayloadError
 from tests.support.descriptions import channel

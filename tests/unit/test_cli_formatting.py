@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from scanbus.bus.connection import DEFAULT_URL
+from scanbus.bus.store.connection import DEFAULT_URL
 from scanbus.cli import main
-from scanbus.cli.listing import scan_table
+from scanbus.cli.commands.ls import scan_table
+from scanbus.cli.commands.status import bytes_text, status_lines
+from scanbus.cli.commands.working import point_ranges
 from scanbus.cli.options import DEFAULT_REDIS
 from scanbus.cli.output import age, clock_time, print_error, short_uids, to_json_line
 from scanbus.cli.progress import LineProgress
-from scanbus.cli.state import bytes_text, status_lines
 from scanbus.cli.values import batch_as_dict, batch_as_line, short_values
-from scanbus.cli.working import point_ranges
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 from scanbus.subscriber import Batch, BusStatus, ScanInfo
 

@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scanbus.bus.codecs import CODEC_NAMES, DEFAULT_CODEC, Codec, Crew, Filter, codec
+from scanbus.bus.codecs.bitshuffle import BitshuffleScheme
 from scanbus.bus.codecs.bitshuffle_backends import (
     Backend,
     Compressor,
     ExtensionBackend,
     PluginBackend,
 )
-from scanbus.bus.codecs.bitshuffled import BitshuffleScheme
 from scanbus.bus.codecs.codec import MAX_CHUNK_BYTES
-from scanbus.bus.codecs.lz4_blocks import Lz4Scheme
+from scanbus.bus.codecs.lz4 import Lz4Scheme
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
 
 h5py = pytest.importorskip("h5py")

@@ -19,16 +19,16 @@ from hypothesis.stateful import (
     rule,
 )
 
-from scanbus.bus.entries import SEAL_ID
-from scanbus.publisher.faulty.crafting import (
+from scanbus.bus.protocol.entries import SEAL_ID
+from scanbus.publisher.faulty.expected_ledger import Effect, LaneBook, Means
+from scanbus.publisher.faulty.raw_entries import (
     FORMS_AT_THE_EDGE,
     FORMS_WITHIN,
     Crafter,
 )
-from scanbus.publisher.faulty.ledger import Effect, LaneBook, Means
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
-from scanbus.writer.lane_writer import FinishedSegment, LaneWriter
-from scanbus.writer.segment_files import read_header
+from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.storage.segment_header import read_header
 from tests.support.descriptions import UID, channel, lane_of
 
 PER_SEGMENT = 4

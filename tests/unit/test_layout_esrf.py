@@ -17,11 +17,10 @@ from scanbus.schemas import (
     Verdict,
     VerdictWord,
 )
-from scanbus.writer.contents import ScanContents, SegmentFile
-from scanbus.writer.layouts.channels import ascii_units, find_places
+from scanbus.writer.layouts.common.channels import ascii_units, find_places
+from scanbus.writer.layouts.common.root import iso_time, unique_name
 from scanbus.writer.layouts.esrf import layout
-from scanbus.writer.layouts.root import iso_time, unique_name
-from scanbus.writer.tree import (
+from scanbus.writer.model.nexus_tree import (
     Dataset,
     ExternalLink,
     Group,
@@ -29,6 +28,7 @@ from scanbus.writer.tree import (
     SoftLink,
     VirtualDataset,
 )
+from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from tests.support.scan_folders import START, channel, identity, lane, record
 from tests.support.scan_folders import lanes as all_lanes
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanbus.bus.codecs import codec
-from scanbus.writer.layouts import metadata
-from scanbus.writer.layouts.metadata import MetadataReader, laid_over
-from scanbus.writer.tree import Dataset, Group, SoftLink
+from scanbus.writer.layouts.common import metadata
+from scanbus.writer.layouts.common.metadata import MetadataReader, laid_over
+from scanbus.writer.model.nexus_tree import Dataset, Group, SoftLink
 
 
 def array(values: Any, codec_name: str = "none", **changes: Any) -> dict[str, Any]:

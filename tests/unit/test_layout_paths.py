@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from scanbus.schemas.errors import RootUnusableError
-from scanbus.writer import paths
-from scanbus.writer.layouts.collections import ScanMaster, collection_layout
-from scanbus.writer.tree import ExternalLink
+from scanbus.writer.layouts.link_masters import ScanMaster, collection_layout
+from scanbus.writer.model import naming as paths
+from scanbus.writer.model.nexus_tree import ExternalLink
 from tests.support.scan_folders import identity
 
 

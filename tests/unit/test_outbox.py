@@ -4,8 +4,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from scanbus.bus.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.outbox import Frozen, Outbox
+from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
+from scanbus.bus.protocol.retransmit import Frozen, Outbox
 
 SESSION = b"12345678"
 

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scanbus.bus.blocks import Variable
 from scanbus.bus.codecs import codec
-from scanbus.publisher.checking import frames_of, number_of, points_of
-from scanbus.publisher.declarations import (
+from scanbus.bus.protocol.blocks import Variable
+from scanbus.publisher.declare.channels import (
     declare_channel,
     declare_detector,
     default_plots,
     positioners_of,
     tree_of,
 )
+from scanbus.publisher.declare.values import frames_of, number_of, points_of
 from scanbus.schemas import ArrayValue, ChannelDescription, Positioner
 from scanbus.schemas.errors import UnknownCodecError
 

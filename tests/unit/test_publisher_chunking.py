@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanbus.bus.codecs import codec
-from scanbus.bus.entries import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
-from scanbus.publisher.chunking import ChunkBuffer, Piece
-from scanbus.publisher.freezing import freeze_piece, freeze_seal
+from scanbus.bus.protocol.entries import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
+from scanbus.publisher.buffers.chunk_buffer import ChunkBuffer, Piece
+from scanbus.publisher.buffers.entry_builder import freeze_piece, freeze_seal
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 
 SHAPE = (2, 3)

@@ -6,13 +6,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.blocks import Variable, decode_block
-from scanbus.bus.entries import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
-from scanbus.bus.outbox import Frozen
-from scanbus.bus.reader import GATHERED_BYTES
-from scanbus.publisher.checking import points_of
-from scanbus.publisher.freezing import freeze_values
-from scanbus.publisher.gathering import Gap, GroupBuffer
+from scanbus.bus.protocol.blocks import Variable, decode_block
+from scanbus.bus.protocol.entries import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
+from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.store.read_lanes import GATHERED_BYTES
+from scanbus.publisher.buffers.entry_builder import freeze_values
+from scanbus.publisher.buffers.group_buffer import Gap, GroupBuffer
+from scanbus.publisher.declare.values import points_of
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 
 SESSION = b"12345678"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.publisher.declarations import declare_channel, declare_detector
-from scanbus.publisher.planning import (
+from scanbus.publisher.declare.channels import declare_channel, declare_detector
+from scanbus.publisher.declare.lane_plan import (
     MAX_FILES_SEGMENT_POINTS,
     MAX_VALUES_SEGMENT_POINTS,
     Declared,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.publisher.reordering import Hole, Late, Ready, Reordering, Step
+from scanbus.publisher.buffers.reorder_buffer import Hole, Late, Ready, Reordering, Step
 from scanbus.schemas import MAX_POINTS
 
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanbus.schemas import Storage
-from scanbus.writer.account import SegmentAccount
-from scanbus.writer.contents import SegmentFile
-from scanbus.writer.remains import Remains
-from scanbus.writer.salvage import plan_segments
+from scanbus.writer.model.ledger import SegmentAccount
+from scanbus.writer.model.scan_contents import SegmentFile
+from scanbus.writer.recovery.salvage import plan_segments
+from scanbus.writer.recovery.segment_recovery import Remains
 from tests.support.descriptions import bytes_lane
 
 LANE = bytes_lane(per_segment=100)

@@ -3,7 +3,7 @@
 import pytest
 
 from scanbus.schemas.errors import DeadlineError
-from scanbus.subscriber.patience import Patience
+from scanbus.subscriber.deadline import Patience
 
 
 class Clock:

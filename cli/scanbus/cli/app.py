@@ -12,14 +12,13 @@ from typing import Any
 
 import typer
 
-from scanbus.cli.listing import ls
-from scanbus.cli.output import print_error
-from scanbus.cli.repairing import rebuild_masters, salvage
-from scanbus.cli.resuming import resume
-from scanbus.cli.simulating import simulate
-from scanbus.cli.state import status
-from scanbus.cli.tailing import tail
-from scanbus.cli.working import (
+from scanbus.cli.commands.ls import ls
+from scanbus.cli.commands.publish_resume import resume
+from scanbus.cli.commands.repairing import rebuild_masters, salvage
+from scanbus.cli.commands.simulate import simulate
+from scanbus.cli.commands.status import status
+from scanbus.cli.commands.tail import tail
+from scanbus.cli.commands.working import (
     check,
     close_scan,
     demo,
@@ -27,6 +26,7 @@ from scanbus.cli.working import (
     replay,
     writer,
 )
+from scanbus.cli.output import print_error
 from scanbus.schemas.errors import ScanbusError
 
 __all__ = ["app", "run"]

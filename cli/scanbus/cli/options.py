@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_REDIS", "REDIS_VARIABLE", "AsJson", "RedisUrl", "subscriber_at"]
 
 REDIS_VARIABLE = "SCANBUS_REDIS"
-# The same as scanbus.bus.connection.DEFAULT_URL, without importing numpy for --help.
+# The same as DEFAULT_URL of scanbus.bus.store, without importing numpy for --help.
 DEFAULT_REDIS = "redis://127.0.0.1:6379"
 
 RedisUrl = Annotated[

@@ -19,16 +19,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from scanbus.bus.codecs import Crew
-from scanbus.bus.connection import DEFAULT_URL
 from scanbus.bus.logs import get_logger
-from scanbus.publisher.declarations import positioners_of, tree_of
-from scanbus.publisher.delivery import Delivery, Limits
-from scanbus.publisher.desk import Desk
-from scanbus.publisher.keeper import Keeper
-from scanbus.publisher.options import ScanOptions
+from scanbus.bus.store.connection import DEFAULT_URL
+from scanbus.publisher.declare.channels import positioners_of, tree_of
+from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.queue.scan_queue import Delivery, Limits
+from scanbus.publisher.queue.waiting import finish_spool
 from scanbus.publisher.scan import Scan
-from scanbus.publisher.sender import Link
-from scanbus.publisher.waits import finish_spool
+from scanbus.publisher.transport.monitor import Keeper
+from scanbus.publisher.transport.registrar import Desk
+from scanbus.publisher.transport.sender import Link
 from scanbus.schemas import EndReason, PlotDescription, Verdict
 from scanbus.schemas.errors import ScanStateError
 

@@ -11,21 +11,21 @@ from time import time as wall_clock
 from types import TracebackType
 from typing import Any, Self
 
-from scanbus.publisher.declarations import (
+from scanbus.publisher.buffers.group_buffer import Series
+from scanbus.publisher.declare.channels import (
     checked,
     declare_channel,
     declare_detector,
     positioners_of,
     tree_of,
 )
-from scanbus.publisher.delivery import Delivery
-from scanbus.publisher.desk import Desk
-from scanbus.publisher.dispatch import Dispatch
-from scanbus.publisher.ending import end_scan
-from scanbus.publisher.gathering import Series
-from scanbus.publisher.options import ScanOptions
-from scanbus.publisher.planning import Declared
-from scanbus.publisher.waits import wait_durable, wait_flushed, wait_for_verdict
+from scanbus.publisher.declare.lane_plan import Declared
+from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.ingest.dispatch import Dispatch
+from scanbus.publisher.ingest.finish import end_scan
+from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.waiting import wait_durable, wait_flushed, wait_for_verdict
+from scanbus.publisher.transport.registrar import Desk
 from scanbus.schemas import (
     EndReason,
     NexusHints,

@@ -10,8 +10,8 @@
 """
 
 from scanbus.subscriber.batch import Batch
-from scanbus.subscriber.listing import BusStatus, ScanInfo
 from scanbus.subscriber.scan import ScanReader
+from scanbus.subscriber.status import BusStatus, ScanInfo
 from scanbus.subscriber.stream import ScanStream
 from scanbus.subscriber.subscriber import Subscriber
 

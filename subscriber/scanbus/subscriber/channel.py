@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from scanbus.bus.reader import Arrival, Kind
+from scanbus.bus.store.read_lanes import Arrival, Kind
 from scanbus.schemas import ChannelDescription
 from scanbus.schemas.errors import (
     BadEntryError,
@@ -15,7 +15,7 @@ from scanbus.schemas.errors import (
     PointError,
 )
 from scanbus.subscriber.batch import Batch
-from scanbus.subscriber.lane import Extent, LaneView
+from scanbus.subscriber.lane_view import Extent, LaneView
 from scanbus.subscriber.points import Values, joined
 
 __all__ = ["ChannelReader"]

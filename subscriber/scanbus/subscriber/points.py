@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.blocks import Variable, decode_block
 from scanbus.bus.codecs import Crew
-from scanbus.bus.entries import Entry
+from scanbus.bus.protocol.blocks import Variable, decode_block
+from scanbus.bus.protocol.entries import Entry
 from scanbus.schemas import (
     MAX_ENTRY_BYTES,
     ChannelDescription,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from scanbus.bus.heartbeats import publisher_is_alive
-from scanbus.bus.registry import ScanRecord, events_came, read_events
+from scanbus.bus.store.heartbeats import publisher_is_alive
+from scanbus.bus.store.scans import ScanRecord, events_came, read_events
 from scanbus.schemas import ChannelDescription, ScanPrepared, Verdict
 from scanbus.schemas.errors import (
     ScanInterruptedError,
@@ -15,11 +15,11 @@ from scanbus.schemas.errors import (
 )
 from scanbus.subscriber.batch import Batch
 from scanbus.subscriber.channel import ChannelReader
-from scanbus.subscriber.lane import LaneView
-from scanbus.subscriber.link import Link
-from scanbus.subscriber.listing import expected_file
-from scanbus.subscriber.patience import Patience
+from scanbus.subscriber.connection import Link
+from scanbus.subscriber.deadline import Patience
+from scanbus.subscriber.lane_view import LaneView
 from scanbus.subscriber.points import Values
+from scanbus.subscriber.status import expected_file
 from scanbus.subscriber.stream import ScanStream
 
 __all__ = ["ScanReader"]

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from scanbus.bus.connection import Bus
-from scanbus.bus.entries import SEAL_ID
-from scanbus.bus.reader import Arrival, Kind, LaneReader, read_lanes
+from scanbus.bus.protocol.entries import SEAL_ID
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.read_lanes import Arrival, Kind, LaneReader, read_lanes
 from scanbus.schemas.errors import NoLongerError, ScanInterruptedError
 from scanbus.subscriber.batch import Batch
-from scanbus.subscriber.lane import READ_BYTES, LaneView
-from scanbus.subscriber.link import Link
-from scanbus.subscriber.patience import Patience
+from scanbus.subscriber.connection import Link
+from scanbus.subscriber.deadline import Patience
+from scanbus.subscriber.lane_view import READ_BYTES, LaneView
 
 __all__ = ["ScanStream", "StreamedScan"]
 

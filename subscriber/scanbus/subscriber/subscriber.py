@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from scanbus.bus.connection import DEFAULT_URL, Bus, describe_server
-from scanbus.bus.keys import ANNOUNCEMENTS
-from scanbus.bus.registry import (
+from scanbus.bus.protocol.keys import ANNOUNCEMENTS
+from scanbus.bus.store.connection import DEFAULT_URL, Bus, describe_server
+from scanbus.bus.store.scans import (
     ScanRecord,
     announcement_came,
     announcements,
@@ -17,10 +17,10 @@ from scanbus.bus.registry import (
     load_announced,
 )
 from scanbus.schemas import ScanAnnounced
-from scanbus.subscriber.link import Link
-from scanbus.subscriber.listing import BusStatus, ScanInfo, gather_status, scan_info
-from scanbus.subscriber.patience import Patience
+from scanbus.subscriber.connection import Link
+from scanbus.subscriber.deadline import Patience
 from scanbus.subscriber.scan import ScanReader
+from scanbus.subscriber.status import BusStatus, ScanInfo, gather_status, scan_info
 
 __all__ = ["Subscriber"]
 

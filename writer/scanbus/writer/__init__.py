@@ -7,10 +7,10 @@ source.
 """
 
 from scanbus.writer.check import CheckReport, check_files
-from scanbus.writer.rebuild import rebuild
-from scanbus.writer.replay import replay
-from scanbus.writer.salvage import salvage
-from scanbus.writer.service import run_writer
+from scanbus.writer.masters.rebuild import rebuild
+from scanbus.writer.recovery.salvage import salvage
+from scanbus.writer.scan.replay import replay
+from scanbus.writer.service.service import run_writer
 from scanbus.writer.settings import WriterSettings
 
 __all__ = [

@@ -18,13 +18,13 @@ first array that needs them.
 
 from __future__ import annotations
 
-from scanbus.bus.codecs.bitshuffled import BitshuffleScheme
-from scanbus.bus.codecs.blosc2_frames import Blosc2Scheme
+from scanbus.bus.codecs.bitshuffle import BitshuffleScheme
+from scanbus.bus.codecs.blosc2 import Blosc2Scheme
 from scanbus.bus.codecs.codec import CODEC_NAMES, Codec, Filter
-from scanbus.bus.codecs.crew import Crew
-from scanbus.bus.codecs.deflate import GzipShuffleScheme
-from scanbus.bus.codecs.lz4_blocks import Lz4Scheme
+from scanbus.bus.codecs.gzip import GzipShuffleScheme
+from scanbus.bus.codecs.lz4 import Lz4Scheme
 from scanbus.bus.codecs.raw import RawScheme
+from scanbus.bus.codecs.thread_pool import Crew
 from scanbus.bus.codecs.zstd import ZstdScheme
 from scanbus.schemas.errors import UnknownCodecError
 

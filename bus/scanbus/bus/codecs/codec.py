@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs.crew import Crew
+from scanbus.bus.codecs.thread_pool import Crew
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
 
 Buffer: TypeAlias = bytes | memoryview

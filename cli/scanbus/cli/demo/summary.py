@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from scanbus.cli.demo.outline import OutlineLine, outline
 from scanbus.cli.output import coloured, stdout
 from scanbus.schemas import Verdict
-from scanbus.writer.outline import OutlineLine, outline
 
 __all__ = ["file_tree", "next_commands", "print_summary"]
 

@@ -7,8 +7,8 @@ the seed alone, and so does the account that an honest writer must come to.
 
 from scanbus.publisher.faulty.content import points_of, simulated_lanes
 from scanbus.publisher.faulty.faults import Faults
-from scanbus.publisher.faulty.planning import Plan, Step, make_plan
-from scanbus.publisher.faulty.sending import FaultyScan, Injected, simulate
+from scanbus.publisher.faulty.faulty_scan import FaultyScan, Injected, simulate
+from scanbus.publisher.faulty.plan import Plan, Step, make_plan
 
 __all__ = [
     "Faults",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from scanbus.bus.outbox import Frozen
+from scanbus.bus.protocol.retransmit import Frozen
 from scanbus.publisher.spool.lane_files import LaneFiles
 from scanbus.schemas import (
     Event,

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from scanbus.bus.outbox import Frozen
+from scanbus.bus.protocol.retransmit import Frozen
 from scanbus.publisher.spool.records import (
     Place,
     read_records,

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import msgpack
 
-from scanbus.bus.entries import checksum_of
-from scanbus.bus.outbox import Frozen
+from scanbus.bus.protocol.entries import checksum_of
+from scanbus.bus.protocol.retransmit import Frozen
 
 __all__ = ["Place", "read_records", "record_parts", "unpack_payload"]
 

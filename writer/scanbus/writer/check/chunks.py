@@ -17,14 +17,18 @@ import numpy.typing as npt
 import xxhash
 
 from scanbus.schemas import PointRange
-from scanbus.writer.account import joined
 from scanbus.writer.check.counts import without
 from scanbus.writer.check.own import SegmentWord, open_file
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.sampling import sampled
-from scanbus.writer.contents import DATA_GROUP
-from scanbus.writer.datasets import StoredChunk, stored_bytes, stored_chunks
-from scanbus.writer.segment_files import OWN_GROUP
+from scanbus.writer.model.ledger import joined
+from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.storage.chunked_dataset import (
+    StoredChunk,
+    stored_bytes,
+    stored_chunks,
+)
+from scanbus.writer.storage.segment_header import OWN_GROUP
 
 __all__ = ["FrameFile", "check_chunks", "check_table"]
 

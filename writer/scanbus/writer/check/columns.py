@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.schemas import ChannelDescription, LaneDescription
-from scanbus.writer.contents import DATA_GROUP, data_path, length_path
-from scanbus.writer.value_segment import flat_name, length_name
+from scanbus.writer.model.scan_contents import DATA_GROUP, data_path, length_path
+from scanbus.writer.storage.value_segment import flat_name, length_name
 
 __all__ = ["Column", "scan_file_column", "segment_column"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scanbus.schemas import ChannelLedger, PointRange, VerdictWord
-from scanbus.writer.account import joined
 from scanbus.writer.check.own import Judgement, MasterWord
 from scanbus.writer.check.report import Spot, Tally
 from scanbus.writer.check.virtual import VirtualWord
+from scanbus.writer.model.ledger import joined
 
 __all__ = ["check_ledger", "check_master", "compare_judgements", "note_judgement"]
 

@@ -15,18 +15,18 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.entries import checksum_of
+from scanbus.bus.protocol.entries import checksum_of
 from scanbus.schemas import LaneDescription, PointRange
-from scanbus.writer.account import joined
 from scanbus.writer.check.columns import Column, scan_file_column, segment_column
 from scanbus.writer.check.counts import without
 from scanbus.writer.check.own import SegmentWord
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.sampling import sampled
 from scanbus.writer.check.virtual import holes
-from scanbus.writer.contents import data_path
-from scanbus.writer.segment_files import OWN_GROUP
-from scanbus.writer.value_segment import ENTRY_FIELDS
+from scanbus.writer.model.ledger import joined
+from scanbus.writer.model.scan_contents import data_path
+from scanbus.writer.storage.segment_header import OWN_GROUP
+from scanbus.writer.storage.value_segment import ENTRY_FIELDS
 
 __all__ = ["LaneWord", "check_scan_lane", "check_value_segment"]
 

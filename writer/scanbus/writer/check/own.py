@@ -17,9 +17,9 @@ from scanbus.schemas import (
     Storage,
     VerdictWord,
 )
-from scanbus.writer.account import SegmentAccount
-from scanbus.writer.contents import data_path
-from scanbus.writer.segment_files import OWN_GROUP
+from scanbus.writer.model.ledger import SegmentAccount
+from scanbus.writer.model.scan_contents import data_path
+from scanbus.writer.storage.segment_header import OWN_GROUP
 
 __all__ = [
     "Judgement",

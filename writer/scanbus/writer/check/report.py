@@ -15,7 +15,7 @@ from typing import Final
 
 from scanbus.schemas import PointRange
 from scanbus.schemas.errors import ScanbusError
-from scanbus.writer.account import joined
+from scanbus.writer.model.ledger import joined
 
 __all__ = [
     "UNREADABLE",

@@ -18,7 +18,7 @@ from scanbus.writer.check.counts import check_ledger
 from scanbus.writer.check.entries import LaneWord, check_scan_lane
 from scanbus.writer.check.own import Judgement, text
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
-from scanbus.writer.segment_files import OWN_GROUP
+from scanbus.writer.storage.segment_header import OWN_GROUP
 
 __all__ = ["check_scan_file", "is_scan_file"]
 

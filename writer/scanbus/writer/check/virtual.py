@@ -15,10 +15,10 @@ from typing import Any
 import h5py
 
 from scanbus.schemas import PointRange
-from scanbus.writer.account import joined
 from scanbus.writer.check.links import target_of
 from scanbus.writer.check.own import SegmentWord, open_file, read_segment
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
+from scanbus.writer.model.ledger import joined
 
 __all__ = ["VirtualWord", "check_virtual"]
 

@@ -34,7 +34,7 @@ from scanbus.writer.check.own import (
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
 from scanbus.writer.check.virtual import VirtualWord, check_virtual
-from scanbus.writer.paths import values_file_name
+from scanbus.writer.model.naming import values_file_name
 
 __all__ = ["Walk"]
 

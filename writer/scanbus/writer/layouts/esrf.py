@@ -15,26 +15,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from scanbus.bus.registry import ScanRecord
+from scanbus.bus.store.scans import ScanRecord
 from scanbus.schemas import Positioner, Role
-from scanbus.writer.contents import ScanContents
-from scanbus.writer.layouts.channels import (
+from scanbus.writer.layouts.common.channels import (
     Place,
     ascii_units,
     device_groups,
     find_places,
 )
-from scanbus.writer.layouts.ledger import (
+from scanbus.writer.layouts.common.ledger_notes import (
     final_verdict,
     note_groups,
     scanbus_group,
     writer_note,
 )
-from scanbus.writer.layouts.metadata import MetadataReader, laid_over
-from scanbus.writer.layouts.plots import DEFAULT_PLOT, plot_nodes
-from scanbus.writer.layouts.root import iso_time, root_attributes
-from scanbus.writer.paths import scan_master_name
-from scanbus.writer.tree import Dataset, Group, Node, SoftLink, Value
+from scanbus.writer.layouts.common.metadata import MetadataReader, laid_over
+from scanbus.writer.layouts.common.plots import DEFAULT_PLOT, plot_nodes
+from scanbus.writer.layouts.common.root import iso_time, root_attributes
+from scanbus.writer.model.naming import scan_master_name
+from scanbus.writer.model.nexus_tree import Dataset, Group, Node, SoftLink, Value
+from scanbus.writer.model.scan_contents import ScanContents
 
 __all__ = ["layout"]
 

@@ -4,6 +4,6 @@ Frames go out as they are, to the last flag; headers become NeXus metadata, angl
 counters of the headers become channels, and every frame keeps the name of its file.
 """
 
-from scanbus.publisher.gateways.files.publishing import PublishedScan, publish_files
+from scanbus.publisher.gateways.files.publish import PublishedScan, publish_files
 
 __all__ = ["PublishedScan", "publish_files"]

@@ -1,0 +1,426 @@
+"""Scans on the bus: the stream of announcements, and each scan's events.
+
+Whoever looks at a scan folds its events into a :class:`ScanRecord`. Everything here
+may come twice, so folding is idempotent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from scanbus.bus.protocol.keys import (
+    ANNOUNCEMENTS,
+    FORGOTTEN,
+    POSITION,
+    events_key,
+    heartbeat_key,
+    number_key,
+)
+from scanbus.bus.store.bounded_read import OVERSIZE_FIELD, bounded_read
+from scanbus.bus.store.connection import Bus
+from scanbus.schemas import (
+    Event,
+    ScanAnnounced,
+    ScanEnded,
+    ScanIdentity,
+    ScanJudged,
+    ScanPrepared,
+    ScanStarted,
+    ScanUpdated,
+    Verdict,
+    merged,
+    parse_announcement,
+    parse_event,
+)
+from scanbus.schemas.documents import (
+    MAX_ANNOUNCEMENT_BYTES,
+    MAX_DOCUMENT_BYTES,
+    check_size,
+)
+from scanbus.schemas.errors import (
+    AmbiguousScanError,
+    DocumentError,
+    UnknownScanError,
+)
+
+__all__ = [
+    "LAST",
+    "Announced",
+    "ScanRecord",
+    "announce",
+    "announcement_came",
+    "announcements",
+    "append_event",
+    "events_came",
+    "find_scan",
+    "id_order",
+    "is_announced",
+    "is_off_the_bus",
+    "load_announced",
+    "load_record",
+    "move_position",
+    "next_scan_number",
+    "raise_scan_number",
+    "read_events",
+    "read_position",
+    "was_forgotten",
+]
+
+LAST: Final = "last"
+"""Names the scan that was announced last."""
+DOCUMENT_FIELD: Final = b"doc"
+# What one reply may hold; a single document may be larger.
+_REPLY_BYTES = 4 << 20
+_DOCUMENTS_PER_READ = 256
+_LARGEST_ID = 2**64 - 1
+
+# A full Redis refuses XADD, but not a script whose first write frees memory.
+_APPEND_EVENT = """
+redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
+return redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
+"""
+_MOVE_POSITION = """
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"""
+_RAISE = """
+if (tonumber(redis.call('GET', KEYS[1]) or '0') or 0) < tonumber(ARGV[1]) then
+  redis.call('DEL', KEYS[1])
+  redis.call('SET', KEYS[1], ARGV[1])
+end
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """One line of the announcements.
+
+    Attributes
+    ----------
+    id : str
+        Its id in the stream.
+    document : ScanAnnounced or None
+        None where it cannot be understood.
+    problem : str
+        Why not.
+    """
+
+    id: str
+    document: ScanAnnounced | None
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class ScanRecord:
+    """What a scan's events say so far.
+
+    Attributes
+    ----------
+    identity : ScanIdentity
+        From the announcement, or from ``prepared``.
+    last_id : str
+        Up to which event it was folded.
+    updates : list of ScanUpdated
+        In order, each once.
+    problems : list of str
+        Events that could not be understood.
+    """
+
+    identity: ScanIdentity
+    title: str = ""
+    last_id: str = "0-0"
+    prepared: ScanPrepared | None = None
+    started: ScanStarted | None = None
+    updates: list[ScanUpdated] = field(default_factory=list)
+    ended: ScanEnded | None = None
+    verdict: Verdict | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def uid(self) -> str:
+        """The scan's uid."""
+        return self.identity.uid
+
+    @property
+    def state(self) -> str:
+        """One word: announced, prepared, started, ended, or the final verdict."""
+        if self.final_verdict is not None:
+            return self.final_verdict.verdict.value
+        for word in ("ended", "started", "prepared"):
+            if getattr(self, word) is not None:
+                return word
+        return "announced"
+
+    @property
+    def final_verdict(self) -> Verdict | None:
+        """The verdict, if it is final."""
+        verdict = self.verdict
+        return None if verdict is None or verdict.provisional else verdict
+
+    def fold(self, event: Event) -> None:
+        """Take one event; one that came before changes nothing.
+
+        Raises
+        ------
+        DocumentError
+            If it speaks of another scan.
+        """
+        match event:
+            case ScanPrepared():
+                _check_same("prepared", event.scan, self.identity)
+                self.prepared = self.prepared or event
+                self.title = event.title or self.title
+            case ScanStarted():
+                self.started = self.started or event
+            case ScanUpdated():
+                if event not in self.updates:
+                    self.updates.append(event)
+            case ScanEnded():
+                self.ended = self.ended or event
+            case ScanJudged():
+                _check_same("judged", event.verdict.uid, self.uid)
+                # A writer that was paused may speak after its successor is done.
+                if self.final_verdict is None:
+                    self.verdict = event.verdict
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the tree of ``prepared`` with all later ones laid over it."""
+        tree: dict[str, Any] = dict(self.prepared.metadata) if self.prepared else {}
+        for update in self.updates:
+            tree = merged(tree, update.metadata)
+        return merged(tree, self.ended.metadata) if self.ended else tree
+
+
+def _check_same(event: str, said: object, known: object) -> None:
+    if said != known:
+        raise DocumentError(event, "it speaks of another scan than the announcement")
+
+
+def announce(client: Bus, document: ScanAnnounced) -> str:
+    """Make a scan known; return the id of its announcement."""
+    reply = client.eval(_APPEND_EVENT, 1, ANNOUNCEMENTS, document.to_json())
+    return _text(reply)
+
+
+def append_event(client: Bus, uid: str, event: Event) -> str:
+    """Append an event to a scan; works on a full Redis. Return its id.
+
+    Raises
+    ------
+    DocumentError
+        If it has more bytes or values than any reader would take.
+    """
+    text = event.to_json()
+    check_size(text, event.type)
+    return _text(client.eval(_APPEND_EVENT, 1, events_key(uid), text))
+
+
+def announcements(client: Bus, after: str = "0-0") -> Iterator[Announced]:
+    """Yield the announcements that stand after an id, oldest first."""
+    while reply := _read(client, ANNOUNCEMENTS, after, MAX_ANNOUNCEMENT_BYTES):
+        for stream_id, fields in reply:
+            after = _text(stream_id)
+            yield _announced(after, fields)
+
+
+def announcement_came(client: Bus, after: str, block_ms: int) -> bool:
+    """Wait until an announcement stands after an id; False if none came in time."""
+    return bool(_wait(client, {ANNOUNCEMENTS: after}, block_ms))
+
+
+def events_came(client: Bus, records: Iterable[ScanRecord], block_ms: int) -> set[str]:
+    """Wait for events that scans have not folded; return the uids that have some."""
+    found = {events_key(record.uid): record for record in records}
+    after = {key: record.last_id for key, record in found.items()}
+    return {found[key].uid for key in _wait(client, after, block_ms)}
+
+
+def _wait(client: Bus, after: dict[str, str], block_ms: int) -> set[str]:
+    """Wait until something stands after an id; return the streams where it does."""
+    streams: Any = after
+    # To Redis, 0 means for ever.
+    reply: Any = client.xread(streams, count=1, block=max(1, block_ms))
+    return {_text(key) for key in dict(reply or ())}
+
+
+def _announced(stream_id: str, fields: Any) -> Announced:
+    try:
+        return Announced(stream_id, parse_announcement(_document(fields)))
+    except DocumentError as error:
+        return Announced(stream_id, None, str(error))
+
+
+def read_events(client: Bus, record: ScanRecord) -> bool:
+    """Fold what came since; return whether anything did."""
+    any_new = False
+    key = events_key(record.uid)
+    while reply := _read(client, key, record.last_id, MAX_DOCUMENT_BYTES):
+        for stream_id, fields in reply:
+            record.last_id = _text(stream_id)
+            any_new = True
+            try:
+                record.fold(parse_event(_document(fields)))
+            except DocumentError as error:
+                record.problems.append(f"event {record.last_id}: {error}")
+    return any_new
+
+
+def is_announced(client: Bus, announcement: str, uid: str) -> bool:
+    """Whether the announcement of that id still stands and is this scan's."""
+    reply: Any = client.xrange(ANNOUNCEMENTS, announcement, announcement)
+    lines = [_announced(_text(stream_id), fields) for stream_id, fields in reply]
+    return any(
+        line.document is not None and line.document.scan.uid == uid for line in lines
+    )
+
+
+def was_forgotten(client: Bus, announcement: str, uid: str) -> bool:
+    """Whether a scan of that announcement was finished and left the bus to make room.
+
+    Not so where Redis lost it: its publisher may announce it again.
+    """
+    if is_announced(client, announcement, uid):
+        return False
+    newest = _stored_id(client, FORGOTTEN)
+    return id_order(announcement) <= id_order(newest)
+
+
+def is_off_the_bus(client: Bus, uid: str) -> bool:
+    """Whether a scan that was prepared left the bus, as far as is known without its id.
+
+    Nothing was ever forgotten by a Redis that lost all and waits for publishers.
+    """
+    is_there = client.exists(events_key(uid), heartbeat_key(uid))
+    return not is_there and bool(client.exists(FORGOTTEN))
+
+
+def id_order(stream_id: str) -> tuple[int, int]:
+    """Return what ids of a stream are ordered by."""
+    first, _, second = stream_id.partition("-")
+    return int(first), int(second)
+
+
+def load_record(client: Bus, announced: ScanAnnounced) -> ScanRecord:
+    """Return a scan with all its events so far."""
+    record = ScanRecord(announced.scan, announced.title)
+    read_events(client, record)
+    return record
+
+
+def load_announced(
+    client: Bus, announcement: str, announced: ScanAnnounced
+) -> ScanRecord | None:
+    """Return a scan whose announcement was read; None if it was forgotten since."""
+    record = load_record(client, announced)
+    is_there = record.final_verdict is not None
+    if is_there or not was_forgotten(client, announcement, record.uid):
+        return record
+    return None
+
+
+def find_scan(client: Bus, name: str, *, only_one: bool = False) -> ScanRecord:
+    """Return a scan by uid, number, start of the uid (in this order), or ``last``.
+
+    Where several fit equally well, the one announced last is meant: a number is unique
+    in its dataset only.
+
+    Parameters
+    ----------
+    only_one : bool
+        Refuse a name that fits several, for what cannot be taken back.
+
+    Raises
+    ------
+    UnknownScanError
+        If none fits.
+    AmbiguousScanError
+        If several do, and `only_one`.
+    """
+    best = 0
+    found: dict[str, tuple[str, ScanAnnounced]] = {}
+    for line in announcements(client):
+        fit = _fit(line.document.scan, name) if line.document else 0
+        if line.document is None or not fit or fit < best:
+            continue
+        if fit > best:
+            best, found = fit, {}
+        found[line.document.scan.uid] = line.id, line.document
+    if not found:
+        raise UnknownScanError(name)
+    if only_one and len(found) > 1 and name != LAST:
+        raise AmbiguousScanError(name, tuple(found))
+    record = load_announced(client, *list(found.values())[-1])
+    if record is None:
+        raise UnknownScanError(name)
+    return record
+
+
+def _fit(scan: ScanIdentity, name: str) -> int:
+    """Return how well a name fits a scan, 0 if not at all."""
+    if scan.uid == name:
+        return 3
+    if str(scan.scan_number) == name:
+        return 2
+    if name == LAST:
+        return 1
+    return 1 if name and scan.uid.startswith(name) else 0
+
+
+def read_position(client: Bus) -> str:
+    """Return the announcement before which every scan has its final verdict."""
+    return _stored_id(client, POSITION)
+
+
+def _stored_id(client: Bus, key: str) -> str:
+    """Return the id of an announcement that a key holds; ``0-0`` where it is none."""
+    stored: Any = client.get(key)
+    text = _text(stored) if stored else "0-0"
+    match = re.fullmatch(r"(\d{1,20})-(\d{1,20})", text)
+    in_range = match and max(int(match[1]), int(match[2])) <= _LARGEST_ID
+    return text if in_range else "0-0"
+
+
+def move_position(client: Bus, position: str) -> None:
+    """Say that every scan up to an announcement has its final verdict."""
+    client.eval(_MOVE_POSITION, 1, POSITION, position)
+
+
+def next_scan_number(client: Bus, dataset: str) -> int:
+    """Return the next free scan number of a dataset."""
+    number: Any = client.incr(number_key(dataset))
+    return int(number)
+
+
+def raise_scan_number(client: Bus, dataset: str, number: int) -> None:
+    """Make sure that numbers given from now on are larger than `number`."""
+    client.eval(_RAISE, 1, number_key(dataset), number)
+
+
+def _read(client: Bus, key: str, after: str, single: int) -> list[Any]:
+    limits = {"count": _DOCUMENTS_PER_READ, "total": _REPLY_BYTES, "single": single}
+    return bounded_read(client, key, after, **limits)
+
+
+def _document(fields: Any) -> bytes:
+    """Return the document of one raw stream entry.
+
+    Raises
+    ------
+    DocumentError
+        If it has none, or one that was too large to fetch.
+    """
+    pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+    if DOCUMENT_FIELD in pairs:
+        return bytes(pairs[DOCUMENT_FIELD])
+    size = pairs.get(OVERSIZE_FIELD)
+    reason = f"{_text(size)} bytes are too many" if size else "no field 'doc'"
+    raise DocumentError("document", reason)
+
+
+def _text(value: Any) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,71 @@
+"""The command that sends on what a publisher that died has left in its spool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
+from scanbus.cli.output import coloured, stdout
+
+__all__ = ["resume"]
+
+EXIT_UNFINISHED = 3
+
+
+def resume(
+    spool: Annotated[
+        Path,
+        typer.Option("--spool", metavar="DIR", help="The publisher's spool folder."),
+    ],
+    *,
+    redis: RedisUrl = DEFAULT_REDIS,
+    timeout_s: Annotated[
+        float, typer.Option(help="How long to wait for the verdicts.")
+    ] = 600.0,
+    as_new: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UID",
+            help="Publish what the spool has of this closed scan as a new one.",
+        ),
+    ] = None,
+) -> int:
+    """Send on, and end, the scans of publishers that died.
+
+    Scans of a publisher that lives are left alone, and nothing is added to a scan that
+    somebody closed meanwhile: what the spool has of it stays there.
+
+    Exit code: 0 all complete, 2 some partial, 3 some failed or without a verdict yet.
+    """
+    from scanbus.publisher import Publisher  # noqa: PLC0415
+    from scanbus.publisher.recovery.republish import renew_scan  # noqa: PLC0415
+
+    log_to_stderr()
+    if as_new is not None:
+        new = renew_scan(redis, spool, as_new)
+        stdout().print(f"what is left of scan {as_new} is scan {new} now")
+    publisher = Publisher(
+        redis, name="scanbus-resume", spool=spool, close_timeout_s=timeout_s
+    )
+    publisher.close()
+    table = Table("scan", "verdict", "reason", box=None)
+    exit_code = 0
+    for uid, verdict in publisher.resumed.items():
+        if verdict is None:
+            reason = publisher.why_not_judged(uid) or "it stays in the spool"
+            table.add_row(uid, "none", reason)
+            exit_code = EXIT_UNFINISHED
+        else:
+            word = verdict.verdict
+            table.add_row(uid, coloured(word.value), verdict.reason)
+            exit_code = max(exit_code, word.exit_code)
+    if publisher.resumed:
+        stdout().print(table)
+    else:
+        stdout().print(f"nothing to resume in {spool}", markup=False)
+    return exit_code

@@ -1,0 +1,113 @@
+"""The command that publishes what no correct publisher would: simulate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from scanbus.cli.commands.working import point_ranges
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl
+from scanbus.cli.output import print_json, stdout
+from scanbus.cli.progress import shown_progress
+
+if TYPE_CHECKING:
+    from scanbus.publisher.faulty import Injected
+
+__all__ = ["simulate"]
+
+_KINDS = ("missing", "duplicate", "late", "corrupt", "refused")
+
+
+def _rate(text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        metavar="P", min=0.0, max=1.0, help=text
+    )
+    return option
+
+
+def simulate(
+    *,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="The same seed, the same faults.")
+    ] = 0,
+    points: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Points of the small values.")
+    ] = 200,
+    frames: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Frames of each detector.")
+    ] = 60,
+    drop: Annotated[float, _rate("Never sent.")] = 0.02,
+    gap: Annotated[float, _rate("Declared never to come.")] = 0.02,
+    duplicate: Annotated[float, _rate("Sent again, over what stands there.")] = 0.02,
+    second: Annotated[float, _rate("Another publisher sends over it.")] = 0.02,
+    reorder: Annotated[float, _rate("Acquired later than what is behind.")] = 0.02,
+    corrupt: Annotated[float, _rate("A bit flips after the checksum.")] = 0.02,
+    refused: Annotated[float, _rate("In a form that cannot be stored.")] = 0.02,
+    stall: Annotated[float, _rate("Nothing is sent for a while.")] = 0.0,
+    stall_s: Annotated[
+        float, typer.Option(metavar="S", min=0.0, help="For how long.")
+    ] = 0.05,
+    die: Annotated[float, _rate("The scan stops without a word.")] = 0.0,
+    window: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Entries held back to be sorted.")
+    ] = 3,
+    dataset: Annotated[str, typer.Option(metavar="D")] = "0001",
+    redis: RedisUrl = DEFAULT_REDIS,
+    as_json: AsJson = False,
+) -> int:
+    """Publish a scan with faults, and say which account a writer must come to.
+
+    Faults are chances per entry. Nothing that a correct publisher sees to is seen to.
+    """
+    from scanbus.publisher.faulty import Faults  # noqa: PLC0415
+    from scanbus.publisher.faulty import simulate as send_faults  # noqa: PLC0415
+
+    log_to_stderr()
+    rates = {
+        "drop": drop,
+        "gap": gap,
+        "duplicate": duplicate,
+        "second": second,
+        "reorder": reorder,
+        "corrupt": corrupt,
+        "refused": refused,
+        "stall": stall,
+        "die": die,
+    }
+    try:
+        faults = Faults(**rates, window=window, stall_s=stall_s)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}") from error
+    with shown_progress(quiet=as_json) as progress:
+        injected = send_faults(
+            redis,
+            seed,
+            faults,
+            n_points=points,
+            n_frames=frames,
+            dataset=dataset,
+            progress=progress,
+        )
+    if as_json:
+        print_json(injected.model_dump(mode="json"))
+    else:
+        _print_injected(injected)
+    return 0
+
+
+def _print_injected(injected: Injected) -> None:
+    console = stdout()
+    done = ", ".join(f"{name} {count}" for name, count in injected.injected.items())
+    console.print(
+        f"scan {injected.uid} ({injected.scan_number}), seed {injected.seed}: "
+        f"{injected.entries} entries sent; {done or 'no faults'}",
+        soft_wrap=True,
+    )
+    table = Table("channel", "expected", "written", *_KINDS, box=None)
+    for name, ledger in injected.channels.items():
+        found = (point_ranges(getattr(ledger, kind)) for kind in _KINDS)
+        table.add_row(name, str(ledger.expected), str(ledger.written), *found)
+    console.print(table)

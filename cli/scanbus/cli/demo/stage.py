@@ -1,0 +1,162 @@
+"""Stage the demo: a private Redis, three processes, and what they report."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scanbus.cli.demo.children import Child, Children
+from scanbus.cli.demo.summary import print_summary
+from scanbus.cli.output import print_note
+from scanbus.cli.private_redis import PrivateRedis
+from scanbus.cli.progress import shown_progress
+from scanbus.schemas import Verdict
+from scanbus.schemas.errors import ScanbusError
+
+__all__ = ["DemoError", "run_demo"]
+
+DEFAULT_OUT = "scanbus-demo"
+PICTURE = "live.png"
+_NEEDED = ("numpy", "h5py", "hdf5plugin", "matplotlib")
+_REDIS_OPTIONS: dict[str, str | int] = {
+    "maxmemory": "768mb",
+    "maxmemory-policy": "noeviction",
+}
+# Starting, drawing and closing on a busy machine; the frames come on top.
+_PATIENCE_S = 120.0
+_PATIENCE_PER_FRAME_S = 0.5
+_POLL_S = 0.2
+# Partial and failed are answers of the writer, not its breakdown.
+_VERDICT_CODES = (0, 2, 3)
+
+
+class DemoError(ScanbusError):
+    """One of the demo's processes did not do its part."""
+
+    def __init__(self, process: str, reason: str) -> None:
+        super().__init__(process, reason)
+        self.process = process
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Name the process and what it said last."""
+        return f"the demo's {self.process} gave up: {self.reason}"
+
+
+def run_demo(out: Path | None, frames: int) -> int:
+    """Run the demo: watch a simulated scan go through Redis into NeXus files.
+
+    Parameters
+    ----------
+    out : Path or None
+        Where files and picture go, by default ``scanbus-demo``; where that exists and
+        is not empty, the next free name is taken.
+    frames : int
+        Frames of the detector.
+
+    Returns
+    -------
+    int
+        Exit code of the verdict: 0 complete, 2 partial, 3 failed.
+
+    Raises
+    ------
+    DemoError
+        If one of the processes breaks down.
+    NoRedisServerError
+        If there is no Redis server to be had.
+    ImportError
+        If a package that the demo needs is missing.
+    """
+    _check_packages()
+    folder = _free_folder(out or Path(DEFAULT_OUT))
+    with _termination_as_interrupt():
+        print_note(f"{frames} frames through a private Redis into {folder}")
+        with PrivateRedis(options=_REDIS_OPTIONS, report=print_note) as redis:
+            _act(redis.url, folder, frames)
+            verdict = _verdict(redis.url)
+    print_summary(folder, verdict, folder / PICTURE)
+    return verdict.verdict.exit_code
+
+
+def _check_packages() -> None:
+    for package in _NEEDED:
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(f"no module named {package!r}", name=package)
+
+
+def _free_folder(wished: Path) -> Path:
+    """Make and return the folder, or the next name that is free."""
+    for number in itertools.count(1):
+        folder = wished if number == 1 else wished.with_name(f"{wished.name}-{number}")
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    raise AssertionError("numbers do not end")
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Have SIGTERM clean up as Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _act(url: str, folder: Path, frames: int) -> None:
+    """Run the three processes to their end."""
+    with Children() as children, shown_progress() as progress:
+        for name in ("published", "seen live", "written"):
+            progress(name, 0, frames)
+        publisher = children.start(
+            "publisher", "scanbus.cli.demo.publisher", url, str(frames)
+        )
+        watcher = children.start(
+            "live subscriber",
+            "scanbus.cli.demo.watcher",
+            url,
+            str(folder / PICTURE),
+        )
+        writer = children.start("writer", "scanbus.cli.demo.writer", url, str(folder))
+        deadline = time.monotonic() + _PATIENCE_S + frames * _PATIENCE_PER_FRAME_S
+        running = True
+        while running:
+            running = any(
+                child.exit_code is None for child in (publisher, watcher, writer)
+            )
+            for said in children.reports(_POLL_S):
+                progress(said.name, said.done, said.total)
+            _check(publisher, watcher, writer)
+            if time.monotonic() > deadline:
+                raise DemoError("scan", "it took too long; is this machine very busy?")
+
+
+def _check(publisher: Child, watcher: Child, writer: Child) -> None:
+    """Raise if a process broke down."""
+    for child, good in ((publisher, (0,)), (watcher, (0,)), (writer, _VERDICT_CODES)):
+        code = child.exit_code
+        if code is not None and code not in good:
+            words = child.last_words() or "it said nothing"
+            raise DemoError(child.name, f"exit code {code}: {words}")
+
+
+def _verdict(url: str) -> Verdict:
+    from scanbus.subscriber import Subscriber  # noqa: PLC0415
+
+    with Subscriber(url, name="scanbus-demo") as subscriber:
+        verdict = subscriber.scan("last").verdict
+    if verdict is None:
+        raise DemoError("writer", "it left without a verdict")
+    return verdict

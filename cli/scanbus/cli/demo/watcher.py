@@ -1,0 +1,140 @@
+"""The live subscriber of the demo: ``python -m scanbus.cli.demo.watcher URL PNG``.
+
+It reads every channel while the scan runs and draws what it has seen every few seconds.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scanbus.bus.codecs import codec
+from scanbus.cli.demo.picture import Seen, draw
+from scanbus.cli.demo.publisher import AXIS, DETECTOR, SPECTROMETER
+from scanbus.cli.demo.reports import report
+from scanbus.cli.logs import log_to_stderr
+from scanbus.schemas import ArrayValue
+from scanbus.schemas.errors import DeadlineError, ScanbusError
+from scanbus.subscriber import Batch, ScanReader, Subscriber
+
+__all__ = ["main"]
+
+_SCAN_TIMEOUT_S = 60.0
+_DATA_TIMEOUT_S = 60.0
+# Drawing takes most of a second of one core, and there are others who want it.
+_DRAW_EVERY_S = 3.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Watch the next scan on the bus and draw it."""
+    log_to_stderr()
+    url, picture = argv[0], Path(argv[1])
+    try:
+        with Subscriber(url, name="scanbus-demo-live") as subscriber:
+            watch(_first_scan(subscriber), picture)
+    except ScanbusError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _first_scan(subscriber: Subscriber) -> ScanReader:
+    for scan in subscriber.follow(from_now=False, timeout_s=_SCAN_TIMEOUT_S):
+        scan.wait_prepared(_SCAN_TIMEOUT_S)
+        return scan
+    raise DeadlineError("waiting for a scan", _SCAN_TIMEOUT_S, "none was announced")
+
+
+def watch(scan: ScanReader, picture: Path) -> None:
+    """Read a scan to its end and draw it on the way, and at last."""
+    eyes = _Eyes(scan)
+    draw_at = time.monotonic() + _DRAW_EVERY_S / 2
+    for batch in scan.stream(timeout_s=_DATA_TIMEOUT_S):
+        eyes.see(batch)
+        if time.monotonic() >= draw_at and eyes.n_frames:
+            draw(eyes.seen(), picture)
+            draw_at = time.monotonic() + _DRAW_EVERY_S
+    draw(eyes.seen(), picture)
+
+
+class _Eyes:
+    """What was seen of a scan so far.
+
+    Parameters
+    ----------
+    scan : ScanReader
+        The scan, prepared.
+    """
+
+    def __init__(self, scan: ScanReader) -> None:
+        self._title = scan.record.title
+        self._metadata = scan.record.metadata()["instrument"]
+        self._mask = _array(self._metadata[DETECTOR]["pixel_mask"])
+        self._n_expected = scan.channels[DETECTOR].points
+        self._scalars: dict[str, list[float]] = {
+            name: []
+            for name, channel in scan.channels.items()
+            if channel.shape == () and not channel.is_string
+        }
+        self._spectrum: Any = np.zeros(scan.channels[SPECTROMETER].shape)
+        self._newest: Batch | None = None
+        self.n_frames = 0
+
+    def see(self, batch: Batch) -> None:
+        """Take one batch; of frames, only the newest is ever unpacked."""
+        if batch.channel == DETECTOR:
+            self._newest = batch
+            self.n_frames = batch.stop
+            report("seen live", batch.stop, self._n_expected)
+        elif batch.channel == SPECTROMETER:
+            self._spectrum = self._spectrum + np.asarray(batch.values).sum(axis=0)
+        elif batch.channel in self._scalars:
+            self._scalars[batch.channel].extend(np.asarray(batch.values).tolist())
+
+    def seen(self) -> Seen:
+        """Return what there is to draw."""
+        if self._newest is None:
+            raise DeadlineError("waiting for a frame", _DATA_TIMEOUT_S, "none came")
+        calibration = self._metadata[SPECTROMETER]
+        energy_ev = calibration["calibration_offset"] + calibration[
+            "calibration_slope"
+        ] * np.arange(len(self._spectrum))
+        return Seen(
+            title=self._title,
+            n_frames=self.n_frames,
+            n_expected=self._n_expected,
+            angle_deg=np.array(self._scalars[AXIS]),
+            counters={
+                name: np.array(values)
+                for name, values in self._scalars.items()
+                if name != AXIS
+            },
+            energy_ev=energy_ev,
+            spectrum=self._spectrum,
+            frame=np.asarray(self._newest.values)[-1],
+            mask=self._mask,
+        )
+
+
+def _array(value: Mapping[str, Any]) -> Any:
+    """Return an array that travelled in the metadata."""
+    packed = value["array"]
+    described = ArrayValue(
+        dtype=packed["dtype"],
+        shape=packed["shape"],
+        codec=packed["codec"],
+        data=base64.b64decode(packed["data"]),
+    )
+    return codec(described.codec).decode(
+        described.data, np.dtype(described.dtype), described.shape
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,182 @@
+"""Make entries: the bytes that are sent, and sent again unchanged.
+
+What was gathered becomes header and payload here, with the checksum that everything
+downstream is compared with. Pure, and safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.codecs import Crew, codec
+from scanbus.bus.protocol.blocks import Variable, block_length, encode_block
+from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
+from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.publisher.buffers.chunk_buffer import Piece
+from scanbus.publisher.buffers.group_buffer import Gap, Run, Taken, gap_ranges
+from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
+
+__all__ = [
+    "freeze_gap",
+    "freeze_late",
+    "freeze_piece",
+    "freeze_seal",
+    "freeze_values",
+]
+
+
+def freeze_values(lane: LaneDescription, taken: Taken, session: bytes) -> Frozen:
+    """Return the entry of a group's points."""
+    if all(isinstance(run, Gap) for runs in taken.runs for run in runs):
+        return freeze_gap(taken.first, taken.count, taken.times, session)
+    parts: list[bytes | memoryview] = []
+    sizes: list[int] = []
+    gaps: dict[str, tuple[PointRange, ...]] = {}
+    for channel, runs in zip(lane.channels, taken.runs, strict=True):
+        missing = gap_ranges(taken.first, runs)
+        if missing:
+            gaps[channel.name] = missing
+        block = encode_block(channel, _joined(channel, runs), _codec_of(channel))
+        sizes.append(block_length(block))
+        parts.extend(block)
+    # One array is sent from where it was gathered.
+    payload = parts[0] if len(parts) == 1 else b"".join(parts)
+    header = pack_header(
+        session=session,
+        checksum=checksum_of(payload),
+        codecs=tuple(_codec_of(channel) for channel in lane.channels),
+        sizes=tuple(sizes),
+        times=taken.times,
+        gaps=gaps,
+    )
+    stop = taken.first + taken.count
+    return Frozen(entry_id(taken.first, taken.count), stop, header, payload)
+
+
+def freeze_piece(
+    lane: LaneDescription, piece: Piece, session: bytes, crew: Crew | None = None
+) -> Frozen:
+    """Return the entry of a detector's frames; packs them unless they are packed.
+
+    Parameters
+    ----------
+    crew : Crew, optional
+        Threads that may help.
+
+    Raises
+    ------
+    UnknownCodecError
+        If the library that packs is not installed.
+    """
+    if piece.frames is None:
+        return freeze_gap(piece.first, piece.count, piece.times, session)
+    name = lane.channels[0].codec
+    packed = piece.frames
+    if isinstance(packed, bytes):
+        payload: bytes | memoryview = packed
+    else:
+        payload = codec(name).helped_by(crew).encode(packed)
+    header = pack_header(
+        session=session,
+        checksum=checksum_of(payload),
+        codecs=(name,),
+        times=piece.times,
+        is_padded=piece.is_padded,
+    )
+    identifier = entry_id(piece.first, piece.count)
+    return Frozen(identifier, piece.first + piece.count, header, payload)
+
+
+def freeze_late(
+    channel: ChannelDescription,
+    arrival: int,
+    *,
+    point: int,
+    value: npt.NDArray[Any] | Variable | bytes,
+    times: tuple[float, float],
+    session: bytes,
+) -> Frozen:
+    """Return the entry of one point that came after its place was closed.
+
+    Parameters
+    ----------
+    arrival : int
+        The how-manieth late point of its channel it is, from 0.
+    point : int
+        Which point of the channel it is.
+    value : numpy.ndarray, Variable or bytes
+        Shape ``(1, *shape)``; bytes if it is packed already.
+    """
+    name = _codec_of(channel)
+    if isinstance(value, bytes):
+        payload = value
+    else:
+        if isinstance(value, np.ndarray):
+            value = np.ascontiguousarray(value, channel.numpy_dtype)
+        payload = b"".join(encode_block(channel, value, name))
+    header = pack_header(
+        session=session,
+        checksum=checksum_of(payload),
+        codecs=(name,),
+        times=times,
+        point=point,
+    )
+    return Frozen(entry_id(arrival, 1), arrival + 1, header, payload)
+
+
+def freeze_gap(
+    first: int, count: int, times: tuple[float, float], session: bytes
+) -> Frozen:
+    """Return the entry of points that will never come."""
+    header = pack_header(
+        session=session, checksum=checksum_of(b""), times=times, is_gap=True
+    )
+    return Frozen(entry_id(first, count), first + count, header)
+
+
+def freeze_seal(length: int, session: bytes) -> Frozen:
+    """Return the entry that ends a lane."""
+    header = pack_header(session=session, checksum=checksum_of(b""), length=length)
+    return Frozen(SEAL_ID, length, header)
+
+
+def _codec_of(channel: ChannelDescription) -> str:
+    return "none" if channel.is_variable else channel.codec
+
+
+def _joined(
+    channel: ChannelDescription, runs: Sequence[Run]
+) -> npt.NDArray[Any] | Variable:
+    if channel.is_variable:
+        parts = [_variable(channel, run) for run in runs]
+        if len(parts) == 1:
+            return parts[0]
+        return Variable(
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.values for part in parts]),
+        )
+    arrays = [_array(channel, run) for run in runs]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _variable(channel: ChannelDescription, run: Run) -> Variable:
+    if isinstance(run, Variable):
+        return run
+    return Variable(np.zeros(len(run), "<u4"), np.empty(0, channel.numpy_dtype))
+
+
+def _array(channel: ChannelDescription, run: Run) -> npt.NDArray[Any]:
+    if isinstance(run, np.ndarray):
+        return run
+    if isinstance(run, Gap):
+        shape = (len(run), *channel.shape)
+        return np.full(shape, channel.missing_value, channel.numpy_dtype)
+    dtype = channel.numpy_dtype
+    if dtype == np.float64:  # Nothing can overflow; every live point comes here.
+        return np.array(run, dtype)
+    with np.errstate(over="ignore"):
+        return np.array(run, dtype)

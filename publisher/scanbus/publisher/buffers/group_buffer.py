@@ -1,0 +1,484 @@
+"""Gather small values until every channel of a group has the point.
+
+An entry of a group holds all its channels for the same points. Programs send channel
+by channel, one value or many at a time, up to hundreds of thousands a second: what
+happens per value is one ``list.append``; numpy arrays are made when the sender takes
+them. Pure: no Redis, no thread, and the clock is an argument.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.protocol.blocks import Variable
+from scanbus.bus.store.read_lanes import GATHERED_BYTES
+from scanbus.schemas import ChannelDescription, LaneDescription
+
+__all__ = ["Gap", "GroupBuffer", "Run", "Series", "Taken"]
+
+# From here on single numbers are kept as an array: 8 bytes instead of 32.
+_COMPACT_POINTS = 4096
+# The least memory that is taken at once for arrays to be copied into.
+_BLOCK_BYTES = 1 << 14
+# Points that come within this are taken to have come evenly.
+_EVEN_S = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Points that will never come."""
+
+    count: int
+
+    def __len__(self) -> int:
+        """Return how many points."""
+        return self.count
+
+
+Run: TypeAlias = npt.NDArray[Any] | Variable | Gap | list[Any]
+"""Consecutive points of one channel; a list holds plain numbers."""
+
+
+class _Block:
+    """Memory for points of one channel, which come one array after the other.
+
+    Points that came one after the other lie so, too: an entry of many arrays is one,
+    and is sent from where it stands.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Shape ``(n, *shape)``.
+    """
+
+    __slots__ = ("begin", "points", "stop")
+
+    def __init__(self, points: npt.NDArray[Any]) -> None:
+        self.points = points
+        self.begin = 0
+        self.stop = 0
+
+    @property
+    def space(self) -> int:
+        """How many more points fit."""
+        return len(self.points) - self.stop
+
+    def take(self, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Copy points behind the others; return all from `begin` on."""
+        stop = self.stop + len(points)
+        if points.dtype == self.points.dtype:
+            self.points[self.stop : stop] = points
+        else:
+            with np.errstate(over="ignore"):  # To float32: infinite is what it is.
+                self.points[self.stop : stop] = points
+        self.stop = stop
+        return self.points[self.begin : stop]
+
+
+class Series:
+    """The points of one channel that no entry holds yet.
+
+    Appending to `scalars` is the one thing that needs no lock.
+
+    Parameters
+    ----------
+    channel : ChannelDescription
+        What is gathered.
+    """
+
+    __slots__ = (
+        "_block",
+        "_dtype",
+        "_is_open",
+        "_is_variable",
+        "_point_bytes",
+        "_run_bytes",
+        "_run_stop",
+        "_runs",
+        "_shape",
+        "_taken",
+        "channel",
+        "is_awaited",
+        "scalars",
+    )
+
+    def __init__(self, channel: ChannelDescription) -> None:
+        self.channel = channel
+        # Kept, for they are worked out anew whenever they are asked for.
+        self._dtype = channel.numpy_dtype
+        self._shape = channel.shape
+        self._is_variable = channel.is_variable
+        self._point_bytes = channel.point_bytes
+        self.scalars: list[Any] = []
+        self.is_awaited = False
+        self._runs: deque[Run] = deque()
+        self._run_stop = 0
+        self._run_bytes = 0
+        self._taken = 0
+        self._block: _Block | None = None
+        self._is_open = False  # Whether the last run may grow, being the block's end.
+
+    @property
+    def count(self) -> int:
+        """Points that came so far, those that were taken included."""
+        return self._run_stop + len(self.scalars)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the points that were not taken."""
+        if self._is_variable:
+            return self._run_bytes
+        return (self.count - self._taken) * self._point_bytes
+
+    def plain(self, values: Any) -> npt.NDArray[Any] | None:
+        """Return an array as points if it is of the declared type and shape as it is.
+
+        None for everything else, which has to be looked at more closely.
+        """
+        if self._is_variable or type(values) is not np.ndarray:
+            return None
+        if values.dtype != self._dtype:
+            return None
+        shape = values.shape
+        if shape == self._shape:
+            return values[np.newaxis]
+        is_many = len(shape) == len(self._shape) + 1 and shape[1:] == self._shape
+        return values if is_many else None
+
+    def append(self, run: Run) -> None:
+        """Take points that come after all before; arrays are copied."""
+        self._settle_scalars()
+        if isinstance(run, np.ndarray):
+            self._copy(run)
+        else:
+            self._push(run)
+
+    def _copy(self, points: npt.NDArray[Any]) -> None:
+        self._run_stop += len(points)
+        while len(points):
+            block = self._block
+            if block is None or not block.space:
+                block = self._block = self._new_block()
+            part = points[: block.space]
+            points = points[len(part) :]
+            if not self._is_open:
+                block.begin = block.stop
+            run = block.take(part)
+            if self._is_open:
+                self._runs[-1] = run
+            else:
+                self._runs.append(run)
+            self._is_open = block.space > 0
+
+    def _new_block(self) -> _Block:
+        # As much as waits, up to an entry: where the sender keeps up there is little,
+        # and a block stays in memory as long as the last entry that lies in it.
+        nbytes = min(max(self.pending_bytes, _BLOCK_BYTES), GATHERED_BYTES)
+        count = max(1, nbytes // max(1, self._point_bytes))
+        return _Block(np.empty((count, *self._shape), self._dtype))
+
+    def compact(self) -> None:
+        """Keep single numbers as an array if they have become many."""
+        if len(self.scalars) >= _COMPACT_POINTS:
+            self._settle_scalars()
+
+    def _settle_scalars(self) -> None:
+        # Others may append meanwhile, at the end: only what was copied is removed.
+        scalars = self.scalars[:]
+        if scalars:
+            del self.scalars[: len(scalars)]
+            with np.errstate(over="ignore"):
+                self._push(np.array(scalars, self._dtype))
+
+    def _push(self, run: Run) -> None:
+        if len(run):
+            self._is_open = False
+            self._runs.append(run)
+            self._run_stop += len(run)
+            self._run_bytes += _variable_bytes(run)
+
+    def take(self, count: int) -> list[Run]:
+        """Return the next `count` points, which must be there."""
+        self._taken += count
+        taken: list[Run] = []
+        while count and self._runs:
+            run = self._runs.popleft()
+            is_open = self._is_open and not self._runs
+            if len(run) > count:
+                run, rest = _split(run, count)
+                self._runs.appendleft(rest)
+                if is_open and self._block is not None:
+                    self._block.begin += count
+            elif is_open:
+                self._is_open = False
+            taken.append(run)
+            self._run_bytes -= _variable_bytes(run)
+            count -= len(run)
+        if count:
+            taken.append(self.scalars[:count])
+            del self.scalars[:count]
+            self._run_stop += count
+        return taken
+
+    @property
+    def together(self) -> int:
+        """How many of the next points lie in one piece."""
+        return len(self._runs[0]) if self._runs else len(self.scalars)
+
+    def sizes(self, count: int) -> npt.NDArray[np.int64]:
+        """Return the bytes of each of the next `count` points of variable length."""
+        found: list[npt.NDArray[np.int64]] = []
+        for run in self._runs:
+            if count <= 0:
+                break
+            found.append(_sizes(run)[:count])
+            count -= len(run)
+        return np.concatenate(found)
+
+
+def _sizes(run: Run) -> npt.NDArray[np.int64]:
+    if isinstance(run, Variable):
+        return run.lengths.astype(np.int64) * run.values.itemsize + 4
+    return np.full(len(run), 4, np.int64)
+
+
+def _variable_bytes(run: Run) -> int:
+    if isinstance(run, Variable):
+        return 4 * len(run) + run.values.nbytes
+    return 4 * len(run) if isinstance(run, Gap) else 0
+
+
+def _split(run: Run, count: int) -> tuple[Run, Run]:
+    if isinstance(run, Gap):
+        return Gap(count), Gap(len(run) - count)
+    if isinstance(run, Variable):
+        cut = int(run.lengths[:count].sum(dtype=np.int64))
+        head = Variable(run.lengths[:count], run.values[:cut])
+        return head, Variable(run.lengths[count:], run.values[cut:])
+    return run[:count], run[count:]
+
+
+class _Times:
+    """When points came, as runs over which time passes evenly."""
+
+    def __init__(self) -> None:
+        self._runs: deque[tuple[int, int, float, float]] = deque()
+        self._may_grow = False  # Whether the last run is one that nobody spoke of.
+        self.stop = 0
+
+    def note(self, start: int, stop: int, first: float, last: float) -> None:
+        """Say when points ``[start, stop)`` came; what was said before stands."""
+        if stop <= self.stop:
+            return
+        if start > self.stop:
+            self._runs.append((self.stop, start, first, first))
+            self.stop = start
+        begin = _between((start, stop, first, last), self.stop)
+        self._runs.append((self.stop, stop, begin, last))
+        self._may_grow = False
+        self.stop = stop
+
+    def reach(self, stop: int, now: float) -> None:
+        """Say that the points before `stop` that nobody spoke of came now."""
+        if stop <= self.stop:
+            return
+        if self._may_grow and 0.0 <= now - self._runs[-1][2] < _EVEN_S:
+            start, _, first, _ = self._runs.pop()
+            self._runs.append((start, stop, first, now))
+        else:
+            self._runs.append((self.stop, stop, now, now))
+        self._may_grow = True
+        self.stop = stop
+
+    def of(self, start: int, stop: int) -> tuple[float, float]:
+        """Return when the first and the last of these came; forget those before."""
+        runs = self._runs
+        while len(runs) > 1 and runs[0][1] <= start:
+            runs.popleft()
+        first = _between(runs[0], start)
+        while len(runs) > 1 and runs[0][1] < stop:
+            runs.popleft()
+        return first, _between(runs[0], stop - 1)
+
+
+def _between(run: tuple[int, int, float, float], point: int) -> float:
+    start, stop, first, last = run
+    if stop - start < 2:
+        return last
+    return first + (last - first) * (point - start) / (stop - start - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Points of a whole group that are to become one entry.
+
+    Attributes
+    ----------
+    first, count : int
+        The points ``[first, first + count)``.
+    runs : tuple of list
+        Per channel of the lane, in its order, runs of `count` points together.
+    times : tuple of float
+        When the first and the last point came.
+    """
+
+    first: int
+    count: int
+    runs: tuple[list[Run], ...]
+    times: tuple[float, float]
+
+
+class GroupBuffer:
+    """The values of one group that no entry holds yet.
+
+    Not safe to share between threads without a lock, but for `Series.scalars`.
+
+    Parameters
+    ----------
+    lane : LaneDescription
+        The group.
+    """
+
+    def __init__(self, lane: LaneDescription) -> None:
+        self._lane = lane
+        self.series = {channel.name: Series(channel) for channel in lane.channels}
+        self._all = tuple(self.series.values())
+        self._variable = tuple(s for s in self._all if s.channel.is_variable)
+        self._fixed_bytes = sum(
+            series.channel.point_bytes
+            for series in self._all
+            if not series.channel.is_variable
+        )
+        self._times = _Times()
+        self.taken = 0
+        self.complete = 0
+        self._await()
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of all points that no entry holds yet."""
+        return sum(series.pending_bytes for series in self._all)
+
+    @property
+    def has_complete(self) -> bool:
+        """Whether there is a point that all channels have."""
+        return self.complete > self.taken
+
+    @property
+    def length(self) -> int:
+        """Points of the longest channel so far."""
+        return max(series.count for series in self._all)
+
+    def laggard(self) -> tuple[str, str, int]:
+        """Return the longest and the shortest channel, and the points between."""
+        longest = max(self._all, key=lambda series: series.count)
+        shortest = min(self._all, key=lambda series: series.count)
+        behind = longest.count - shortest.count
+        return longest.channel.name, shortest.channel.name, behind
+
+    def append(
+        self, name: str, run: Run, times: tuple[float, float] | None = None
+    ) -> None:
+        """Take points of one channel.
+
+        Parameters
+        ----------
+        times : tuple of float, optional
+            When the first and the last of them were taken.
+        """
+        series = self.series[name]
+        start = series.count
+        series.append(run)
+        if times is not None and len(run):
+            self._times.note(start, start + len(run), *times)
+
+    def advance(self, now: float) -> bool:
+        """Look how far all channels are; return whether a point was completed."""
+        before = self.complete
+        self._await()
+        if self.complete == before:
+            return False
+        self._times.reach(self.complete, now)
+        return True
+
+    def _await(self) -> None:
+        if len(self._all) == 1:
+            self._all[0].is_awaited = True
+            self.complete = self._all[0].count
+            return
+        counts = [series.count for series in self._all]
+        self.complete = min(counts)
+        # The last of those that lack the next point: programs send in order, so this
+        # one usually completes it, and only then is it worth to look at all.
+        awaited = len(counts) - 1 - counts[::-1].index(self.complete)
+        for index, series in enumerate(self._all):
+            series.is_awaited = index == awaited
+
+    def compact(self) -> None:
+        """Keep single numbers as arrays where they have become many."""
+        for series in self._all:
+            series.compact()
+
+    def end(self, now: float) -> None:
+        """Fill up the channels that are shorter than the longest with gaps."""
+        length = self.length
+        for series in self._all:
+            series.append(Gap(length - series.count))
+        self.advance(now)
+
+    def take(self) -> Taken | None:
+        """Return what makes the next entry; None if no point is complete."""
+        first = self.taken
+        count = self._entry_points()
+        if not count:
+            return None
+        runs = tuple(series.take(count) for series in self._all)
+        self.taken += count
+        return Taken(first, count, runs, self._times.of(first, first + count))
+
+    def _entry_points(self) -> int:
+        """Return how many complete points fit the segment and an entry's bytes."""
+        per_segment = self._lane.points_per_segment
+        boundary = (self.taken // per_segment + 1) * per_segment
+        count = min(self.complete, boundary) - self.taken
+        if count < 2:
+            return count
+        if not self._variable:
+            most = max(1, GATHERED_BYTES // max(self._fixed_bytes, 1))
+            together = self._all[0].together if len(self._all) == 1 else most
+            # Points that lie together need not be joined; half an entry is worth it.
+            return min(count, most, together if 2 * together > most else most)
+        sizes = np.full(count, self._fixed_bytes, np.int64)
+        for series in self._variable:
+            sizes += series.sizes(count)
+        fits = int(np.searchsorted(np.cumsum(sizes), GATHERED_BYTES, "right"))
+        return max(1, min(count, fits))
+
+
+def gap_ranges(first: int, runs: Sequence[Run]) -> tuple[tuple[int, int], ...]:
+    """Return where the gaps of some runs lie, as points, adjoining ones joined.
+
+    Examples
+    --------
+    >>> gap_ranges(10, [Gap(2), [1.0], Gap(1), Gap(1)])
+    ((10, 12), (13, 15))
+    """
+    edges = [first]
+    for run in runs:
+        edges.append(edges[-1] + len(run))
+    found: list[tuple[int, int]] = []
+    for run, (start, stop) in zip(runs, pairwise(edges), strict=True):
+        if not isinstance(run, Gap):
+            continue
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return tuple(found)

@@ -1,0 +1,235 @@
+"""What a program says of a scan, as checked documents.
+
+Programs pass what is handy: numbers, pairs, numpy arrays, dicts. Here they become the
+documents of ``scanbus.schemas``, and what does not fit becomes one sentence. Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import PurePath
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from scanbus.bus.codecs import codec
+from scanbus.publisher.declare.lane_plan import Declared
+from scanbus.schemas import (
+    ChannelDescription,
+    PlotDescription,
+    Positioner,
+    Role,
+    Storage,
+)
+from scanbus.schemas.errors import DeclarationError
+
+__all__ = [
+    "checked",
+    "declare_channel",
+    "declare_detector",
+    "default_plots",
+    "positioners_of",
+    "tree_of",
+]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+# Below this, packing an array costs more than it saves.
+_PACKED_FROM_BYTES = 1024
+
+
+def checked(make: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Return ``make(...)``; pydantic's complaint becomes one sentence.
+
+    Raises
+    ------
+    DeclarationError
+        That names the first thing that does not fit.
+    """
+    try:
+        return make(*args, **kwargs)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        got = f", got {problem['input']!r:.80}" if problem["loc"] else ""
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "string_pattern_mismatch":
+            message = "a name has letters, digits, _ and inner dots or hyphens only"
+        raise DeclarationError(where, f"{message}{got}") from error
+
+
+def declare_channel(name: str, **described: Any) -> Declared:
+    """Return a channel of small values.
+
+    Raises
+    ------
+    ValueError
+        If the description does not hold together.
+    UnknownCodecError
+        If there is no such codec.
+    """
+    described["group"] = described.get("group") or name
+    described["device"] = described.get("device") or name
+    channel = checked(ChannelDescription, name=name, **_said(described))
+    codec(channel.codec)
+    return Declared(channel, Storage.VALUES)
+
+
+def declare_detector(
+    name: str, *, points_per_chunk: int | None = None, **described: Any
+) -> Declared:
+    """Return a channel with a lane and data files of its own.
+
+    Raises
+    ------
+    ValueError
+        If the description does not hold together.
+    UnknownCodecError
+        If there is no such codec.
+    """
+    if points_per_chunk is not None and points_per_chunk < 1:
+        raise ValueError(f"{name}: points_per_chunk must be positive")
+    described["device"] = described.get("device") or name
+    channel = checked(
+        ChannelDescription,
+        name=name,
+        group=name,
+        role=Role.DETECTOR,
+        **_said(described),
+    )
+    if channel.is_variable:
+        raise ValueError(f"{name}: a detector's frames have a fixed shape")
+    codec(channel.codec)
+    return Declared(channel, Storage.FILES, points_per_chunk)
+
+
+def _said(described: dict[str, Any]) -> dict[str, Any]:
+    said = {key: value for key, value in described.items() if value is not None}
+    if "dtype" in said:
+        said["dtype"] = _dtype_name(said["dtype"])
+    return said
+
+
+def _dtype_name(dtype: Any) -> str:
+    """Return the name of a dtype given as a name, a numpy type or ``str``."""
+    if dtype is str or dtype in ("str", "string"):
+        return "string"
+    try:
+        return str(np.dtype(dtype).name)
+    except TypeError:
+        return str(dtype)  # The description says which ones there are.
+
+
+def default_plots(declared: Sequence[Declared]) -> tuple[PlotDescription, ...]:
+    """Return the plots of a scan that names none.
+
+    Counters over the first axis; where there are none, the first detector.
+    """
+    scalars = [
+        each.channel
+        for each in declared
+        if each.channel.shape == () and not each.channel.is_string
+    ]
+    counters = tuple(each.name for each in scalars if each.role is Role.COUNTER)
+    axes = tuple(each.name for each in scalars if each.role is Role.AXIS)[:1]
+    plots = []
+    if counters:
+        plots.append(PlotDescription(name="plot0D", signals=counters, axes=axes))
+    frames = [each.channel.name for each in declared if len(each.channel.shape) == 2]
+    if frames:
+        plots.append(PlotDescription(name="plot2D", signals=(frames[0],)))
+    return tuple(plots)
+
+
+def positioners_of(given: Mapping[str, Any] | None) -> dict[str, Positioner]:
+    """Return where motors stood.
+
+    Parameters
+    ----------
+    given : mapping
+        Per motor a number, a text, a pair of units and value, or a Positioner.
+
+    Examples
+    --------
+    >>> positioners_of({"th": ("deg", 1.5)})
+    {'th': Positioner(value=1.5, units='deg', dial=None)}
+    """
+    return {name: _positioner(name, value) for name, value in (given or {}).items()}
+
+
+def _positioner(name: str, given: Any) -> Positioner:
+    if isinstance(given, Positioner):
+        return given
+    if isinstance(given, tuple | list):
+        if len(given) != 2:
+            raise ValueError(f"positioner {name!r}: expected (units, value)")
+        units, value = given
+        if isinstance(value, str) and not isinstance(units, str):
+            units, value = value, units
+        return checked(Positioner, value=_number_or_text(value), units=units)
+    return checked(Positioner, value=_number_or_text(given))
+
+
+def _number_or_text(value: Any) -> Any:
+    return value if isinstance(value, str) else float(value)
+
+
+def tree_of(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return metadata as JSON: numpy arrays packed, numbers and times plain.
+
+    Raises
+    ------
+    ValueError
+        For values that have no form in JSON.
+
+    Examples
+    --------
+    >>> tree_of({"sample": {"mass": np.float64(1.5), "tags": ("a", "b")}})
+    {'sample': {'mass': 1.5, 'tags': ['a', 'b']}}
+    """
+    return {str(key): _leaf(str(key), value) for key, value in (metadata or {}).items()}
+
+
+def _leaf(key: str, value: Any) -> Any:
+    plain: Any = value
+    match value:
+        case np.generic():  # First: some of them are floats or texts, too.
+            plain = _leaf(key, value.item())
+        case None | bool() | int() | float() | str():
+            pass
+        case np.ndarray():
+            plain = _array(key, value)
+        case Mapping():
+            plain = tree_of(value)
+        case tuple() | list():
+            plain = [_leaf(key, item) for item in value]
+        case datetime() | date():
+            plain = value.isoformat()
+        case PurePath():
+            plain = str(value)
+        case _:
+            raise ValueError(
+                f"metadata {key!r}: a {type(value).__name__} has no form in JSON"
+            )
+    return plain
+
+
+def _array(key: str, value: npt.NDArray[Any]) -> Any:
+    if value.dtype.kind in "US":
+        return value.astype(str).tolist()
+    if value.dtype.kind not in "biufc":
+        raise ValueError(f"metadata {key!r}: arrays of {value.dtype} are not supported")
+    array = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    name = "bitshuffle-lz4" if array.nbytes >= _PACKED_FROM_BYTES else "none"
+    return {
+        "array": {
+            "dtype": array.dtype.name,
+            "shape": list(value.shape),
+            "codec": name,
+            "data": base64.b64encode(codec(name).encode(array)).decode(),
+        }
+    }

@@ -1,0 +1,57 @@
+"""What a program said of a scan when it opened it, and the document made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import time as wall_clock
+from typing import Any
+
+from scanbus.publisher.declare.channels import checked, default_plots
+from scanbus.publisher.declare.lane_plan import Declared, plan_lanes
+from scanbus.schemas import PlotDescription, Positioner, ScanIdentity, ScanPrepared
+
+__all__ = ["ScanOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """What a program said of a scan when it opened it; see ``Publisher.scan``."""
+
+    title: str
+    identity: dict[str, Any]
+    instrument: str
+    program: str
+    metadata: dict[str, Any]
+    positioners: dict[str, Positioner]
+    plots: Sequence[PlotDescription] | None
+    quota_bytes: int | None
+    compression: float
+    require_writer: bool
+
+    def prepared(
+        self, identity: ScanIdentity, declared: Sequence[Declared], quota_bytes: int
+    ) -> ScanPrepared:
+        """Return the document that fixes the scan.
+
+        Raises
+        ------
+        QuotaRefusedError
+            If the quota does not hold a chunk of every lane.
+        ValueError
+            If something does not fit.
+        """
+        plots = default_plots(declared) if self.plots is None else tuple(self.plots)
+        return checked(
+            ScanPrepared,
+            time=wall_clock(),
+            scan=identity,
+            title=self.title,
+            lanes=plan_lanes(identity.uid, declared, quota_bytes, self.compression),
+            quota_bytes=quota_bytes,
+            instrument=self.instrument,
+            publisher=self.program,
+            metadata=self.metadata,
+            positioners=self.positioners,
+            plots=plots,
+        )

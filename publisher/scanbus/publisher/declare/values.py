@@ -1,0 +1,176 @@
+"""What a program sends, checked against its channel and brought into the wire's form.
+
+Small values may be converted where nothing but precision is lost; frames must have the
+declared type. Arrays that come out may be the program's own: whoever holds them copies
+them, so that the program may use its arrays again at once. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.protocol.blocks import Variable, pack_variable
+from scanbus.schemas import ChannelDescription
+
+__all__ = ["frames_of", "number_of", "packed_frames_of", "points_of"]
+
+
+def number_of(channel: ChannelDescription, value: Any) -> float | int | None:
+    """Return one plain number for a scalar channel; None if it is no such thing.
+
+    Raises
+    ------
+    ValueError
+        If an integer channel cannot hold it.
+    """
+    kind = channel.numpy_dtype.kind
+    if kind == "f" and isinstance(value, float | int | np.floating | np.integer):
+        return float(value)
+    if kind in "iu" and isinstance(value, int | np.integer):
+        limits = np.iinfo(channel.dtype)
+        if not limits.min <= value <= limits.max:
+            raise ValueError(
+                f"{channel.name}: expected {channel.dtype} "
+                f"({limits.min} to {limits.max}), got {value}"
+            )
+        return int(value)
+    return None
+
+
+def points_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any] | Variable:
+    """Return one or many points of small values, ``(n, *shape)``; not always copied.
+
+    Raises
+    ------
+    ValueError
+        If shape or type do not fit; the sentence names both.
+    """
+    if channel.is_variable:
+        return pack_variable(channel, _variable_points(channel, values))
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of unequal lengths
+        raise ValueError(f"{channel.name}: {error}") from error
+    array = _many(channel, array)
+    expected = channel.numpy_dtype
+    if array.dtype == expected:
+        return array
+    if array.dtype.kind in "iu" and expected.kind in "iu":
+        _check_range(channel, array)
+    elif not np.can_cast(array.dtype, expected, "same_kind"):
+        raise _wrong_type(channel, array.dtype)
+    with np.errstate(over="ignore"):  # float64 to float32: infinite is what it is
+        return np.array(array, expected, order="C", ndmin=1)
+
+
+def frames_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any]:
+    """Return one or many frames, ``(n, *shape)``; not copied.
+
+    Raises
+    ------
+    ValueError
+        If the shape differs or the type would have to change its kind or lose bits.
+    """
+    expected = channel.numpy_dtype
+    # One frame as it should be: small ones come by the ten thousand a second.
+    if (
+        type(values) is np.ndarray
+        and values.dtype == expected
+        and values.shape == channel.shape
+    ):
+        return values[np.newaxis]
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{channel.name}: {error}") from error
+    array = _many(channel, array)
+    if array.dtype.kind != expected.kind or not np.can_cast(
+        array.dtype, expected, "safe"
+    ):
+        raise _wrong_type(channel, array.dtype)
+    return array
+
+
+def packed_frames_of(channel: ChannelDescription, packed: Any) -> list[bytes]:
+    """Return frames that the program has packed itself, as bytes nobody changes.
+
+    Raises
+    ------
+    ValueError
+        If they cannot be frames of the channel's codec.
+    """
+    one = isinstance(packed, bytes | bytearray | memoryview)
+    frames = [bytes(frame) for frame in ((packed,) if one else packed)]
+    for frame in frames:
+        if not frame or (channel.codec == "none" and len(frame) != channel.point_bytes):
+            raise ValueError(
+                f"{channel.name}: expected frames of {channel.shape} {channel.dtype} "
+                f"packed by {channel.codec}, got {len(frame)} bytes"
+            )
+    return frames
+
+
+def _many(channel: ChannelDescription, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if array.shape == channel.shape:
+        return array[np.newaxis]
+    if array.ndim == len(channel.shape) + 1 and array.shape[1:] == channel.shape:
+        return array
+    many = ", ".join(["n", *map(str, channel.shape)])
+    raise ValueError(
+        f"{channel.name}: expected a point of shape {channel.shape}, or ({many}) for "
+        f"many, got {array.shape}"
+    )
+
+
+def _check_range(channel: ChannelDescription, array: npt.NDArray[Any]) -> None:
+    if np.can_cast(array.dtype, channel.numpy_dtype, "safe") or not array.size:
+        return
+    limits = np.iinfo(channel.dtype)
+    low, high = int(array.min()), int(array.max())
+    if low < limits.min or high > limits.max:
+        raise ValueError(
+            f"{channel.name}: expected {channel.dtype} ({limits.min} to {limits.max}), "
+            f"got values from {low} to {high}"
+        )
+
+
+def _wrong_type(channel: ChannelDescription, got: np.dtype[Any]) -> ValueError:
+    return ValueError(f"{channel.name}: expected {channel.dtype}, got {got}")
+
+
+def _variable_points(channel: ChannelDescription, values: Any) -> list[Any]:
+    """Return one text, or one series, as a list of one; many as they are."""
+    if channel.is_string:
+        return [values] if isinstance(values, str) else _listed(channel, values)
+    if isinstance(values, np.ndarray):
+        if values.ndim == 1 and values.dtype != object:
+            return [_series(channel, values)]
+    elif len(_listed(channel, values)) and np.isscalar(values[0]):
+        return [_series(channel, values)]
+    return [_series(channel, point) for point in _listed(channel, values)]
+
+
+def _listed(channel: ChannelDescription, values: Any) -> list[Any]:
+    if isinstance(values, list | tuple):
+        return list(values)
+    if isinstance(values, np.ndarray) and values.ndim:
+        return list(values)
+    kind = "texts" if channel.is_string else "one-dimensional arrays"
+    raise ValueError(
+        f"{channel.name}: expected {kind} or a list of them, "
+        f"got {type(values).__name__}"
+    )
+
+
+def _series(channel: ChannelDescription, point: Any) -> npt.NDArray[Any]:
+    array = np.asarray(point)
+    if not array.size:
+        return np.empty(0, channel.numpy_dtype)
+    if array.dtype.kind in "iu" and channel.numpy_dtype.kind in "iu":
+        _check_range(channel, array)
+    elif not np.can_cast(array.dtype, channel.numpy_dtype, "same_kind"):
+        raise _wrong_type(channel, array.dtype)
+    return array

@@ -1,0 +1,250 @@
+"""The simulated publisher on a real bus: it does what its plan says, and reports it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict
+
+from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.store.connection import Bus, connect, translated
+from scanbus.bus.store.heartbeats import beat
+from scanbus.bus.store.lanes import NoRoomError, append, make_lane
+from scanbus.bus.store.scans import announce, append_event, next_scan_number
+from scanbus.publisher.faulty.faults import Faults
+from scanbus.publisher.faulty.plan import Plan, Step, make_plan
+from scanbus.schemas import (
+    ChannelLedger,
+    EndReason,
+    ScanAnnounced,
+    ScanEnded,
+    ScanIdentity,
+    ScanPrepared,
+    ScanStarted,
+)
+from scanbus.schemas.errors import DeadlineError
+
+__all__ = ["FaultyScan", "Injected", "simulate"]
+
+_QUOTA_BYTES = 2**26
+# How long to wait for room on the bus, and how often to try.
+_ROOM_S = 60.0
+_RETRY_S = 0.1
+
+
+class Injected(BaseModel):
+    """What was done to a scan, and the account that must come of it.
+
+    Attributes
+    ----------
+    uid : str
+        The scan.
+    scan_number : int
+        Its number in its dataset.
+    seed : int
+        Of points and faults.
+    entries : int
+        How many were sent.
+    injected : dict
+        How often which fault.
+    channels : dict
+        The ledger that a writer's verdict must hold, channel by channel.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    uid: str
+    scan_number: int
+    seed: int
+    entries: int
+    injected: dict[str, int]
+    channels: dict[str, ChannelLedger]
+
+
+class FaultyScan:
+    """One simulated scan, announced when it is made; not safe to share.
+
+    Parameters
+    ----------
+    url : str
+        Where the bus is.
+    plan : Plan
+        What is done.
+    proposal, collection, dataset : str
+        Where the scan belongs.
+    heartbeat_s : float
+        How long the publisher counts as alive after each entry.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        plan: Plan,
+        *,
+        proposal: str = "simulated",
+        collection: str = "faulty",
+        dataset: str = "0001",
+        heartbeat_s: float = 10.0,
+    ) -> None:
+        self._url = url
+        self._plan = plan
+        self._heartbeat_ms = int(heartbeat_s * 1000)
+        self._client: Bus = connect(url, name="scanbus-simulate")
+        self._n_done = 0
+        where = ScanIdentity(
+            uid=uuid4().hex,
+            proposal=proposal,
+            beamline="id00",
+            session=time.strftime("%Y%m%d", time.gmtime()),
+            collection=collection,
+            dataset=dataset,
+            scan_number=1,
+        )
+        with translated(url):
+            number = next_scan_number(self._client, where.dataset_folder)
+            self.identity = where.model_copy(update={"scan_number": number})
+            self._open()
+
+    def __enter__(self) -> Self:
+        """Return the scan."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection; the scan is left as it is."""
+        self._client.close()
+
+    @property
+    def uid(self) -> str:
+        """The scan's uid."""
+        return self.identity.uid
+
+    def _open(self) -> None:
+        title = f"simulated faults, seed {self._plan.seed}"
+        self._beat()
+        now = time.time()
+        announce(self._client, ScanAnnounced(time=now, scan=self.identity, title=title))
+        for lane in self._plan.lanes:
+            make_lane(self._client, self.uid, lane.name)
+        prepared = ScanPrepared(
+            time=now,
+            scan=self.identity,
+            title=title,
+            lanes=self._plan.lanes,
+            quota_bytes=_QUOTA_BYTES,
+            publisher="scanbus simulate",
+        )
+        append_event(self._client, self.uid, prepared)
+        append_event(self._client, self.uid, ScanStarted(time=now))
+
+    def send(
+        self,
+        n_steps: int | None = None,
+        progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    ) -> None:
+        """Do the next steps, all of them if no number is given.
+
+        Raises
+        ------
+        DeadlineError
+            If Redis takes no more.
+        BusUnavailableError
+            If it does not answer.
+        """
+        steps = self._plan.steps
+        stop = (
+            len(steps) if n_steps is None else min(self._n_done + n_steps, len(steps))
+        )
+        with translated(self._url):
+            while self._n_done < stop:
+                self._do(steps[self._n_done])
+                self._n_done += 1
+                progress("entries", self._n_done, len(steps))
+
+    def end(self) -> Injected:
+        """Say that the scan is over, unless it dies; return what was done."""
+        if not self._plan.dies:
+            ended = ScanEnded(
+                time=time.time(),
+                end_reason=EndReason.SUCCESS,
+                late=self._plan.late(),
+            )
+            with translated(self._url):
+                append_event(self._client, self.uid, ended)
+        return Injected(
+            uid=self.uid,
+            scan_number=self.identity.scan_number,
+            seed=self._plan.seed,
+            entries=sum(step.entry is not None for step in self._plan.steps),
+            injected=self._plan.injected(),
+            channels=self._plan.ledgers(),
+        )
+
+    def _do(self, step: Step) -> None:
+        time.sleep(step.pause_s)
+        self._beat()
+        if step.entry is None:
+            return
+        if step.stream is not step.lane:
+            make_lane(self._client, self.uid, step.stream.name)
+        self._append(step.stream.name, step.entry)
+
+    def _append(self, lane: str, entry: Frozen) -> None:
+        deadline = time.monotonic() + _ROOM_S
+        while True:
+            try:
+                return append(self._client, self.uid, lane, [entry])
+            except NoRoomError as error:
+                if time.monotonic() > deadline:
+                    raise DeadlineError(lane, _ROOM_S, error.reason) from error
+            self._beat()
+            time.sleep(_RETRY_S)
+
+    def _beat(self) -> None:
+        beat(self._client, self.uid, "scanbus simulate", self._heartbeat_ms)
+
+
+def simulate(
+    url: str,
+    seed: int,
+    faults: Faults,
+    *,
+    n_points: int = 200,
+    n_frames: int = 60,
+    dataset: str = "0001",
+    progress: Callable[[str, int, int | None], None] = lambda *_: None,
+) -> Injected:
+    """Publish one scan with faults; return what was done and what must come of it.
+
+    Parameters
+    ----------
+    url : str
+        Where the bus is.
+    seed : int
+        Gives points and faults.
+    faults : Faults
+        How likely each fault is.
+    n_points, n_frames : int
+        Length of the lanes of small values, and of the detectors.
+    dataset : str
+        Dataset of the scan.
+    progress : callable
+        Told what was sent.
+
+    Raises
+    ------
+    DeadlineError, BusUnavailableError
+        If Redis does not take it.
+    """
+    plan = make_plan(seed, faults, n_points=n_points, n_frames=n_frames)
+    with FaultyScan(url, plan, dataset=dataset) as scan:
+        scan.send(progress=progress)
+        return scan.end()

@@ -1,0 +1,354 @@
+"""Send the frames of files as one scan, with what their headers say."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scanbus.bus.store.connection import Bus, connect, translated
+from scanbus.bus.store.heartbeats import writers_alive
+from scanbus.bus.store.scans import find_scan
+from scanbus.publisher.gateways.files.headers import (
+    nexus_name,
+    read_header,
+)
+from scanbus.publisher.gateways.files.images import Frame, find_images
+from scanbus.publisher.gateways.files.masks import pixel_mask
+from scanbus.publisher.gateways.files.read_ahead import frames_ahead
+from scanbus.publisher.publisher import Publisher
+from scanbus.publisher.scan import Scan
+from scanbus.schemas import PlotDescription, Role, ScanIdentity, Verdict, merged
+from scanbus.schemas.errors import DeadlineError, SourceError, UnknownScanError
+
+__all__ = ["Progress", "PublishedScan", "publish_files"]
+
+Progress = Callable[[str, int, int | None], None]
+"""Told ``(name, done, total or None)``."""
+
+# Everything that a header gives per frame advances together.
+_GROUP = "frames"
+_FILE_NAME = "file_name"
+_DATE = "frame_date"
+_NAME_BYTES = 512
+_DATE_BYTES = 64
+_MISSING = float("nan")
+# How long to wait for the writer's verdict where that is wanted, and for the bus to
+# take the last frames: as long as the publisher tries.
+_VERDICT_TIMEOUT_S = 3600.0
+_SAID_TIMEOUT_S = 90.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedScan:
+    """What came of files.
+
+    Attributes
+    ----------
+    uid : str
+        The scan.
+    n_frames : int
+        Frames sent.
+    identity : ScanIdentity
+        Where it belongs, with its number.
+    verdict : Verdict or None
+        The writer's, where it was waited for and a writer is alive.
+    """
+
+    uid: str
+    n_frames: int
+    identity: ScanIdentity
+    verdict: Verdict | None = None
+
+
+def publish_files(
+    url: str,
+    paths: Sequence[Path | str],
+    *,
+    proposal: str | None = None,
+    beamline: str | None = None,
+    collection: str | None = None,
+    dataset: str | None = None,
+    scan_number: int | None = None,
+    title: str | None = None,
+    rate_hz: float | None = None,
+    repeat: int = 1,
+    wait: bool = False,
+    progress: Progress | None = None,
+) -> PublishedScan:
+    """Publish images as the frames of one scan.
+
+    Parameters
+    ----------
+    url : str
+        Of the bus.
+    paths : sequence of Path
+        Images (CBF, EDF, TIFF, also packed by gzip or bzip2), in this order, and
+        folders of them. All frames must have one shape and one type.
+    proposal, beamline, collection, dataset : str, optional
+        Where the scan belongs; the collection is the folder's name if not given.
+    scan_number : int, optional
+        The next free one if not given.
+    title : str, optional
+        By default it names the first file and how many there are.
+    rate_hz : float, optional
+        Frames per second; as fast as they go if not given.
+    repeat : int
+        How often all files are sent.
+    wait : bool
+        Wait for the writer's verdict, at most a minute, if a writer is alive.
+    progress : callable, optional
+        Told ``("frames", sent, expected)``.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be published. Where a look at the files and the first frame
+        shows it, nothing is announced; else the scan ends with FAILURE.
+    ValueError
+        If `rate_hz` or `repeat` is not positive, or a name is none.
+    BusUnavailableError
+        If Redis does not answer.
+    """
+    if repeat < 1 or (rate_hz is not None and not rate_hz > 0):
+        raise ValueError(f"rate and repeat must be positive, got {rate_hz}, {repeat}")
+    files = find_images(paths)
+    uid = uuid.uuid4().hex
+    with frames_ahead(files, repeat) as frames:
+        source = _Source(next(frames), len(files) * repeat)
+        # Not closed before all is on the bus; from then on the files are there to be
+        # sent again, so nobody has to wait for the verdict.
+        with Publisher(url, close_timeout_s=0.0) as publisher, _all_said(url, uid):
+            opened = publisher.scan(
+                uid=uid,
+                title=title or f"{files[0].name} and on, {len(files)} files",
+                proposal=proposal or "files",
+                beamline=beamline or "files",
+                collection=collection or _folder_name(files[0]),
+                dataset=dataset or "0001",
+                scan_number=scan_number,
+                metadata=source.metadata(),
+                positioners=source.facts.positioners,
+                plots=source.plots(),
+            )
+            with opened as scan:
+                source.declare(scan)
+                n_sent = _send(scan, source, frames, rate_hz, progress)
+            verdict = _verdict(url, scan) if wait else None
+    return PublishedScan(uid, n_sent, scan.identity, verdict)
+
+
+def _verdict(url: str, scan: Scan) -> Verdict | None:
+    """Return the writer's verdict; None where no writer is alive to give one."""
+    with connect(url, name="scanbus-files") as client, translated(url):
+        if not writers_alive(client):
+            return None
+    return scan.verdict(_VERDICT_TIMEOUT_S)
+
+
+@contextmanager
+def _all_said(url: str, uid: str) -> Iterator[None]:
+    """Leave the block only when the bus has the scan to its end, also a failed one.
+
+    Raises
+    ------
+    DeadlineError
+        If Redis has no room for it for too long.
+    """
+    try:
+        yield
+    finally:
+        with connect(url, name="scanbus-files") as client, translated(url):
+            deadline = time.monotonic() + _SAID_TIMEOUT_S
+            while not _is_said(client, uid):
+                if time.monotonic() > deadline:
+                    reason = "is there room in Redis, and a writer that makes some?"
+                    what = f"scan {uid}: waiting until all is on the bus"
+                    raise DeadlineError(what, _SAID_TIMEOUT_S, reason)
+                time.sleep(_POLL_S)
+
+
+def _is_said(client: Bus, uid: str) -> bool:
+    try:
+        return find_scan(client, uid).ended is not None
+    except UnknownScanError:
+        return True  # It was refused before it was announced.
+
+
+def _folder_name(file: Path) -> str:
+    return nexus_name(file.resolve().parent.name, "files")
+
+
+class _Source:
+    """What the first frame says of all, and what channels follow from it.
+
+    Parameters
+    ----------
+    first : Frame
+        The first frame.
+    n_files : int
+        Files to come, repeated ones counted again.
+    """
+
+    def __init__(self, first: Frame, n_files: int) -> None:
+        self.first = first
+        self.facts = read_header(first.header)
+        self.n_expected = n_files * first.n_in_file
+        taken = {self.facts.detector, _FILE_NAME, _DATE}
+        self._axis = ""
+        if self.facts.axis is not None:
+            self._axis = _free_name(self.facts.axis.name, taken)
+        self._counters = {name: _free_name(name, taken) for name in self.facts.counters}
+
+    @property
+    def detector(self) -> str:
+        """Name of the detector's channel."""
+        return self.facts.detector
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the NeXus tree of the first header, with the mask of its flags."""
+        mask = pixel_mask(self.first.data) if self.facts.flags_pixels else None
+        if mask is None:
+            return self.facts.tree
+        fields = {"pixel_mask": mask, "underload_value": 0}
+        return merged(self.facts.tree, {"instrument": {self.detector: fields}})
+
+    def plots(self) -> list[PlotDescription]:
+        """Return the frames as the default plot, and the counters beside it."""
+        plots = [PlotDescription(name="plot2D", signals=(self.detector,))]
+        if self._counters:
+            signals = tuple(self._counters.values())
+            axes = (self._axis,) if self._turns else ()
+            plots.append(PlotDescription(name="plot0D", signals=signals, axes=axes))
+        return plots
+
+    @property
+    def _turns(self) -> bool:
+        """Whether the angle is an axis: one that stands still is none."""
+        return self.facts.axis is not None and self.facts.axis.increment != 0
+
+    def declare(self, scan: Scan) -> None:
+        """Declare the detector and one channel for all that changes with the frame."""
+        data = self.first.data
+        scan.detector(
+            self.detector, shape=data.shape, dtype=data.dtype, points=self.n_expected
+        )
+        text: dict[str, Any] = {
+            "dtype": "string",
+            "group": _GROUP,
+            "device": self.detector,
+        }
+        scan.channel(_FILE_NAME, max_point_bytes=_NAME_BYTES, **text)
+        if self.facts.date:
+            scan.channel(_DATE, max_point_bytes=_DATE_BYTES, **text)
+        for name in self._counters.values():
+            scan.channel(name, group=_GROUP)
+        axis = self.facts.axis
+        if axis is not None:
+            scan.channel(
+                self._axis,
+                group=_GROUP,
+                units=axis.units,
+                role=Role.AXIS if self._turns else Role.COUNTER,
+                nexus={"nx_class": "NXpositioner", "field": "value"},
+            )
+
+    def send(self, scan: Scan, frame: Frame) -> None:
+        """Send one frame and what its header says.
+
+        Raises
+        ------
+        SourceError
+            If it does not have the shape and type of the first one.
+        """
+        self._check(frame)
+        facts = self.facts if frame is self.first else read_header(frame.header)
+        taken_s = _seconds_of(facts.date) or time.time()
+        scan.send(self.detector, frame.data, time=taken_s)
+        scan.send(_FILE_NAME, _short(_name_of(frame), _NAME_BYTES), time=taken_s)
+        if self.facts.date:
+            scan.send(_DATE, _short(facts.date, _DATE_BYTES))
+        for name, channel in self._counters.items():
+            scan.send(channel, facts.counters.get(name, _MISSING))
+        if self._axis:
+            scan.send(self._axis, facts.axis.start if facts.axis else _MISSING)
+
+    def _check(self, frame: Frame) -> None:
+        expected, got = self.first.data, frame.data
+        if got.shape != expected.shape or got.dtype != expected.dtype:
+            raise SourceError(
+                _name_of(frame),
+                f"expected frames of {expected.shape} {expected.dtype} as in "
+                f"{self.first.file.name}, got {got.shape} {got.dtype}",
+            )
+
+
+def _send(
+    scan: Scan,
+    source: _Source,
+    frames: Iterator[Frame],
+    rate_hz: float | None,
+    progress: Progress | None,
+) -> int:
+    """Send all frames, not faster than wished; return how many there were."""
+    started = time.monotonic()
+    frame: Frame | None = source.first
+    n_sent = 0
+    while frame is not None:
+        if rate_hz is not None:
+            time.sleep(max(0.0, started + n_sent / rate_hz - time.monotonic()))
+        source.send(scan, frame)
+        n_sent += 1
+        if progress is not None:
+            progress("frames", n_sent, max(source.n_expected, n_sent))
+        frame = next(frames, None)
+    return n_sent
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return `name`, or with a tail where a channel has it already; take it."""
+    free = name
+    number = 2
+    while free in taken or free == _GROUP:
+        free = f"{name[:56]}_{number}"
+        number += 1
+    taken.add(free)
+    return free
+
+
+def _name_of(frame: Frame) -> str:
+    number = f"#{frame.number}" if frame.n_in_file > 1 else ""
+    return f"{frame.file}{number}"
+
+
+def _short(text: str, max_bytes: int) -> str:
+    """Return the end of a text that is too long: of a path, the file's name."""
+    octets = text.encode("utf-8", "replace").replace(b"\0", b"")
+    return octets[-max_bytes:].decode("utf-8", "ignore")
+
+
+def _seconds_of(date: str) -> float | None:
+    """Return a date as seconds since 1970, where it leaves no doubt.
+
+    Examples
+    --------
+    >>> _seconds_of("2021-06-17T13:51:36+02:00"), _seconds_of("1568200828.989")
+    (1623930696.0, 1568200828.989)
+    >>> _seconds_of("2021-06-17T13:51:36.874") is None  # of which time zone?
+    True
+    """
+    try:
+        seconds = float(date)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(date)
+        except ValueError:
+            return None
+        return moment.timestamp() if moment.tzinfo else None
+    return seconds if 0 < seconds < 1e11 else None

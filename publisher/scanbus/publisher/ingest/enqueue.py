@@ -1,0 +1,187 @@
+"""What a program puts into a scan: values are gathered, frames packed, room waited for.
+
+Runs in the program's threads; the only waiting is for room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from time import time as wall_clock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.protocol.blocks import Variable
+from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.publisher.buffers.group_buffer import Gap, Run
+from scanbus.publisher.queue.lane_queue import FrameLane, Lane, LateLane, ValueLane
+from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.schemas import ChannelDescription
+
+__all__ = [
+    "advance",
+    "put_frames",
+    "put_late",
+    "put_packed",
+    "put_values",
+    "reserve",
+    "run_bytes",
+    "skip",
+    "take_values",
+]
+
+log = get_logger()
+
+# Looking at everything that is kept costs too much for every single value.
+_LOOK_EVERY_POINTS = 256
+
+
+def advance(delivery: Delivery, lane: ValueLane) -> None:
+    """Look after single values: complete points, memory, room."""
+    with delivery.lock:
+        buffer = lane.buffer
+        if buffer.advance(wall_clock()):
+            lane.wake()
+            if buffer.complete % _LOOK_EVERY_POINTS:
+                return
+        buffer.compact()
+        delivery.wait_for_room(lane, 0)
+
+
+def put_values(
+    delivery: Delivery,
+    lane: ValueLane,
+    name: str,
+    run: Run,
+    times: tuple[float, float] | None,
+) -> None:
+    """Take checked values of one channel; wait until there is room for them.
+
+    Raises
+    ------
+    DeadlineError
+        If there is no room for too long.
+    """
+    with delivery.lock:
+        delivery.wait_for_room(lane, run_bytes(run))
+        _gather(lane, name, run, times)
+
+
+def take_values(
+    delivery: Delivery, lane: ValueLane, run: Run, times: tuple[float, float] | None
+) -> None:
+    """Take values of a lane of one channel for which there is room."""
+    with delivery.lock:
+        _gather(lane, lane.description.channels[0].name, run, times)
+
+
+def _gather(
+    lane: ValueLane,
+    name: str,
+    run: Run,
+    times: tuple[float, float] | None,
+) -> None:
+    lane.buffer.append(name, run, times)
+    if lane.buffer.advance(wall_clock()):
+        lane.wake()
+
+
+def put_frames(
+    delivery: Delivery,
+    lane: FrameLane,
+    frames: npt.NDArray[Any],
+    times: list[float],
+    *,
+    copy: bool,
+) -> None:
+    """Take checked frames, one after the other, and have them packed.
+
+    Raises
+    ------
+    DeadlineError
+        If there is no room for too long; the frames before it are taken.
+    """
+    frame_bytes = lane.point_bytes
+    for frame, time in zip(frames, times, strict=True):
+        reserve(delivery, lane, frame_bytes)
+        delivery.encoders.take(lane, frame, time, copy=copy)
+
+
+def put_packed(
+    delivery: Delivery, lane: FrameLane, frames: list[bytes], times: list[float]
+) -> None:
+    """Take frames that are packed already."""
+    for frame, time in zip(frames, times, strict=True):
+        reserve(delivery, lane, len(frame))
+        delivery.encoders.take(lane, frame, time, copy=False)
+
+
+def skip(delivery: Delivery, lane: Lane, count: int) -> None:
+    """Say that the next points of a lane of one channel will never come."""
+    if isinstance(lane, FrameLane):
+        delivery.encoders.skip(lane, count)
+    elif isinstance(lane, ValueLane):
+        take_values(delivery, lane, Gap(count), None)
+
+
+def put_late(
+    delivery: Delivery, lane: Lane, freeze: Callable[[int], Frozen], raw_bytes: int
+) -> None:
+    """Take a point that came after its place was closed.
+
+    Parameters
+    ----------
+    freeze : callable
+        Returns its entry from the number of the arrival.
+    raw_bytes : int
+        What was reserved for it.
+    """
+    late = _late_lane(delivery, lane, lane.description.channels[0])
+    # Whoever feeds the lane feeds this one, so nobody else counts meanwhile.
+    entry = freeze(late.length)
+    with delivery.lock:
+        if isinstance(lane, FrameLane):
+            lane.raw_bytes -= raw_bytes
+        late.put(entry)
+        late.wake()
+    if late.length == 1:
+        log.warning("late_points", scan=delivery.uid, lane=lane.name)
+
+
+def _late_lane(delivery: Delivery, lane: Lane, channel: ChannelDescription) -> Lane:
+    description = lane.description.late_lane(channel)
+    with delivery.lock:
+        late = delivery.lanes.get(description.name)
+        if late is None:
+            late = LateLane(description, delivery.session, delivery.main_waker)
+            delivery.adopt(late)
+    return late
+
+
+def reserve(delivery: Delivery, lane: Lane, raw_bytes: int) -> None:
+    """Wait until there is room for a point.
+
+    Raises
+    ------
+    DeadlineError
+        If there is none for too long.
+    """
+    with delivery.lock:
+        delivery.wait_for_room(lane, raw_bytes)
+        if not isinstance(lane, FrameLane):
+            return
+        lane.raw_bytes += raw_bytes
+        if not lane.chunks.held:
+            lane.held_since = monotonic()
+            if lane.description.points_per_chunk > 1:
+                lane.wake()  # It has to look at the clock from now on.
+
+
+def run_bytes(run: Run) -> int:
+    """Return what points count as until they are an entry."""
+    if isinstance(run, Variable):
+        return 4 * len(run) + run.values.nbytes
+    return int(run.nbytes) if isinstance(run, np.ndarray) else 0

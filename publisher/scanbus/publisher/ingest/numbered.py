@@ -1,0 +1,196 @@
+"""Points that the program numbers itself, and what waits in a lane for the clock.
+
+What a :class:`Reordering` decides is done here: the next points go on their way, holes
+become gaps, and what comes for a place that was closed goes to the channel's lane of
+late points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from time import monotonic
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.protocol.blocks import Variable
+from scanbus.publisher.buffers.entry_builder import freeze_late
+from scanbus.publisher.buffers.reorder_buffer import Hole, Late, Ready, Reordering, Step
+from scanbus.publisher.ingest.enqueue import put_late, reserve, skip, take_values
+from scanbus.publisher.queue.lane_queue import FrameLane, Lane, ValueLane
+from scanbus.publisher.queue.scan_queue import Delivery
+
+__all__ = [
+    "Arrived",
+    "needs_tending",
+    "order_of",
+    "send_numbered",
+    "settle",
+    "skip_points",
+    "tend",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One point as it came.
+
+    Attributes
+    ----------
+    value : numpy.ndarray, Variable or bytes
+        Shape ``(1, *shape)``; bytes if it is packed.
+    times : tuple of float, optional
+        When it was taken, twice.
+    nbytes : int
+        What it counts as until it is packed.
+    is_ours : bool
+        Nobody changes `value` any more.
+    """
+
+    value: npt.NDArray[Any] | Variable | bytes
+    times: tuple[float, float]
+    nbytes: int
+    is_ours: bool = False
+
+
+_Order: TypeAlias = Reordering[Arrived]
+
+
+def order_of(delivery: Delivery, lane: Lane, name: str) -> _Order:
+    """Return what keeps the points of a lane in order, from the first use on.
+
+    Raises
+    ------
+    ValueError
+        If the lane has more than one channel.
+    """
+    if lane.order is None:
+        if len(lane.description.channels) > 1:
+            raise ValueError(
+                f"{name}: it shares the group {lane.name!r} with other channels; only "
+                "points of a channel on its own may be numbered"
+            )
+        limits = delivery.limits
+        with delivery.lock:
+            delivery.series.pop(name, None)  # No short cuts from here on.
+            lane.order = Reordering(
+                name,
+                lane.buffer.length if isinstance(lane, ValueLane) else lane.length,
+                window_points=limits.reorder_window,
+                window_s=limits.reorder_s,
+            )
+    return lane.order
+
+
+def send_numbered(
+    delivery: Delivery, lane: Lane, point: int | None, arrived: Sequence[Arrived]
+) -> None:
+    """Take points that the program has numbered; the lane's `feeding` is held.
+
+    Parameters
+    ----------
+    point : int, optional
+        The first one; None for the one after all that came.
+
+    Raises
+    ------
+    ValueError
+        If one of them was sent before; nothing was taken then.
+    DeadlineError
+        If there is no room for too long; the points before are taken.
+    """
+    order = order_of(delivery, lane, lane.description.channels[0].name)
+    first = order.stop if point is None else point
+    order.check(first, len(arrived))
+    for number, each in enumerate(arrived, first):
+        reserve(delivery, lane, each.nbytes)
+        held = each if number == order.next_point else _copied(each)
+        most = _room_bytes(delivery, lane)
+        steps = order.push(number, held, each.nbytes, monotonic(), most)
+        _take(delivery, lane, steps)
+    with delivery.lock:
+        if order.is_holding:
+            lane.wake()  # It has to look at the clock from now on.
+
+
+def _copied(arrived: Arrived) -> Arrived:
+    """Return a point that may be held: the program uses its array again."""
+    if isinstance(arrived.value, np.ndarray) and not arrived.is_ours:
+        return replace(arrived, value=arrived.value.copy(), is_ours=True)
+    return arrived
+
+
+def _room_bytes(delivery: Delivery, lane: Lane) -> int:
+    held = sum(each.held_bytes for each in delivery.lanes.values())
+    return delivery.most_held_bytes - held + lane.held_bytes
+
+
+def skip_points(delivery: Delivery, lane: Lane, count: int) -> None:
+    """Say that the points after all that came will never come."""
+    with lane.feeding:
+        reserve(delivery, lane, 0)
+        if lane.order is None:
+            skip(delivery, lane, count)
+        else:
+            _take(delivery, lane, lane.order.skip(count))
+
+
+def settle(delivery: Delivery) -> None:
+    """Give up all holes: nothing comes any more."""
+    for lane in delivery.lanes.values():
+        with lane.feeding:
+            if lane.order is not None:
+                _take(delivery, lane, lane.order.flush())
+
+
+def needs_tending(lane: Lane) -> bool:
+    """Whether something in a lane waits for the clock."""
+    holding = lane.order is not None and lane.order.is_holding
+    return holding or (isinstance(lane, FrameLane) and lane.chunks.held > 0)
+
+
+def tend(delivery: Delivery, lane: Lane, patience_s: float) -> None:
+    """Send on what has waited too long: a chunk that is not full, points behind holes.
+
+    Somebody who feeds the lane just now is not waited for.
+    """
+    if isinstance(lane, FrameLane):
+        delivery.encoders.cut_idle(lane, patience_s)
+    if lane.order is None or not lane.feeding.acquire(blocking=False):
+        return
+    try:
+        _take(delivery, lane, lane.order.give_up(monotonic()))
+    finally:
+        lane.feeding.release()
+
+
+def _take(delivery: Delivery, lane: Lane, steps: Iterable[Step[Arrived]]) -> None:
+    """Do what was decided; there is room for it, so nothing waits here."""
+    for step in steps:
+        match step:
+            case Ready(item):
+                _take_next(delivery, lane, item)
+            case Hole(count):
+                skip(delivery, lane, count)
+            case Late(point, item):
+                freeze = partial(
+                    freeze_late,
+                    lane.description.channels[0],
+                    point=point,
+                    value=item.value,
+                    times=item.times,
+                    session=delivery.session,
+                )
+                put_late(delivery, lane, freeze, item.nbytes)
+
+
+def _take_next(delivery: Delivery, lane: Lane, item: Arrived) -> None:
+    value = item.value
+    if isinstance(lane, FrameLane):
+        frame = value if isinstance(value, bytes) else value[0]  # type: ignore[index]
+        delivery.encoders.take(lane, frame, item.times[0], copy=not item.is_ours)
+    elif isinstance(lane, ValueLane) and not isinstance(value, bytes):
+        take_values(delivery, lane, value, item.times)

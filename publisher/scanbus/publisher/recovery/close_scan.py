@@ -1,0 +1,85 @@
+"""Closing a scan whose publisher is gone for good, in its place.
+
+Only publishers seal, so a scan without one stays open: it may come back. Where an
+operator knows that it will not, this says so for it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, pack_header
+from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.store.connection import Bus, connect, translated
+from scanbus.bus.store.heartbeats import publisher_is_alive
+from scanbus.bus.store.lanes import append, make_lane, stream_ends
+from scanbus.bus.store.quota import cursor
+from scanbus.bus.store.scans import ScanRecord, append_event, find_scan
+from scanbus.schemas import EndReason, ScanEnded
+from scanbus.schemas.errors import ScanStateError
+
+__all__ = ["close_scan"]
+
+
+def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> str:
+    """Seal every open lane of a scan where it stands, and end the scan with FAILURE.
+
+    Where the publisher ended it, but Redis lost a seal, that end stands.
+
+    Parameters
+    ----------
+    scan : str
+        Its uid, the beginning of it, or its number.
+    text : str
+        Stands in the scan's notes.
+
+    Returns
+    -------
+    str
+        The uid of the scan.
+
+    Raises
+    ------
+    UnknownScanError, AmbiguousScanError, BusUnavailableError
+        If the scan or the bus is not there, or several scans have that name.
+    ScanStateError
+        If its publisher is alive, or it has ended.
+    """
+    with connect(url, name="scanbus-close") as client, translated(url):
+        record = find_scan(client, scan, only_one=True)
+        if publisher_is_alive(client, record.uid):
+            raise ScanStateError(
+                f"scan {record.uid}: its publisher is alive, or was in the last 10 s; "
+                "while it lives only it ends the scan"
+            )
+        if not _seal(client, record) and record.ended is not None:
+            raise ScanStateError(f"scan {record.uid} has ended already")
+        ended = record.ended or ScanEnded(
+            time=time.time(), end_reason=EndReason.FAILURE, text=text
+        )
+        # Also where it stands: a writer that gave up waiting looks for an end.
+        append_event(client, record.uid, ended)
+        return record.uid
+
+
+def _seal(client: Bus, record: ScanRecord) -> bool:
+    """Seal the lanes that are open; return whether there were any."""
+    session = os.urandom(8)
+    prepared = record.prepared
+    own = prepared.lanes if prepared else ()
+    late = prepared.late_lanes(record.ended) if prepared else ()
+    is_any_open = False
+    for lane in (*own, *late):
+        make_lane(client, record.uid, lane.name)
+        ends = stream_ends(client, record.uid, lane.name)
+        last = ends[1] if ends else b"0-0"
+        if last == SEAL_ID:
+            continue
+        is_any_open = True
+        # Redis may have lost what a file has.
+        reached = sum(map(int, last.split(b"-")))
+        length = max(reached, cursor(client, record.uid, lane.name))
+        header = pack_header(session=session, checksum=checksum_of(b""), length=length)
+        append(client, record.uid, lane.name, [Frozen(SEAL_ID, length, header)])
+    return is_any_open

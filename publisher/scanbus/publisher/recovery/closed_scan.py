@@ -1,0 +1,63 @@
+"""What a publisher has that is in no file, because its scan was closed without it.
+
+An operator closes a scan whose publisher is gone for good. Should it come back all the
+same, nothing of the scan changes any more; what it has and the scan has not is named.
+"""
+
+from __future__ import annotations
+
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.lanes import sealed_length
+from scanbus.bus.store.scans import load_record
+from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.schemas import Verdict, VerdictWord
+from scanbus.schemas.errors import LaneConflictError, ScanClosedError
+
+__all__ = ["closed_by_verdict", "explained"]
+
+
+def explained(
+    client: Bus, delivery: Delivery, error: LaneConflictError
+) -> LaneConflictError:
+    """Return why somebody else's entry stands in a lane: the scan may be closed."""
+    ended = load_record(client, delivery.announced).ended
+    if ended is None or any(event == ended for event in delivery.events):
+        return error
+    lengths = {
+        lane.name: sealed_length(client, delivery.uid, lane.description)
+        for lane in delivery.lanes.values()
+    }
+    known = {name: length for name, length in lengths.items() if length is not None}
+    return _closed(delivery, ended.text, known)
+
+
+def closed_by_verdict(delivery: Delivery, verdict: Verdict) -> ScanClosedError | None:
+    """Return what a final verdict leaves out of what was sent; None if nothing.
+
+    Redis may have lost the seals and the end that an operator had said: then the
+    verdict, which the files have, is what tells of them.
+    """
+    if not verdict.channels and verdict.verdict is VerdictWord.COMPLETE:
+        return None  # Said by a writer that keeps no account.
+    lengths = {
+        lane.name: max(
+            verdict.channels[channel.name].expected
+            if channel.name in verdict.channels
+            else 0
+            for channel in lane.description.channels
+        )
+        for lane in delivery.lanes.values()
+        if not lane.description.is_late
+    }
+    error = _closed(delivery, verdict.reason or verdict.end_reason, lengths)
+    return error if error.left else None
+
+
+def _closed(delivery: Delivery, text: str, lengths: dict[str, int]) -> ScanClosedError:
+    left = {
+        name: f"{length} to {delivery.lanes[name].length - 1}"
+        for name, length in lengths.items()
+        if delivery.lanes[name].length > length
+    }
+    spool = "" if delivery.spool is None else str(delivery.spool.folder)
+    return ScanClosedError(delivery.uid, text, left, spool)

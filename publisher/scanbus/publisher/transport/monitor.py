@@ -1,0 +1,259 @@
+"""Look after all scans of a publisher: what is durable, signs of life, verdicts.
+
+One thread with a connection of its own, so that a slow network on one lane delays
+nothing here. It also ends everything: when the publisher closes, or when the program
+ends without closing it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.store.connection import Bus, translated
+from scanbus.bus.store.heartbeats import beat, end_beat, writers_alive
+from scanbus.bus.store.quota import cursors, release
+from scanbus.bus.store.scans import ScanRecord, events_came, read_events
+from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.recovery.closed_scan import closed_by_verdict
+from scanbus.publisher.transport.sender import Link
+from scanbus.schemas import Verdict
+from scanbus.schemas.errors import BusUnavailableError
+
+__all__ = ["HEARTBEAT_TTL_MS", "Keeper"]
+
+log = get_logger()
+
+HEARTBEAT_TTL_MS = 10_000
+_BEAT_EVERY_S = 2.0
+_TICK_S = 0.05
+_HURRIED_TICK_S = 0.01
+# Verdicts are heard of when they come; this is for a Redis that lost some.
+_JUDGE_EVERY_S = 1.0
+_LONGEST_WAIT_S = 1.0
+
+
+class Keeper(threading.Thread):
+    """The thread that looks after the scans of one publisher.
+
+    Parameters
+    ----------
+    link : Link
+        How to reach Redis.
+    publisher : str
+        What the heartbeat says.
+    on_exit : callable
+        Called once when the program ends without closing the publisher.
+    on_end : callable
+        Called last, with the scans that were not judged in time.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        publisher: str,
+        *,
+        on_exit: Callable[[], None],
+        on_end: Callable[[list[Delivery]], None],
+    ) -> None:
+        super().__init__(name="scanbus-keeper", daemon=False)
+        self._link = link
+        self._publisher = publisher
+        self._on_exit = on_exit
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._scans: dict[str, Delivery] = {}
+        self._records: dict[str, ScanRecord] = {}
+        self._tick = threading.Event()
+        self._close_at: float | None = None
+        self._client: Bus | None = None
+        self._was_lost = False
+        self._beat_at = -_BEAT_EVERY_S
+        self._judge_at = 0.0
+        self._news: set[str] = set()
+        self._wait_s = _TICK_S
+        self.n_writers = 0
+
+    # ----------------------------------------------------- for other threads
+
+    def watch(self, delivery: Delivery) -> None:
+        """Look after one more scan, until it is released."""
+        with self._lock:
+            self._scans[delivery.uid] = delivery
+
+    def why_full(self) -> str:
+        """Return why nothing becomes durable, as far as is known here."""
+        return "writer is behind" if self.n_writers else "no writer alive"
+
+    @property
+    def waited_for(self) -> list[Delivery]:
+        """The scans that are not released."""
+        with self._lock:
+            return list(self._scans.values())
+
+    def close_within(self, timeout_s: float) -> None:
+        """End when all scans are released, or after this time."""
+        self._close_at = monotonic() + timeout_s
+        self._tick.set()
+
+    # ------------------------------------------------------------------ run
+
+    def run(self) -> None:
+        """Look after the scans until all is over."""
+        try:
+            while not self._is_done():
+                self._look()
+                self._rest()
+        except Exception as error:
+            log.exception("keeper_failed")
+            for delivery in self.waited_for:
+                delivery.fail(error)
+        finally:
+            self._on_end(self.waited_for)
+            self._disconnect()
+
+    def _is_done(self) -> bool:
+        if self._close_at is None:
+            if not threading.main_thread().is_alive():
+                # The program is at its end and nobody closed the publisher; the
+                # interpreter waits for this thread.
+                self._on_exit()
+            return False
+        return not self.waited_for or monotonic() >= self._close_at
+
+    def _look(self) -> None:
+        scans = self.waited_for
+        if not scans:
+            return
+        try:
+            with translated(self._link.url):
+                client = self._connected(scans)
+                self._beat(client, scans)
+                self._note_cursors(client, scans)
+                self._look_for_verdicts(client, scans)
+        except BusUnavailableError as error:
+            self._disconnect()
+            if not self._was_lost:
+                log.warning("connection_lost", reason=error.reason)
+            self._was_lost = True
+            self._wait_s = min(2 * max(self._wait_s, _TICK_S), _LONGEST_WAIT_S)
+        else:
+            self._wait_s = _HURRIED_TICK_S if self._must_hurry(scans) else _TICK_S
+
+    def _must_hurry(self, scans: list[Delivery]) -> bool:
+        """Whether somebody waits for room, or soon for a verdict."""
+        return any(
+            delivery.n_waiting
+            or (delivery.is_over and delivery.uid not in self._records)
+            for delivery in scans
+        )
+
+    def _rest(self) -> None:
+        """Wait for the next look, which begins at once when a verdict may have come."""
+        if self._client is not None and self._records:
+            try:
+                with translated(self._link.url):
+                    records, wait_ms = self._records.values(), int(self._wait_s * 1000)
+                    self._news |= events_came(self._client, records, wait_ms)
+            except BusUnavailableError as error:
+                log.debug("wait_cut_short", reason=error.reason)
+            else:
+                return
+        self._tick.wait(self._wait_s)
+        self._tick.clear()
+
+    def _connected(self, scans: list[Delivery]) -> Bus:
+        if self._client is not None:
+            return self._client
+        self._client = self._link.connect()
+        self._client.ping()
+        if self._was_lost:
+            log.warning("connection_restored")
+            self._was_lost = False
+        # With every new connection, the first one too: lanes where nothing is to be
+        # sent would never notice that Redis came back without them.
+        for delivery in scans:
+            delivery.request_compare()
+        # At once: while it was away, signs of life may have lapsed.
+        self._beat_at = -_BEAT_EVERY_S
+        return self._client
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _note_cursors(self, client: Bus, scans: list[Delivery]) -> None:
+        lanes = [
+            (delivery, lane) for delivery in scans for lane in list(delivery.lanes)
+        ]
+        pairs = [(delivery.uid, lane) for delivery, lane in lanes]
+        for (delivery, lane), point in zip(lanes, cursors(client, pairs), strict=True):
+            delivery.note_durable(lane, point)
+
+    def _beat(self, client: Bus, scans: list[Delivery]) -> None:
+        now = monotonic()
+        if now - self._beat_at < _BEAT_EVERY_S:
+            return
+        self._beat_at = now
+        for delivery in scans:
+            alive = beat(client, delivery.uid, self._publisher, HEARTBEAT_TTL_MS)
+            if not alive:
+                # Late, or Redis was emptied under a connection that stands.
+                delivery.request_compare()
+        self.n_writers = len(writers_alive(client))
+
+    def _look_for_verdicts(self, client: Bus, scans: list[Delivery]) -> None:
+        now = monotonic()
+        is_round = now >= self._judge_at
+        if is_round:
+            self._judge_at = now + _JUDGE_EVERY_S
+        for delivery in scans:
+            if not delivery.is_over:
+                continue
+            if not (delivery.is_said or delivery.is_lost):
+                # Nobody would read the news that this record waits for.
+                self._records.pop(delivery.uid, None)
+                continue
+            is_news = delivery.uid in self._news or delivery.uid not in self._records
+            if (is_news or is_round) and self._is_judged(client, delivery):
+                # Not while a sender restores the scan: it would reserve again what
+                # nobody frees then.
+                with delivery.restoring:
+                    release(client, delivery.uid)
+                    if not delivery.is_lost:
+                        end_beat(client, delivery.uid)
+                self._forget(delivery)
+            elif delivery.is_lost:
+                self._forget(delivery)
+        self._news.clear()
+
+    def _is_judged(self, client: Bus, delivery: Delivery) -> bool:
+        announced = delivery.announced
+        record = self._records.setdefault(
+            delivery.uid, ScanRecord(announced.scan, announced.title)
+        )
+        read_events(client, record)
+        verdict = record.final_verdict
+        if verdict is None:
+            return False
+        if not delivery.is_lost:
+            self._look_for_points_left_out(delivery, verdict)
+        delivery.release(None if delivery.is_lost else verdict)
+        return True
+
+    def _look_for_points_left_out(self, delivery: Delivery, verdict: Verdict) -> None:
+        left_out = closed_by_verdict(delivery, verdict)
+        if left_out is not None:
+            log.error("points_left_out", scan=delivery.uid, reason=str(left_out))
+            delivery.fail(left_out)
+            delivery.is_lost = True
+
+    def _forget(self, delivery: Delivery) -> None:
+        with self._lock:
+            self._scans.pop(delivery.uid, None)
+        self._records.pop(delivery.uid, None)
+        if not delivery.is_released:
+            delivery.release(None)

@@ -1,0 +1,281 @@
+"""Where scans are opened: everything that must be settled with Redis before sending.
+
+Runs in the program's own thread, on a connection of its own: a scan that cannot start
+is an error of the program, not a line in a log.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from time import time as wall_clock
+from typing import TypeVar
+
+from scanbus.bus.codecs import Crew
+from scanbus.bus.logs import get_logger
+from scanbus.bus.store.connection import (
+    ServerReport,
+    connect,
+    describe_server,
+    translated,
+)
+from scanbus.bus.store.heartbeats import beat, writers_alive
+from scanbus.bus.store.lanes import make_lane
+from scanbus.bus.store.quota import (
+    DEFAULT_MEMORY_BYTES,
+    budget_bytes,
+    default_quota,
+    release,
+    reserve,
+)
+from scanbus.bus.store.scans import (
+    announce,
+    append_event,
+    next_scan_number,
+    raise_scan_number,
+)
+from scanbus.publisher.declare.channels import checked
+from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.queue.scan_queue import Delivery, Limits
+from scanbus.publisher.recovery.resume import resumed_scans
+from scanbus.publisher.spool import ScanSpool
+from scanbus.publisher.transport.monitor import HEARTBEAT_TTL_MS, Keeper
+from scanbus.publisher.transport.resync import ensure_announced
+from scanbus.publisher.transport.retry import until_room
+from scanbus.publisher.transport.sender import Link, Sender
+from scanbus.publisher.transport.spool_writer import Spooler
+from scanbus.schemas import ScanAnnounced, ScanIdentity, ScanPrepared
+from scanbus.schemas.errors import BusUnavailableError, NoWriterError, ScanbusError
+
+__all__ = ["Desk"]
+
+log = get_logger()
+
+_T = TypeVar("_T")
+
+
+class Desk:
+    """Opens and prepares scans; one per publisher.
+
+    Safe to use from several threads.
+
+    Parameters
+    ----------
+    link : Link
+        How to reach Redis.
+    keeper : Keeper
+        Looks after the scans from their announcement on.
+    crew : Crew
+        Packs frames.
+    heartbeat : str
+        What the first sign of life says.
+    memory_bytes : int or None
+        Taken as Redis's size where it has no maxmemory.
+    limits : Limits
+        How patient scans are.
+    spool : pathlib.Path, optional
+        Folder of the local spool.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        keeper: Keeper,
+        crew: Crew,
+        *,
+        heartbeat: str,
+        memory_bytes: int | None,
+        limits: Limits,
+        spool: Path | None,
+    ) -> None:
+        self._link = link
+        self._keeper = keeper
+        self._crew = crew
+        self._heartbeat = heartbeat
+        self._memory_bytes = memory_bytes
+        self._limits = limits
+        self._spool = spool
+        self._client = connect(link.url, name=link.name)
+        self._said: set[str] = set()
+        self.senders: list[Sender | Spooler] = []
+
+    def look_at_server(self) -> ServerReport:
+        """Return what kind of Redis this is; warn once of what weakens promises.
+
+        Raises
+        ------
+        BusUnavailableError
+            If it does not answer.
+        BusUnsuitableError
+            If it is too old.
+        """
+        report = describe_server(self._client, self._link.url)
+        self._link.maxmemory_bytes = report.maxmemory_bytes
+        for warning in report.warnings:
+            if warning not in self._said:
+                self._said.add(warning)
+                log.warning("redis_weakness", problem=warning)
+        return report
+
+    def open(self, options: ScanOptions) -> Delivery:
+        """Announce a scan.
+
+        Raises
+        ------
+        NoWriterError
+            If one is required and none is alive.
+        """
+        try:
+            self.look_at_server()
+        except BusUnavailableError:
+            # The connection may have died while nobody used it; this one is new.
+            self.look_at_server()
+        self._ask("counting writers", lambda: self._check_writers(options))
+        identity = self._ask("the scan number", lambda: self._identity(options))
+        announced = checked(
+            ScanAnnounced, time=wall_clock(), scan=identity, title=options.title
+        )
+        root = self._spool
+        delivery = Delivery(
+            announced,
+            secrets.token_bytes(8),
+            limits=self._limits,
+            crew=self._crew,
+            why_full=self._keeper.why_full,
+            spool=None if root is None else ScanSpool.make(root, identity.uid),
+        )
+        try:
+            self._announce(delivery)
+        except BaseException:
+            if delivery.spool is not None:
+                delivery.spool.remove()
+            raise
+        self._keeper.watch(delivery)
+        log.info("scan_announced", scan=identity.uid, number=identity.scan_number)
+        return delivery
+
+    def _announce(self, delivery: Delivery) -> None:
+        announced, uid = delivery.announced, delivery.uid
+        what = f"announcing scan {uid}"
+        # The sign of life first: who finds the announcement looks for it.
+        self._ask(
+            what, partial(beat, self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
+        )
+        delivery.announcement = self._ask(
+            what, lambda: announce(self._client, announced)
+        )
+        if delivery.spool is not None:
+            delivery.spool.introduce(announced, delivery.announcement, delivery.session)
+
+    def resume(self) -> list[Delivery]:
+        """Go on with the scans that dead publishers have left in the spool."""
+        if self._spool is None:
+            return []
+        found: list[Delivery] = []
+        try:
+            with translated(self._link.url):
+                for delivery in resumed_scans(
+                    self._spool, self._client, self._limits, self._crew
+                ):
+                    found.append(delivery)
+                    uid = delivery.uid
+                    beat(self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
+        except BaseException:
+            for delivery in found:
+                if delivery.spool is not None:
+                    delivery.spool.close()
+            raise
+        for delivery in found:
+            delivery.request_compare()
+            self._keeper.watch(delivery)
+            self.start(delivery)
+        return found
+
+    def _check_writers(self, options: ScanOptions) -> None:
+        self._keeper.n_writers = len(writers_alive(self._client))
+        if options.require_writer and not self._keeper.n_writers:
+            raise NoWriterError
+
+    def _identity(self, options: ScanOptions) -> ScanIdentity:
+        given = dict(options.identity)
+        number: int | None = given["scan_number"]
+        given["scan_number"] = 1 if number is None else number
+        identity = checked(ScanIdentity, **given)
+        folder = identity.dataset_folder
+        if number is None:
+            number = next_scan_number(self._client, folder)
+        else:
+            raise_scan_number(self._client, folder, number)
+        return identity.model_copy(update={"scan_number": number})
+
+    def quota_bytes(self, wished: int | None) -> int:
+        """Return the quota of a scan: what it wished, or the default."""
+        if wished is not None and wished <= 0:
+            raise ValueError(f"quota_bytes must be positive, got {wished}")
+        return wished or default_quota(self._budget_bytes())
+
+    def _budget_bytes(self) -> int:
+        maxmemory = self._link.maxmemory_bytes
+        return budget_bytes(maxmemory or self._memory_bytes or DEFAULT_MEMORY_BYTES)
+
+    def prepare(self, delivery: Delivery, prepared: ScanPrepared) -> None:
+        """Reserve the quota, make the lanes, and say that the scan starts.
+
+        Raises
+        ------
+        QuotaRefusedError
+            If it does not fit beside other scans.
+        DeadlineError
+            If Redis has no room for too long.
+        """
+        if delivery.spool is not None:
+            delivery.spool.append_events(delivery.events)
+            delivery.n_events_spooled = len(delivery.events)
+        uid, client = delivery.uid, self._client
+        what = f"preparing scan {uid}"
+        budget = self._budget_bytes()
+        steps: list[Callable[[], object]] = [
+            partial(ensure_announced, client, delivery),
+            partial(reserve, client, uid, prepared.quota_bytes, budget),
+            *(partial(make_lane, client, uid, lane.name) for lane in prepared.lanes),
+            *(partial(append_event, client, uid, each) for each in delivery.events[:2]),
+        ]
+        try:
+            for step in steps:
+                self._ask(what, step, patient=True)
+        except ScanbusError:
+            with suppress(BusUnavailableError), translated(self._link.url):
+                release(client, uid)
+            raise
+
+    def start(self, delivery: Delivery) -> None:
+        """Start the threads that send a scan."""
+        senders: list[Sender | Spooler] = [
+            Sender(delivery, waker, self._link) for waker in delivery.wakers
+        ]
+        if delivery.spool is not None:
+            senders.append(Spooler(delivery, delivery.spool))
+        self.senders = [each for each in self.senders if each.is_alive()] + senders
+        for sender in senders:
+            sender.start()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _ask(self, what: str, ask: Callable[[], _T], *, patient: bool = False) -> _T:
+        return until_room(
+            ask,
+            what=what,
+            url=self._link.url,
+            deadline_s=self._limits.send_deadline_s,
+            make_room=self._make_room,
+            patient=patient,
+        )
+
+    def _make_room(self) -> None:
+        with translated(self._link.url):
+            self._link.make_room(self._client)

@@ -1,0 +1,103 @@
+"""Put back on the bus what Redis lost.
+
+After every reconnect, and when a lane is not there any more, a publisher compares. A
+Redis that came back empty gets the announcement, the quota, the events and the lanes
+again; one that lost the tail of its append-only file gets that tail again.
+"""
+
+from __future__ import annotations
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.lanes import make_lane, stored_session, stream_ends
+from scanbus.bus.store.quota import reserve
+from scanbus.bus.store.scans import (
+    ScanRecord,
+    announce,
+    append_event,
+    is_announced,
+    load_record,
+    raise_scan_number,
+)
+from scanbus.publisher.queue.lane_queue import Lane
+from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.schemas import Event, ScanUpdated
+from scanbus.schemas.errors import LaneConflictError
+
+__all__ = ["compare_lane", "ensure_announced", "restore_scan"]
+
+log = get_logger()
+
+
+def ensure_announced(client: Bus, delivery: Delivery) -> None:
+    """Announce the scan again if its announcement is gone."""
+    identity = delivery.announced.scan
+    known = delivery.announcement
+    if known and is_announced(client, known, identity.uid):
+        return
+    if known:
+        log.warning("announced_again", scan=identity.uid)
+    # Its counter is gone too: the next scan must not get this one's number.
+    raise_scan_number(client, identity.dataset_folder, identity.scan_number)
+    delivery.announcement = announce(client, delivery.announced)
+
+
+def restore_scan(client: Bus, delivery: Delivery) -> None:
+    """Make sure that announcement, quota and all events sent so far are there.
+
+    One thread at a time does it; for the others there is nothing left to do then.
+    """
+    with delivery.restoring:
+        if delivery.is_released:
+            return
+        ensure_announced(client, delivery)
+        # Forced: a scan that runs is not refused because Redis forgot about it.
+        if delivery.quota_bytes:
+            reserve(client, delivery.uid, delivery.quota_bytes, 0, force=True)
+        with delivery.lock:
+            sent = delivery.events[: delivery.n_events_sent]
+        record = load_record(client, delivery.announced)
+        if _has_all(record, sent):
+            return
+        log.warning("events_sent_again", scan=delivery.uid, events=len(sent))
+        for event in sent:
+            append_event(client, delivery.uid, event)
+
+
+def _has_all(record: ScanRecord, sent: list[Event]) -> bool:
+    n_updates = sum(isinstance(event, ScanUpdated) for event in sent)
+    there = {
+        "prepared": record.prepared is not None,
+        "started": record.started is not None,
+        "updated": len(record.updates) >= n_updates,
+        "ended": record.ended is not None,
+    }
+    return all(there[event.type] for event in sent if event.type in there)
+
+
+def compare_lane(client: Bus, delivery: Delivery, lane: Lane) -> None:
+    """Make the lane if it is gone, and arrange to send what it lacks.
+
+    Only the lane's own sender may call it, with nothing on its way.
+
+    Raises
+    ------
+    LaneConflictError
+        If somebody else wrote to it.
+    NoRoomError
+        If Redis takes no data now.
+    """
+    make_lane(client, delivery.uid, lane.name)
+    ends = stream_ends(client, delivery.uid, lane.name)
+    last = ends[1] if ends else b"0-0"
+    session = stored_session(client, delivery.uid, lane.name, last)
+    if session is not None and session != delivery.session:
+        raise LaneConflictError(lane.name, last.decode())
+    with delivery.lock:
+        if delivery.is_released:
+            return
+        before = lane.outbox.unsent_bytes
+        lane.outbox.resume_after(last)
+        again = lane.outbox.unsent_bytes - before
+    if again:
+        log.warning("sent_again", scan=delivery.uid, lane=lane.name, bytes=again)

@@ -1,0 +1,93 @@
+"""Ask Redis for something small, and wait while it has no room.
+
+Opening a scan needs a few replies before anything can be queued. A Redis that is full
+or loading is waited for; one that does not answer is an error at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic, sleep
+from typing import TypeVar
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.store.connection import no_room_reason, translated
+from scanbus.bus.store.lanes import NoRoomError
+from scanbus.schemas.errors import BusUnavailableError, DeadlineError
+
+__all__ = ["until_room"]
+
+log = get_logger()
+
+_T = TypeVar("_T")
+_FIRST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 1.0
+
+
+def until_room(
+    ask: Callable[[], _T],
+    *,
+    what: str,
+    url: str,
+    deadline_s: float,
+    make_room: Callable[[], None],
+    patient: bool = False,
+) -> _T:
+    """Return ``ask()``; while Redis has no room, make some and try again.
+
+    Parameters
+    ----------
+    ask : callable
+        Talks to Redis; may be called again.
+    what : str
+        What is waited for, for messages.
+    deadline_s : float
+        How long.
+    make_room : callable
+        Called before each further try.
+    patient : bool
+        Wait for a Redis that does not answer, too: it may only be starting again.
+
+    Raises
+    ------
+    DeadlineError
+        If there is no room for too long.
+    BusUnavailableError
+        If Redis does not answer.
+    """
+    started = monotonic()
+    wait_s = _FIRST_WAIT_S
+    while True:
+        try:
+            return _ask_once(ask, url)
+        except NoRoomError as error:
+            problem: Exception = DeadlineError(
+                what, monotonic() - started, error.reason
+            )
+            reason = error.reason
+        except BusUnavailableError as error:
+            if not patient:
+                raise
+            problem, reason = error, error.reason
+        left_s = started + deadline_s - monotonic()
+        if left_s <= 0:
+            raise problem
+        if wait_s == _FIRST_WAIT_S:
+            log.warning("waiting_for_redis", what=what, reason=reason)
+        sleep(min(wait_s, left_s))
+        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        with suppress(BusUnavailableError):
+            make_room()
+
+
+def _ask_once(ask: Callable[[], _T], url: str) -> _T:
+    """Return ``ask()``; raise NoRoomError whichever way Redis says so."""
+    with translated(url):
+        try:
+            return ask()
+        except Exception as error:
+            reason = no_room_reason(error)
+            if reason is None:
+                raise
+            raise NoRoomError(reason) from error

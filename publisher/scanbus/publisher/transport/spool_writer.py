@@ -1,0 +1,173 @@
+"""The thread that writes a scan's entries and events to its spool.
+
+Nothing is sent that does not stand there: then whatever Redis has, or loses, can be
+sent again after the death of this process. It does not talk to Redis, so neither a
+Redis that is away nor a slow network delays it.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic, sleep
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.publisher.ingest.numbered import needs_tending, tend
+from scanbus.publisher.queue.lane_queue import Lane, ValueLane
+from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.value_encoder import freeze_gathered
+from scanbus.publisher.spool import ScanSpool
+from scanbus.schemas import Event
+from scanbus.schemas.errors import SpoolError
+
+__all__ = ["Spooler"]
+
+log = get_logger()
+
+# Values are gathered at most so long while Redis is busy or away.
+_GATHER_S = 0.05
+_GATHERING_S = 0.005
+_CHUNK_PATIENCE_S = 0.2
+_RETRY_S = 0.5
+_FORGET_EVERY_S = 0.5
+
+
+class Spooler(threading.Thread):
+    """Writes one scan to its spool, until the scan is released.
+
+    Parameters
+    ----------
+    delivery : Delivery
+        The scan.
+    spool : ScanSpool
+        Its folder; removed with the final verdict, else left for who resumes it.
+    """
+
+    def __init__(self, delivery: Delivery, spool: ScanSpool) -> None:
+        super().__init__(name=f"scanbus-spooler-{delivery.uid[:8]}", daemon=False)
+        self._delivery = delivery
+        self._spool = spool
+        self._sync_s = delivery.limits.spool_sync_s
+        self._is_dirty = False
+        self._synced_at = monotonic()
+        self._gathered_at = 0.0
+        self._forgot_at = 0.0
+
+    def run(self) -> None:
+        """Write until the scan is released."""
+        delivery = self._delivery
+        try:
+            while not delivery.is_released:
+                self._look()
+        except Exception as error:
+            log.exception("spooler_failed", scan=delivery.uid)
+            delivery.fail(error)
+        finally:
+            if delivery.verdict is None:
+                self._spool.close()
+            else:
+                self._spool.remove()
+
+    def _look(self) -> None:
+        self._make_entries()
+        try:
+            wrote = self._write_all()
+        except OSError as error:
+            self._wait_for_disk(error)
+            return
+        self._delivery.spool_trouble = ""
+        self._sync_if_due()
+        self._forget_durable()
+        if not wrote:
+            self._sleep()
+
+    def _make_entries(self) -> None:
+        delivery = self._delivery
+        now = monotonic()
+        is_due = now - self._gathered_at >= _GATHER_S
+        for lane in delivery.lanes.values():
+            tend(delivery, lane, _CHUNK_PATIENCE_S)
+            if isinstance(lane, ValueLane) and (is_due or not lane.outbox.has_unsent):
+                freeze_gathered(delivery, lane)
+            with delivery.lock:
+                lane.seal()
+        if is_due:
+            self._gathered_at = now
+
+    def _write_all(self) -> bool:
+        """Write what there is; return whether there was anything."""
+        wrote = False
+        for lane in self._delivery.lanes.values():
+            while (entry := self._next_entry(lane)) is not None:
+                self._spool.lane(lane.name).append(entry)
+                self._is_dirty = wrote = True
+                if entry.is_seal:
+                    self._sync()
+                self._delivery.note_spooled(lane)
+        while (event := self._next_event()) is not None:
+            self._spool.append_event(event)
+            wrote = True
+            self._delivery.note_event_spooled()
+        return wrote
+
+    def _next_entry(self, lane: Lane) -> Frozen | None:
+        with self._delivery.lock:
+            if self._delivery.is_released or not lane.unspooled:
+                return None
+            return lane.unspooled[0]
+
+    def _next_event(self) -> Event | None:
+        delivery = self._delivery
+        with delivery.lock:
+            n_spooled = delivery.n_events_spooled
+            return delivery.events[n_spooled] if delivery.has_unspooled_events else None
+
+    def _sync_if_due(self) -> None:
+        if self._is_dirty and monotonic() - self._synced_at >= self._sync_s:
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            self._spool.sync()
+        except OSError as error:
+            # What the disk lost once it may lose again, and does not say so twice.
+            reason = f"the disk lost what was written: {error.strerror}"
+            raise SpoolError(str(self._spool.folder), reason) from error
+        self._is_dirty = False
+        self._synced_at = monotonic()
+
+    def _forget_durable(self) -> None:
+        now = monotonic()
+        if now - self._forgot_at < _FORGET_EVERY_S:
+            return
+        self._forgot_at = now
+        for lane in self._delivery.lanes.values():
+            with self._delivery.lock:
+                first = lane.outbox.first
+            self._spool.lane(lane.name).forget(first)
+
+    def _sleep(self) -> None:
+        delivery = self._delivery
+        with delivery.lock:
+            if delivery.is_released or delivery.has_unspooled:
+                return
+            lanes = delivery.lanes.values()
+            if not any(
+                isinstance(lane, ValueLane) and lane.buffer.has_complete
+                for lane in lanes
+            ):
+                waits = self._is_dirty or any(needs_tending(lane) for lane in lanes)
+                patience_s = min(self._sync_s, _CHUNK_PATIENCE_S) if waits else 1.0
+                assert delivery.spool_waker is not None
+                delivery.spool_waker.sleep(patience_s)
+                return
+        sleep(_GATHERING_S)  # Not woken: every single value would.
+
+    def _wait_for_disk(self, error: OSError) -> None:
+        """Keep what there is in memory until the disk takes it; senders wait then."""
+        delivery = self._delivery
+        reason = f"the spool {self._spool.folder}: {error.strerror}"
+        if not delivery.spool_trouble:
+            log.warning("spool_paused", scan=delivery.uid, reason=reason)
+        delivery.spool_trouble = reason
+        sleep(_RETRY_S)

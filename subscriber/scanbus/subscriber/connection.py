@@ -1,0 +1,100 @@
+"""One connection that survives a restart of Redis, up to a deadline.
+
+Everything a subscriber asks for can be asked again, so whatever fails for want of a
+connection is tried once more until it works or the deadline is over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.store.connection import Bus, connect, translated
+from scanbus.schemas.errors import BusUnavailableError
+
+__all__ = ["Link"]
+
+_T = TypeVar("_T")
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+# Longest time that one blocking read stays with Redis; its reply must come before the
+# connection's own timeout.
+BLOCK_S = 1.0
+_TIMEOUT_S = 10.0
+
+log = get_logger()
+
+
+class Link:
+    """A client of one Redis, for everything a subscriber does.
+
+    Safe to share between threads.
+
+    Parameters
+    ----------
+    url : str
+        The Redis.
+    name : str
+        Shown by ``CLIENT LIST``.
+    reconnect_s : float
+        How long to try again after a connection that worked was lost. A Redis that
+        never answered is not waited for.
+
+    Attributes
+    ----------
+    n_reconnects : int
+        How often the connection was lost and came back.
+    """
+
+    def __init__(self, url: str, name: str, reconnect_s: float) -> None:
+        self._url = url
+        self._client = connect(url, name=name, timeout_s=_TIMEOUT_S)
+        self._reconnect_s = reconnect_s
+        self._worked = False
+        self.n_reconnects = 0
+
+    def ask(self, question: Callable[[Bus], _T]) -> _T:
+        """Return what `question` gets from Redis, after a restart too.
+
+        Raises
+        ------
+        BusUnavailableError
+            If Redis does not answer, or not again before the deadline.
+        """
+        try:
+            answer = self._ask_once(question)
+        except BusUnavailableError as error:
+            if not self._worked:
+                raise
+            answer = self._ask_again(question, error)
+        self._worked = True
+        return answer
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def _ask_once(self, question: Callable[[Bus], _T]) -> _T:
+        with translated(self._url):
+            return question(self._client)
+
+    def _ask_again(
+        self, question: Callable[[Bus], _T], error: BusUnavailableError
+    ) -> _T:
+        log.warning("redis_lost", reason=error.reason, reconnect_s=self._reconnect_s)
+        deadline = time.monotonic() + self._reconnect_s
+        pause_s = _FIRST_PAUSE_S
+        while time.monotonic() < deadline:
+            time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            try:
+                answer = self._ask_once(question)
+            except BusUnavailableError as again:
+                error = again
+            else:
+                self.n_reconnects += 1
+                log.info("redis_back")
+                return answer
+        raise error

@@ -1,0 +1,166 @@
+"""What stands in one lane now: how far it is, one entry, or a range of points.
+
+Nothing here waits. What is asked of Redis at a time is bounded in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from scanbus.bus.protocol.entries import SEAL_ID, Entry, parse_entry
+from scanbus.bus.protocol.keys import lane_key
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.lanes import stream_ends
+from scanbus.bus.store.quota import cursor
+from scanbus.bus.store.read_lanes import (
+    Arrival,
+    Kind,
+    LaneReader,
+    find_entry_start,
+    read_lanes,
+)
+from scanbus.bus.store.scans import is_off_the_bus
+from scanbus.schemas import LaneDescription
+from scanbus.subscriber.connection import Link
+
+__all__ = ["READ_BYTES", "Extent", "LaneView"]
+
+READ_BYTES = 32 * 2**20
+"""Bytes asked of Redis in one call, about."""
+_LARGEST = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a lane is.
+
+    Attributes
+    ----------
+    first : int
+        The first point that still stands on the bus; points before are trimmed.
+    stop : int
+        The point after the last one.
+    is_over : bool
+        Whether the lane is sealed: `stop` is its length then.
+    is_gone : bool
+        Whether the scan was finished, and left the bus.
+    """
+
+    first: int
+    stop: int
+    is_over: bool
+    is_gone: bool = False
+
+
+class LaneView:
+    """One lane of one scan, looked at.
+
+    Parameters
+    ----------
+    link : Link
+        To Redis.
+    uid : str
+        The scan.
+    lane : LaneDescription
+        The lane.
+    """
+
+    def __init__(self, link: Link, uid: str, lane: LaneDescription) -> None:
+        self._link = link
+        self._uid = uid
+        self.lane = lane
+
+    def extent(self) -> Extent:
+        """Return how far the lane is."""
+        return self._link.ask(self._extent)
+
+    def _extent(self, client: Bus) -> Extent:
+        durable = cursor(client, self._uid, self.lane.name)
+        ends = stream_ends(client, self._uid, self.lane.name)
+        if ends is None or ends[1] == b"0-0":
+            # Not made yet, or gone together with what the writer has.
+            is_gone = ends is None and is_off_the_bus(client, self._uid)
+            return Extent(durable, durable, is_over=False, is_gone=is_gone)
+        is_over = ends[1] == SEAL_ID
+        stop = self._sealed_length(client) if is_over else _stop_of(ends[1])
+        is_empty = ends[0] in (b"0-0", SEAL_ID)
+        first = stop if is_empty else int(ends[0].partition(b"-")[0])
+        return Extent(first, stop, is_over)
+
+    def _sealed_length(self, client: Bus) -> int:
+        key = lane_key(self._uid, self.lane.name)
+        reply: Any = client.xrange(key, SEAL_ID, SEAL_ID)
+        return self._parsed(reply[0]).first
+
+    def _parsed(self, raw: Any) -> Entry:
+        stream_id, fields = raw
+        pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+        return parse_entry(self.lane, bytes(stream_id), pairs)
+
+    def entry_at(self, point: int) -> Entry | None:
+        """Return the entry that holds a point, and only that; None if none does.
+
+        Raises
+        ------
+        BadEntryError
+            If it cannot be used.
+        """
+        key = lane_key(self._uid, self.lane.name)
+        reply: Any = self._link.ask(
+            lambda client: client.xrevrange(key, f"{point}-{_LARGEST}", "-", count=1)
+        )
+        if not reply or not _holds(bytes(reply[0][0]), point):
+            return None
+        return self._parsed(reply[0])
+
+    def reader_from(self, point: int) -> LaneReader:
+        """Return a reader that begins with the entry that holds `point`."""
+        start = point
+        if point:
+            start = self._link.ask(
+                lambda client: find_entry_start(
+                    client, self._uid, self.lane.name, point
+                )
+            )
+        return LaneReader(self._uid, self.lane, start)
+
+    def arrivals(self, start: int, stop: int) -> Iterator[Arrival]:
+        """Yield what stands for the points ``[start, stop)``, until nothing more does.
+
+        Entries at both ends may hold points outside. Points that are not there come
+        as jumps; where the lane ends before `stop`, so does this.
+        """
+        reader = self.reader_from(start)
+        while reader.expected < stop:
+            found = self._link.ask(
+                lambda client: read_lanes(
+                    client, [reader], max_bytes=READ_BYTES, block_ms=0
+                )
+            )
+            if not found:
+                return
+            for arrival in found[0][1]:
+                if arrival.start < stop and arrival.kind not in _NO_POINTS:
+                    yield arrival
+
+    def trimmed_before(self) -> int:
+        """Return the point before which the lane was trimmed; the writer has them."""
+        durable = self._link.ask(
+            lambda client: cursor(client, self._uid, self.lane.name)
+        )
+        return max(durable, self.extent().first)
+
+
+_NO_POINTS = (Kind.SEAL, Kind.OVERLAP)
+
+
+def _holds(stream_id: bytes, point: int) -> bool:
+    first, _, count = stream_id.partition(b"-")
+    return int(first) <= point < int(first) + int(count)
+
+
+def _stop_of(stream_id: bytes) -> int:
+    first, _, count = stream_id.partition(b"-")
+    return int(first) + int(count)

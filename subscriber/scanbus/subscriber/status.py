@@ -1,0 +1,166 @@
+"""What stands on the bus, at a glance: the scans, and the state of the bus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanbus.bus.protocol.keys import RESERVED
+from scanbus.bus.store.connection import Bus, ServerReport
+from scanbus.bus.store.heartbeats import publisher_is_alive, writers_alive
+from scanbus.bus.store.quota import used_memory
+from scanbus.bus.store.scans import ScanRecord, load_announced
+from scanbus.schemas import ScanAnnounced, ScanIdentity
+from scanbus.subscriber.connection import Link
+from scanbus.subscriber.lane_view import LaneView
+
+__all__ = ["BusStatus", "ScanInfo", "expected_file", "gather_status", "scan_info"]
+
+# States in which a silent publisher means that something broke.
+_RUNNING = ("announced", "prepared", "started")
+
+
+@dataclass(frozen=True)
+class ScanInfo:
+    """One scan in a list.
+
+    Attributes
+    ----------
+    uid, number, title, proposal, beamline, session, collection, dataset
+        Who and where.
+    state : str
+        announced, prepared, started, ended, interrupted, or the final verdict.
+    start_time : float
+        When it started, else was announced; seconds since 1970.
+    verdict : str
+        The writer's word so far, empty if there is none.
+    end_reason : str
+        Why it ended, empty if it did not.
+    points : dict
+        Channel to how many points it has so far.
+    """
+
+    uid: str
+    number: int
+    title: str
+    proposal: str
+    beamline: str
+    session: str
+    collection: str
+    dataset: str
+    state: str
+    start_time: float
+    verdict: str = ""
+    end_reason: str = ""
+    points: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is no final verdict yet."""
+        return self.state not in ("complete", "partial", "failed")
+
+
+@dataclass(frozen=True)
+class BusStatus:
+    """The state of the bus.
+
+    Attributes
+    ----------
+    redis_version : str
+        As the server says.
+    used_bytes, maxmemory_bytes : int
+        Memory of Redis; 0 for no limit.
+    warnings : tuple of str
+        What weakens the promises.
+    reserved_bytes, n_reserved : int
+        Quotas of scans that are not done.
+    writers : dict
+        Writers that are alive, and what they say of themselves.
+    n_scans : int
+        Announced scans.
+    open : tuple of ScanInfo
+        Those without a final verdict.
+    """
+
+    redis_version: str
+    used_bytes: int
+    maxmemory_bytes: int
+    warnings: tuple[str, ...]
+    reserved_bytes: int
+    n_reserved: int
+    writers: dict[str, dict[str, Any]]
+    n_scans: int
+    open: tuple[ScanInfo, ...]
+
+
+def expected_file(scan: ScanIdentity) -> str:
+    """Return where a scan's master will be, relative to the writer's root."""
+    name = f"scan{scan.scan_number:04d}"
+    return f"{scan.dataset_folder}/{name}/{name}.h5"
+
+
+def scan_info(
+    link: Link, announcement: str, announced: ScanAnnounced
+) -> ScanInfo | None:
+    """Return one scan in short: its events, and the ends of its lanes.
+
+    None if it was forgotten after its announcement was read.
+    """
+    record = link.ask(lambda client: load_announced(client, announcement, announced))
+    if record is None:
+        return None
+    scan = record.identity
+    return ScanInfo(
+        uid=scan.uid,
+        number=scan.scan_number,
+        title=record.title,
+        proposal=scan.proposal,
+        beamline=scan.beamline,
+        session=scan.session,
+        collection=scan.collection,
+        dataset=scan.dataset,
+        state=_state(link, record),
+        start_time=record.started.time if record.started else announced.time,
+        verdict=record.verdict.verdict.value if record.verdict else "",
+        end_reason=record.ended.end_reason.value if record.ended else "",
+        points=_points(link, record),
+    )
+
+
+def _state(link: Link, record: ScanRecord) -> str:
+    if record.state in _RUNNING and not link.ask(
+        lambda client: publisher_is_alive(client, record.uid)
+    ):
+        return "interrupted"
+    return record.state
+
+
+def _points(link: Link, record: ScanRecord) -> dict[str, int]:
+    points = {}
+    for lane in record.prepared.lanes if record.prepared else ():
+        stop = LaneView(link, record.uid, lane).extent().stop
+        points.update({channel.name: stop for channel in lane.channels})
+    return points
+
+
+def gather_status(
+    link: Link, report: ServerReport, n_scans: int, open_scans: tuple[ScanInfo, ...]
+) -> BusStatus:
+    """Return the state of the bus, of which the scans are known already."""
+    reserved = link.ask(_reserved)
+    return BusStatus(
+        redis_version=report.version,
+        used_bytes=link.ask(used_memory),
+        maxmemory_bytes=report.maxmemory_bytes,
+        warnings=report.warnings,
+        reserved_bytes=sum(reserved),
+        n_reserved=len(reserved),
+        writers=link.ask(writers_alive),
+        n_scans=n_scans,
+        open=open_scans,
+    )
+
+
+def _reserved(client: Bus) -> list[int]:
+    quotas: Any = client.hvals(RESERVED)
+    return [int(quota) for quota in quotas]

@@ -1,0 +1,282 @@
+"""Where the channels of a scan stand in its NXentry, and what is said of each there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from scanbus.schemas import (
+    ChannelDescription,
+    LaneDescription,
+    Role,
+    Storage,
+)
+from scanbus.writer.layouts.common.root import unique_name
+from scanbus.writer.model.nexus_tree import (
+    Dataset,
+    ExternalLink,
+    Group,
+    Node,
+    SoftLink,
+    Source,
+    Value,
+    VirtualDataset,
+)
+from scanbus.writer.model.scan_contents import ScanContents, data_path, length_path
+
+__all__ = [
+    "Place",
+    "ascii_units",
+    "channel_attributes",
+    "device_groups",
+    "find_places",
+    "virtual_sources",
+]
+
+# Bliss's names of what an MCA counts, and those of NeXus for the same.
+_MCA_FIELDS: Final = {
+    "icr": "trigger_count_rate",
+    "ocr": "event_count_rate",
+    "deadtime": "fractional_dead_time",
+    "trigger_livetime": "trigger_live_time",
+    "energy_livetime": "live_time",
+    "realtime": "elapsed_time",
+}
+# Units are words of NeXus, in ASCII; these are how pint spells what is often typed.
+_ASCII_UNITS: Final = {
+    "\N{MICRO SIGN}": "u",
+    "\N{GREEK SMALL LETTER MU}": "u",
+    "\N{ANGSTROM SIGN}": "angstrom",
+    "\N{LATIN CAPITAL LETTER A WITH RING ABOVE}": "angstrom",
+    "\N{DEGREE SIGN}C": "degC",
+    "\N{DEGREE SIGN}": "deg",
+    "\N{GREEK CAPITAL LETTER OMEGA}": "ohm",
+    "\N{OHM SIGN}": "ohm",
+    "\N{SUPERSCRIPT TWO}": "^2",
+    "\N{SUPERSCRIPT THREE}": "^3",
+    "\N{MIDDLE DOT}": "*",
+}
+_RANK_MEANS: Final = {1: "spectrum", 2: "image", 3: "vertex"}
+# Names in NXinstrument that no device can have.
+_RESERVED: Final = (
+    "name",
+    "positioners",
+    "positioners_start",
+    "positioners_end",
+    "positioners_dial_start",
+    "positioners_dial_end",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one channel stands in the scan master.
+
+    Attributes
+    ----------
+    lane, channel
+        What it is.
+    device : str
+        Name of the device's group in ``instrument``.
+    field : str
+        Name of the dataset in that group.
+    path : str
+        Absolute path of the dataset.
+    n_points : int or None
+        Points there; None where the files hold nothing of it yet.
+    """
+
+    lane: LaneDescription
+    channel: ChannelDescription
+    device: str
+    field: str
+    path: str
+    n_points: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dataset; -1 for an axis that only the file knows."""
+        return (self.n_points or 0, *self.channel.shape)
+
+
+def ascii_units(units: str) -> str:
+    """Return units as NeXus and pint spell them.
+
+    Examples
+    --------
+    >>> ascii_units("µm"), ascii_units("Å")
+    ('um', 'angstrom')
+    """
+    for typed, spelled in _ASCII_UNITS.items():
+        units = units.replace(typed, spelled)
+    return units
+
+
+def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
+    """Return the attributes of a channel's dataset, in whichever file it stands."""
+    found: dict[str, Value] = {
+        name: _storable(value) for name, value in channel.nexus.attributes.items()
+    }
+    if channel.units:
+        found["units"] = ascii_units(channel.units)
+    if channel.display_name:
+        found["long_name"] = channel.display_name
+    meaning = channel.nexus.interpretation or _RANK_MEANS.get(len(channel.shape))
+    if meaning:
+        found["interpretation"] = meaning
+    return found
+
+
+def _storable(value: str | float) -> Value:
+    # HDF5 has no integers beyond 64 bits; JSON has.
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
+    return value
+
+
+def find_places(contents: ScanContents) -> dict[str, Place]:
+    """Return the place of every channel of a scan, by its name."""
+    prepared = contents.record.prepared
+    lanes = prepared.lanes if prepared else ()
+    by_device: dict[str, list[tuple[LaneDescription, ChannelDescription]]] = {}
+    for lane in lanes:
+        for channel in lane.channels:
+            by_device.setdefault(channel.device, []).append((lane, channel))
+    places: dict[str, Place] = {}
+    devices: set[str] = set(_RESERVED)
+    for device, members in by_device.items():
+        name = unique_name(device, devices)
+        devices.add(name)
+        fields = _field_names(device, [channel for _, channel in members])
+        for lane, channel in members:
+            field = fields[channel.name]
+            path = f"/{contents.entry_name}/instrument/{name}/{field}"
+            n_points = _n_points(contents, lane, channel)
+            place = Place(lane, channel, name, field, path, n_points)
+            places[channel.name] = place
+    # In the order in which they were declared, which is that of `measurement`.
+    return {each.name: places[each.name] for lane in lanes for each in lane.channels}
+
+
+def _n_points(
+    contents: ScanContents, lane: LaneDescription, channel: ChannelDescription
+) -> int | None:
+    if lane.storage is Storage.VALUES and contents.values_file:
+        return contents.n_points.get(channel.name, 0)
+    if channel.is_variable:
+        # Every segment pads to its own longest point: no virtual dataset joins them.
+        return None
+    segments = contents.segments.get(lane.name, ())
+    return segments[-1].stop if segments else 0
+
+
+def _is_positioner(channels: Iterable[ChannelDescription]) -> bool:
+    roles = {channel.role for channel in channels}
+    return Role.AXIS in roles and not roles & {Role.DETECTOR, Role.SPECTRUM}
+
+
+def _principal(device: str, channels: list[ChannelDescription]) -> ChannelDescription:
+    """Return the channel that a device is about."""
+    for role in (Role.DETECTOR, Role.SPECTRUM, Role.AXIS):
+        for channel in channels:
+            if channel.role is role:
+                return channel
+    named = [channel for channel in channels if channel.name == device]
+    return (named or channels)[0]
+
+
+def _field_names(device: str, channels: list[ChannelDescription]) -> dict[str, str]:
+    """Return the name of each channel's dataset in its device's group."""
+    principal = _principal(device, channels)
+    names = {principal.name: _principal_field(principal, channels)}
+    taken = {"data", "value", names[principal.name]}
+    for channel in channels:
+        if channel is not principal:
+            name = unique_name(channel.nexus.field or _tail(device, channel), taken)
+            names[channel.name] = name
+            taken.add(name)
+    return names
+
+
+def _principal_field(
+    principal: ChannelDescription, channels: list[ChannelDescription]
+) -> str:
+    if principal.nexus.field:
+        return principal.nexus.field
+    if _is_positioner(channels):
+        return "value"
+    if principal.role is Role.DETECTOR and len(principal.shape) == 2:
+        return "image"  # as LImA's frames are called; `data` is a link to it
+    if principal.role is Role.SPECTRUM and len(principal.shape) == 1:
+        return "spectrum"
+    return "data"
+
+
+def _tail(device: str, channel: ChannelDescription) -> str:
+    tail = channel.name.removeprefix(device).lstrip("_.") or channel.name
+    return _MCA_FIELDS.get(tail, tail)
+
+
+def device_groups(
+    contents: ScanContents, places: Mapping[str, Place]
+) -> dict[str, Group]:
+    """Return an NXdetector or NXpositioner for every device."""
+    members: dict[str, list[Place]] = {}
+    for place in places.values():
+        members.setdefault(place.device, []).append(place)
+    return {name: _device_group(contents, found) for name, found in members.items()}
+
+
+def _device_group(contents: ScanContents, members: list[Place]) -> Group:
+    channels = [place.channel for place in members]
+    principal = _principal(channels[0].device, channels)
+    children: dict[str, Node] = {}
+    for place in members:
+        if place.n_points is None:
+            continue
+        children[place.field] = _stored(contents, place)
+        if place.channel.is_ragged:
+            file, path = contents.values_file, length_path(place.lane, place.channel)
+            if file:
+                children[f"{place.field}__length"] = ExternalLink(file, path)
+        if place.channel is principal and not _is_positioner(channels):
+            children.setdefault("data", SoftLink(place.path))
+    return Group(_device_class(principal, channels), children=children)
+
+
+def _device_class(
+    principal: ChannelDescription, channels: list[ChannelDescription]
+) -> str:
+    hint = principal.nexus.nx_class or ""
+    if hint.startswith("NX"):
+        return hint
+    return "NXpositioner" if _is_positioner(channels) else "NXdetector"
+
+
+def _stored(contents: ScanContents, place: Place) -> Node:
+    """Return a channel's points: linked, or joined from its segments."""
+    lane, channel = place.lane, place.channel
+    if lane.storage is Storage.VALUES and contents.values_file:
+        return ExternalLink(contents.values_file, data_path(lane, channel))
+    attributes: dict[str, Value] = {**channel_attributes(channel), "target": place.path}
+    missing = channel.missing_value
+    sources = virtual_sources(contents, lane, channel)
+    if isinstance(missing, str) or not sources:
+        # nexusformat looks at the first source of every virtual dataset.
+        return Dataset(np.empty(place.shape, channel.numpy_dtype), attributes)
+    shape, dtype = place.shape, channel.numpy_dtype
+    return VirtualDataset(shape, dtype, missing, sources, attributes)
+
+
+def virtual_sources(
+    contents: ScanContents, lane: LaneDescription, channel: ChannelDescription
+) -> tuple[Source, ...]:
+    """Return the segments of a channel as sources of a virtual dataset."""
+    path = data_path(lane, channel)
+    return tuple(
+        Source(segment.name, path, segment.start, segment.stop)
+        for segment in contents.segments.get(lane.name, ())
+    )

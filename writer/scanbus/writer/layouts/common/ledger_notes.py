@@ -1,0 +1,183 @@
+"""What scanbus says of a scan: verdict, accounts, sources, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import numpy as np
+
+from scanbus.bus.store.scans import ScanRecord
+from scanbus.schemas import (
+    PROTOCOL,
+    ChannelLedger,
+    PointRange,
+    Storage,
+    Verdict,
+    VerdictWord,
+)
+from scanbus.writer.layouts.common.channels import Place
+from scanbus.writer.layouts.common.root import iso_time
+from scanbus.writer.model.nexus_tree import Array, Dataset, ExternalLink, Group, Node
+from scanbus.writer.model.scan_contents import ScanContents, data_path
+
+__all__ = ["final_verdict", "note_groups", "scanbus_group", "writer_note"]
+
+_RANGES: Final = ("missing", "duplicate", "late", "corrupt", "refused")
+
+
+def final_verdict(record: ScanRecord) -> Verdict | None:
+    """Return the verdict if it is the last word, else None."""
+    verdict = record.verdict
+    return verdict if verdict is not None and not verdict.provisional else None
+
+
+def writer_note(record: ScanRecord, now_iso: str) -> Group:
+    """Return the note from which Bliss's readers learn how far the writer is.
+
+    ``SUCCEEDED`` means that everything was written: a partial scan did not succeed.
+    """
+    verdict = final_verdict(record)
+    if verdict is None:
+        status = "RUNNING" if record.started else "STARTING"
+    else:
+        is_complete = verdict.verdict is VerdictWord.COMPLETE
+        status = "SUCCEEDED" if is_complete else "FAILED"
+    return Group(
+        "NXnote",
+        children={
+            "status": Dataset(status),
+            "date": Dataset(now_iso),
+            "author": Dataset("scanbus"),
+        },
+    )
+
+
+def note_groups(record: ScanRecord) -> Group:
+    """Return what was noted during the scan, and the text of its end."""
+    said = [(update.time, update.note) for update in record.updates if update.note]
+    if record.ended and record.ended.text:
+        said.append((record.ended.time, record.ended.text))
+    notes: dict[str, Node] = {}
+    for number, (time, text) in enumerate(said, start=1):
+        notes[f"note_{number:02d}"] = Group(
+            "NXnote",
+            children={
+                "data": Dataset(text),
+                "type": Dataset("text/plain"),
+                "date": Dataset(iso_time(time)),
+            },
+        )
+    return Group("NXcollection", children=notes)
+
+
+def scanbus_group(
+    contents: ScanContents, places: Mapping[str, Place], problems: Iterable[str]
+) -> Group:
+    """Return who the scan is, its verdict with the accounts, and its sources.
+
+    Parameters
+    ----------
+    contents : ScanContents
+        The scan.
+    places : mapping
+        Place of every channel.
+    problems : iterable of str
+        What could not be written, one sentence each.
+    """
+    record = contents.record
+    scan = record.identity
+    children: dict[str, Node] = {
+        "uid": Dataset(scan.uid),
+        "protocol": Dataset(PROTOCOL),
+        "proposal": Dataset(scan.proposal),
+        "beamline": Dataset(scan.beamline),
+        "session": Dataset(scan.session),
+        "collection": Dataset(scan.collection),
+        "dataset": Dataset(scan.dataset),
+        "scan_number": Dataset(scan.scan_number),
+    }
+    if record.verdict is not None:
+        children |= _verdict_nodes(record.verdict)
+    sources = _source_groups(contents, places)
+    if sources:
+        children["sources"] = Group("NXcollection", children=sources)
+    if contents.late:
+        children["late"] = _late_group(contents.late)
+    sentences = (*record.problems, *problems)
+    if sentences:
+        children["problems"] = Dataset(sentences)
+    return Group("NXcollection", children=children)
+
+
+def _late_group(late: Mapping[str, tuple[str, ...]]) -> Group:
+    """Return links to the points that came too late; they are merged with nothing."""
+    return Group(
+        "NXcollection",
+        children={
+            f"{channel}_{index:04d}": ExternalLink(name, "/entry_0000")
+            for channel, names in late.items()
+            for index, name in enumerate(names)
+        },
+    )
+
+
+def _verdict_nodes(verdict: Verdict) -> dict[str, Node]:
+    return {
+        "verdict": Dataset(verdict.verdict.value),
+        "reason": Dataset(verdict.reason),
+        "provisional": Dataset(np.bool_(verdict.provisional)),
+        "ledger": _ledger_group(verdict.channels),
+    }
+
+
+def _ledger_group(ledgers: Mapping[str, ChannelLedger]) -> Group:
+    """Return the accounts as columns: a scan may have thousands of channels."""
+    each = ledgers.values()
+    children: dict[str, Node] = {
+        "channel": Dataset(tuple(ledgers)),
+        "expected": Dataset(np.array([one.expected for one in each], dtype=np.int64)),
+        "written": Dataset(np.array([one.written for one in each], dtype=np.int64)),
+        "sealed": Dataset(np.array([one.sealed for one in each], dtype=np.bool_)),
+    }
+    for kind in _RANGES:
+        found: dict[str, Node] = {
+            name: Dataset(_rows(getattr(ledger, kind)), {"columns": ("start", "stop")})
+            for name, ledger in ledgers.items()
+            if getattr(ledger, kind)
+        }
+        if found:
+            children[kind] = Group("NXcollection", children=found)
+    return Group("NXcollection", children=children)
+
+
+def _rows(found: tuple[PointRange, ...]) -> Array:
+    """Return ranges of points as an array, shape ``(n, 2)``."""
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _source_groups(
+    contents: ScanContents, places: Mapping[str, Place]
+) -> dict[str, Node]:
+    """Return the data files of each channel that has its own.
+
+    They also stand in the virtual datasets; but a reader of one cannot tell a file
+    that is not there from points that are missing.
+    """
+    groups: dict[str, Node] = {}
+    for name, place in places.items():
+        if place.lane.storage is not Storage.FILES:
+            continue
+        segments = contents.segments.get(place.lane.name, ())
+        fill_value = place.channel.missing_value
+        groups[name] = Group(
+            "NXcollection",
+            children={
+                "file": Dataset(tuple(segment.name for segment in segments)),
+                "path": Dataset(data_path(place.lane, place.channel)),
+                "start": Dataset(np.array([s.start for s in segments], np.int64)),
+                "stop": Dataset(np.array([s.stop for s in segments], np.int64)),
+                "fill_value": Dataset(np.array(fill_value, place.channel.numpy_dtype)),
+            },
+        )
+    return groups

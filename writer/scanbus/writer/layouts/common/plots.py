@@ -1,0 +1,148 @@
+"""Default plots: NXdata groups whose members are links to channels.
+
+A plot is only written as far as its members fit: a reader refuses a whole NXdata
+whose axis is longer than its signal. Lanes grow at their own pace, so this happens in
+every growing scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+from scanbus.schemas import PlotDescription, Role
+from scanbus.writer.layouts.common.channels import Place
+from scanbus.writer.layouts.common.root import unique_name
+from scanbus.writer.model.nexus_tree import Group, Node, SoftLink, Value
+
+__all__ = ["DEFAULT_PLOT", "plot_nodes"]
+
+DEFAULT_PLOT: Final = "plotselect"
+"""Name of the link to the default plot, as at ESRF."""
+
+_FRAME_RANK: Final = 2
+
+
+def plot_nodes(
+    entry_name: str,
+    wanted: tuple[PlotDescription, ...],
+    places: Mapping[str, Place],
+    taken: Collection[str],
+) -> dict[str, Node]:
+    """Return the plots of an entry and the link to the default one.
+
+    Parameters
+    ----------
+    entry_name : str
+        Name of the NXentry.
+    wanted : tuple of PlotDescription
+        Those that the publisher asked for, the default one first. Without any, the
+        counters of one lane are plotted over its first axis.
+    places : mapping
+        Place of every channel.
+    taken : collection of str
+        Names in the entry that no plot can have.
+
+    Returns
+    -------
+    dict
+        Empty where nothing can be plotted yet.
+    """
+    nodes: dict[str, Node] = {}
+    occupied = {*taken, DEFAULT_PLOT}
+    for plot in (*(wanted or _counter_plots(places)), *_detector_plots(places)):
+        group = _plot_group(plot, places)
+        if group is None or _is_there(group, nodes):
+            continue
+        name = unique_name(plot.name, {*occupied, *nodes})
+        nodes[name] = group
+    if nodes:
+        first = next(iter(nodes))
+        nodes[DEFAULT_PLOT] = SoftLink(f"/{entry_name}/{first}")
+    return nodes
+
+
+def _is_there(group: Group, nodes: Mapping[str, Node]) -> bool:
+    """Whether the plot of a detector was asked for already."""
+    return any(
+        isinstance(node, Group)
+        and node.attributes["signal"] == group.attributes["signal"]
+        and "auxiliary_signals" not in group.attributes
+        for node in nodes.values()
+    )
+
+
+def _counter_plots(places: Mapping[str, Place]) -> Iterator[PlotDescription]:
+    """Yield one plot: the scalar counters of the first lane that has any."""
+    scalars = [
+        place
+        for place in places.values()
+        if _is_drawable(place) and not place.shape[1:]
+    ]
+    counters = [place for place in scalars if place.channel.role is Role.COUNTER]
+    if not counters:
+        return
+    lane = counters[0].lane.name
+    axes = [place for place in scalars if place.channel.role is Role.AXIS]
+    axes.sort(key=lambda place: place.lane.name != lane)
+    yield PlotDescription(
+        name="plot",
+        signals=tuple(each.channel.name for each in counters if each.lane.name == lane),
+        axes=tuple(each.channel.name for each in axes[:1]),
+    )
+
+
+def _detector_plots(places: Mapping[str, Place]) -> Iterator[PlotDescription]:
+    """Yield a plot for every detector, then for every spectrum."""
+    arrays = [place for place in places.values() if len(place.channel.shape) > 0]
+    arrays.sort(key=lambda place: len(place.channel.shape) != _FRAME_RANK)
+    for place in arrays:
+        name = unique_name(f"plot_{place.channel.name}", ())
+        yield PlotDescription(name=name, signals=(place.channel.name,))
+
+
+def _is_drawable(place: Place) -> bool:
+    channel = place.channel
+    return bool(place.n_points) and not channel.is_string and channel.dtype != "bool"
+
+
+def _plot_group(plot: PlotDescription, places: Mapping[str, Place]) -> Group | None:
+    signals = [places[name] for name in plot.signals if _is_drawable(places[name])]
+    if not signals:
+        return None
+    signal, others = signals[0], signals[1:]
+    others = [
+        other
+        for other in others
+        if other.shape == signal.shape and not other.channel.is_ragged
+    ]
+    axes = _axes(plot, signal, places)
+    attributes: dict[str, Value] = {"signal": signal.channel.name}
+    if others:
+        names = tuple(other.channel.name for other in others)
+        attributes["auxiliary_signals"] = names
+    # A dot is an axis without values, i.e. pixels or channels.
+    rest = (".",) * len(signal.channel.shape)
+    names = tuple(axis.channel.name for axis in axes) or (".",)
+    attributes["axes"] = (*names, *rest)
+    for axis in axes:
+        attributes[f"{axis.channel.name}_indices"] = 0
+    members = {
+        place.channel.name: SoftLink(place.path) for place in (signal, *others, *axes)
+    }
+    return Group("NXdata", attributes, members)
+
+
+def _axes(
+    plot: PlotDescription, signal: Place, places: Mapping[str, Place]
+) -> list[Place]:
+    """Return the axes that fit: two make a scatter plot of a scalar signal."""
+    fitting = [
+        places[name]
+        for name in plot.axes
+        if _is_drawable(places[name])
+        and not places[name].channel.shape
+        and places[name].n_points == signal.n_points
+        and name != signal.channel.name
+    ]
+    return fitting[: 1 if signal.channel.shape else 2]

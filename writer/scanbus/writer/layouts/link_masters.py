@@ -1,0 +1,76 @@
+"""Masters above the scan: a dataset's, a collection's, a proposal's.
+
+They hold external links to entries and nothing else, so they follow from the names of
+the files alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from scanbus.writer.layouts.common.root import root_attributes, unique_name
+from scanbus.writer.model.nexus_tree import ExternalLink, Group, Node
+
+__all__ = ["ScanMaster", "collection_layout", "dataset_layout"]
+
+
+class ScanMaster(NamedTuple):
+    """A scan master as it is found on the disk.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of the dataset's folder, ``{collection}_{dataset}``.
+    scan_number : int
+        From the name of the scan's folder.
+    path : str
+        Relative to the folder of the master that links it, with ``/``.
+    """
+
+    dataset: str
+    scan_number: int
+    path: str
+
+    @property
+    def entry_name(self) -> str:
+        """Name of its NXentry."""
+        return f"{self.scan_number}.1"
+
+
+def dataset_layout(file_name: str, scans: Iterable[ScanMaster], now_iso: str) -> Group:
+    """Return the master of a dataset: its entries under their own names.
+
+    Examples
+    --------
+    >>> scan = ScanMaster("lyso_0001", 7, "scan0007/scan0007.h5")
+    >>> list(dataset_layout("lyso_0001.h5", [scan], "").children)
+    ['7.1']
+    """
+    links: dict[str, Node] = {
+        scan.entry_name: ExternalLink(scan.path, f"/{scan.entry_name}")
+        for scan in sorted(scans)
+    }
+    return _master(file_name, links, now_iso)
+
+
+def collection_layout(
+    file_name: str, scans: Iterable[ScanMaster], now_iso: str
+) -> Group:
+    """Return the master of a collection or proposal: ``{dataset}_N.1`` for each entry.
+
+    Folder names may hold a hyphen, NeXus names may not: it becomes an underscore, and
+    where two names then agree the later one gets a number.
+    """
+    links: dict[str, Node] = {}
+    for scan in sorted(scans):
+        name = unique_name(f"{scan.dataset}_{scan.entry_name}", links)
+        links[name] = ExternalLink(scan.path, f"/{scan.entry_name}")
+    return _master(file_name, links, now_iso)
+
+
+def _master(file_name: str, links: dict[str, Node], now_iso: str) -> Group:
+    attributes = root_attributes(file_name, "", now_iso)
+    if links:
+        attributes["default"] = next(reversed(links))
+    return Group("NXroot", attributes, links)

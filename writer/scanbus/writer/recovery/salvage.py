@@ -1,0 +1,364 @@
+"""A partial scan from what killed writers left, when Redis is lost too.
+
+Finished segments are taken as they are. For those after them, the best of all temporary
+ones is copied: each attempt to write a scan has left one, and the one with the most
+points has all that the others have. The folder in which this works fences like a
+writer's, so a writer that was only paused damages nothing when it wakes up. Everything
+is made and verified before anything gets a final name; nothing is overwritten, and
+what the points were taken from is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from scanbus.bus.logs import get_logger
+from scanbus.schemas import (
+    ChannelLedger,
+    LaneDescription,
+    ScanPrepared,
+    Storage,
+    Verdict,
+    ranges,
+)
+from scanbus.schemas.errors import (
+    NameTakenError,
+    RootUnusableError,
+    VerificationError,
+)
+from scanbus.writer.masters.rebuild import SkippedScan, finished_segments, read_contents
+from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
+from scanbus.writer.model.naming import (
+    remove_segments,
+    scan_folder,
+    scan_master,
+    segment_file_name,
+    values_file_name,
+)
+from scanbus.writer.model.scan_contents import SegmentFile
+from scanbus.writer.recovery.segment_recovery import Remains, read_remains, restore
+from scanbus.writer.recovery.unfinished import Wreck, find_wrecks
+from scanbus.writer.steps import Steps
+from scanbus.writer.storage.chunked_dataset import make_folder
+from scanbus.writer.storage.frame_segment import FrameSegment
+from scanbus.writer.storage.scan_file import write_scan_file
+from scanbus.writer.storage.segment_header import read_header, read_late_points
+from scanbus.writer.storage.value_segment import ValueSegment
+from scanbus.writer.storage.work_folder import Workspace, work_folders
+
+__all__ = [
+    "SalvageReport",
+    "SalvagedScan",
+    "SegmentPlan",
+    "plan_segments",
+    "salvage",
+]
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SalvagedScan:
+    """A scan that has its files now.
+
+    Attributes
+    ----------
+    folder : str
+        Where they are.
+    verdict : Verdict
+        Always partial, final.
+    unusable : tuple of str
+        Temporary segments that could not be used, and why.
+    """
+
+    folder: str
+    verdict: Verdict
+    unusable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SalvageReport:
+    """What was salvaged and what was left alone."""
+
+    scans: tuple[SalvagedScan, ...] = ()
+    skipped: tuple[SkippedScan, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 nothing was to be done, 2 scans are partial now, 3 some are refused."""
+        if any(scan.is_damaged for scan in self.skipped):
+            return 3
+        return 2 if self.scans else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPlan:
+    """One segment that is to be made.
+
+    Attributes
+    ----------
+    name : str
+        Its final name.
+    start, stop : int
+        Its points.
+    remains : Remains or None
+        What it is made from; None where nothing is left and all points are missing.
+    """
+
+    name: str
+    start: int
+    stop: int
+    remains: Remains | None
+
+
+def plan_segments(
+    lane: LaneDescription, finished: Sequence[SegmentFile], found: Iterable[Remains]
+) -> tuple[SegmentPlan, ...]:
+    """Return the segments of a lane to be made behind those that are finished.
+
+    Pure. Segments follow each other without a hole, so one of which nothing is left
+    is made too if there is a later one. Those of small values may end anywhere.
+    """
+    length = lane.points_per_segment
+    edge = finished[-1].stop if finished else 0
+    if lane.storage is Storage.FILES and edge % length:
+        return ()  # The lane was over, or was salvaged before.
+    best: dict[int, Remains] = {}
+    for one in found:
+        other = best.get(one.start)
+        is_new = one.start >= edge and one.stop > one.start
+        if is_new and (other is None or _rank(one) > _rank(other)):
+            best[one.start] = one
+    if not best:
+        return ()
+    stop = edge
+    for start in sorted(best):
+        if start < stop:
+            del best[start]  # Of an attempt that ended its segments elsewhere.
+        else:
+            stop = best[start].stop
+    boundaries = range((edge // length + 1) * length, stop, length)
+    edges = sorted({edge, *best, *boundaries, stop})
+    return tuple(
+        SegmentPlan(
+            segment_file_name(lane.name, len(finished) + index),
+            start,
+            end,
+            best.get(start),
+        )
+        for index, (start, end) in enumerate(pairwise(edges))
+    )
+
+
+def _rank(remains: Remains) -> tuple[int, bool, int]:
+    return remains.n_points, remains.is_closed, remains.stop
+
+
+def salvage(
+    root: Path,
+    names: Sequence[str] = (),
+    *,
+    force: bool = False,
+    progress: Callable[[str, int, int | None], None] = lambda *_: None,
+) -> SalvageReport:
+    """Make partial scans of what writers left below a root.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Uids or scan folders; all scans that were not finished if empty.
+    force : bool
+        Whether scans are taken in whose work folder something moved a short while ago.
+    progress : callable
+        Told the scan, its segments made, and how many there are to make.
+
+    Raises
+    ------
+    RootUnusableError
+        If the root is not there, or the file system refuses.
+    """
+    if not root.is_dir():
+        raise RootUnusableError(str(root), "there is no such folder")
+    scans: list[SalvagedScan] = []
+    skipped: list[SkippedScan] = []
+    known: set[str] = set()
+    for wreck in find_wrecks(root):
+        called = wreck.called_by(names)
+        known |= called
+        if names and not called:
+            continue
+        try:
+            reason = wreck.why_not(force=force)
+            if reason is None:
+                scans.append(_Salvage(wreck, progress).run())
+            else:
+                skipped.append(SkippedScan(wreck.uid, *reason))
+        except (NameTakenError, VerificationError) as error:
+            skipped.append(SkippedScan(wreck.uid, str(error), is_damaged=True))
+    for name in names:
+        if name not in known:
+            reason_unknown = f"no work folder of such a scan below {root}"
+            skipped.append(SkippedScan(name, reason_unknown, is_damaged=True))
+    return SalvageReport(tuple(scans), tuple(skipped))
+
+
+class _Salvage:
+    """The salvage of one scan, from its work folders to its masters."""
+
+    def __init__(
+        self, wreck: Wreck, progress: Callable[[str, int, int | None], None]
+    ) -> None:
+        if wreck.record is None or wreck.record.prepared is None:
+            raise ValueError("nobody knows what this scan was")
+        self._root = wreck.root
+        self._dataset = wreck.dataset
+        self._record = wreck.record
+        self._prepared: ScanPrepared = wreck.record.prepared
+        self._progress = progress
+        self._folder = scan_folder(wreck.root, wreck.record.identity)
+        self._workspace = Workspace(wreck.dataset, wreck.uid, 0, Steps())
+        self._unusable: list[str] = []
+
+    def run(self) -> SalvagedScan:
+        """Make the scan's files; return what there is of it now."""
+        self._workspace.open()
+        try:
+            make_folder(self._folder)
+            finished = {
+                lane.name: finished_segments(self._folder, self._record.uid, lane)
+                for lane in self._prepared.lanes
+            }
+            plans = {
+                lane.name: plan_segments(
+                    lane, finished[lane.name], self._remains_of(lane)
+                )
+                for lane in self._prepared.lanes
+            }
+            accounts = self._make_segments(plans)
+            verdict = self._judge(finished, plans, accounts)
+            self._publish(finished, plans, verdict)
+            self._workspace.set_aside()
+        finally:
+            self._workspace.remove()
+        log.warning("scan_salvaged", scan=self._record.uid, reason=verdict.reason)
+        return SalvagedScan(str(self._folder), verdict, tuple(self._unusable))
+
+    def _remains_of(self, lane: LaneDescription) -> Iterator[Remains]:
+        name = re.compile(rf"{re.escape(lane.name)}_\d{{4,}}\.h5\Z")
+        for folder in work_folders(self._dataset, self._record.uid):
+            for path in sorted(folder.iterdir()):
+                if not name.match(path.name):
+                    continue
+                try:
+                    yield read_remains(path, self._record.uid, lane)
+                except VerificationError as error:
+                    self._unusable.append(str(error))
+
+    def _make_segments(
+        self, plans: dict[str, tuple[SegmentPlan, ...]]
+    ) -> dict[str, list[SegmentAccount]]:
+        """Make all segments under temporary names; return their accounts."""
+        n_segments = sum(map(len, plans.values()))
+        accounts: dict[str, list[SegmentAccount]] = {}
+        n_made = 0
+        for lane in self._prepared.lanes:
+            accounts[lane.name] = []
+            for plan in plans[lane.name]:
+                accounts[lane.name].append(self._make_segment(lane, plan))
+                n_made += 1
+                self._progress(self._record.uid, n_made, n_segments)
+        return accounts
+
+    def _make_segment(self, lane: LaneDescription, plan: SegmentPlan) -> SegmentAccount:
+        kind = FrameSegment if lane.storage is Storage.FILES else ValueSegment
+        path = self._workspace.path(plan.name)
+        segment = kind(path, self._record.uid, lane, plan.start)
+        reached = plan.start
+        if plan.remains is not None:
+            restore(plan.remains, lane, segment)
+            reached = plan.remains.stop
+        if reached < plan.stop:
+            segment.mark("missing", reached, plan.stop)
+        segment.close(plan.stop)
+        segment.verify()
+        return segment.account
+
+    def _judge(
+        self,
+        finished: dict[str, tuple[SegmentFile, ...]],
+        plans: dict[str, tuple[SegmentPlan, ...]],
+        made: dict[str, list[SegmentAccount]],
+    ) -> Verdict:
+        ledgers: dict[str, ChannelLedger] = {}
+        problems = ["what was not in a writer's files is lost with the bus"]
+        for lane in self._prepared.lanes:
+            stops = [0, *(one.stop for one in finished[lane.name])]
+            stops += [one.stop for one in plans[lane.name]]
+            before = [
+                read_header(self._folder / one.name).account
+                for one in finished[lane.name]
+            ]
+            accounts = [*before, *made[lane.name]]
+            noted = dict.fromkeys(text for one in accounts for text in one.problems)
+            problems += [f"{lane.name}: {text}" for text in noted]
+            ledgers |= lane_ledgers(
+                lane, accounts, expected=stops[-1], stored=stops[-1], sealed=False
+            )
+        ended = self._record.ended
+        master = scan_master(self._root, self._record.identity)
+        judged = judge(
+            self._record.uid,
+            ledgers | self._late(ledgers),
+            end_reason=ended.end_reason if ended else None,
+            master=str(master.relative_to(self._root)),
+            problems=problems,
+        )
+        return judged.model_copy(update={"reason": f"salvaged: {judged.reason}"})
+
+    def _late(self, ledgers: dict[str, ChannelLedger]) -> dict[str, ChannelLedger]:
+        """Return the accounts of channels of which late points are in the files."""
+        found: dict[str, ChannelLedger] = {}
+        for lane in self._prepared.late_lanes(self._record.ended):
+            files = finished_segments(self._folder, self._record.uid, lane)
+            points = [
+                p for one in files for p in read_late_points(self._folder / one.name)
+            ]
+            name = lane.channels[0].name
+            late = ranges(sorted(set(points)))
+            found[name] = ledgers[name].model_copy(update={"late": late})
+        return found
+
+    def _publish(
+        self,
+        finished: dict[str, tuple[SegmentFile, ...]],
+        plans: dict[str, tuple[SegmentPlan, ...]],
+        verdict: Verdict,
+    ) -> None:
+        """Give everything its final name, the scan file last, and make the masters."""
+        lanes = self._prepared.lanes
+        values = {
+            lane.name: [
+                *(self._folder / one.name for one in finished[lane.name]),
+                *(self._workspace.path(one.name) for one in plans[lane.name]),
+            ]
+            for lane in lanes
+            if lane.storage is Storage.VALUES
+        }
+        name = values_file_name(self._record.identity.scan_number)
+        write_scan_file(self._workspace.path(name), self._record, values, verdict)
+        for lane in lanes:
+            if lane.storage is Storage.FILES:
+                for plan in plans[lane.name]:
+                    self._workspace.publish(plan.name, self._folder / plan.name)
+        self._workspace.publish(name, self._folder / name)
+        contents = read_contents(self._folder)
+        write_scan_master(self._folder, contents, self._workspace.folder)
+        write_dataset_masters(self._root, self._record.identity)
+        for lane in lanes:
+            if lane.storage is Storage.VALUES:
+                remove_segments(self._folder, lane.name)

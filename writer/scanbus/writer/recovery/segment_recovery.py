@@ -1,0 +1,297 @@
+"""What a writer that was killed left of one segment, read and put into a new one.
+
+A temporary segment was flushed every second: its chunks and rows are there up to the
+last flush, its tables of checksums and entries are not. One that was closed in time,
+because the writer could still do that, has them, and its points are compared with them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.codecs import codec
+from scanbus.bus.protocol.blocks import decode_block
+from scanbus.bus.protocol.entries import checksum_of
+from scanbus.schemas import LaneDescription, PointRange, Storage
+from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
+from scanbus.writer.check.columns import Column, segment_column
+from scanbus.writer.check.counts import without
+from scanbus.writer.model.ledger import SegmentAccount, joined
+from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.storage.chunked_dataset import (
+    StoredChunk,
+    stored_bytes,
+    stored_chunks,
+)
+from scanbus.writer.storage.frame_segment import FrameSegment
+from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.segment_header import OWN_GROUP, noted_account, read_header
+from scanbus.writer.storage.value_segment import ValueSegment
+
+__all__ = ["Remains", "read_remains", "restore"]
+
+_DATA: Final = f"{DATA_GROUP}/data"
+# What h5py raises over files whose writer was killed in the middle of a flush.
+_UNREADABLE: Final = (OSError, RuntimeError, LookupError, ValueError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """One temporary segment that can be read.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file.
+    start, stop : int
+        First point, and the one after the last that its writer knew of.
+    present : tuple of PointRange
+        Points that seem to stand in it.
+    account : SegmentAccount
+        What its writer had noted.
+    is_closed : bool
+        Whether it has its tables of checksums.
+    """
+
+    path: Path
+    start: int
+    stop: int
+    present: tuple[PointRange, ...]
+    account: SegmentAccount
+    is_closed: bool
+
+    @property
+    def n_points(self) -> int:
+        """How many points seem to stand in it."""
+        return sum(stop - start for start, stop in self.present)
+
+
+def read_remains(path: Path, uid: str, lane: LaneDescription) -> Remains:
+    """Return what stands in a temporary segment.
+
+    Raises
+    ------
+    VerificationError
+        If it cannot be read, or is none of this lane.
+    """
+    try:
+        with open_hdf5(path) as file:
+            start = _start(file, uid, lane)
+            n_rows, stored = _stored(file, lane)
+        account, stop = _account_and_stop(path, start + n_rows)
+    except _UNREADABLE as error:
+        raise VerificationError(str(path), f"cannot be used: {error}") from error
+    edges = (edge for _, edge in account.missing)
+    length = lane.points_per_segment
+    return Remains(
+        path,
+        start,
+        min(max(start + n_rows, *edges, start), (start // length + 1) * length),
+        without(
+            joined((start + a, start + b) for a, b in stored), joined(account.missing)
+        ),
+        account,
+        is_closed=stop == start + n_rows,
+    )
+
+
+def _start(file: h5py.File, uid: str, lane: LaneDescription) -> int:
+    own = file[OWN_GROUP]
+    if own["uid"].asstr()[()] != uid:
+        raise ValueError("it is another scan's")
+    if own["lane"].asstr()[()] != lane.model_dump_json():
+        raise ValueError("it is another lane's, or of another description")
+    start = int(own["start"][()])
+    if lane.storage is Storage.FILES and start % lane.points_per_segment:
+        raise ValueError(f"it begins with point {start}, where no segment does")
+    return start
+
+
+def _stored(file: h5py.File, lane: LaneDescription) -> tuple[int, list[PointRange]]:
+    """Return how many rows a segment has, and which of them were stored."""
+    if lane.storage is Storage.VALUES:
+        columns = _columns(file, lane)
+        n_rows = min(len(column) for column in columns)
+        return n_rows, [(0, n_rows)]
+    dataset, channel = file[_DATA], lane.channels[0]
+    rows = lane.points_per_chunk
+    if (dataset.chunks, dataset.dtype) != (
+        (rows, *channel.shape),
+        channel.numpy_dtype,
+    ):
+        raise ValueError(f"it has chunks {dataset.chunks} of {dataset.dtype}")
+    starts = [chunk.start for chunk in stored_chunks(dataset)]
+    return len(dataset), [(one, min(one + rows, len(dataset))) for one in starts]
+
+
+def _columns(file: h5py.File, lane: LaneDescription) -> list[Column]:
+    return [segment_column(file, channel, 0) for channel in lane.channels]
+
+
+def _account_and_stop(path: Path, stop: int) -> tuple[SegmentAccount, int | None]:
+    """Return the account of a segment, and its end if it was closed there."""
+    try:
+        header = read_header(path)
+    except NameTakenError:
+        # Without what was noted, fill values would be taken for points: no default.
+        return noted_account(path), None
+    return header.account, header.stop if header.stop == stop else None
+
+
+def restore(
+    remains: Remains, lane: LaneDescription, segment: FrameSegment | ValueSegment
+) -> None:
+    """Put all points that can be read into a new segment, without packing them again.
+
+    Its account names what was noted, what does not fit its checksum or does not unpack,
+    and, as missing, whatever else of the points ``[start, stop)`` is not there.
+
+    Raises
+    ------
+    VerificationError
+        If the file that could be read before cannot be read now.
+    """
+    restored: list[PointRange] = []
+    damaged: list[PointRange] = []
+    try:
+        with open_hdf5(remains.path) as file:
+            pieces = (
+                _restore_frames(file, remains, lane, segment)
+                if isinstance(segment, FrameSegment)
+                else _restore_values(file, remains, lane, segment)
+            )
+            for points, is_intact in pieces:
+                (restored if is_intact else damaged).append(points)
+    except _UNREADABLE as error:
+        reason = f"cannot be read any more: {error}"
+        raise VerificationError(str(remains.path), reason) from error
+    noted = remains.account
+    present = without(joined(restored), joined(noted.missing))
+    missing = without([(remains.start, remains.stop)], present)
+    corrupt = [*noted.corrupt, *damaged]
+    segment.account = replace(noted, missing=list(missing), corrupt=corrupt)
+
+
+def _restore_frames(
+    file: h5py.File, remains: Remains, lane: LaneDescription, segment: FrameSegment
+) -> Iterator[tuple[PointRange, bool]]:
+    """Copy chunks; yield the points of each, and whether they are intact."""
+    dataset, tables = file[_DATA], _Tables(file, remains, lane)
+    rows = lane.points_per_chunk
+    descriptor = os.open(remains.path, os.O_RDONLY)
+    try:
+        for chunk in stored_chunks(dataset):
+            points = (
+                remains.start + chunk.start,
+                remains.start + min(chunk.start + rows, len(dataset)),
+            )
+            if not _overlaps(points, remains.present):
+                continue
+            packed = stored_bytes(descriptor, chunk)
+            is_intact = len(packed) == chunk.nbytes and tables.fits(chunk, packed)
+            if is_intact:
+                segment.restore(
+                    chunk.start // rows,
+                    packed,
+                    tables.times(chunk.start, points[1] - points[0]),
+                    from_source=tables.is_from_source(chunk),
+                )
+            yield points, is_intact
+    finally:
+        os.close(descriptor)
+
+
+def _overlaps(points: PointRange, present: Sequence[PointRange]) -> bool:
+    return without([points], present) != (points,)
+
+
+class _Tables:
+    """The tables of a segment of frames, as far as it has them."""
+
+    def __init__(
+        self, file: h5py.File, remains: Remains, lane: LaneDescription
+    ) -> None:
+        self._lane = lane
+        self._checksums: npt.NDArray[np.uint64] | None = None
+        if remains.is_closed:
+            own = file[OWN_GROUP]
+            self._checksums = own["chunk_checksum"][()]
+            self._from_source = own["chunk_from_source"][()]
+            self._times = own["time"][()]
+
+    def fits(self, chunk: StoredChunk, packed: bytes) -> bool:
+        if self._checksums is None:
+            return _unpacks(packed, self._lane)
+        return checksum_of(packed) == int(self._checksums[self._index(chunk)])
+
+    def is_from_source(self, chunk: StoredChunk) -> bool:
+        if self._checksums is None:
+            return False
+        return bool(self._from_source[self._index(chunk)])
+
+    def times(self, first: int, count: int) -> npt.NDArray[np.float64]:
+        if self._checksums is None:
+            return np.full(count, np.nan)
+        return np.asarray(self._times[first : first + count])
+
+    def _index(self, chunk: StoredChunk) -> int:
+        return chunk.start // self._lane.points_per_chunk
+
+
+def _unpacks(packed: bytes, lane: LaneDescription) -> bool:
+    channel = lane.channels[0]
+    shape = (lane.points_per_chunk, *channel.shape)
+    try:
+        codec(channel.codec).decode(packed, channel.numpy_dtype, shape)
+    except PayloadError:
+        return False
+    return True
+
+
+def _restore_values(
+    file: h5py.File, remains: Remains, lane: LaneDescription, segment: ValueSegment
+) -> Iterator[tuple[PointRange, bool]]:
+    """Copy entries; yield the points of each, and whether they are intact."""
+    columns = _columns(file, lane)
+    for row in _entries(file, remains, lane):
+        first, count, checksum, *_ = row
+        place = first - remains.start
+        payloads = [b"".join(column.block(place, count)) for column in columns]
+        found = checksum_of(*payloads)
+        is_intact = checksum in (None, found)
+        if is_intact:
+            try:
+                blocks = [
+                    decode_block(channel, memoryview(payload), count)
+                    for channel, payload in zip(lane.channels, payloads, strict=True)
+                ]
+            except PayloadError:
+                is_intact = False
+            else:
+                segment.restore((first, count, found, *row[3:]), blocks)
+        yield (first, first + count), is_intact
+
+
+_Entry = tuple[int, int, int | None, bool, float, float]
+
+
+def _entries(
+    file: h5py.File, remains: Remains, lane: LaneDescription
+) -> Iterator[_Entry]:
+    """Yield what came as one; where nobody knows any more, pieces without checksum."""
+    if remains.is_closed:
+        rows: list[_Entry] = file[OWN_GROUP]["entries"][()].tolist()
+        yield from rows
+        return
+    for start, stop in remains.present:
+        for first in range(start, stop, lane.points_per_chunk):
+            count = min(lane.points_per_chunk, stop - first)
+            yield first, count, None, False, np.nan, np.nan

@@ -1,0 +1,112 @@
+"""Scans that were not finished, as their work folders tell of them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.store.scans import ScanRecord
+from scanbus.schemas.errors import NameTakenError, RootUnusableError
+from scanbus.writer.model.naming import (
+    RAW_DATA,
+    dataset_folder,
+    inside,
+    scan_folder,
+    values_file_name,
+)
+from scanbus.writer.storage.event_journal import EVENTS_FILE, read_kept_events
+from scanbus.writer.storage.scan_file import read_scan_file
+from scanbus.writer.storage.work_folder import WORK_FOLDER, work_folders
+
+__all__ = ["SILENT_S", "Wreck", "find_wrecks"]
+
+log = get_logger()
+
+SILENT_S: Final = 60.0
+"""A writer shows at least every few seconds that it works; so long is no pause."""
+_WORK_FOLDER: Final = re.compile(r"(?:stale-)?([0-9A-Za-z]{8,40})\.\d+\.[0-9a-f]+\Z")
+
+
+@dataclass(frozen=True)
+class Wreck:
+    """What is left of writing one scan.
+
+    Attributes
+    ----------
+    uid : str
+        The scan, by the names of its work folders.
+    record : ScanRecord or None
+        What was said of it; None where that was not kept.
+    """
+
+    root: Path
+    dataset: Path
+    uid: str
+    record: ScanRecord | None
+
+    @property
+    def folder(self) -> Path | None:
+        """The scan's folder."""
+        return scan_folder(self.root, self.record.identity) if self.record else None
+
+    def called_by(self, names: Sequence[str]) -> set[str]:
+        """Return which of the names mean this scan."""
+        folder = self.folder
+        return {
+            name
+            for name in names
+            if name == self.uid
+            or (folder is not None and Path(name).resolve() == folder.resolve())
+        }
+
+    def why_not(self, *, force: bool) -> tuple[str, bool] | None:
+        """Return why it must be left alone, and whether that is an error."""
+        if self.record is None or self.folder is None:
+            base = self.dataset / WORK_FOLDER
+            return f"no {EVENTS_FILE} in {base} says what the scan was", True
+        if dataset_folder(self.root, self.record.identity) != self.dataset:
+            return f"it belongs in {self.folder}, not below {self.dataset}", True
+        values = self.folder / values_file_name(self.record.identity.scan_number)
+        if values.exists():
+            holder = read_scan_file(values).uid
+            if holder != self.uid:
+                raise NameTakenError(str(values), f"scan {holder}")
+            return "it is finished; `scanbus master rebuild` makes its masters", False
+        age_s = time.time() - self._last_sign()
+        if age_s < SILENT_S and not force:
+            return (
+                f"something moved in its work folder {max(0.0, age_s):.0f} s ago: a "
+                f"writer may have it. Wait until it is silent for {SILENT_S:.0f} s, "
+                "or say --force"
+            ), True
+        return None
+
+    def _last_sign(self) -> float:
+        """Return when something was last written in any of the work folders."""
+        return max(
+            path.stat().st_mtime
+            for folder in work_folders(self.dataset, self.uid)
+            for path in (folder, *folder.iterdir())
+        )
+
+
+def find_wrecks(root: Path) -> Iterator[Wreck]:
+    """Yield every scan below a root that has work folders, links not followed."""
+    for base in sorted(root.glob(f"*/*/*/{RAW_DATA}/*/*/{WORK_FOLDER}")):
+        try:
+            inside(root, base)
+        except RootUnusableError:
+            log.warning("link_out_of_root", path=str(base), root=str(root))
+            continue
+        matches = (_WORK_FOLDER.match(child.name) for child in base.iterdir())
+        for uid in sorted({match[1] for match in matches if match}):
+            files = [one / EVENTS_FILE for one in work_folders(base.parent, uid)]
+            record = read_kept_events(one for one in files if one.is_file())
+            if record is not None and record.uid != uid:
+                record = None
+            yield Wreck(root, base.parent, uid, record)

@@ -1,0 +1,292 @@
+"""One lane on its way into segments: what is open, what is finished, what is next.
+
+Arrivals in, finished segments out. The disk is the truth: a lane begins after the
+segments that stand under their final names, whatever a cursor says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.protocol.entries import Entry
+from scanbus.bus.store.read_lanes import Arrival, Kind, LaneReader
+from scanbus.schemas import ChannelLedger, LaneDescription, Storage
+from scanbus.schemas.errors import NameTakenError, PayloadError, UnknownCodecError
+from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
+from scanbus.writer.model.naming import segment_file_name
+from scanbus.writer.model.scan_contents import SegmentFile
+from scanbus.writer.scan.sandbox import Examiner
+from scanbus.writer.storage.frame_segment import FrameSegment
+from scanbus.writer.storage.segment_header import read_header, read_late_points
+from scanbus.writer.storage.value_segment import ValueSegment
+
+__all__ = ["FinishedSegment", "LaneWriter", "OpenSegment"]
+
+OpenSegment = FrameSegment | ValueSegment
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedSegment:
+    """A segment to be closed, verified and published.
+
+    Attributes
+    ----------
+    segment : OpenSegment
+        Holds all its points; nothing is added any more.
+    name : str
+        Its final name in the scan's folder.
+    stop : int
+        The point after its last one.
+    """
+
+    segment: OpenSegment
+    name: str
+    stop: int
+
+
+class LaneWriter:
+    """The state of writing one lane; one scan writer owns it.
+
+    Parameters
+    ----------
+    uid : str
+        The scan.
+    lane : LaneDescription
+        What to write.
+    scan_folder : pathlib.Path
+        Where finished segments stand.
+    make_path : callable
+        Returns where a segment of that final name is made.
+    examiner : Examiner or None
+        Unpacks entries in a child process first, where something kills this one.
+    """
+
+    def __init__(
+        self,
+        uid: str,
+        lane: LaneDescription,
+        scan_folder: Path,
+        make_path: Callable[[str], Path],
+        examiner: Examiner | None = None,
+    ) -> None:
+        self.lane = lane
+        self._uid = uid
+        self._folder = scan_folder
+        self._make_path = make_path
+        self._examiner = examiner
+        self._accounts: list[SegmentAccount] = []
+        # What came between two segments; the next one to be opened takes it over.
+        self._stray = SegmentAccount()
+        self._open: OpenSegment | None = None
+        self.segments: list[SegmentFile] = []
+        self._take_stock()
+        self._last_id = self._accounts[-1].last_id if self._accounts else ""
+        self.reader = LaneReader(uid, lane, self.stored, self._last_id.encode())
+        self._submitted = self._reached = self.stored
+        self._n_segments = len(self.segments)
+        # On the bus, since the last segment ended.
+        self._bus_bytes = 0
+
+    @property
+    def stored(self) -> int:
+        """The point after the last one under a final name."""
+        return self.segments[-1].stop if self.segments else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the lane is sealed and all its segments are published."""
+        return self.reader.is_over and self.stored >= self._submitted
+
+    @property
+    def problems(self) -> list[str]:
+        """What else was wrong with the lane, each once."""
+        found = [text for one in self._all_accounts() for text in one.problems]
+        return [f"{self.lane.name}: {text}" for text in dict.fromkeys(found)]
+
+    def take(self, arrival: Arrival) -> list[FinishedSegment]:
+        """Take what came from the lane; return the segments that it finished."""
+        self._last_id = arrival.last_id.decode()
+        self._bus_bytes += arrival.nbytes
+        finished = self._take(arrival)
+        self._reached = max(self._reached, arrival.stop)
+        return finished
+
+    def _take(self, arrival: Arrival) -> list[FinishedSegment]:
+        match arrival.kind:
+            case Kind.POINTS:
+                return self._points(arrival)
+            case Kind.JUMP:
+                return self._mark("missing", arrival.start, arrival.stop)
+            case Kind.BAD:
+                return self._bad(arrival)
+            case Kind.OVERLAP:
+                self._account.note_duplicate(arrival.start, arrival.stop)
+                return []
+            case Kind.SEAL:
+                return self._finish(self.reader.expected)
+
+    def flush(self) -> None:
+        """Have what came so far survive a kill of this process."""
+        if self._open is not None:
+            self._open.flush()
+
+    def published(self, finished: FinishedSegment) -> None:
+        """Take note that a segment stands under its final name."""
+        start = finished.segment.start
+        self.segments.append(SegmentFile(finished.name, start, finished.stop))
+        self._accounts.append(finished.segment.account)
+
+    def discard(self, finished: Iterable[FinishedSegment] = ()) -> None:
+        """Close what is open; it is made again from the bus.
+
+        Parameters
+        ----------
+        finished : iterable of FinishedSegment, optional
+            Of this lane, not published: nobody is at them any more.
+        """
+        for segment, _ in self._unpublished(finished):
+            segment.discard()
+
+    def keep(self, finished: Iterable[FinishedSegment] = ()) -> None:
+        """Close what is open with all that came, for salvage if the bus is lost.
+
+        Parameters
+        ----------
+        finished : iterable of FinishedSegment, optional
+            As for `discard`.
+        """
+        for segment, stop in self._unpublished(finished):
+            if segment.is_closed:
+                continue
+            try:
+                segment.close(stop)
+            except (OSError, RuntimeError, ValueError) as error:
+                # The bus has these points; why the attempt ends is not to be hidden.
+                log.warning("not_kept", lane=self.lane.name, reason=str(error))
+
+    def _unpublished(
+        self, finished: Iterable[FinishedSegment]
+    ) -> Iterator[tuple[OpenSegment, int]]:
+        for each in finished:
+            yield each.segment, each.stop
+        if self._open is not None:
+            yield self._open, max(self._reached, self._open.start)
+
+    def late_points(self) -> list[int]:
+        """Return which points the published arrivals are, in a lane of late ones."""
+        points: list[int] = []
+        for one in self.segments:
+            points += read_late_points(self._folder / one.name)
+        return points
+
+    def ledgers(self) -> dict[str, ChannelLedger]:
+        """Return the accounts of the lane's channels, as far as they are published."""
+        length = self.reader.length
+        return lane_ledgers(
+            self.lane,
+            self._all_accounts(),
+            expected=max(self._submitted, length or 0, self.reader.expected),
+            stored=self.stored,
+            sealed=length is not None,
+        )
+
+    def _all_accounts(self) -> list[SegmentAccount]:
+        """Return the accounts of all that came, also of what is not published yet."""
+        return [*self._accounts, self._account]
+
+    @property
+    def _account(self) -> SegmentAccount:
+        """Where to note what is odd now.
+
+        Never that of a segment that was finished: it may be under its final name.
+        """
+        return self._stray if self._open is None else self._open.account
+
+    def _take_stock(self) -> None:
+        while True:
+            name = segment_file_name(self.lane.name, len(self.segments))
+            path = self._folder / name
+            if not path.exists():
+                return
+            header = read_header(path)
+            if (header.uid, header.lane, header.start) != (
+                self._uid,
+                self.lane.name,
+                self.stored,
+            ):
+                raise NameTakenError(
+                    str(path), f"scan {header.uid}, lane {header.lane}"
+                )
+            self.segments.append(SegmentFile(name, header.start, header.stop))
+            self._accounts.append(header.account)
+
+    def _segment(self) -> OpenSegment:
+        if self._open is None:
+            name = segment_file_name(self.lane.name, self._n_segments)
+            kind = FrameSegment if self.lane.storage is Storage.FILES else ValueSegment
+            start = self._submitted
+            self._open = kind(self._make_path(name), self._uid, self.lane, start)
+            self._open.account, self._stray = self._stray, SegmentAccount()
+        return self._open
+
+    def _points(self, arrival: Arrival) -> list[FinishedSegment]:
+        entry = arrival.entry
+        if entry is None or entry.is_gap or entry.is_durable:
+            # Durable points stand in our files, and this lane begins after those.
+            return self._mark("missing", arrival.start, arrival.stop)
+        try:
+            if self._examiner is not None:
+                self._examiner.check(self.lane, entry)
+            self._segment().put(entry)
+        except (PayloadError, UnknownCodecError) as error:
+            if isinstance(error, UnknownCodecError) and self._declares(entry):
+                raise  # The scan waits until the library is installed.
+            self._segment().mark("refused", arrival.start, arrival.stop)
+            return self._mark("missing", arrival.start, arrival.stop)
+        return self._finish_at(arrival.stop)
+
+    def _declares(self, entry: Entry) -> bool:
+        """Whether an entry is packed as its channels say, or not at all."""
+        known = {channel.codec for channel in self.lane.channels} | {"none"}
+        return known.issuperset(entry.codecs)
+
+    def _bad(self, arrival: Arrival) -> list[FinishedSegment]:
+        if arrival.start == arrival.stop:
+            self._account.note_problem(arrival.reason)
+            return []
+        kind = "corrupt" if arrival.is_damaged else "refused"
+        self._segment().mark(kind, arrival.start, arrival.stop)
+        return self._mark("missing", arrival.start, arrival.stop)
+
+    def _mark(self, kind: str, start: int, stop: int) -> list[FinishedSegment]:
+        """Note points of one kind, segment by segment."""
+        finished: list[FinishedSegment] = []
+        while start < stop:
+            length = self.lane.points_per_segment
+            edge = min(stop, (start // length + 1) * length)
+            self._segment().mark(kind, start, edge)
+            finished += self._finish_at(edge)
+            start = edge
+        return finished
+
+    def _finish_at(self, point: int) -> list[FinishedSegment]:
+        limit = self.lane.segment_bytes
+        is_heavy = limit is not None and self._bus_bytes >= limit
+        if point % self.lane.points_per_segment and not is_heavy:
+            return []
+        return self._finish(point)
+
+    def _finish(self, stop: int) -> list[FinishedSegment]:
+        segment, self._open = self._open, None
+        if segment is None:
+            return []
+        self._submitted = stop
+        segment.account.last_id = self._last_id
+        name = segment_file_name(self.lane.name, self._n_segments)
+        self._n_segments += 1
+        self._bus_bytes = 0
+        return [FinishedSegment(segment, name, stop)]

@@ -1,0 +1,93 @@
+"""What there is of a scan that is being written: for its masters, and its verdict.
+
+Pure but for a look at which files exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scanbus.bus.store.scans import ScanRecord
+from scanbus.schemas import ChannelLedger, Storage, Verdict, ranges
+from scanbus.writer.model.ledger import judge
+from scanbus.writer.model.naming import scan_master, values_file_name
+from scanbus.writer.model.scan_contents import ScanContents
+from scanbus.writer.scan.lane_writer import LaneWriter
+
+__all__ = ["contents_of", "ledgers_of", "value_segments", "verdict_on"]
+
+
+def contents_of(
+    record: ScanRecord, lanes: Sequence[LaneWriter], folder: Path
+) -> ScanContents:
+    """Return what a master of the scan is made from now.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The scan's.
+    """
+    path = folder / values_file_name(record.identity.scan_number)
+    own = [lane for lane in lanes if not lane.lane.is_late]
+    n_points = {
+        channel.name: lane.stored for lane in own for channel in lane.lane.channels
+    }
+    verdict = record.verdict
+    if verdict is not None and not verdict.provisional:
+        n_points = {name: one.expected for name, one in verdict.channels.items()}
+    # The segments of groups go when the scan file is there, so no master may refer to
+    # them: while a scan runs, its small values are on the bus.
+    segments = {
+        lane.lane.name: tuple(lane.segments)
+        for lane in own
+        if lane.lane.storage is Storage.FILES
+    }
+    late = {
+        lane.lane.channels[0].name: tuple(one.name for one in lane.segments)
+        for lane in lanes
+        if lane.lane.is_late
+    }
+    values = path.name if path.exists() else None
+    return ScanContents(record, segments, values, n_points, late)
+
+
+def value_segments(lanes: Sequence[LaneWriter], folder: Path) -> dict[str, list[Path]]:
+    """Return the segments that the scan file is made from, by lane."""
+    return {
+        lane.lane.name: [folder / one.name for one in lane.segments]
+        for lane in lanes
+        if lane.lane.storage is Storage.VALUES and not lane.lane.is_late
+    }
+
+
+def ledgers_of(lanes: Sequence[LaneWriter]) -> dict[str, ChannelLedger]:
+    """Return the account of every channel; late points belong to their channel's."""
+    ledgers: dict[str, ChannelLedger] = {}
+    for lane in lanes:
+        if not lane.lane.is_late:
+            ledgers |= lane.ledgers()
+            continue
+        for name in lane.ledgers():
+            late = ranges(sorted(set(lane.late_points())))
+            ledgers[name] = ledgers[name].model_copy(update={"late": late})
+    return ledgers
+
+
+def verdict_on(
+    record: ScanRecord, lanes: Sequence[LaneWriter], root: Path, *, provisional: bool
+) -> Verdict:
+    """Return the verdict on what was written so far."""
+    problems = [*record.problems]
+    for lane in lanes:
+        problems += lane.problems
+    ended = record.ended
+    master = scan_master(root, record.identity)
+    return judge(
+        record.uid,
+        ledgers_of(lanes),
+        end_reason=ended.end_reason if ended else None,
+        master=str(master.relative_to(root)),
+        problems=problems,
+        provisional=provisional,
+    )

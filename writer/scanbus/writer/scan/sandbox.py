@@ -1,0 +1,146 @@
+"""Entries looked at by a child process first, when something kills this one.
+
+An entry that crashes a decoder takes the process with it, and every successor's. After
+some attempts that ended so, each entry is unpacked in a child before it is unpacked
+here; one that the child does not survive is refused, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO
+
+import msgpack
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.protocol.blocks import decode_block
+from scanbus.bus.protocol.entries import Entry
+from scanbus.schemas import LaneDescription
+from scanbus.schemas.errors import PayloadError
+
+__all__ = ["Examiner", "main"]
+
+log = get_logger()
+_LENGTH = struct.Struct("<Q")
+# This file alone, with no look at the folder that it stands in: a child that imports
+# the whole writer takes twice as long to start.
+_COMMAND = (sys.executable, "-P", __file__)
+
+
+class Examiner:
+    """A child process that unpacks entries, replaced when one kills it.
+
+    One scan writer owns it; close it in the end.
+
+    Parameters
+    ----------
+    command : sequence of str
+        How the child is started; speaks what :func:`main` speaks.
+    """
+
+    def __init__(self, command: Sequence[str] = _COMMAND) -> None:
+        self._command = tuple(command)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def check(self, lane: LaneDescription, entry: Entry) -> None:
+        """Have an entry unpacked.
+
+        Raises
+        ------
+        PayloadError
+            If it does not unpack, or the child did not survive it.
+        """
+        problem = self._problem(lane, entry)
+        if problem:
+            raise PayloadError(problem)
+
+    def _problem(self, lane: LaneDescription, entry: Entry) -> str:
+        child = self._running_child()
+        if child.stdin is None or child.stdout is None:
+            raise ValueError("the child has no pipes")
+        try:
+            for part in (lane.model_dump_json().encode(), _packed(entry)):
+                _send(child.stdin, part)
+            reply = _receive(child.stdout)
+        except BrokenPipeError:
+            reply = None
+        if reply is not None:
+            return reply.decode()
+        self.close()
+        code = child.returncode
+        name = entry.id.decode()
+        log.error("entry_killed_examiner", lane=lane.name, id=name, code=code)
+        return f"killed the process that unpacked it (exit code {code})"
+
+    def close(self) -> None:
+        """End the child."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        for pipe in (child.stdin, child.stdout):
+            with suppress(BrokenPipeError):
+                if pipe is not None:
+                    pipe.close()
+        child.wait()
+
+    def _running_child(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._child.poll() is not None:
+            self._child = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+        return self._child
+
+
+def _packed(entry: Entry) -> bytes:
+    fields = (entry.count, entry.is_padded, entry.codecs, entry.sizes, entry.payload)
+    packed: bytes = msgpack.packb(fields)
+    return packed
+
+
+def _send(pipe: IO[bytes], part: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(part)))
+    pipe.write(part)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> bytes | None:
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    part = pipe.read(length)
+    return part if len(part) == length else None
+
+
+def _unpack(lane: LaneDescription, packed: bytes) -> str:
+    count, is_padded, codecs, sizes, payload = msgpack.unpackb(packed)
+    n_packed = lane.points_per_chunk if is_padded else count
+    start = 0
+    try:
+        for channel, codec_name, size in zip(lane.channels, codecs, sizes, strict=True):
+            block = memoryview(payload)[start : start + size]
+            decode_block(channel, block, n_packed, codec_name)
+            start += size
+    except PayloadError as error:
+        return str(error)
+    return ""
+
+
+def main() -> int:
+    """Unpack what comes on standard input until it ends, and say what is wrong."""
+    while True:
+        lane = _receive(sys.stdin.buffer)
+        packed = _receive(sys.stdin.buffer)
+        if lane is None or packed is None:
+            return 0
+        problem = _unpack(LaneDescription.model_validate_json(lane), packed)
+        _send(sys.stdout.buffer, problem.encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,497 @@
+"""One scan from the bus into files, from where the disk says that it stands.
+
+Anything that goes wrong ends the attempt with an error; whoever runs it tries again,
+and the next attempt begins from the disk. So there is no state to repair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.heartbeats import publisher_is_alive
+from scanbus.bus.store.read_lanes import Kind, read_lanes
+from scanbus.bus.store.scans import ScanRecord, events_came, read_events
+from scanbus.schemas import (
+    LaneDescription,
+    ScanPrepared,
+    Storage,
+    Verdict,
+    VerdictWord,
+)
+from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
+from scanbus.writer.failpoints import reach
+from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.model.naming import (
+    dataset_folder,
+    remove_segments,
+    scan_folder,
+    values_file_name,
+)
+from scanbus.writer.scan.authority import Custody
+from scanbus.writer.scan.commit import publish_segment
+from scanbus.writer.scan.disk_space import bytes_needed, check_space
+from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.scan.progress import contents_of, value_segments, verdict_on
+from scanbus.writer.scan.sandbox import Examiner
+from scanbus.writer.steps import Steps
+from scanbus.writer.storage.chunked_dataset import make_folder
+from scanbus.writer.storage.event_journal import EVENTS_FILE, EventsFile
+from scanbus.writer.storage.scan_file import read_scan_file, write_scan_file
+from scanbus.writer.storage.work_folder import Workspace
+
+__all__ = ["Pace", "ScanWriter", "Stopped"]
+
+log = get_logger()
+# Each segment that waits to be published has a file open and its points in memory.
+_MOST_FINISHING = 16
+
+
+class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
+    """The attempt was asked to end; a successor goes on."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a scan writer does what it does, in seconds; and bytes at a time."""
+
+    flush_s: float = 1.0
+    poll_s: float = 0.2
+    master_s: float = 5.0
+    lapse_s: float = 3.0
+    check_s: float = 2.0
+    read_bytes: int = 16 * 2**20
+    least_free_bytes: int = 0
+    low_water_bytes: int = 0
+
+
+class ScanWriter:
+    """One attempt to write one scan.
+
+    Parameters
+    ----------
+    client : Bus
+        A connection of its own.
+    record : ScanRecord
+        The scan; its events are read on.
+    root : pathlib.Path
+        Folder below which files are written.
+    custody : Custody
+        In whose name.
+    pace : Pace
+        How often what.
+    is_stopped : callable
+        Asked often; True ends the attempt.
+    on_points : callable
+        Told ``(channel, points stored, points expected or None)``.
+    examiner : Examiner or None
+        Unpacks entries in a child process first, where something kills this one.
+    steps : Steps or None
+        Times what may hang.
+    """
+
+    def __init__(
+        self,
+        client: Bus,
+        record: ScanRecord,
+        root: Path,
+        custody: Custody,
+        *,
+        pace: Pace | None = None,
+        is_stopped: Callable[[], bool] = lambda: False,
+        on_points: Callable[[str, int, int | None], None] = lambda *_: None,
+        examiner: Examiner | None = None,
+        steps: Steps | None = None,
+    ) -> None:
+        self._client = client
+        self._record = record
+        self._root = root
+        self._custody = custody
+        self._pace = pace or Pace()
+        self._is_stopped = is_stopped
+        self._on_points = on_points
+        self._examiner = examiner
+        self._steps = steps or Steps()
+        self._folder = scan_folder(root, record.identity)
+        self._workspace = Workspace(
+            dataset_folder(root, record.identity),
+            record.uid,
+            custody.fence,
+            self._steps,
+        )
+        self._lanes: list[LaneWriter] = []
+        self._finishing: list[tuple[LaneWriter, FinishedSegment, Future[None]]] = []
+        self._has_failed = False
+        self._next_flush = self._next_poll = self._next_check = 0.0
+        self._is_low = False
+        self._next_master_at = 0.0
+        self._next_master_size = 1
+        self._silent_since: float | None = None
+        self._events: EventsFile | None = None
+
+    def run(self) -> Verdict:
+        """Write the scan up to its end, or as far as its publisher came.
+
+        Returns
+        -------
+        Verdict
+            Final, or provisional if the publisher is gone without a word.
+
+        Raises
+        ------
+        Stopped
+            If asked to stop.
+        StorageError, OSError, BusUnavailableError
+            If this attempt failed; the next one goes on from the disk.
+        """
+        prepared = self._wait_for_prepared()
+        if prepared is None:
+            return self._without_files()
+        keep = True
+        try:
+            with self._steps.step("open", self._folder):
+                self._open(prepared)
+            done = self._already_done()
+            if done is not None:
+                return self._publish_verdict(done)
+            with ThreadPoolExecutor(1, "scanbus-finish") as finisher:
+                is_whole = self._write(finisher)
+            return self._finalise() if is_whole else self._interrupt()
+        except (OSError, RuntimeError, StorageError) as error:
+            # RuntimeError is how h5py says that a file could not be closed.
+            keep = isinstance(error, LeaseLostError)
+            if not keep and self._workspace.was_taken:
+                # Whatever the file system said: a successor took the folder away.
+                raise LeaseLostError(self._record.uid, self._custody.fence) from error
+            raise
+        finally:
+            self._leave(keep=keep)
+
+    def _leave(self, *, keep: bool) -> None:
+        """Close what is open; whatever has no final name is made again from the bus.
+
+        It stays where it is, in case the bus is lost too; but not if it could not be
+        written: then the room that it takes may be just what lacks.
+        """
+        with self._steps.step("leave", self._folder):
+            for lane in self._lanes:
+                finished = [one for of, one, _ in self._finishing if of is lane]
+                if keep:
+                    lane.keep(finished)
+                else:
+                    lane.discard(finished)
+            if self._events is not None:
+                self._events.close()
+            if not keep:
+                self._workspace.discard()
+
+    def _wait_for_prepared(self) -> ScanPrepared | None:
+        """Return what is to be written; None if the publisher went without saying."""
+        # Asked before anything else: one look may bring it together with the end.
+        while (prepared := self._record.prepared) is None:
+            if self._is_abandoned() or self._record.ended is not None:
+                return None
+            self._wait_for_events()
+            self._tick()
+        return prepared
+
+    def _without_files(self) -> Verdict:
+        problems = self._record.problems or ["the scan was announced, never prepared"]
+        verdict = Verdict(
+            uid=self._record.uid,
+            verdict=VerdictWord.FAILED
+            if self._record.problems
+            else VerdictWord.PARTIAL,
+            provisional=self._record.ended is None or bool(self._record.problems),
+            reason="; ".join(problems),
+            end_reason=self._record.ended.end_reason if self._record.ended else "",
+        )
+        self._custody.announce(verdict)
+        return verdict
+
+    def _already_done(self) -> Verdict | None:
+        """Return the verdict of a scan whose scan file stands already."""
+        path = self._folder / values_file_name(self._record.identity.scan_number)
+        if not path.exists():
+            return None
+        found = read_scan_file(path)
+        if found.uid != self._record.uid:
+            raise NameTakenError(str(path), f"scan {found.uid}")
+        return found.verdict
+
+    def _make_workspace(self) -> None:
+        """Take the scan over from predecessors; a lease lost before does no harm."""
+        try:
+            self._workspace.open()
+        finally:
+            # Whatever went wrong: a successor may have removed what it is made in.
+            try:
+                self._custody.check()
+            except LeaseLostError:
+                self._workspace.remove()
+                raise
+
+    def _open(self, prepared: ScanPrepared) -> None:
+        self._make_workspace()
+        make_folder(self._folder)
+        self._events = EventsFile(self._workspace.path(EVENTS_FILE))
+        self._events.keep(self._record)
+        self._workspace.prune()
+        self._lanes = self._make_lanes()
+        self._check_space()
+        if any(lane.stored for lane in self._lanes):
+            # A predecessor may have been killed between link and this.
+            self._workspace.make_names_durable(self._folder)
+        for lane in self._lanes:
+            self._custody.acknowledge(lane.lane.name, lane.stored)
+        log.info(
+            "scan_opened",
+            scan=prepared.scan.uid,
+            folder=str(self._folder),
+            stored={lane.lane.name: lane.stored for lane in self._lanes},
+        )
+
+    @property
+    def bytes_needed(self) -> int:
+        """About how many bytes the rest of the scan needs on the disk."""
+        return bytes_needed(self._lanes, self._folder)
+
+    def _check_space(self) -> None:
+        """Refuse to go on without room, and warn, once, before there is none."""
+        needed = self.bytes_needed
+        least = self._pace.least_free_bytes
+        free = check_space(self._root, needed, least=least)
+        was_low, self._is_low = (
+            self._is_low,
+            free < max(needed + least, self._pace.low_water_bytes),
+        )
+        if self._is_low and not was_low:
+            log.warning(
+                "low_space",
+                root=str(self._root),
+                free_gb=round(free / 1e9, 2),
+                needed_gb=round(needed / 1e9, 2),
+            )
+
+    def _make_lanes(self) -> list[LaneWriter]:
+        prepared = self._record.prepared
+        return [self._lane(lane) for lane in (prepared.lanes if prepared else ())]
+
+    def _lane(self, lane: LaneDescription) -> LaneWriter:
+        path = self._workspace.path
+        return LaneWriter(self._record.uid, lane, self._folder, path, self._examiner)
+
+    def _add_late_lanes(self) -> None:
+        """Go on with what came too late, once the end says for which channels."""
+        prepared, ended = self._record.prepared, self._record.ended
+        if prepared is None or ended is None or not self._lanes:
+            return
+        known = {lane.lane.name for lane in self._lanes}
+        for late in prepared.late_lanes(ended):
+            if late.name not in known:
+                lane = self._lane(late)
+                self._custody.acknowledge(late.name, lane.stored)
+                self._lanes.append(lane)
+
+    def _write(self, finisher: ThreadPoolExecutor) -> bool:
+        """Write until all is over; return False if the publisher is gone."""
+        while not self._is_over():
+            self._tick()
+            n_arrivals = self._read(finisher)
+            self._collect()
+            if n_arrivals:
+                self._silent_since = None
+            elif self._is_abandoned() and not self._finishing:
+                return False
+        return True
+
+    def _is_over(self) -> bool:
+        return (
+            self._record.ended is not None
+            and not self._finishing
+            and all(lane.is_over for lane in self._lanes)
+        )
+
+    def _read(self, finisher: ThreadPoolExecutor) -> int:
+        readers = {lane.reader: lane for lane in self._lanes if not lane.reader.is_over}
+        if not readers or len(self._finishing) >= _MOST_FINISHING:
+            self._wait_for_the_rest()
+            return 0
+        found = read_lanes(
+            self._client,
+            list(readers),
+            max_bytes=self._pace.read_bytes,
+            # Hundreds of scans may wait at the same time: each look costs all of them.
+            block_ms=max(1, int(self._pace.poll_s * 2000)),
+        )
+        n_arrivals = 0
+        for reader, arrivals in found:
+            lane = readers[reader]
+            n_arrivals += len(arrivals)
+            if any(arrival.kind is Kind.SEAL for arrival in arrivals):
+                self._next_poll = 0.0  # The end of the scan follows the last seal.
+            with self._steps.step("write", self._folder / lane.lane.name):
+                for arrival in arrivals:
+                    for finished in lane.take(arrival):
+                        self._submit(finisher, lane, finished)
+        return n_arrivals
+
+    def _wait_for_the_rest(self) -> None:
+        """Wait, when nothing is to be read now, for segments or the scan's end."""
+        if self._finishing:
+            wait([self._finishing[0][2]], timeout=self._pace.poll_s)
+        elif self._record.ended is None:
+            self._wait_for_events()
+
+    def _wait_for_events(self) -> None:
+        wait_ms = int(self._pace.poll_s * 250)
+        if events_came(self._client, [self._record], wait_ms):
+            self._next_poll = 0.0
+
+    def _submit(
+        self, finisher: ThreadPoolExecutor, lane: LaneWriter, finished: FinishedSegment
+    ) -> None:
+        future = finisher.submit(self._publish, lane, finished)
+        self._finishing.append((lane, finished, future))
+
+    def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
+        """Publish one segment, in the finisher's thread; none behind one that failed.
+
+        A cursor says that everything before it is durable: acknowledging a segment
+        whose predecessor failed would have that one trimmed.
+        """
+        if self._has_failed:
+            raise Stopped
+        try:
+            publish_segment(
+                finished,
+                lane.lane.name,
+                self._folder,
+                self._workspace,
+                self._custody,
+            )
+        except BaseException:
+            self._has_failed = True
+            raise
+
+    def _collect(self) -> None:
+        """Take note of segments that were published; raise what went wrong."""
+        while self._finishing and self._finishing[0][2].done():
+            lane, finished, future = self._finishing[0]
+            future.result()  # One that failed stays: it is kept or discarded later.
+            del self._finishing[0]
+            lane.published(finished)
+            length = lane.reader.length
+            for channel in lane.lane.channels:
+                total = channel.points if length is None else length
+                self._on_points(channel.name, finished.stop, total)
+            self._grow_master()
+
+    def _tick(self) -> None:
+        if self._is_stopped():
+            raise Stopped
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + self._pace.check_s
+            self._custody.check()
+            if self._lanes:
+                with self._steps.step("space", self._folder):
+                    self._check_space()
+        if now >= self._next_poll:
+            self._next_poll = now + self._pace.poll_s
+            if read_events(self._client, self._record) and self._events is not None:
+                with self._steps.step("events", self._folder):
+                    self._events.keep(self._record)
+            self._add_late_lanes()
+        if now >= self._next_flush:
+            self._next_flush = now + self._pace.flush_s
+            with self._steps.step("flush", self._folder):
+                for lane in self._lanes:
+                    lane.flush()
+                if self._events is not None:
+                    self._events.touch()
+
+    def _is_abandoned(self) -> bool:
+        """Whether the publisher has been gone for long enough to give up waiting."""
+        if publisher_is_alive(self._client, self._record.uid):
+            self._silent_since = None
+            return False
+        now = time.monotonic()
+        if self._silent_since is None:
+            self._silent_since = now
+        return now - self._silent_since > self._pace.lapse_s
+
+    def _write_masters(self, verdict: Verdict | None = None) -> None:
+        """Make the masters from what is stored; a verdict need not be announced yet."""
+        # A copy: the record is what the bus says, and others go by that.
+        record = replace(self._record, verdict=verdict or self._record.verdict)
+        with self._steps.step("master", self._folder):
+            contents = contents_of(record, self._lanes, self._folder)
+            write_scan_master(self._folder, contents, self._workspace.folder)
+            write_dataset_masters(self._root, self._record.identity)
+
+    def _grow_master(self) -> None:
+        """Make the scan master again, now and then, while the scan grows."""
+        # It refers to no segment of small values, for those go away.
+        size = sum(
+            len(lane.segments)
+            for lane in self._lanes
+            if lane.lane.storage is Storage.FILES
+        )
+        now = time.monotonic()
+        if size < self._next_master_size or now < self._next_master_at:
+            return
+        self._next_master_size = 2 * size
+        self._next_master_at = now + self._pace.master_s
+        self._write_masters()
+
+    def _verdict(self, *, provisional: bool) -> Verdict:
+        return verdict_on(
+            self._record, self._lanes, self._root, provisional=provisional
+        )
+
+    def _finalise(self) -> Verdict:
+        verdict = self._verdict(provisional=False)
+        name = values_file_name(self._record.identity.scan_number)
+        values = value_segments(self._lanes, self._folder)
+        with self._steps.step("scan-file", self._folder / name):
+            write_scan_file(self._workspace.path(name), self._record, values, verdict)
+        self._custody.check()
+        reach("scan_file.before")
+        self._workspace.publish(name, self._folder / name)
+        reach("scan_file.after")
+        return self._publish_verdict(verdict)
+
+    def _publish_verdict(self, verdict: Verdict) -> Verdict:
+        """Do what follows the scan file; all of it can be done again."""
+        self._write_masters(verdict)
+        # Before it is announced: nobody comes back to a scan with a final verdict.
+        with self._steps.step("clear", self._folder):
+            for lane in value_segments(self._lanes, self._folder):
+                remove_segments(self._folder, lane)
+            self._workspace.clear()
+        self._custody.announce(verdict)
+        log.info(
+            "scan_closed",
+            scan=verdict.uid,
+            verdict=verdict.verdict.value,
+            reason=verdict.reason,
+        )
+        return verdict
+
+    def _interrupt(self) -> Verdict:
+        """Say what there is of a scan whose publisher is gone; it may come back."""
+        verdict = self._verdict(provisional=True)
+        self._custody.shrink(lane.lane.name for lane in self._lanes)
+        if verdict != self._record.verdict:
+            self._write_masters(verdict)
+            self._custody.announce(verdict)
+            log.warning(
+                "scan_interrupted", scan=self._record.uid, reason=verdict.reason
+            )
+        return verdict

@@ -1,0 +1,278 @@
+"""One announced scan as the service sees it: attempts, what ended them, the verdict.
+
+An attempt runs in a thread of its own. Whatever goes wrong ends it, is said once, and
+is tried again; only a name that somebody else's file has needs a human.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.store import leases, scans
+from scanbus.bus.store.connection import connect, translated
+from scanbus.bus.store.scans import ScanRecord
+from scanbus.schemas import Verdict
+from scanbus.schemas.errors import (
+    BusUnavailableError,
+    LeaseLostError,
+    NameTakenError,
+    ScanbusError,
+)
+from scanbus.writer.scan.authority import LeaseCustody
+from scanbus.writer.scan.disk_space import errno_of, is_full, storage_sentence
+from scanbus.writer.scan.sandbox import Examiner
+from scanbus.writer.scan.scan_writer import Pace, ScanWriter, Stopped
+from scanbus.writer.settings import WriterSettings
+from scanbus.writer.steps import Steps
+
+__all__ = ["Progress", "ScanTask"]
+
+log = get_logger()
+Progress = Callable[[str, int, int | None], None]
+"""Told ``(name, done, total or None)``."""
+
+# Attempts that may end in a way that nobody foresaw before `--once` gives up on a scan.
+_MAX_UNEXPECTED = 3
+# Attempts that a kill ended, before entries are unpacked in a child process first.
+_MAX_KILLED = 3
+
+
+class ScanTask:
+    """What the service knows of one scan, and the thread that writes it.
+
+    The service owns it; the thread sets `verdict`, `problem` and, last, `is_running`.
+
+    Parameters
+    ----------
+    announcement : str
+        Id of its line in the announcements.
+    record : ScanRecord or None
+        None if the announcement could not be understood.
+    problem : str
+        Why not.
+    make_writer : callable
+        Makes the writer of each attempt.
+    """
+
+    def __init__(
+        self,
+        announcement: str,
+        record: ScanRecord | None,
+        problem: str = "",
+        *,
+        make_writer: type[ScanWriter] = ScanWriter,
+    ) -> None:
+        self.announcement = announcement
+        self.record = record
+        self.problem = problem
+        self._make_writer = make_writer
+        self.verdict: Verdict | None = None
+        self.was_judged_here: Verdict | None = None
+        self.custody: LeaseCustody | None = None
+        self.not_before = 0.0
+        self._thread: threading.Thread | None = None
+        self._writer: ScanWriter | None = None
+        self._steps = Steps()
+        self._is_stalled = False
+        self._said: set[str] = set()
+        self._n_unexpected = 0
+        self._needed_bytes = 0
+        self._needs_a_human = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._thread is not None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing is left to do for it."""
+        if self.record is None:
+            return True
+        return self.verdict is not None and not self.verdict.provisional
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether ``--once`` need not wait for it."""
+        return self.is_final or self._needs_a_human or self.verdict is not None
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete, 2 partial, 3 failed or not written at all."""
+        if self.verdict is not None:
+            return self.verdict.verdict.exit_code
+        return 3 if self.problem else 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for an attempt."""
+        idle = not self.is_running and self.record is not None and self.verdict is None
+        return idle and time.monotonic() >= self.not_before
+
+    def start(
+        self,
+        lease: leases.Lease,
+        settings: WriterSettings,
+        must_stop: Callable[[], bool],
+        progress: Progress,
+    ) -> None:
+        """Begin an attempt in a thread of its own."""
+        thread = threading.Thread(
+            target=self._attempt,
+            args=(lease, settings, must_stop, progress),
+            name=f"scan-{lease.uid[:8]}",
+        )
+        self._thread = thread
+        thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the attempt under way, if there is one."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(max(0.0, timeout_s))
+
+    def _attempt(
+        self,
+        lease: leases.Lease,
+        settings: WriterSettings,
+        must_stop: Callable[[], bool],
+        progress: Progress,
+    ) -> None:
+        try:
+            with self._handled(settings):
+                verdict = self._write(lease, settings, must_stop, progress)
+                if not verdict.provisional:
+                    self.was_judged_here = verdict
+                self.verdict = verdict
+                self.problem = ""
+        finally:
+            self.not_before = time.monotonic() + settings.retry_s
+            self.custody = None
+            self._thread = None
+
+    def _write(
+        self,
+        lease: leases.Lease,
+        settings: WriterSettings,
+        must_stop: Callable[[], bool],
+        progress: Progress,
+    ) -> Verdict:
+        if self.record is None:
+            raise ValueError("a scan that could not be understood cannot be written")
+        # Folded anew: Redis may have come back without what it said before.
+        self.record = ScanRecord(self.record.identity, self.record.title)
+        client = connect(settings.redis, name="scanbus-scan")
+        self.custody = LeaseCustody(client, lease, int(settings.lease_s * 1000))
+        returned = _given_back(self.custody, settings.redis)
+        with translated(settings.redis), client, returned, ExitStack() as stack:
+            examiner = None
+            if self.custody.begin() > _MAX_KILLED:
+                log.warning("examining_entries", scan=self.uid)
+                examiner = Examiner()
+                stack.callback(examiner.close)
+            scans.read_events(client, self.record)
+            judged = self.record.final_verdict
+            if judged is not None:
+                return judged  # By another writer, just before this lease.
+            self._steps = Steps(settings.slow_s)
+            with self._steps.step("look", settings.root):
+                self._writer = self._make_writer(
+                    client,
+                    self.record,
+                    settings.root,
+                    self.custody,
+                    pace=_pace(settings),
+                    is_stopped=must_stop,
+                    on_points=progress,
+                    examiner=examiner,
+                    steps=self._steps,
+                )
+            return self._writer.run()
+
+    @contextmanager
+    def _handled(self, settings: WriterSettings) -> Iterator[None]:
+        """Say what ended an attempt; the scan stays open and is tried again."""
+        try:
+            yield
+        except Stopped:
+            pass
+        except OSError as error:
+            self._say_storage(error, settings)
+        except (LeaseLostError, BusUnavailableError) as error:
+            self._say(str(error))
+        except ScanbusError as error:
+            self._needs_a_human = isinstance(error, NameTakenError)
+            if is_full(error):
+                self._say_storage(error, settings)
+            else:
+                self._say(f"paused: {error}")
+        except Exception as error:
+            if errno_of(error) is not None:  # HDF5 says some of them in words only.
+                self._say_storage(error, settings)
+                return
+            self._n_unexpected += 1
+            self._needs_a_human = self._n_unexpected >= _MAX_UNEXPECTED
+            said = f"{type(error).__name__}: {error}"
+            # The traceback once: the scan is tried again every few seconds.
+            trace = error if said not in self._said else None
+            log.error("attempt_failed", scan=self.uid, reason=said, exc_info=trace)  # noqa: TRY400
+            self._say(said)
+
+    @property
+    def uid(self) -> str:
+        """The scan's uid, empty if nobody knows it."""
+        return self.record.uid if self.record else ""
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from being written now; empty if nothing does."""
+        return self._steps.stalled() or self.problem
+
+    def warn_if_stalled(self) -> None:
+        """Log once that a step hangs; nothing else is heard while it does."""
+        stalled = self._steps.stalled()
+        if stalled and not self._is_stalled:
+            log.warning("scan_stalled", scan=self.uid, reason=stalled)
+        self._is_stalled = bool(stalled)
+
+    def _say_storage(self, error: BaseException, settings: WriterSettings) -> None:
+        # An attempt that could not even begin knows less than the one before.
+        needed = self._writer.bytes_needed if self._writer else 0
+        self._needed_bytes = needed or self._needed_bytes
+        with self._steps.step("space", settings.root):
+            sentence = storage_sentence(error, settings.root, self._needed_bytes)
+        self._say(sentence)
+
+    def _say(self, problem: str) -> None:
+        self.problem = problem
+        if problem not in self._said:
+            self._said.add(problem)
+            log.warning("scan_paused", scan=self.uid, reason=problem)
+
+
+def _pace(settings: WriterSettings) -> Pace:
+    return Pace(
+        flush_s=settings.flush_s,
+        least_free_bytes=settings.least_free_bytes,
+        low_water_bytes=settings.low_water_bytes,
+        poll_s=settings.poll_s,
+        master_s=settings.master_s,
+        check_s=settings.lease_s / 4,
+        read_bytes=settings.read_bytes,
+    )
+
+
+@contextmanager
+def _given_back(custody: LeaseCustody, url: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        try:
+            with translated(url):
+                custody.give_back()
+        except BusUnavailableError as error:
+            log.warning("lease_not_given_back", reason=str(error))

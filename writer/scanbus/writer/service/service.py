@@ -1,0 +1,397 @@
+"""The writer as a service: finds scans, writes several at once, leaves cleanly.
+
+Its position in the announcements passes only scans with a final verdict, so what began
+while no writer ran is found. Each scan is a :class:`ScanTask`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from importlib.metadata import version
+from typing import Any
+
+from scanbus.bus.logs import get_logger
+from scanbus.bus.store import heartbeats, leases, quota, scans
+from scanbus.bus.store.connection import Bus, connect, describe_server, translated
+from scanbus.bus.store.eviction import RoomMaker, remove_traces
+from scanbus.bus.store.scans import id_order
+from scanbus.schemas import ScanAnnounced
+from scanbus.schemas.errors import BusUnavailableError
+from scanbus.writer.failpoints import reach
+from scanbus.writer.model.naming import check_root
+from scanbus.writer.scan.disk_space import FreeSpace
+from scanbus.writer.scan.scan_writer import ScanWriter
+from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
+from scanbus.writer.service.numbering import raise_numbers
+from scanbus.writer.service.scan_task import Progress, ScanTask
+from scanbus.writer.service.systemd import notify
+from scanbus.writer.settings import WriterSettings
+
+__all__ = ["WriterService", "run_writer"]
+
+log = get_logger()
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A sign of life counts for so many heartbeats.
+_BEATS_TO_LAPSE = 5
+
+
+class WriterService:
+    """All scans of a bus, on their way below one root.
+
+    Parameters
+    ----------
+    settings : WriterSettings
+        Of this process.
+    progress : callable
+        Told what was written.
+    make_writer : callable
+        Makes the writer of each attempt at a scan.
+    """
+
+    def __init__(
+        self,
+        settings: WriterSettings,
+        progress: Progress = lambda *_: None,
+        *,
+        make_writer: type[ScanWriter] = ScanWriter,
+    ) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._make_writer = make_writer
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._client = self._connect()
+        self._tasks: dict[str, ScanTask] = {}
+        self._announced_again: dict[str, ScanAnnounced] = {}
+        self._worst_exit_code = 0
+        self._seen = self._position = "0-0"
+        # No threading.Event: a signal handler that sets one waits for ever for its lock
+        # where it has interrupted the very thread that holds it.
+        self._is_stopping = False
+        self._due: dict[str, float] = {}
+        self._memory_bytes = settings.memory_bytes
+        self._knows_server = False
+        self._free = FreeSpace(settings.root)
+        self._room = RoomMaker()
+        self._metrics: Metrics = NoMetrics()
+
+    @property
+    def stalled(self) -> list[str]:
+        """What still hangs in the threads of scans."""
+        return [
+            task.trouble or f"scan {task.uid} does not stop"
+            for task in self._tasks.values()
+            if task.is_running
+        ]
+
+    def stop(self) -> None:
+        """Leave soon; successors finish what is open. Safe in a signal handler."""
+        self._is_stopping = True
+
+    def run(self, *, once: bool) -> int:
+        """Write scans until stopped, or until every announced one has a verdict.
+
+        Returns
+        -------
+        int
+            With `once`: 0 complete, 2 partial, 3 failed, the worst of all scans;
+            else 0.
+
+        Raises
+        ------
+        BusUnavailableError, BusUnsuitableError
+            If the bus cannot be used at the start; later the service waits for it.
+        RootUnusableError
+            If the root cannot be written.
+        """
+        check_root(self._settings.root)
+        with translated(self._settings.redis):
+            self._look_at_server()
+            raise_numbers(self._client, self._settings.root)
+        self._metrics = make_metrics(self._settings.metrics_port)
+        log.info("writer_started", writer=self.name, root=str(self._settings.root))
+        notify("READY=1")
+        try:
+            while not self._is_stopping:
+                is_up = self._turn()
+                if once and is_up and all(t.is_settled for t in self._tasks.values()):
+                    break
+                self._rest(is_up=is_up)
+        finally:
+            self._leave()
+        codes = (task.exit_code for task in self._tasks.values())
+        return max([self._worst_exit_code, *codes]) if once else 0
+
+    def _turn(self) -> bool:
+        """Do one round of what the service does itself; False if Redis is away."""
+        try:
+            with translated(self._settings.redis):
+                self._look_at_server()
+                self._beat()
+                self._renew_leases()
+                self._discover()
+                self._judge_again()
+                self._look_after_interrupted()
+                self._start_attempts()
+                self._move_position()
+                self._free_room()
+        except BusUnavailableError as error:
+            if self._knows_server:
+                log.warning("bus_unavailable", reason=str(error))
+            self._knows_server = False
+            self._client.close()
+            self._client = self._connect()
+            return False
+        return True
+
+    def _connect(self) -> Bus:
+        # Once: a Redis that came back between two commands may lack what it had.
+        return connect(self._settings.redis, name="scanbus-writer", once=True)
+
+    def _rest(self, *, is_up: bool) -> None:
+        """Wait for the next round, which begins at once with a new scan."""
+        rest_s = self._settings.poll_s / 2
+        if is_up:
+            try:
+                with translated(self._settings.redis):
+                    wait_ms = int(rest_s * 1000)
+                    scans.announcement_came(self._client, self._seen, wait_ms)
+            except BusUnavailableError as error:
+                log.debug("wait_cut_short", reason=str(error))
+            else:
+                return
+        time.sleep(rest_s)
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now = time.monotonic()
+        if now < self._due.get(what, 0.0):
+            return False
+        self._due[what] = now + every_s
+        return True
+
+    def _look_at_server(self) -> None:
+        """Look at Redis at the start and after every loss of it."""
+        if self._knows_server:
+            return
+        report = describe_server(self._client, self._settings.redis)
+        self._memory_bytes = report.maxmemory_bytes or self._settings.memory_bytes
+        for warning in report.warnings:
+            log.warning("redis_warning", text=warning)
+        heartbeats.forget_lapsed_writers(self._client)
+        # It may have come back empty: everything is announced again then.
+        self._seen = self._position = scans.read_position(self._client)
+        self._knows_server = True
+
+    def _beat(self) -> None:
+        every_s = self._settings.heartbeat_s
+        if not self._is_due("beat", every_s):
+            return
+        notify("WATCHDOG=1")
+        unfinished = [task for task in self._tasks.values() if not task.is_final]
+        for task in unfinished:
+            task.warn_if_stalled()
+        self._metrics.state(
+            unfinished=len(unfinished),
+            in_trouble=sum(1 for task in unfinished if task.trouble),
+            free_bytes=self._free.look(),
+        )
+        info = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "root": str(self._settings.root),
+            "version": version("scanbus"),
+            "scans": len(unfinished),
+            "problems": [task.trouble for task in unfinished if task.trouble],
+        }
+        ttl_ms = int(_BEATS_TO_LAPSE * every_s * 1000)
+        heartbeats.beat_writer(self._client, self.name, info, ttl_ms)
+
+    def _renew_leases(self) -> None:
+        """Keep the leases of attempts that wait for a slow disk."""
+        if not self._is_due("renew", self._settings.lease_s / 4):
+            return
+        for task in self._tasks.values():
+            custody = task.custody
+            if custody is not None:
+                custody.renew(self._client)
+
+    def _discover(self) -> None:
+        for line in scans.announcements(self._client, self._seen):
+            self._seen = line.id
+            if line.document is None:
+                log.error("bad_announcement", id=line.id, reason=line.problem)
+                self._tasks[line.id] = ScanTask(line.id, None, line.problem)
+                continue
+            uid = line.document.scan.uid
+            if uid in self._tasks:
+                self._tasks[uid].announcement = line.id
+                self._announced_again[uid] = line.document
+                continue
+            record = scans.load_announced(self._client, line.id, line.document)
+            if record is None:
+                continue
+            task = self._tasks[uid] = ScanTask(
+                line.id, record, make_writer=self._make_writer
+            )
+            task.verdict = record.final_verdict
+
+    def _judge_again(self) -> None:
+        """Say verdicts again that Redis lost before their publishers read them."""
+        for uid, document in tuple(self._announced_again.items()):
+            task = self._tasks[uid]
+            if task.is_running or task.verdict is None:
+                continue  # If it is judged before Redis is lost again, all is well.
+            del self._announced_again[uid]
+            record = scans.load_record(self._client, document)
+            said = record.final_verdict if task.is_final else record.verdict
+            if said is None:
+                task.record, task.verdict = record, None
+
+    def _look_after_interrupted(self) -> None:
+        """Resume scans whose publisher came back or whose end somebody else wrote."""
+        if not self._is_due("interrupted", self._settings.heartbeat_s / 2):
+            return
+        for task in self._tasks.values():
+            if task.record is None or task.is_running or task.is_final:
+                continue
+            if task.verdict is None:
+                continue
+            is_news = scans.read_events(self._client, task.record)
+            judged = task.record.final_verdict
+            if judged is not None:
+                task.verdict = judged
+            elif (
+                (task.record.ended and is_news)
+                or heartbeats.publisher_is_alive(self._client, task.uid)
+                or self._is_forgotten(task)
+            ):
+                task.verdict = None
+
+    def _start_attempts(self) -> None:
+        lease_ms = int(self._settings.lease_s * 1000)
+        for task in tuple(self._tasks.values()):
+            if task.record is None or not task.is_due or self._is_stopping:
+                continue
+            lease = leases.acquire(self._client, task.uid, self.name, lease_ms)
+            if lease is None:
+                self._look_at_other_writer(task)
+            elif self._is_forgotten(task):
+                # Another writer finished it. Nobody forgets it under our lease.
+                remove_traces(self._client, lease, task.record)
+                self._announced_again.pop(task.uid, None)
+                del self._tasks[task.uid]
+            else:
+                task.start(lease, self._settings, self._must_stop, self._progress)
+
+    def _is_forgotten(self, task: ScanTask) -> bool:
+        return scans.was_forgotten(self._client, task.announcement, task.uid)
+
+    def _must_stop(self) -> bool:
+        return self._is_stopping
+
+    def _look_at_other_writer(self, task: ScanTask) -> None:
+        """Take note of the verdict of a scan that another writer has."""
+        task.not_before = time.monotonic() + self._settings.poll_s
+        if task.record is not None:
+            scans.read_events(self._client, task.record)
+            task.verdict = task.record.final_verdict
+
+    def _move_position(self) -> None:
+        """Pass the scans before the first that is not done; let go of what is done."""
+        before = self._position
+        is_first = True
+        for key, task in sorted(
+            self._tasks.items(), key=lambda each: id_order(each[1].announcement)
+        ):
+            # Announced again, it may have to be judged again: nobody passes it before.
+            if not task.is_final or task.is_running or key in self._announced_again:
+                is_first = False
+                continue
+            if task.was_judged_here:
+                self._metrics.judged(task.was_judged_here)
+                task.was_judged_here = None
+            if is_first:
+                self._position = max(self._position, task.announcement, key=id_order)
+                self._worst_exit_code = max(self._worst_exit_code, task.exit_code)
+                del self._tasks[key]
+            elif task.record is not None:
+                self._tasks[key] = self._without_content(task)
+        if self._position != before:
+            scans.move_position(self._client, self._position)
+
+    def _without_content(self, task: ScanTask) -> ScanTask:
+        """Return what is still needed of a scan that is done: there may be thousands.
+
+        The position cannot pass it as long as one before it is interrupted.
+        """
+        done = ScanTask(task.announcement, None, make_writer=self._make_writer)
+        done.verdict = task.verdict
+        return done
+
+    def _free_room(self) -> None:
+        """Trim acknowledged data and forget finished scans above the watermark."""
+        if not self._is_due("room", self._settings.poll_s):
+            return
+        budget = quota.budget_bytes(self._memory_bytes)
+        limit = int(budget * self._settings.watermark)
+        if quota.used_memory(self._client) > limit:
+            reach("trim.before")
+            self._room.free(self._client, limit)
+            reach("trim.after")
+
+    def _leave(self) -> None:
+        notify("STOPPING=1")
+        self._is_stopping = True
+        deadline = time.monotonic() + self._settings.stop_s
+        for task in self._tasks.values():
+            task.join(deadline - time.monotonic())
+        try:
+            with translated(self._settings.redis):
+                self._move_position()
+                heartbeats.forget_writer(self._client, self.name)
+        except BusUnavailableError as error:
+            log.warning("bus_unavailable", reason=str(error))
+        self._client.close()
+        self._metrics.close()
+        log.info("writer_left", writer=self.name, stalled=self.stalled)
+
+
+def run_writer(
+    settings: WriterSettings,
+    *,
+    once: bool = False,
+    progress: Progress | None = None,
+    make_writer: type[ScanWriter] = ScanWriter,
+) -> int:
+    """Run the writer in this process until it is asked to leave; return its exit code.
+
+    SIGTERM and SIGINT make it leave within ``stop_s``; a successor finishes. If a call
+    to the disk hangs then, the whole process ends at once: no exit handler is run.
+
+    Raises
+    ------
+    BusUnavailableError, BusUnsuitableError, RootUnusableError
+        If it cannot start.
+    """
+    service = WriterService(
+        settings, progress or (lambda *_: None), make_writer=make_writer
+    )
+
+    def leave(*_: Any) -> None:
+        service.stop()
+
+    before = {sign: signal.signal(sign, leave) for sign in _SIGNALS}
+    try:
+        code = service.run(once=once)
+        if service.stalled:
+            # Python would wait for the threads that hang, for as long as they do.
+            sys.stdout.flush()
+            os._exit(code)
+        return code
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)

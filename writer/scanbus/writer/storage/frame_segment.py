@@ -1,0 +1,265 @@
+"""A segment of a lane with files of its own: one dataset, chunk by chunk.
+
+An entry that is exactly one chunk is stored as it came. What came in smaller pieces is
+gathered until the chunk is full and packed here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.codecs import codec
+from scanbus.bus.protocol.blocks import Variable, decode_block
+from scanbus.bus.protocol.entries import Entry, checksum_of
+from scanbus.schemas import LaneDescription
+from scanbus.writer.failpoints import reach
+from scanbus.writer.layouts.common.channels import channel_attributes
+from scanbus.writer.model.ledger import SegmentAccount
+from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.storage.chunked_dataset import (
+    make_packed_dataset,
+    pack_rows,
+    start_writeback,
+)
+from scanbus.writer.storage.segment_header import (
+    NEXUS_TEXT,
+    OWN_GROUP,
+    compare_chunks,
+    finish_segment,
+    forget_account,
+    make_segment_file,
+    note_account,
+)
+from scanbus.writer.storage.tree_writer import write_attributes
+
+__all__ = ["FrameSegment"]
+
+# The disk begins after so many bytes, so that it need not be waited for at the end.
+_WRITEBACK_BYTES = 16 << 20
+
+
+class FrameSegment:
+    """One temporary HDF5 file with the points ``[start, start + N)`` of a detector.
+
+    One lane writer owns it; `put` and `flush` from one thread, then `close` and
+    `verify`, in that order, from any.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Temporary name; must not exist.
+    uid : str
+        The scan.
+    lane : LaneDescription
+        A lane of ``Storage.FILES``.
+    start : int
+        First point, a multiple of ``points_per_segment``.
+    """
+
+    def __init__(self, path: Path, uid: str, lane: LaneDescription, start: int) -> None:
+        self._path = path
+        self._lane = lane
+        self._channel = lane.channels[0]
+        self.start = start
+        self.account = SegmentAccount()
+        self._n_notes = self._n_ahead = 0
+        length, rows = lane.points_per_segment, lane.points_per_chunk
+        self._checksums = np.zeros(length // rows, np.uint64)
+        self._from_source = np.zeros(length // rows, np.bool_)
+        self._times = np.full(length, np.nan)
+        self._late_points = np.zeros(length if lane.is_late else 0, np.uint64)
+        self._open_chunk: tuple[int, npt.NDArray[Any], int] | None = None
+        self._file = make_segment_file(path, uid, lane, start)
+        self._dataset = make_packed_dataset(
+            self._file[DATA_GROUP],
+            "data",
+            shape=(0, *self._channel.shape),
+            rows_per_chunk=rows,
+            dtype=self._channel.numpy_dtype,
+            codec_name=self._channel.codec,
+            fill_value=self._channel.missing_value,
+            max_rows=length,
+        )
+
+    def put(self, entry: Entry) -> None:
+        """Store the points of an entry.
+
+        Raises
+        ------
+        PayloadError
+            If they do not unpack; then nothing of the entry is stored. A whole chunk
+            is not unpacked here, only the sizes that it declares are compared.
+        """
+        first = entry.first - self.start
+        rows = self._lane.points_per_chunk
+        is_chunk = first % rows == 0 and (entry.count == rows or entry.is_padded)
+        if is_chunk and entry.codecs[0] == self._channel.codec:
+            self._check_chunk(entry)
+            self._grow(first + entry.count)
+            self._store(first // rows, entry.payload, entry.checksum, from_source=True)
+        else:
+            self._gather(first, entry)
+        self._note_times(first, entry)
+        if entry.point is not None:
+            self._late_points[first] = entry.point
+        for name, gaps in entry.gaps.items():
+            self.account.gaps.setdefault(name, []).extend(gaps)
+
+    def mark(self, kind: str, start: int, stop: int) -> None:
+        """Note points that did not come as they should.
+
+        Parameters
+        ----------
+        kind : str
+            A field of :class:`SegmentAccount`: ``missing``, ``corrupt``, ….
+        """
+        getattr(self.account, kind).append((start, stop))
+
+    def flush(self) -> None:
+        """Have what was stored survive a kill of this process."""
+        reach("flush.before")
+        self._keep_account()
+        self._file.flush()
+        reach("flush.after")
+
+    def _keep_account(self) -> None:
+        # Before the chunks: none may be in the file whose holes nobody knows of.
+        if self.account.n_notes > self._n_notes:
+            self._n_notes = self.account.n_notes
+            note_account(self._path, self.account)
+
+    def restore(
+        self, index: int, packed: bytes, times: npt.NDArray[Any], *, from_source: bool
+    ) -> None:
+        """Store a chunk that another file of this segment holds, as it stands there.
+
+        Parameters
+        ----------
+        index : int
+            Which chunk of the segment.
+        times : numpy.ndarray
+            One for each of its points, NaN where unknown; fewer than a whole chunk's
+            at the end of a lane.
+        from_source : bool
+            Whether it was compared with a checksum that was made at the source.
+        """
+        first = index * self._lane.points_per_chunk
+        self._grow(first + len(times))
+        self._store(index, packed, checksum_of(packed), from_source=from_source)
+        self._times[first : first + len(times)] = times
+
+    def close(self, stop: int) -> None:
+        """Finish the file with the points up to `stop`."""
+        self._keep_account()
+        self._pack_open_chunk()
+        length = stop - self.start
+        self._grow(length)
+        n_chunks = -(-length // self._lane.points_per_chunk)
+        self._checksums = self._checksums[:n_chunks]
+        own = self._file[OWN_GROUP]
+        own.create_dataset("chunk_checksum", data=self._checksums)
+        own.create_dataset("chunk_from_source", data=self._from_source[:n_chunks])
+        times = own.create_dataset("time", data=self._times[:length])
+        times.attrs.create("units", "s", dtype=NEXUS_TEXT)
+        if self._lane.is_late:
+            own.create_dataset("point", data=self._late_points[:length])
+        write_attributes(self._dataset, channel_attributes(self._channel))
+        finish_segment(self._file, stop, self.account)
+        self._file.close()
+        if self._n_notes:
+            forget_account(self._path)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its file is."""
+        return not self._file
+
+    def verify(self) -> None:
+        """Reopen the closed file and compare every chunk with its checksum.
+
+        Raises
+        ------
+        VerificationError
+            If any differs.
+        """
+        compare_chunks(self._path, self._checksums)
+
+    def discard(self) -> None:
+        """Close whatever is open; the file is not to be used."""
+        self._file.close()
+
+    def _check_chunk(self, entry: Entry) -> None:
+        shape = (self._lane.points_per_chunk, *self._channel.shape)
+        packer = codec(self._channel.codec)
+        packer.check(entry.payload, self._channel.numpy_dtype, shape)
+
+    def _note_times(self, first: int, entry: Entry) -> None:
+        begin, end = entry.times
+        self._times[first : first + entry.count] = np.linspace(begin, end, entry.count)
+
+    def _store(
+        self, index: int, packed: Any, checksum: int, *, from_source: bool
+    ) -> None:
+        place = (index * self._lane.points_per_chunk,) + (0,) * len(self._channel.shape)
+        reach("write.before")
+        self._dataset.id.write_direct_chunk(place, packed)
+        reach("write.after")
+        self._n_ahead += len(packed)
+        if self._n_ahead >= _WRITEBACK_BYTES:
+            self._n_ahead = 0
+            start_writeback(self._file.id.get_vfd_handle())
+        self._checksums[index] = checksum
+        self._from_source[index] = from_source
+
+    def _grow(self, n_rows: int) -> None:
+        # Never shrunk: HDF5 would pack the last chunk again, with other bytes.
+        if n_rows > self._dataset.shape[0]:
+            self._dataset.id.set_extent((n_rows, *self._channel.shape))
+
+    def _gather(self, first: int, entry: Entry) -> None:
+        n_packed = self._lane.points_per_chunk if entry.is_padded else entry.count
+        points = decode_block(self._channel, entry.block(0), n_packed, entry.codecs[0])
+        assert not isinstance(points, Variable)
+        points = points[: entry.count]
+        self._grow(first + entry.count)
+        done = 0
+        while done < entry.count:
+            done += self._fill(first + done, points[done:])
+
+    def _fill(self, first: int, points: npt.NDArray[Any]) -> int:
+        """Put rows into the open chunk; return how many fitted."""
+        rows = self._lane.points_per_chunk
+        index, within = divmod(first, rows)
+        if self._open_chunk is None or self._open_chunk[0] != index:
+            self._pack_open_chunk()
+            self._open_chunk = (index, self._chunk_so_far(index), 0)
+        n_rows = min(len(points), rows - within)
+        _, chunk, _ = self._open_chunk
+        chunk[within : within + n_rows] = points[:n_rows]
+        self._open_chunk = (index, chunk, within + n_rows)
+        if within + n_rows == rows:
+            self._pack_open_chunk()
+        return n_rows
+
+    def _chunk_so_far(self, index: int) -> npt.NDArray[Any]:
+        """Return the rows of a chunk: mostly missing values."""
+        rows = self._lane.points_per_chunk
+        shape = (rows, *self._channel.shape)
+        chunk = np.full(shape, self._channel.missing_value, self._channel.numpy_dtype)
+        if self._checksums[index]:
+            # A padded chunk stands here, and points came behind it after all.
+            held = self._dataset[index * rows : (index + 1) * rows]
+            chunk[: len(held)] = held
+        return chunk
+
+    def _pack_open_chunk(self) -> None:
+        if self._open_chunk is None:
+            return
+        index, chunk, _ = self._open_chunk
+        self._open_chunk = None
+        packed = pack_rows(chunk, self._lane.points_per_chunk, self._channel.codec)
+        self._store(index, packed, checksum_of(packed), from_source=False)

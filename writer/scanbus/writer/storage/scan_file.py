@@ -1,0 +1,158 @@
+"""The scan file: a scan's small values, events, ledger and verdict, written once.
+
+It is made from the groups' segments when every lane is sealed, and replaces them. With
+it and the detectors' segments, every master can be made again.
+
+Layout::
+
+    /entry_0000/measurement/<channel>            points of every small channel
+    /entry_0000/measurement/<channel>__length    lengths of a ragged channel's points
+    /entry_0000/scanbus/uid, events, verdict     JSON lines as they stood on the bus
+    /entry_0000/scanbus/problems                 events that could not be understood
+    /entry_0000/scanbus/lanes/<lane>             one row per entry, with checksums
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from scanbus.bus.store.scans import ScanRecord
+from scanbus.schemas import Verdict, parse_event
+from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
+from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.storage.event_journal import said_events
+from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
+from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, OWN_GROUP
+from scanbus.writer.storage.value_columns import digest_of, write_lane
+
+__all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
+
+# What h5py and the parsers raise over anything else.
+_NO_SCAN_FILE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    DocumentError,
+)
+
+
+@dataclass(frozen=True)
+class ScanFile:
+    """What a scan file says of its scan.
+
+    Attributes
+    ----------
+    uid : str
+        The scan.
+    events : tuple of Event
+        Everything that was said, in order.
+    verdict : Verdict
+        The final one.
+    problems : tuple of str
+        Events that could not be understood.
+    """
+
+    uid: str
+    events: tuple[Any, ...]
+    verdict: Verdict
+    problems: tuple[str, ...] = ()
+
+
+def write_scan_file(
+    path: Path,
+    record: ScanRecord,
+    segments: Mapping[str, Sequence[Path]],
+    verdict: Verdict,
+) -> None:
+    """Write and verify a scan file under a temporary name.
+
+    Parameters
+    ----------
+    segments : mapping
+        Lane name to the segments of that group, ascending.
+
+    Raises
+    ------
+    VerificationError
+        If what stands in the closed file is not what the segments hold.
+    """
+    if record.prepared is None:
+        raise ValueError("a scan that was never prepared has no values")
+    digests: dict[str, str] = {}
+    with make_hdf5(path, track_order=True) as file:
+        _make_groups(file)
+        for lane in record.prepared.lanes:
+            if lane.name in segments:
+                digests |= write_lane(file, lane, segments[lane.name])
+        _write_words(file[OWN_GROUP], record, verdict)
+    _verify(path, digests)
+
+
+def _make_groups(file: h5py.File) -> None:
+    classes = {
+        "/": "NXroot",
+        "entry_0000": "NXentry",
+        DATA_GROUP: "NXcollection",
+        OWN_GROUP: "NXcollection",
+        f"{OWN_GROUP}/lanes": "NXcollection",
+    }
+    for name, nx_class in classes.items():
+        group = file.require_group(name)
+        group.attrs.create("NX_class", nx_class, dtype=NEXUS_TEXT)
+    file.attrs.create("creator", "scanbus", dtype=NEXUS_TEXT)
+    file.attrs.create("default", "entry_0000", dtype=NEXUS_TEXT)
+
+
+def _write_words(own: h5py.Group, record: ScanRecord, verdict: Verdict) -> None:
+    events = [event.to_json().decode() for event in said_events(record)]
+    own.create_dataset("uid", data=record.uid, dtype=FREE_TEXT)
+    own.create_dataset("events", data=events, dtype=FREE_TEXT)
+    own.create_dataset("verdict", data=verdict.model_dump_json(), dtype=FREE_TEXT)
+    ledger = {name: one.model_dump() for name, one in verdict.channels.items()}
+    own.create_dataset("ledger", data=json.dumps(ledger), dtype=FREE_TEXT)
+    if record.problems:
+        own.create_dataset("problems", data=record.problems, dtype=FREE_TEXT)
+
+
+def read_scan_file(path: Path) -> ScanFile:
+    """Return what a scan file says.
+
+    Raises
+    ------
+    NameTakenError
+        If the file is none.
+    """
+    try:
+        with open_hdf5(path) as file:
+            own = file[OWN_GROUP]
+            problems = own["problems"].asstr()[()] if "problems" in own else ()
+            return ScanFile(
+                uid=own["uid"].asstr()[()],
+                events=tuple(parse_event(line) for line in own["events"][()]),
+                verdict=Verdict.model_validate_json(own["verdict"].asstr()[()]),
+                problems=tuple(str(problem) for problem in problems),
+            )
+    except _NO_SCAN_FILE as error:
+        raise NameTakenError(str(path), f"no scan file ({error})") from error
+
+
+def _verify(path: Path, digests: Mapping[str, str]) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with open_hdf5(path, reads_once=True) as file:
+            for name, expected in digests.items():
+                if digest_of(file[name], descriptor) != expected:
+                    raise VerificationError(
+                        str(path), f"{name} is not what the segments hold"
+                    )
+    finally:
+        os.close(descriptor)

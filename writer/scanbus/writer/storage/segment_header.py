@@ -1,0 +1,200 @@
+"""What every segment file says of itself, and how one is opened and read again.
+
+A segment carries its scan's uid, its lane, its range and its account from the moment
+it is made, so that salvage can use one that was never finished.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from scanbus.schemas import LaneDescription, Storage
+from scanbus.schemas.errors import NameTakenError, VerificationError
+from scanbus.writer.model.ledger import SegmentAccount
+from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.storage.chunked_dataset import stored_bytes, stored_chunks
+from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
+
+__all__ = [
+    "FREE_TEXT",
+    "NEXUS_TEXT",
+    "OWN_GROUP",
+    "SegmentHeader",
+    "compare_chunks",
+    "finish_segment",
+    "forget_account",
+    "make_segment_file",
+    "note_account",
+    "noted_account",
+    "read_header",
+    "read_late_points",
+]
+
+OWN_GROUP = "/entry_0000/scanbus"
+"""Where files say what scanbus needs to know of them."""
+NEXUS_TEXT = h5py.string_dtype("ascii")
+"""NeXus keywords: variable-length ASCII, the one type that every reader accepts."""
+FREE_TEXT = h5py.string_dtype("utf-8")
+"""Everything that people write: variable-length UTF-8."""
+_ACCOUNT = ".account.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """What a finished segment says of itself.
+
+    Attributes
+    ----------
+    uid, lane : str
+        Scan and lane that it belongs to.
+    start, stop : int
+        Its points.
+    account : SegmentAccount
+        What became of them.
+    """
+
+    uid: str
+    lane: str
+    start: int
+    stop: int
+    account: SegmentAccount
+
+
+def make_segment_file(
+    path: Path, uid: str, lane: LaneDescription, start: int
+) -> h5py.File:
+    """Make a new file for the points of a lane from `start` on.
+
+    Raises
+    ------
+    FileExistsError, OSError
+        If it cannot be made.
+    """
+    file = make_hdf5(path)
+    file.attrs.create("NX_class", "NXroot", dtype=NEXUS_TEXT)
+    file.attrs.create("creator", "scanbus", dtype=NEXUS_TEXT)
+    file.attrs.create("default", "entry_0000", dtype=NEXUS_TEXT)
+    entry = _group(file, "entry_0000", "NXentry")
+    entry.attrs.create("default", "measurement", dtype=NEXUS_TEXT)
+    has_frames = lane.storage is Storage.FILES
+    data = _group(entry, "measurement", "NXdata" if has_frames else "NXcollection")
+    if has_frames:
+        data.attrs.create("signal", "data", dtype=NEXUS_TEXT)
+    own = _group(entry, "scanbus", "NXcollection")
+    own.create_dataset("uid", data=uid, dtype=FREE_TEXT)
+    own.create_dataset("lane", data=lane.model_dump_json(), dtype=FREE_TEXT)
+    own.create_dataset("lane_name", data=lane.name, dtype=FREE_TEXT)
+    own.create_dataset("start", data=start)
+    return file
+
+
+def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
+    group = parent.create_group(name)
+    group.attrs.create("NX_class", nx_class, dtype=NEXUS_TEXT)
+    return group
+
+
+def finish_segment(file: h5py.File, stop: int, account: SegmentAccount) -> None:
+    """Write what is known only at the end; the caller closes the file."""
+    own = file[OWN_GROUP]
+    own.create_dataset("stop", data=stop)
+    own.create_dataset("account", data=account.to_json(), dtype=FREE_TEXT)
+
+
+def note_account(path: Path, account: SegmentAccount) -> None:
+    """Keep the account of an unfinished segment beside it, for salvage.
+
+    Fill values in a chunk that is not full look like points. Not in the segment: a
+    file that was interrupted must end up as one that was not.
+    """
+    aside = path.with_suffix(".account.tmp")
+    aside.write_text(account.to_json())
+    aside.replace(path.with_suffix(_ACCOUNT))
+
+
+def forget_account(path: Path) -> None:
+    """Remove what stands beside a segment that has its account in it now."""
+    path.with_suffix(_ACCOUNT).unlink(missing_ok=True)
+
+
+def noted_account(path: Path) -> SegmentAccount:
+    """Return the account that stands beside an unfinished segment.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError
+        If it cannot be read.
+    """
+    try:
+        text = path.with_suffix(_ACCOUNT).read_text()
+    except FileNotFoundError:
+        return SegmentAccount()
+    return SegmentAccount.from_json(text)
+
+
+def read_header(path: Path) -> SegmentHeader:
+    """Return what a segment under its final name says of itself.
+
+    Raises
+    ------
+    NameTakenError
+        If the file is no finished segment of scanbus.
+    """
+    try:
+        with open_hdf5(path) as file:
+            own = file[OWN_GROUP]
+            return SegmentHeader(
+                uid=own["uid"].asstr()[()],
+                lane=own["lane_name"].asstr()[()],
+                start=int(own["start"][()]),
+                stop=int(own["stop"][()]),
+                account=SegmentAccount.from_json(own["account"].asstr()[()]),
+            )
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise NameTakenError(str(path), f"no segment ({error})") from error
+
+
+def read_late_points(path: Path) -> list[int]:
+    """Return which points of their channel the arrivals of a late segment are."""
+    with open_hdf5(path) as file:
+        return [int(point) for point in file[OWN_GROUP]["point"][()]]
+
+
+def compare_chunks(path: Path, expected: npt.NDArray[np.uint64]) -> None:
+    """Compare every stored chunk of a frame segment with a table of checksums.
+
+    Parameters
+    ----------
+    expected : numpy.ndarray
+        uint64, shape ``(n_chunks,)``; 0 where no chunk stands.
+
+    Raises
+    ------
+    VerificationError
+        If a chunk differs, is missing, or stands where none should.
+    """
+    with open_hdf5(path) as file:
+        dataset = file[f"{DATA_GROUP}/data"]
+        rows = dataset.chunks[0]
+        chunks = {one.start // rows: one for one in stored_chunks(dataset)}
+    wanted = {int(index) for index in np.flatnonzero(expected)}
+    if wanted != set(chunks):
+        odd = sorted(wanted ^ set(chunks))[:5]
+        raise VerificationError(str(path), f"chunks {odd} are not as they should be")
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        for index, chunk in chunks.items():
+            found = xxhash.xxh3_64_intdigest(stored_bytes(descriptor, chunk))
+            if found != int(expected[index]):
+                raise VerificationError(
+                    str(path), f"chunk {index} is not what came over the bus"
+                )
+    finally:
+        os.close(descriptor)

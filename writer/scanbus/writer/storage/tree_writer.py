@@ -1,0 +1,163 @@
+"""Write any tree into an open HDF5 file.
+
+The types are those that every reader we know accepts. Words of NeXus (classes, units,
+names of fields in attributes) are variable-length ASCII: XDS's durin refuses anything
+else, pynxtools and nxtomomill fail on fixed-length text. Free text is variable-length
+UTF-8. Creation order is kept; the same tree gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+import h5py
+import numpy as np
+
+from scanbus.bus.codecs import codec
+from scanbus.writer.model.nexus_tree import (
+    Array,
+    Dataset,
+    ExternalLink,
+    Group,
+    Node,
+    SoftLink,
+    Value,
+    VirtualDataset,
+)
+from scanbus.writer.storage.chunked_dataset import make_packed_dataset
+
+__all__ = ["write_attributes", "write_tree"]
+
+_NEXUS_WORDS: Final = frozenset(
+    {
+        "NX_class",
+        "auxiliary_signals",
+        "axes",
+        "default",
+        "depends_on",
+        "interpretation",
+        "signal",
+        "target",
+        "transformation_type",
+        "units",
+    }
+)
+_ASCII: Final = h5py.string_dtype("ascii")
+_UTF8: Final = h5py.string_dtype("utf-8")
+# Larger arrays (masks, flat fields) are packed, by the codec and so outside HDF5's
+# global lock, with the one pipeline that needs no plug-in anywhere.
+_PACKED_FROM_BYTES: Final = 2**16
+_PACKED_CODEC: Final = "gzip-shuffle"
+
+
+def write_tree(target: h5py.Group, tree: Group) -> None:
+    """Write a tree into a group; nothing of it may exist there.
+
+    Parameters
+    ----------
+    target : h5py.Group
+        Usually the root of a new file, opened with ``track_order=True`` and without
+        ``libver``: HDF5 1.10 must read it.
+    tree : Group
+        Its class and attributes become those of `target`.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    write_attributes(target, {"NX_class": tree.nx_class or "NXcollection"})
+    write_attributes(target, tree.attributes)
+    for name, node in tree.children.items():
+        _write_node(target, name, node)
+
+
+def _write_node(parent: h5py.Group, name: str, node: Node) -> None:
+    match node:
+        case Group():
+            write_tree(parent.create_group(name, track_order=True), node)
+        case Dataset():
+            write_attributes(_write_dataset(parent, name, node.value), node.attributes)
+        case SoftLink():
+            parent[name] = h5py.SoftLink(node.path)
+        case ExternalLink():
+            # A master may have one for each of thousands of scans: a third of the time.
+            parent.id.links.create_external(
+                name.encode(), os.fsencode(node.file), node.path.encode()
+            )
+        case VirtualDataset():
+            write_attributes(_write_virtual(parent, name, node), node.attributes)
+
+
+def _write_dataset(parent: h5py.Group, name: str, value: Value) -> h5py.Dataset:
+    if isinstance(value, str | tuple):
+        return parent.create_dataset(name, data=_text(value), dtype=_UTF8)
+    if isinstance(value, np.ndarray) and value.nbytes > _PACKED_FROM_BYTES:
+        return _write_packed(parent, name, value)
+    return parent.create_dataset(name, data=value)
+
+
+def _write_packed(parent: h5py.Group, name: str, value: Array) -> h5py.Dataset:
+    payload = codec(_PACKED_CODEC).encode(np.ascontiguousarray(value))
+    dataset = make_packed_dataset(
+        parent,
+        name,
+        shape=value.shape,
+        rows_per_chunk=len(value),
+        dtype=value.dtype,
+        codec_name=_PACKED_CODEC,
+    )
+    dataset.id.write_direct_chunk((0,) * value.ndim, payload)
+    return dataset
+
+
+def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.Dataset:
+    """Make a virtual dataset by HDF5's own calls; the sources are not opened."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.VIRTUAL)
+    plist.set_fill_value(np.array(node.fill_value, dtype=node.dtype))
+    space = h5py.h5s.create_simple(node.shape)
+    point = node.shape[1:]
+    for source in node.sources:
+        part = (source.stop - source.start, *point)
+        space.select_hyperslab((source.start, *(0 for _ in point)), part)
+        plist.set_virtual(
+            space,
+            source.file.encode("ascii"),
+            source.path.encode("ascii"),
+            h5py.h5s.create_simple(part),
+        )
+    space.select_all()
+    kind = h5py.h5t.py_create(node.dtype, logical=True)
+    return h5py.Dataset(h5py.h5d.create(parent.id, name.encode(), kind, space, plist))
+
+
+def write_attributes(
+    target: h5py.Group | h5py.Dataset, attributes: Mapping[str, Value]
+) -> None:
+    """Write attributes: NeXus's words as ASCII, everything else as UTF-8."""
+    for name, value in attributes.items():
+        if not isinstance(value, str | tuple):
+            target.attrs.create(name, value)
+            continue
+        text = _text(value)
+        target.attrs.create(name, text, dtype=_attribute_type(name, text))
+
+
+def _attribute_type(name: str, text: Any) -> Any:
+    # Text that is not ASCII, as a unit may be, is kept as it is and says so.
+    is_ascii = all(part.isascii() for part in np.ravel(text))
+    return _ASCII if name in _NEXUS_WORDS and is_ascii else _UTF8
+
+
+def _text(value: str | tuple[str, ...]) -> Any:
+    if isinstance(value, str):
+        return _storable(value)
+    return np.array([_storable(part) for part in value], dtype=object)
+
+
+def _storable(text: str) -> str:
+    """Return text that HDF5 can hold: neither NUL nor half a surrogate pair."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

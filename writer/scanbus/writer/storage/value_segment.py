@@ -1,0 +1,389 @@
+"""A segment of a group of small values: plain datasets that grow, kept until the end.
+
+These files live only until the scan file is written from them, so nothing is packed.
+Points are written as they come, a few megabytes at a time; what is kept of them is a
+digest, with which the closed file is compared.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from scanbus.bus.protocol.blocks import Variable, decode_block
+from scanbus.bus.protocol.entries import Entry, checksum_of
+from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
+from scanbus.schemas.errors import VerificationError
+from scanbus.writer.failpoints import reach
+from scanbus.writer.model.ledger import SegmentAccount
+from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.storage.chunked_dataset import stored_chunks
+from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.segment_header import (
+    OWN_GROUP,
+    finish_segment,
+    forget_account,
+    make_segment_file,
+    note_account,
+)
+
+__all__ = [
+    "ENTRY_FIELDS",
+    "ValueSegment",
+    "flat_name",
+    "length_name",
+    "unpacked_checksum",
+]
+
+_CHUNK_BYTES = 1 << 18
+# What is held until it is written, unless a flush comes first: of each segment, and of
+# each dataset where a group has very many, for every one takes a call.
+_HELD_BYTES = 1 << 20
+_HELD_BYTES_EACH = 1 << 13
+# From here on rows are kept as a table: 41 bytes each instead of 230.
+_LISTED_ENTRIES = 1024
+ENTRY_FIELDS = np.dtype(
+    [
+        ("first", "<u8"),
+        ("count", "<u8"),
+        ("checksum", "<u8"),
+        ("from_source", "?"),
+        ("time_first", "<f8"),
+        ("time_last", "<f8"),
+    ]
+)
+"""One row per entry. The checksum is the source's over the payload where the blocks
+came unpacked, else ours over the unpacked blocks."""
+
+
+def flat_name(channel: ChannelDescription) -> str:
+    """Return the dataset with all values of a variable channel in a row."""
+    return f"{channel.name}__flat"
+
+
+def length_name(channel: ChannelDescription) -> str:
+    """Return the dataset with the lengths of a variable channel's points."""
+    return f"{channel.name}__length"
+
+
+class ValueSegment:
+    """One temporary HDF5 file with the points ``[start, start + N)`` of a group.
+
+    One lane writer owns it; `put` and `flush` from one thread, then `close` and
+    `verify`, in that order, from any. Parameters as for ``FrameSegment``, with a lane
+    of ``Storage.VALUES``.
+    """
+
+    def __init__(self, path: Path, uid: str, lane: LaneDescription, start: int) -> None:
+        self._path = path
+        self._lane = lane
+        self.start = start
+        self._stop = start
+        self._held_bytes = 0
+        self._most_held = max(_HELD_BYTES, _HELD_BYTES_EACH * len(lane.channels))
+        self._n_notes = 0
+        self.account = SegmentAccount()
+        self._late_points: list[int] = []
+        self._entries: list[tuple[int, int, int, bool, float, float]] = []
+        self._tables: list[npt.NDArray[np.void]] = []
+        self._file = make_segment_file(path, uid, lane, start)
+        group = self._file[DATA_GROUP]
+        self._columns = [
+            _columns_of(group, channel, lane.points_per_segment)
+            for channel in lane.channels
+        ]
+
+    def put(self, entry: Entry) -> None:
+        """Take the points of an entry.
+
+        Raises
+        ------
+        PayloadError
+            If any block does not unpack; then nothing of the entry is taken.
+        """
+        blocks = self._decoded(entry)
+        from_source = set(entry.codecs) == {"none"}
+        checksum = entry.checksum
+        if entry.gaps or not from_source:
+            # Whatever was sent for a point that is missing, nobody shall take for one.
+            checksum = unpacked_checksum(blocks)
+            from_source = from_source and checksum == entry.checksum
+        self._take(
+            (entry.first, entry.count, checksum, from_source, *entry.times), blocks
+        )
+        if entry.point is not None:
+            self._late_points.append(entry.point)
+        for name, gaps in entry.gaps.items():
+            self.account.gaps.setdefault(name, []).extend(gaps)
+
+    def _take(
+        self,
+        row: tuple[int, int, int, bool, float, float],
+        blocks: list[npt.NDArray[Any] | Variable],
+    ) -> None:
+        first, count, *_ = row
+        self._fill_up_to(first)
+        self._entries.append(row)
+        if len(self._entries) >= _LISTED_ENTRIES:
+            self._settle_entries()
+        self._hold(blocks)
+        self._stop = first + count
+
+    def _decoded(self, entry: Entry) -> list[npt.NDArray[Any] | Variable]:
+        blocks = []
+        for index, channel in enumerate(self._lane.channels):
+            codec = entry.codecs[index]
+            block = decode_block(channel, entry.block(index), entry.count, codec)
+            gaps = [
+                (a - entry.first, b - entry.first) for a, b in _gaps(entry, channel)
+            ]
+            blocks.append(_without(channel, block, gaps) if gaps else block)
+        return blocks
+
+    def mark(self, kind: str, start: int, stop: int) -> None:
+        """Note points that did not come as they should; ``missing`` ones are filled."""
+        getattr(self.account, kind).append((start, stop))
+        if kind == "missing":
+            self._fill_up_to(stop)
+
+    def _hold(self, blocks: Sequence[npt.NDArray[Any] | Variable]) -> None:
+        for columns, block in zip(self._columns, blocks, strict=True):
+            for column, part in zip(columns, _parts_of(block), strict=True):
+                column.hold(part)
+                self._held_bytes += part.nbytes
+        if self._held_bytes >= self._most_held:
+            self._write_held()
+
+    def _settle_entries(self) -> None:
+        self._tables.append(np.array(self._entries, ENTRY_FIELDS))
+        self._entries = []
+
+    def _write_held(self) -> None:
+        for columns in self._columns:
+            for column in columns:
+                column.write()
+        self._held_bytes = 0
+
+    def flush(self) -> None:
+        """Write what came since the last time, to survive a kill of this process."""
+        self._write_held()
+        reach("flush.before")
+        self._keep_account()
+        self._file.flush()
+        reach("flush.after")
+
+    def _keep_account(self) -> None:
+        if self.account.n_notes > self._n_notes:
+            self._n_notes = self.account.n_notes
+            note_account(self._path, self.account)
+
+    def restore(
+        self,
+        row: tuple[int, int, int, bool, float, float],
+        blocks: list[npt.NDArray[Any] | Variable],
+    ) -> None:
+        """Take the points of an entry that another file of this segment holds.
+
+        Parameters
+        ----------
+        row : tuple
+            The entry: ``ENTRY_FIELDS``.
+        blocks : list
+            Its points, one item for each channel.
+        """
+        self._take(row, blocks)
+
+    def close(self, stop: int) -> None:
+        """Finish the file with the points up to `stop`."""
+        self._fill_up_to(stop)
+        self.flush()
+        self._settle_entries()
+        table = np.concatenate(self._tables)
+        self._file[OWN_GROUP].create_dataset("entries", data=table)
+        if self._lane.is_late:
+            own = self._file[OWN_GROUP]
+            own.create_dataset("point", data=np.array(self._late_points, np.uint64))
+        finish_segment(self._file, stop, self.account)
+        self._file.close()
+        if self._n_notes:
+            forget_account(self._path)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its file is."""
+        return not self._file
+
+    def verify(self) -> None:
+        """Reopen the closed file and compare all that stands in it with what came.
+
+        Raises
+        ------
+        VerificationError
+            If any differs.
+        """
+        descriptor = os.open(self._path, os.O_RDONLY)
+        try:
+            with open_hdf5(self._path) as file:
+                for columns in self._columns:
+                    for column in columns:
+                        column.verify(file[DATA_GROUP], descriptor)
+        finally:
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        """Close whatever is open; the file is not to be used."""
+        self._file.close()
+
+    def _fill_up_to(self, point: int) -> None:
+        n_points = point - self._stop
+        if n_points <= 0:
+            return
+        self._stop = point
+        self._hold([_missing(channel, n_points) for channel in self._lane.channels])
+
+
+class _Column:
+    """One dataset that grows, and the digest of what it holds.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        Of the file that is written.
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset
+        self._name = dataset.name.rpartition("/")[2]
+        self._held: list[npt.NDArray[Any]] = []
+        self._length = 0
+        self._digest = xxhash.xxh3_64()
+
+    def hold(self, points: npt.NDArray[Any]) -> None:
+        """Take points, to be written with those that come next."""
+        self._held.append(points)
+
+    def write(self) -> None:
+        """Write what is held; what could not be written stays."""
+        while self._held:
+            count = _count_together(self._held)
+            points = self._held[0] if count == 1 else np.concatenate(self._held[:count])
+            stop = self._length + len(points)
+            self._dataset.resize(stop, axis=0)
+            self._dataset[self._length : stop] = points
+            self._digest.update(np.ascontiguousarray(points).data)
+            self._length = stop
+            del self._held[:count]
+
+    def verify(self, group: h5py.Group, descriptor: int) -> None:
+        """Compare what stands in the closed file, without HDF5's buffers.
+
+        Raises
+        ------
+        VerificationError
+            If it is not what was written.
+        """
+        dataset = group[self._name]
+        digest = xxhash.xxh3_64()
+        row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
+        buffer = bytearray(dataset.chunks[0] * row_bytes)
+        for chunk in stored_chunks(dataset):
+            rows = min(dataset.chunks[0], len(dataset) - chunk.start)
+            view = memoryview(buffer)[: rows * row_bytes]
+            n_read = os.preadv(descriptor, [view], chunk.offset)
+            digest.update(view[:n_read])
+        is_whole = len(dataset) == self._length
+        if not is_whole or digest.digest() != self._digest.digest():
+            raise VerificationError(
+                group.file.filename, f"{self._name} is not what came over the bus"
+            )
+
+
+def _count_together(blocks: Sequence[npt.NDArray[Any]]) -> int:
+    """Return how many of the first blocks to write at once: large ones one by one."""
+    small = itertools.takewhile(lambda block: block.nbytes < _CHUNK_BYTES, blocks)
+    return max(1, sum(1 for _ in small))
+
+
+def _parts_of(block: npt.NDArray[Any] | Variable) -> tuple[npt.NDArray[Any], ...]:
+    """Return what goes into the datasets of a channel."""
+    if isinstance(block, Variable):
+        return block.values, block.lengths
+    return (block,)
+
+
+def _gaps(entry: Entry, channel: ChannelDescription) -> tuple[PointRange, ...]:
+    return entry.gaps.get(channel.name, ())
+
+
+def _without(
+    channel: ChannelDescription,
+    block: npt.NDArray[Any] | Variable,
+    gaps: list[PointRange],
+) -> npt.NDArray[Any] | Variable:
+    """Return a block with what stands in a file for points that are missing."""
+    keep = np.ones(len(block), bool)
+    for start, stop in gaps:
+        keep[start:stop] = False
+    if isinstance(block, Variable):
+        values = block.values[np.repeat(keep, block.lengths)]
+        return Variable(np.where(keep, block.lengths, np.uint32(0)), values)
+    filled = block.copy()
+    filled[~keep] = channel.missing_value
+    return filled
+
+
+def _missing(channel: ChannelDescription, n_points: int) -> npt.NDArray[Any] | Variable:
+    if channel.is_variable:
+        none = np.zeros(n_points, np.uint32)
+        return Variable(none, np.empty(0, channel.numpy_dtype))
+    shape = (n_points, *channel.shape)
+    return np.full(shape, channel.missing_value, channel.numpy_dtype)
+
+
+def unpacked_checksum(blocks: list[npt.NDArray[Any] | Variable]) -> int:
+    """Return the checksum of an entry's unpacked blocks, in the order of the lane."""
+    parts: list[bytes] = []
+    for block in blocks:
+        if isinstance(block, Variable):
+            parts += [block.lengths.tobytes(), block.values.tobytes()]
+        else:
+            parts.append(block.tobytes())
+    return checksum_of(*parts) if parts else checksum_of(b"")
+
+
+def _columns_of(
+    group: h5py.Group, channel: ChannelDescription, length: int
+) -> tuple[_Column, ...]:
+    dtype = channel.numpy_dtype
+    if channel.is_variable:
+        flat = _growing(group, flat_name(channel), dtype, (), None)
+        counts = np.dtype("<u4")
+        return flat, _growing(group, length_name(channel), counts, (), length)
+    return (_growing(group, channel.name, dtype, channel.shape, length),)
+
+
+def _growing(
+    group: h5py.Group,
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    length: int | None,
+) -> _Column:
+    row_bytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    rows = max(1, _CHUNK_BYTES // row_bytes)
+    dataset = group.create_dataset(
+        name,
+        (0, *shape),
+        dtype,
+        maxshape=(length, *shape),
+        chunks=(rows if length is None else min(rows, length), *shape),
+    )
+    return _Column(dataset)
