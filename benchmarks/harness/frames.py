@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.publisher.simulation import SimulatedExperiment
 
 CODEC = "bitshuffle-lz4"
@@ -59,7 +59,7 @@ class FrameSet:
 
 def pack(frame: npt.NDArray[Any]) -> bytes:
     """Return a frame as the bitshuffle filter stores it."""
-    return bytes(codec(CODEC).encode(frame[np.newaxis]))
+    return bytes(find_codec(CODEC).encode(frame[np.newaxis]))
 
 
 def detector_frames(folder: Path, count: int = 6, *, simulated: bool) -> FrameSet:

@@ -11,21 +11,21 @@ from scanbus.bus.protocol.entries import checksum_of, entry_id, pack_header, par
 from scanbus.bus.store.read_lanes import Arrival, Kind
 from scanbus.schemas.errors import PayloadError
 from scanbus.writer.scan.lane_writer import LaneWriter
-from scanbus.writer.scan.sandbox import Examiner
+from scanbus.writer.scan.sandbox import Sandbox
 from tests.support.descriptions import channel, lane_of
 
 LANE = lane_of(channel("c"), per_segment=100)
 # A child that is killed by every payload that begins with a NaN.
 KILLED_BY_NAN = """
 import os, signal, sys
-from scanbus.writer.scan import sandbox as examiner
-unpack = examiner._unpack
+from scanbus.writer.scan import sandbox as sandbox
+unpack = sandbox._unpack
 def deadly(lane, packed):
     if b"\\x00\\x00\\xf8\\x7f" in packed:
         os.kill(os.getpid(), signal.SIGSEGV)
     return unpack(lane, packed)
-examiner._unpack = deadly
-sys.exit(examiner.main())
+sandbox._unpack = deadly
+sys.exit(sandbox.main())
 """
 
 
@@ -40,32 +40,32 @@ def points(first: int, values: list[float], codec: str = "none"):  # type: ignor
 
 @pytest.fixture
 def deadly():  # type: ignore[no-untyped-def]
-    examiner = Examiner((sys.executable, "-c", KILLED_BY_NAN))
-    yield examiner
-    examiner.close()
+    sandbox = Sandbox((sys.executable, "-c", KILLED_BY_NAN))
+    yield sandbox
+    sandbox.close()
 
 
 def test_good_entries_pass() -> None:
-    examiner = Examiner()
+    sandbox = Sandbox()
     try:
-        examiner.check(LANE, points(0, [1.0, 2.0]))
-        examiner.check(LANE, points(2, [3.0]))
+        sandbox.check(LANE, points(0, [1.0, 2.0]))
+        sandbox.check(LANE, points(2, [3.0]))
     finally:
-        examiner.close()
+        sandbox.close()
 
 
 def test_an_entry_that_does_not_unpack_says_why() -> None:
-    examiner = Examiner()
+    sandbox = Sandbox()
     try:
         with pytest.raises(PayloadError):
-            examiner.check(LANE, points(0, [1.0], codec="zstd"))
-        examiner.check(LANE, points(0, [1.0]))
+            sandbox.check(LANE, points(0, [1.0], codec="zstd"))
+        sandbox.check(LANE, points(0, [1.0]))
     finally:
-        examiner.close()
+        sandbox.close()
 
 
 def test_an_entry_that_kills_the_child_is_refused_and_the_next_is_not(
-    deadly: Examiner,
+    deadly: Sandbox,
 ) -> None:
     with pytest.raises(PayloadError, match=r"killed .* -11"):
         deadly.check(LANE, points(0, [np.nan]))
@@ -73,7 +73,7 @@ def test_an_entry_that_kills_the_child_is_refused_and_the_next_is_not(
 
 
 def test_a_killer_is_in_the_ledger_and_the_rest_in_the_file(
-    tmp_path: Path, deadly: Examiner
+    tmp_path: Path, deadly: Sandbox
 ) -> None:
     lane = LaneWriter("uid00000", LANE, tmp_path, lambda name: tmp_path / name, deadly)
     for entry in (points(0, [1.0]), points(1, [np.nan]), points(2, [3.0])):

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from scanbus.bus.protocol.retransmit import Outbox
+from scanbus.bus.protocol.retransmit import RetransmitBuffer
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import Verdict
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.storage.chunked_dataset import fsync_path
-from scanbus.writer.storage.work_folder import Workspace
+from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["WRITERS", "forget_what_was_sent"]
 
@@ -16,11 +16,11 @@ class EagerWriter(ScanWriter):
     """Acknowledges a segment before its file is closed, verified and linked."""
 
     def _submit(self, finisher: Any, lane: Any, finished: Any) -> None:
-        self._custody.acknowledge(lane.lane.name, finished.stop)
+        self._authority.acknowledge(lane.lane.name, finished.stop)
         super()._submit(finisher, lane, finished)
 
 
-class UnfencedWorkspace(Workspace):
+class UnfencedWorkspace(WorkFolder):
     """Leaves the folders of its predecessors where they are."""
 
     def open(self) -> None:
@@ -34,11 +34,11 @@ class UnfencedWriter(ScanWriter):
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        fenced = self._workspace
-        self._workspace = UnfencedWorkspace(
+        fenced = self._work_folder
+        self._work_folder = UnfencedWorkspace(
             fenced.folder.parent.parent,
             self._record.uid,
-            self._custody.fence,
+            self._authority.fence,
             fenced.steps,
         )
 
@@ -59,7 +59,7 @@ WRITERS: dict[str, type[ScanWriter]] = {
 """Writers by the name of what is wrong with them."""
 
 
-class ForgetfulOutbox(Outbox):
+class ForgetfulOutbox(RetransmitBuffer):
     """Never sends anything again: what Redis took once is believed to be there."""
 
     def resume_after(self, last_id: bytes | None) -> None:
@@ -68,6 +68,6 @@ class ForgetfulOutbox(Outbox):
 
 def forget_what_was_sent(scan: Scan) -> None:
     """Break a scan that is prepared and has sent nothing yet."""
-    delivery = scan._delivery
-    for lane in delivery.lanes.values():
-        lane.outbox = ForgetfulOutbox(delivery.session)
+    queue = scan._delivery
+    for lane in queue.lanes.values():
+        lane.retransmit = ForgetfulOutbox(queue.session)

@@ -9,7 +9,7 @@ import fabio
 import numpy as np
 import pytest
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
@@ -48,7 +48,7 @@ def packed_frames(shared_data: Path) -> tuple[tuple[int, int], list[bytes]]:
     for path in sorted((shared_data / "thaumatin_grid").glob("*.cbf.bz2")):
         with fabio.open(str(path)) as image:
             frame: Any = np.ascontiguousarray(image.data)
-        packed.append(bytes(codec(CODEC).encode(frame)))
+        packed.append(bytes(find_codec(CODEC).encode(frame)))
     return frame.shape, packed
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scanbus.bus.codecs import CODEC_NAMES, codec
+from scanbus.bus.codecs import CODEC_NAMES, find_codec
 from scanbus.bus.protocol.blocks import decode_block
 from scanbus.bus.protocol.entries import (
     SEAL_ID,
@@ -111,7 +111,7 @@ def seeds() -> list[bytes]:
     found = [bytes([0, 0, len(header)]) + header + payload]
     points = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
     for index, name in enumerate(sorted(CODEC_NAMES)):
-        packed = bytes(codec(name).encode(points))
+        packed = bytes(find_codec(name).encode(points))
         header = pack_header(session=b"s", checksum=checksum_of(packed), codecs=(name,))
         found.append(bytes([1, index]) + packed)
         found.append(bytes([0, 6, len(header)]) + header + packed)

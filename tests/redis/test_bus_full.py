@@ -9,7 +9,7 @@ import redis
 from scanbus.bus.protocol.keys import ANNOUNCEMENTS, heartbeat_key, hold_key
 from scanbus.bus.store import heartbeats, leases, quota, scans
 from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.eviction import Freed, RoomMaker
+from scanbus.bus.store.eviction import Evictor, Freed
 from scanbus.bus.store.lanes import NoRoomError, append, make_lane, stream_ends
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
@@ -146,11 +146,11 @@ def test_quotas_are_counted_on_a_full_redis(full: Bus) -> None:
 
 def test_a_full_redis_is_emptied_as_far_as_was_acknowledged(full: Bus) -> None:
     before = quota.used_memory(full)
-    assert not RoomMaker().free(full, 1)
+    assert not Evictor().free(full, 1)
 
     quota.acknowledge(full, UID, "group", 250)
 
-    assert RoomMaker().free(full, 1).entries == 250
+    assert Evictor().free(full, 1).entries == 250
     assert quota.used_memory(full) < before - 200_000
     full.config_set("maxmemory", before)
     assert stream_ends(full, UID, "group") == (b"250-1", b"299-1")
@@ -166,7 +166,7 @@ def test_a_full_redis_forgets_what_is_finished(full: Bus) -> None:
     full.delete(heartbeat_key(UID))
     is_still_full(full)
 
-    assert RoomMaker().free(full, 1, kept_scans=0) == Freed(entries=300, scans=1)
+    assert Evictor().free(full, 1, kept_scans=0) == Freed(entries=300, scans=1)
 
     assert not list(full.scan_iter(f"*{UID}*"))
     assert full.xlen(ANNOUNCEMENTS) == 0

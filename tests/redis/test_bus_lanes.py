@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from scanbus.bus.protocol.keys import lane_key
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.eviction import RoomMaker
+from scanbus.bus.store.eviction import Evictor
 from scanbus.bus.store.lanes import (
     NoRoomError,
     VanishedError,
@@ -145,15 +145,15 @@ def test_a_full_redis_takes_a_batch_whole_or_not_at_all(full_bus: Bus) -> None:
     announce(full_bus, announced())
     append_event(full_bus, UID, prepared(bytes_lane(100, 10)))
     acknowledge(full_bus, UID, "group", 10)
-    assert RoomMaker().free(full_bus, 1).entries == 10
+    assert Evictor().free(full_bus, 1).entries == 10
 
     append(full_bus, UID, "group", batch)
     assert ids(full_bus) == [b"%d-1" % number for number in range(10, first + 3)]
 
 
 def send_until_full(
-    client: Bus, batches: list[list[Frozen]]
-) -> tuple[int, list[Frozen]]:
+    client: Bus, batches: list[list[EncodedEntry]]
+) -> tuple[int, list[EncodedEntry]]:
     """Return how many points were taken, and the batch that was not."""
     for number, batch in enumerate(batches):
         try:

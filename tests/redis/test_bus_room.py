@@ -7,7 +7,7 @@ import pytest
 from scanbus.bus.protocol.keys import RESERVED, cursors_key, lane_key
 from scanbus.bus.store import leases
 from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.eviction import RoomMaker
+from scanbus.bus.store.eviction import Evictor
 from scanbus.bus.store.lanes import append, make_lane
 from scanbus.bus.store.quota import (
     acknowledge,
@@ -30,7 +30,7 @@ OTHER = "fedcba9876543210"
 
 def free_room(client: Bus, limit_bytes: int) -> int:
     """Return how many entries were trimmed by who sees the bus for the first time."""
-    return RoomMaker().free(client, limit_bytes).entries
+    return Evictor().free(client, limit_bytes).entries
 
 
 def publish(client: Bus, uid: str, counts: list[int], nbytes: int = 1000) -> None:

@@ -20,7 +20,7 @@ from scanbus.bus.protocol.keys import (
 )
 from scanbus.bus.store import leases
 from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.eviction import KEPT_SCANS, Freed, RoomMaker
+from scanbus.bus.store.eviction import KEPT_SCANS, Evictor, Freed
 from scanbus.bus.store.heartbeats import beat
 from scanbus.bus.store.lanes import append, make_lane
 from scanbus.bus.store.quota import acknowledge, hold, reserve
@@ -70,7 +70,7 @@ def finished(client: Bus, uid: str = UID) -> str:
 
 
 def forget(client: Bus, kept_scans: int = 0) -> Freed:
-    return RoomMaker().free(client, 1, kept_scans=kept_scans)
+    return Evictor().free(client, 1, kept_scans=kept_scans)
 
 
 def keys_of(client: Bus, uid: str = UID) -> set[str]:
@@ -174,7 +174,7 @@ def test_a_scan_stays_whole_while(any_bus: Bus, why: str) -> None:
     need, need_no_more = NEEDED[why]
     finished(any_bus)
     need(any_bus)
-    maker = RoomMaker()
+    maker = Evictor()
     before = keys_of(any_bus)
 
     assert maker.free(any_bus, 1, kept_scans=0).scans == 0
@@ -190,7 +190,7 @@ def test_a_scan_stays_whole_while(any_bus: Bus, why: str) -> None:
 def test_a_scan_that_was_trimmed_already_stays_while(any_bus: Bus, why: str) -> None:
     need, need_no_more = NEEDED[why]
     finished(any_bus)
-    maker = RoomMaker()
+    maker = Evictor()
     assert maker.free(any_bus, 1, kept_scans=1) == Freed(entries=1)
     need(any_bus)
     assert not maker.free(any_bus, 1, kept_scans=0)
@@ -205,7 +205,7 @@ def test_a_scan_without_final_verdict_stays(any_bus: Bus, is_provisional: bool) 
     publish(any_bus)
     if is_provisional:
         judge(any_bus, provisional=True)
-    maker = RoomMaker()
+    maker = Evictor()
     assert maker.free(any_bus, 1, kept_scans=0) == Freed(entries=1)
     judge(any_bus)
     assert maker.free(any_bus, 1, kept_scans=0) == Freed(scans=1)
@@ -238,7 +238,7 @@ def test_the_newest_scans_stay(any_bus: Bus) -> None:
     uids = [f"scan{number:06d}" for number in range(KEPT_SCANS + 3)]
     for uid in uids:
         finished(any_bus, uid)
-    maker = RoomMaker()
+    maker = Evictor()
     assert maker.free(any_bus, 1) == Freed(entries=len(uids), scans=3)
     assert not maker.free(any_bus, 1)
     assert any_bus.xlen(ANNOUNCEMENTS) == KEPT_SCANS
@@ -256,7 +256,7 @@ def test_the_oldest_go_first_and_only_until_there_is_room(any_bus: Bus) -> None:
     size = any_bus.memory_usage(attempts_key(uids[0])) or 0
     used = int(any_bus.info("memory")["used_memory"])
 
-    maker = RoomMaker()
+    maker = Evictor()
     assert maker.free(any_bus, 1, kept_scans=5) == Freed(entries=5)
 
     assert maker.free(any_bus, used - size * 3 // 2, kept_scans=0) == Freed(scans=2)
@@ -290,7 +290,7 @@ def test_a_scan_that_redis_lost_was_not_forgotten(any_bus: Bus) -> None:
 def test_points_that_came_back_are_trimmed_again(any_bus: Bus) -> None:
     """Redis may have lost the tail of its append-only file, with the trimming."""
     finished(any_bus)
-    maker = RoomMaker()
+    maker = Evictor()
     assert maker.free(any_bus, 1, kept_scans=1) == Freed(entries=1)
     any_bus.delete(lane_key(UID, "group"))
     make_lane(any_bus, UID, "group")
@@ -301,7 +301,7 @@ def test_points_that_came_back_are_trimmed_again(any_bus: Bus) -> None:
 
 def test_a_scan_that_is_announced_again_is_looked_at_again(any_bus: Bus) -> None:
     finished(any_bus)
-    maker = RoomMaker()
+    maker = Evictor()
     assert maker.free(any_bus, 1, kept_scans=1) == Freed(entries=1)
     any_bus.flushall()
     publish(any_bus)
@@ -320,18 +320,18 @@ def test_looking_for_room_costs_nothing_for_what_was_forgotten(any_bus: Bus) -> 
         for number in range(5):
             publish(any_bus, f"new{number:06d}")
         before = commands(any_bus)
-        RoomMaker().free(any_bus, 1, kept_scans=0)
+        Evictor().free(any_bus, 1, kept_scans=0)
         costs.append(commands(any_bus) - before)
     assert costs[0] == costs[1]
 
 
 def test_looking_again_reads_no_events_of_what_is_finished(any_bus: Bus) -> None:
-    def cost(maker: RoomMaker) -> int:
+    def cost(maker: Evictor) -> int:
         before = commands(any_bus)
         assert not maker.free(any_bus, 1)
         return commands(any_bus) - before
 
-    maker = RoomMaker()
+    maker = Evictor()
     costs = []
     for n_scans in (10, 50):
         for number in range(n_scans):

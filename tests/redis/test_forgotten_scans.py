@@ -7,7 +7,7 @@ import pytest
 
 from scanbus.bus.protocol.keys import ANNOUNCEMENTS, WRITERS, heartbeat_key, number_key
 from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.eviction import KEPT_WHEN_FULL, RoomMaker
+from scanbus.bus.store.eviction import KEPT_WHEN_FULL, Evictor
 from scanbus.bus.store.heartbeats import beat_writer, writers_alive
 from scanbus.bus.store.scans import find_scan
 from scanbus.cli import main
@@ -36,7 +36,7 @@ def forget(client: Bus, *uids: str) -> None:
     """Have everything forgotten that may be, these among it."""
     for uid in uids:
         client.delete(heartbeat_key(uid))
-    wait_until(lambda: RoomMaker().free(client, 1, kept_scans=0))
+    wait_until(lambda: Evictor().free(client, 1, kept_scans=0))
     for uid in uids:
         assert not list(client.scan_iter(f"*{uid}*"))
 
@@ -94,7 +94,7 @@ def test_a_publisher_that_has_its_verdict_keeps_nothing(redis_url: str) -> None:
         scan.verdict(10)
         # At once, not when the sign of life would lapse.
         wait_until(lambda: not client.exists(heartbeat_key(scan.uid)), 3)
-        wait_until(lambda: RoomMaker().free(client, 1, kept_scans=0).scans == 1, 3)
+        wait_until(lambda: Evictor().free(client, 1, kept_scans=0).scans == 1, 3)
 
 
 def test_commands_say_that_a_forgotten_scan_may_have_left(

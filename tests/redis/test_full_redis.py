@@ -21,7 +21,7 @@ import redis
 
 from scanbus.bus.protocol.keys import RESERVED, lane_key
 from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.eviction import RoomMaker
+from scanbus.bus.store.eviction import Evictor
 from scanbus.bus.store.lanes import stream_ends
 from scanbus.bus.store.quota import cursor, used_memory
 from scanbus.publisher import Publisher
@@ -145,7 +145,7 @@ def test_a_writer_killed_on_a_full_redis_has_a_successor_that_loses_nothing(
                 goes_on.set()
                 # At its quota, a whole segment is there to be written.
                 wait_until(lambda: is_at(client, scan, quota_mib))
-                RoomMaker().free(client, 1)  # Else it makes room when Redis is full.
+                Evictor().free(client, 1)  # Else it makes room when Redis is full.
                 fill(client)
                 victim.kill()
                 durable = cursor(client, scan.uid, "d")

@@ -20,7 +20,7 @@ from scanbus.bus.store.lanes import append
 from scanbus.bus.store.quota import acknowledge, used_memory
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
-from scanbus.publisher.buffers.entry_builder import freeze_gap
+from scanbus.publisher.buffers.entry_builder import gap_entry
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import DeadlineError, LaneConflictError
@@ -160,8 +160,8 @@ def test_durable_points_that_redis_lost_are_said_to_be_durable(
             wait_until(lambda: len(read_scan(client, scan.uid)["d"].values("d")) == 20)
             first = read_scan(client, scan.uid)["d"].entries[0]
             acknowledge(client, scan.uid, "d", first.stop)
-        outbox = scan._delivery.lanes["d"].outbox
-        wait_until(lambda: outbox.durable == first.stop)
+        retransmit = scan._delivery.lanes["d"].retransmit
+        wait_until(lambda: retransmit.durable == first.stop)
         server.kill()
         server.start()
     with connect(server.url, name="test") as client:
@@ -333,8 +333,8 @@ def test_an_entry_of_somebody_else_is_seen_when_comparing(
     with publisher.scan() as scan, connect(server.url, name="test") as client:
         scan.channel("a")
         scan.prepare()
-        wait_until(lambda: len(client.client_list()) > 2)  # the keeper, too
-        append(client, scan.uid, "a", [freeze_gap(0, 5, (0.0, 0.0), b"stranger")])
+        wait_until(lambda: len(client.client_list()) > 2)  # the monitor, too
+        append(client, scan.uid, "a", [gap_entry(0, 5, (0.0, 0.0), b"stranger")])
         client.client_kill_filter(_type="normal", skipme=True)
         wait_until(lambda: scan._delivery.error is not None)
         with pytest.raises(LaneConflictError):

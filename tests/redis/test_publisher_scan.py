@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.bus.store.connection import Bus, connect
 from scanbus.bus.store.heartbeats import publisher_is_alive, writers_alive
 from scanbus.publisher import Publisher
@@ -140,7 +140,7 @@ def test_frames_of_several_threads_and_encoders_keep_their_order(
 
 def test_packed_frames_travel_untouched(publisher: Publisher, bus: Bus) -> None:
     packed = [
-        bytes(codec("bitshuffle-lz4").encode(frame))
+        bytes(find_codec("bitshuffle-lz4").encode(frame))
         for frame in frames(0, 5, (600, 600))
     ]
     with publisher.scan() as scan:

@@ -32,7 +32,7 @@ from scanbus.bus.store.connection import Bus, connect
 from scanbus.bus.store.scans import announcements
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher.faulty.content import points_of
-from scanbus.publisher.faulty.raw_entries import Crafter
+from scanbus.publisher.faulty.raw_entries import RawEntryBuilder
 from scanbus.publisher.recovery.close_scan import close_scan
 from scanbus.schemas import (
     ScanJudged,
@@ -81,7 +81,8 @@ class ScanMachine(RuleBasedStateMachine):
         self.publisher = SteppedPublisher(self.client, LANES)
         self.scan = self.publisher.announced
         self.crafters = {
-            lane.name: Crafter(lane, seed=SEED, session=SESSION) for lane in LANES
+            lane.name: RawEntryBuilder(lane, seed=SEED, session=SESSION)
+            for lane in LANES
         }
         self.reached = dict.fromkeys(NAMES, 0)
         self.gaps: dict[str, list[tuple[int, int]]] = {name: [] for name in NAMES}
@@ -138,7 +139,7 @@ class ScanMachine(RuleBasedStateMachine):
             return
         self.publisher.beat()
         try:
-            self.publisher.deliver(self.publisher.delivery.wakers[index], n_entries)
+            self.publisher.deliver(self.publisher.queue.wakers[index], n_entries)
         except LaneConflictError:
             assert self.is_closed
             self.publisher.is_shut_out = True
@@ -199,7 +200,7 @@ class ScanMachine(RuleBasedStateMachine):
             # No file has the verdict on a scan that was closed before it had files.
             self.final = None
         self.publisher.is_shut_out = False
-        self.publisher.delivery.request_compare()
+        self.publisher.queue.request_compare()
 
     @rule(n_entries=st.integers(1, 4), lane=st.sampled_from(NAMES))
     @precondition(lambda self: not self.is_closed)
@@ -213,7 +214,7 @@ class ScanMachine(RuleBasedStateMachine):
         for stream_id, fields in entries[:-n_entries]:
             pairs: Any = dict(zip(fields[::2], fields[1::2], strict=True))
             self.client.xadd(key, pairs, id=stream_id)
-        self.publisher.delivery.request_compare()
+        self.publisher.queue.request_compare()
 
     # What the writers do
 
@@ -298,7 +299,7 @@ class ScanMachine(RuleBasedStateMachine):
         if self.can_send:
             one.end()
         for _ in range(3):
-            for index in range(len(one.delivery.wakers)):
+            for index in range(len(one.queue.wakers)):
                 self.deliver(index, 10**6)
         if self.final is not None:
             assert attempt(self.client, self.scan, self.root) in (None, self.final)

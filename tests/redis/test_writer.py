@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from scanbus.bus.store import leases, quota
-from scanbus.bus.store.eviction import RoomMaker
+from scanbus.bus.store.eviction import Evictor
 from scanbus.bus.store.scans import append_event, find_scan, read_position
 from scanbus.cli import main
 from scanbus.publisher.recovery.close_scan import close_scan
@@ -156,7 +156,7 @@ def test_replay_of_a_trimmed_scan_names_the_file_that_has_it(
 ) -> None:
     scan = whole_scan(redis_url)
     write_once(redis_url, tmp_path / "live")
-    RoomMaker().free(scan.client, 0)
+    Evictor().free(scan.client, 0)
 
     with pytest.raises(NoLongerError, match=r"scan0001\.h5"):
         replay(redis_url, scan.uid, tmp_path / "again")

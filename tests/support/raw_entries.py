@@ -3,7 +3,7 @@
 from typing import Any
 
 from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 
 SESSION = b"a session"
 
@@ -13,17 +13,19 @@ def header_of(payload: bytes = b"", **more: Any) -> bytes:
     return pack_header(session=SESSION, **more)
 
 
-def frozen(first: int, count: int, payload: bytes | None = None) -> Frozen:
+def frozen(first: int, count: int, payload: bytes | None = None) -> EncodedEntry:
     """An entry of one byte per point, if nothing else is said."""
     payload = bytes(count) if payload is None else payload
-    return Frozen(entry_id(first, count), first + count, header_of(payload), payload)
+    return EncodedEntry(
+        entry_id(first, count), first + count, header_of(payload), payload
+    )
 
 
-def frozen_seal(length: int) -> Frozen:
-    return Frozen(SEAL_ID, length, header_of(length=length))
+def frozen_seal(length: int) -> EncodedEntry:
+    return EncodedEntry(SEAL_ID, length, header_of(length=length))
 
 
-def raw(entry: Frozen) -> tuple[bytes, list[bytes]]:
+def raw(entry: EncodedEntry) -> tuple[bytes, list[bytes]]:
     fields = [b"h", entry.header]
     if len(entry.payload):
         fields += [b"p", bytes(entry.payload)]

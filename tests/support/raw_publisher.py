@@ -12,7 +12,7 @@ import numpy as np
 
 from scanbus.bus.protocol.blocks import block_length, encode_block, pack_variable
 from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.store.connection import Bus, connect
 from scanbus.bus.store.heartbeats import beat
 from scanbus.bus.store.lanes import append, make_lane
@@ -217,7 +217,7 @@ class RawScan:
 
     def put(self, lane: str, count: int, header: bytes, payload: bytes) -> None:
         first = self.reached[lane]
-        entry = Frozen(entry_id(first, count), first + count, header, payload)
+        entry = EncodedEntry(entry_id(first, count), first + count, header, payload)
         append(self.client, self.uid, lane, [entry])
         self.reached[lane] = first + count
 
@@ -232,7 +232,7 @@ class RawScan:
             header = pack_header(
                 session=SESSION, checksum=checksum_of(b""), length=length
             )
-            append(self.client, self.uid, lane, [Frozen(SEAL_ID, length, header)])
+            append(self.client, self.uid, lane, [EncodedEntry(SEAL_ID, length, header)])
 
     def end(self, end_reason: EndReason = EndReason.SUCCESS) -> None:
         """Seal whatever is open and say that the scan is over."""

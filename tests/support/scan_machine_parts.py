@@ -7,9 +7,9 @@ test.
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from scanbus.bus.codecs import Crew
+from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol.keys import heartbeat_key, lease_key
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.store import leases
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.heartbeats import beat
@@ -17,7 +17,7 @@ from scanbus.bus.store.lanes import VanishedError, append, make_lane
 from scanbus.bus.store.quota import cursor
 from scanbus.bus.store.scans import ScanRecord, append_event, read_events
 from scanbus.publisher.queue.lane_queue import Waker
-from scanbus.publisher.queue.scan_queue import Delivery, Limits
+from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
 from scanbus.publisher.transport.resync import (
     compare_lane,
     ensure_announced,
@@ -33,7 +33,7 @@ from scanbus.schemas import (
     Verdict,
 )
 from scanbus.schemas.errors import LeaseLostError
-from scanbus.writer.scan.authority import LeaseCustody
+from scanbus.writer.scan.authority import LeaseAuthority
 from scanbus.writer.scan.scan_writer import Pace, ScanWriter, Stopped
 from tests.support.descriptions import NOW, announced, prepared
 
@@ -41,8 +41,8 @@ __all__ = ["Meddling", "SteppedPublisher", "attempt"]
 
 SESSION = b"stepped!"
 _TTL_MS = 600_000
-# Never used: nothing is packed here, but a delivery has a crew.
-_CREW = Crew(1, "unused")
+# Never used: nothing is packed here, but a queue has a threads.
+_THREADS = ThreadPool(1, "unused")
 
 
 class SteppedPublisher:
@@ -52,34 +52,34 @@ class SteppedPublisher:
         self.client = client
         self.lanes = tuple(lanes)
         self.announced: ScanAnnounced = announced()
-        self.delivery = Delivery(
+        self.queue = ScanQueue(
             self.announced,
             SESSION,
             limits=Limits(),
-            crew=_CREW,
+            threads=_THREADS,
             why_full=lambda: "",
         )
-        self.uid = self.delivery.uid
+        self.uid = self.queue.uid
         self.is_here = True
         self.is_shut_out = False
         self.is_ended = False
         self.beat()
-        ensure_announced(client, self.delivery)
+        ensure_announced(client, self.queue)
 
     @property
     def is_prepared(self) -> bool:
-        return bool(self.delivery.lanes)
+        return bool(self.queue.lanes)
 
     def prepare(self) -> None:
         said = prepared(*self.lanes, uid=self.uid)
-        self.delivery.events = [said, ScanStarted(time=NOW)]
-        self.delivery.take_over(self.lanes, 0)
-        ensure_announced(self.client, self.delivery)
+        self.queue.events = [said, ScanStarted(time=NOW)]
+        self.queue.take_over(self.lanes, 0)
+        ensure_announced(self.client, self.queue)
         for lane in self.lanes:
             make_lane(self.client, self.uid, lane.name)
-        for event in self.delivery.events:
+        for event in self.queue.events:
             append_event(self.client, self.uid, event)
-        self.delivery.n_events_sent = 2
+        self.queue.n_events_sent = 2
 
     def beat(self) -> None:
         beat(self.client, self.uid, "stepped", _TTL_MS)
@@ -91,23 +91,23 @@ class SteppedPublisher:
     def come_back(self) -> None:
         self.is_here = True
         self.beat()
-        self.delivery.request_compare()
+        self.queue.request_compare()
 
-    def put(self, lane: str, entry: Frozen) -> None:
-        with self.delivery.lock:
-            self.delivery.lanes[lane].put(entry)
+    def put(self, lane: str, entry: EncodedEntry) -> None:
+        with self.queue.lock:
+            self.queue.lanes[lane].put(entry)
 
     def update(self, number: int) -> None:
         event = ScanUpdated(time=NOW + number, metadata={"number": number})
-        self.delivery.add_event(event)
+        self.queue.add_event(event)
 
     def end(self) -> None:
         self.is_ended = True
-        for lane in self.delivery.lanes.values():
+        for lane in self.queue.lanes.values():
             lane.ending = True
             lane.seal()
         end = ScanEnded(time=NOW, end_reason=EndReason.SUCCESS)
-        self.delivery.add_event(end)
+        self.queue.add_event(end)
 
     def deliver(self, waker: Waker, n_entries: int) -> None:
         """Do what one of its senders does in a round, with fewer entries.
@@ -117,34 +117,34 @@ class SteppedPublisher:
         LaneConflictError
             If somebody else sealed a lane.
         """
-        delivery = self.delivery
+        queue = self.queue
         try:
             if waker.must_compare:
                 for lane in waker.lanes:
-                    compare_lane(self.client, delivery, lane)
-                restore_scan(self.client, delivery)
+                    compare_lane(self.client, queue, lane)
+                restore_scan(self.client, queue)
                 waker.must_compare = False
             for lane in waker.lanes:
-                delivery.note_durable(lane.name, self.cursor(lane.name))
-                batch = lane.outbox.to_send(2**30)[:n_entries]
+                queue.note_durable(lane.name, self.cursor(lane.name))
+                batch = lane.retransmit.to_send(2**30)[:n_entries]
                 if batch:
                     append(self.client, self.uid, lane.name, batch)
-                    delivery.note_sent(lane, len(batch))
-            if waker is delivery.main_waker:
+                    queue.note_sent(lane, len(batch))
+            if waker is queue.main_waker:
                 self._send_events()
         except VanishedError:
-            delivery.request_compare()
+            queue.request_compare()
 
     def _send_events(self) -> None:
-        while (event := self.delivery.next_event()) is not None:
+        while (event := self.queue.next_event()) is not None:
             append_event(self.client, self.uid, event)
-            self.delivery.n_events_sent += 1
+            self.queue.n_events_sent += 1
 
     def cursor(self, lane: str) -> int:
         return cursor(self.client, self.uid, lane)
 
 
-class Meddling(LeaseCustody):
+class Meddling(LeaseAuthority):
     """The lease of a writer to which something happens at its n-th use."""
 
     def __init__(
@@ -198,7 +198,7 @@ def attempt(
     lease = leases.acquire(client, uid, "writer", _TTL_MS)
     if lease is None:
         return None
-    custody = Meddling(client, lease, at, meddle)
+    authority = Meddling(client, lease, at, meddle)
     turns = iter(range(n_turns))
     pace = Pace(
         flush_s=0, poll_s=0.001, master_s=0, lapse_s=0, check_s=0.05, read_bytes=2**16
@@ -207,7 +207,7 @@ def attempt(
         client,
         record,
         root,
-        custody,
+        authority,
         pace=pace,
         is_stopped=lambda: next(turns, None) is None,
     )

@@ -21,7 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scanbus.bus.codecs import CODEC_NAMES, DEFAULT_CODEC, Codec, Crew, Filter, codec
+from scanbus.bus.codecs import (
+    CODEC_NAMES,
+    DEFAULT_CODEC,
+    Codec,
+    Filter,
+    ThreadPool,
+    find_codec,
+)
 from scanbus.bus.codecs.bitshuffle import BitshuffleScheme
 from scanbus.bus.codecs.bitshuffle_backends import (
     Backend,
@@ -47,7 +54,7 @@ COMPRESSORS: tuple[Compressor, ...] = ("lz4", "zstd")
 
 
 # Small parts: every array of more than a few blocks is shared.
-CREW = Crew(3, "test", part_bytes=1 << 13)
+CREW = ThreadPool(3, "test", part_bytes=1 << 13)
 
 
 def through_backend(package: str, compressor: Compressor) -> Codec:
@@ -58,7 +65,7 @@ def through_backend(package: str, compressor: Compressor) -> Codec:
 
 def needs_blosc2() -> Codec:
     pytest.importorskip("blosc2")
-    return codec("blosc2")
+    return find_codec("blosc2")
 
 
 def needs_package(package: str, compressor: Compressor) -> Codec:
@@ -73,7 +80,7 @@ def shared(package: str) -> Codec:
 # Every codec, and bitshuffle once through each of the packages that bring it, alone and
 # by several threads.
 CASES: dict[str, Callable[[], Codec]] = {
-    name: partial(codec, name) for name in ("none", "gzip-shuffle", "lz4", "zstd")
+    name: partial(find_codec, name) for name in ("none", "gzip-shuffle", "lz4", "zstd")
 } | {"blosc2": needs_blosc2}
 for _compressor in COMPRESSORS:
     for _package in BACKENDS:
@@ -186,7 +193,7 @@ def test_the_stored_pipeline_is_the_one_of_hdf5plugin(
 ) -> None:
     array = counts(shape, "u4")
 
-    ours = dataset(file, codec(name).filters(array.dtype, shape), array)
+    ours = dataset(file, find_codec(name).filters(array.dtype, shape), array)
 
     assert pipeline(ours) == pipeline(filtered(file, name, array))
 
@@ -195,7 +202,7 @@ def test_bitshuffle_options_are_those_that_readers_of_crystallography_know(
     file: Any,
 ) -> None:
     array = counts((1, 31, 33), "u4")
-    lz4 = dataset(file, codec("bitshuffle-lz4").filters("u4", (1, 31, 33)), array)
+    lz4 = dataset(file, find_codec("bitshuffle-lz4").filters("u4", (1, 31, 33)), array)
     assert pipeline(lz4) == [(32008, (0, 4, 4, 0, 2))]
 
 
@@ -225,7 +232,7 @@ def test_the_decoder_of_dectris_reads_bitshuffle_lz4() -> None:
     )
     array = counts((1, 100, 103), "u4")
 
-    payload = bytes(codec("bitshuffle-lz4").encode(array))
+    payload = bytes(find_codec("bitshuffle-lz4").encode(array))
 
     unpacked = dectris.decompress(payload, "bslz4", elem_size=4)
     np.testing.assert_array_equal(np.frombuffer(unpacked, "u4"), array.ravel())
@@ -255,9 +262,9 @@ def test_what_is_decoded_is_what_was_encoded(
 
 def test_none_does_not_copy() -> None:
     array = counts((3, 4), "u2")
-    payload = codec("none").encode(array)
+    payload = find_codec("none").encode(array)
     assert np.shares_memory(np.frombuffer(payload, "u1"), array)
-    assert np.shares_memory(codec("none").decode(payload, "u2", (3, 4)), array)
+    assert np.shares_memory(find_codec("none").decode(payload, "u2", (3, 4)), array)
 
 
 def test_a_read_only_array_can_be_encoded(each: Codec) -> None:
@@ -279,7 +286,7 @@ def test_lz4_in_several_blocks_is_read_by_both(file: Any, block_bytes: int) -> N
     cut = Codec("lz4", releases_gil=True, scheme=Lz4Scheme(block_bytes))
     array = counts((50, 83), "u2")
     payload = cut.encode(array)
-    stored = dataset(file, codec("lz4").filters("u2", array.shape), array)
+    stored = dataset(file, find_codec("lz4").filters("u2", array.shape), array)
 
     stored.id.write_direct_chunk((0, 0), payload)
 
@@ -330,11 +337,11 @@ def test_out_must_fit(each: Codec) -> None:
 
 def test_an_unknown_codec_is_named_with_those_that_are_known() -> None:
     with pytest.raises(UnknownCodecError, match=r"'zip'.*bitshuffle-lz4"):
-        codec("zip")
+        find_codec("zip")
 
 
 def test_every_name_has_its_codec() -> None:
-    assert [codec(name).name for name in CODEC_NAMES] == list(CODEC_NAMES)
+    assert [find_codec(name).name for name in CODEC_NAMES] == list(CODEC_NAMES)
     assert DEFAULT_CODEC in CODEC_NAMES
 
 
@@ -344,7 +351,7 @@ def test_a_library_that_is_missing_is_named_when_it_is_needed() -> None:
 
     scheme = BitshuffleScheme("lz4", backend=missing)
     made = Codec("bitshuffle-lz4", releases_gil=True, scheme=scheme)
-    payload = codec("bitshuffle-lz4").encode(counts((9,), "u2"))
+    payload = find_codec("bitshuffle-lz4").encode(counts((9,), "u2"))
 
     assert made.filters("u2", (9,))
     with pytest.raises(UnknownCodecError, match="not available"):
@@ -468,7 +475,7 @@ def test_a_hostile_table_of_blocks_is_named(
     name: str, payload: bytes, message: str
 ) -> None:
     with pytest.raises(PayloadError, match=message):
-        decode_sample(codec(name), payload)
+        decode_sample(find_codec(name), payload)
 
 
 @pytest.mark.parametrize("package", BACKENDS)
@@ -513,7 +520,7 @@ def test_a_zlib_bomb_is_not_inflated() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(PayloadError, match="not one whole zlib stream"):
-            decode_sample(codec("gzip-shuffle"), bomb)
+            decode_sample(find_codec("gzip-shuffle"), bomb)
         assert tracemalloc.get_traced_memory()[1] < 10 * SAMPLE.nbytes + 10**6
     finally:
         tracemalloc.stop()
@@ -522,13 +529,13 @@ def test_a_zlib_bomb_is_not_inflated() -> None:
 def test_a_zstd_frame_that_declares_another_size_is_refused() -> None:
     frame = zstandard.ZstdCompressor().compress(bytes(10**6))
     with pytest.raises(PayloadError, match="the frame has 1000000"):
-        decode_sample(codec("zstd"), frame)
+        decode_sample(find_codec("zstd"), frame)
 
 
 def test_a_zstd_frame_without_size_is_refused() -> None:
     writer = zstandard.ZstdCompressor(write_content_size=False)
     with pytest.raises(PayloadError, match="expected"):
-        decode_sample(codec("zstd"), writer.compress(SAMPLE.tobytes()))
+        decode_sample(find_codec("zstd"), writer.compress(SAMPLE.tobytes()))
 
 
 @pytest.mark.parametrize(
@@ -548,7 +555,7 @@ def test_a_blosc2_frame_may_only_say_what_is_known(
     payload = bytearray(needs_blosc2().encode(SAMPLE))
     payload[at] = value
     with pytest.raises(PayloadError, match=message):
-        decode_sample(codec("blosc2"), bytes(payload))
+        decode_sample(find_codec("blosc2"), bytes(payload))
 
 
 @pytest.mark.parametrize(
@@ -568,7 +575,7 @@ def test_a_blosc2_chunk_may_only_say_what_is_known(
     chunk_at = int.from_bytes(payload[11:15], "big")  # It follows the frame's header.
     payload[chunk_at + at] = value
     with pytest.raises(PayloadError, match=message):
-        decode_sample(codec("blosc2"), bytes(payload))
+        decode_sample(find_codec("blosc2"), bytes(payload))
 
 
 @pytest.mark.parametrize("threads", [{}, {"OMP_NUM_THREADS": "2"}], ids=str)
@@ -577,8 +584,8 @@ def test_packing_imports_no_hdf5_and_keeps_the_environment(
 ) -> None:
     """A control computer needs no HDF5, and other libraries keep their threads."""
     code = (
-        "import os, sys, numpy as np; from scanbus.bus.codecs import codec; "
-        "codec('bitshuffle-lz4').encode(np.zeros(9, 'u2')); "
+        "import os, sys, numpy as np; from scanbus.bus.codecs import find_codec; "
+        "find_codec('bitshuffle-lz4').encode(np.zeros(9, 'u2')); "
         "print('h5py' in sys.modules, 'hdf5plugin' in sys.modules, "
         "os.environ.get('OMP_NUM_THREADS'))"
     )

@@ -9,32 +9,32 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from scanbus.bus.codecs import Crew, codec
+from scanbus.bus.codecs import ThreadPool, find_codec
 from scanbus.schemas.errors import PayloadError
 
 
 @pytest.fixture
-def crew() -> Iterator[Crew]:
-    crew = Crew(3, "test", part_bytes=1 << 13)
-    with crew.pool:
-        yield crew
+def threads() -> Iterator[ThreadPool]:
+    threads = ThreadPool(3, "test", part_bytes=1 << 13)
+    with threads.pool:
+        yield threads
 
 
-def test_all_is_done_once_and_in_order(crew: Crew) -> None:
-    assert crew.map(lambda number: number * number, 50) == [n * n for n in range(50)]
-    assert crew.map(str, 1) == ["0"]
-    assert crew.map(str, 0) == []
+def test_all_is_done_once_and_in_order(threads: ThreadPool) -> None:
+    assert threads.map(lambda number: number * number, 50) == [n * n for n in range(50)]
+    assert threads.map(str, 1) == ["0"]
+    assert threads.map(str, 0) == []
 
 
-def test_several_threads_are_at_it(crew: Crew) -> None:
+def test_several_threads_are_at_it(threads: ThreadPool) -> None:
     everybody = threading.Barrier(3, timeout=30)
-    names = crew.map(
+    names = threads.map(
         lambda _: (everybody.wait(), threading.current_thread().name)[1], 3
     )
     assert len(set(names)) == 3
 
 
-def test_an_error_comes_when_nobody_is_at_work_any_more(crew: Crew) -> None:
+def test_an_error_comes_when_nobody_is_at_work_any_more(threads: ThreadPool) -> None:
     main = threading.current_thread()
     begun, ended = threading.Event(), threading.Event()
 
@@ -48,11 +48,11 @@ def test_an_error_comes_when_nobody_is_at_work_any_more(crew: Crew) -> None:
             ended.set()
 
     with pytest.raises(ValueError, match="mine"):
-        crew.map(work, 20)
+        threads.map(work, 20)
     assert ended.is_set()
 
 
-def test_an_error_of_who_helps_is_not_swallowed(crew: Crew) -> None:
+def test_an_error_of_who_helps_is_not_swallowed(threads: ThreadPool) -> None:
     main = threading.current_thread()
     helped = threading.Event()
 
@@ -64,23 +64,23 @@ def test_an_error_of_who_helps_is_not_swallowed(crew: Crew) -> None:
             raise ValueError("theirs")
 
     with pytest.raises(ValueError, match="theirs"):
-        crew.map(work, 20)
+        threads.map(work, 20)
 
 
 def test_nobody_waits_for_help_that_has_not_begun() -> None:
     """The helping threads may be those that call: they would wait for each other."""
-    crew = Crew(2, "test")
-    with crew.pool:
-        calls = [crew.pool.submit(crew.map, str, 1000) for _ in range(20)]
+    threads = ThreadPool(2, "test")
+    with threads.pool:
+        calls = [threads.pool.submit(threads.map, str, 1000) for _ in range(20)]
         for call in calls:
             assert call.result(30) == [str(number) for number in range(1000)]
 
 
 def test_helpers_may_go_everywhere_afterwards() -> None:
     """Though they call each other, and one finds the other restricted."""
-    crew = Crew(2, "travellers")  # Nobody else's threads have this name.
-    with crew.pool:
-        calls = [crew.pool.submit(crew.map, busy, 40) for _ in range(100)]
+    threads = ThreadPool(2, "travellers")  # Nobody else's threads have this name.
+    with threads.pool:
+        calls = [threads.pool.submit(threads.map, busy, 40) for _ in range(100)]
         for call in calls:
             call.result(60)
         numbers = {
@@ -98,19 +98,19 @@ def busy(_: int) -> int:
 
 
 def test_without_helpers_the_caller_does_it() -> None:
-    crew = Crew(3, "test")
-    crew.pool.shutdown()
-    assert crew.map(str, 3) == ["0", "1", "2"]
+    threads = ThreadPool(3, "test")
+    threads.pool.shutdown()
+    assert threads.map(str, 3) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("n_items", [1, 7, 4096, 40_961, 65_536, 100_003, 100_008])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f8"])
 def test_the_bytes_are_those_of_one_thread(
-    crew: Crew, dtype: str, n_items: int
+    threads: ThreadPool, dtype: str, n_items: int
 ) -> None:
     array = np.random.default_rng(1).poisson(3, n_items).astype(dtype)
-    alone = codec("bitshuffle-lz4")
-    together = alone.helped_by(crew)
+    alone = find_codec("bitshuffle-lz4")
+    together = alone.helped_by(threads)
     packed = alone.encode(array)
     assert together.encode(array) == packed
     out = np.empty_like(array)
@@ -121,9 +121,9 @@ def test_the_bytes_are_those_of_one_thread(
     )
 
 
-def test_damage_in_any_part_is_found(crew: Crew) -> None:
+def test_damage_in_any_part_is_found(threads: ThreadPool) -> None:
     array = np.random.default_rng(2).poisson(0.003, 2_000_000).astype("u2")
-    together = codec("bitshuffle-lz4").helped_by(crew)
+    together = find_codec("bitshuffle-lz4").helped_by(threads)
     packed = bytearray(together.encode(array))
     n_found = 0
     for place in range(16, len(packed), len(packed) // 40):
@@ -139,8 +139,8 @@ def test_damage_in_any_part_is_found(crew: Crew) -> None:
     assert n_found > 20
 
 
-def test_only_codecs_of_independent_blocks_are_shared(crew: Crew) -> None:
-    shared = {name for name in ("none", "zstd", "lz4") if codec(name).is_shared}
+def test_only_codecs_of_independent_blocks_are_shared(threads: ThreadPool) -> None:
+    shared = {name for name in ("none", "zstd", "lz4") if find_codec(name).is_shared}
     assert not shared
-    assert codec("zstd").helped_by(crew) is codec("zstd")
-    assert codec("bitshuffle-zstd").is_shared
+    assert find_codec("zstd").helped_by(threads) is find_codec("zstd")
+    assert find_codec("bitshuffle-zstd").is_shared

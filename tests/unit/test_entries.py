@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol.entries import (
     MAX_HEADER_BYTES,
     SEAL_ID,
@@ -86,7 +86,7 @@ def test_the_blocks_of_a_group_stand_one_after_the_other() -> None:
 
 def test_each_block_may_have_its_own_codec() -> None:
     lane = lane_of(channel("a", dtype="uint8"), channel("b", dtype="uint8"))
-    packed = bytes(codec("zstd").encode(np.zeros(100, "u1")))
+    packed = bytes(find_codec("zstd").encode(np.zeros(100, "u1")))
     payload = bytes(100) + packed
     header = header_of(payload, sizes=(100, len(packed)), codecs=("none", "zstd"))
 

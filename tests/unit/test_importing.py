@@ -71,7 +71,7 @@ def test_importing_the_publisher_builds_no_model() -> None:
 
 
 def test_models_may_be_used_first_by_several_threads_at_once() -> None:
-    """The keeper reads events while the program declares channels."""
+    """The monitor reads events while the program declares channels."""
     events = [
         prepared(
             bytes_lane(),

@@ -24,7 +24,7 @@ from scanbus.publisher.faulty.expected_ledger import Effect, LaneBook, Means
 from scanbus.publisher.faulty.raw_entries import (
     FORMS_AT_THE_EDGE,
     FORMS_WITHIN,
-    Crafter,
+    RawEntryBuilder,
 )
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
@@ -117,8 +117,8 @@ class LaneMachine(RuleBasedStateMachine):
         self.lane = lane
         self.disk = Disk(self.lane)  # type: ignore[misc]
         self.book = LaneBook(self.lane)
-        self.crafter = Crafter(self.lane, seed=3, session=b"one")
-        self.other = Crafter(self.lane, seed=4, session=b"other")
+        self.crafter = RawEntryBuilder(self.lane, seed=3, session=b"one")
+        self.other = RawEntryBuilder(self.lane, seed=4, session=b"other")
         self.stream: list[Raw] = []
         self.point = 0
         self.is_sealed = False
@@ -294,7 +294,7 @@ def raw(entry: Any) -> Raw:
 
 
 def test_what_comes_between_two_segments_is_not_lost_with_the_writer() -> None:
-    crafter = Crafter(value_lane(), seed=3)
+    crafter = RawEntryBuilder(value_lane(), seed=3)
     again = crafter.good(2, PER_SEGMENT)
     stream = [raw(crafter.good(0, PER_SEGMENT)), raw(again)]
     disk = Disk(value_lane())
@@ -313,7 +313,7 @@ def test_what_comes_between_two_segments_is_not_lost_with_the_writer() -> None:
 
 
 def test_a_whole_chunk_that_declares_another_size_is_refused() -> None:
-    crafter = Crafter(frame_lane(), seed=3)
+    crafter = RawEntryBuilder(frame_lane(), seed=3)
     disk = Disk(frame_lane())
     try:
         disk.finish([raw(crafter.wrong("shape", 0, 2)), raw(crafter.good(2, 4))])
@@ -324,7 +324,7 @@ def test_a_whole_chunk_that_declares_another_size_is_refused() -> None:
 
 
 def test_a_segment_of_values_ends_with_the_entry_that_makes_it_heavy() -> None:
-    crafter = Crafter(value_lane(), seed=3)
+    crafter = RawEntryBuilder(value_lane(), seed=3)
     entries = [raw(crafter.good(point, point + 1)) for point in range(PER_SEGMENT)]
     two = 2 * 256 + sum(len(fields[-1]) for _, fields in entries[:2])
     disk = Disk(value_lane(two))

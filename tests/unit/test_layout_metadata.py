@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.writer.layouts.common import metadata
 from scanbus.writer.layouts.common.metadata import MetadataReader, laid_over
 from scanbus.writer.model.nexus_tree import Dataset, Group, SoftLink
 
 
 def array(values: Any, codec_name: str = "none", **changes: Any) -> dict[str, Any]:
-    packed = codec(codec_name).encode(np.ascontiguousarray(values))
+    packed = find_codec(codec_name).encode(np.ascontiguousarray(values))
     said = {
         "dtype": values.dtype.name,
         "shape": list(values.shape),

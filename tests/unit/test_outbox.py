@@ -5,22 +5,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import Frozen, Outbox
+from scanbus.bus.protocol.retransmit import EncodedEntry, RetransmitBuffer
 
 SESSION = b"12345678"
 
 
-def points(first: int, count: int) -> Frozen:
+def points(first: int, count: int) -> EncodedEntry:
     header = pack_header(session=SESSION, checksum=checksum_of(b"x" * count))
-    return Frozen(entry_id(first, count), first + count, header, b"x" * count)
+    return EncodedEntry(entry_id(first, count), first + count, header, b"x" * count)
 
 
-def seal(length: int) -> Frozen:
+def seal(length: int) -> EncodedEntry:
     header = pack_header(session=SESSION, checksum=checksum_of(b""), length=length)
-    return Frozen(SEAL_ID, length, header)
+    return EncodedEntry(SEAL_ID, length, header)
 
 
-def numbers(entry: Frozen) -> tuple[int, int]:
+def numbers(entry: EncodedEntry) -> tuple[int, int]:
     first, _, second = entry.id.partition(b"-")
     return int(first), int(second)
 
@@ -30,40 +30,40 @@ class LossyRedis(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outbox = Outbox(SESSION)
-        self.lane: list[Frozen] = []
+        self.retransmit = RetransmitBuffer(SESSION)
+        self.lane: list[EncodedEntry] = []
         self.last: tuple[int, int] = (0, 0)
         self.made = 0
         self.written = 0
         self.cursor = 0
 
-    @precondition(lambda self: not self.outbox.sealed)
+    @precondition(lambda self: not self.retransmit.sealed)
     @rule(count=st.integers(1, 5))
     def gather(self, count: int) -> None:
-        self.outbox.put(points(self.made, count))
+        self.retransmit.put(points(self.made, count))
         self.made += count
 
-    @precondition(lambda self: not self.outbox.sealed)
+    @precondition(lambda self: not self.retransmit.sealed)
     @rule()
     def end(self) -> None:
-        self.outbox.put(seal(self.made))
+        self.retransmit.put(seal(self.made))
 
     @rule(max_bytes=st.integers(1, 600))
     def send(self, max_bytes: int) -> None:
-        batch = self.outbox.to_send(max_bytes)
-        assert bool(batch) == self.outbox.has_unsent
+        batch = self.retransmit.to_send(max_bytes)
+        assert bool(batch) == self.retransmit.has_unsent
         for entry in batch:
             assert numbers(entry) > self.last, "Redis would refuse it"
             self.lane.append(entry)
             self.last = numbers(entry)
-        self.outbox.sent(len(batch))
+        self.retransmit.sent(len(batch))
 
     @rule(max_bytes=st.integers(1, 600))
     def send_and_lose_the_reply(self, max_bytes: int) -> None:
-        for entry in self.outbox.to_send(max_bytes):
+        for entry in self.retransmit.to_send(max_bytes):
             self.lane.append(entry)
             self.last = numbers(entry)
-        self.outbox.resume_after(b"%d-%d" % self.last)
+        self.retransmit.resume_after(b"%d-%d" % self.last)
 
     @precondition(lambda self: self.lane)
     @rule(data=st.data())
@@ -75,7 +75,7 @@ class LossyRedis(RuleBasedStateMachine):
 
     @rule()
     def look_at_cursor(self) -> None:
-        self.outbox.durable_up_to(self.cursor)
+        self.retransmit.durable_up_to(self.cursor)
 
     @precondition(lambda self: self.lane)
     @rule(kept=st.integers(0, 30))
@@ -83,14 +83,14 @@ class LossyRedis(RuleBasedStateMachine):
         """SIGKILL with an append-only file that is synced every second."""
         del self.lane[kept:]
         self.last = numbers(self.lane[-1]) if self.lane else (0, 0)
-        self.outbox.resume_after(b"%d-%d" % self.last)
+        self.retransmit.resume_after(b"%d-%d" % self.last)
 
     @rule(gone=st.booleans())
     def lose_all(self, gone: bool) -> None:
         self.lane.clear()
         self.last = (0, 0)
         self.cursor = 0
-        self.outbox.resume_after(None if gone else b"0-0")
+        self.retransmit.resume_after(None if gone else b"0-0")
 
     @invariant()
     def the_lane_is_contiguous(self) -> None:
@@ -106,7 +106,7 @@ class LossyRedis(RuleBasedStateMachine):
     @invariant()
     def no_point_at_risk_is_gone(self) -> None:
         """What the writer lacks is in the lane or will be sent, as itself."""
-        held = [*self.lane, *self.outbox.to_send(10**9)]
+        held = [*self.lane, *self.retransmit.to_send(10**9)]
         there = {
             point
             for entry in held
@@ -117,78 +117,80 @@ class LossyRedis(RuleBasedStateMachine):
 
     @invariant()
     def stand_ins_speak_of_durable_points_only(self) -> None:
-        for entry in [*self.lane, *self.outbox.to_send(10**9)]:
+        for entry in [*self.lane, *self.retransmit.to_send(10**9)]:
             if entry.is_stand_in:
                 assert entry.stop <= self.written
 
     @invariant()
     def bytes_are_counted(self) -> None:
-        assert self.outbox.nbytes == sum(entry.nbytes for entry in self.outbox._kept)
-        assert self.outbox.unsent_bytes == sum(
-            entry.nbytes for entry in self.outbox.to_send(10**9)
+        assert self.retransmit.nbytes == sum(
+            entry.nbytes for entry in self.retransmit._kept
+        )
+        assert self.retransmit.unsent_bytes == sum(
+            entry.nbytes for entry in self.retransmit.to_send(10**9)
         )
 
     def teardown(self) -> None:
         """Left alone, everything arrives and becomes durable."""
-        if not self.outbox.sealed:
+        if not self.retransmit.sealed:
             self.end()
-        while self.outbox.has_unsent:
+        while self.retransmit.has_unsent:
             self.send(500)
         self.written = self.cursor = self.made
         self.look_at_cursor()
         self.the_lane_is_contiguous()
         assert self.lane[-1].is_seal
-        assert self.outbox.is_durable
+        assert self.retransmit.is_durable
 
 
 TestLossyRedis = LossyRedis.TestCase
 
 
 def test_a_batch_holds_one_entry_even_if_that_is_larger_than_asked() -> None:
-    outbox = Outbox(SESSION)
-    outbox.put(points(0, 1000))
-    outbox.put(points(1000, 1))
-    assert [entry.id for entry in outbox.to_send(10)] == [b"0-1000"]
+    retransmit = RetransmitBuffer(SESSION)
+    retransmit.put(points(0, 1000))
+    retransmit.put(points(1000, 1))
+    assert [entry.id for entry in retransmit.to_send(10)] == [b"0-1000"]
 
 
 def test_what_is_durable_is_forgotten_and_its_bytes_with_it() -> None:
-    outbox = Outbox(SESSION)
-    outbox.put(points(0, 10))
-    outbox.put(points(10, 10))
-    outbox.sent(2)
-    outbox.durable_up_to(15)
-    assert outbox.nbytes == points(10, 10).nbytes
-    outbox.durable_up_to(20)
-    assert outbox.nbytes == 0
+    retransmit = RetransmitBuffer(SESSION)
+    retransmit.put(points(0, 10))
+    retransmit.put(points(10, 10))
+    retransmit.sent(2)
+    retransmit.durable_up_to(15)
+    assert retransmit.nbytes == points(10, 10).nbytes
+    retransmit.durable_up_to(20)
+    assert retransmit.nbytes == 0
 
 
 def test_a_cursor_beyond_the_lane_is_no_promise_for_later_points() -> None:
-    outbox = Outbox(SESSION)
-    outbox.durable_up_to(1000)
-    outbox.put(points(0, 10))
-    outbox.sent(1)
-    assert outbox.nbytes > 0
+    retransmit = RetransmitBuffer(SESSION)
+    retransmit.durable_up_to(1000)
+    retransmit.put(points(0, 10))
+    retransmit.sent(1)
+    assert retransmit.nbytes > 0
 
 
 @pytest.mark.parametrize(("lane_stop", "expected"), [(0, b"0-10"), (3, b"3-7")])
 def test_points_that_redis_lost_but_the_writer_has_get_a_stand_in(
     lane_stop: int, expected: bytes
 ) -> None:
-    outbox = Outbox(SESSION)
-    outbox.put(points(0, 10))
-    outbox.put(points(10, 5))
-    outbox.sent(2)
-    outbox.durable_up_to(10)
-    outbox.resume_after(b"0-%d" % lane_stop if lane_stop else None)
-    assert [entry.id for entry in outbox.to_send(10**6)] == [expected, b"10-5"]
-    outbox.resume_after(None)  # and again, before it was sent
-    assert outbox.to_send(10**6)[0].id == b"0-10"
+    retransmit = RetransmitBuffer(SESSION)
+    retransmit.put(points(0, 10))
+    retransmit.put(points(10, 5))
+    retransmit.sent(2)
+    retransmit.durable_up_to(10)
+    retransmit.resume_after(b"0-%d" % lane_stop if lane_stop else None)
+    assert [entry.id for entry in retransmit.to_send(10**6)] == [expected, b"10-5"]
+    retransmit.resume_after(None)  # and again, before it was sent
+    assert retransmit.to_send(10**6)[0].id == b"0-10"
 
 
 def test_what_was_dropped_is_never_said_to_be_durable() -> None:
-    outbox = Outbox(SESSION)
-    outbox.put(points(0, 10))
-    outbox.drop()
-    outbox.resume_after(None)
-    assert not outbox.has_unsent
-    assert outbox.nbytes == 0
+    retransmit = RetransmitBuffer(SESSION)
+    retransmit.put(points(0, 10))
+    retransmit.drop()
+    retransmit.resume_after(None)
+    assert not retransmit.has_unsent
+    assert retransmit.nbytes == 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol.blocks import Variable
 from scanbus.publisher.declare.channels import (
     declare_channel,
@@ -150,7 +150,7 @@ def test_metadata_becomes_json() -> None:
     assert tree["names"] == ["x", "y"]
     array = ArrayValue.model_validate(tree["mask"]["array"])
     data = array.data
-    found = codec(array.codec).decode(data, array.dtype, array.shape)
+    found = find_codec(array.codec).decode(data, array.dtype, array.shape)
     np.testing.assert_array_equal(found, np.arange(1000).reshape(10, 100))
     with pytest.raises(ValueError, match="'x'"):
         tree_of({"x": object()})

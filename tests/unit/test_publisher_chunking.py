@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol.entries import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
 from scanbus.publisher.buffers.chunk_buffer import ChunkBuffer, Piece
-from scanbus.publisher.buffers.entry_builder import freeze_piece, freeze_seal
+from scanbus.publisher.buffers.entry_builder import frame_entry, seal_entry
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 
 SHAPE = (2, 3)
@@ -39,7 +39,7 @@ def detector(
 
 
 def entry_of(lane: LaneDescription, piece: Piece) -> Entry:
-    frozen = freeze_piece(lane, piece, SESSION)
+    frozen = frame_entry(lane, piece, SESSION)
     assert frozen.stop == piece.first + piece.count
     fields = {HEADER_FIELD: frozen.header, PAYLOAD_FIELD: bytes(frozen.payload)}
     return parse_entry(lane, frozen.id, fields)
@@ -83,7 +83,7 @@ def test_pieces_joined_are_the_frames_again(
         assert entry.first // per_chunk == (entry.stop - 1) // per_chunk
         count = per_chunk if entry.is_padded else entry.count
         shape = (count, *SHAPE)
-        values = codec(entry.codecs[0]).decode(entry.payload, "<u2", shape)
+        values = find_codec(entry.codecs[0]).decode(entry.payload, "<u2", shape)
         found.extend(int(value[0, 0]) for value in values[: entry.count])
         assert (values[entry.count :] == 65535).all()
     assert found == sent
@@ -102,10 +102,10 @@ def test_memory_that_is_used_again_changes_no_entry(name: str, per_chunk: int) -
         frame[:] = number
         piece = buffer.push(frame, 1.0)
         if piece is not None:
-            entries.append(freeze_piece(lane, piece, SESSION))
+            entries.append(frame_entry(lane, piece, SESSION))
             buffer.give_back(piece)
     shape = (per_chunk, *SHAPE)
-    values = [codec(name).decode(each.payload, "<u2", shape) for each in entries]
+    values = [find_codec(name).decode(each.payload, "<u2", shape) for each in entries]
     assert np.concatenate(values)[:, 0, 0].tolist() == list(range(12))
 
 
@@ -158,7 +158,7 @@ def test_the_end_is_padded_where_a_chunk_begins_and_partial_elsewhere() -> None:
 
 
 def test_a_seal_carries_the_length() -> None:
-    frozen = freeze_seal(17, SESSION)
+    frozen = seal_entry(17, SESSION)
     entry = parse_entry(detector(1), frozen.id, {HEADER_FIELD: frozen.header})
     assert entry.is_seal
     assert entry.first == 17

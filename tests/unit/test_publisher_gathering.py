@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from scanbus.bus.protocol.blocks import Variable, decode_block
 from scanbus.bus.protocol.entries import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.store.read_lanes import GATHERED_BYTES
-from scanbus.publisher.buffers.entry_builder import freeze_values
+from scanbus.publisher.buffers.entry_builder import values_entry
 from scanbus.publisher.buffers.group_buffer import Gap, GroupBuffer
 from scanbus.publisher.declare.values import points_of
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
@@ -46,7 +46,7 @@ def alone(**more: Any) -> LaneDescription:
     )
 
 
-def parsed(lane: LaneDescription, frozen: Frozen) -> Entry:
+def parsed(lane: LaneDescription, frozen: EncodedEntry) -> Entry:
     fields = {HEADER_FIELD: frozen.header, PAYLOAD_FIELD: bytes(frozen.payload)}
     return parse_entry(lane, frozen.id, fields)
 
@@ -81,7 +81,7 @@ def test_entries_joined_are_what_was_sent(
 
     def take() -> None:
         while taken := buffer.take():
-            entries.append(parsed(lane, freeze_values(lane, taken, SESSION)))
+            entries.append(parsed(lane, values_entry(lane, taken, SESSION)))
 
     channels = {channel.name: channel for channel in lane.channels}
     for name, kind, count in steps:
@@ -136,7 +136,7 @@ def test_no_entry_is_larger_than_gathered_bytes(counts: list[int]) -> None:
         buffer.append("t", Gap(count))
     buffer.advance(0.0)
     while taken := buffer.take():
-        entry = freeze_values(lane, taken, SESSION)
+        entry = values_entry(lane, taken, SESSION)
         assert len(entry.payload) <= GATHERED_BYTES
 
 
@@ -155,7 +155,7 @@ def test_arrays_may_be_used_again_at_once(
     """Whatever is taken in between, and however arrays lie in memory."""
     lane = alone(dtype=dtype)
     buffer = GroupBuffer(lane)
-    entries: list[Frozen] = []
+    entries: list[EncodedEntry] = []
     sent = 0
     for count in counts:
         array = np.arange(sent, sent + count, dtype=np.float64)
@@ -164,9 +164,9 @@ def test_arrays_may_be_used_again_at_once(
         sent += count
         buffer.advance(0.0)
         if data.draw(st.booleans()) and (taken := buffer.take()):
-            entries.append(freeze_values(lane, taken, SESSION))
+            entries.append(values_entry(lane, taken, SESSION))
     while taken := buffer.take():
-        entries.append(freeze_values(lane, taken, SESSION))
+        entries.append(values_entry(lane, taken, SESSION))
 
     assert buffer.pending_bytes == 0
     values = b"".join(bytes(entry.payload) for entry in entries)
@@ -183,7 +183,7 @@ def test_single_numbers_that_waited_for_long_make_no_larger_entries() -> None:
     buffer.advance(0.0)
     sizes = []
     while taken := buffer.take():
-        sizes.append(len(freeze_values(lane, taken, SESSION).payload))
+        sizes.append(len(values_entry(lane, taken, SESSION).payload))
     assert sum(sizes) == 8 * 300_000
     assert max(sizes) <= GATHERED_BYTES
 

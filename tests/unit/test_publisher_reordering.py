@@ -6,15 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.publisher.buffers.reorder_buffer import Hole, Late, Ready, Reordering, Step
+from scanbus.publisher.buffers.reorder_buffer import (
+    Hole,
+    Late,
+    Ready,
+    ReorderBuffer,
+    Step,
+)
 from scanbus.schemas import MAX_POINTS
 
 
-def reordering(window: int = 8, window_s: float = 5.0) -> Reordering[int]:
-    return Reordering("d", 0, window_points=window, window_s=window_s)
+def reordering(window: int = 8, window_s: float = 5.0) -> ReorderBuffer[int]:
+    return ReorderBuffer("d", 0, window_points=window, window_s=window_s)
 
 
-class Lane:
+class LaneQueue:
     """What becomes of points whose item is their number."""
 
     def __init__(self) -> None:
@@ -54,7 +60,7 @@ def shuffled_within(draw: Any, window: int) -> list[int]:
 def test_what_comes_within_the_window_comes_out_in_order_and_whole(
     points: list[int],
 ) -> None:
-    order, lane = reordering(window=8), Lane()
+    order, lane = reordering(window=8), LaneQueue()
     for point in points:
         order.check(point, 1)
         lane.take(order.push(point, point, 1, 0.0, 100))
@@ -73,7 +79,7 @@ def test_what_comes_within_the_window_comes_out_in_order_and_whole(
 def test_every_point_stands_in_its_place_or_is_late_for_a_hole(
     points: list[int], times: list[float], max_bytes: int, skips: set[int]
 ) -> None:
-    order, lane = reordering(window=10, window_s=4.0), Lane()
+    order, lane = reordering(window=10, window_s=4.0), LaneQueue()
     now = 0.0
     for index, (point, passed) in enumerate(zip(points, times, strict=False)):
         now += passed
@@ -95,7 +101,7 @@ def test_every_point_stands_in_its_place_or_is_late_for_a_hole(
 
 
 def test_a_hole_is_given_up_when_it_was_noticed_too_long_ago() -> None:
-    order, lane = reordering(window_s=5.0), Lane()
+    order, lane = reordering(window_s=5.0), LaneQueue()
     lane.take(order.push(0, 0, 1, 0.0, 100))
     lane.take(order.push(2, 2, 1, 1.0, 100))
     lane.take(order.push(5, 5, 1, 4.0, 100))

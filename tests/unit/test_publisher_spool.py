@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.publisher.spool import ScanSpool, find_scans
 from scanbus.publisher.spool.lane_files import LaneFiles
 from scanbus.schemas import Event, ScanAnnounced, ScanIdentity, ScanStarted, ScanUpdated
@@ -28,7 +28,9 @@ ANNOUNCED = ScanAnnounced(
 )
 
 
-def written(folder: Path, count: int = 10, segment_bytes: int = 200) -> list[Frozen]:
+def written(
+    folder: Path, count: int = 10, segment_bytes: int = 200
+) -> list[EncodedEntry]:
     files = LaneFiles(folder, segment_bytes)
     entries = [frozen(n, 1, bytes([n]) * n) for n in range(count)]
     for entry in (*entries, frozen_seal(count)):

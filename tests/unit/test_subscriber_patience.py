@@ -3,7 +3,7 @@
 import pytest
 
 from scanbus.schemas.errors import DeadlineError
-from scanbus.subscriber.deadline import Patience
+from scanbus.subscriber.deadline import Deadline
 
 
 class Clock:
@@ -20,39 +20,39 @@ def clock() -> Clock:
 
 
 def test_a_deadline_counts_from_the_last_thing_that_came(clock: Clock) -> None:
-    patience = Patience("data", 10.0, clock=clock)
+    deadline = Deadline("data", 10.0, clock=clock)
     clock.now += 9
-    patience.check()
-    patience.restart()
+    deadline.check()
+    deadline.restart()
     clock.now += 9
-    patience.check()
+    deadline.check()
     clock.now += 1
     with pytest.raises(DeadlineError, match="data: gave up after 10 s"):
-        patience.check()
+        deadline.check()
 
 
 def test_without_a_deadline_nothing_is_given_up(clock: Clock) -> None:
-    patience = Patience("data", None, clock=clock)
+    deadline = Deadline("data", None, clock=clock)
     clock.now += 1e9
-    patience.check()
+    deadline.check()
 
 
 def test_reads_block_until_the_deadline_but_never_for_ever(clock: Clock) -> None:
-    patience = Patience("data", 1.5, clock=clock)
-    assert patience.block_ms() == 1000
+    deadline = Deadline("data", 1.5, clock=clock)
+    assert deadline.block_ms() == 1000
     clock.now += 1.2
-    assert patience.block_ms() == 300
+    assert deadline.block_ms() == 300
     clock.now += 9
-    assert patience.block_ms() == 1
+    assert deadline.block_ms() == 1
 
 
 def test_a_publisher_is_lost_once_it_was_silent_for_long_enough(clock: Clock) -> None:
-    patience = Patience("data", None, 5.0, clock)
-    assert not patience.is_lost(publisher_alive=False)
+    deadline = Deadline("data", None, 5.0, clock)
+    assert not deadline.is_lost(publisher_alive=False)
     clock.now += 4
-    assert not patience.is_lost(publisher_alive=False)
-    assert not patience.is_lost(publisher_alive=True)
+    assert not deadline.is_lost(publisher_alive=False)
+    assert not deadline.is_lost(publisher_alive=True)
     clock.now += 4
-    assert not patience.is_lost(publisher_alive=False)
+    assert not deadline.is_lost(publisher_alive=False)
     clock.now += 5
-    assert patience.is_lost(publisher_alive=False)
+    assert deadline.is_lost(publisher_alive=False)

@@ -18,16 +18,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from scanbus.bus.codecs import Crew
+from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.logs import get_logger
 from scanbus.bus.store.connection import DEFAULT_URL
 from scanbus.publisher.declare.channels import positioners_of, tree_of
 from scanbus.publisher.declare.scan_options import ScanOptions
-from scanbus.publisher.queue.scan_queue import Delivery, Limits
+from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
 from scanbus.publisher.queue.waiting import finish_spool
 from scanbus.publisher.scan import Scan
-from scanbus.publisher.transport.monitor import Keeper
-from scanbus.publisher.transport.registrar import Desk
+from scanbus.publisher.transport.monitor import ScanMonitor
+from scanbus.publisher.transport.registrar import ScanRegistrar
 from scanbus.publisher.transport.sender import Link
 from scanbus.schemas import EndReason, PlotDescription, Verdict
 from scanbus.schemas.errors import ScanStateError
@@ -117,14 +117,14 @@ class Publisher:
         client_name = "scanbus-" + re.sub(r"[^0-9A-Za-z-]", "-", self._name)[:48]
         link = Link(url, client_name, 0, threading.Event())
         self._link = link
-        self._crew = Crew(encode_threads, "scanbus-encoder")
-        self._keeper = Keeper(
+        self._threads = ThreadPool(encode_threads, "scanbus-encoder")
+        self._monitor = ScanMonitor(
             link, heartbeat, on_exit=self._leave, on_end=self._end_threads
         )
-        self._desk = Desk(
+        self._registrar = ScanRegistrar(
             link,
-            self._keeper,
-            self._crew,
+            self._monitor,
+            self._threads,
             heartbeat=heartbeat,
             memory_bytes=memory_bytes,
             limits=Limits(
@@ -136,9 +136,9 @@ class Publisher:
             ),
             spool=None if spool is None else Path(spool),
         )
-        self._desk.look_at_server()
-        self._resumed = self._desk.resume()
-        self._keeper.start()
+        self._registrar.look_at_server()
+        self._resumed = self._registrar.resume()
+        self._monitor.start()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -231,7 +231,7 @@ class Publisher:
             compression=compression,
             require_writer=require_writer,
         )
-        scan = Scan(self._desk, options)
+        scan = Scan(self._registrar, options)
         with self._lock:
             self._scans = [each for each in self._scans if not each.is_over] + [scan]
         return scan
@@ -239,7 +239,7 @@ class Publisher:
     @property
     def resumed(self) -> dict[str, Verdict | None]:
         """The scans that were resumed from the spool, and their final verdicts."""
-        return {delivery.uid: delivery.verdict for delivery in self._resumed}
+        return {queue.uid: queue.verdict for queue in self._resumed}
 
     def why_not_judged(self, uid: str) -> str:
         """Why a scan that was resumed has no verdict; empty if nobody knows yet."""
@@ -253,29 +253,29 @@ class Publisher:
         the spool does.
         """
         self._end_open_scans("the publisher was closed inside the scan's block")
-        waited_for = self._keeper.waited_for
+        waited_for = self._monitor.waited_for
         if waited_for and not self._is_closed:
             log.info(
                 "waiting_for_verdicts",
-                scans=[delivery.uid for delivery in waited_for],
+                scans=[queue.uid for queue in waited_for],
                 at_most_s=self._close_timeout_s,
-                writers=self._keeper.n_writers,
+                writers=self._monitor.n_writers,
             )
         self._is_closed = True
-        self._keeper.close_within(self._close_timeout_s)
+        self._monitor.close_within(self._close_timeout_s)
         try:
-            self._keeper.join(self._close_timeout_s + 2 * _THREAD_END_S)
+            self._monitor.join(self._close_timeout_s + 2 * _THREAD_END_S)
         except BaseException:
             # Somebody pressed Ctrl-C: they do not want to wait, but be told.
-            self._keeper.close_within(0)
-            self._keeper.join(2 * _THREAD_END_S)
+            self._monitor.close_within(0)
+            self._monitor.join(2 * _THREAD_END_S)
             raise
 
     def _leave(self) -> None:
-        """Do as `close` would: the program ends, and the keeper calls."""
+        """Do as `close` would: the program ends, and the monitor calls."""
         self._is_closed = True
         self._end_open_scans("the program ended inside the scan's block")
-        self._keeper.close_within(self._close_timeout_s)
+        self._monitor.close_within(self._close_timeout_s)
 
     def _end_open_scans(self, text: str) -> None:
         with self._lock:
@@ -284,27 +284,27 @@ class Publisher:
             if scan.is_open:
                 scan.finish(EndReason.FAILURE, text)
 
-    def _end_threads(self, left: list[Delivery]) -> None:
-        """Stop everything; the keeper's last deed."""
-        for delivery in left:
-            finish_spool(delivery, _THREAD_END_S)
+    def _end_threads(self, left: list[ScanQueue]) -> None:
+        """Stop everything; the monitor's last deed."""
+        for queue in left:
+            finish_spool(queue, _THREAD_END_S)
             log.warning(
                 "closed_without_verdict",
-                scan=delivery.uid,
-                number=delivery.announced.scan.scan_number,
-                sent_bytes=delivery.sent_bytes,
-                never_sent_bytes=delivery.unsent_bytes,
-                never_spooled_bytes=delivery.unspooled_bytes,
-                spool=None if delivery.spool is None else str(delivery.spool.folder),
-                reason=delivery.trouble or delivery.why_full(),
+                scan=queue.uid,
+                number=queue.announced.scan.scan_number,
+                sent_bytes=queue.sent_bytes,
+                never_sent_bytes=queue.unsent_bytes,
+                never_spooled_bytes=queue.unspooled_bytes,
+                spool=None if queue.spool is None else str(queue.spool.folder),
+                reason=queue.trouble or queue.why_full(),
             )
         self._link.stop.set()
-        for delivery in left:
-            delivery.release(None)
-        for sender in self._desk.senders:
+        for queue in left:
+            queue.release(None)
+        for sender in self._registrar.senders:
             sender.join(_THREAD_END_S)
-        self._crew.pool.shutdown(wait=True, cancel_futures=True)
-        self._desk.close()
+        self._threads.pool.shutdown(wait=True, cancel_futures=True)
+        self._registrar.close()
 
 
 def _today() -> str:

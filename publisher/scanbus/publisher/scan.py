@@ -1,6 +1,6 @@
 """One scan, as a program sees it: declare channels, send, leave the block.
 
-Only opening and preparing wait for the network; the rest goes to the delivery.
+Only opening and preparing wait for the network; the rest goes to the queue.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.ingest.dispatch import Dispatch
 from scanbus.publisher.ingest.finish import end_scan
-from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.waiting import wait_durable, wait_flushed, wait_for_verdict
-from scanbus.publisher.transport.registrar import Desk
+from scanbus.publisher.transport.registrar import ScanRegistrar
 from scanbus.schemas import (
     EndReason,
     NexusHints,
@@ -49,17 +49,17 @@ class Scan:
 
     Parameters
     ----------
-    desk : Desk
+    registrar : ScanRegistrar
         The publisher.
     options : ScanOptions
         What the program said.
     """
 
-    def __init__(self, desk: Desk, options: ScanOptions) -> None:
-        self._desk = desk
+    def __init__(self, registrar: ScanRegistrar, options: ScanOptions) -> None:
+        self._registrar = registrar
         self._options = options
         self._declared: dict[str, Declared] = {}
-        self._opened: Delivery | None = None
+        self._opened: ScanQueue | None = None
         self._preparing = threading.Lock()
         self._dispatch: Dispatch | None = None
         self._fast: Mapping[str, Series] = {}
@@ -73,7 +73,7 @@ class Scan:
         """Announce the scan."""
         if self._opened is not None:
             raise ScanStateError(f"scan {self.uid} was opened before; make a new one")
-        self._opened = self._desk.open(self._options)
+        self._opened = self._registrar.open(self._options)
         return self
 
     def __exit__(
@@ -113,7 +113,7 @@ class Scan:
         return self._delivery.announced.scan
 
     @property
-    def _delivery(self) -> Delivery:
+    def _delivery(self) -> ScanQueue:
         if self._opened is None:
             raise ScanStateError("the scan is not open: use it in a `with` block")
         return self._opened
@@ -266,20 +266,20 @@ class Scan:
         with self._preparing:
             if self._dispatch is not None:
                 return self._dispatch
-            delivery, options = self._delivery, self._options
+            queue, options = self._delivery, self._options
             prepared = options.prepared(
                 self.identity,
                 tuple(self._declared.values()),
-                self._desk.quota_bytes(options.quota_bytes),
+                self._registrar.quota_bytes(options.quota_bytes),
             )
-            delivery.events = [prepared, ScanStarted(time=wall_clock()), *self._early]
-            self._desk.prepare(delivery, prepared)
-            delivery.n_events_sent = 2
+            queue.events = [prepared, ScanStarted(time=wall_clock()), *self._early]
+            self._registrar.prepare(queue, prepared)
+            queue.n_events_sent = 2
             compression = options.compression
-            delivery.prepare(prepared.lanes, prepared.quota_bytes, compression)
-            self._dispatch = Dispatch(delivery)
+            queue.prepare(prepared.lanes, prepared.quota_bytes, compression)
+            self._dispatch = Dispatch(queue)
             self._fast = self._dispatch.fast
-            self._desk.start(delivery)
+            self._registrar.start(queue)
             return self._dispatch
 
     # ---------------------------------------------------------------- sending
@@ -429,10 +429,10 @@ class Scan:
 
     def finish(self, end_reason: EndReason, text: str = "") -> None:
         """End the scan; what was sent goes out behind the caller's back."""
-        delivery = self._delivery
-        if delivery.is_over:
+        queue = self._delivery
+        if queue.is_over:
             return
-        error = delivery.error
+        error = queue.error
         if error is not None and end_reason is EndReason.SUCCESS:
             end_reason = EndReason.FAILURE
             text = f"{type(error).__name__}: {error}"
@@ -441,9 +441,9 @@ class Scan:
         if problem is not None and end_reason is EndReason.SUCCESS:
             end_reason = EndReason.FAILURE
             text = f"{type(problem).__name__}: {problem}"
-        end_scan(delivery, end_reason, text, self._end_positioners)
+        end_scan(queue, end_reason, text, self._end_positioners)
         if problem is not None:
-            self._desk.start(delivery)
+            self._registrar.start(queue)
 
     def _prepare_at_last(self) -> Exception | None:
         """Prepare a scan that sent nothing; return why that failed, if it did."""

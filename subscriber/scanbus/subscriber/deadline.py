@@ -11,11 +11,11 @@ from collections.abc import Callable
 from scanbus.schemas.errors import DeadlineError
 from scanbus.subscriber.connection import BLOCK_S
 
-__all__ = ["Patience"]
+__all__ = ["Deadline"]
 
 
-class Patience:
-    """The patience of one wait; begun again whenever something came.
+class Deadline:
+    """The deadline of one wait; begun again whenever something came.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs import Crew
+from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol.blocks import Variable, decode_block
 from scanbus.bus.protocol.entries import Entry
 from scanbus.schemas import (
@@ -35,7 +35,7 @@ Not a union: whoever reads a channel knows which it is, and a checker cannot.
 MAX_MISSING_VARIABLE = 10_000_000
 # Of the whole process, and there from the first large frame on: more would only take
 # processors from the program's own work.
-_CREW = Crew(min(4, os.cpu_count() or 1), "scanbus-decoder")
+_THREADS = ThreadPool(min(4, os.cpu_count() or 1), "scanbus-decoder")
 
 
 def entry_values(lane: LaneDescription, index: int, entry: Entry) -> Values:
@@ -58,7 +58,7 @@ def entry_values(lane: LaneDescription, index: int, entry: Entry) -> Values:
         return missing_values(channel, entry.count)
     count = lane.points_per_chunk if entry.is_padded else entry.count
     block, packer = entry.block(index), entry.codecs[index]
-    found = decode_block(channel, block, count, packer, _CREW)
+    found = decode_block(channel, block, count, packer, _THREADS)
     values = _split(channel, found)[: entry.count]
     gaps = entry.gaps.get(channel.name, ())
     return _with_gaps(channel, values, entry.first, gaps) if gaps else values

@@ -16,7 +16,7 @@ from scanbus.schemas.errors import (
 from scanbus.subscriber.batch import Batch
 from scanbus.subscriber.channel import ChannelReader
 from scanbus.subscriber.connection import Link
-from scanbus.subscriber.deadline import Patience
+from scanbus.subscriber.deadline import Deadline
 from scanbus.subscriber.lane_view import LaneView
 from scanbus.subscriber.points import Values
 from scanbus.subscriber.status import expected_file
@@ -113,14 +113,14 @@ class ScanReader:
         ScanInterruptedError
             If the publisher is silent.
         """
-        patience = Patience(f"prepared of scan {self.uid}", timeout_s, self._lapse_s)
+        deadline = Deadline(f"prepared of scan {self.uid}", timeout_s, self._lapse_s)
         self.refresh()
         while self.record.prepared is None:
-            if self._event_came(patience.block_ms()):
+            if self._event_came(deadline.block_ms()):
                 self.refresh()
                 continue
-            patience.check()
-            if patience.is_lost(publisher_alive=self.publisher_is_alive()):
+            deadline.check()
+            if deadline.is_lost(publisher_alive=self.publisher_is_alive()):
                 raise ScanInterruptedError(self.uid, {})
 
     def _event_came(self, block_ms: int) -> bool:
@@ -232,7 +232,7 @@ class ScanReader:
             self._lanes_of(channels),
             start=None if start == "now" else start,
             latest_only=latest_only,
-            patience=Patience(f"data of scan {self.uid}", timeout_s, self._lapse_s),
+            deadline=Deadline(f"data of scan {self.uid}", timeout_s, self._lapse_s),
         )
 
     def _lanes_of(self, names: tuple[str, ...]) -> list[tuple[LaneView, list[int]]]:

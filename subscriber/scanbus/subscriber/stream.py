@@ -15,7 +15,7 @@ from scanbus.bus.store.read_lanes import Arrival, Kind, LaneReader, read_lanes
 from scanbus.schemas.errors import NoLongerError, ScanInterruptedError
 from scanbus.subscriber.batch import Batch
 from scanbus.subscriber.connection import Link
-from scanbus.subscriber.deadline import Patience
+from scanbus.subscriber.deadline import Deadline
 from scanbus.subscriber.lane_view import READ_BYTES, LaneView
 
 __all__ = ["ScanStream", "StreamedScan"]
@@ -133,7 +133,7 @@ class ScanStream:
         First point wanted; None for those that come from now on.
     latest_only : bool
         Skip what came while the last batch was looked at.
-    patience : Patience
+    deadline : Deadline
         Deadline of each wait.
 
     Raises
@@ -156,12 +156,12 @@ class ScanStream:
         *,
         start: int | None,
         latest_only: bool,
-        patience: Patience,
+        deadline: Deadline,
     ) -> None:
         self._link = link
         self._scan = scan
         self._latest_only = latest_only
-        self._patience = patience
+        self._deadline = deadline
         self._lanes = [
             _Follower(view, scan.uid, indices, start) for view, indices in lanes
         ]
@@ -169,7 +169,7 @@ class ScanStream:
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches, lane by lane in the order of their points."""
         while self._open():
-            self._patience.restart()
+            self._deadline.restart()
             found = self._wait()
             for lane, arrivals in found:
                 for arrival in arrivals:
@@ -198,9 +198,9 @@ class ScanStream:
             if n_reconnects != self._link.n_reconnects:
                 # While Redis was away nobody could be heard.
                 n_reconnects = self._link.n_reconnects
-                self._patience.restart()
-            self._patience.check()
-            if self._patience.is_lost(publisher_alive=self._scan.publisher_is_alive()):
+                self._deadline.restart()
+            self._deadline.check()
+            if self._deadline.is_lost(publisher_alive=self._scan.publisher_is_alive()):
                 self._refuse_forgotten()
                 points = {
                     name: lane.reader.expected
@@ -224,7 +224,7 @@ class ScanStream:
             [lane.reader for lane in lanes],
             # One entry of each lane is enough where the next look skips the rest.
             max_bytes=1 if self._latest_only else READ_BYTES,
-            block_ms=self._patience.block_ms(),
+            block_ms=self._deadline.block_ms(),
         )
         by_key = {lane.reader.key: lane for lane in lanes}
         return [(by_key[reader.key], arrivals) for reader, arrivals in found]

@@ -18,7 +18,7 @@ from scanbus.bus.store.scans import (
 )
 from scanbus.schemas import ScanAnnounced
 from scanbus.subscriber.connection import Link
-from scanbus.subscriber.deadline import Patience
+from scanbus.subscriber.deadline import Deadline
 from scanbus.subscriber.scan import ScanReader
 from scanbus.subscriber.status import BusStatus, ScanInfo, gather_status, scan_info
 
@@ -153,7 +153,7 @@ class Subscriber:
 
     def _follow(self, after: str, timeout_s: float | None) -> Iterator[ScanReader]:
         seen: set[str] = set()
-        patience = Patience("the next scan", timeout_s)
+        deadline = Deadline("the next scan", timeout_s)
         while True:
             for line in self._link.ask(_announced_after(after)):
                 after = line.id
@@ -162,9 +162,9 @@ class Subscriber:
                     record = self._record(line.id, line.document)
                     if record is not None:
                         yield ScanReader(self._link, record, lapse_s=self._lapse_s)
-                    patience.restart()
-            if not self._link.ask(_waits_after(after, patience.block_ms())):
-                patience.check()
+                    deadline.restart()
+            if not self._link.ask(_waits_after(after, deadline.block_ms())):
+                deadline.check()
 
     def _record(self, announcement: str, announced: ScanAnnounced) -> ScanRecord | None:
         return self._link.ask(

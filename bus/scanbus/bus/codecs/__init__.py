@@ -24,7 +24,7 @@ from scanbus.bus.codecs.codec import CODEC_NAMES, Codec, Filter
 from scanbus.bus.codecs.gzip import GzipShuffleScheme
 from scanbus.bus.codecs.lz4 import Lz4Scheme
 from scanbus.bus.codecs.raw import RawScheme
-from scanbus.bus.codecs.thread_pool import Crew
+from scanbus.bus.codecs.thread_pool import ThreadPool
 from scanbus.bus.codecs.zstd import ZstdScheme
 from scanbus.schemas.errors import UnknownCodecError
 
@@ -32,9 +32,9 @@ __all__ = [
     "CODEC_NAMES",
     "DEFAULT_CODEC",
     "Codec",
-    "Crew",
     "Filter",
-    "codec",
+    "ThreadPool",
+    "find_codec",
 ]
 
 DEFAULT_CODEC = "bitshuffle-lz4"
@@ -56,7 +56,7 @@ _CODECS = {
 }
 
 
-def codec(name: str) -> Codec:
+def find_codec(name: str) -> Codec:
     """Return the codec of that name.
 
     Parameters
@@ -72,7 +72,7 @@ def codec(name: str) -> Codec:
 
     Examples
     --------
-    >>> codec("bitshuffle-lz4").releases_gil
+    >>> find_codec("bitshuffle-lz4").releases_gil
     True
     """
     try:

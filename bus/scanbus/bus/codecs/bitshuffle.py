@@ -31,7 +31,7 @@ from scanbus.bus.codecs.bitshuffle_backends import (
 )
 from scanbus.bus.codecs.codec import MAX_CHUNK_BYTES, Buffer, Filter, Octets
 from scanbus.bus.codecs.framing import HEADER, parts_of_blocks, read_header
-from scanbus.bus.codecs.thread_pool import Crew
+from scanbus.bus.codecs.thread_pool import ThreadPool
 from scanbus.schemas.errors import PayloadError
 
 _BITSHUFFLE_ID = 32008
@@ -53,7 +53,7 @@ class BitshuffleScheme:
         Compression level, for Zstandard only.
     backend : callable
         Returns the C library; called with the first array.
-    crew : Crew, optional
+    threads : ThreadPool, optional
         Shares one array's blocks: each is packed on its own, so that the bytes are the
         same.
     """
@@ -61,7 +61,7 @@ class BitshuffleScheme:
     compressor: Compressor
     level: int = 3
     backend: Callable[[], Backend] = load_backend
-    crew: Crew | None = None
+    threads: ThreadPool | None = None
 
     def filters(self) -> tuple[Filter, ...]:
         """Return the one filter, with its default block size.
@@ -74,9 +74,9 @@ class BitshuffleScheme:
             options += (self.level,)
         return (Filter(_BITSHUFFLE_ID, options, "bitshuffle"),)
 
-    def helped_by(self, crew: Crew) -> BitshuffleScheme:
-        """Return the same scheme, at work with a crew."""
-        return replace(self, crew=crew)
+    def helped_by(self, threads: ThreadPool) -> BitshuffleScheme:
+        """Return the same scheme, at work with a thread pool."""
+        return replace(self, threads=threads)
 
     def pack(self, data: Octets, itemsize: int) -> Buffer:
         """Return header and blocks."""
@@ -127,13 +127,15 @@ class BitshuffleScheme:
         return f"bitshuffle-{self.compressor}"
 
     def _map(self, work: Callable[[int], _T], count: int) -> list[_T]:
-        if self.crew is None or count == 1:
+        if self.threads is None or count == 1:
             return [work(number) for number in range(count)]
-        return self.crew.map(work, count)
+        return self.threads.map(work, count)
 
     def _part_bytes(self, block_bytes: int) -> int:
         """Return what one thread packs or unpacks at once: all if it is alone."""
-        part_bytes = MAX_CHUNK_BYTES if self.crew is None else self.crew.part_bytes
+        part_bytes = (
+            MAX_CHUNK_BYTES if self.threads is None else self.threads.part_bytes
+        )
         return -(-part_bytes // block_bytes) * block_bytes
 
     def _check(

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs.thread_pool import Crew
+from scanbus.bus.codecs.thread_pool import ThreadPool
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
 
 Buffer: TypeAlias = bytes | memoryview
@@ -109,24 +109,25 @@ class Codec:
     scheme : Scheme
         What packs the bytes.
     share : callable or None
-        Returns the scheme at work with a crew; None where one array takes one thread.
+        Returns the scheme at work with a thread pool; None where one array takes one
+        thread.
     """
 
     name: str
     releases_gil: bool
     scheme: Scheme
-    share: Callable[[Crew], Scheme] | None = None
+    share: Callable[[ThreadPool], Scheme] | None = None
 
     @property
     def is_shared(self) -> bool:
         """Whether several threads may pack or unpack one array."""
         return self.share is not None
 
-    def helped_by(self, crew: Crew | None) -> Codec:
-        """Return the same codec, at work with a crew if there is one and it can."""
-        if crew is None or self.share is None:
+    def helped_by(self, threads: ThreadPool | None) -> Codec:
+        """Return the same codec, at work with a thread pool if it can."""
+        if threads is None or self.share is None:
             return self
-        return replace(self, scheme=self.share(crew))
+        return replace(self, scheme=self.share(threads))
 
     def filters(
         self, dtype: npt.DTypeLike, chunk_shape: tuple[int, ...]
@@ -155,8 +156,8 @@ class Codec:
 
         Examples
         --------
-        >>> from scanbus.bus.codecs import codec
-        >>> codec("bitshuffle-lz4").filters(np.dtype("u2"), (1, 2048, 2048))
+        >>> from scanbus.bus.codecs import find_codec
+        >>> find_codec("bitshuffle-lz4").filters(np.dtype("u2"), (1, 2048, 2048))
         (Filter(id=32008, options=(0, 2), name='bitshuffle'),)
         """
         _size_of(np.dtype(dtype), chunk_shape)

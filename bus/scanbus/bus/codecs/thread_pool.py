@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TypeVar
 
-__all__ = ["Crew"]
+__all__ = ["ThreadPool"]
 
 # Fits the cache of a core together with what becomes of it, and takes 0.5 ms or more:
 # waking a thread takes a tenth of that.
@@ -23,7 +23,7 @@ _PART_BYTES = 1 << 20
 _T = TypeVar("_T")
 
 
-class Crew:
+class ThreadPool:
     """Threads that help whoever calls, where they have nothing else to do.
 
     Safe to share between threads, and to call from the helping threads themselves:

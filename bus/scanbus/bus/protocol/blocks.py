@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs import Crew, codec
+from scanbus.bus.codecs import ThreadPool, find_codec
 from scanbus.schemas import ChannelDescription
 from scanbus.schemas.errors import PayloadError
 
@@ -112,7 +112,7 @@ def encode_block(
             f"{channel.name}: points of shape {points.shape[1:]}, declared "
             f"{channel.shape}"
         )
-    return (codec(codec_name).encode(points),)
+    return (find_codec(codec_name).encode(points),)
 
 
 def _octets(values: npt.NDArray[Any]) -> memoryview:
@@ -130,7 +130,7 @@ def decode_block(
     block: memoryview,
     count: int,
     codec_name: str = "none",
-    crew: Crew | None = None,
+    threads: ThreadPool | None = None,
 ) -> npt.NDArray[Any] | Variable:
     """Return the points of a block: an array ``(count, *shape)``, or variable ones.
 
@@ -138,7 +138,7 @@ def decode_block(
 
     Parameters
     ----------
-    crew : Crew, optional
+    threads : ThreadPool, optional
         Threads that may help to unpack.
 
     Raises
@@ -149,7 +149,7 @@ def decode_block(
     if channel.is_variable:
         return _decode_variable(channel, block, count)
     shape = (count, *channel.shape)
-    unpacker = codec(codec_name).helped_by(crew)
+    unpacker = find_codec(codec_name).helped_by(threads)
     points = unpacker.decode(block, channel.numpy_dtype, shape)
     if channel.numpy_dtype.kind == "b" and np.any(points.view("u1") > 1):
         raise PayloadError(f"{channel.name}: a truth value that is neither 0 nor 1")

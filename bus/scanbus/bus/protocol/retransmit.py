@@ -12,14 +12,14 @@ from itertools import islice
 
 from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
 
-__all__ = ["Frozen", "Outbox"]
+__all__ = ["EncodedEntry", "RetransmitBuffer"]
 
 # Redis keeps a stream entry in a listpack with its id and field names.
 _ENTRY_OVERHEAD = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class EncodedEntry:
     """An entry as it is sent, and sent again.
 
     Attributes
@@ -55,7 +55,7 @@ class Frozen:
         """What it costs here, about."""
         return len(self.header) + len(self.payload) + _ENTRY_OVERHEAD
 
-    def put_aside(self) -> Frozen:
+    def put_aside(self) -> EncodedEntry:
         """Return it without its payload, which somebody else keeps."""
         if not len(self.payload):
             return self
@@ -67,7 +67,7 @@ class Frozen:
         return self.id == SEAL_ID
 
 
-class Outbox:
+class RetransmitBuffer:
     """The entries of one lane that are not known to be durable, in order.
 
     One sender owns it; it is not safe to share between threads without a lock.
@@ -84,7 +84,7 @@ class Outbox:
     def __init__(self, session: bytes, *, keeps_payloads: bool = True) -> None:
         self._session = session
         self._keeps_payloads = keeps_payloads
-        self._kept: deque[Frozen] = deque()
+        self._kept: deque[EncodedEntry] = deque()
         self._n_sent = 0
         self.nbytes = 0
         self.memory_bytes = 0
@@ -93,16 +93,16 @@ class Outbox:
         self.stop = 0
         self.sealed = False
 
-    def put(self, entry: Frozen) -> None:
+    def put(self, entry: EncodedEntry) -> None:
         """Keep an entry and have it sent."""
         self._kept.append(entry)
         self._count(entry, 1)
         self.stop = entry.stop
         self.sealed = self.sealed or entry.is_seal
 
-    def to_send(self, max_bytes: int) -> list[Frozen]:
+    def to_send(self, max_bytes: int) -> list[EncodedEntry]:
         """Return the next entries that were not sent, at least one if there is any."""
-        batch: list[Frozen] = []
+        batch: list[EncodedEntry] = []
         taken = 0
         for index in range(self._n_sent, len(self._kept)):
             entry = self._kept[index]
@@ -118,7 +118,7 @@ class Outbox:
         return self._n_sent < len(self._kept)
 
     @property
-    def next_unsent(self) -> Frozen | None:
+    def next_unsent(self) -> EncodedEntry | None:
         """The entry that is sent next."""
         return self._kept[self._n_sent] if self.has_unsent else None
 
@@ -170,7 +170,7 @@ class Outbox:
             self.sent_bytes -= entry.nbytes
             self._n_sent -= 1
 
-    def _count(self, entry: Frozen, sign: int) -> None:
+    def _count(self, entry: EncodedEntry, sign: int) -> None:
         self.nbytes += sign * entry.nbytes
         self.memory_bytes += sign * entry.memory_bytes
 
@@ -207,12 +207,14 @@ class Outbox:
         header = pack_header(
             session=self._session, checksum=checksum_of(b""), is_durable=True
         )
-        stand_in = Frozen(entry_id(start, stop - start), stop, header, is_stand_in=True)
+        stand_in = EncodedEntry(
+            entry_id(start, stop - start), stop, header, is_stand_in=True
+        )
         self._kept.appendleft(stand_in)
         self._count(stand_in, 1)
 
     @staticmethod
-    def _first_of(entry: Frozen) -> int:
+    def _first_of(entry: EncodedEntry) -> int:
         return entry.stop if entry.is_seal else _numbers(entry.id)[0]
 
 

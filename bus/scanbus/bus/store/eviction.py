@@ -33,7 +33,7 @@ from scanbus.bus.store.quota import cursor, is_held, used_memory
 from scanbus.bus.store.scans import ScanRecord, announcements, read_events
 from scanbus.schemas import LATE_PREFIX, LaneDescription, ScanPrepared
 
-__all__ = ["KEPT_SCANS", "KEPT_WHEN_FULL", "Freed", "RoomMaker", "remove_traces"]
+__all__ = ["KEPT_SCANS", "KEPT_WHEN_FULL", "Evictor", "Freed", "remove_traces"]
 
 KEPT_SCANS: Final = 100
 """So many newest scans stay, finished or not: ``scanbus ls`` shows a day's work."""
@@ -137,7 +137,7 @@ class _Scan:
         return self.record.final_verdict is not None and knows_lanes
 
 
-class RoomMaker:
+class Evictor:
     """Frees memory, oldest scan first, as long as Redis is above a limit.
 
     It remembers what it read of the scans on the bus, so that looking again costs a

@@ -17,7 +17,7 @@ from scanbus.bus.protocol.entries import (
     session_of,
 )
 from scanbus.bus.protocol.keys import lane_key
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.store.connection import Bus, no_room_reason
 from scanbus.bus.store.lazy_redis import redis
 from scanbus.schemas import LaneDescription
@@ -117,7 +117,7 @@ def sealed_length(client: Bus, uid: str, lane: LaneDescription) -> int | None:
         return None
 
 
-def append(client: Bus, uid: str, lane: str, entries: Sequence[Frozen]) -> None:
+def append(client: Bus, uid: str, lane: str, entries: Sequence[EncodedEntry]) -> None:
     """Append entries to a lane: all of them, or none and an error.
 
     Entries that stand there already, from an attempt whose reply was lost, count as
@@ -141,7 +141,7 @@ def append(client: Bus, uid: str, lane: str, entries: Sequence[Frozen]) -> None:
         _check_reply(client, lane, key, entry, reply)
 
 
-def _append_one(client: Bus, key: str, entry: Frozen) -> Any:
+def _append_one(client: Bus, key: str, entry: EncodedEntry) -> Any:
     """Append one entry; return the reply or the refusal.
 
     Without the machinery of a pipeline, which is a tenth of a live point's way.
@@ -155,7 +155,9 @@ def _append_one(client: Bus, key: str, entry: Frozen) -> Any:
         return error
 
 
-def _append_together(client: Bus, key: str, entries: Sequence[Frozen]) -> list[Any]:
+def _append_together(
+    client: Bus, key: str, entries: Sequence[EncodedEntry]
+) -> list[Any]:
     """Append entries; return the reply or the refusal of each."""
     batch: Any = client.pipeline(transaction=True)
     with batch as pipe:
@@ -170,13 +172,15 @@ def _append_together(client: Bus, key: str, entries: Sequence[Frozen]) -> list[A
     return replies
 
 
-def _fields(entry: Frozen) -> tuple[Any, ...]:
+def _fields(entry: EncodedEntry) -> tuple[Any, ...]:
     if not len(entry.payload):
         return HEADER_FIELD, entry.header
     return HEADER_FIELD, entry.header, PAYLOAD_FIELD, entry.payload
 
 
-def _check_reply(client: Bus, lane: str, key: str, entry: Frozen, reply: Any) -> None:
+def _check_reply(
+    client: Bus, lane: str, key: str, entry: EncodedEntry, reply: Any
+) -> None:
     if reply is None:
         raise VanishedError
     if not isinstance(reply, Exception):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.cli.demo.picture import Seen, draw
 from scanbus.cli.demo.publisher import AXIS, DETECTOR, SPECTROMETER
 from scanbus.cli.demo.reports import report
@@ -131,7 +131,7 @@ def _array(value: Mapping[str, Any]) -> Any:
         codec=packed["codec"],
         data=base64.b64decode(packed["data"]),
     )
-    return codec(described.codec).decode(
+    return find_codec(described.codec).decode(
         described.data, np.dtype(described.dtype), described.shape
     )
 

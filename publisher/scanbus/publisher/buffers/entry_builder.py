@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs import Crew, codec
+from scanbus.bus.codecs import ThreadPool, find_codec
 from scanbus.bus.protocol.blocks import Variable, block_length, encode_block
 from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.publisher.buffers.chunk_buffer import Piece
 from scanbus.publisher.buffers.group_buffer import Gap, Run, Taken, gap_ranges
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
 
 __all__ = [
-    "freeze_gap",
-    "freeze_late",
-    "freeze_piece",
-    "freeze_seal",
-    "freeze_values",
+    "frame_entry",
+    "gap_entry",
+    "late_entry",
+    "seal_entry",
+    "values_entry",
 ]
 
 
-def freeze_values(lane: LaneDescription, taken: Taken, session: bytes) -> Frozen:
+def values_entry(lane: LaneDescription, taken: Taken, session: bytes) -> EncodedEntry:
     """Return the entry of a group's points."""
     if all(isinstance(run, Gap) for runs in taken.runs for run in runs):
-        return freeze_gap(taken.first, taken.count, taken.times, session)
+        return gap_entry(taken.first, taken.count, taken.times, session)
     parts: list[bytes | memoryview] = []
     sizes: list[int] = []
     gaps: dict[str, tuple[PointRange, ...]] = {}
@@ -54,17 +54,20 @@ def freeze_values(lane: LaneDescription, taken: Taken, session: bytes) -> Frozen
         gaps=gaps,
     )
     stop = taken.first + taken.count
-    return Frozen(entry_id(taken.first, taken.count), stop, header, payload)
+    return EncodedEntry(entry_id(taken.first, taken.count), stop, header, payload)
 
 
-def freeze_piece(
-    lane: LaneDescription, piece: Piece, session: bytes, crew: Crew | None = None
-) -> Frozen:
+def frame_entry(
+    lane: LaneDescription,
+    piece: Piece,
+    session: bytes,
+    threads: ThreadPool | None = None,
+) -> EncodedEntry:
     """Return the entry of a detector's frames; packs them unless they are packed.
 
     Parameters
     ----------
-    crew : Crew, optional
+    threads : ThreadPool, optional
         Threads that may help.
 
     Raises
@@ -73,13 +76,13 @@ def freeze_piece(
         If the library that packs is not installed.
     """
     if piece.frames is None:
-        return freeze_gap(piece.first, piece.count, piece.times, session)
+        return gap_entry(piece.first, piece.count, piece.times, session)
     name = lane.channels[0].codec
     packed = piece.frames
     if isinstance(packed, bytes):
         payload: bytes | memoryview = packed
     else:
-        payload = codec(name).helped_by(crew).encode(packed)
+        payload = find_codec(name).helped_by(threads).encode(packed)
     header = pack_header(
         session=session,
         checksum=checksum_of(payload),
@@ -88,10 +91,10 @@ def freeze_piece(
         is_padded=piece.is_padded,
     )
     identifier = entry_id(piece.first, piece.count)
-    return Frozen(identifier, piece.first + piece.count, header, payload)
+    return EncodedEntry(identifier, piece.first + piece.count, header, payload)
 
 
-def freeze_late(
+def late_entry(
     channel: ChannelDescription,
     arrival: int,
     *,
@@ -99,7 +102,7 @@ def freeze_late(
     value: npt.NDArray[Any] | Variable | bytes,
     times: tuple[float, float],
     session: bytes,
-) -> Frozen:
+) -> EncodedEntry:
     """Return the entry of one point that came after its place was closed.
 
     Parameters
@@ -125,23 +128,23 @@ def freeze_late(
         times=times,
         point=point,
     )
-    return Frozen(entry_id(arrival, 1), arrival + 1, header, payload)
+    return EncodedEntry(entry_id(arrival, 1), arrival + 1, header, payload)
 
 
-def freeze_gap(
+def gap_entry(
     first: int, count: int, times: tuple[float, float], session: bytes
-) -> Frozen:
+) -> EncodedEntry:
     """Return the entry of points that will never come."""
     header = pack_header(
         session=session, checksum=checksum_of(b""), times=times, is_gap=True
     )
-    return Frozen(entry_id(first, count), first + count, header)
+    return EncodedEntry(entry_id(first, count), first + count, header)
 
 
-def freeze_seal(length: int, session: bytes) -> Frozen:
+def seal_entry(length: int, session: bytes) -> EncodedEntry:
     """Return the entry that ends a lane."""
     header = pack_header(session=session, checksum=checksum_of(b""), length=length)
-    return Frozen(SEAL_ID, length, header)
+    return EncodedEntry(SEAL_ID, length, header)
 
 
 def _codec_of(channel: ChannelDescription) -> str:

@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from scanbus.schemas import MAX_POINTS
 
-__all__ = ["Hole", "Late", "Ready", "Reordering", "Step"]
+__all__ = ["Hole", "Late", "Ready", "ReorderBuffer", "Step"]
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,7 @@ class _Held(Generic[_T]):
     since_s: float
 
 
-class Reordering(Generic[_T]):
+class ReorderBuffer(Generic[_T]):
     """The points of one channel that wait for those before them.
 
     Not safe to share between threads.

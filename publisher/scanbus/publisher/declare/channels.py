@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.schemas import (
     ChannelDescription,
@@ -75,7 +75,7 @@ def declare_channel(name: str, **described: Any) -> Declared:
     described["group"] = described.get("group") or name
     described["device"] = described.get("device") or name
     channel = checked(ChannelDescription, name=name, **_said(described))
-    codec(channel.codec)
+    find_codec(channel.codec)
     return Declared(channel, Storage.VALUES)
 
 
@@ -103,7 +103,7 @@ def declare_detector(
     )
     if channel.is_variable:
         raise ValueError(f"{name}: a detector's frames have a fixed shape")
-    codec(channel.codec)
+    find_codec(channel.codec)
     return Declared(channel, Storage.FILES, points_per_chunk)
 
 
@@ -230,6 +230,6 @@ def _array(key: str, value: npt.NDArray[Any]) -> Any:
             "dtype": array.dtype.name,
             "shape": list(value.shape),
             "codec": name,
-            "data": base64.b64encode(codec(name).encode(array)).decode(),
+            "data": base64.b64encode(find_codec(name).encode(array)).decode(),
         }
     }

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
 
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.store.connection import Bus, connect, translated
 from scanbus.bus.store.heartbeats import beat
 from scanbus.bus.store.lanes import NoRoomError, append, make_lane
@@ -197,7 +197,7 @@ class FaultyScan:
             make_lane(self._client, self.uid, step.stream.name)
         self._append(step.stream.name, step.entry)
 
-    def _append(self, lane: str, entry: Frozen) -> None:
+    def _append(self, lane: str, entry: EncodedEntry) -> None:
         deadline = time.monotonic() + _ROOM_S
         while True:
             try:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.publisher.faulty.content import simulated_lanes
 from scanbus.publisher.faulty.expected_ledger import Effect, LaneBook, Means
 from scanbus.publisher.faulty.faults import Faults
 from scanbus.publisher.faulty.raw_entries import (
     FORMS_AT_THE_EDGE,
     FORMS_WITHIN,
-    Crafter,
+    RawEntryBuilder,
 )
 from scanbus.schemas import ChannelLedger, LaneDescription, PointRange, Storage
 
@@ -40,7 +40,7 @@ class Step:
         Where it belongs; the account is that lane's, also for late points.
     stream : LaneDescription
         Where it is sent: the lane, or one of late points.
-    entry : Frozen or None
+    entry : EncodedEntry or None
         The bytes.
     effect : Effect or None
         What a reader must take it for.
@@ -52,7 +52,7 @@ class Step:
 
     lane: LaneDescription
     stream: LaneDescription
-    entry: Frozen | None = None
+    entry: EncodedEntry | None = None
     effect: Effect | None = None
     fault: str = ""
     pause_s: float = 0.0
@@ -151,10 +151,10 @@ class _LanePlan:
         self._lane = lane
         self._faults = faults
         self._random = random
-        self._crafter = Crafter(lane, seed)
-        self._second = Crafter(lane, seed + _SECOND)
+        self._crafter = RawEntryBuilder(lane, seed)
+        self._second = RawEntryBuilder(lane, seed + _SECOND)
         self._late_lanes = [lane.late_lane(channel) for channel in lane.channels]
-        self._late_crafters = [Crafter(late, seed) for late in self._late_lanes]
+        self._late_crafters = [RawEntryBuilder(late, seed) for late in self._late_lanes]
         self._n_late = 0
         self._length = 0
         self._steps: list[Step] = []
@@ -185,7 +185,7 @@ class _LanePlan:
 
     def _add(
         self,
-        entry: Frozen | None,
+        entry: EncodedEntry | None,
         effect: Effect | None,
         fault: str = "",
         *,
@@ -242,7 +242,9 @@ class _LanePlan:
         self._good(first, stop)
         return self._again(self._second, first, stop, "second")
 
-    def _again(self, crafter: Crafter, first: int, stop: int, fault: str) -> int:
+    def _again(
+        self, crafter: RawEntryBuilder, first: int, stop: int, fault: str
+    ) -> int:
         """Send points once more, in an entry with a larger id; return where to go on.
 
         The larger id comes from a later beginning, or from new points behind the old

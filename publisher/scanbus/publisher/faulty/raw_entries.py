@@ -11,11 +11,11 @@ import numpy as np
 
 from scanbus.bus.protocol.blocks import encode_block, pack_variable
 from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.publisher.faulty.content import points_of
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange, Storage
 
-__all__ = ["FORMS_AT_THE_EDGE", "FORMS_WITHIN", "Crafter"]
+__all__ = ["FORMS_AT_THE_EDGE", "FORMS_WITHIN", "RawEntryBuilder"]
 
 # Of a frame that is one column wider than declared, of a text that is none, ….
 _NO_UTF8 = b"\xff\xfe"
@@ -39,7 +39,7 @@ class _Draft:
         return replace(self, blocks=tuple(blocks), codecs=tuple(codecs))
 
 
-class Crafter:
+class RawEntryBuilder:
     """Makes the entries of one lane, in the name of one publisher.
 
     Parameters
@@ -64,25 +64,25 @@ class Crafter:
         gaps: Mapping[str, tuple[PointRange, ...]] | None = None,
         *,
         is_padded: bool = False,
-    ) -> Frozen:
+    ) -> EncodedEntry:
         """Return the entry of points ``[first, stop)``."""
         return self._frozen(self._draft(first, stop, gaps or {}, is_padded=is_padded))
 
-    def gap(self, first: int, stop: int) -> Frozen:
+    def gap(self, first: int, stop: int) -> EncodedEntry:
         """Return the entry that says that points will never come."""
         header = pack_header(
             session=self._session, checksum=checksum_of(b""), is_gap=True
         )
-        return Frozen(entry_id(first, stop - first), stop, header)
+        return EncodedEntry(entry_id(first, stop - first), stop, header)
 
-    def seal(self, length: int) -> Frozen:
+    def seal(self, length: int) -> EncodedEntry:
         """Return the end of a lane."""
         header = pack_header(
             session=self._session, checksum=checksum_of(b""), length=length
         )
-        return Frozen(SEAL_ID, length, header)
+        return EncodedEntry(SEAL_ID, length, header)
 
-    def corrupt(self, first: int, stop: int, bit: int) -> Frozen:
+    def corrupt(self, first: int, stop: int, bit: int) -> EncodedEntry:
         """Return an entry of which one bit flipped on its way."""
         entry = self.good(first, stop)
         payload = bytearray(entry.payload)
@@ -90,7 +90,7 @@ class Crafter:
         payload[place] ^= 1 << shift
         return replace(entry, payload=bytes(payload))
 
-    def late(self, arrival: int, point: int) -> Frozen:
+    def late(self, arrival: int, point: int) -> EncodedEntry:
         """Return a point that came too late, in the lane of those."""
         channel = self._lane.channels[0]
         block = _block(channel, self._points(channel, point, point + 1), channel.codec)
@@ -100,9 +100,9 @@ class Crafter:
             codecs=(channel.codec,),
             point=point,
         )
-        return Frozen(entry_id(arrival, 1), arrival + 1, header, block)
+        return EncodedEntry(entry_id(arrival, 1), arrival + 1, header, block)
 
-    def wrong(self, form: str, first: int, stop: int) -> Frozen:
+    def wrong(self, form: str, first: int, stop: int) -> EncodedEntry:
         """Return an entry in a form that cannot be stored, with a right checksum."""
         draft = self._draft(first, stop, {})
         if form == "header":
@@ -140,7 +140,7 @@ class Crafter:
         count = stop - first
         return _Draft(first, count, tuple(blocks), tuple(codecs), gaps, is_padded)
 
-    def _frozen(self, draft: _Draft) -> Frozen:
+    def _frozen(self, draft: _Draft) -> EncodedEntry:
         payload = b"".join(draft.blocks)
         header = pack_header(
             session=self._session,
@@ -152,7 +152,7 @@ class Crafter:
             is_padded=draft.is_padded,
         )
         stop = draft.first + draft.count
-        return Frozen(entry_id(draft.first, draft.count), stop, header, payload)
+        return EncodedEntry(entry_id(draft.first, draft.count), stop, header, payload)
 
 
 def _nothing(channel: ChannelDescription) -> Any:

@@ -15,10 +15,15 @@ import numpy.typing as npt
 
 from scanbus.bus.logs import get_logger
 from scanbus.bus.protocol.blocks import Variable
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.publisher.buffers.group_buffer import Gap, Run
-from scanbus.publisher.queue.lane_queue import FrameLane, Lane, LateLane, ValueLane
-from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.lane_queue import (
+    FrameLaneQueue,
+    LaneQueue,
+    LateLaneQueue,
+    ValueLaneQueue,
+)
+from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import ChannelDescription
 
 __all__ = [
@@ -39,21 +44,21 @@ log = get_logger()
 _LOOK_EVERY_POINTS = 256
 
 
-def advance(delivery: Delivery, lane: ValueLane) -> None:
+def advance(queue: ScanQueue, lane: ValueLaneQueue) -> None:
     """Look after single values: complete points, memory, room."""
-    with delivery.lock:
+    with queue.lock:
         buffer = lane.buffer
         if buffer.advance(wall_clock()):
             lane.wake()
             if buffer.complete % _LOOK_EVERY_POINTS:
                 return
         buffer.compact()
-        delivery.wait_for_room(lane, 0)
+        queue.wait_for_room(lane, 0)
 
 
 def put_values(
-    delivery: Delivery,
-    lane: ValueLane,
+    queue: ScanQueue,
+    lane: ValueLaneQueue,
     name: str,
     run: Run,
     times: tuple[float, float] | None,
@@ -65,21 +70,21 @@ def put_values(
     DeadlineError
         If there is no room for too long.
     """
-    with delivery.lock:
-        delivery.wait_for_room(lane, run_bytes(run))
+    with queue.lock:
+        queue.wait_for_room(lane, run_bytes(run))
         _gather(lane, name, run, times)
 
 
 def take_values(
-    delivery: Delivery, lane: ValueLane, run: Run, times: tuple[float, float] | None
+    queue: ScanQueue, lane: ValueLaneQueue, run: Run, times: tuple[float, float] | None
 ) -> None:
     """Take values of a lane of one channel for which there is room."""
-    with delivery.lock:
+    with queue.lock:
         _gather(lane, lane.description.channels[0].name, run, times)
 
 
 def _gather(
-    lane: ValueLane,
+    lane: ValueLaneQueue,
     name: str,
     run: Run,
     times: tuple[float, float] | None,
@@ -90,8 +95,8 @@ def _gather(
 
 
 def put_frames(
-    delivery: Delivery,
-    lane: FrameLane,
+    queue: ScanQueue,
+    lane: FrameLaneQueue,
     frames: npt.NDArray[Any],
     times: list[float],
     *,
@@ -106,29 +111,32 @@ def put_frames(
     """
     frame_bytes = lane.point_bytes
     for frame, time in zip(frames, times, strict=True):
-        reserve(delivery, lane, frame_bytes)
-        delivery.encoders.take(lane, frame, time, copy=copy)
+        reserve(queue, lane, frame_bytes)
+        queue.encoders.take(lane, frame, time, copy=copy)
 
 
 def put_packed(
-    delivery: Delivery, lane: FrameLane, frames: list[bytes], times: list[float]
+    queue: ScanQueue, lane: FrameLaneQueue, frames: list[bytes], times: list[float]
 ) -> None:
     """Take frames that are packed already."""
     for frame, time in zip(frames, times, strict=True):
-        reserve(delivery, lane, len(frame))
-        delivery.encoders.take(lane, frame, time, copy=False)
+        reserve(queue, lane, len(frame))
+        queue.encoders.take(lane, frame, time, copy=False)
 
 
-def skip(delivery: Delivery, lane: Lane, count: int) -> None:
+def skip(queue: ScanQueue, lane: LaneQueue, count: int) -> None:
     """Say that the next points of a lane of one channel will never come."""
-    if isinstance(lane, FrameLane):
-        delivery.encoders.skip(lane, count)
-    elif isinstance(lane, ValueLane):
-        take_values(delivery, lane, Gap(count), None)
+    if isinstance(lane, FrameLaneQueue):
+        queue.encoders.skip(lane, count)
+    elif isinstance(lane, ValueLaneQueue):
+        take_values(queue, lane, Gap(count), None)
 
 
 def put_late(
-    delivery: Delivery, lane: Lane, freeze: Callable[[int], Frozen], raw_bytes: int
+    queue: ScanQueue,
+    lane: LaneQueue,
+    freeze: Callable[[int], EncodedEntry],
+    raw_bytes: int,
 ) -> None:
     """Take a point that came after its place was closed.
 
@@ -139,29 +147,31 @@ def put_late(
     raw_bytes : int
         What was reserved for it.
     """
-    late = _late_lane(delivery, lane, lane.description.channels[0])
+    late = _late_lane(queue, lane, lane.description.channels[0])
     # Whoever feeds the lane feeds this one, so nobody else counts meanwhile.
     entry = freeze(late.length)
-    with delivery.lock:
-        if isinstance(lane, FrameLane):
+    with queue.lock:
+        if isinstance(lane, FrameLaneQueue):
             lane.raw_bytes -= raw_bytes
         late.put(entry)
         late.wake()
     if late.length == 1:
-        log.warning("late_points", scan=delivery.uid, lane=lane.name)
+        log.warning("late_points", scan=queue.uid, lane=lane.name)
 
 
-def _late_lane(delivery: Delivery, lane: Lane, channel: ChannelDescription) -> Lane:
+def _late_lane(
+    queue: ScanQueue, lane: LaneQueue, channel: ChannelDescription
+) -> LaneQueue:
     description = lane.description.late_lane(channel)
-    with delivery.lock:
-        late = delivery.lanes.get(description.name)
+    with queue.lock:
+        late = queue.lanes.get(description.name)
         if late is None:
-            late = LateLane(description, delivery.session, delivery.main_waker)
-            delivery.adopt(late)
+            late = LateLaneQueue(description, queue.session, queue.main_waker)
+            queue.adopt(late)
     return late
 
 
-def reserve(delivery: Delivery, lane: Lane, raw_bytes: int) -> None:
+def reserve(queue: ScanQueue, lane: LaneQueue, raw_bytes: int) -> None:
     """Wait until there is room for a point.
 
     Raises
@@ -169,9 +179,9 @@ def reserve(delivery: Delivery, lane: Lane, raw_bytes: int) -> None:
     DeadlineError
         If there is none for too long.
     """
-    with delivery.lock:
-        delivery.wait_for_room(lane, raw_bytes)
-        if not isinstance(lane, FrameLane):
+    with queue.lock:
+        queue.wait_for_room(lane, raw_bytes)
+        if not isinstance(lane, FrameLaneQueue):
             return
         lane.raw_bytes += raw_bytes
         if not lane.chunks.held:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from time import time as wall_clock
 
 from scanbus.publisher.ingest.numbered import settle
-from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import EndReason, Positioner, ScanEnded
 from scanbus.schemas.errors import LaneConflictError
 
@@ -17,24 +17,24 @@ _MAX_TEXT = 65536
 
 
 def end_scan(
-    delivery: Delivery,
+    queue: ScanQueue,
     end_reason: EndReason,
     text: str,
     positioners: Mapping[str, Positioner],
 ) -> None:
     """Take nothing more, let the lanes run out, and have the end said after them."""
-    delivery.close_entrance()
-    settle(delivery)
-    delivery.end_lanes()
+    queue.close_entrance()
+    settle(queue)
+    queue.end_lanes()
     # The events of a scan that somebody else publishes are not ours to end.
-    if isinstance(delivery.error, LaneConflictError):
+    if isinstance(queue.error, LaneConflictError):
         return
-    delivery.add_event(
+    queue.add_event(
         ScanEnded(
             time=wall_clock(),
             end_reason=end_reason,
             text=text[:_MAX_TEXT],
             positioners=dict(positioners),
-            late=delivery.late,
+            late=queue.late,
         )
     )

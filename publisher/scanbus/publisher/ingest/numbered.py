@@ -1,6 +1,6 @@
 """Points that the program numbers itself, and what waits in a lane for the clock.
 
-What a :class:`Reordering` decides is done here: the next points go on their way, holes
+What a :class:`ReorderBuffer` decides is done here: the next points are queued, holes
 become gaps, and what comes for a place that was closed goes to the channel's lane of
 late points.
 """
@@ -17,11 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.protocol.blocks import Variable
-from scanbus.publisher.buffers.entry_builder import freeze_late
-from scanbus.publisher.buffers.reorder_buffer import Hole, Late, Ready, Reordering, Step
+from scanbus.publisher.buffers.entry_builder import late_entry
+from scanbus.publisher.buffers.reorder_buffer import (
+    Hole,
+    Late,
+    Ready,
+    ReorderBuffer,
+    Step,
+)
 from scanbus.publisher.ingest.enqueue import put_late, reserve, skip, take_values
-from scanbus.publisher.queue.lane_queue import FrameLane, Lane, ValueLane
-from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.lane_queue import FrameLaneQueue, LaneQueue, ValueLaneQueue
+from scanbus.publisher.queue.scan_queue import ScanQueue
 
 __all__ = [
     "Arrived",
@@ -56,10 +62,10 @@ class Arrived:
     is_ours: bool = False
 
 
-_Order: TypeAlias = Reordering[Arrived]
+_Order: TypeAlias = ReorderBuffer[Arrived]
 
 
-def order_of(delivery: Delivery, lane: Lane, name: str) -> _Order:
+def order_of(queue: ScanQueue, lane: LaneQueue, name: str) -> _Order:
     """Return what keeps the points of a lane in order, from the first use on.
 
     Raises
@@ -73,12 +79,12 @@ def order_of(delivery: Delivery, lane: Lane, name: str) -> _Order:
                 f"{name}: it shares the group {lane.name!r} with other channels; only "
                 "points of a channel on its own may be numbered"
             )
-        limits = delivery.limits
-        with delivery.lock:
-            delivery.series.pop(name, None)  # No short cuts from here on.
-            lane.order = Reordering(
+        limits = queue.limits
+        with queue.lock:
+            queue.series.pop(name, None)  # No short cuts from here on.
+            lane.order = ReorderBuffer(
                 name,
-                lane.buffer.length if isinstance(lane, ValueLane) else lane.length,
+                lane.buffer.length if isinstance(lane, ValueLaneQueue) else lane.length,
                 window_points=limits.reorder_window,
                 window_s=limits.reorder_s,
             )
@@ -86,7 +92,7 @@ def order_of(delivery: Delivery, lane: Lane, name: str) -> _Order:
 
 
 def send_numbered(
-    delivery: Delivery, lane: Lane, point: int | None, arrived: Sequence[Arrived]
+    queue: ScanQueue, lane: LaneQueue, point: int | None, arrived: Sequence[Arrived]
 ) -> None:
     """Take points that the program has numbered; the lane's `feeding` is held.
 
@@ -102,16 +108,16 @@ def send_numbered(
     DeadlineError
         If there is no room for too long; the points before are taken.
     """
-    order = order_of(delivery, lane, lane.description.channels[0].name)
+    order = order_of(queue, lane, lane.description.channels[0].name)
     first = order.stop if point is None else point
     order.check(first, len(arrived))
     for number, each in enumerate(arrived, first):
-        reserve(delivery, lane, each.nbytes)
+        reserve(queue, lane, each.nbytes)
         held = each if number == order.next_point else _copied(each)
-        most = _room_bytes(delivery, lane)
+        most = _room_bytes(queue, lane)
         steps = order.push(number, held, each.nbytes, monotonic(), most)
-        _take(delivery, lane, steps)
-    with delivery.lock:
+        _take(queue, lane, steps)
+    with queue.lock:
         if order.is_holding:
             lane.wake()  # It has to look at the clock from now on.
 
@@ -123,74 +129,74 @@ def _copied(arrived: Arrived) -> Arrived:
     return arrived
 
 
-def _room_bytes(delivery: Delivery, lane: Lane) -> int:
-    held = sum(each.held_bytes for each in delivery.lanes.values())
-    return delivery.most_held_bytes - held + lane.held_bytes
+def _room_bytes(queue: ScanQueue, lane: LaneQueue) -> int:
+    held = sum(each.held_bytes for each in queue.lanes.values())
+    return queue.most_held_bytes - held + lane.held_bytes
 
 
-def skip_points(delivery: Delivery, lane: Lane, count: int) -> None:
+def skip_points(queue: ScanQueue, lane: LaneQueue, count: int) -> None:
     """Say that the points after all that came will never come."""
     with lane.feeding:
-        reserve(delivery, lane, 0)
+        reserve(queue, lane, 0)
         if lane.order is None:
-            skip(delivery, lane, count)
+            skip(queue, lane, count)
         else:
-            _take(delivery, lane, lane.order.skip(count))
+            _take(queue, lane, lane.order.skip(count))
 
 
-def settle(delivery: Delivery) -> None:
+def settle(queue: ScanQueue) -> None:
     """Give up all holes: nothing comes any more."""
-    for lane in delivery.lanes.values():
+    for lane in queue.lanes.values():
         with lane.feeding:
             if lane.order is not None:
-                _take(delivery, lane, lane.order.flush())
+                _take(queue, lane, lane.order.flush())
 
 
-def needs_tending(lane: Lane) -> bool:
+def needs_tending(lane: LaneQueue) -> bool:
     """Whether something in a lane waits for the clock."""
     holding = lane.order is not None and lane.order.is_holding
-    return holding or (isinstance(lane, FrameLane) and lane.chunks.held > 0)
+    return holding or (isinstance(lane, FrameLaneQueue) and lane.chunks.held > 0)
 
 
-def tend(delivery: Delivery, lane: Lane, patience_s: float) -> None:
+def tend(queue: ScanQueue, lane: LaneQueue, patience_s: float) -> None:
     """Send on what has waited too long: a chunk that is not full, points behind holes.
 
     Somebody who feeds the lane just now is not waited for.
     """
-    if isinstance(lane, FrameLane):
-        delivery.encoders.cut_idle(lane, patience_s)
+    if isinstance(lane, FrameLaneQueue):
+        queue.encoders.cut_idle(lane, patience_s)
     if lane.order is None or not lane.feeding.acquire(blocking=False):
         return
     try:
-        _take(delivery, lane, lane.order.give_up(monotonic()))
+        _take(queue, lane, lane.order.give_up(monotonic()))
     finally:
         lane.feeding.release()
 
 
-def _take(delivery: Delivery, lane: Lane, steps: Iterable[Step[Arrived]]) -> None:
+def _take(queue: ScanQueue, lane: LaneQueue, steps: Iterable[Step[Arrived]]) -> None:
     """Do what was decided; there is room for it, so nothing waits here."""
     for step in steps:
         match step:
             case Ready(item):
-                _take_next(delivery, lane, item)
+                _take_next(queue, lane, item)
             case Hole(count):
-                skip(delivery, lane, count)
+                skip(queue, lane, count)
             case Late(point, item):
                 freeze = partial(
-                    freeze_late,
+                    late_entry,
                     lane.description.channels[0],
                     point=point,
                     value=item.value,
                     times=item.times,
-                    session=delivery.session,
+                    session=queue.session,
                 )
-                put_late(delivery, lane, freeze, item.nbytes)
+                put_late(queue, lane, freeze, item.nbytes)
 
 
-def _take_next(delivery: Delivery, lane: Lane, item: Arrived) -> None:
+def _take_next(queue: ScanQueue, lane: LaneQueue, item: Arrived) -> None:
     value = item.value
-    if isinstance(lane, FrameLane):
+    if isinstance(lane, FrameLaneQueue):
         frame = value if isinstance(value, bytes) else value[0]  # type: ignore[index]
-        delivery.encoders.take(lane, frame, item.times[0], copy=not item.is_ours)
-    elif isinstance(lane, ValueLane) and not isinstance(value, bytes):
-        take_values(delivery, lane, value, item.times)
+        queue.encoders.take(lane, frame, item.times[0], copy=not item.is_ours)
+    elif isinstance(lane, ValueLaneQueue) and not isinstance(value, bytes):
+        take_values(queue, lane, value, item.times)

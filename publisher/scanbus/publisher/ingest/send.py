@@ -1,4 +1,4 @@
-"""What a program sends, on its way into the delivery: checked, cut, timed.
+"""What a program sends, on its way into the queue: checked, cut, timed.
 
 Runs in the program's thread; the only waiting is for room.
 """
@@ -27,8 +27,8 @@ from scanbus.publisher.ingest.enqueue import (
     run_bytes,
 )
 from scanbus.publisher.ingest.numbered import Arrived, order_of, send_numbered
-from scanbus.publisher.queue.lane_queue import FrameLane, ValueLane
-from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.lane_queue import FrameLaneQueue, ValueLaneQueue
+from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import ChannelDescription
 
 __all__ = ["Times", "feed_frames", "feed_packed", "feed_values"]
@@ -42,8 +42,8 @@ _PART_BYTES = 2**20
 
 
 def feed_values(
-    delivery: Delivery,
-    lane: ValueLane,
+    queue: ScanQueue,
+    lane: ValueLaneQueue,
     channel: ChannelDescription,
     values: Any,
     time: Times,
@@ -69,35 +69,35 @@ def feed_values(
     if time is None and not numbered:
         plain = series.plain(values)
         if plain is not None and plain.nbytes <= _PART_BYTES:
-            put_values(delivery, lane, channel.name, plain, None)
+            put_values(queue, lane, channel.name, plain, None)
             return
     if not (numbered or time is not None or channel.shape or channel.is_string):
         number = number_of(channel, values)
         if number is not None:
             series.scalars.append(number)
             if series.is_awaited or not len(series.scalars) & 1023:
-                advance(delivery, lane)
+                advance(queue, lane)
             return
     points = points_of(channel, values)
     if not numbered:
         for part, times in _parts(channel, points, time):
-            put_values(delivery, lane, channel.name, part, times)
+            put_values(queue, lane, channel.name, part, times)
         return
     with lane.feeding:
-        order = order_of(delivery, lane, channel.name)
+        order = order_of(queue, lane, channel.name)
         first = order.stop if point is None else point
         if not order.is_next(first):
-            send_numbered(delivery, lane, first, _arrived(points, time))
+            send_numbered(queue, lane, first, _arrived(points, time))
             return
         order.check(first, len(points))
         for part, times in _parts(channel, points, time):
-            put_values(delivery, lane, channel.name, part, times)
+            put_values(queue, lane, channel.name, part, times)
             order.advance(len(part))
 
 
 def feed_frames(
-    delivery: Delivery,
-    lane: FrameLane,
+    queue: ScanQueue,
+    lane: FrameLaneQueue,
     values: Any,
     time: Times,
     *,
@@ -115,19 +115,19 @@ def feed_frames(
     times = _frame_times(time, len(frames))
     with lane.feeding:
         if point is None and lane.order is None:
-            put_frames(delivery, lane, frames, times, copy=copy)
+            put_frames(queue, lane, frames, times, copy=copy)
             return
         nbytes = lane.point_bytes
         arrived = [
             Arrived(frames[index : index + 1], (taken, taken), nbytes, not copy)
             for index, taken in enumerate(times)
         ]
-        send_numbered(delivery, lane, point, arrived)
+        send_numbered(queue, lane, point, arrived)
 
 
 def feed_packed(
-    delivery: Delivery,
-    lane: FrameLane,
+    queue: ScanQueue,
+    lane: FrameLaneQueue,
     packed: Any,
     time: Times,
     *,
@@ -150,13 +150,13 @@ def feed_packed(
     times = _frame_times(time, len(frames))
     with lane.feeding:
         if point is None and lane.order is None:
-            put_packed(delivery, lane, frames, times)
+            put_packed(queue, lane, frames, times)
             return
         arrived = [
             Arrived(frame, (taken, taken), len(frame))
             for frame, taken in zip(frames, times, strict=True)
         ]
-        send_numbered(delivery, lane, point, arrived)
+        send_numbered(queue, lane, point, arrived)
 
 
 def _parts(

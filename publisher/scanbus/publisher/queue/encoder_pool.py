@@ -15,22 +15,22 @@ from typing import Any
 
 import numpy.typing as npt
 
-from scanbus.bus.codecs import Crew, codec
+from scanbus.bus.codecs import ThreadPool, find_codec
 from scanbus.publisher.buffers.chunk_buffer import Piece
-from scanbus.publisher.buffers.entry_builder import freeze_gap, freeze_piece
-from scanbus.publisher.queue.lane_queue import FrameLane, Slot
+from scanbus.publisher.buffers.entry_builder import frame_entry, gap_entry
+from scanbus.publisher.queue.lane_queue import FrameLaneQueue, Slot
 
-__all__ = ["Encoders"]
+__all__ = ["EncoderPool"]
 
 
-class Encoders:
+class EncoderPool:
     """Packs the frames of one scan.
 
     Whoever feeds a lane holds its `feeding`, but for `cut_idle`.
 
     Parameters
     ----------
-    crew : Crew
+    threads : ThreadPool
         The threads.
     room : threading.Condition
         Of the scan's lock; told when frames have become smaller.
@@ -42,12 +42,12 @@ class Encoders:
 
     def __init__(
         self,
-        crew: Crew,
+        threads: ThreadPool,
         room: threading.Condition,
         session: bytes,
         on_error: Callable[[Exception], None],
     ) -> None:
-        self._crew = crew
+        self._threads = threads
         self._room = room
         self._session = session
         self._begun_at = self._took_s = 0.0
@@ -55,7 +55,7 @@ class Encoders:
 
     def take(
         self,
-        lane: FrameLane,
+        lane: FrameLaneQueue,
         frame: npt.NDArray[Any] | bytes,
         time: float,
         *,
@@ -78,18 +78,20 @@ class Encoders:
         else:
             self._pack(lane, lane.chunks.push(frame, time, copy=copy))
 
-    def _packed_now(self, lane: FrameLane, frame: npt.NDArray[Any]) -> bytes | None:
+    def _packed_now(
+        self, lane: FrameLaneQueue, frame: npt.NDArray[Any]
+    ) -> bytes | None:
         """Return a packed frame if that spares its copy, and does not take too long.
 
         Nothing is known of the frame yet: whoever is interrupted here has not sent it.
         """
-        if frame.nbytes < 2 * self._crew.part_bytes:
+        if frame.nbytes < 2 * self._threads.part_bytes:
             return None
-        packer = codec(lane.description.channels[0].codec)
+        packer = find_codec(lane.description.channels[0].codec)
         if not packer.is_shared or not lane.chunks.is_chunk(frame):
             return None
         try:
-            return bytes(packer.helped_by(self._crew).encode(frame))
+            return bytes(packer.helped_by(self._threads).encode(frame))
         except Exception:  # noqa: BLE001 - an encoder will meet it too, and say so
             return None
         except BaseException:
@@ -98,20 +100,20 @@ class Encoders:
                 self._room.notify_all()
             raise
 
-    def skip(self, lane: FrameLane, count: int) -> None:
+    def skip(self, lane: FrameLaneQueue, count: int) -> None:
         """Say that the next frames will never come."""
         for piece in lane.chunks.skip(count, wall_clock()):
             self._pack(lane, piece)
 
-    def end(self, lane: FrameLane) -> None:
+    def end(self, lane: FrameLaneQueue) -> None:
         """Have the last chunk packed, full or not."""
         self._pack(lane, lane.chunks.end())
 
-    def cut(self, lane: FrameLane) -> None:
+    def cut(self, lane: FrameLaneQueue) -> None:
         """Have what is held packed, though its chunk is not full."""
         self._pack(lane, lane.chunks.cut())
 
-    def cut_idle(self, lane: FrameLane, patience_s: float) -> None:
+    def cut_idle(self, lane: FrameLaneQueue, patience_s: float) -> None:
         """Do so if it has waited for long, for those who look live."""
         if not lane.chunks.held or monotonic() - lane.held_since < patience_s:
             return
@@ -121,18 +123,18 @@ class Encoders:
             finally:
                 lane.feeding.release()
 
-    def _pack(self, lane: FrameLane, piece: Piece | None) -> None:
+    def _pack(self, lane: FrameLaneQueue, piece: Piece | None) -> None:
         if piece is None:
             return
         slot = Slot(piece)
         with self._room:
             lane.slots.append(slot)
         try:
-            self._crew.pool.submit(self._freeze_in_pool, lane, slot)
+            self._threads.pool.submit(self._freeze_in_pool, lane, slot)
         except RuntimeError:  # The interpreter is leaving and takes no more work.
             self._freeze(lane, slot)
 
-    def _freeze_in_pool(self, lane: FrameLane, slot: Slot) -> None:
+    def _freeze_in_pool(self, lane: FrameLaneQueue, slot: Slot) -> None:
         """Pack a frame, all threads together if frames come slowly.
 
         Where they follow each other closely it costs less if each has its own.
@@ -140,16 +142,18 @@ class Encoders:
         begun_at = monotonic()
         is_slow = begun_at - self._begun_at > 2 * self._took_s
         self._begun_at = begun_at
-        self._freeze(lane, slot, self._crew if is_slow else None)
+        self._freeze(lane, slot, self._threads if is_slow else None)
         self._took_s = monotonic() - begun_at
 
-    def _freeze(self, lane: FrameLane, slot: Slot, crew: Crew | None = None) -> None:
+    def _freeze(
+        self, lane: FrameLaneQueue, slot: Slot, threads: ThreadPool | None = None
+    ) -> None:
         piece = slot.piece
         try:
-            frozen = freeze_piece(lane.description, piece, self._session, crew)
+            frozen = frame_entry(lane.description, piece, self._session, threads)
         except Exception as error:  # noqa: BLE001 - nobody looks at a pool's errors
             self._on_error(error)
-            frozen = freeze_gap(piece.first, piece.count, piece.times, self._session)
+            frozen = gap_entry(piece.first, piece.count, piece.times, self._session)
         lane.chunks.give_back(piece)
         with self._room:
             slot.frozen = frozen

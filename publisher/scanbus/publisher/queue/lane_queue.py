@@ -1,6 +1,6 @@
 """Lanes on their way to the bus: what waits, what is packed, what was sent.
 
-State only, guarded by the lock of the scan's delivery, which decides; no Redis.
+State only, guarded by the lock of the scan's queue, which decides; no Redis.
 """
 
 from __future__ import annotations
@@ -9,14 +9,21 @@ import threading
 from collections import deque
 from typing import Any
 
-from scanbus.bus.protocol.retransmit import Frozen, Outbox
+from scanbus.bus.protocol.retransmit import EncodedEntry, RetransmitBuffer
 from scanbus.publisher.buffers.chunk_buffer import ChunkBuffer, Piece
-from scanbus.publisher.buffers.entry_builder import freeze_seal
+from scanbus.publisher.buffers.entry_builder import seal_entry
 from scanbus.publisher.buffers.group_buffer import GroupBuffer
-from scanbus.publisher.buffers.reorder_buffer import Reordering
+from scanbus.publisher.buffers.reorder_buffer import ReorderBuffer
 from scanbus.schemas import LaneDescription
 
-__all__ = ["FrameLane", "Lane", "LateLane", "Slot", "ValueLane", "Waker"]
+__all__ = [
+    "FrameLaneQueue",
+    "LaneQueue",
+    "LateLaneQueue",
+    "Slot",
+    "ValueLaneQueue",
+    "Waker",
+]
 
 
 class Waker:
@@ -24,7 +31,7 @@ class Waker:
 
     Attributes
     ----------
-    lanes : list of Lane
+    lanes : list of LaneQueue
         What that sender sends, and nobody else; it may grow.
     must_compare : bool
         Whether it has to look at what Redis holds before it sends on.
@@ -32,7 +39,7 @@ class Waker:
 
     def __init__(self, lock: threading.Lock) -> None:
         self._condition = threading.Condition(lock)
-        self.lanes: list[Lane] = []
+        self.lanes: list[LaneQueue] = []
         self.asleep = False
         self.must_compare = False
 
@@ -48,10 +55,10 @@ class Waker:
         self.asleep = False
 
 
-class Lane:
-    """One lane on its way: entries in the outbox, and who sends them.
+class LaneQueue:
+    """One lane on its way: entries in the retransmit buffer, and who sends them.
 
-    Guarded by the delivery's lock; `order` by `feeding`, which is held by whoever puts
+    Guarded by the queue's lock; `order` by `feeding`, which is held by whoever puts
     points in, so that their order is one.
 
     Parameters
@@ -65,7 +72,7 @@ class Lane:
 
     Attributes
     ----------
-    unspooled : deque of Frozen
+    unspooled : deque of EncodedEntry
         Entries that are to be written to the local spool before they are sent.
     """
 
@@ -73,13 +80,13 @@ class Lane:
         self, description: LaneDescription, session: bytes, waker: Waker
     ) -> None:
         self.description = description
-        self.outbox = Outbox(session)
+        self.retransmit = RetransmitBuffer(session)
         self.waker = waker
         self.spool_waker: Waker | None = None
-        self.unspooled: deque[Frozen] = deque()
+        self.unspooled: deque[EncodedEntry] = deque()
         self.unspooled_bytes = 0
         self.feeding = threading.Lock()
-        self.order: Reordering[Any] | None = None
+        self.order: ReorderBuffer[Any] | None = None
         self.ending = False
         self.abandoned = False
         self._session = session
@@ -98,7 +105,7 @@ class Lane:
     @property
     def entry_bytes(self) -> int:
         """Bytes in memory of all that are entries already."""
-        return self.outbox.memory_bytes + self.unspooled_bytes
+        return self.retransmit.memory_bytes + self.unspooled_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -108,12 +115,14 @@ class Lane:
     @property
     def length(self) -> int:
         """Points that its entries have, or will have."""
-        return self.unspooled[-1].stop if self.unspooled else self.outbox.stop
+        return self.unspooled[-1].stop if self.unspooled else self.retransmit.stop
 
     @property
     def is_sealed(self) -> bool:
         """Whether there is a seal, though perhaps not sent."""
-        return self.outbox.sealed or bool(self.unspooled and self.unspooled[-1].is_seal)
+        return self.retransmit.sealed or bool(
+            self.unspooled and self.unspooled[-1].is_seal
+        )
 
     @property
     def is_run_out(self) -> bool:
@@ -123,7 +132,7 @@ class Lane:
     @property
     def has_work(self) -> bool:
         """Whether its sender has something to do."""
-        return self.outbox.has_unsent or self.can_seal
+        return self.retransmit.has_unsent or self.can_seal
 
     @property
     def can_seal(self) -> bool:
@@ -133,13 +142,13 @@ class Lane:
     @property
     def is_delivered(self) -> bool:
         """Whether Redis has all of it, the seal included, or never will."""
-        sealed = self.outbox.sealed and not self.outbox.has_unsent
+        sealed = self.retransmit.sealed and not self.retransmit.has_unsent
         return self.abandoned or sealed
 
-    def put(self, entry: Frozen) -> None:
+    def put(self, entry: EncodedEntry) -> None:
         """Have an entry sent after those before it; the lock is held."""
         if self.spool_waker is None:
-            self.outbox.put(entry)
+            self.retransmit.put(entry)
         else:
             self.unspooled.append(entry)
             self.unspooled_bytes += entry.nbytes
@@ -149,39 +158,39 @@ class Lane:
 
         To be called before there are any.
         """
-        self.outbox = Outbox(self._session, keeps_payloads=False)
+        self.retransmit = RetransmitBuffer(self._session, keeps_payloads=False)
         self.spool_waker = waker
 
     def note_spooled(self, *, keep_payload: bool) -> None:
         """Have the first unspooled entry sent, now that it is in the spool."""
         entry = self.unspooled.popleft()
         self.unspooled_bytes -= entry.nbytes
-        self.outbox.put(entry if keep_payload else entry.put_aside())
+        self.retransmit.put(entry if keep_payload else entry.put_aside())
         self.waker.wake()
 
     def drop(self) -> None:
         """Forget all entries: nobody will send them any more."""
-        self.outbox.drop()
+        self.retransmit.drop()
         self.unspooled.clear()
         self.unspooled_bytes = 0
 
     def seal(self) -> None:
         """Put the seal behind the last entry if it is time; the lock is held."""
         if self.can_seal:
-            self.put(freeze_seal(self.length, self._session))
+            self.put(seal_entry(self.length, self._session))
 
     def wake(self) -> None:
         """Wake whoever makes its entries and sends or spools them; the lock is held."""
         (self.spool_waker or self.waker).wake()
 
 
-class LateLane(Lane):
+class LateLaneQueue(LaneQueue):
     """A lane of points that came after their place was closed, one per entry."""
 
     is_made = False
 
 
-class ValueLane(Lane):
+class ValueLaneQueue(LaneQueue):
     """A lane of small values, gathered by its group."""
 
     def __init__(
@@ -189,12 +198,12 @@ class ValueLane(Lane):
     ) -> None:
         super().__init__(description, session, waker)
         self.buffer = GroupBuffer(description)
-        self.freezing_bytes = 0
+        self.encoding_bytes = 0
 
     @property
     def kept_bytes(self) -> int:
         """Bytes in memory that are not known to be durable."""
-        gathered = self.buffer.pending_bytes + self.freezing_bytes + self.held_bytes
+        gathered = self.buffer.pending_bytes + self.encoding_bytes + self.held_bytes
         return self.entry_bytes + gathered
 
     @property
@@ -205,7 +214,7 @@ class ValueLane(Lane):
     @property
     def is_run_out(self) -> bool:
         """Whether all points are entries."""
-        return not self.buffer.has_complete and not self.freezing_bytes
+        return not self.buffer.has_complete and not self.encoding_bytes
 
     @property
     def has_work(self) -> bool:
@@ -220,10 +229,10 @@ class Slot:
 
     def __init__(self, piece: Piece) -> None:
         self.piece = piece
-        self.frozen: Frozen | None = None
+        self.frozen: EncodedEntry | None = None
 
 
-class FrameLane(Lane):
+class FrameLaneQueue(LaneQueue):
     """A lane of frames: gathered into chunks, packed by encoders, kept in order."""
 
     def __init__(
@@ -260,7 +269,7 @@ class FrameLane(Lane):
         """Whether all points are entries."""
         return not self.slots
 
-    def note_packed(self, piece: Piece, entry: Frozen) -> None:
+    def note_packed(self, piece: Piece, entry: EncodedEntry) -> None:
         """Take note of how well frames pack."""
         self.raw_bytes -= piece.raw_bytes
         # Of frames that the program packed nobody knows; they are counted as they are.

@@ -1,7 +1,7 @@
 """What one scan still has to bring to the bus, shared by all threads that help.
 
 The program's threads put values and frames in, encoders pack frames, senders send, the
-keeper reports what is durable. All of that meets here under one lock, which nobody
+monitor reports what is durable. All of that meets here under one lock, which nobody
 holds while talking to Redis. What is kept never exceeds the scan's quota: whoever
 sends waits.
 """
@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from time import monotonic
 from time import time as wall_clock
 
-from scanbus.bus.codecs import Crew
+from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.logs import get_logger
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.queue.backpressure import fits, late_counts, why_no_room
-from scanbus.publisher.queue.encoder_pool import Encoders
+from scanbus.publisher.queue.encoder_pool import EncoderPool
 from scanbus.publisher.queue.lane_queue import (
-    FrameLane,
-    Lane,
-    LateLane,
-    ValueLane,
+    FrameLaneQueue,
+    LaneQueue,
+    LateLaneQueue,
+    ValueLaneQueue,
     Waker,
 )
 from scanbus.publisher.spool import ScanSpool
@@ -39,7 +39,7 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import DeadlineError, ScanStateError
 
-__all__ = ["Delivery", "Limits"]
+__all__ = ["Limits", "ScanQueue"]
 
 log = get_logger()
 
@@ -78,7 +78,7 @@ class Limits:
     spool_sync_s: float = 0.5
 
 
-class Delivery:
+class ScanQueue:
     """One scan on its way to the bus.
 
     Parameters
@@ -89,7 +89,7 @@ class Delivery:
         Names this publisher in the headers of entries.
     limits : Limits
         How patient it is.
-    crew : Crew
+    threads : ThreadPool
         Packs frames.
     why_full : callable
         Returns why nothing becomes durable, for messages.
@@ -103,7 +103,7 @@ class Delivery:
         session: bytes,
         *,
         limits: Limits,
-        crew: Crew,
+        threads: ThreadPool,
         why_full: Callable[[], str],
         spool: ScanSpool | None = None,
     ) -> None:
@@ -115,7 +115,7 @@ class Delivery:
         self.restoring = threading.Lock()
         self.room = threading.Condition(self.lock)
         self.settled = threading.Condition(self.lock)
-        self.lanes: dict[str, Lane] = {}
+        self.lanes: dict[str, LaneQueue] = {}
         self.series: dict[str, Series] = {}
         self.main_waker = Waker(self.lock)
         self.wakers: list[Waker] = [self.main_waker]
@@ -135,7 +135,7 @@ class Delivery:
         self.spool_trouble = ""
         self._chunk_bytes = 0
         self._granted_bytes = 0
-        self.encoders = Encoders(crew, self.room, session, self.fail)
+        self.encoders = EncoderPool(threads, self.room, session, self.fail)
         self.why_full = why_full
 
     @property
@@ -181,13 +181,13 @@ class Delivery:
                 if lane.storage is Storage.FILES
             )
             for description in lanes:
-                lane: Lane
+                lane: LaneQueue
                 if description.storage is Storage.FILES:
                     waker = Waker(self.lock)
                     self.wakers.append(waker)
-                    lane = FrameLane(description, self.session, waker, compression)
+                    lane = FrameLaneQueue(description, self.session, waker, compression)
                 else:
-                    lane = ValueLane(description, self.session, self.main_waker)
+                    lane = ValueLaneQueue(description, self.session, self.main_waker)
                 self.adopt(lane)
 
     def take_over(self, lanes: Iterable[LaneDescription], quota_bytes: int) -> None:
@@ -200,10 +200,10 @@ class Delivery:
                 if description.storage is Storage.FILES and not description.is_late:
                     waker = Waker(self.lock)
                     self.wakers.append(waker)
-                kind = LateLane if description.is_late else Lane
+                kind = LateLaneQueue if description.is_late else LaneQueue
                 self.adopt(kind(description, self.session, waker))
 
-    def adopt(self, lane: Lane) -> None:
+    def adopt(self, lane: LaneQueue) -> None:
         """Take one more lane; the lock is held."""
         if self.spool_waker is not None:
             lane.spool_to(self.spool_waker)
@@ -212,7 +212,7 @@ class Delivery:
 
     # -------------------------------------------------------------- room
 
-    def wait_for_room(self, lane: Lane, need: int) -> None:
+    def wait_for_room(self, lane: LaneQueue, need: int) -> None:
         """Wait until `need` more bytes may be kept; the lock is held."""
         self._check_open()
         if 0 < need <= self._granted_bytes:
@@ -248,7 +248,7 @@ class Delivery:
         if self.is_over:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be sent")
 
-    def _reason(self, lane: Lane) -> str:
+    def _reason(self, lane: LaneQueue) -> str:
         trouble = self.spool_trouble or self.trouble
         if trouble:
             return trouble
@@ -256,7 +256,7 @@ class Delivery:
         bound = "quota" if self.spool is None else "memory_bytes_kept"
         return f"{bound} of {self.most_kept_bytes} bytes reached: {why}"
 
-    def _say_waiting(self, lane: Lane, waited_s: float) -> None:
+    def _say_waiting(self, lane: LaneQueue, waited_s: float) -> None:
         log.warning(
             "waiting_for_room",
             scan=self.uid,
@@ -298,12 +298,12 @@ class Delivery:
     def end_lanes(self) -> None:
         """Let all lanes run out and be sealed."""
         for lane in self.lanes.values():
-            if isinstance(lane, FrameLane):
+            if isinstance(lane, FrameLaneQueue):
                 with lane.feeding:
                     self.encoders.end(lane)
         with self.lock:
             for lane in self.lanes.values():
-                if isinstance(lane, ValueLane):
+                if isinstance(lane, ValueLaneQueue):
                     lane.buffer.end(wall_clock())
                 lane.ending = True
                 lane.wake()
@@ -316,12 +316,12 @@ class Delivery:
             self.room.notify_all()
             self.settled.notify_all()
 
-    def note_sent(self, lane: Lane, n_entries: int) -> None:
+    def note_sent(self, lane: LaneQueue, n_entries: int) -> None:
         """Take note that Redis stored the next entries of a lane."""
         with self.lock:
             if self.is_released:
-                return  # The outbox is empty, whatever was on its way.
-            lane.outbox.sent(n_entries)
+                return  # The retransmit buffer is empty, whatever was on its way.
+            lane.retransmit.sent(n_entries)
             self.room.notify_all()
             self.settled.notify_all()
             if lane.ending:
@@ -330,9 +330,9 @@ class Delivery:
     def note_durable(self, lane: str, point: int) -> None:
         """Forget what the writer has."""
         with self.lock:
-            outbox = self.lanes[lane].outbox
-            if point > outbox.durable:
-                outbox.durable_up_to(point)
+            retransmit = self.lanes[lane].retransmit
+            if point > retransmit.durable:
+                retransmit.durable_up_to(point)
                 self.room.notify_all()
                 self.settled.notify_all()
                 if self.spool is not None:
@@ -376,18 +376,18 @@ class Delivery:
     @property
     def is_spooled(self) -> bool:
         """Whether the spool has all of the scan, to its end."""
-        sealed = all(lane.outbox.sealed for lane in self.lanes.values())
+        sealed = all(lane.retransmit.sealed for lane in self.lanes.values())
         return self.is_over and sealed and not self.has_unspooled
 
     @property
     def sent_bytes(self) -> int:
         """Bytes that Redis has and no file yet."""
-        return sum(lane.outbox.sent_bytes for lane in self.lanes.values())
+        return sum(lane.retransmit.sent_bytes for lane in self.lanes.values())
 
     @property
     def unsent_bytes(self) -> int:
         """Bytes of entries that Redis has not."""
-        unsent = sum(lane.outbox.unsent_bytes for lane in self.lanes.values())
+        unsent = sum(lane.retransmit.unsent_bytes for lane in self.lanes.values())
         return unsent + self.unspooled_bytes
 
     @property
@@ -395,13 +395,13 @@ class Delivery:
         """Bytes that the spool, where there is one, has not."""
         return sum(lane.unspooled_bytes for lane in self.lanes.values())
 
-    def note_spooled(self, lane: Lane) -> None:
+    def note_spooled(self, lane: LaneQueue) -> None:
         """Have the next entry of a lane sent, now that the spool has it."""
         with self.lock:
             if self.is_released:
                 return
             most = self.most_kept_bytes // (2 * len(self.lanes))
-            lane.note_spooled(keep_payload=lane.outbox.memory_bytes < most)
+            lane.note_spooled(keep_payload=lane.retransmit.memory_bytes < most)
             self.room.notify_all()
             self.settled.notify_all()
 
@@ -412,21 +412,21 @@ class Delivery:
             self.main_waker.wake()
             self.settled.notify_all()
 
-    def may_send(self, lane: Lane) -> bool:
+    def may_send(self, lane: LaneQueue) -> bool:
         """Whether the next entry fits on the bus beside what is not durable there."""
-        entry = lane.outbox.next_unsent
+        entry = lane.retransmit.next_unsent
         if entry is None:
             return False
         room = self._bus_room(lane)
         return entry.is_seal or room >= min(entry.nbytes, self.quota_bytes)
 
-    def to_send(self, lane: Lane, max_bytes: int) -> list[Frozen]:
+    def to_send(self, lane: LaneQueue, max_bytes: int) -> list[EncodedEntry]:
         """Return the next entries of a lane that fit on the bus; the lock is held."""
         if not self.may_send(lane):
             return []
-        return lane.outbox.to_send(min(max_bytes, self._bus_room(lane)))
+        return lane.retransmit.to_send(min(max_bytes, self._bus_room(lane)))
 
-    def _bus_room(self, lane: Lane) -> int:
+    def _bus_room(self, lane: LaneQueue) -> int:
         """Return how many more bytes may stand on the bus without being durable.
 
         Without a spool, all that is kept may. Late points always may: the writer takes
@@ -435,7 +435,7 @@ class Delivery:
         if self.spool is None or lane.description.is_late:
             return sys.maxsize
         there = sum(
-            each.outbox.sent_bytes
+            each.retransmit.sent_bytes
             for each in self.lanes.values()
             if not each.description.is_late
         )

@@ -10,7 +10,7 @@ import os
 import time
 
 from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, pack_header
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.store.connection import Bus, connect, translated
 from scanbus.bus.store.heartbeats import publisher_is_alive
 from scanbus.bus.store.lanes import append, make_lane, stream_ends
@@ -81,5 +81,5 @@ def _seal(client: Bus, record: ScanRecord) -> bool:
         reached = sum(map(int, last.split(b"-")))
         length = max(reached, cursor(client, record.uid, lane.name))
         header = pack_header(session=session, checksum=checksum_of(b""), length=length)
-        append(client, record.uid, lane.name, [Frozen(SEAL_ID, length, header)])
+        append(client, record.uid, lane.name, [EncodedEntry(SEAL_ID, length, header)])
     return is_any_open

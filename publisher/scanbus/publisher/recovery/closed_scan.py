@@ -9,7 +9,7 @@ from __future__ import annotations
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.lanes import sealed_length
 from scanbus.bus.store.scans import load_record
-from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import Verdict, VerdictWord
 from scanbus.schemas.errors import LaneConflictError, ScanClosedError
 
@@ -17,21 +17,21 @@ __all__ = ["closed_by_verdict", "explained"]
 
 
 def explained(
-    client: Bus, delivery: Delivery, error: LaneConflictError
+    client: Bus, queue: ScanQueue, error: LaneConflictError
 ) -> LaneConflictError:
     """Return why somebody else's entry stands in a lane: the scan may be closed."""
-    ended = load_record(client, delivery.announced).ended
-    if ended is None or any(event == ended for event in delivery.events):
+    ended = load_record(client, queue.announced).ended
+    if ended is None or any(event == ended for event in queue.events):
         return error
     lengths = {
-        lane.name: sealed_length(client, delivery.uid, lane.description)
-        for lane in delivery.lanes.values()
+        lane.name: sealed_length(client, queue.uid, lane.description)
+        for lane in queue.lanes.values()
     }
     known = {name: length for name, length in lengths.items() if length is not None}
-    return _closed(delivery, ended.text, known)
+    return _closed(queue, ended.text, known)
 
 
-def closed_by_verdict(delivery: Delivery, verdict: Verdict) -> ScanClosedError | None:
+def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ScanClosedError | None:
     """Return what a final verdict leaves out of what was sent; None if nothing.
 
     Redis may have lost the seals and the end that an operator had said: then the
@@ -46,18 +46,18 @@ def closed_by_verdict(delivery: Delivery, verdict: Verdict) -> ScanClosedError |
             else 0
             for channel in lane.description.channels
         )
-        for lane in delivery.lanes.values()
+        for lane in queue.lanes.values()
         if not lane.description.is_late
     }
-    error = _closed(delivery, verdict.reason or verdict.end_reason, lengths)
+    error = _closed(queue, verdict.reason or verdict.end_reason, lengths)
     return error if error.left else None
 
 
-def _closed(delivery: Delivery, text: str, lengths: dict[str, int]) -> ScanClosedError:
+def _closed(queue: ScanQueue, text: str, lengths: dict[str, int]) -> ScanClosedError:
     left = {
-        name: f"{length} to {delivery.lanes[name].length - 1}"
+        name: f"{length} to {queue.lanes[name].length - 1}"
         for name, length in lengths.items()
-        if delivery.lanes[name].length > length
+        if queue.lanes[name].length > length
     }
-    spool = "" if delivery.spool is None else str(delivery.spool.folder)
-    return ScanClosedError(delivery.uid, text, left, spool)
+    spool = "" if queue.spool is None else str(queue.spool.folder)
+    return ScanClosedError(queue.uid, text, left, spool)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.publisher.spool.lane_files import LaneFiles
 from scanbus.schemas import (
     Event,
@@ -56,7 +56,7 @@ class SpooledScan:
     announcement: str
     session: bytes
     events: list[Event] = field(default_factory=list)
-    entries: dict[str, list[Frozen]] = field(default_factory=dict)
+    entries: dict[str, list[EncodedEntry]] = field(default_factory=dict)
 
 
 class ScanSpool:

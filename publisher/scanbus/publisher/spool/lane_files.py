@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.publisher.spool.records import (
     Place,
     read_records,
@@ -54,7 +54,7 @@ class LaneFiles:
         self._unsynced: list[_File] = []
         self._n_files = 0
 
-    def recover(self) -> list[Frozen]:
+    def recover(self) -> list[EncodedEntry]:
         """Return the entries that stand in the files, without their payloads.
 
         What a crash cut off is removed.
@@ -64,7 +64,7 @@ class LaneFiles:
         SpoolError
             If whole records lie behind a damaged one.
         """
-        entries: list[Frozen] = []
+        entries: list[EncodedEntry] = []
         paths = sorted(self._folder.glob(f"*{_SUFFIX}"))
         for path in paths:
             file = _File(path, os.open(path, os.O_RDWR))
@@ -81,7 +81,7 @@ class LaneFiles:
                 os.ftruncate(file.descriptor, file.end)
         return entries
 
-    def append(self, entry: Frozen) -> None:
+    def append(self, entry: EncodedEntry) -> None:
         """Write an entry; it survives this process, not yet the machine.
 
         Raises
@@ -114,7 +114,7 @@ class LaneFiles:
         _sync_folder(self._folder)
         return file
 
-    def load(self, entry: Frozen) -> Frozen:
+    def load(self, entry: EncodedEntry) -> EncodedEntry:
         """Return an entry with its payload.
 
         Raises
@@ -133,7 +133,7 @@ class LaneFiles:
         payload = unpack_payload(body, place)
         if payload is None:
             raise SpoolError(str(file.path), f"entry {entry.id!r} is damaged")
-        return Frozen(entry.id, entry.stop, entry.header, payload)
+        return EncodedEntry(entry.id, entry.stop, entry.header, payload)
 
     def sync(self) -> None:
         """Bring what was written to the disk.

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import msgpack
 
 from scanbus.bus.protocol.entries import checksum_of
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 
 __all__ = ["Place", "read_records", "record_parts", "unpack_payload"]
 
@@ -41,7 +41,9 @@ class Place:
     checksum: int
 
 
-def record_parts(entry: Frozen, offset: int) -> tuple[list[bytes | memoryview], Place]:
+def record_parts(
+    entry: EncodedEntry, offset: int
+) -> tuple[list[bytes | memoryview], Place]:
     """Return the bytes of an entry's record, and where they stand if put at `offset`.
 
     The payload is passed on, not copied.
@@ -57,7 +59,7 @@ def record_parts(entry: Frozen, offset: int) -> tuple[list[bytes | memoryview], 
     return [_HEAD.pack(nbytes, checksum), prefix, entry.payload], place
 
 
-def read_records(file: BinaryIO) -> Iterator[tuple[Frozen, Place]]:
+def read_records(file: BinaryIO) -> Iterator[tuple[EncodedEntry, Place]]:
     """Yield the entries of a file, without payloads, up to the first bad record."""
     while len(head := file.read(_HEAD.size)) == _HEAD.size:
         nbytes, checksum = _HEAD.unpack(head)
@@ -74,9 +76,9 @@ def unpack_payload(body: bytes, place: Place) -> bytes | memoryview | None:
     return None if entry is None else entry.payload
 
 
-def _unpacked(body: bytes, place: Place) -> Frozen | None:
+def _unpacked(body: bytes, place: Place) -> EncodedEntry | None:
     if len(body) != place.nbytes or checksum_of(body) != place.checksum:
         return None
     unpacked: Any = msgpack.unpackb(body)
     identifier, stop, header, payload = unpacked
-    return Frozen(identifier, stop, header, payload)
+    return EncodedEntry(identifier, stop, header, payload)

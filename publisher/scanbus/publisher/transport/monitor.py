@@ -16,13 +16,13 @@ from scanbus.bus.store.connection import Bus, translated
 from scanbus.bus.store.heartbeats import beat, end_beat, writers_alive
 from scanbus.bus.store.quota import cursors, release
 from scanbus.bus.store.scans import ScanRecord, events_came, read_events
-from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
 from scanbus.publisher.transport.sender import Link
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError
 
-__all__ = ["HEARTBEAT_TTL_MS", "Keeper"]
+__all__ = ["HEARTBEAT_TTL_MS", "ScanMonitor"]
 
 log = get_logger()
 
@@ -35,7 +35,7 @@ _JUDGE_EVERY_S = 1.0
 _LONGEST_WAIT_S = 1.0
 
 
-class Keeper(threading.Thread):
+class ScanMonitor(threading.Thread):
     """The thread that looks after the scans of one publisher.
 
     Parameters
@@ -56,15 +56,15 @@ class Keeper(threading.Thread):
         publisher: str,
         *,
         on_exit: Callable[[], None],
-        on_end: Callable[[list[Delivery]], None],
+        on_end: Callable[[list[ScanQueue]], None],
     ) -> None:
-        super().__init__(name="scanbus-keeper", daemon=False)
+        super().__init__(name="scanbus-monitor", daemon=False)
         self._link = link
         self._publisher = publisher
         self._on_exit = on_exit
         self._on_end = on_end
         self._lock = threading.Lock()
-        self._scans: dict[str, Delivery] = {}
+        self._scans: dict[str, ScanQueue] = {}
         self._records: dict[str, ScanRecord] = {}
         self._tick = threading.Event()
         self._close_at: float | None = None
@@ -78,17 +78,17 @@ class Keeper(threading.Thread):
 
     # ----------------------------------------------------- for other threads
 
-    def watch(self, delivery: Delivery) -> None:
+    def watch(self, queue: ScanQueue) -> None:
         """Look after one more scan, until it is released."""
         with self._lock:
-            self._scans[delivery.uid] = delivery
+            self._scans[queue.uid] = queue
 
     def why_full(self) -> str:
         """Return why nothing becomes durable, as far as is known here."""
         return "writer is behind" if self.n_writers else "no writer alive"
 
     @property
-    def waited_for(self) -> list[Delivery]:
+    def waited_for(self) -> list[ScanQueue]:
         """The scans that are not released."""
         with self._lock:
             return list(self._scans.values())
@@ -107,9 +107,9 @@ class Keeper(threading.Thread):
                 self._look()
                 self._rest()
         except Exception as error:
-            log.exception("keeper_failed")
-            for delivery in self.waited_for:
-                delivery.fail(error)
+            log.exception("monitor_failed")
+            for queue in self.waited_for:
+                queue.fail(error)
         finally:
             self._on_end(self.waited_for)
             self._disconnect()
@@ -142,12 +142,11 @@ class Keeper(threading.Thread):
         else:
             self._wait_s = _HURRIED_TICK_S if self._must_hurry(scans) else _TICK_S
 
-    def _must_hurry(self, scans: list[Delivery]) -> bool:
+    def _must_hurry(self, scans: list[ScanQueue]) -> bool:
         """Whether somebody waits for room, or soon for a verdict."""
         return any(
-            delivery.n_waiting
-            or (delivery.is_over and delivery.uid not in self._records)
-            for delivery in scans
+            queue.n_waiting or (queue.is_over and queue.uid not in self._records)
+            for queue in scans
         )
 
     def _rest(self) -> None:
@@ -164,7 +163,7 @@ class Keeper(threading.Thread):
         self._tick.wait(self._wait_s)
         self._tick.clear()
 
-    def _connected(self, scans: list[Delivery]) -> Bus:
+    def _connected(self, scans: list[ScanQueue]) -> Bus:
         if self._client is not None:
             return self._client
         self._client = self._link.connect()
@@ -174,8 +173,8 @@ class Keeper(threading.Thread):
             self._was_lost = False
         # With every new connection, the first one too: lanes where nothing is to be
         # sent would never notice that Redis came back without them.
-        for delivery in scans:
-            delivery.request_compare()
+        for queue in scans:
+            queue.request_compare()
         # At once: while it was away, signs of life may have lapsed.
         self._beat_at = -_BEAT_EVERY_S
         return self._client
@@ -185,75 +184,73 @@ class Keeper(threading.Thread):
         if client is not None:
             client.close()
 
-    def _note_cursors(self, client: Bus, scans: list[Delivery]) -> None:
-        lanes = [
-            (delivery, lane) for delivery in scans for lane in list(delivery.lanes)
-        ]
-        pairs = [(delivery.uid, lane) for delivery, lane in lanes]
-        for (delivery, lane), point in zip(lanes, cursors(client, pairs), strict=True):
-            delivery.note_durable(lane, point)
+    def _note_cursors(self, client: Bus, scans: list[ScanQueue]) -> None:
+        lanes = [(queue, lane) for queue in scans for lane in list(queue.lanes)]
+        pairs = [(queue.uid, lane) for queue, lane in lanes]
+        for (queue, lane), point in zip(lanes, cursors(client, pairs), strict=True):
+            queue.note_durable(lane, point)
 
-    def _beat(self, client: Bus, scans: list[Delivery]) -> None:
+    def _beat(self, client: Bus, scans: list[ScanQueue]) -> None:
         now = monotonic()
         if now - self._beat_at < _BEAT_EVERY_S:
             return
         self._beat_at = now
-        for delivery in scans:
-            alive = beat(client, delivery.uid, self._publisher, HEARTBEAT_TTL_MS)
+        for queue in scans:
+            alive = beat(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS)
             if not alive:
                 # Late, or Redis was emptied under a connection that stands.
-                delivery.request_compare()
+                queue.request_compare()
         self.n_writers = len(writers_alive(client))
 
-    def _look_for_verdicts(self, client: Bus, scans: list[Delivery]) -> None:
+    def _look_for_verdicts(self, client: Bus, scans: list[ScanQueue]) -> None:
         now = monotonic()
         is_round = now >= self._judge_at
         if is_round:
             self._judge_at = now + _JUDGE_EVERY_S
-        for delivery in scans:
-            if not delivery.is_over:
+        for queue in scans:
+            if not queue.is_over:
                 continue
-            if not (delivery.is_said or delivery.is_lost):
+            if not (queue.is_said or queue.is_lost):
                 # Nobody would read the news that this record waits for.
-                self._records.pop(delivery.uid, None)
+                self._records.pop(queue.uid, None)
                 continue
-            is_news = delivery.uid in self._news or delivery.uid not in self._records
-            if (is_news or is_round) and self._is_judged(client, delivery):
+            is_news = queue.uid in self._news or queue.uid not in self._records
+            if (is_news or is_round) and self._is_judged(client, queue):
                 # Not while a sender restores the scan: it would reserve again what
                 # nobody frees then.
-                with delivery.restoring:
-                    release(client, delivery.uid)
-                    if not delivery.is_lost:
-                        end_beat(client, delivery.uid)
-                self._forget(delivery)
-            elif delivery.is_lost:
-                self._forget(delivery)
+                with queue.restoring:
+                    release(client, queue.uid)
+                    if not queue.is_lost:
+                        end_beat(client, queue.uid)
+                self._forget(queue)
+            elif queue.is_lost:
+                self._forget(queue)
         self._news.clear()
 
-    def _is_judged(self, client: Bus, delivery: Delivery) -> bool:
-        announced = delivery.announced
+    def _is_judged(self, client: Bus, queue: ScanQueue) -> bool:
+        announced = queue.announced
         record = self._records.setdefault(
-            delivery.uid, ScanRecord(announced.scan, announced.title)
+            queue.uid, ScanRecord(announced.scan, announced.title)
         )
         read_events(client, record)
         verdict = record.final_verdict
         if verdict is None:
             return False
-        if not delivery.is_lost:
-            self._look_for_points_left_out(delivery, verdict)
-        delivery.release(None if delivery.is_lost else verdict)
+        if not queue.is_lost:
+            self._look_for_points_left_out(queue, verdict)
+        queue.release(None if queue.is_lost else verdict)
         return True
 
-    def _look_for_points_left_out(self, delivery: Delivery, verdict: Verdict) -> None:
-        left_out = closed_by_verdict(delivery, verdict)
+    def _look_for_points_left_out(self, queue: ScanQueue, verdict: Verdict) -> None:
+        left_out = closed_by_verdict(queue, verdict)
         if left_out is not None:
-            log.error("points_left_out", scan=delivery.uid, reason=str(left_out))
-            delivery.fail(left_out)
-            delivery.is_lost = True
+            log.error("points_left_out", scan=queue.uid, reason=str(left_out))
+            queue.fail(left_out)
+            queue.is_lost = True
 
-    def _forget(self, delivery: Delivery) -> None:
+    def _forget(self, queue: ScanQueue) -> None:
         with self._lock:
-            self._scans.pop(delivery.uid, None)
-        self._records.pop(delivery.uid, None)
-        if not delivery.is_released:
-            delivery.release(None)
+            self._scans.pop(queue.uid, None)
+        self._records.pop(queue.uid, None)
+        if not queue.is_released:
+            queue.release(None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import time as wall_clock
 from typing import TypeVar
 
-from scanbus.bus.codecs import Crew
+from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.logs import get_logger
 from scanbus.bus.store.connection import (
     ServerReport,
@@ -39,25 +39,25 @@ from scanbus.bus.store.scans import (
 )
 from scanbus.publisher.declare.channels import checked
 from scanbus.publisher.declare.scan_options import ScanOptions
-from scanbus.publisher.queue.scan_queue import Delivery, Limits
+from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
 from scanbus.publisher.recovery.resume import resumed_scans
 from scanbus.publisher.spool import ScanSpool
-from scanbus.publisher.transport.monitor import HEARTBEAT_TTL_MS, Keeper
+from scanbus.publisher.transport.monitor import HEARTBEAT_TTL_MS, ScanMonitor
 from scanbus.publisher.transport.resync import ensure_announced
 from scanbus.publisher.transport.retry import until_room
 from scanbus.publisher.transport.sender import Link, Sender
-from scanbus.publisher.transport.spool_writer import Spooler
+from scanbus.publisher.transport.spool_writer import SpoolWriter
 from scanbus.schemas import ScanAnnounced, ScanIdentity, ScanPrepared
 from scanbus.schemas.errors import BusUnavailableError, NoWriterError, ScanbusError
 
-__all__ = ["Desk"]
+__all__ = ["ScanRegistrar"]
 
 log = get_logger()
 
 _T = TypeVar("_T")
 
 
-class Desk:
+class ScanRegistrar:
     """Opens and prepares scans; one per publisher.
 
     Safe to use from several threads.
@@ -66,9 +66,9 @@ class Desk:
     ----------
     link : Link
         How to reach Redis.
-    keeper : Keeper
+    monitor : ScanMonitor
         Looks after the scans from their announcement on.
-    crew : Crew
+    threads : ThreadPool
         Packs frames.
     heartbeat : str
         What the first sign of life says.
@@ -83,8 +83,8 @@ class Desk:
     def __init__(
         self,
         link: Link,
-        keeper: Keeper,
-        crew: Crew,
+        monitor: ScanMonitor,
+        threads: ThreadPool,
         *,
         heartbeat: str,
         memory_bytes: int | None,
@@ -92,15 +92,15 @@ class Desk:
         spool: Path | None,
     ) -> None:
         self._link = link
-        self._keeper = keeper
-        self._crew = crew
+        self._monitor = monitor
+        self._threads = threads
         self._heartbeat = heartbeat
         self._memory_bytes = memory_bytes
         self._limits = limits
         self._spool = spool
         self._client = connect(link.url, name=link.name)
         self._said: set[str] = set()
-        self.senders: list[Sender | Spooler] = []
+        self.senders: list[Sender | SpoolWriter] = []
 
     def look_at_server(self) -> ServerReport:
         """Return what kind of Redis this is; warn once of what weakens promises.
@@ -120,7 +120,7 @@ class Desk:
                 log.warning("redis_weakness", problem=warning)
         return report
 
-    def open(self, options: ScanOptions) -> Delivery:
+    def open(self, options: ScanOptions) -> ScanQueue:
         """Announce a scan.
 
         Raises
@@ -139,64 +139,62 @@ class Desk:
             ScanAnnounced, time=wall_clock(), scan=identity, title=options.title
         )
         root = self._spool
-        delivery = Delivery(
+        queue = ScanQueue(
             announced,
             secrets.token_bytes(8),
             limits=self._limits,
-            crew=self._crew,
-            why_full=self._keeper.why_full,
+            threads=self._threads,
+            why_full=self._monitor.why_full,
             spool=None if root is None else ScanSpool.make(root, identity.uid),
         )
         try:
-            self._announce(delivery)
+            self._announce(queue)
         except BaseException:
-            if delivery.spool is not None:
-                delivery.spool.remove()
+            if queue.spool is not None:
+                queue.spool.remove()
             raise
-        self._keeper.watch(delivery)
+        self._monitor.watch(queue)
         log.info("scan_announced", scan=identity.uid, number=identity.scan_number)
-        return delivery
+        return queue
 
-    def _announce(self, delivery: Delivery) -> None:
-        announced, uid = delivery.announced, delivery.uid
+    def _announce(self, queue: ScanQueue) -> None:
+        announced, uid = queue.announced, queue.uid
         what = f"announcing scan {uid}"
         # The sign of life first: who finds the announcement looks for it.
         self._ask(
             what, partial(beat, self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
         )
-        delivery.announcement = self._ask(
-            what, lambda: announce(self._client, announced)
-        )
-        if delivery.spool is not None:
-            delivery.spool.introduce(announced, delivery.announcement, delivery.session)
+        queue.announcement = self._ask(what, lambda: announce(self._client, announced))
+        if queue.spool is not None:
+            queue.spool.introduce(announced, queue.announcement, queue.session)
 
-    def resume(self) -> list[Delivery]:
+    def resume(self) -> list[ScanQueue]:
         """Go on with the scans that dead publishers have left in the spool."""
         if self._spool is None:
             return []
-        found: list[Delivery] = []
+        found: list[ScanQueue] = []
         try:
             with translated(self._link.url):
-                for delivery in resumed_scans(
-                    self._spool, self._client, self._limits, self._crew
+                for queue in resumed_scans(
+                    self._spool, self._client, self._limits, self._threads
                 ):
-                    found.append(delivery)
-                    uid = delivery.uid
+                    found.append(queue)
+                    uid = queue.uid
                     beat(self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
         except BaseException:
-            for delivery in found:
-                if delivery.spool is not None:
-                    delivery.spool.close()
+            for queue in found:
+                if queue.spool is not None:
+                    queue.spool.close()
             raise
-        for delivery in found:
-            delivery.request_compare()
-            self._keeper.watch(delivery)
-            self.start(delivery)
+        for queue in found:
+            queue.request_compare()
+            self._monitor.watch(queue)
+            self.start(queue)
         return found
 
     def _check_writers(self, options: ScanOptions) -> None:
-        self._keeper.n_writers = len(writers_alive(self._client))
-        if options.require_writer and not self._keeper.n_writers:
+        self._monitor.n_writers = len(writers_alive(self._client))
+        if options.require_writer and not self._monitor.n_writers:
             raise NoWriterError
 
     def _identity(self, options: ScanOptions) -> ScanIdentity:
@@ -221,7 +219,7 @@ class Desk:
         maxmemory = self._link.maxmemory_bytes
         return budget_bytes(maxmemory or self._memory_bytes or DEFAULT_MEMORY_BYTES)
 
-    def prepare(self, delivery: Delivery, prepared: ScanPrepared) -> None:
+    def prepare(self, queue: ScanQueue, prepared: ScanPrepared) -> None:
         """Reserve the quota, make the lanes, and say that the scan starts.
 
         Raises
@@ -231,17 +229,17 @@ class Desk:
         DeadlineError
             If Redis has no room for too long.
         """
-        if delivery.spool is not None:
-            delivery.spool.append_events(delivery.events)
-            delivery.n_events_spooled = len(delivery.events)
-        uid, client = delivery.uid, self._client
+        if queue.spool is not None:
+            queue.spool.append_events(queue.events)
+            queue.n_events_spooled = len(queue.events)
+        uid, client = queue.uid, self._client
         what = f"preparing scan {uid}"
         budget = self._budget_bytes()
         steps: list[Callable[[], object]] = [
-            partial(ensure_announced, client, delivery),
+            partial(ensure_announced, client, queue),
             partial(reserve, client, uid, prepared.quota_bytes, budget),
             *(partial(make_lane, client, uid, lane.name) for lane in prepared.lanes),
-            *(partial(append_event, client, uid, each) for each in delivery.events[:2]),
+            *(partial(append_event, client, uid, each) for each in queue.events[:2]),
         ]
         try:
             for step in steps:
@@ -251,13 +249,13 @@ class Desk:
                 release(client, uid)
             raise
 
-    def start(self, delivery: Delivery) -> None:
+    def start(self, queue: ScanQueue) -> None:
         """Start the threads that send a scan."""
-        senders: list[Sender | Spooler] = [
-            Sender(delivery, waker, self._link) for waker in delivery.wakers
+        senders: list[Sender | SpoolWriter] = [
+            Sender(queue, waker, self._link) for waker in queue.wakers
         ]
-        if delivery.spool is not None:
-            senders.append(Spooler(delivery, delivery.spool))
+        if queue.spool is not None:
+            senders.append(SpoolWriter(queue, queue.spool))
         self.senders = [each for each in self.senders if each.is_alive()] + senders
         for sender in senders:
             sender.start()

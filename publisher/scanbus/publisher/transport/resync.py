@@ -19,8 +19,8 @@ from scanbus.bus.store.scans import (
     load_record,
     raise_scan_number,
 )
-from scanbus.publisher.queue.lane_queue import Lane
-from scanbus.publisher.queue.scan_queue import Delivery
+from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import Event, ScanUpdated
 from scanbus.schemas.errors import LaneConflictError
 
@@ -29,39 +29,39 @@ __all__ = ["compare_lane", "ensure_announced", "restore_scan"]
 log = get_logger()
 
 
-def ensure_announced(client: Bus, delivery: Delivery) -> None:
+def ensure_announced(client: Bus, queue: ScanQueue) -> None:
     """Announce the scan again if its announcement is gone."""
-    identity = delivery.announced.scan
-    known = delivery.announcement
+    identity = queue.announced.scan
+    known = queue.announcement
     if known and is_announced(client, known, identity.uid):
         return
     if known:
         log.warning("announced_again", scan=identity.uid)
     # Its counter is gone too: the next scan must not get this one's number.
     raise_scan_number(client, identity.dataset_folder, identity.scan_number)
-    delivery.announcement = announce(client, delivery.announced)
+    queue.announcement = announce(client, queue.announced)
 
 
-def restore_scan(client: Bus, delivery: Delivery) -> None:
+def restore_scan(client: Bus, queue: ScanQueue) -> None:
     """Make sure that announcement, quota and all events sent so far are there.
 
     One thread at a time does it; for the others there is nothing left to do then.
     """
-    with delivery.restoring:
-        if delivery.is_released:
+    with queue.restoring:
+        if queue.is_released:
             return
-        ensure_announced(client, delivery)
+        ensure_announced(client, queue)
         # Forced: a scan that runs is not refused because Redis forgot about it.
-        if delivery.quota_bytes:
-            reserve(client, delivery.uid, delivery.quota_bytes, 0, force=True)
-        with delivery.lock:
-            sent = delivery.events[: delivery.n_events_sent]
-        record = load_record(client, delivery.announced)
+        if queue.quota_bytes:
+            reserve(client, queue.uid, queue.quota_bytes, 0, force=True)
+        with queue.lock:
+            sent = queue.events[: queue.n_events_sent]
+        record = load_record(client, queue.announced)
         if _has_all(record, sent):
             return
-        log.warning("events_sent_again", scan=delivery.uid, events=len(sent))
+        log.warning("events_sent_again", scan=queue.uid, events=len(sent))
         for event in sent:
-            append_event(client, delivery.uid, event)
+            append_event(client, queue.uid, event)
 
 
 def _has_all(record: ScanRecord, sent: list[Event]) -> bool:
@@ -75,7 +75,7 @@ def _has_all(record: ScanRecord, sent: list[Event]) -> bool:
     return all(there[event.type] for event in sent if event.type in there)
 
 
-def compare_lane(client: Bus, delivery: Delivery, lane: Lane) -> None:
+def compare_lane(client: Bus, queue: ScanQueue, lane: LaneQueue) -> None:
     """Make the lane if it is gone, and arrange to send what it lacks.
 
     Only the lane's own sender may call it, with nothing on its way.
@@ -87,17 +87,17 @@ def compare_lane(client: Bus, delivery: Delivery, lane: Lane) -> None:
     NoRoomError
         If Redis takes no data now.
     """
-    make_lane(client, delivery.uid, lane.name)
-    ends = stream_ends(client, delivery.uid, lane.name)
+    make_lane(client, queue.uid, lane.name)
+    ends = stream_ends(client, queue.uid, lane.name)
     last = ends[1] if ends else b"0-0"
-    session = stored_session(client, delivery.uid, lane.name, last)
-    if session is not None and session != delivery.session:
+    session = stored_session(client, queue.uid, lane.name, last)
+    if session is not None and session != queue.session:
         raise LaneConflictError(lane.name, last.decode())
-    with delivery.lock:
-        if delivery.is_released:
+    with queue.lock:
+        if queue.is_released:
             return
-        before = lane.outbox.unsent_bytes
-        lane.outbox.resume_after(last)
-        again = lane.outbox.unsent_bytes - before
+        before = lane.retransmit.unsent_bytes
+        lane.retransmit.resume_after(last)
+        again = lane.retransmit.unsent_bytes - before
     if again:
-        log.warning("sent_again", scan=delivery.uid, lane=lane.name, bytes=again)
+        log.warning("sent_again", scan=queue.uid, lane=lane.name, bytes=again)

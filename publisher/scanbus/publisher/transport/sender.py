@@ -13,13 +13,18 @@ from time import monotonic
 
 from scanbus.bus.logs import get_logger
 from scanbus.bus.store.connection import Bus, connect, translated
-from scanbus.bus.store.eviction import KEPT_WHEN_FULL, Freed, RoomMaker
+from scanbus.bus.store.eviction import KEPT_WHEN_FULL, Evictor, Freed
 from scanbus.bus.store.lanes import NoRoomError, VanishedError, append, make_lane
 from scanbus.bus.store.scans import append_event
 from scanbus.publisher.ingest.numbered import needs_tending, tend
-from scanbus.publisher.queue.lane_queue import Lane, LateLane, ValueLane, Waker
-from scanbus.publisher.queue.scan_queue import Delivery
-from scanbus.publisher.queue.value_encoder import MAX_BATCH_BYTES, freeze_gathered
+from scanbus.publisher.queue.lane_queue import (
+    LaneQueue,
+    LateLaneQueue,
+    ValueLaneQueue,
+    Waker,
+)
+from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.queue.value_encoder import MAX_BATCH_BYTES, encode_gathered
 from scanbus.publisher.recovery.closed_scan import explained
 from scanbus.publisher.transport.resync import compare_lane, restore_scan
 from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
@@ -53,7 +58,7 @@ class Link:
         0 where no limit is set; as last seen.
     stop : threading.Event
         Set when the publisher closes for good.
-    room : RoomMaker
+    room : Evictor
         Knows what could be removed where Redis is full.
     """
 
@@ -61,7 +66,7 @@ class Link:
     name: str
     maxmemory_bytes: int
     stop: threading.Event
-    room: RoomMaker = field(default_factory=RoomMaker)
+    room: Evictor = field(default_factory=Evictor)
 
     def make_room(self, client: Bus) -> Freed:
         """Free memory where Redis refuses data, as the writer would below that."""
@@ -80,7 +85,7 @@ class Sender(threading.Thread):
 
     Parameters
     ----------
-    delivery : Delivery
+    queue : ScanQueue
         The scan.
     waker : Waker
         Where it sleeps, and its lanes; nobody else sends them.
@@ -90,15 +95,15 @@ class Sender(threading.Thread):
 
     def __init__(
         self,
-        delivery: Delivery,
+        queue: ScanQueue,
         waker: Waker,
         link: Link,
     ) -> None:
-        super().__init__(name=f"scanbus-sender-{delivery.uid[:8]}", daemon=False)
-        self._delivery = delivery
+        super().__init__(name=f"scanbus-sender-{queue.uid[:8]}", daemon=False)
+        self._delivery = queue
         self._waker = waker
         self._link = link
-        self._is_main = waker is delivery.main_waker
+        self._is_main = waker is queue.main_waker
         self._client: Bus | None = None
         self._wait_s = _FIRST_WAIT_S
         self._batch_bytes = MAX_BATCH_BYTES
@@ -139,13 +144,13 @@ class Sender(threading.Thread):
 
     def _await_work(self) -> bool:
         """Sleep until there is something to do; False when there never will be."""
-        delivery = self._delivery
+        queue = self._delivery
         while not self._link.stop.is_set():
-            if delivery.spool is None:
+            if queue.spool is None:
                 for lane in self._waker.lanes:
-                    tend(delivery, lane, _IDLE_S)
-            with delivery.lock:
-                if delivery.is_released:
+                    tend(queue, lane, _IDLE_S)
+            with queue.lock:
+                if queue.is_released:
                     return False
                 if self._has_work():
                     return True
@@ -159,7 +164,7 @@ class Sender(threading.Thread):
             or (self._is_main and self._delivery.next_event() is not None)
         )
 
-    def _has_work_for(self, lane: Lane) -> bool:
+    def _has_work_for(self, lane: LaneQueue) -> bool:
         if self._delivery.spool is None:
             return lane.has_work
         return self._delivery.may_send(lane)
@@ -227,48 +232,52 @@ class Sender(threading.Thread):
             self._waker.must_compare = True
             raise
 
-    def _send_lane(self, client: Bus, lane: Lane) -> None:
-        delivery = self._delivery
-        spool = delivery.spool
+    def _send_lane(self, client: Bus, lane: LaneQueue) -> None:
+        queue = self._delivery
+        spool = queue.spool
         # What was gathered while the last ones were on their way becomes entries now;
         # where there is a spool, who writes it makes them.
-        if spool is None and isinstance(lane, ValueLane) and not lane.outbox.has_unsent:
-            freeze_gathered(delivery, lane)
-        with delivery.lock:
-            if delivery.is_released:
+        if (
+            spool is None
+            and isinstance(lane, ValueLaneQueue)
+            and not lane.retransmit.has_unsent
+        ):
+            encode_gathered(queue, lane)
+        with queue.lock:
+            if queue.is_released:
                 return
             if spool is None:
                 lane.seal()
-            batch = delivery.to_send(lane, self._batch_bytes)
+            batch = queue.to_send(lane, self._batch_bytes)
         if not batch:
             return
         if spool is not None:
             batch = [spool.lane(lane.name).load(entry) for entry in batch]
-        if isinstance(lane, LateLane) and not lane.is_made:
-            make_lane(client, delivery.uid, lane.name)
+        if isinstance(lane, LateLaneQueue) and not lane.is_made:
+            make_lane(client, queue.uid, lane.name)
             lane.is_made = True
-        append(client, delivery.uid, lane.name, batch)
-        delivery.note_sent(lane, len(batch))
+        append(client, queue.uid, lane.name, batch)
+        queue.note_sent(lane, len(batch))
 
     def _send_events(self, client: Bus) -> None:
-        delivery = self._delivery
+        queue = self._delivery
         while True:
-            with delivery.lock:
-                event = delivery.next_event()
+            with queue.lock:
+                event = queue.next_event()
             if event is None:
                 return
-            append_event(client, delivery.uid, event)
-            with delivery.lock:
-                delivery.n_events_sent += 1
-                delivery.settled.notify_all()
+            append_event(client, queue.uid, event)
+            with queue.lock:
+                queue.n_events_sent += 1
+                queue.settled.notify_all()
 
     # ------------------------------------------------------------ trouble
 
     def _pause(self, reason: str) -> None:
-        delivery = self._delivery
-        if not delivery.trouble:
-            log.warning("sending_paused", scan=delivery.uid, reason=reason)
-        delivery.trouble = reason
+        queue = self._delivery
+        if not queue.trouble:
+            log.warning("sending_paused", scan=queue.uid, reason=reason)
+        queue.trouble = reason
         self._link.stop.wait(self._wait_s)
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 

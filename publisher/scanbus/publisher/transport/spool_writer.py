@@ -11,16 +11,16 @@ import threading
 from time import monotonic, sleep
 
 from scanbus.bus.logs import get_logger
-from scanbus.bus.protocol.retransmit import Frozen
+from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.publisher.ingest.numbered import needs_tending, tend
-from scanbus.publisher.queue.lane_queue import Lane, ValueLane
-from scanbus.publisher.queue.scan_queue import Delivery
-from scanbus.publisher.queue.value_encoder import freeze_gathered
+from scanbus.publisher.queue.lane_queue import LaneQueue, ValueLaneQueue
+from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.queue.value_encoder import encode_gathered
 from scanbus.publisher.spool import ScanSpool
 from scanbus.schemas import Event
 from scanbus.schemas.errors import SpoolError
 
-__all__ = ["Spooler"]
+__all__ = ["SpoolWriter"]
 
 log = get_logger()
 
@@ -32,22 +32,22 @@ _RETRY_S = 0.5
 _FORGET_EVERY_S = 0.5
 
 
-class Spooler(threading.Thread):
+class SpoolWriter(threading.Thread):
     """Writes one scan to its spool, until the scan is released.
 
     Parameters
     ----------
-    delivery : Delivery
+    queue : ScanQueue
         The scan.
     spool : ScanSpool
         Its folder; removed with the final verdict, else left for who resumes it.
     """
 
-    def __init__(self, delivery: Delivery, spool: ScanSpool) -> None:
-        super().__init__(name=f"scanbus-spooler-{delivery.uid[:8]}", daemon=False)
-        self._delivery = delivery
+    def __init__(self, queue: ScanQueue, spool: ScanSpool) -> None:
+        super().__init__(name=f"scanbus-spooler-{queue.uid[:8]}", daemon=False)
+        self._delivery = queue
         self._spool = spool
-        self._sync_s = delivery.limits.spool_sync_s
+        self._sync_s = queue.limits.spool_sync_s
         self._is_dirty = False
         self._synced_at = monotonic()
         self._gathered_at = 0.0
@@ -55,15 +55,15 @@ class Spooler(threading.Thread):
 
     def run(self) -> None:
         """Write until the scan is released."""
-        delivery = self._delivery
+        queue = self._delivery
         try:
-            while not delivery.is_released:
+            while not queue.is_released:
                 self._look()
         except Exception as error:
-            log.exception("spooler_failed", scan=delivery.uid)
-            delivery.fail(error)
+            log.exception("spool_writer_failed", scan=queue.uid)
+            queue.fail(error)
         finally:
-            if delivery.verdict is None:
+            if queue.verdict is None:
                 self._spool.close()
             else:
                 self._spool.remove()
@@ -82,14 +82,16 @@ class Spooler(threading.Thread):
             self._sleep()
 
     def _make_entries(self) -> None:
-        delivery = self._delivery
+        queue = self._delivery
         now = monotonic()
         is_due = now - self._gathered_at >= _GATHER_S
-        for lane in delivery.lanes.values():
-            tend(delivery, lane, _CHUNK_PATIENCE_S)
-            if isinstance(lane, ValueLane) and (is_due or not lane.outbox.has_unsent):
-                freeze_gathered(delivery, lane)
-            with delivery.lock:
+        for lane in queue.lanes.values():
+            tend(queue, lane, _CHUNK_PATIENCE_S)
+            if isinstance(lane, ValueLaneQueue) and (
+                is_due or not lane.retransmit.has_unsent
+            ):
+                encode_gathered(queue, lane)
+            with queue.lock:
                 lane.seal()
         if is_due:
             self._gathered_at = now
@@ -110,17 +112,17 @@ class Spooler(threading.Thread):
             self._delivery.note_event_spooled()
         return wrote
 
-    def _next_entry(self, lane: Lane) -> Frozen | None:
+    def _next_entry(self, lane: LaneQueue) -> EncodedEntry | None:
         with self._delivery.lock:
             if self._delivery.is_released or not lane.unspooled:
                 return None
             return lane.unspooled[0]
 
     def _next_event(self) -> Event | None:
-        delivery = self._delivery
-        with delivery.lock:
-            n_spooled = delivery.n_events_spooled
-            return delivery.events[n_spooled] if delivery.has_unspooled_events else None
+        queue = self._delivery
+        with queue.lock:
+            n_spooled = queue.n_events_spooled
+            return queue.events[n_spooled] if queue.has_unspooled_events else None
 
     def _sync_if_due(self) -> None:
         if self._is_dirty and monotonic() - self._synced_at >= self._sync_s:
@@ -143,31 +145,31 @@ class Spooler(threading.Thread):
         self._forgot_at = now
         for lane in self._delivery.lanes.values():
             with self._delivery.lock:
-                first = lane.outbox.first
+                first = lane.retransmit.first
             self._spool.lane(lane.name).forget(first)
 
     def _sleep(self) -> None:
-        delivery = self._delivery
-        with delivery.lock:
-            if delivery.is_released or delivery.has_unspooled:
+        queue = self._delivery
+        with queue.lock:
+            if queue.is_released or queue.has_unspooled:
                 return
-            lanes = delivery.lanes.values()
+            lanes = queue.lanes.values()
             if not any(
-                isinstance(lane, ValueLane) and lane.buffer.has_complete
+                isinstance(lane, ValueLaneQueue) and lane.buffer.has_complete
                 for lane in lanes
             ):
                 waits = self._is_dirty or any(needs_tending(lane) for lane in lanes)
                 patience_s = min(self._sync_s, _CHUNK_PATIENCE_S) if waits else 1.0
-                assert delivery.spool_waker is not None
-                delivery.spool_waker.sleep(patience_s)
+                assert queue.spool_waker is not None
+                queue.spool_waker.sleep(patience_s)
                 return
         sleep(_GATHERING_S)  # Not woken: every single value would.
 
     def _wait_for_disk(self, error: OSError) -> None:
         """Keep what there is in memory until the disk takes it; senders wait then."""
-        delivery = self._delivery
+        queue = self._delivery
         reason = f"the spool {self._spool.folder}: {error.strerror}"
-        if not delivery.spool_trouble:
-            log.warning("spool_paused", scan=delivery.uid, reason=reason)
-        delivery.spool_trouble = reason
+        if not queue.spool_trouble:
+            log.warning("spool_paused", scan=queue.uid, reason=reason)
+        queue.spool_trouble = reason
         sleep(_RETRY_S)

@@ -51,7 +51,7 @@ class ScanContents:
     record : ScanRecord
         Everything that was said, and the verdict if there is one.
     segments : mapping
-        Lane name to its segments, ascending and without a hole.
+        LaneQueue name to its segments, ascending and without a hole.
     values_file : str or None
         Name of the scan file in the scan's folder; None while there is none. Where
         there is one, it holds all channels of ``Storage.VALUES``.

@@ -42,14 +42,14 @@ from scanbus.writer.model.naming import (
 )
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.recovery.segment_recovery import Remains, read_remains, restore
-from scanbus.writer.recovery.unfinished import Wreck, find_wrecks
+from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
 from scanbus.writer.steps import Steps
 from scanbus.writer.storage.chunked_dataset import make_folder
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.scan_file import write_scan_file
 from scanbus.writer.storage.segment_header import read_header, read_late_points
 from scanbus.writer.storage.value_segment import ValueSegment
-from scanbus.writer.storage.work_folder import Workspace, work_folders
+from scanbus.writer.storage.work_folder import WorkFolder, work_folders
 
 __all__ = [
     "SalvageReport",
@@ -187,19 +187,19 @@ def salvage(
     scans: list[SalvagedScan] = []
     skipped: list[SkippedScan] = []
     known: set[str] = set()
-    for wreck in find_wrecks(root):
-        called = wreck.called_by(names)
+    for unfinished in find_unfinished(root):
+        called = unfinished.called_by(names)
         known |= called
         if names and not called:
             continue
         try:
-            reason = wreck.why_not(force=force)
+            reason = unfinished.why_not(force=force)
             if reason is None:
-                scans.append(_Salvage(wreck, progress).run())
+                scans.append(_Salvage(unfinished, progress).run())
             else:
-                skipped.append(SkippedScan(wreck.uid, *reason))
+                skipped.append(SkippedScan(unfinished.uid, *reason))
         except (NameTakenError, VerificationError) as error:
-            skipped.append(SkippedScan(wreck.uid, str(error), is_damaged=True))
+            skipped.append(SkippedScan(unfinished.uid, str(error), is_damaged=True))
     for name in names:
         if name not in known:
             reason_unknown = f"no work folder of such a scan below {root}"
@@ -211,22 +211,24 @@ class _Salvage:
     """The salvage of one scan, from its work folders to its masters."""
 
     def __init__(
-        self, wreck: Wreck, progress: Callable[[str, int, int | None], None]
+        self,
+        unfinished: UnfinishedScan,
+        progress: Callable[[str, int, int | None], None],
     ) -> None:
-        if wreck.record is None or wreck.record.prepared is None:
+        if unfinished.record is None or unfinished.record.prepared is None:
             raise ValueError("nobody knows what this scan was")
-        self._root = wreck.root
-        self._dataset = wreck.dataset
-        self._record = wreck.record
-        self._prepared: ScanPrepared = wreck.record.prepared
+        self._root = unfinished.root
+        self._dataset = unfinished.dataset
+        self._record = unfinished.record
+        self._prepared: ScanPrepared = unfinished.record.prepared
         self._progress = progress
-        self._folder = scan_folder(wreck.root, wreck.record.identity)
-        self._workspace = Workspace(wreck.dataset, wreck.uid, 0, Steps())
+        self._folder = scan_folder(unfinished.root, unfinished.record.identity)
+        self._work_folder = WorkFolder(unfinished.dataset, unfinished.uid, 0, Steps())
         self._unusable: list[str] = []
 
     def run(self) -> SalvagedScan:
         """Make the scan's files; return what there is of it now."""
-        self._workspace.open()
+        self._work_folder.open()
         try:
             make_folder(self._folder)
             finished = {
@@ -242,9 +244,9 @@ class _Salvage:
             accounts = self._make_segments(plans)
             verdict = self._judge(finished, plans, accounts)
             self._publish(finished, plans, verdict)
-            self._workspace.set_aside()
+            self._work_folder.set_aside()
         finally:
-            self._workspace.remove()
+            self._work_folder.remove()
         log.warning("scan_salvaged", scan=self._record.uid, reason=verdict.reason)
         return SalvagedScan(str(self._folder), verdict, tuple(self._unusable))
 
@@ -276,7 +278,7 @@ class _Salvage:
 
     def _make_segment(self, lane: LaneDescription, plan: SegmentPlan) -> SegmentAccount:
         kind = FrameSegment if lane.storage is Storage.FILES else ValueSegment
-        path = self._workspace.path(plan.name)
+        path = self._work_folder.path(plan.name)
         segment = kind(path, self._record.uid, lane, plan.start)
         reached = plan.start
         if plan.remains is not None:
@@ -344,20 +346,20 @@ class _Salvage:
         values = {
             lane.name: [
                 *(self._folder / one.name for one in finished[lane.name]),
-                *(self._workspace.path(one.name) for one in plans[lane.name]),
+                *(self._work_folder.path(one.name) for one in plans[lane.name]),
             ]
             for lane in lanes
             if lane.storage is Storage.VALUES
         }
         name = values_file_name(self._record.identity.scan_number)
-        write_scan_file(self._workspace.path(name), self._record, values, verdict)
+        write_scan_file(self._work_folder.path(name), self._record, values, verdict)
         for lane in lanes:
             if lane.storage is Storage.FILES:
                 for plan in plans[lane.name]:
-                    self._workspace.publish(plan.name, self._folder / plan.name)
-        self._workspace.publish(name, self._folder / name)
+                    self._work_folder.publish(plan.name, self._folder / plan.name)
+        self._work_folder.publish(name, self._folder / name)
         contents = read_contents(self._folder)
-        write_scan_master(self._folder, contents, self._workspace.folder)
+        write_scan_master(self._folder, contents, self._work_folder.folder)
         write_dataset_masters(self._root, self._record.identity)
         for lane in lanes:
             if lane.storage is Storage.VALUES:

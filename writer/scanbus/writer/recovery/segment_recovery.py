@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol.blocks import decode_block
 from scanbus.bus.protocol.entries import checksum_of
 from scanbus.schemas import LaneDescription, PointRange, Storage
@@ -250,7 +250,7 @@ def _unpacks(packed: bytes, lane: LaneDescription) -> bool:
     channel = lane.channels[0]
     shape = (lane.points_per_chunk, *channel.shape)
     try:
-        codec(channel.codec).decode(packed, channel.numpy_dtype, shape)
+        find_codec(channel.codec).decode(packed, channel.numpy_dtype, shape)
     except PayloadError:
         return False
     return True

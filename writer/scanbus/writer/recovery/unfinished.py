@@ -23,7 +23,7 @@ from scanbus.writer.storage.event_journal import EVENTS_FILE, read_kept_events
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.work_folder import WORK_FOLDER, work_folders
 
-__all__ = ["SILENT_S", "Wreck", "find_wrecks"]
+__all__ = ["SILENT_S", "UnfinishedScan", "find_unfinished"]
 
 log = get_logger()
 
@@ -33,7 +33,7 @@ _WORK_FOLDER: Final = re.compile(r"(?:stale-)?([0-9A-Za-z]{8,40})\.\d+\.[0-9a-f]
 
 
 @dataclass(frozen=True)
-class Wreck:
+class UnfinishedScan:
     """What is left of writing one scan.
 
     Attributes
@@ -95,7 +95,7 @@ class Wreck:
         )
 
 
-def find_wrecks(root: Path) -> Iterator[Wreck]:
+def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:
     """Yield every scan below a root that has work folders, links not followed."""
     for base in sorted(root.glob(f"*/*/*/{RAW_DATA}/*/*/{WORK_FOLDER}")):
         try:
@@ -109,4 +109,4 @@ def find_wrecks(root: Path) -> Iterator[Wreck]:
             record = read_kept_events(one for one in files if one.is_file())
             if record is not None and record.uid != uid:
                 record = None
-            yield Wreck(root, base.parent, uid, record)
+            yield UnfinishedScan(root, base.parent, uid, record)

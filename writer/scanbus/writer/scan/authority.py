@@ -16,10 +16,10 @@ from scanbus.schemas import ScanJudged, Verdict
 from scanbus.schemas.errors import LeaseLostError
 from scanbus.writer.failpoints import reach
 
-__all__ = ["Custody", "LeaseCustody", "ReplayCustody"]
+__all__ = ["LeaseAuthority", "ReplayAuthority", "WriteAuthority"]
 
 
-class Custody(Protocol):
+class WriteAuthority(Protocol):
     """The right to write a scan's files."""
 
     fence: int
@@ -37,7 +37,7 @@ class Custody(Protocol):
         """Free the room that a scan without a publisher reserves and does not use."""
 
 
-class LeaseCustody:
+class LeaseAuthority:
     """The right of a writer that holds the lease.
 
     Parameters
@@ -62,7 +62,7 @@ class LeaseCustody:
         Parameters
         ----------
         client : Bus or None
-            The caller's connection, where it is not the owner of this custody: the
+            The caller's connection, where it is not the owner of this authority: the
             owner closes its own when it likes.
         """
         reach("renew.before")
@@ -109,7 +109,7 @@ class LeaseCustody:
         leases.give_back(self._client, self._lease)
 
 
-class ReplayCustody:
+class ReplayAuthority:
     """The right of a replay: it keeps the scan on the bus, and says nothing.
 
     Parameters

@@ -12,11 +12,11 @@ import numpy as np
 
 from scanbus.schemas.errors import LeaseLostError, NameTakenError
 from scanbus.writer.failpoints import reach
-from scanbus.writer.scan.authority import Custody
+from scanbus.writer.scan.authority import WriteAuthority
 from scanbus.writer.scan.lane_writer import FinishedSegment
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import OWN_GROUP, read_header
-from scanbus.writer.storage.work_folder import Workspace
+from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["publish_segment"]
 
@@ -25,8 +25,8 @@ def publish_segment(
     finished: FinishedSegment,
     lane: str,
     folder: Path,
-    workspace: Workspace,
-    custody: Custody,
+    work_folder: WorkFolder,
+    authority: WriteAuthority,
 ) -> None:
     """Give a segment its final name and acknowledge its points.
 
@@ -42,31 +42,31 @@ def publish_segment(
         If the file system refused; nothing was acknowledged.
     """
     final = folder / finished.name
-    with workspace.steps.step("close", final):
+    with work_folder.steps.step("close", final):
         reach("close.before")
         finished.segment.close(finished.stop)
         reach("close.after")
-    with workspace.steps.step("verify", final):
+    with work_folder.steps.step("verify", final):
         reach("verify.before")
         finished.segment.verify()
         reach("verify.after")
-    custody.check()
+    authority.check()
     try:
-        workspace.publish(finished.name, final)
+        work_folder.publish(finished.name, final)
     except FileExistsError:
-        _check_same(workspace, finished.name, final, custody.fence)
-        workspace.make_names_durable(folder)
+        _check_same(work_folder, finished.name, final, authority.fence)
+        work_folder.make_names_durable(folder)
     except FileNotFoundError as error:
-        if workspace.folder.exists():
+        if work_folder.folder.exists():
             raise
-        raise LeaseLostError(workspace.folder.name, custody.fence) from error
-    with workspace.steps.step("acknowledge", final):
-        custody.acknowledge(lane, finished.stop)
+        raise LeaseLostError(work_folder.folder.name, authority.fence) from error
+    with work_folder.steps.step("acknowledge", final):
+        authority.acknowledge(lane, finished.stop)
 
 
-def _check_same(workspace: Workspace, name: str, final: Path, fence: int) -> None:
+def _check_same(work_folder: WorkFolder, name: str, final: Path, fence: int) -> None:
     """Accept a file under the final name if it holds the same points."""
-    made = workspace.path(name)
+    made = work_folder.path(name)
     ours, theirs = read_header(made), read_header(final)
     is_same_place = (ours.uid, ours.lane, ours.start) == (
         theirs.uid,

@@ -18,7 +18,7 @@ from scanbus.schemas.errors import NameTakenError, PayloadError, UnknownCodecErr
 from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
 from scanbus.writer.model.naming import segment_file_name
 from scanbus.writer.model.scan_contents import SegmentFile
-from scanbus.writer.scan.sandbox import Examiner
+from scanbus.writer.scan.sandbox import Sandbox
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.segment_header import read_header, read_late_points
 from scanbus.writer.storage.value_segment import ValueSegment
@@ -61,7 +61,7 @@ class LaneWriter:
         Where finished segments stand.
     make_path : callable
         Returns where a segment of that final name is made.
-    examiner : Examiner or None
+    sandbox : Sandbox or None
         Unpacks entries in a child process first, where something kills this one.
     """
 
@@ -71,13 +71,13 @@ class LaneWriter:
         lane: LaneDescription,
         scan_folder: Path,
         make_path: Callable[[str], Path],
-        examiner: Examiner | None = None,
+        sandbox: Sandbox | None = None,
     ) -> None:
         self.lane = lane
         self._uid = uid
         self._folder = scan_folder
         self._make_path = make_path
-        self._examiner = examiner
+        self._sandbox = sandbox
         self._accounts: list[SegmentAccount] = []
         # What came between two segments; the next one to be opened takes it over.
         self._stray = SegmentAccount()
@@ -239,8 +239,8 @@ class LaneWriter:
             # Durable points stand in our files, and this lane begins after those.
             return self._mark("missing", arrival.start, arrival.stop)
         try:
-            if self._examiner is not None:
-                self._examiner.check(self.lane, entry)
+            if self._sandbox is not None:
+                self._sandbox.check(self.lane, entry)
             self._segment().put(entry)
         except (PayloadError, UnknownCodecError) as error:
             if isinstance(error, UnknownCodecError) and self._declares(entry):

@@ -13,7 +13,7 @@ from scanbus.bus.store.scans import ScanRecord, find_scan
 from scanbus.schemas import LaneDescription, Verdict
 from scanbus.schemas.errors import NameTakenError, NoLongerError
 from scanbus.writer.model.naming import check_root, scan_folder, values_file_name
-from scanbus.writer.scan.authority import ReplayCustody
+from scanbus.writer.scan.authority import ReplayAuthority
 from scanbus.writer.scan.scan_writer import ScanWriter
 
 __all__ = ["replay"]
@@ -54,15 +54,15 @@ def replay(
     with translated(url):
         describe_server(client, url)
         record = find_scan(client, scan)
-        custody = ReplayCustody(client, record.uid)
-        custody.check()
+        authority = ReplayAuthority(client, record.uid)
+        authority.check()
         _refuse_trimmed(client, record)
         path = scan_folder(root, record.identity) / values_file_name(
             record.identity.scan_number
         )
         if path.exists():
             raise NameTakenError(str(path), "a finished scan")
-        writer = ScanWriter(client, record, root, custody, on_points=progress)
+        writer = ScanWriter(client, record, root, authority, on_points=progress)
         return writer.run()
 
 

@@ -22,7 +22,7 @@ from scanbus.bus.protocol.entries import Entry
 from scanbus.schemas import LaneDescription
 from scanbus.schemas.errors import PayloadError
 
-__all__ = ["Examiner", "main"]
+__all__ = ["Sandbox", "main"]
 
 log = get_logger()
 _LENGTH = struct.Struct("<Q")
@@ -31,7 +31,7 @@ _LENGTH = struct.Struct("<Q")
 _COMMAND = (sys.executable, "-P", __file__)
 
 
-class Examiner:
+class Sandbox:
     """A child process that unpacks entries, replaced when one kills it.
 
     One scan writer owns it; close it in the end.
@@ -73,7 +73,7 @@ class Examiner:
         self.close()
         code = child.returncode
         name = entry.id.decode()
-        log.error("entry_killed_examiner", lane=lane.name, id=name, code=code)
+        log.error("entry_killed_sandbox", lane=lane.name, id=name, code=code)
         return f"killed the process that unpacked it (exit code {code})"
 
     def close(self) -> None:

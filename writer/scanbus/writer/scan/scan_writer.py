@@ -33,17 +33,17 @@ from scanbus.writer.model.naming import (
     scan_folder,
     values_file_name,
 )
-from scanbus.writer.scan.authority import Custody
+from scanbus.writer.scan.authority import WriteAuthority
 from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.disk_space import bytes_needed, check_space
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.scan.progress import contents_of, value_segments, verdict_on
-from scanbus.writer.scan.sandbox import Examiner
+from scanbus.writer.scan.sandbox import Sandbox
 from scanbus.writer.steps import Steps
 from scanbus.writer.storage.chunked_dataset import make_folder
-from scanbus.writer.storage.event_journal import EVENTS_FILE, EventsFile
+from scanbus.writer.storage.event_journal import EVENTS_FILE, EventJournal
 from scanbus.writer.storage.scan_file import read_scan_file, write_scan_file
-from scanbus.writer.storage.work_folder import Workspace
+from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["Pace", "ScanWriter", "Stopped"]
 
@@ -81,7 +81,7 @@ class ScanWriter:
         The scan; its events are read on.
     root : pathlib.Path
         Folder below which files are written.
-    custody : Custody
+    authority : WriteAuthority
         In whose name.
     pace : Pace
         How often what.
@@ -89,7 +89,7 @@ class ScanWriter:
         Asked often; True ends the attempt.
     on_points : callable
         Told ``(channel, points stored, points expected or None)``.
-    examiner : Examiner or None
+    sandbox : Sandbox or None
         Unpacks entries in a child process first, where something kills this one.
     steps : Steps or None
         Times what may hang.
@@ -100,28 +100,28 @@ class ScanWriter:
         client: Bus,
         record: ScanRecord,
         root: Path,
-        custody: Custody,
+        authority: WriteAuthority,
         *,
         pace: Pace | None = None,
         is_stopped: Callable[[], bool] = lambda: False,
         on_points: Callable[[str, int, int | None], None] = lambda *_: None,
-        examiner: Examiner | None = None,
+        sandbox: Sandbox | None = None,
         steps: Steps | None = None,
     ) -> None:
         self._client = client
         self._record = record
         self._root = root
-        self._custody = custody
+        self._authority = authority
         self._pace = pace or Pace()
         self._is_stopped = is_stopped
         self._on_points = on_points
-        self._examiner = examiner
+        self._sandbox = sandbox
         self._steps = steps or Steps()
         self._folder = scan_folder(root, record.identity)
-        self._workspace = Workspace(
+        self._work_folder = WorkFolder(
             dataset_folder(root, record.identity),
             record.uid,
-            custody.fence,
+            authority.fence,
             self._steps,
         )
         self._lanes: list[LaneWriter] = []
@@ -132,7 +132,7 @@ class ScanWriter:
         self._next_master_at = 0.0
         self._next_master_size = 1
         self._silent_since: float | None = None
-        self._events: EventsFile | None = None
+        self._events: EventJournal | None = None
 
     def run(self) -> Verdict:
         """Write the scan up to its end, or as far as its publisher came.
@@ -165,9 +165,9 @@ class ScanWriter:
         except (OSError, RuntimeError, StorageError) as error:
             # RuntimeError is how h5py says that a file could not be closed.
             keep = isinstance(error, LeaseLostError)
-            if not keep and self._workspace.was_taken:
+            if not keep and self._work_folder.was_taken:
                 # Whatever the file system said: a successor took the folder away.
-                raise LeaseLostError(self._record.uid, self._custody.fence) from error
+                raise LeaseLostError(self._record.uid, self._authority.fence) from error
             raise
         finally:
             self._leave(keep=keep)
@@ -188,7 +188,7 @@ class ScanWriter:
             if self._events is not None:
                 self._events.close()
             if not keep:
-                self._workspace.discard()
+                self._work_folder.discard()
 
     def _wait_for_prepared(self) -> ScanPrepared | None:
         """Return what is to be written; None if the publisher went without saying."""
@@ -211,7 +211,7 @@ class ScanWriter:
             reason="; ".join(problems),
             end_reason=self._record.ended.end_reason if self._record.ended else "",
         )
-        self._custody.announce(verdict)
+        self._authority.announce(verdict)
         return verdict
 
     def _already_done(self) -> Verdict | None:
@@ -227,28 +227,28 @@ class ScanWriter:
     def _make_workspace(self) -> None:
         """Take the scan over from predecessors; a lease lost before does no harm."""
         try:
-            self._workspace.open()
+            self._work_folder.open()
         finally:
             # Whatever went wrong: a successor may have removed what it is made in.
             try:
-                self._custody.check()
+                self._authority.check()
             except LeaseLostError:
-                self._workspace.remove()
+                self._work_folder.remove()
                 raise
 
     def _open(self, prepared: ScanPrepared) -> None:
         self._make_workspace()
         make_folder(self._folder)
-        self._events = EventsFile(self._workspace.path(EVENTS_FILE))
+        self._events = EventJournal(self._work_folder.path(EVENTS_FILE))
         self._events.keep(self._record)
-        self._workspace.prune()
+        self._work_folder.prune()
         self._lanes = self._make_lanes()
         self._check_space()
         if any(lane.stored for lane in self._lanes):
             # A predecessor may have been killed between link and this.
-            self._workspace.make_names_durable(self._folder)
+            self._work_folder.make_names_durable(self._folder)
         for lane in self._lanes:
-            self._custody.acknowledge(lane.lane.name, lane.stored)
+            self._authority.acknowledge(lane.lane.name, lane.stored)
         log.info(
             "scan_opened",
             scan=prepared.scan.uid,
@@ -283,8 +283,8 @@ class ScanWriter:
         return [self._lane(lane) for lane in (prepared.lanes if prepared else ())]
 
     def _lane(self, lane: LaneDescription) -> LaneWriter:
-        path = self._workspace.path
-        return LaneWriter(self._record.uid, lane, self._folder, path, self._examiner)
+        path = self._work_folder.path
+        return LaneWriter(self._record.uid, lane, self._folder, path, self._sandbox)
 
     def _add_late_lanes(self) -> None:
         """Go on with what came too late, once the end says for which channels."""
@@ -295,7 +295,7 @@ class ScanWriter:
         for late in prepared.late_lanes(ended):
             if late.name not in known:
                 lane = self._lane(late)
-                self._custody.acknowledge(late.name, lane.stored)
+                self._authority.acknowledge(late.name, lane.stored)
                 self._lanes.append(lane)
 
     def _write(self, finisher: ThreadPoolExecutor) -> bool:
@@ -372,8 +372,8 @@ class ScanWriter:
                 finished,
                 lane.lane.name,
                 self._folder,
-                self._workspace,
-                self._custody,
+                self._work_folder,
+                self._authority,
             )
         except BaseException:
             self._has_failed = True
@@ -398,7 +398,7 @@ class ScanWriter:
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + self._pace.check_s
-            self._custody.check()
+            self._authority.check()
             if self._lanes:
                 with self._steps.step("space", self._folder):
                     self._check_space()
@@ -432,7 +432,7 @@ class ScanWriter:
         record = replace(self._record, verdict=verdict or self._record.verdict)
         with self._steps.step("master", self._folder):
             contents = contents_of(record, self._lanes, self._folder)
-            write_scan_master(self._folder, contents, self._workspace.folder)
+            write_scan_master(self._folder, contents, self._work_folder.folder)
             write_dataset_masters(self._root, self._record.identity)
 
     def _grow_master(self) -> None:
@@ -460,10 +460,10 @@ class ScanWriter:
         name = values_file_name(self._record.identity.scan_number)
         values = value_segments(self._lanes, self._folder)
         with self._steps.step("scan-file", self._folder / name):
-            write_scan_file(self._workspace.path(name), self._record, values, verdict)
-        self._custody.check()
+            write_scan_file(self._work_folder.path(name), self._record, values, verdict)
+        self._authority.check()
         reach("scan_file.before")
-        self._workspace.publish(name, self._folder / name)
+        self._work_folder.publish(name, self._folder / name)
         reach("scan_file.after")
         return self._publish_verdict(verdict)
 
@@ -474,8 +474,8 @@ class ScanWriter:
         with self._steps.step("clear", self._folder):
             for lane in value_segments(self._lanes, self._folder):
                 remove_segments(self._folder, lane)
-            self._workspace.clear()
-        self._custody.announce(verdict)
+            self._work_folder.clear()
+        self._authority.announce(verdict)
         log.info(
             "scan_closed",
             scan=verdict.uid,
@@ -487,10 +487,10 @@ class ScanWriter:
     def _interrupt(self) -> Verdict:
         """Say what there is of a scan whose publisher is gone; it may come back."""
         verdict = self._verdict(provisional=True)
-        self._custody.shrink(lane.lane.name for lane in self._lanes)
+        self._authority.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:
             self._write_masters(verdict)
-            self._custody.announce(verdict)
+            self._authority.announce(verdict)
             log.warning(
                 "scan_interrupted", scan=self._record.uid, reason=verdict.reason
             )

@@ -22,9 +22,9 @@ from scanbus.schemas.errors import (
     NameTakenError,
     ScanbusError,
 )
-from scanbus.writer.scan.authority import LeaseCustody
+from scanbus.writer.scan.authority import LeaseAuthority
 from scanbus.writer.scan.disk_space import errno_of, is_full, storage_sentence
-from scanbus.writer.scan.sandbox import Examiner
+from scanbus.writer.scan.sandbox import Sandbox
 from scanbus.writer.scan.scan_writer import Pace, ScanWriter, Stopped
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import Steps
@@ -72,7 +72,7 @@ class ScanTask:
         self._make_writer = make_writer
         self.verdict: Verdict | None = None
         self.was_judged_here: Verdict | None = None
-        self.custody: LeaseCustody | None = None
+        self.authority: LeaseAuthority | None = None
         self.not_before = 0.0
         self._thread: threading.Thread | None = None
         self._writer: ScanWriter | None = None
@@ -151,7 +151,7 @@ class ScanTask:
                 self.problem = ""
         finally:
             self.not_before = time.monotonic() + settings.retry_s
-            self.custody = None
+            self.authority = None
             self._thread = None
 
     def _write(
@@ -166,14 +166,14 @@ class ScanTask:
         # Folded anew: Redis may have come back without what it said before.
         self.record = ScanRecord(self.record.identity, self.record.title)
         client = connect(settings.redis, name="scanbus-scan")
-        self.custody = LeaseCustody(client, lease, int(settings.lease_s * 1000))
-        returned = _given_back(self.custody, settings.redis)
+        self.authority = LeaseAuthority(client, lease, int(settings.lease_s * 1000))
+        returned = _given_back(self.authority, settings.redis)
         with translated(settings.redis), client, returned, ExitStack() as stack:
-            examiner = None
-            if self.custody.begin() > _MAX_KILLED:
+            sandbox = None
+            if self.authority.begin() > _MAX_KILLED:
                 log.warning("examining_entries", scan=self.uid)
-                examiner = Examiner()
-                stack.callback(examiner.close)
+                sandbox = Sandbox()
+                stack.callback(sandbox.close)
             scans.read_events(client, self.record)
             judged = self.record.final_verdict
             if judged is not None:
@@ -184,11 +184,11 @@ class ScanTask:
                     client,
                     self.record,
                     settings.root,
-                    self.custody,
+                    self.authority,
                     pace=_pace(settings),
                     is_stopped=must_stop,
                     on_points=progress,
-                    examiner=examiner,
+                    sandbox=sandbox,
                     steps=self._steps,
                 )
             return self._writer.run()
@@ -267,12 +267,12 @@ def _pace(settings: WriterSettings) -> Pace:
 
 
 @contextmanager
-def _given_back(custody: LeaseCustody, url: str) -> Iterator[None]:
+def _given_back(authority: LeaseAuthority, url: str) -> Iterator[None]:
     try:
         yield
     finally:
         try:
             with translated(url):
-                custody.give_back()
+                authority.give_back()
         except BusUnavailableError as error:
             log.warning("lease_not_given_back", reason=str(error))

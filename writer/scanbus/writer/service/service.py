@@ -18,7 +18,7 @@ from typing import Any
 from scanbus.bus.logs import get_logger
 from scanbus.bus.store import heartbeats, leases, quota, scans
 from scanbus.bus.store.connection import Bus, connect, describe_server, translated
-from scanbus.bus.store.eviction import RoomMaker, remove_traces
+from scanbus.bus.store.eviction import Evictor, remove_traces
 from scanbus.bus.store.scans import id_order
 from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import BusUnavailableError
@@ -76,7 +76,7 @@ class WriterService:
         self._memory_bytes = settings.memory_bytes
         self._knows_server = False
         self._free = FreeSpace(settings.root)
-        self._room = RoomMaker()
+        self._room = Evictor()
         self._metrics: Metrics = NoMetrics()
 
     @property
@@ -215,9 +215,9 @@ class WriterService:
         if not self._is_due("renew", self._settings.lease_s / 4):
             return
         for task in self._tasks.values():
-            custody = task.custody
-            if custody is not None:
-                custody.renew(self._client)
+            authority = task.authority
+            if authority is not None:
+                authority.renew(self._client)
 
     def _discover(self) -> None:
         for line in scans.announcements(self._client, self._seen):

@@ -19,7 +19,7 @@ import hdf5plugin  # noqa: F401  (registers the filters with h5py's HDF5)
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 
 __all__ = [
     "StoredChunk",
@@ -94,7 +94,7 @@ def make_packed_dataset(
     plist.set_fill_time(h5py.h5d.FILL_TIME_IFSET)
     if fill_value is not None:
         plist.set_fill_value(np.array(fill_value, dtype=dtype))
-    for stage in codec(codec_name).filters(dtype, chunk):
+    for stage in find_codec(codec_name).filters(dtype, chunk):
         plist.set_filter(stage.id, h5py.h5z.FLAG_MANDATORY, stage.options)
     longest = (shape[0] if max_rows is None else max_rows, *shape[1:])
     space = h5py.h5s.create_simple(shape, longest)
@@ -126,7 +126,7 @@ def pack_rows(rows: npt.NDArray[Any], rows_per_chunk: int, codec_name: str) -> A
         padded = np.zeros((rows_per_chunk, *rows.shape[1:]), rows.dtype)
         padded[: len(rows)] = rows
         rows = padded
-    return codec(codec_name).encode(np.ascontiguousarray(rows))
+    return find_codec(codec_name).encode(np.ascontiguousarray(rows))
 
 
 def start_writeback(descriptor: int) -> None:

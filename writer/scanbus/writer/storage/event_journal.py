@@ -15,7 +15,7 @@ from scanbus.bus.store.scans import ScanRecord
 from scanbus.schemas import Event, ScanPrepared, parse_event
 from scanbus.schemas.errors import DocumentError
 
-__all__ = ["EVENTS_FILE", "EventsFile", "read_kept_events", "said_events"]
+__all__ = ["EVENTS_FILE", "EventJournal", "read_kept_events", "said_events"]
 
 EVENTS_FILE = "events.jsonl"
 
@@ -40,7 +40,7 @@ def _titled(event: Event, title: str) -> Event:
     return event
 
 
-class EventsFile:
+class EventJournal:
     """The events file of one work folder; one scan writer owns it.
 
     Parameters

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol.blocks import Variable, decode_block
 from scanbus.bus.protocol.entries import Entry, checksum_of
 from scanbus.schemas import LaneDescription
@@ -194,7 +194,7 @@ class FrameSegment:
 
     def _check_chunk(self, entry: Entry) -> None:
         shape = (self._lane.points_per_chunk, *self._channel.shape)
-        packer = codec(self._channel.codec)
+        packer = find_codec(self._channel.codec)
         packer.check(entry.payload, self._channel.numpy_dtype, shape)
 
     def _note_times(self, first: int, entry: Entry) -> None:

@@ -78,7 +78,7 @@ def write_scan_file(
     Parameters
     ----------
     segments : mapping
-        Lane name to the segments of that group, ascending.
+        LaneQueue name to the segments of that group, ascending.
 
     Raises
     ------

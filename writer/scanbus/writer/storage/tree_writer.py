@@ -15,7 +15,7 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.writer.model.nexus_tree import (
     Array,
     Dataset,
@@ -100,7 +100,7 @@ def _write_dataset(parent: h5py.Group, name: str, value: Value) -> h5py.Dataset:
 
 
 def _write_packed(parent: h5py.Group, name: str, value: Array) -> h5py.Dataset:
-    payload = codec(_PACKED_CODEC).encode(np.ascontiguousarray(value))
+    payload = find_codec(_PACKED_CODEC).encode(np.ascontiguousarray(value))
     dataset = make_packed_dataset(
         parent,
         name,

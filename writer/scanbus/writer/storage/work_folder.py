@@ -21,7 +21,7 @@ from scanbus.writer.steps import Steps
 from scanbus.writer.storage.chunked_dataset import fsync_path, make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE
 
-__all__ = ["SALVAGED", "WORK_FOLDER", "Workspace", "work_folders"]
+__all__ = ["SALVAGED", "WORK_FOLDER", "WorkFolder", "work_folders"]
 
 WORK_FOLDER = ".scanbus"
 SALVAGED = "salvaged-"
@@ -47,7 +47,7 @@ def _by_age(folders: Iterable[Path]) -> list[Path]:
     return [folder for _, folder in sorted(ages, reverse=True)]
 
 
-class Workspace:
+class WorkFolder:
     """The work folder of one lease.
 
     Parameters

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from pydantic_core import to_json
 
-from scanbus.bus.codecs import codec
+from scanbus.bus.codecs import find_codec
 from scanbus.schemas import ArrayValue, is_array
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
 from scanbus.writer.layouts.common.channels import ascii_units
@@ -149,7 +149,7 @@ class MetadataReader:
             )
         # Any byte but 0 is true: what came must not reach HDF5's enumeration as it is.
         wire = np.dtype("u1") if dtype.kind == "b" else dtype.newbyteorder("<")
-        values = codec(array.codec).decode(array.data, wire, array.shape)
+        values = find_codec(array.codec).decode(array.data, wire, array.shape)
         self._bytes_left -= n_bytes
         return values != 0 if dtype.kind == "b" else values
 
