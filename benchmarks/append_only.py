@@ -11,7 +11,7 @@ import psutil
 from benchmarks.harness.plan import Plan
 from benchmarks.harness.results import Figure, figure_of
 from benchmarks.harness.stage import CONFIG
-from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store import Bus, connect
 from scanbus.cli.private_redis import PrivateRedis
 
 GOAL = 9

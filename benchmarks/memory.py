@@ -17,8 +17,8 @@ from benchmarks.harness.frames import pack
 from benchmarks.harness.plan import Plan
 from benchmarks.harness.results import Figure
 from benchmarks.harness.stage import start_child
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.quota import budget_bytes
+from scanbus.bus.protocol import budget_bytes
+from scanbus.bus.store import connect
 from scanbus.publisher import Publisher, Scan
 
 GOAL = 6

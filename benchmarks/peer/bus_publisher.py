@@ -15,7 +15,7 @@ from benchmarks.peer.content import (
     say,
     values,
 )
-from scanbus.bus.protocol.keys import lane_key
+from scanbus.bus.protocol import lane_key
 from scanbus.cli.logs import log_to_stderr
 from scanbus.publisher import Publisher, Scan
 

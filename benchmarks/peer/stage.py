@@ -12,7 +12,7 @@ from benchmarks.peer.content import CHANNELS, N_POINTS
 from benchmarks.peer.counting import Count, count
 from benchmarks.peer.processes import OURS, Process, until
 from benchmarks.peer.systems import Asked, Run, System, Word, begun
-from scanbus.bus.store.connection import connect
+from scanbus.bus.store import connect
 from scanbus.cli.private_redis import PrivateRedis
 
 # A writer is taken as ready when it has written a scan of so many points.

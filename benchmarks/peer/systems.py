@@ -9,8 +9,7 @@ from typing import Any, Protocol
 from benchmarks.peer.content import N_POINTS
 from benchmarks.peer.environment import Peer
 from benchmarks.peer.processes import OURS, Process, until
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.scans import find_scan
+from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import ScanbusError
 

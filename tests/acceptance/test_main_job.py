@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from silx.io.nxdata.parse import get_default
 
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.heartbeats import writers_alive
+from scanbus.bus.store import connect, writers_alive
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanbus.bus.protocol.entries import checksum_of
+from scanbus.bus.protocol import checksum_of
 from scanbus.cli import main
 from scanbus.schemas import PointRange, VerdictWord
 from scanbus.writer.check import CheckReport, check_files

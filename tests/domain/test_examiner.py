@@ -7,8 +7,14 @@ import h5py
 import numpy as np
 import pytest
 
-from scanbus.bus.protocol.entries import checksum_of, entry_id, pack_header, parse_entry
-from scanbus.bus.store.read_lanes import Arrival, Kind
+from scanbus.bus.protocol import (
+    Arrival,
+    Kind,
+    checksum_of,
+    entry_id,
+    pack_header,
+    parse_entry,
+)
 from scanbus.schemas.errors import PayloadError
 from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.scan.sandbox import Sandbox

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanbus.bus.codecs import CODEC_NAMES
-from scanbus.bus.protocol.entries import Entry
+from scanbus.bus.protocol import Entry
 from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
 from scanbus.writer.storage.chunked_dataset import stored_chunks
 from scanbus.writer.storage.frame_segment import FrameSegment

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scanbus.bus.protocol.retransmit import RetransmitBuffer
+from scanbus.bus.protocol import RetransmitBuffer
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import Verdict
 from scanbus.writer.scan.scan_writer import ScanWriter

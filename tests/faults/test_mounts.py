@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scanbus.bus.protocol.keys import fence_key, lease_key
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.heartbeats import writers_alive
+from scanbus.bus.protocol import fence_key, lease_key
+from scanbus.bus.store import connect, writers_alive
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, VerdictWord

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from scanbus.bus.protocol.entries import SEAL_ID
-from scanbus.bus.protocol.keys import heartbeat_key
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.lanes import sealed_length, stream_ends
-from scanbus.bus.store.quota import cursor
-from scanbus.bus.store.scans import ScanRecord, find_scan
+from scanbus.bus.protocol import SEAL_ID, ScanRecord, heartbeat_key
+from scanbus.bus.store import (
+    Bus,
+    connect,
+    find_scan,
+    read_cursor,
+    sealed_length,
+    stream_ends,
+)
 from scanbus.publisher.recovery.close_scan import close_scan
 from scanbus.schemas import EndReason, LaneDescription
 from scanbus.schemas.errors import ScanbusError, ScanStateError, UnknownScanError
@@ -120,7 +123,7 @@ def _claim(client: Bus, record: ScanRecord, *, durable: bool) -> Claim:
         return Claim(ended=True)
     least: dict[str, int] = {}
     for lane in record.prepared.lanes if record.prepared else ():
-        stop = cursor(client, record.uid, lane.name)
+        stop = read_cursor(client, record.uid, lane.name)
         if not durable:
             stop = max(stop, _reached(client, record.uid, lane))
         least |= {channel.name: stop for channel in lane.channels}

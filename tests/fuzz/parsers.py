@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from scanbus.bus.codecs import CODEC_NAMES, find_codec
-from scanbus.bus.protocol.blocks import decode_block
-from scanbus.bus.protocol.entries import (
+from scanbus.bus.protocol import (
     SEAL_ID,
+    LaneReader,
     checksum_of,
+    decode_block,
     pack_header,
     parse_entry,
     session_of,
 )
-from scanbus.bus.store.read_lanes import LaneReader
 from scanbus.schemas import (
     EndReason,
     ScanEnded,

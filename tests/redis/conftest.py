@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from scanbus.bus.store.connection import Bus, connect
+from scanbus.bus.store import Bus, connect
 from scanbus.cli.private_redis import PrivateRedis
 from tests.support.redis_binaries import BINARIES
 

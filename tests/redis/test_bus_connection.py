@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from scanbus.bus.store.connection import (
+from scanbus.bus.store import (
     Bus,
     ServerReport,
     connect,

@@ -6,11 +6,39 @@ from pathlib import Path
 import pytest
 import redis
 
-from scanbus.bus.protocol.keys import ANNOUNCEMENTS, heartbeat_key, hold_key
-from scanbus.bus.store import heartbeats, leases, quota, scans
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.eviction import Evictor, Freed
-from scanbus.bus.store.lanes import NoRoomError, append, make_lane, stream_ends
+from scanbus.bus.protocol import ANNOUNCEMENTS, heartbeat_key, hold_key
+from scanbus.bus.store import (
+    Bus,
+    Evictor,
+    Freed,
+    Lease,
+    NoRoomError,
+    acknowledge,
+    acquire_lease,
+    announce,
+    append_entries,
+    append_event,
+    beat_publisher,
+    beat_writer,
+    connect,
+    find_scan,
+    give_back_lease,
+    hold_scan,
+    load_record,
+    make_lane,
+    move_position,
+    next_scan_number,
+    publisher_is_alive,
+    raise_scan_number,
+    read_cursor,
+    read_position,
+    release_quota,
+    renew_lease,
+    reserve_quota,
+    stream_ends,
+    used_memory,
+    writers_alive,
+)
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import QuotaRefusedError
@@ -34,16 +62,16 @@ def full(started: Bus) -> Bus:
     """A client of a Redis with one scan, filled to the brim."""
     started.config_set("maxmemory", "16mb")
     started.flushall()
-    scans.announce(started, announced())
-    scans.append_event(started, UID, prepared(bytes_lane()))
+    announce(started, announced())
+    append_event(started, UID, prepared(bytes_lane()))
     make_lane(started, UID, "group")
     entries = [frozen(number, 1, b"x" * 1000) for number in range(300)]
-    append(started, UID, "group", entries)
-    heartbeats.beat(started, UID, "me", 60_000)
+    append_entries(started, UID, "group", entries)
+    beat_publisher(started, UID, "me", 60_000)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         fill(started)
     # Buffers of connections come and go: without this it would be full by chance.
-    started.config_set("maxmemory", quota.used_memory(started) - 2**20)
+    started.config_set("maxmemory", used_memory(started) - 2**20)
     return started
 
 
@@ -66,19 +94,19 @@ def is_still_full(client: Bus) -> None:
 
 
 CALLS: dict[str, Callable[[Bus], object]] = {
-    "acknowledge": lambda bus: quota.acknowledge(bus, UID, "group", 100),
-    "hold": lambda bus: quota.hold(bus, UID, 60_000),
-    "release": lambda bus: quota.release(bus, UID),
-    "reserve": lambda bus: quota.reserve(bus, UID, 1000, BUDGET),
-    "acquire": lambda bus: leases.acquire(bus, UID, "writer", 60_000),
-    "beat": lambda bus: heartbeats.beat(bus, UID, "me", 60_000),
-    "beat of another scan": lambda bus: heartbeats.beat(bus, UID[::-1], "me", 60_000),
-    "beat of a writer": lambda bus: heartbeats.beat_writer(bus, "w", {}, 60_000),
-    "announce": lambda bus: scans.announce(bus, announced()),
-    "move position": lambda bus: scans.move_position(bus, "5-1"),
-    "raise number": lambda bus: scans.raise_scan_number(bus, "d", 7),
-    "read events": lambda bus: scans.load_record(bus, announced()),
-    "find scan": lambda bus: scans.find_scan(bus, UID),
+    "acknowledge": lambda bus: acknowledge(bus, UID, "group", 100),
+    "hold": lambda bus: hold_scan(bus, UID, 60_000),
+    "release": lambda bus: release_quota(bus, UID),
+    "reserve": lambda bus: reserve_quota(bus, UID, 1000, BUDGET),
+    "acquire": lambda bus: acquire_lease(bus, UID, "writer", 60_000),
+    "beat": lambda bus: beat_publisher(bus, UID, "me", 60_000),
+    "beat of another scan": lambda bus: beat_publisher(bus, UID[::-1], "me", 60_000),
+    "beat of a writer": lambda bus: beat_writer(bus, "w", {}, 60_000),
+    "announce": lambda bus: announce(bus, announced()),
+    "move position": lambda bus: move_position(bus, "5-1"),
+    "raise number": lambda bus: raise_scan_number(bus, "d", 7),
+    "read events": lambda bus: load_record(bus, announced()),
+    "find scan": lambda bus: find_scan(bus, UID),
     "ends of a lane": lambda bus: stream_ends(bus, UID, "group"),
 }
 
@@ -90,27 +118,27 @@ def test_a_full_redis_takes(full: Bus, call: str) -> None:
 
 
 def test_a_full_redis_keeps_what_it_was_told(full: Bus) -> None:
-    quota.acknowledge(full, UID, "group", 100)
-    quota.acknowledge(full, UID, "group", 50)
-    quota.hold(full, UID, 60_000)
-    scans.move_position(full, "5-1")
-    heartbeats.beat_writer(full, "w", {"host": "here"}, 60_000)
+    acknowledge(full, UID, "group", 100)
+    acknowledge(full, UID, "group", 50)
+    hold_scan(full, UID, 60_000)
+    move_position(full, "5-1")
+    beat_writer(full, "w", {"host": "here"}, 60_000)
 
     is_still_full(full)
-    assert quota.cursor(full, UID, "group") == 100
+    assert read_cursor(full, UID, "group") == 100
     assert 0 < int(full.pttl(hold_key(UID))) <= 60_000
-    assert scans.read_position(full) == "5-1"
-    assert heartbeats.writers_alive(full) == {"w": {"host": "here"}}
+    assert read_position(full) == "5-1"
+    assert writers_alive(full) == {"w": {"host": "here"}}
 
 
 def test_leases_change_hands_on_a_full_redis(full: Bus) -> None:
-    first = leases.acquire(full, UID, "one", 60_000)
+    first = acquire_lease(full, UID, "one", 60_000)
     assert first is not None
-    assert leases.acquire(full, UID, "two", 60_000) is None
-    assert leases.renew(full, first, 60_000)
-    leases.give_back(full, first)
-    second = leases.acquire(full, UID, "two", 60_000)
-    assert second == leases.Lease(UID, first.fence + 1)
+    assert acquire_lease(full, UID, "two", 60_000) is None
+    assert renew_lease(full, first, 60_000)
+    give_back_lease(full, first)
+    second = acquire_lease(full, UID, "two", 60_000)
+    assert second == Lease(UID, first.fence + 1)
     is_still_full(full)
 
 
@@ -119,50 +147,50 @@ def test_a_scan_ends_and_is_judged_on_a_full_redis(full: Bus) -> None:
     judged = ScanJudged(
         time=NOW, verdict=Verdict(uid=UID, verdict=VerdictWord.COMPLETE)
     )
-    scans.append_event(full, UID, ended)
-    scans.append_event(full, UID, judged)
+    append_event(full, UID, ended)
+    append_event(full, UID, judged)
 
-    record = scans.load_record(full, announced())
+    record = load_record(full, announced())
     assert record.ended == ended
     assert record.state == "complete"
     is_still_full(full)
 
 
 def test_heartbeats_are_renewed_and_begun_again_on_a_full_redis(full: Bus) -> None:
-    assert heartbeats.beat(full, UID, "me", 60_000)
+    assert beat_publisher(full, UID, "me", 60_000)
     full.delete(heartbeat_key(UID))
-    assert not heartbeats.publisher_is_alive(full, UID)
-    assert not heartbeats.beat(full, UID, "me", 60_000)
-    assert heartbeats.publisher_is_alive(full, UID)
+    assert not publisher_is_alive(full, UID)
+    assert not beat_publisher(full, UID, "me", 60_000)
+    assert publisher_is_alive(full, UID)
 
 
 def test_quotas_are_counted_on_a_full_redis(full: Bus) -> None:
-    quota.reserve(full, UID, 60, 100)
+    reserve_quota(full, UID, 60, 100)
     with pytest.raises(QuotaRefusedError):
-        quota.reserve(full, UID[::-1], 50, 100)
-    quota.release(full, UID)
-    quota.reserve(full, UID[::-1], 50, 100)
+        reserve_quota(full, UID[::-1], 50, 100)
+    release_quota(full, UID)
+    reserve_quota(full, UID[::-1], 50, 100)
 
 
 def test_a_full_redis_is_emptied_as_far_as_was_acknowledged(full: Bus) -> None:
-    before = quota.used_memory(full)
+    before = used_memory(full)
     assert not Evictor().free(full, 1)
 
-    quota.acknowledge(full, UID, "group", 250)
+    acknowledge(full, UID, "group", 250)
 
     assert Evictor().free(full, 1).entries == 250
-    assert quota.used_memory(full) < before - 200_000
+    assert used_memory(full) < before - 200_000
     full.config_set("maxmemory", before)
     assert stream_ends(full, UID, "group") == (b"250-1", b"299-1")
-    append(full, UID, "group", [frozen(300, 1, b"x" * 1000)])
+    append_entries(full, UID, "group", [frozen(300, 1, b"x" * 1000)])
 
 
 def test_a_full_redis_forgets_what_is_finished(full: Bus) -> None:
     ended = ScanEnded(time=NOW, end_reason=EndReason.SUCCESS)
     verdict = Verdict(uid=UID, verdict=VerdictWord.COMPLETE)
-    scans.append_event(full, UID, ended)
-    scans.append_event(full, UID, ScanJudged(time=NOW, verdict=verdict))
-    quota.acknowledge(full, UID, "group", 300)
+    append_event(full, UID, ended)
+    append_event(full, UID, ScanJudged(time=NOW, verdict=verdict))
+    acknowledge(full, UID, "group", 300)
     full.delete(heartbeat_key(UID))
     is_still_full(full)
 
@@ -177,7 +205,7 @@ def test_a_full_redis_takes_no_points_and_makes_no_lanes(full: Bus) -> None:
     for count in (1, 3):
         entries = [frozen(300 + number, 1) for number in range(count)]
         with pytest.raises(NoRoomError, match="OOM"):
-            append(full, UID, "group", entries)
+            append_entries(full, UID, "group", entries)
     with pytest.raises(NoRoomError, match="OOM"):
         make_lane(full, UID, "another")
     assert stream_ends(full, UID, "group") == (b"0-1", b"299-1")
@@ -186,4 +214,4 @@ def test_a_full_redis_takes_no_points_and_makes_no_lanes(full: Bus) -> None:
 def test_a_number_cannot_be_given_by_a_full_redis(full: Bus) -> None:
     """It is wanted before a scan: there is nothing to end yet, and it will wait."""
     with pytest.raises(redis.exceptions.OutOfMemoryError):
-        scans.next_scan_number(full, "d")
+        next_scan_number(full, "d")

@@ -7,20 +7,22 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.protocol.keys import lane_key
-from scanbus.bus.protocol.retransmit import EncodedEntry
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.eviction import Evictor
-from scanbus.bus.store.lanes import (
+from scanbus.bus.protocol import EncodedEntry, Kind, LaneReader, lane_key
+from scanbus.bus.store import (
+    Bus,
+    Evictor,
     NoRoomError,
     VanishedError,
-    append,
+    acknowledge,
+    announce,
+    append_entries,
+    append_event,
+    connect,
+    find_entry_start,
     make_lane,
+    read_lanes,
     stream_ends,
 )
-from scanbus.bus.store.quota import acknowledge
-from scanbus.bus.store.read_lanes import Kind, LaneReader, find_entry_start, read_lanes
-from scanbus.bus.store.scans import announce, append_event
 from scanbus.schemas import LaneDescription, Storage
 from scanbus.schemas.errors import LaneConflictError
 from tests.redis.conftest import AnyRedis
@@ -65,7 +67,7 @@ def test_a_lane_is_made_once_and_stays_as_it_is(lane: Bus) -> None:
     assert stream_ends(lane, UID, "group") == (b"0-0", b"0-0")
     assert lane.xinfo_groups(KEY) == []
 
-    append(lane, UID, "group", [frozen(0, 5)])
+    append_entries(lane, UID, "group", [frozen(0, 5)])
     make_lane(lane, UID, "group")
 
     assert ids(lane) == [b"0-5"]
@@ -76,7 +78,7 @@ def test_a_lane_that_nobody_made_has_no_ends(any_bus: Bus) -> None:
 
 
 def test_the_ends_of_a_lane_remember_what_was_trimmed(lane: Bus) -> None:
-    append(lane, UID, "group", [frozen(0, 5), frozen(5, 5), frozen(10, 90)])
+    append_entries(lane, UID, "group", [frozen(0, 5), frozen(5, 5), frozen(10, 90)])
     lane.xtrim(KEY, minid="5-0", approximate=False)
     assert stream_ends(lane, UID, "group") == (b"5-5", b"10-90")
     lane.xtrim(KEY, maxlen=0, approximate=False)
@@ -85,48 +87,48 @@ def test_the_ends_of_a_lane_remember_what_was_trimmed(lane: Bus) -> None:
 
 def test_entries_that_are_sent_again_stand_once(lane: Bus) -> None:
     entries = [frozen(0, 5), frozen(5, 5), frozen(10, 5)]
-    append(lane, UID, "group", entries[:2])
-    append(lane, UID, "group", entries)
-    append(lane, UID, "group", [frozen_seal(15)])
-    append(lane, UID, "group", [frozen_seal(15)])
-    append(lane, UID, "group", [*entries, frozen_seal(15)])
+    append_entries(lane, UID, "group", entries[:2])
+    append_entries(lane, UID, "group", entries)
+    append_entries(lane, UID, "group", [frozen_seal(15)])
+    append_entries(lane, UID, "group", [frozen_seal(15)])
+    append_entries(lane, UID, "group", [*entries, frozen_seal(15)])
 
     assert ids(lane)[:3] == [b"0-5", b"5-5", b"10-5"]
     assert len(ids(lane)) == 4
 
 
 def test_what_somebody_else_stored_in_our_place_is_a_conflict(lane: Bus) -> None:
-    append(lane, UID, "group", [frozen(0, 5, b"other")])
+    append_entries(lane, UID, "group", [frozen(0, 5, b"other")])
     with pytest.raises(LaneConflictError, match="0-5"):
-        append(lane, UID, "group", [frozen(0, 5)])
+        append_entries(lane, UID, "group", [frozen(0, 5)])
 
 
 def test_a_lane_that_is_ahead_of_us_is_a_conflict(lane: Bus) -> None:
-    append(lane, UID, "group", [frozen(50, 5)])
+    append_entries(lane, UID, "group", [frozen(50, 5)])
     with pytest.raises(LaneConflictError, match="20-5"):
-        append(lane, UID, "group", [frozen(20, 5)])
+        append_entries(lane, UID, "group", [frozen(20, 5)])
 
 
 def test_redis_takes_entries_that_overlap_so_readers_must_look(lane: Bus) -> None:
-    append(lane, UID, "group", [frozen(0, 50), frozen(0, 100), frozen(50, 50)])
+    append_entries(lane, UID, "group", [frozen(0, 50), frozen(0, 100), frozen(50, 50)])
     reader = LaneReader(UID, LANE)
     ((_, arrivals),) = read_lanes(lane, [reader], max_bytes=MIB, block_ms=0)
     assert [one.kind for one in arrivals] == [Kind.POINTS, Kind.OVERLAP, Kind.POINTS]
 
 
 def test_nothing_follows_a_seal(lane: Bus) -> None:
-    append(lane, UID, "group", [frozen(0, 5), frozen_seal(5)])
+    append_entries(lane, UID, "group", [frozen(0, 5), frozen_seal(5)])
     with pytest.raises(LaneConflictError):
-        append(lane, UID, "group", [frozen(5, 5)])
+        append_entries(lane, UID, "group", [frozen(5, 5)])
     with pytest.raises(LaneConflictError):
-        append(lane, UID, "group", [frozen_seal(6)])
+        append_entries(lane, UID, "group", [frozen_seal(6)])
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_lane_that_is_gone_is_not_made_again(any_bus: Bus, count: int) -> None:
     entries = [frozen(number, 1) for number in range(count)]
     with pytest.raises(VanishedError):
-        append(any_bus, UID, "group", entries)
+        append_entries(any_bus, UID, "group", entries)
     assert not any_bus.exists(KEY)
 
 
@@ -147,7 +149,7 @@ def test_a_full_redis_takes_a_batch_whole_or_not_at_all(full_bus: Bus) -> None:
     acknowledge(full_bus, UID, "group", 10)
     assert Evictor().free(full_bus, 1).entries == 10
 
-    append(full_bus, UID, "group", batch)
+    append_entries(full_bus, UID, "group", batch)
     assert ids(full_bus) == [b"%d-1" % number for number in range(10, first + 3)]
 
 
@@ -157,7 +159,7 @@ def send_until_full(
     """Return how many points were taken, and the batch that was not."""
     for number, batch in enumerate(batches):
         try:
-            append(client, UID, "group", batch)
+            append_entries(client, UID, "group", batch)
         except NoRoomError as error:
             assert "OOM" in error.reason  # noqa: PT017
             return number * len(batch), batch
@@ -174,7 +176,7 @@ def test_one_call_brings_what_was_asked_for_and_hardly_more(any_bus: Bus) -> Non
         payload = text if 200 <= start < 400 else small
         entries = [frozen(start + number, 1, payload) for number in range(100)]
         for at in range(0, 100, 10):
-            append(any_bus, UID, "group", entries[at : at + 10])
+            append_entries(any_bus, UID, "group", entries[at : at + 10])
     reader = LaneReader(UID, lane)
 
     most, calls = 0, 0
@@ -195,9 +197,9 @@ def test_large_values_are_not_copied_by_a_script(any_bus: Bus) -> None:
     lane = lane_of(channel("a", dtype="string", max_point_bytes=MIB), per_segment=10**6)
     text = (MIB - 8).to_bytes(4, "little") + b"x" * (MIB - 8)
     for number in range(20):
-        append(any_bus, UID, "group", [frozen(number, 1, text)])
+        append_entries(any_bus, UID, "group", [frozen(number, 1, text)])
     for number in range(20, 40):
-        append(any_bus, UID, "group", [frozen(number, 1, b"\1\0\0\0x")])
+        append_entries(any_bus, UID, "group", [frozen(number, 1, b"\1\0\0\0x")])
     reader = LaneReader(UID, lane)
     any_bus.config_resetstat()
     scripts = []
@@ -218,7 +220,7 @@ def test_the_bytes_of_a_call_are_shared_between_lanes(any_bus: Bus) -> None:
         lane = lane_of(frame, per_chunk=1, storage=Storage.FILES)
         make_lane(any_bus, UID, name)
         frames = [frozen(number, 1, bytes(MIB)) for number in range(10)]
-        append(any_bus, UID, name, frames)
+        append_entries(any_bus, UID, name, frames)
         readers.append(LaneReader(UID, lane))
 
     found = read_lanes(any_bus, readers, max_bytes=9 * MIB, block_ms=0)
@@ -227,7 +229,7 @@ def test_the_bytes_of_a_call_are_shared_between_lanes(any_bus: Bus) -> None:
 
 
 def test_an_entry_is_read_even_if_it_is_larger_than_asked(lane: Bus) -> None:
-    append(lane, UID, "group", [frozen(0, 100)])
+    append_entries(lane, UID, "group", [frozen(0, 100)])
     found = read_lanes(lane, [LaneReader(UID, LANE)], max_bytes=1, block_ms=0)
     assert len(found) == 1
 
@@ -240,7 +242,7 @@ def test_a_waiting_reader_wakes_when_something_comes(lane: Bus) -> None:
     readers = [LaneReader(UID, LANE), LaneReader(UID, frames)]
     assert read_lanes(lane, readers, max_bytes=MIB, block_ms=20) == []
 
-    sender = threading.Timer(0.2, append, (lane, UID, "frames", [frozen(0, 1)]))
+    sender = threading.Timer(0.2, append_entries, (lane, UID, "frames", [frozen(0, 1)]))
     sender.start()
     begun = time.monotonic()
     ((reader, arrivals),) = read_lanes(lane, readers, max_bytes=MIB, block_ms=5000)
@@ -253,7 +255,7 @@ def test_a_waiting_reader_wakes_when_something_comes(lane: Bus) -> None:
 
 
 def test_lanes_that_are_over_are_not_asked_again(lane: Bus) -> None:
-    append(lane, UID, "group", [frozen(0, 1), frozen_seal(1)])
+    append_entries(lane, UID, "group", [frozen(0, 1), frozen_seal(1)])
     reader = LaneReader(UID, LANE)
     read_lanes(lane, [reader], max_bytes=MIB, block_ms=0)
     assert reader.is_over
@@ -268,8 +270,8 @@ def test_a_lane_that_is_gone_is_read_as_empty(any_bus: Bus) -> None:
     ("point", "start"), [(0, 0), (4, 0), (5, 5), (54, 5), (55, 55), (60, 60)]
 )
 def test_the_entry_of_any_point_is_found(lane: Bus, point: int, start: int) -> None:
-    append(lane, UID, "group", [frozen(0, 5), frozen(5, 50), frozen(55, 2)])
-    append(lane, UID, "group", [frozen_seal(57)])
+    append_entries(lane, UID, "group", [frozen(0, 5), frozen(5, 50), frozen(55, 2)])
+    append_entries(lane, UID, "group", [frozen_seal(57)])
     assert find_entry_start(lane, UID, "group", point) == start
 
 
@@ -278,7 +280,7 @@ def reader_from(lane: LaneDescription, start: int) -> LaneReader:
 
 
 def test_reading_from_the_middle_begins_with_the_entry_there(lane: Bus) -> None:
-    append(lane, UID, "group", [frozen(0, 5), frozen(5, 50), frozen(55, 2)])
+    append_entries(lane, UID, "group", [frozen(0, 5), frozen(5, 50), frozen(55, 2)])
     reader = reader_from(LANE, find_entry_start(lane, UID, "group", 20))
     ((_, arrivals),) = read_lanes(lane, [reader], max_bytes=MIB, block_ms=0)
     assert [(one.start, one.stop) for one in arrivals] == [(5, 55), (55, 57)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.protocol.keys import (
+from scanbus.bus.protocol import (
     ANNOUNCEMENTS,
     POSITION,
     WRITERS,
@@ -12,15 +12,23 @@ from scanbus.bus.protocol.keys import (
     number_key,
     writer_key,
 )
-from scanbus.bus.store import heartbeats, scans
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.scans import (
+from scanbus.bus.store import (
+    Bus,
     announce,
     announcements,
     append_event,
+    beat_writer,
     find_scan,
+    forget_lapsed_writers,
+    is_announced,
     load_record,
+    move_position,
+    next_scan_number,
+    raise_scan_number,
     read_events,
+    read_position,
+    writer_is_alive,
+    writers_alive,
 )
 from scanbus.schemas import (
     EndReason,
@@ -208,9 +216,9 @@ def test_bad_announcements_are_named_with_their_id(any_bus: Bus) -> None:
 
 def test_an_announcement_is_known_by_id_and_scan(any_bus: Bus) -> None:
     stream_id = announce(any_bus, announced())
-    assert scans.is_announced(any_bus, stream_id, UID)
-    assert not scans.is_announced(any_bus, stream_id, UID[::-1])
-    assert not scans.is_announced(any_bus, "1-1", UID)
+    assert is_announced(any_bus, stream_id, UID)
+    assert not is_announced(any_bus, stream_id, UID[::-1])
+    assert not is_announced(any_bus, "1-1", UID)
 
 
 def test_a_scan_is_found_by_uid_number_or_the_start_of_its_uid(any_bus: Bus) -> None:
@@ -250,49 +258,49 @@ def test_a_name_of_several_scans_is_refused_where_only_one_may_be_meant(
 
 
 def test_the_position_is_kept_and_garbage_is_none(any_bus: Bus) -> None:
-    assert scans.read_position(any_bus) == "0-0"
-    scans.move_position(any_bus, "1700000000000-3")
-    assert scans.read_position(any_bus) == "1700000000000-3"
+    assert read_position(any_bus) == "0-0"
+    move_position(any_bus, "1700000000000-3")
+    assert read_position(any_bus) == "1700000000000-3"
     for garbage in (b"", b"5", b"x-y", b"\xff", b"1-1\n", b"9" * 20 + b"-0", b"-1-1"):
         any_bus.set(POSITION, garbage)
-        assert scans.read_position(any_bus) == "0-0"
+        assert read_position(any_bus) == "0-0"
 
 
 def test_writers_are_alive_while_they_beat(any_bus: Bus) -> None:
-    heartbeats.beat_writer(any_bus, "one", {"host": "a"}, 60_000)
-    heartbeats.beat_writer(any_bus, "two", {"host": "b"}, 60)
-    wait_until(lambda: not heartbeats.is_alive(any_bus, "two"), what="it expires")
-    assert heartbeats.writers_alive(any_bus) == {"one": {"host": "a"}}
+    beat_writer(any_bus, "one", {"host": "a"}, 60_000)
+    beat_writer(any_bus, "two", {"host": "b"}, 60)
+    wait_until(lambda: not writer_is_alive(any_bus, "two"), what="it expires")
+    assert writers_alive(any_bus) == {"one": {"host": "a"}}
 
 
 def test_writers_that_were_killed_leave_no_lines_for_ever(any_bus: Bus) -> None:
-    heartbeats.beat_writer(any_bus, "here", {}, 60_000)
+    beat_writer(any_bus, "here", {}, 60_000)
     any_bus.hset(WRITERS, mapping={"killed": b"{}", b"\xff": b"{}"})
-    heartbeats.forget_lapsed_writers(any_bus)
+    forget_lapsed_writers(any_bus)
     assert any_bus.hkeys(WRITERS) == [b"here"]
 
 
 def test_a_writer_that_redis_forgot_is_known_again_with_its_next_beat(
     any_bus: Bus,
 ) -> None:
-    heartbeats.beat_writer(any_bus, "one", {}, 60_000)
+    beat_writer(any_bus, "one", {}, 60_000)
     any_bus.delete(WRITERS)
-    heartbeats.beat_writer(any_bus, "one", {"n": 2}, 60_000)
-    assert heartbeats.writers_alive(any_bus) == {"one": {"n": 2}}
+    beat_writer(any_bus, "one", {"n": 2}, 60_000)
+    assert writers_alive(any_bus) == {"one": {"n": 2}}
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"\xff", b"[" * 10**5, b"null"])
 def test_what_a_writer_says_may_be_garbage(any_bus: Bus, line: bytes) -> None:
     any_bus.hset(WRITERS, "odd", line)
     any_bus.set(writer_key("odd"), b"x")
-    assert heartbeats.writers_alive(any_bus) == {"odd": {}}
+    assert writers_alive(any_bus) == {"odd": {}}
 
 
 def test_scan_numbers_are_given_once_and_only_raised(any_bus: Bus) -> None:
-    assert [scans.next_scan_number(any_bus, "d") for _ in range(2)] == [1, 2]
-    scans.raise_scan_number(any_bus, "d", 40)
-    scans.raise_scan_number(any_bus, "d", 7)
-    assert scans.next_scan_number(any_bus, "d") == 41
+    assert [next_scan_number(any_bus, "d") for _ in range(2)] == [1, 2]
+    raise_scan_number(any_bus, "d", 40)
+    raise_scan_number(any_bus, "d", 7)
+    assert next_scan_number(any_bus, "d") == 41
     any_bus.set(number_key("d"), b"garbage")
-    scans.raise_scan_number(any_bus, "d", 50)
-    assert scans.next_scan_number(any_bus, "d") == 51
+    raise_scan_number(any_bus, "d", 50)
+    assert next_scan_number(any_bus, "d") == 51

@@ -4,21 +4,26 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.protocol.keys import RESERVED, cursors_key, lane_key
-from scanbus.bus.store import leases
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.eviction import Evictor
-from scanbus.bus.store.lanes import append, make_lane
-from scanbus.bus.store.quota import (
+from scanbus.bus.protocol import RESERVED, cursors_key, lane_key
+from scanbus.bus.store import (
+    Bus,
+    Evictor,
+    Lease,
     acknowledge,
-    cursor,
-    cursors,
-    hold,
-    release,
-    reserve,
+    acquire_lease,
+    announce,
+    append_entries,
+    append_event,
+    give_back_lease,
+    hold_scan,
+    make_lane,
+    read_cursor,
+    read_cursors,
+    release_quota,
+    renew_lease,
+    reserve_quota,
     used_memory,
 )
-from scanbus.bus.store.scans import announce, append_event
 from scanbus.schemas.errors import QuotaRefusedError
 from tests.support.descriptions import UID, announced, bytes_lane, prepared
 from tests.support.raw_entries import frozen, frozen_seal
@@ -40,9 +45,9 @@ def publish(client: Bus, uid: str, counts: list[int], nbytes: int = 1000) -> Non
     make_lane(client, uid, "group")
     first = 0
     for count in counts:
-        append(client, uid, "group", [frozen(first, count, b"x" * nbytes)])
+        append_entries(client, uid, "group", [frozen(first, count, b"x" * nbytes)])
         first += count
-    append(client, uid, "group", [frozen_seal(first)])
+    append_entries(client, uid, "group", [frozen_seal(first)])
 
 
 def left(client: Bus, uid: str = UID) -> list[str]:
@@ -53,13 +58,13 @@ def left(client: Bus, uid: str = UID) -> list[str]:
 def test_a_cursor_only_grows(any_bus: Bus) -> None:
     for point, expected in ((10, 10), (5, 10), (10, 10), (2**47, 2**47), (11, 2**47)):
         acknowledge(any_bus, UID, "group", point)
-        assert cursor(any_bus, UID, "group") == expected
+        assert read_cursor(any_bus, UID, "group") == expected
 
 
 def test_lua_counts_large_points_exactly(any_bus: Bus) -> None:
     for point in (2**48 - 2, 2**48 - 1, 2**48 - 3):
         acknowledge(any_bus, UID, "group", point)
-    assert cursor(any_bus, UID, "group") == 2**48 - 1
+    assert read_cursor(any_bus, UID, "group") == 2**48 - 1
 
 
 @pytest.mark.parametrize(
@@ -69,85 +74,85 @@ def test_a_cursor_that_is_no_number_says_that_nothing_is_durable(
     any_bus: Bus, garbage: bytes
 ) -> None:
     any_bus.hset(cursors_key(UID, "group"), "writer", garbage)
-    assert cursor(any_bus, UID, "group") == 0
-    assert cursors(any_bus, [(UID, "group"), (OTHER, "group")]) == [0, 0]
+    assert read_cursor(any_bus, UID, "group") == 0
+    assert read_cursors(any_bus, [(UID, "group"), (OTHER, "group")]) == [0, 0]
 
 
 def test_a_cursor_that_is_no_number_is_replaced(any_bus: Bus) -> None:
     any_bus.hset(cursors_key(UID, "group"), "writer", "garbage")
     acknowledge(any_bus, UID, "group", 7)
-    assert cursor(any_bus, UID, "group") == 7
+    assert read_cursor(any_bus, UID, "group") == 7
 
 
 def test_quotas_are_refused_beyond_the_budget(any_bus: Bus) -> None:
-    reserve(any_bus, UID, 60, 100)
+    reserve_quota(any_bus, UID, 60, 100)
     with pytest.raises(QuotaRefusedError, match="reserved by other scans"):
-        reserve(any_bus, OTHER, 41, 100)
-    reserve(any_bus, OTHER, 40, 100)
-    release(any_bus, UID)
-    release(any_bus, UID)
-    reserve(any_bus, "third000", 60, 100)
+        reserve_quota(any_bus, OTHER, 41, 100)
+    reserve_quota(any_bus, OTHER, 40, 100)
+    release_quota(any_bus, UID)
+    release_quota(any_bus, UID)
+    reserve_quota(any_bus, "third000", 60, 100)
 
 
 def test_a_quota_can_be_changed_and_is_kept_when_the_change_is_refused(
     any_bus: Bus,
 ) -> None:
-    reserve(any_bus, UID, 60, 100)
-    reserve(any_bus, UID, 90, 100)
+    reserve_quota(any_bus, UID, 60, 100)
+    reserve_quota(any_bus, UID, 90, 100)
     with pytest.raises(QuotaRefusedError):
-        reserve(any_bus, UID, 101, 100)
+        reserve_quota(any_bus, UID, 101, 100)
     assert any_bus.hget(RESERVED, UID) == b"90"
 
 
 def test_a_forced_quota_is_taken_and_counted(any_bus: Bus) -> None:
-    reserve(any_bus, UID, 500, 100, force=True)
+    reserve_quota(any_bus, UID, 500, 100, force=True)
     with pytest.raises(QuotaRefusedError):
-        reserve(any_bus, OTHER, 1, 100)
+        reserve_quota(any_bus, OTHER, 1, 100)
 
 
 def test_a_quota_that_is_no_number_does_not_stop_every_scan(any_bus: Bus) -> None:
     any_bus.hset(RESERVED, "broken", "garbage")
-    reserve(any_bus, UID, 100, 100)
+    reserve_quota(any_bus, UID, 100, 100)
     assert any_bus.hget(RESERVED, UID) == b"100"
 
 
 def test_enormous_quotas_do_not_overflow(any_bus: Bus) -> None:
     any_bus.hset(RESERVED, "broken", str(10**30))
     with pytest.raises(QuotaRefusedError):
-        reserve(any_bus, UID, 1, 2**40)
-    reserve(any_bus, OTHER, 2**47, 2**48, force=True)
+        reserve_quota(any_bus, UID, 1, 2**40)
+    reserve_quota(any_bus, OTHER, 2**47, 2**48, force=True)
     assert any_bus.hget(RESERVED, OTHER) == str(2**47).encode()
 
 
 def test_one_writer_at_a_time_has_a_scan(any_bus: Bus) -> None:
-    first = leases.acquire(any_bus, UID, "one", 60_000)
+    first = acquire_lease(any_bus, UID, "one", 60_000)
     assert first is not None
-    assert leases.acquire(any_bus, UID, "two", 60_000) is None
-    assert leases.acquire(any_bus, OTHER, "two", 60_000) is not None
-    leases.give_back(any_bus, first)
-    assert not leases.renew(any_bus, first, 60_000)
-    second = leases.acquire(any_bus, UID, "two", 60_000)
+    assert acquire_lease(any_bus, UID, "two", 60_000) is None
+    assert acquire_lease(any_bus, OTHER, "two", 60_000) is not None
+    give_back_lease(any_bus, first)
+    assert not renew_lease(any_bus, first, 60_000)
+    second = acquire_lease(any_bus, UID, "two", 60_000)
     assert second is not None
     assert second.fence > first.fence
 
 
 def test_a_lease_that_was_not_renewed_goes_to_the_next(any_bus: Bus) -> None:
-    first = leases.acquire(any_bus, UID, "one", 60)
+    first = acquire_lease(any_bus, UID, "one", 60)
     assert first is not None
 
-    found: list[leases.Lease] = []
+    found: list[Lease] = []
 
     def taken() -> bool:
-        lease = leases.acquire(any_bus, UID, "two", 60_000)
+        lease = acquire_lease(any_bus, UID, "two", 60_000)
         found.extend([lease] if lease else [])
         return bool(found)
 
     wait_until(taken, what="the lease expires")
 
     assert found[0].fence == first.fence + 1
-    assert not leases.renew(any_bus, first, 60_000)
-    leases.give_back(any_bus, first)  # Takes nothing from the new owner.
-    assert leases.renew(any_bus, found[0], 60_000)
+    assert not renew_lease(any_bus, first, 60_000)
+    give_back_lease(any_bus, first)  # Takes nothing from the new owner.
+    assert renew_lease(any_bus, found[0], 60_000)
 
 
 def test_only_what_is_durable_is_trimmed_whole_entries_at_a_time(any_bus: Bus) -> None:
@@ -199,7 +204,7 @@ def test_a_scan_that_is_held_is_not_trimmed(any_bus: Bus) -> None:
     for uid in (UID, OTHER):
         publish(any_bus, uid, [50, 50])
         acknowledge(any_bus, uid, "group", 100)
-    hold(any_bus, UID, 60)
+    hold_scan(any_bus, UID, 60)
 
     assert free_room(any_bus, 1) == 2
     assert left(any_bus, UID) == ["0-50", "50-50"]

@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from scanbus.bus.protocol.keys import RESERVED, heartbeat_key, lane_key
-from scanbus.bus.store.connection import connect
+from scanbus.bus.protocol import RESERVED, heartbeat_key, lane_key
+from scanbus.bus.store import connect
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher

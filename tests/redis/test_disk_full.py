@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.heartbeats import writers_alive
+from scanbus.bus.store import connect, writers_alive
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from tests.support.writers import final_verdict, wait_until, writer

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.quota import cursor
+from scanbus.bus.store import connect, read_cursor
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from scanbus.writer.failpoints import VARIABLE
@@ -28,7 +27,7 @@ def test_a_successor_acknowledges_only_names_that_it_made_durable_itself(
 
     def acknowledged() -> int:
         with connect(redis_url, name="test") as client:
-            return cursor(client, scan.uid, "camera")
+            return read_cursor(client, scan.uid, "camera")
 
     with Publisher(redis_url) as publisher:
         with publisher.scan(session="20260101") as scan:

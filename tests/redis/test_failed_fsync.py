@@ -7,7 +7,7 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 
-from scanbus.bus.store.quota import cursor
+from scanbus.bus.store import read_cursor
 from scanbus.schemas import VerdictWord
 from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
 from scanbus.writer.storage.work_folder import WORK_FOLDER
@@ -46,7 +46,7 @@ def test_after_a_failed_fsync_the_segment_is_made_again_as_another_file(
             assert second.parent != refused.parent
             assert second.stat().st_ino != inode
             assert not refused.exists()
-        assert cursor(scan.client, scan.uid, "eiger") == 0
+        assert read_cursor(scan.client, scan.uid, "eiger") == 0
         assert not list(root.rglob("scan0001/*.h5"))
         one.go_on()
         verdict = final_verdict(redis_url, scan.uid)

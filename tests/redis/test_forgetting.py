@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.protocol.keys import (
+from scanbus.bus.protocol import (
     ANNOUNCEMENTS,
     FORGOTTEN,
     RESERVED,
@@ -18,18 +18,25 @@ from scanbus.bus.protocol.keys import (
     lease_key,
     number_key,
 )
-from scanbus.bus.store import leases
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.eviction import KEPT_SCANS, Evictor, Freed
-from scanbus.bus.store.heartbeats import beat
-from scanbus.bus.store.lanes import append, make_lane
-from scanbus.bus.store.quota import acknowledge, hold, reserve
-from scanbus.bus.store.scans import (
+from scanbus.bus.store import (
+    KEPT_SCANS,
+    Bus,
+    Evictor,
+    Freed,
+    acknowledge,
+    acquire_lease,
     announce,
+    append_entries,
     append_event,
+    beat_publisher,
+    begin_attempt,
     find_scan,
+    give_back_lease,
+    hold_scan,
     load_announced,
+    make_lane,
     next_scan_number,
+    reserve_quota,
     was_forgotten,
 )
 from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
@@ -43,18 +50,18 @@ FENCE = 1
 
 def publish(client: Bus, uid: str = UID) -> str:
     """Make a scan with two points that stand in files; return its announcement."""
-    reserve(client, uid, 1000, 10**9)
+    reserve_quota(client, uid, 1000, 10**9)
     announcement = announce(client, announced(uid))
     make_lane(client, uid, "group")
     masks = {"mask": "x" * 1000}
     append_event(client, uid, prepared(bytes_lane(), uid=uid, metadata=masks))
-    append(client, uid, "group", [frozen(0, 2), frozen_seal(2)])
+    append_entries(client, uid, "group", [frozen(0, 2), frozen_seal(2)])
     append_event(client, uid, ScanEnded(time=NOW, end_reason=EndReason.SUCCESS))
-    lease = leases.acquire(client, uid, "writer", 60_000)
+    lease = acquire_lease(client, uid, "writer", 60_000)
     assert lease is not None
-    leases.begin_attempt(client, uid)
+    begin_attempt(client, uid)
     acknowledge(client, uid, "group", 2)
-    leases.give_back(client, lease)
+    give_back_lease(client, lease)
     return announcement
 
 
@@ -102,7 +109,7 @@ def test_nothing_is_left_of_a_forgotten_scan_but_its_number(any_bus: Bus) -> Non
 def test_nothing_is_left_of_lanes_of_late_points(any_bus: Bus) -> None:
     publish(any_bus)
     make_lane(any_bus, UID, "late.a")
-    append(any_bus, UID, "late.a", [frozen(0, 1), frozen_seal(1)])
+    append_entries(any_bus, UID, "late.a", [frozen(0, 1), frozen_seal(1)])
     acknowledge(any_bus, UID, "late.a", 1)
     judge(any_bus)
     ended = ScanEnded(time=NOW, end_reason=EndReason.SUCCESS, late={"a": 1})
@@ -141,21 +148,21 @@ def test_both_announcements_of_a_scan_go(any_bus: Bus) -> None:
 
 def append_late(client: Bus) -> None:
     make_lane(client, UID, "late.a")
-    append(client, UID, "late.a", [frozen(0, 1)])
+    append_entries(client, UID, "late.a", [frozen(0, 1)])
 
 
 Step = Callable[[Bus], object]
 NEEDED: dict[str, tuple[Step, Step]] = {
     "a replay holds it": (
-        lambda bus: hold(bus, UID, 60_000),
+        lambda bus: hold_scan(bus, UID, 60_000),
         lambda bus: bus.delete(hold_key(UID)),
     ),
     "its publisher waits for the verdict": (
-        lambda bus: beat(bus, UID, "me", 60_000),
+        lambda bus: beat_publisher(bus, UID, "me", 60_000),
         lambda bus: bus.delete(heartbeat_key(UID)),
     ),
     "a writer has its lease": (
-        lambda bus: leases.acquire(bus, UID, "writer", 60_000),
+        lambda bus: acquire_lease(bus, UID, "writer", 60_000),
         lambda bus: bus.delete(lease_key(UID, FENCE + 1)),
     ),
     "points are in no file": (
@@ -294,7 +301,7 @@ def test_points_that_came_back_are_trimmed_again(any_bus: Bus) -> None:
     assert maker.free(any_bus, 1, kept_scans=1) == Freed(entries=1)
     any_bus.delete(lane_key(UID, "group"))
     make_lane(any_bus, UID, "group")
-    append(any_bus, UID, "group", [frozen(0, 2), frozen_seal(2)])
+    append_entries(any_bus, UID, "group", [frozen(0, 2), frozen_seal(2)])
     assert not maker.free(any_bus, 1, kept_scans=0)
     assert maker.free(any_bus, 1, kept_scans=0) == Freed(entries=1, scans=1)
 

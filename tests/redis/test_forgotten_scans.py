@@ -5,11 +5,16 @@ from threading import Thread
 
 import pytest
 
-from scanbus.bus.protocol.keys import ANNOUNCEMENTS, WRITERS, heartbeat_key, number_key
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.eviction import KEPT_WHEN_FULL, Evictor
-from scanbus.bus.store.heartbeats import beat_writer, writers_alive
-from scanbus.bus.store.scans import find_scan
+from scanbus.bus.protocol import ANNOUNCEMENTS, WRITERS, heartbeat_key, number_key
+from scanbus.bus.store import (
+    KEPT_WHEN_FULL,
+    Bus,
+    Evictor,
+    beat_writer,
+    connect,
+    find_scan,
+    writers_alive,
+)
 from scanbus.cli import main
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord

@@ -19,11 +19,15 @@ import numpy as np
 import pytest
 import redis
 
-from scanbus.bus.protocol.keys import RESERVED, lane_key
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.eviction import Evictor
-from scanbus.bus.store.lanes import stream_ends
-from scanbus.bus.store.quota import cursor, used_memory
+from scanbus.bus.protocol import RESERVED, lane_key
+from scanbus.bus.store import (
+    Bus,
+    Evictor,
+    connect,
+    read_cursor,
+    stream_ends,
+    used_memory,
+)
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
@@ -104,7 +108,7 @@ def is_at(client: Bus, scan: Scan, quota_mib: int) -> bool:
     ends = stream_ends(client, scan.uid, "d")
     reached = int(ends[1].partition(b"-")[0]) + 1 if ends else 0
     most = 0.8 * quota_mib * FRAMES_PER_MIB
-    return reached - cursor(client, scan.uid, "d") > most
+    return reached - read_cursor(client, scan.uid, "d") > most
 
 
 def fill(client: Bus) -> None:
@@ -140,7 +144,7 @@ def test_a_writer_killed_on_a_full_redis_has_a_successor_that_loses_nothing(
         scan = publisher.scan(quota_bytes=quota_mib * MIB)
         with writer(server.url, tmp_path, *options) as victim:
             with meanwhile(scan, n_points, halt=30) as goes_on:
-                wait_until(lambda: scan.is_open and cursor(client, scan.uid, "d"))
+                wait_until(lambda: scan.is_open and read_cursor(client, scan.uid, "d"))
                 victim.pause()
                 goes_on.set()
                 # At its quota, a whole segment is there to be written.
@@ -148,11 +152,11 @@ def test_a_writer_killed_on_a_full_redis_has_a_successor_that_loses_nothing(
                 Evictor().free(client, 1)  # Else it makes room when Redis is full.
                 fill(client)
                 victim.kill()
-                durable = cursor(client, scan.uid, "d")
+                durable = read_cursor(client, scan.uid, "d")
                 assert is_full(client)
                 assert 0 < durable <= 30
                 with writer(server.url, tmp_path, *options):
-                    wait_until(lambda: cursor(client, scan.uid, "d") > durable)
+                    wait_until(lambda: read_cursor(client, scan.uid, "d") > durable)
                     check(tmp_path, scan, n_points)
 
 
@@ -254,7 +258,7 @@ def test_three_readers_that_stop_reading_are_cut_off_and_the_scan_goes_on(
     ):
         scan = publisher.scan()
         with meanwhile(scan, n_points, halt=50) as goes_on:
-            wait_until(lambda: scan.is_open and cursor(client, scan.uid, "d"))
+            wait_until(lambda: scan.is_open and read_cursor(client, scan.uid, "d"))
             # Two beyond the hard limit of 8 MiB, one between that and the soft one.
             for number, n_entries in enumerate((1000, 24, 1000)):
                 reader = StalledReader(server.url, f"stalled-{number}")

@@ -6,7 +6,7 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 
-from scanbus.bus.protocol.entries import checksum_of, pack_header
+from scanbus.bus.protocol import checksum_of, pack_header
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import PayloadError
 from scanbus.subscriber import Subscriber

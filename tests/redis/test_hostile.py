@@ -19,10 +19,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from scanbus.bus.protocol.entries import checksum_of, pack_header
-from scanbus.bus.protocol.keys import ANNOUNCEMENTS, events_key, lane_key
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.scans import find_scan
+from scanbus.bus.protocol import (
+    ANNOUNCEMENTS,
+    checksum_of,
+    events_key,
+    lane_key,
+    pack_header,
+)
+from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict, VerdictWord
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.raw_publisher import RawScan, frames

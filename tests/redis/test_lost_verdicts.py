@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.protocol.keys import POSITION, events_key
-from scanbus.bus.store.heartbeats import end_beat
-from scanbus.bus.store.scans import find_scan
+from scanbus.bus.protocol import POSITION, events_key
+from scanbus.bus.store import end_publisher_beat, find_scan
 from scanbus.schemas import Verdict, VerdictWord
 from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
 from tests.conftest import RedisFactory
@@ -40,7 +39,7 @@ def test_a_verdict_that_redis_lost_is_said_again(
     if has_ended:
         scan.end()
     else:
-        end_beat(scan.client, scan.uid)
+        end_publisher_beat(scan.client, scan.uid)
 
     with writer(redis_url, tmp_path):
         said = wait_until(lambda: verdict_of(scan))

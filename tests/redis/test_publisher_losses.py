@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scanbus.bus.protocol.keys import (
+from scanbus.bus.protocol import (
     ANNOUNCEMENTS,
     RESERVED,
     events_key,
     heartbeat_key,
     lane_key,
 )
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.lanes import append
-from scanbus.bus.store.quota import acknowledge, used_memory
+from scanbus.bus.store import Bus, acknowledge, append_entries, connect, used_memory
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.buffers.entry_builder import gap_entry
@@ -334,7 +332,9 @@ def test_an_entry_of_somebody_else_is_seen_when_comparing(
         scan.channel("a")
         scan.prepare()
         wait_until(lambda: len(client.client_list()) > 2)  # the monitor, too
-        append(client, scan.uid, "a", [gap_entry(0, 5, (0.0, 0.0), b"stranger")])
+        append_entries(
+            client, scan.uid, "a", [gap_entry(0, 5, (0.0, 0.0), b"stranger")]
+        )
         client.client_kill_filter(_type="normal", skipme=True)
         wait_until(lambda: scan._delivery.error is not None)
         with pytest.raises(LaneConflictError):

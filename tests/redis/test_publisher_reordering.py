@@ -8,8 +8,8 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 
-from scanbus.bus.protocol.keys import ANNOUNCEMENTS, lane_key
-from scanbus.bus.store.connection import connect
+from scanbus.bus.protocol import ANNOUNCEMENTS, lane_key
+from scanbus.bus.store import connect
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from scanbus.bus.codecs import find_codec
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.heartbeats import publisher_is_alive, writers_alive
+from scanbus.bus.store import Bus, connect, publisher_is_alive, writers_alive
 from scanbus.publisher import Publisher
 from scanbus.schemas import EndReason, VerdictWord
 from scanbus.schemas.errors import (

@@ -5,10 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from scanbus.bus.protocol.keys import heartbeat_key, hold_key, lease_key, writer_key
-from scanbus.bus.store import heartbeats, leases, quota
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.expiry import LONGEST_MS
+from scanbus.bus.protocol import heartbeat_key, hold_key, lease_key, writer_key
+from scanbus.bus.store import (
+    LONGEST_MS,
+    Bus,
+    Lease,
+    acquire_lease,
+    beat_publisher,
+    beat_writer,
+    connect,
+    hold_scan,
+    is_held,
+    publisher_is_alive,
+    renew_lease,
+    writer_is_alive,
+)
 from scanbus.cli.private_redis import PrivateRedis, find_redis_server
 from tests.support.clocks import NO_CLOCKS, FakeClock, clocks_can_jump
 from tests.support.writers import wait_until
@@ -44,28 +55,28 @@ def put_back(clock: FakeClock, bus: Bus, key: str) -> None:
 def test_a_dead_writers_lease_counts_for_as_long_as_it_said(
     clock: FakeClock, bus: Bus
 ) -> None:
-    dead = leases.acquire(bus, UID, "the dead one", 400)
+    dead = acquire_lease(bus, UID, "the dead one", 400)
     assert dead is not None
     put_back(clock, bus, lease_key(UID, dead.fence))
 
-    assert leases.acquire(bus, UID, "its successor", 60_000) is None
+    assert acquire_lease(bus, UID, "its successor", 60_000) is None
 
-    def take_over() -> leases.Lease | None:
-        return leases.acquire(bus, UID, "its successor", 60_000)
+    def take_over() -> Lease | None:
+        return acquire_lease(bus, UID, "its successor", 60_000)
 
     successor = wait_until(take_over)
     assert successor.fence == dead.fence + 1
-    assert not leases.renew(bus, dead, 400)
+    assert not renew_lease(bus, dead, 400)
 
 
 def test_others_do_not_shorten_the_lease_of_one_that_lives(
     clock: FakeClock, bus: Bus
 ) -> None:
-    mine = leases.acquire(bus, UID, "mine", 30_000)
+    mine = acquire_lease(bus, UID, "mine", 30_000)
     assert mine is not None
     put_back(clock, bus, lease_key(UID, mine.fence))
 
-    assert leases.acquire(bus, UID, "somebody with less patience", 100) is None
+    assert acquire_lease(bus, UID, "somebody with less patience", 100) is None
 
     left_ms = bus.pttl(lease_key(UID, mine.fence))
     assert 20_000 < left_ms <= 30_000
@@ -77,13 +88,13 @@ def test_a_sign_of_life_does_not_outlive_its_owner_by_a_day(
 ) -> None:
     if sign == "publisher":
         key = heartbeat_key(UID)
-        heartbeats.beat(bus, UID, "me", 10_000)
+        beat_publisher(bus, UID, "me", 10_000)
     elif sign == "writer":
         key = writer_key("me")
-        heartbeats.beat_writer(bus, "me", {}, 10_000)
+        beat_writer(bus, "me", {}, 10_000)
     else:
         key = hold_key(UID)
-        quota.hold(bus, UID, 10_000)
+        hold_scan(bus, UID, 10_000)
     put_back(clock, bus, key)
 
     assert is_there(bus, sign)
@@ -95,7 +106,7 @@ def test_a_sign_of_life_does_not_outlive_its_owner_by_a_day(
 
 def is_there(bus: Bus, sign: str) -> bool:
     if sign == "publisher":
-        return heartbeats.publisher_is_alive(bus, UID)
+        return publisher_is_alive(bus, UID)
     if sign == "writer":
-        return heartbeats.is_alive(bus, "me")
-    return quota.is_held(bus, UID)
+        return writer_is_alive(bus, "me")
+    return is_held(bus, UID)

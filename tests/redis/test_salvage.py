@@ -14,10 +14,7 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 
-from scanbus.bus.store import quota
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.heartbeats import writers_alive
-from scanbus.bus.store.scans import append_event
+from scanbus.bus.store import append_event, connect, read_cursor, writers_alive
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanUpdated, Verdict, VerdictWord
@@ -76,7 +73,7 @@ def wait_for_flush(scan: RawScan, root: Path, n_frames: int = N_FRAMES) -> None:
     """Return when the temporary segments hold all that was sent."""
     wait_until(lambda: temporary_rows(root, "eiger_0002.h5") == n_frames - 40)
     wait_until(lambda: temporary_rows(root, "g_0001.h5", "th") == N_POINTS - 1000)
-    wait_until(lambda: quota.cursor(scan.client, scan.uid, "g") == 1000)
+    wait_until(lambda: read_cursor(scan.client, scan.uid, "g") == 1000)
 
 
 def killed_writer(server: PrivateRedis, root: Path) -> RawScan:

@@ -26,10 +26,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from scanbus.bus.protocol.entries import SEAL_ID
-from scanbus.bus.protocol.keys import events_key, heartbeat_key, lane_key, lease_key
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.scans import announcements
+from scanbus.bus.protocol import SEAL_ID, events_key, heartbeat_key, lane_key, lease_key
+from scanbus.bus.store import Bus, announcements, connect
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher.faulty.content import points_of
 from scanbus.publisher.faulty.raw_entries import RawEntryBuilder

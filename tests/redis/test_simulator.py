@@ -13,10 +13,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from scanbus.bus.protocol.keys import cursors_key
-from scanbus.bus.store import quota
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.scans import find_scan
+from scanbus.bus.protocol import cursors_key
+from scanbus.bus.store import connect, find_scan, read_cursor
 from scanbus.cli.app import run
 from scanbus.publisher.faulty import (
     Faults,
@@ -175,7 +173,7 @@ def _write_for_a_while(url: str, root: Path, uid: str) -> None:
                 before = found
                 threading.Event().wait(0.15)
                 found = {
-                    lane: quota.cursor(client, uid, lane)
+                    lane: read_cursor(client, uid, lane)
                     for lane in ("g", "hits", "eiger", "pilatus")
                 }
         finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from scanbus.bus.store.quota import acknowledge
+from scanbus.bus.store import acknowledge
 from scanbus.schemas.errors import (
     BusUnavailableError,
     DeadlineError,

@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from scanbus.bus.store import leases, quota
-from scanbus.bus.store.eviction import Evictor
-from scanbus.bus.store.scans import append_event, find_scan, read_position
+from scanbus.bus.store import (
+    Evictor,
+    acquire_lease,
+    append_event,
+    find_scan,
+    read_cursor,
+    read_position,
+    renew_lease,
+    reserve_quota,
+)
 from scanbus.cli import main
 from scanbus.publisher.recovery.close_scan import close_scan
 from scanbus.schemas import EndReason, ScanEnded, Verdict, VerdictWord
@@ -47,7 +54,7 @@ def fill(scan: RawScan, start: float = 0.0, stop: float = 1.0) -> RawScan:
 
 
 def durable(scan: RawScan, point: int) -> bool:
-    return quota.cursor(scan.client, scan.uid, "eiger") >= point
+    return read_cursor(scan.client, scan.uid, "eiger") >= point
 
 
 def whole_scan(url: str, **options: object) -> RawScan:
@@ -87,13 +94,13 @@ def test_after_the_verdict_everything_is_acknowledged_and_the_quota_is_free(
     redis_url: str, tmp_path: Path
 ) -> None:
     scan = whole_scan(redis_url)
-    quota.reserve(scan.client, scan.uid, 1000, 10_000)
+    reserve_quota(scan.client, scan.uid, 1000, 10_000)
 
     write_once(redis_url, tmp_path)
 
-    assert quota.cursor(scan.client, scan.uid, "g") == N_POINTS
-    assert quota.cursor(scan.client, scan.uid, "eiger") == N_FRAMES
-    quota.reserve(scan.client, "another0", 10_000, 10_000)
+    assert read_cursor(scan.client, scan.uid, "g") == N_POINTS
+    assert read_cursor(scan.client, scan.uid, "eiger") == N_FRAMES
+    reserve_quota(scan.client, "another0", 10_000, 10_000)
     assert read_position(scan.client) != "0-0"
     assert not list(tmp_path.rglob(".scanbus*"))
 
@@ -135,7 +142,7 @@ def test_replay_before_any_writer_acknowledges_nothing(
 
     replay(redis_url, scan.uid, tmp_path / "again")
 
-    assert quota.cursor(scan.client, scan.uid, "eiger") == 0
+    assert read_cursor(scan.client, scan.uid, "eiger") == 0
     assert write_once(redis_url, tmp_path / "live") == 0
     assert differences(tmp_path / "live", tmp_path / "again") == []
 
@@ -228,7 +235,7 @@ def test_a_paused_writer_that_wakes_up_damages_nothing(
     scan = RawScan(redis_url).prepare()
     with writer(redis_url, tmp_path / "live", "--lease-s", "1") as paused:
         fill(scan, 0.0, 0.5)
-        wait_until(lambda: quota.cursor(scan.client, scan.uid, "eiger") >= 40)
+        wait_until(lambda: read_cursor(scan.client, scan.uid, "eiger") >= 40)
         paused.pause()
         fill(scan, 0.5, 1.0)
         scan.end()
@@ -274,10 +281,10 @@ def test_an_operator_closes_a_scan_whose_publisher_is_gone(
     redis_url: str, tmp_path: Path
 ) -> None:
     scan = fill(RawScan(redis_url, heartbeat_s=0.5).prepare(), 0.0, 0.5)
-    quota.reserve(scan.client, scan.uid, 2**30, 2**31)
+    reserve_quota(scan.client, scan.uid, 2**30, 2**31)
     write_once(redis_url, tmp_path)
     # Interrupted, it reserves only what it holds: others have room again.
-    quota.reserve(scan.client, "another0", 2**30, 2**30 + 2**25)
+    reserve_quota(scan.client, "another0", 2**30, 2**30 + 2**25)
 
     assert main(["close", scan.uid, "--redis", redis_url, "--text", "it died"]) == 0
     assert main(["close", scan.uid, "--redis", redis_url]) == 1
@@ -396,7 +403,7 @@ def test_points_that_came_too_late_stand_in_a_file_of_their_own(
         np.testing.assert_array_equal(late["measurement/data"][0], frames(5, 6)[0])
         assert set(file["1.1/scanbus/late"]) == {"eiger_0000", "label_0000"}
     replay(redis_url, scan.uid, tmp_path / "again")
-    assert quota.cursor(scan.client, scan.uid, "late.eiger") == 2
+    assert read_cursor(scan.client, scan.uid, "late.eiger") == 2
 
 
 def test_a_file_of_another_scan_is_never_overwritten(
@@ -419,11 +426,11 @@ def test_a_file_of_another_scan_is_never_overwritten(
 
 def test_a_second_writer_waits_for_the_lease(redis_url: str, tmp_path: Path) -> None:
     scan = whole_scan(redis_url)
-    lease = leases.acquire(scan.client, scan.uid, "somebody", 700)
+    lease = acquire_lease(scan.client, scan.uid, "somebody", 700)
     assert lease is not None
 
     assert write_once(redis_url, tmp_path) == 0
-    assert not leases.renew(scan.client, lease, 1000)
+    assert not renew_lease(scan.client, lease, 1000)
 
 
 def test_a_bad_announcement_does_not_stop_the_others(
@@ -508,8 +515,7 @@ def test_a_folder_that_leads_out_of_the_root_is_not_written_to(
 
 
 def _problem_is_said(url: str):  # type: ignore[no-untyped-def]
-    from scanbus.bus.store.connection import connect
-    from scanbus.bus.store.heartbeats import writers_alive
+    from scanbus.bus.store import connect, writers_alive
 
     client = connect(url, name="test")
     return lambda: any(info["problems"] for info in writers_alive(client).values())

@@ -10,18 +10,25 @@ from typing import Any, Self
 
 import numpy as np
 
-from scanbus.bus.protocol.blocks import Variable, decode_block
-from scanbus.bus.protocol.entries import Entry
-from scanbus.bus.store.connection import Bus, connect, translated
-from scanbus.bus.store.heartbeats import beat_writer
-from scanbus.bus.store.quota import acknowledge
-from scanbus.bus.store.read_lanes import Kind, LaneReader, read_lanes
-from scanbus.bus.store.scans import (
+from scanbus.bus.protocol import (
+    Entry,
+    Kind,
+    LaneReader,
     ScanRecord,
+    Variable,
+    decode_block,
+)
+from scanbus.bus.store import (
+    Bus,
+    acknowledge,
     announcements,
     append_event,
+    beat_writer,
+    connect,
     load_record,
     read_events,
+    read_lanes,
+    translated,
 )
 from scanbus.schemas import LaneDescription, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import ScanbusError

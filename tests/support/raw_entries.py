@@ -2,8 +2,13 @@
 
 from typing import Any
 
-from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import (
+    SEAL_ID,
+    EncodedEntry,
+    checksum_of,
+    entry_id,
+    pack_header,
+)
 
 SESSION = b"a session"
 

@@ -10,13 +10,25 @@ from uuid import uuid4
 
 import numpy as np
 
-from scanbus.bus.protocol.blocks import block_length, encode_block, pack_variable
-from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import EncodedEntry
-from scanbus.bus.store.connection import Bus, connect
-from scanbus.bus.store.heartbeats import beat
-from scanbus.bus.store.lanes import append, make_lane
-from scanbus.bus.store.scans import announce, append_event
+from scanbus.bus.protocol import (
+    SEAL_ID,
+    EncodedEntry,
+    block_length,
+    checksum_of,
+    encode_block,
+    entry_id,
+    pack_header,
+    pack_variable,
+)
+from scanbus.bus.store import (
+    Bus,
+    announce,
+    append_entries,
+    append_event,
+    beat_publisher,
+    connect,
+    make_lane,
+)
 from scanbus.schemas import (
     ChannelDescription,
     EndReason,
@@ -113,7 +125,7 @@ class RawScan:
         self.title = title
         self.lanes = {lane.name: lane for lane in lanes or mixed_lanes()}
         self.reached = dict.fromkeys(self.lanes, 0)
-        beat(self.client, self.uid, "raw", int(heartbeat_s * 1000))
+        beat_publisher(self.client, self.uid, "raw", int(heartbeat_s * 1000))
         announce(
             self.client,
             ScanAnnounced(time=time.time(), scan=self.identity, title=title),
@@ -218,7 +230,7 @@ class RawScan:
     def put(self, lane: str, count: int, header: bytes, payload: bytes) -> None:
         first = self.reached[lane]
         entry = EncodedEntry(entry_id(first, count), first + count, header, payload)
-        append(self.client, self.uid, lane, [entry])
+        append_entries(self.client, self.uid, lane, [entry])
         self.reached[lane] = first + count
 
     def trim(self, lane: str, point: int) -> None:
@@ -232,7 +244,9 @@ class RawScan:
             header = pack_header(
                 session=SESSION, checksum=checksum_of(b""), length=length
             )
-            append(self.client, self.uid, lane, [EncodedEntry(SEAL_ID, length, header)])
+            append_entries(
+                self.client, self.uid, lane, [EncodedEntry(SEAL_ID, length, header)]
+            )
 
     def end(self, end_reason: EndReason = EndReason.SUCCESS) -> None:
         """Seal whatever is open and say that the scan is over."""

@@ -10,7 +10,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from scanbus.bus.store.scans import ScanRecord
+from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import (
     ChannelDescription,
     ChannelLedger,

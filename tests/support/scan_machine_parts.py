@@ -8,14 +8,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.protocol.keys import heartbeat_key, lease_key
-from scanbus.bus.protocol.retransmit import EncodedEntry
-from scanbus.bus.store import leases
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.heartbeats import beat
-from scanbus.bus.store.lanes import VanishedError, append, make_lane
-from scanbus.bus.store.quota import cursor
-from scanbus.bus.store.scans import ScanRecord, append_event, read_events
+from scanbus.bus.protocol import EncodedEntry, ScanRecord, heartbeat_key, lease_key
+from scanbus.bus.store import (
+    Bus,
+    Lease,
+    VanishedError,
+    acquire_lease,
+    append_entries,
+    append_event,
+    beat_publisher,
+    make_lane,
+    read_cursor,
+    read_events,
+)
 from scanbus.publisher.queue.lane_queue import Waker
 from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
 from scanbus.publisher.transport.resync import (
@@ -82,7 +87,7 @@ class SteppedPublisher:
         self.queue.n_events_sent = 2
 
     def beat(self) -> None:
-        beat(self.client, self.uid, "stepped", _TTL_MS)
+        beat_publisher(self.client, self.uid, "stepped", _TTL_MS)
 
     def leave(self) -> None:
         self.is_here = False
@@ -128,7 +133,7 @@ class SteppedPublisher:
                 queue.note_durable(lane.name, self.cursor(lane.name))
                 batch = lane.retransmit.to_send(2**30)[:n_entries]
                 if batch:
-                    append(self.client, self.uid, lane.name, batch)
+                    append_entries(self.client, self.uid, lane.name, batch)
                     queue.note_sent(lane, len(batch))
             if waker is queue.main_waker:
                 self._send_events()
@@ -141,14 +146,14 @@ class SteppedPublisher:
             self.queue.n_events_sent += 1
 
     def cursor(self, lane: str) -> int:
-        return cursor(self.client, self.uid, lane)
+        return read_cursor(self.client, self.uid, lane)
 
 
 class Meddling(LeaseAuthority):
     """The lease of a writer to which something happens at its n-th use."""
 
     def __init__(
-        self, client: Bus, lease: leases.Lease, at: int, meddle: Callable[[], None]
+        self, client: Bus, lease: Lease, at: int, meddle: Callable[[], None]
     ) -> None:
         super().__init__(client, lease, _TTL_MS)
         self._left = at
@@ -195,7 +200,7 @@ def attempt(
     read_events(client, record)
     if record.final_verdict is not None:
         return record.final_verdict  # As the service does.
-    lease = leases.acquire(client, uid, "writer", _TTL_MS)
+    lease = acquire_lease(client, uid, "writer", _TTL_MS)
     if lease is None:
         return None
     authority = Meddling(client, lease, at, meddle)

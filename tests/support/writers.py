@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scanbus.bus.store.connection import connect
-from scanbus.bus.store.scans import find_scan
+from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict
 
 __all__ = ["WriterProcess", "final_verdict", "wait_until", "writer"]

@@ -10,22 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol.blocks import (
-    Variable,
-    block_length,
-    encode_block,
-    pack_variable,
-)
-from scanbus.bus.protocol.entries import (
+from scanbus.bus.protocol import (
     HEADER_FIELD,
     PAYLOAD_FIELD,
     Entry,
+    ScanRecord,
+    Variable,
+    block_length,
     checksum_of,
+    encode_block,
     entry_id,
     pack_header,
+    pack_variable,
     parse_entry,
 )
-from scanbus.bus.store.scans import ScanRecord
 from scanbus.schemas import (
     ChannelDescription,
     ChannelLedger,

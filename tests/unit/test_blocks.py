@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanbus.bus.codecs import CODEC_NAMES
-from scanbus.bus.protocol.blocks import (
+from scanbus.bus.protocol import (
     Variable,
     block_length,
     decode_block,

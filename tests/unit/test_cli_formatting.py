@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from scanbus.bus.store.connection import DEFAULT_URL
+from scanbus.bus.store import DEFAULT_URL
 from scanbus.cli import main
 from scanbus.cli.commands.ls import scan_table
 from scanbus.cli.commands.status import bytes_text, status_lines

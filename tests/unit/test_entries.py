@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scanbus.bus.codecs import find_codec
-from scanbus.bus.protocol.entries import (
+from scanbus.bus.protocol import (
     MAX_HEADER_BYTES,
     SEAL_ID,
     Entry,

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from scanbus.bus.protocol.entries import SEAL_ID
+from scanbus.bus.protocol import SEAL_ID
 from scanbus.publisher.faulty.expected_ledger import Effect, LaneBook, Means
 from scanbus.publisher.faulty.raw_entries import (
     FORMS_AT_THE_EDGE,

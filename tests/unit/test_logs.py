@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
-SAYS = "from scanbus.bus.logs import get_logger; log = get_logger()\n{}log.info('said')"
+SAYS = """
+from scanbus.schemas.logs import get_logger
+log = get_logger()
+{}log.info('said')
+"""
 TO_STDOUT = """
 import structlog, sys
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stdout))

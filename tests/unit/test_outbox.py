@@ -4,8 +4,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import EncodedEntry, RetransmitBuffer
+from scanbus.bus.protocol import (
+    SEAL_ID,
+    EncodedEntry,
+    RetransmitBuffer,
+    checksum_of,
+    entry_id,
+    pack_header,
+)
 
 SESSION = b"12345678"
 

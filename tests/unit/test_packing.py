@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import DataError
 
-from scanbus.bus.store.resp import Argument, CommandPacker
+from scanbus.bus.store import Argument, CommandPacker
 
 LARGE = st.integers(2**16, 2**16 + 9).map(lambda n: b"\r\n$" + b"x" * (n - 3))
 ARGUMENTS = st.lists(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scanbus.bus.codecs import find_codec
-from scanbus.bus.protocol.blocks import Variable
+from scanbus.bus.protocol import Variable
 from scanbus.publisher.declare.channels import (
     declare_channel,
     declare_detector,

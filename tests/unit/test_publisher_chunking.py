@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanbus.bus.codecs import find_codec
-from scanbus.bus.protocol.entries import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
+from scanbus.bus.protocol import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
 from scanbus.publisher.buffers.chunk_buffer import ChunkBuffer, Piece
 from scanbus.publisher.buffers.entry_builder import frame_entry, seal_entry
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage

@@ -6,10 +6,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.protocol.blocks import Variable, decode_block
-from scanbus.bus.protocol.entries import HEADER_FIELD, PAYLOAD_FIELD, Entry, parse_entry
-from scanbus.bus.protocol.retransmit import EncodedEntry
-from scanbus.bus.store.read_lanes import GATHERED_BYTES
+from scanbus.bus.protocol import (
+    HEADER_FIELD,
+    PAYLOAD_FIELD,
+    EncodedEntry,
+    Entry,
+    Variable,
+    decode_block,
+    parse_entry,
+)
+from scanbus.bus.protocol.lane_reader import GATHERED_BYTES
 from scanbus.publisher.buffers.entry_builder import values_entry
 from scanbus.publisher.buffers.group_buffer import Gap, GroupBuffer
 from scanbus.publisher.declare.values import points_of

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.spool import ScanSpool, find_scans
 from scanbus.publisher.spool.lane_files import LaneFiles
 from scanbus.schemas import Event, ScanAnnounced, ScanIdentity, ScanStarted, ScanUpdated

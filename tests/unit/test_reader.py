@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.store.read_lanes import MAX_COUNT, Arrival, Kind, LaneReader
+from scanbus.bus.protocol import MAX_COUNT, Arrival, Kind, LaneReader
 from scanbus.schemas import Storage
 from tests.support.descriptions import UID, bytes_lane, channel, lane_of
 from tests.support.raw_entries import gap, header_of, points, seal

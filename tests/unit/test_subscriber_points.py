@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.protocol.blocks import encode_block, pack_variable
-from scanbus.bus.protocol.entries import Entry, checksum_of, entry_id
+from scanbus.bus.protocol import (
+    Entry,
+    checksum_of,
+    encode_block,
+    entry_id,
+    pack_variable,
+)
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 from scanbus.schemas.errors import PayloadError
 from scanbus.subscriber.batch import Batch

@@ -19,8 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store.connection import DEFAULT_URL
+from scanbus.bus.store import DEFAULT_URL
 from scanbus.publisher.declare.channels import positioners_of, tree_of
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
@@ -31,6 +30,7 @@ from scanbus.publisher.transport.registrar import ScanRegistrar
 from scanbus.publisher.transport.sender import Link
 from scanbus.schemas import EndReason, PlotDescription, Verdict
 from scanbus.schemas.errors import ScanStateError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["Publisher"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scanbus.bus.protocol.entries import Entry
+from scanbus.bus.protocol import Entry
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
 from scanbus.subscriber.points import Values, entry_values, missing_in, missing_values
 

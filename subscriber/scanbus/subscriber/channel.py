@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from scanbus.bus.store.read_lanes import Arrival, Kind
+from scanbus.bus.protocol import Arrival, Kind
 from scanbus.schemas import ChannelDescription
 from scanbus.schemas.errors import (
     BadEntryError,

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store.connection import Bus, connect, translated
+from scanbus.bus.store import Bus, connect, translated
 from scanbus.schemas.errors import BusUnavailableError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["Link"]
 

@@ -9,19 +9,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from scanbus.bus.protocol.entries import SEAL_ID, Entry, parse_entry
-from scanbus.bus.protocol.keys import lane_key
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.lanes import stream_ends
-from scanbus.bus.store.quota import cursor
-from scanbus.bus.store.read_lanes import (
+from scanbus.bus.protocol import (
+    SEAL_ID,
     Arrival,
+    Entry,
     Kind,
     LaneReader,
-    find_entry_start,
-    read_lanes,
+    lane_key,
+    parse_entry,
 )
-from scanbus.bus.store.scans import is_off_the_bus
+from scanbus.bus.store import (
+    Bus,
+    find_entry_start,
+    is_off_the_bus,
+    read_cursor,
+    read_lanes,
+    stream_ends,
+)
 from scanbus.schemas import LaneDescription
 from scanbus.subscriber.connection import Link
 
@@ -77,7 +81,7 @@ class LaneView:
         return self._link.ask(self._extent)
 
     def _extent(self, client: Bus) -> Extent:
-        durable = cursor(client, self._uid, self.lane.name)
+        durable = read_cursor(client, self._uid, self.lane.name)
         ends = stream_ends(client, self._uid, self.lane.name)
         if ends is None or ends[1] == b"0-0":
             # Not made yet, or gone together with what the writer has.
@@ -148,7 +152,7 @@ class LaneView:
     def trimmed_before(self) -> int:
         """Return the point before which the lane was trimmed; the writer has them."""
         durable = self._link.ask(
-            lambda client: cursor(client, self._uid, self.lane.name)
+            lambda client: read_cursor(client, self._uid, self.lane.name)
         )
         return max(durable, self.extent().first)
 

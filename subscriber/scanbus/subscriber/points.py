@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.protocol.blocks import Variable, decode_block
-from scanbus.bus.protocol.entries import Entry
+from scanbus.bus.protocol import Entry, Variable, decode_block
 from scanbus.schemas import (
     MAX_ENTRY_BYTES,
     ChannelDescription,

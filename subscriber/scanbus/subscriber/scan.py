@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from scanbus.bus.store.heartbeats import publisher_is_alive
-from scanbus.bus.store.scans import ScanRecord, events_came, read_events
+from scanbus.bus.protocol import ScanRecord
+from scanbus.bus.store import events_came, publisher_is_alive, read_events
 from scanbus.schemas import ChannelDescription, ScanPrepared, Verdict
 from scanbus.schemas.errors import (
     ScanInterruptedError,

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from scanbus.bus.protocol.keys import RESERVED
-from scanbus.bus.store.connection import Bus, ServerReport
-from scanbus.bus.store.heartbeats import publisher_is_alive, writers_alive
-from scanbus.bus.store.quota import used_memory
-from scanbus.bus.store.scans import ScanRecord, load_announced
+from scanbus.bus.protocol import RESERVED, ScanRecord
+from scanbus.bus.store import (
+    Bus,
+    ServerReport,
+    load_announced,
+    publisher_is_alive,
+    used_memory,
+    writers_alive,
+)
 from scanbus.schemas import ScanAnnounced, ScanIdentity
 from scanbus.subscriber.connection import Link
 from scanbus.subscriber.lane_view import LaneView

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from scanbus.bus.protocol.entries import SEAL_ID
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.read_lanes import Arrival, Kind, LaneReader, read_lanes
+from scanbus.bus.protocol import SEAL_ID, Arrival, Kind, LaneReader
+from scanbus.bus.store import Bus, read_lanes
 from scanbus.schemas.errors import NoLongerError, ScanInterruptedError
 from scanbus.subscriber.batch import Batch
 from scanbus.subscriber.connection import Link

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from scanbus.bus.protocol.keys import ANNOUNCEMENTS
-from scanbus.bus.store.connection import DEFAULT_URL, Bus, describe_server
-from scanbus.bus.store.scans import (
-    ScanRecord,
+from scanbus.bus.protocol import ANNOUNCEMENTS, ScanRecord
+from scanbus.bus.store import (
+    DEFAULT_URL,
+    Bus,
     announcement_came,
     announcements,
+    describe_server,
     find_scan,
     load_announced,
 )

@@ -14,7 +14,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from scanbus.bus.store.connection import DEFAULT_URL
+from scanbus.bus.store import DEFAULT_URL
 from scanbus.schemas.errors import ConfigurationError
 from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
 

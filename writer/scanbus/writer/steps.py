@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scanbus.bus.logs import get_logger
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["Steps"]
 

@@ -1,1 +1,102 @@
-"""Sub-package."""
+"""The protocol as pure code: keys, entries, blocks, and what readers make of them.
+
+May import :mod:`scanbus.bus.codecs` and :mod:`scanbus.schemas`; never Redis, HDF5 or
+a clock.
+"""
+
+from __future__ import annotations
+
+from scanbus.bus.protocol.blocks import (
+    Variable,
+    block_length,
+    decode_block,
+    encode_block,
+    pack_variable,
+)
+from scanbus.bus.protocol.entries import (
+    HEADER_FIELD,
+    MAX_HEADER_BYTES,
+    PAYLOAD_FIELD,
+    SEAL_ID,
+    Entry,
+    checksum_of,
+    entry_id,
+    pack_header,
+    parse_entry,
+    session_of,
+)
+from scanbus.bus.protocol.keys import (
+    ANNOUNCEMENTS,
+    FORGOTTEN,
+    POSITION,
+    RESERVED,
+    WRITERS,
+    attempts_key,
+    cursors_key,
+    events_key,
+    fence_key,
+    heartbeat_key,
+    hold_key,
+    lane_key,
+    lease_key,
+    number_key,
+    writer_key,
+)
+from scanbus.bus.protocol.lane_reader import (
+    GATHERED_BYTES,
+    MAX_COUNT,
+    Arrival,
+    Kind,
+    LaneReader,
+)
+from scanbus.bus.protocol.limits import (
+    DEFAULT_MEMORY_BYTES,
+    budget_bytes,
+    default_quota,
+)
+from scanbus.bus.protocol.retransmit import EncodedEntry, RetransmitBuffer
+from scanbus.bus.protocol.scan_record import ScanRecord
+
+__all__ = [
+    "ANNOUNCEMENTS",
+    "DEFAULT_MEMORY_BYTES",
+    "FORGOTTEN",
+    "GATHERED_BYTES",
+    "HEADER_FIELD",
+    "MAX_COUNT",
+    "MAX_HEADER_BYTES",
+    "PAYLOAD_FIELD",
+    "POSITION",
+    "RESERVED",
+    "SEAL_ID",
+    "WRITERS",
+    "Arrival",
+    "EncodedEntry",
+    "Entry",
+    "Kind",
+    "LaneReader",
+    "RetransmitBuffer",
+    "ScanRecord",
+    "Variable",
+    "attempts_key",
+    "block_length",
+    "budget_bytes",
+    "checksum_of",
+    "cursors_key",
+    "decode_block",
+    "default_quota",
+    "encode_block",
+    "entry_id",
+    "events_key",
+    "fence_key",
+    "heartbeat_key",
+    "hold_key",
+    "lane_key",
+    "lease_key",
+    "number_key",
+    "pack_header",
+    "pack_variable",
+    "parse_entry",
+    "session_of",
+    "writer_key",
+]

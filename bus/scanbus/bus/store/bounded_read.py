@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from scanbus.bus.store.connection import Bus
 
-__all__ = ["BOUNDED_READ", "OVERSIZE_FIELD", "bounded_read"]
+__all__ = ["BOUNDED_READ", "OVERSIZE_FIELD", "read_bounded"]
 
 OVERSIZE_FIELD: Final = b"oversize"
 """Stands, with the number of bytes, for the fields of an entry that is too large."""
@@ -35,7 +35,7 @@ return found
 """KEYS: the stream. ARGV: id to read after, entries, bytes, bytes of one entry."""
 
 
-def bounded_read(
+def read_bounded(
     client: Bus, key: str, after: str | bytes, *, count: int, total: int, single: int
 ) -> list[Any]:
     """Return the raw entries of a stream that stand after an id.

@@ -26,11 +26,14 @@ from scanbus.bus.protocol.keys import (
     lane_key,
     lease_key,
 )
+from scanbus.bus.protocol.scan_record import ScanRecord
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.cursors import read_cursor
 from scanbus.bus.store.expiry import stands
+from scanbus.bus.store.holds import is_held
 from scanbus.bus.store.leases import Lease
-from scanbus.bus.store.quota import cursor, is_held, used_memory
-from scanbus.bus.store.scans import ScanRecord, announcements, read_events
+from scanbus.bus.store.quota import used_memory
+from scanbus.bus.store.scans import announcements, read_events
 from scanbus.schemas import LATE_PREFIX, LaneDescription, ScanPrepared
 
 __all__ = ["KEPT_SCANS", "KEPT_WHEN_FULL", "Evictor", "Freed", "remove_traces"]
@@ -226,7 +229,7 @@ def _trimmed(client: Bus, scan: _Scan, limit_bytes: int) -> Iterator[int]:
     uid = scan.record.uid
     is_bare = scan.is_finished
     for lane in scan.lanes:
-        durable = cursor(client, uid, lane.name)
+        durable = read_cursor(client, uid, lane.name)
         key = lane_key(uid, lane.name)
         point = _first_point(client, key)
         while point is not None and point < durable:

@@ -16,13 +16,13 @@ from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.expiry import stands
 
 __all__ = [
-    "beat",
+    "beat_publisher",
     "beat_writer",
-    "end_beat",
+    "end_publisher_beat",
     "forget_lapsed_writers",
     "forget_writer",
-    "is_alive",
     "publisher_is_alive",
+    "writer_is_alive",
     "writers_alive",
 ]
 
@@ -39,12 +39,12 @@ return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 """
 
 
-def beat(client: Bus, uid: str, publisher: str, ttl_ms: int) -> bool:
+def beat_publisher(client: Bus, uid: str, publisher: str, ttl_ms: int) -> bool:
     """Renew a publisher's heartbeat; return False if it had lapsed."""
     return bool(client.eval(_BEAT, 1, heartbeat_key(uid), publisher, ttl_ms))
 
 
-def end_beat(client: Bus, uid: str) -> None:
+def end_publisher_beat(client: Bus, uid: str) -> None:
     """Say that a publisher needs nothing more of its scan."""
     client.delete(heartbeat_key(uid))
 
@@ -76,11 +76,11 @@ def forget_lapsed_writers(client: Bus) -> None:
     """
     names: Any = client.hkeys(WRITERS)
     for name in names:
-        if not is_alive(client, _text(name)):
+        if not writer_is_alive(client, _text(name)):
             client.hdel(WRITERS, name)
 
 
-def is_alive(client: Bus, writer: str) -> bool:
+def writer_is_alive(client: Bus, writer: str) -> bool:
     """Whether a writer has not lapsed."""
     return stands(client, writer_key(writer))
 
@@ -89,7 +89,7 @@ def writers_alive(client: Bus) -> dict[str, dict[str, Any]]:
     """Return the writers that have not lapsed, and what they say of themselves."""
     lines: Any = client.hgetall(WRITERS)
     names = [(_text(name), line) for name, line in lines.items()]
-    return {name: _info(line) for name, line in names if is_alive(client, name)}
+    return {name: _info(line) for name, line in names if writer_is_alive(client, name)}
 
 
 def _info(line: bytes) -> dict[str, Any]:

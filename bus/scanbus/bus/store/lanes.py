@@ -26,7 +26,7 @@ from scanbus.schemas.errors import BadEntryError, LaneConflictError
 __all__ = [
     "NoRoomError",
     "VanishedError",
-    "append",
+    "append_entries",
     "make_lane",
     "sealed_length",
     "stored_session",
@@ -117,7 +117,9 @@ def sealed_length(client: Bus, uid: str, lane: LaneDescription) -> int | None:
         return None
 
 
-def append(client: Bus, uid: str, lane: str, entries: Sequence[EncodedEntry]) -> None:
+def append_entries(
+    client: Bus, uid: str, lane: str, entries: Sequence[EncodedEntry]
+) -> None:
     """Append entries to a lane: all of them, or none and an error.
 
     Entries that stand there already, from an attempt whose reply was lost, count as

@@ -16,12 +16,12 @@ from scanbus.schemas import Event
 
 __all__ = [
     "Lease",
-    "acquire",
-    "append_event",
+    "acquire_lease",
+    "append_fenced_event",
     "begin_attempt",
     "end_attempt",
-    "give_back",
-    "renew",
+    "give_back_lease",
+    "renew_lease",
 ]
 
 # KEYS[1] is the fence, KEYS[2] the stem of the lease keys; same slot. A lease says for
@@ -75,7 +75,7 @@ class Lease:
     fence: int
 
 
-def acquire(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | None:
+def acquire_lease(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | None:
     """Take the lease of a scan; None if somebody has it."""
     fence: Any = client.eval(
         _ACQUIRE, 2, fence_key(uid), lease_key(uid, ""), owner, ttl_ms
@@ -83,12 +83,12 @@ def acquire(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | None:
     return Lease(uid, int(fence)) if fence else None
 
 
-def renew(client: Bus, lease: Lease, ttl_ms: int) -> bool:
+def renew_lease(client: Bus, lease: Lease, ttl_ms: int) -> bool:
     """Keep the lease for another while; False if it is lost."""
     return bool(client.pexpire(lease_key(lease.uid, lease.fence), ttl_ms))
 
 
-def append_event(client: Bus, lease: Lease, event: Event) -> bool:
+def append_fenced_event(client: Bus, lease: Lease, event: Event) -> bool:
     """Append an event to the scan if the lease still stands; False if it is lost."""
     keys = events_key(lease.uid), lease_key(lease.uid, lease.fence)
     return bool(client.eval(_APPEND_EVENT, 2, *keys, event.to_json()))
@@ -105,6 +105,6 @@ def end_attempt(client: Bus, uid: str) -> None:
     client.delete(attempts_key(uid))
 
 
-def give_back(client: Bus, lease: Lease) -> None:
+def give_back_lease(client: Bus, lease: Lease) -> None:
     """End the lease now, so that nobody has to wait for it to expire."""
     client.delete(lease_key(lease.uid, lease.fence))

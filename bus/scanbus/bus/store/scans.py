@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from scanbus.bus.protocol.keys import (
@@ -19,19 +19,13 @@ from scanbus.bus.protocol.keys import (
     heartbeat_key,
     number_key,
 )
-from scanbus.bus.store.bounded_read import OVERSIZE_FIELD, bounded_read
+from scanbus.bus.protocol.scan_record import ScanRecord
+from scanbus.bus.store.bounded_read import OVERSIZE_FIELD, read_bounded
 from scanbus.bus.store.connection import Bus
 from scanbus.schemas import (
     Event,
     ScanAnnounced,
-    ScanEnded,
     ScanIdentity,
-    ScanJudged,
-    ScanPrepared,
-    ScanStarted,
-    ScanUpdated,
-    Verdict,
-    merged,
     parse_announcement,
     parse_event,
 )
@@ -49,7 +43,6 @@ from scanbus.schemas.errors import (
 __all__ = [
     "LAST",
     "Announced",
-    "ScanRecord",
     "announce",
     "announcement_came",
     "announcements",
@@ -113,92 +106,6 @@ class Announced:
     id: str
     document: ScanAnnounced | None
     problem: str = ""
-
-
-@dataclass(slots=True)
-class ScanRecord:
-    """What a scan's events say so far.
-
-    Attributes
-    ----------
-    identity : ScanIdentity
-        From the announcement, or from ``prepared``.
-    last_id : str
-        Up to which event it was folded.
-    updates : list of ScanUpdated
-        In order, each once.
-    problems : list of str
-        Events that could not be understood.
-    """
-
-    identity: ScanIdentity
-    title: str = ""
-    last_id: str = "0-0"
-    prepared: ScanPrepared | None = None
-    started: ScanStarted | None = None
-    updates: list[ScanUpdated] = field(default_factory=list)
-    ended: ScanEnded | None = None
-    verdict: Verdict | None = None
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def uid(self) -> str:
-        """The scan's uid."""
-        return self.identity.uid
-
-    @property
-    def state(self) -> str:
-        """One word: announced, prepared, started, ended, or the final verdict."""
-        if self.final_verdict is not None:
-            return self.final_verdict.verdict.value
-        for word in ("ended", "started", "prepared"):
-            if getattr(self, word) is not None:
-                return word
-        return "announced"
-
-    @property
-    def final_verdict(self) -> Verdict | None:
-        """The verdict, if it is final."""
-        verdict = self.verdict
-        return None if verdict is None or verdict.provisional else verdict
-
-    def fold(self, event: Event) -> None:
-        """Take one event; one that came before changes nothing.
-
-        Raises
-        ------
-        DocumentError
-            If it speaks of another scan.
-        """
-        match event:
-            case ScanPrepared():
-                _check_same("prepared", event.scan, self.identity)
-                self.prepared = self.prepared or event
-                self.title = event.title or self.title
-            case ScanStarted():
-                self.started = self.started or event
-            case ScanUpdated():
-                if event not in self.updates:
-                    self.updates.append(event)
-            case ScanEnded():
-                self.ended = self.ended or event
-            case ScanJudged():
-                _check_same("judged", event.verdict.uid, self.uid)
-                # A writer that was paused may speak after its successor is done.
-                if self.final_verdict is None:
-                    self.verdict = event.verdict
-
-    def metadata(self) -> dict[str, Any]:
-        """Return the tree of ``prepared`` with all later ones laid over it."""
-        tree: dict[str, Any] = dict(self.prepared.metadata) if self.prepared else {}
-        for update in self.updates:
-            tree = merged(tree, update.metadata)
-        return merged(tree, self.ended.metadata) if self.ended else tree
-
-
-def _check_same(event: str, said: object, known: object) -> None:
-    if said != known:
-        raise DocumentError(event, "it speaks of another scan than the announcement")
 
 
 def announce(client: Bus, document: ScanAnnounced) -> str:
@@ -403,7 +310,7 @@ def raise_scan_number(client: Bus, dataset: str, number: int) -> None:
 
 def _read(client: Bus, key: str, after: str, single: int) -> list[Any]:
     limits = {"count": _DOCUMENTS_PER_READ, "total": _REPLY_BYTES, "single": single}
-    return bounded_read(client, key, after, **limits)
+    return read_bounded(client, key, after, **limits)
 
 
 def _document(fields: Any) -> bytes:

@@ -13,9 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.codecs import ThreadPool, find_codec
-from scanbus.bus.protocol.blocks import Variable, block_length, encode_block
-from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import (
+    SEAL_ID,
+    EncodedEntry,
+    Variable,
+    block_length,
+    checksum_of,
+    encode_block,
+    entry_id,
+    pack_header,
+)
 from scanbus.publisher.buffers.chunk_buffer import Piece
 from scanbus.publisher.buffers.group_buffer import Gap, Run, Taken, gap_ranges
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange

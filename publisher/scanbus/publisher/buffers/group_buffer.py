@@ -17,8 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol.blocks import Variable
-from scanbus.bus.store.read_lanes import GATHERED_BYTES
+from scanbus.bus.protocol import GATHERED_BYTES, Variable
 from scanbus.schemas import ChannelDescription, LaneDescription
 
 __all__ = ["Gap", "GroupBuffer", "Run", "Series", "Taken"]

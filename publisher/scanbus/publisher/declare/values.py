@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol.blocks import Variable, pack_variable
+from scanbus.bus.protocol import Variable, pack_variable
 from scanbus.schemas import ChannelDescription
 
 __all__ = ["frames_of", "number_of", "packed_frames_of", "points_of"]

@@ -10,11 +10,19 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
 
-from scanbus.bus.protocol.retransmit import EncodedEntry
-from scanbus.bus.store.connection import Bus, connect, translated
-from scanbus.bus.store.heartbeats import beat
-from scanbus.bus.store.lanes import NoRoomError, append, make_lane
-from scanbus.bus.store.scans import announce, append_event, next_scan_number
+from scanbus.bus.protocol import EncodedEntry
+from scanbus.bus.store import (
+    Bus,
+    NoRoomError,
+    announce,
+    append_entries,
+    append_event,
+    beat_publisher,
+    connect,
+    make_lane,
+    next_scan_number,
+    translated,
+)
 from scanbus.publisher.faulty.faults import Faults
 from scanbus.publisher.faulty.plan import Plan, Step, make_plan
 from scanbus.schemas import (
@@ -201,7 +209,7 @@ class FaultyScan:
         deadline = time.monotonic() + _ROOM_S
         while True:
             try:
-                return append(self._client, self.uid, lane, [entry])
+                return append_entries(self._client, self.uid, lane, [entry])
             except NoRoomError as error:
                 if time.monotonic() > deadline:
                     raise DeadlineError(lane, _ROOM_S, error.reason) from error
@@ -209,7 +217,7 @@ class FaultyScan:
             time.sleep(_RETRY_S)
 
     def _beat(self) -> None:
-        beat(self._client, self.uid, "scanbus simulate", self._heartbeat_ms)
+        beat_publisher(self._client, self.uid, "scanbus simulate", self._heartbeat_ms)
 
 
 def simulate(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.faulty.content import simulated_lanes
 from scanbus.publisher.faulty.expected_ledger import Effect, LaneBook, Means
 from scanbus.publisher.faulty.faults import Faults

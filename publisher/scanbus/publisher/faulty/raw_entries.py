@@ -9,9 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from scanbus.bus.protocol.blocks import encode_block, pack_variable
-from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import (
+    SEAL_ID,
+    EncodedEntry,
+    checksum_of,
+    encode_block,
+    entry_id,
+    pack_header,
+    pack_variable,
+)
 from scanbus.publisher.faulty.content import points_of
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange, Storage
 

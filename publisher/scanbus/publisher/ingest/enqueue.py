@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.protocol.blocks import Variable
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import EncodedEntry, Variable
 from scanbus.publisher.buffers.group_buffer import Gap, Run
 from scanbus.publisher.queue.lane_queue import (
     FrameLaneQueue,
@@ -25,6 +23,7 @@ from scanbus.publisher.queue.lane_queue import (
 )
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import ChannelDescription
+from scanbus.schemas.logs import get_logger
 
 __all__ = [
     "advance",

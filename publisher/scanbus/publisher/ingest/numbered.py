@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol.blocks import Variable
+from scanbus.bus.protocol import Variable
 from scanbus.publisher.buffers.entry_builder import late_entry
 from scanbus.publisher.buffers.reorder_buffer import (
     Hole,

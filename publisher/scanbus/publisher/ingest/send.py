@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol.blocks import Variable
+from scanbus.bus.protocol import Variable
 from scanbus.publisher.declare.values import (
     frames_of,
     number_of,

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from typing import Any
 
-from scanbus.bus.protocol.retransmit import EncodedEntry, RetransmitBuffer
+from scanbus.bus.protocol import EncodedEntry, RetransmitBuffer
 from scanbus.publisher.buffers.chunk_buffer import ChunkBuffer, Piece
 from scanbus.publisher.buffers.entry_builder import seal_entry
 from scanbus.publisher.buffers.group_buffer import GroupBuffer

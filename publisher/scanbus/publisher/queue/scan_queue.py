@@ -16,8 +16,7 @@ from time import monotonic
 from time import time as wall_clock
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.logs import get_logger
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.queue.backpressure import fits, late_counts, why_no_room
 from scanbus.publisher.queue.encoder_pool import EncoderPool
@@ -38,6 +37,7 @@ from scanbus.schemas import (
     Verdict,
 )
 from scanbus.schemas.errors import DeadlineError, ScanStateError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["Limits", "ScanQueue"]
 

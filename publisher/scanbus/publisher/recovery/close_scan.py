@@ -9,13 +9,25 @@ from __future__ import annotations
 import os
 import time
 
-from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, pack_header
-from scanbus.bus.protocol.retransmit import EncodedEntry
-from scanbus.bus.store.connection import Bus, connect, translated
-from scanbus.bus.store.heartbeats import publisher_is_alive
-from scanbus.bus.store.lanes import append, make_lane, stream_ends
-from scanbus.bus.store.quota import cursor
-from scanbus.bus.store.scans import ScanRecord, append_event, find_scan
+from scanbus.bus.protocol import (
+    SEAL_ID,
+    EncodedEntry,
+    ScanRecord,
+    checksum_of,
+    pack_header,
+)
+from scanbus.bus.store import (
+    Bus,
+    append_entries,
+    append_event,
+    connect,
+    find_scan,
+    make_lane,
+    publisher_is_alive,
+    read_cursor,
+    stream_ends,
+    translated,
+)
 from scanbus.schemas import EndReason, ScanEnded
 from scanbus.schemas.errors import ScanStateError
 
@@ -79,7 +91,9 @@ def _seal(client: Bus, record: ScanRecord) -> bool:
         is_any_open = True
         # Redis may have lost what a file has.
         reached = sum(map(int, last.split(b"-")))
-        length = max(reached, cursor(client, record.uid, lane.name))
+        length = max(reached, read_cursor(client, record.uid, lane.name))
         header = pack_header(session=session, checksum=checksum_of(b""), length=length)
-        append(client, record.uid, lane.name, [EncodedEntry(SEAL_ID, length, header)])
+        append_entries(
+            client, record.uid, lane.name, [EncodedEntry(SEAL_ID, length, header)]
+        )
     return is_any_open

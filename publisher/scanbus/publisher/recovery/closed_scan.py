@@ -6,9 +6,7 @@ same, nothing of the scan changes any more; what it has and the scan has not is 
 
 from __future__ import annotations
 
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.lanes import sealed_length
-from scanbus.bus.store.scans import load_record
+from scanbus.bus.store import Bus, load_record, sealed_length
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import Verdict, VerdictWord
 from scanbus.schemas.errors import LaneConflictError, ScanClosedError

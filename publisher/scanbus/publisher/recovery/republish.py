@@ -5,8 +5,7 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from scanbus.bus.store.connection import connect, translated
-from scanbus.bus.store.scans import find_scan, next_scan_number
+from scanbus.bus.store import connect, find_scan, next_scan_number, translated
 from scanbus.publisher.spool import ScanSpool
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import ScanStateError, SpoolError

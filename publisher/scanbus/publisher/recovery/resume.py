@@ -12,15 +12,14 @@ from pathlib import Path
 from time import time as wall_clock
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.logs import get_logger
-from scanbus.bus.protocol.entries import SEAL_ID
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.lanes import stream_ends
+from scanbus.bus.protocol import SEAL_ID
+from scanbus.bus.store import Bus, stream_ends
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
 from scanbus.publisher.spool import ScanSpool, SpooledScan, find_scans
 from scanbus.schemas import EndReason, LaneDescription, ScanEnded, ScanPrepared
 from scanbus.schemas.errors import SpoolError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["DIED", "resumed_scans"]
 

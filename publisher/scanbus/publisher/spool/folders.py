@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.spool.lane_files import LaneFiles
 from scanbus.schemas import (
     Event,

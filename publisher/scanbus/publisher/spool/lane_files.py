@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.spool.records import (
     Place,
     read_records,

@@ -13,8 +13,7 @@ from typing import Any, BinaryIO
 
 import msgpack
 
-from scanbus.bus.protocol.entries import checksum_of
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import EncodedEntry, checksum_of
 
 __all__ = ["Place", "read_records", "record_parts", "unpack_payload"]
 

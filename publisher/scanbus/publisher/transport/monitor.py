@@ -11,16 +11,24 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store.connection import Bus, translated
-from scanbus.bus.store.heartbeats import beat, end_beat, writers_alive
-from scanbus.bus.store.quota import cursors, release
-from scanbus.bus.store.scans import ScanRecord, events_came, read_events
+from scanbus.bus.protocol import ScanRecord
+from scanbus.bus.store import (
+    Bus,
+    beat_publisher,
+    end_publisher_beat,
+    events_came,
+    read_cursors,
+    read_events,
+    release_quota,
+    translated,
+    writers_alive,
+)
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
 from scanbus.publisher.transport.sender import Link
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["HEARTBEAT_TTL_MS", "ScanMonitor"]
 
@@ -187,7 +195,9 @@ class ScanMonitor(threading.Thread):
     def _note_cursors(self, client: Bus, scans: list[ScanQueue]) -> None:
         lanes = [(queue, lane) for queue in scans for lane in list(queue.lanes)]
         pairs = [(queue.uid, lane) for queue, lane in lanes]
-        for (queue, lane), point in zip(lanes, cursors(client, pairs), strict=True):
+        for (queue, lane), point in zip(
+            lanes, read_cursors(client, pairs), strict=True
+        ):
             queue.note_durable(lane, point)
 
     def _beat(self, client: Bus, scans: list[ScanQueue]) -> None:
@@ -196,7 +206,7 @@ class ScanMonitor(threading.Thread):
             return
         self._beat_at = now
         for queue in scans:
-            alive = beat(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS)
+            alive = beat_publisher(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS)
             if not alive:
                 # Late, or Redis was emptied under a connection that stands.
                 queue.request_compare()
@@ -219,9 +229,9 @@ class ScanMonitor(threading.Thread):
                 # Not while a sender restores the scan: it would reserve again what
                 # nobody frees then.
                 with queue.restoring:
-                    release(client, queue.uid)
+                    release_quota(client, queue.uid)
                     if not queue.is_lost:
-                        end_beat(client, queue.uid)
+                        end_publisher_beat(client, queue.uid)
                 self._forget(queue)
             elif queue.is_lost:
                 self._forget(queue)

@@ -15,27 +15,21 @@ from time import time as wall_clock
 from typing import TypeVar
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store.connection import (
+from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES, budget_bytes, default_quota
+from scanbus.bus.store import (
     ServerReport,
-    connect,
-    describe_server,
-    translated,
-)
-from scanbus.bus.store.heartbeats import beat, writers_alive
-from scanbus.bus.store.lanes import make_lane
-from scanbus.bus.store.quota import (
-    DEFAULT_MEMORY_BYTES,
-    budget_bytes,
-    default_quota,
-    release,
-    reserve,
-)
-from scanbus.bus.store.scans import (
     announce,
     append_event,
+    beat_publisher,
+    connect,
+    describe_server,
+    make_lane,
     next_scan_number,
     raise_scan_number,
+    release_quota,
+    reserve_quota,
+    translated,
+    writers_alive,
 )
 from scanbus.publisher.declare.channels import checked
 from scanbus.publisher.declare.scan_options import ScanOptions
@@ -49,6 +43,7 @@ from scanbus.publisher.transport.sender import Link, Sender
 from scanbus.publisher.transport.spool_writer import SpoolWriter
 from scanbus.schemas import ScanAnnounced, ScanIdentity, ScanPrepared
 from scanbus.schemas.errors import BusUnavailableError, NoWriterError, ScanbusError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["ScanRegistrar"]
 
@@ -162,7 +157,10 @@ class ScanRegistrar:
         what = f"announcing scan {uid}"
         # The sign of life first: who finds the announcement looks for it.
         self._ask(
-            what, partial(beat, self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
+            what,
+            partial(
+                beat_publisher, self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS
+            ),
         )
         queue.announcement = self._ask(what, lambda: announce(self._client, announced))
         if queue.spool is not None:
@@ -180,7 +178,7 @@ class ScanRegistrar:
                 ):
                     found.append(queue)
                     uid = queue.uid
-                    beat(self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
+                    beat_publisher(self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
         except BaseException:
             for queue in found:
                 if queue.spool is not None:
@@ -237,7 +235,7 @@ class ScanRegistrar:
         budget = self._budget_bytes()
         steps: list[Callable[[], object]] = [
             partial(ensure_announced, client, queue),
-            partial(reserve, client, uid, prepared.quota_bytes, budget),
+            partial(reserve_quota, client, uid, prepared.quota_bytes, budget),
             *(partial(make_lane, client, uid, lane.name) for lane in prepared.lanes),
             *(partial(append_event, client, uid, each) for each in queue.events[:2]),
         ]
@@ -246,7 +244,7 @@ class ScanRegistrar:
                 self._ask(what, step, patient=True)
         except ScanbusError:
             with suppress(BusUnavailableError), translated(self._link.url):
-                release(client, uid)
+                release_quota(client, uid)
             raise
 
     def start(self, queue: ScanQueue) -> None:

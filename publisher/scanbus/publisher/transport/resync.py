@@ -7,22 +7,24 @@ again; one that lost the tail of its append-only file gets that tail again.
 
 from __future__ import annotations
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.lanes import make_lane, stored_session, stream_ends
-from scanbus.bus.store.quota import reserve
-from scanbus.bus.store.scans import (
-    ScanRecord,
+from scanbus.bus.protocol import ScanRecord
+from scanbus.bus.store import (
+    Bus,
     announce,
     append_event,
     is_announced,
     load_record,
+    make_lane,
     raise_scan_number,
+    reserve_quota,
+    stored_session,
+    stream_ends,
 )
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import Event, ScanUpdated
 from scanbus.schemas.errors import LaneConflictError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["compare_lane", "ensure_announced", "restore_scan"]
 
@@ -53,7 +55,7 @@ def restore_scan(client: Bus, queue: ScanQueue) -> None:
         ensure_announced(client, queue)
         # Forced: a scan that runs is not refused because Redis forgot about it.
         if queue.quota_bytes:
-            reserve(client, queue.uid, queue.quota_bytes, 0, force=True)
+            reserve_quota(client, queue.uid, queue.quota_bytes, 0, force=True)
         with queue.lock:
             sent = queue.events[: queue.n_events_sent]
         record = load_record(client, queue.announced)

@@ -11,10 +11,9 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import TypeVar
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store.connection import no_room_reason, translated
-from scanbus.bus.store.lanes import NoRoomError
+from scanbus.bus.store import NoRoomError, no_room_reason, translated
 from scanbus.schemas.errors import BusUnavailableError, DeadlineError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["until_room"]
 

@@ -11,11 +11,19 @@ import threading
 from dataclasses import dataclass, field
 from time import monotonic
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store.connection import Bus, connect, translated
-from scanbus.bus.store.eviction import KEPT_WHEN_FULL, Evictor, Freed
-from scanbus.bus.store.lanes import NoRoomError, VanishedError, append, make_lane
-from scanbus.bus.store.scans import append_event
+from scanbus.bus.store import (
+    KEPT_WHEN_FULL,
+    Bus,
+    Evictor,
+    Freed,
+    NoRoomError,
+    VanishedError,
+    append_entries,
+    append_event,
+    connect,
+    make_lane,
+    translated,
+)
 from scanbus.publisher.ingest.numbered import needs_tending, tend
 from scanbus.publisher.queue.lane_queue import (
     LaneQueue,
@@ -28,6 +36,7 @@ from scanbus.publisher.queue.value_encoder import MAX_BATCH_BYTES, encode_gather
 from scanbus.publisher.recovery.closed_scan import explained
 from scanbus.publisher.transport.resync import compare_lane, restore_scan
 from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["FULL", "Link", "Sender"]
 
@@ -256,7 +265,7 @@ class Sender(threading.Thread):
         if isinstance(lane, LateLaneQueue) and not lane.is_made:
             make_lane(client, queue.uid, lane.name)
             lane.is_made = True
-        append(client, queue.uid, lane.name, batch)
+        append_entries(client, queue.uid, lane.name, batch)
         queue.note_sent(lane, len(batch))
 
     def _send_events(self, client: Bus) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import threading
 from time import monotonic, sleep
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.protocol.retransmit import EncodedEntry
+from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.ingest.numbered import needs_tending, tend
 from scanbus.publisher.queue.lane_queue import LaneQueue, ValueLaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -19,6 +18,7 @@ from scanbus.publisher.queue.value_encoder import encode_gathered
 from scanbus.publisher.spool import ScanSpool
 from scanbus.schemas import Event
 from scanbus.schemas.errors import SpoolError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["SpoolWriter"]
 

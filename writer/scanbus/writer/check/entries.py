@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol.entries import checksum_of
+from scanbus.bus.protocol import checksum_of
 from scanbus.schemas import LaneDescription, PointRange
 from scanbus.writer.check.columns import Column, scan_file_column, segment_column
 from scanbus.writer.check.counts import without

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from scanbus.bus.store.scans import ScanRecord
+from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Positioner, Role
 from scanbus.writer.layouts.common.channels import (
     Place,

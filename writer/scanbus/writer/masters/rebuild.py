@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scanbus.bus.store.scans import ScanRecord
+from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import (
     ChannelLedger,
     LaneDescription,

@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from scanbus.bus.logs import get_logger
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.failpoints import reach
 from scanbus.writer.layouts.common.root import CREATOR, now_iso, scanbus_version
 from scanbus.writer.layouts.esrf import layout

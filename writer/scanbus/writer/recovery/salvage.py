@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from scanbus.bus.logs import get_logger
 from scanbus.schemas import (
     ChannelLedger,
     LaneDescription,
@@ -30,6 +29,7 @@ from scanbus.schemas.errors import (
     RootUnusableError,
     VerificationError,
 )
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.masters.rebuild import SkippedScan, finished_segments, read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers

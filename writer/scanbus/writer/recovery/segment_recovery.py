@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.codecs import find_codec
-from scanbus.bus.protocol.blocks import decode_block
-from scanbus.bus.protocol.entries import checksum_of
+from scanbus.bus.protocol import checksum_of, decode_block
 from scanbus.schemas import LaneDescription, PointRange, Storage
 from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
 from scanbus.writer.check.columns import Column, segment_column

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store.scans import ScanRecord
+from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.model.naming import (
     RAW_DATA,
     dataset_folder,

@@ -10,8 +10,19 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
-from scanbus.bus.store import leases, quota
-from scanbus.bus.store.connection import Bus
+from scanbus.bus.store import (
+    Bus,
+    Lease,
+    acknowledge,
+    append_fenced_event,
+    begin_attempt,
+    end_attempt,
+    give_back_lease,
+    hold_scan,
+    release_quota,
+    renew_lease,
+    shrink_quota,
+)
 from scanbus.schemas import ScanJudged, Verdict
 from scanbus.schemas.errors import LeaseLostError
 from scanbus.writer.failpoints import reach
@@ -50,7 +61,7 @@ class LeaseAuthority:
         For how long each renewal counts.
     """
 
-    def __init__(self, client: Bus, lease: leases.Lease, ttl_ms: int) -> None:
+    def __init__(self, client: Bus, lease: Lease, ttl_ms: int) -> None:
         self._client = client
         self._lease = lease
         self._ttl_ms = ttl_ms
@@ -66,7 +77,7 @@ class LeaseAuthority:
             owner closes its own when it likes.
         """
         reach("renew.before")
-        is_ours = leases.renew(client or self._client, self._lease, self._ttl_ms)
+        is_ours = renew_lease(client or self._client, self._lease, self._ttl_ms)
         reach("renew.after")
         return is_ours
 
@@ -78,22 +89,22 @@ class LeaseAuthority:
     def acknowledge(self, lane: str, point: int) -> None:
         """Move the writer's cursor; it only grows, so this needs no fence."""
         reach("acknowledge.before")
-        quota.acknowledge(self._client, self._lease.uid, lane, point)
+        acknowledge(self._client, self._lease.uid, lane, point)
         reach("acknowledge.after")
 
     def announce(self, verdict: Verdict) -> None:
         """Append the verdict to the scan's events; free the quota if it is final."""
         event = ScanJudged(time=time.time(), verdict=verdict)
         reach("verdict.before")
-        if not leases.append_event(self._client, self._lease, event):
+        if not append_fenced_event(self._client, self._lease, event):
             raise LeaseLostError(self._lease.uid, self._lease.fence)
         reach("verdict.after")
         if not verdict.provisional:
-            quota.release(self._client, verdict.uid)
+            release_quota(self._client, verdict.uid)
 
     def shrink(self, lanes: Iterable[str]) -> None:
         """Reserve only what the scan holds: its publisher is gone and sends no more."""
-        quota.shrink(self._client, self._lease.uid, lanes)
+        shrink_quota(self._client, self._lease.uid, lanes)
 
     def begin(self) -> int:
         """Count this attempt; return how many ended in a kill, and this one.
@@ -101,12 +112,12 @@ class LeaseAuthority:
         Only an orderly end forgets them, whatever became durable meanwhile: other
         lanes may get on although one entry kills every attempt.
         """
-        return leases.begin_attempt(self._client, self._lease.uid)
+        return begin_attempt(self._client, self._lease.uid)
 
     def give_back(self) -> None:
         """End the lease, so that nobody waits for it to expire."""
-        leases.end_attempt(self._client, self._lease.uid)
-        leases.give_back(self._client, self._lease)
+        end_attempt(self._client, self._lease.uid)
+        give_back_lease(self._client, self._lease)
 
 
 class ReplayAuthority:
@@ -131,7 +142,7 @@ class ReplayAuthority:
 
     def check(self) -> None:
         """Keep the scan from being trimmed for another while."""
-        quota.hold(self._client, self._uid, self._hold_ms)
+        hold_scan(self._client, self._uid, self._hold_ms)
 
     def acknowledge(self, lane: str, point: int) -> None:
         """Say nothing: the files of a replay are not the ones that were promised."""

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.protocol.entries import Entry
-from scanbus.bus.store.read_lanes import Arrival, Kind, LaneReader
+from scanbus.bus.protocol import Arrival, Entry, Kind, LaneReader
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, PayloadError, UnknownCodecError
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
 from scanbus.writer.model.naming import segment_file_name
 from scanbus.writer.model.scan_contents import SegmentFile

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scanbus.bus.store.scans import ScanRecord
+from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelLedger, Storage, Verdict, ranges
 from scanbus.writer.model.ledger import judge
 from scanbus.writer.model.naming import scan_master, values_file_name

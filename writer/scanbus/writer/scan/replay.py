@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from scanbus.bus.protocol.entries import SEAL_ID
-from scanbus.bus.store.connection import Bus, connect, describe_server, translated
-from scanbus.bus.store.lanes import stream_ends
-from scanbus.bus.store.quota import cursor
-from scanbus.bus.store.scans import ScanRecord, find_scan
+from scanbus.bus.protocol import SEAL_ID, ScanRecord
+from scanbus.bus.store import (
+    Bus,
+    connect,
+    describe_server,
+    find_scan,
+    read_cursor,
+    stream_ends,
+    translated,
+)
 from scanbus.schemas import LaneDescription, Verdict
 from scanbus.schemas.errors import NameTakenError, NoLongerError
 from scanbus.writer.model.naming import check_root, scan_folder, values_file_name
@@ -70,7 +75,7 @@ def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
     for lane in record.prepared.lanes if record.prepared else ():
         ends = stream_ends(client, record.uid, lane.name)
         first = int(ends[0].partition(b"-")[0]) if ends else 0
-        durable = cursor(client, record.uid, lane.name)
+        durable = read_cursor(client, record.uid, lane.name)
         if first == _LARGEST:
             first = durable
         # Only what is durable is trimmed; anything else before the first entry is lost,

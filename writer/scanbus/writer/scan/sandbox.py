@@ -16,11 +16,10 @@ from typing import IO
 
 import msgpack
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.protocol.blocks import decode_block
-from scanbus.bus.protocol.entries import Entry
+from scanbus.bus.protocol import Entry, decode_block
 from scanbus.schemas import LaneDescription
 from scanbus.schemas.errors import PayloadError
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["Sandbox", "main"]
 

@@ -12,11 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.heartbeats import publisher_is_alive
-from scanbus.bus.store.read_lanes import Kind, read_lanes
-from scanbus.bus.store.scans import ScanRecord, events_came, read_events
+from scanbus.bus.protocol import Kind, ScanRecord
+from scanbus.bus.store import (
+    Bus,
+    events_came,
+    publisher_is_alive,
+    read_events,
+    read_lanes,
+)
 from scanbus.schemas import (
     LaneDescription,
     ScanPrepared,
@@ -25,6 +28,7 @@ from scanbus.schemas import (
     VerdictWord,
 )
 from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.failpoints import reach
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.naming import (

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.scans import raise_scan_number
+from scanbus.bus.store import Bus, raise_scan_number
 from scanbus.writer.model.naming import RAW_DATA
 
 __all__ = ["numbers_on_disk", "raise_numbers"]

@@ -11,10 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store import leases, scans
-from scanbus.bus.store.connection import connect, translated
-from scanbus.bus.store.scans import ScanRecord
+from scanbus.bus.protocol import ScanRecord
+from scanbus.bus.store import Lease, connect, read_events, translated
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import (
     BusUnavailableError,
@@ -22,6 +20,7 @@ from scanbus.schemas.errors import (
     NameTakenError,
     ScanbusError,
 )
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.authority import LeaseAuthority
 from scanbus.writer.scan.disk_space import errno_of, is_full, storage_sentence
 from scanbus.writer.scan.sandbox import Sandbox
@@ -115,7 +114,7 @@ class ScanTask:
 
     def start(
         self,
-        lease: leases.Lease,
+        lease: Lease,
         settings: WriterSettings,
         must_stop: Callable[[], bool],
         progress: Progress,
@@ -137,7 +136,7 @@ class ScanTask:
 
     def _attempt(
         self,
-        lease: leases.Lease,
+        lease: Lease,
         settings: WriterSettings,
         must_stop: Callable[[], bool],
         progress: Progress,
@@ -156,7 +155,7 @@ class ScanTask:
 
     def _write(
         self,
-        lease: leases.Lease,
+        lease: Lease,
         settings: WriterSettings,
         must_stop: Callable[[], bool],
         progress: Progress,
@@ -174,7 +173,7 @@ class ScanTask:
                 log.warning("examining_entries", scan=self.uid)
                 sandbox = Sandbox()
                 stack.callback(sandbox.close)
-            scans.read_events(client, self.record)
+            read_events(client, self.record)
             judged = self.record.final_verdict
             if judged is not None:
                 return judged  # By another writer, just before this lease.

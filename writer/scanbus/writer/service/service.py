@@ -15,13 +15,33 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-from scanbus.bus.logs import get_logger
-from scanbus.bus.store import heartbeats, leases, quota, scans
-from scanbus.bus.store.connection import Bus, connect, describe_server, translated
-from scanbus.bus.store.eviction import Evictor, remove_traces
-from scanbus.bus.store.scans import id_order
+from scanbus.bus.protocol import budget_bytes
+from scanbus.bus.store import (
+    Bus,
+    Evictor,
+    acquire_lease,
+    announcement_came,
+    announcements,
+    beat_writer,
+    connect,
+    describe_server,
+    forget_lapsed_writers,
+    forget_writer,
+    id_order,
+    load_announced,
+    load_record,
+    move_position,
+    publisher_is_alive,
+    read_events,
+    read_position,
+    remove_traces,
+    translated,
+    used_memory,
+    was_forgotten,
+)
 from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import BusUnavailableError
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.failpoints import reach
 from scanbus.writer.model.naming import check_root
 from scanbus.writer.scan.disk_space import FreeSpace
@@ -159,7 +179,7 @@ class WriterService:
             try:
                 with translated(self._settings.redis):
                     wait_ms = int(rest_s * 1000)
-                    scans.announcement_came(self._client, self._seen, wait_ms)
+                    announcement_came(self._client, self._seen, wait_ms)
             except BusUnavailableError as error:
                 log.debug("wait_cut_short", reason=str(error))
             else:
@@ -181,9 +201,9 @@ class WriterService:
         self._memory_bytes = report.maxmemory_bytes or self._settings.memory_bytes
         for warning in report.warnings:
             log.warning("redis_warning", text=warning)
-        heartbeats.forget_lapsed_writers(self._client)
+        forget_lapsed_writers(self._client)
         # It may have come back empty: everything is announced again then.
-        self._seen = self._position = scans.read_position(self._client)
+        self._seen = self._position = read_position(self._client)
         self._knows_server = True
 
     def _beat(self) -> None:
@@ -208,7 +228,7 @@ class WriterService:
             "problems": [task.trouble for task in unfinished if task.trouble],
         }
         ttl_ms = int(_BEATS_TO_LAPSE * every_s * 1000)
-        heartbeats.beat_writer(self._client, self.name, info, ttl_ms)
+        beat_writer(self._client, self.name, info, ttl_ms)
 
     def _renew_leases(self) -> None:
         """Keep the leases of attempts that wait for a slow disk."""
@@ -220,7 +240,7 @@ class WriterService:
                 authority.renew(self._client)
 
     def _discover(self) -> None:
-        for line in scans.announcements(self._client, self._seen):
+        for line in announcements(self._client, self._seen):
             self._seen = line.id
             if line.document is None:
                 log.error("bad_announcement", id=line.id, reason=line.problem)
@@ -231,7 +251,7 @@ class WriterService:
                 self._tasks[uid].announcement = line.id
                 self._announced_again[uid] = line.document
                 continue
-            record = scans.load_announced(self._client, line.id, line.document)
+            record = load_announced(self._client, line.id, line.document)
             if record is None:
                 continue
             task = self._tasks[uid] = ScanTask(
@@ -246,7 +266,7 @@ class WriterService:
             if task.is_running or task.verdict is None:
                 continue  # If it is judged before Redis is lost again, all is well.
             del self._announced_again[uid]
-            record = scans.load_record(self._client, document)
+            record = load_record(self._client, document)
             said = record.final_verdict if task.is_final else record.verdict
             if said is None:
                 task.record, task.verdict = record, None
@@ -260,13 +280,13 @@ class WriterService:
                 continue
             if task.verdict is None:
                 continue
-            is_news = scans.read_events(self._client, task.record)
+            is_news = read_events(self._client, task.record)
             judged = task.record.final_verdict
             if judged is not None:
                 task.verdict = judged
             elif (
                 (task.record.ended and is_news)
-                or heartbeats.publisher_is_alive(self._client, task.uid)
+                or publisher_is_alive(self._client, task.uid)
                 or self._is_forgotten(task)
             ):
                 task.verdict = None
@@ -276,7 +296,7 @@ class WriterService:
         for task in tuple(self._tasks.values()):
             if task.record is None or not task.is_due or self._is_stopping:
                 continue
-            lease = leases.acquire(self._client, task.uid, self.name, lease_ms)
+            lease = acquire_lease(self._client, task.uid, self.name, lease_ms)
             if lease is None:
                 self._look_at_other_writer(task)
             elif self._is_forgotten(task):
@@ -288,7 +308,7 @@ class WriterService:
                 task.start(lease, self._settings, self._must_stop, self._progress)
 
     def _is_forgotten(self, task: ScanTask) -> bool:
-        return scans.was_forgotten(self._client, task.announcement, task.uid)
+        return was_forgotten(self._client, task.announcement, task.uid)
 
     def _must_stop(self) -> bool:
         return self._is_stopping
@@ -297,7 +317,7 @@ class WriterService:
         """Take note of the verdict of a scan that another writer has."""
         task.not_before = time.monotonic() + self._settings.poll_s
         if task.record is not None:
-            scans.read_events(self._client, task.record)
+            read_events(self._client, task.record)
             task.verdict = task.record.final_verdict
 
     def _move_position(self) -> None:
@@ -321,7 +341,7 @@ class WriterService:
             elif task.record is not None:
                 self._tasks[key] = self._without_content(task)
         if self._position != before:
-            scans.move_position(self._client, self._position)
+            move_position(self._client, self._position)
 
     def _without_content(self, task: ScanTask) -> ScanTask:
         """Return what is still needed of a scan that is done: there may be thousands.
@@ -336,9 +356,9 @@ class WriterService:
         """Trim acknowledged data and forget finished scans above the watermark."""
         if not self._is_due("room", self._settings.poll_s):
             return
-        budget = quota.budget_bytes(self._memory_bytes)
+        budget = budget_bytes(self._memory_bytes)
         limit = int(budget * self._settings.watermark)
-        if quota.used_memory(self._client) > limit:
+        if used_memory(self._client) > limit:
             reach("trim.before")
             self._room.free(self._client, limit)
             reach("trim.after")
@@ -352,7 +372,7 @@ class WriterService:
         try:
             with translated(self._settings.redis):
                 self._move_position()
-                heartbeats.forget_writer(self._client, self.name)
+                forget_writer(self._client, self.name)
         except BusUnavailableError as error:
             log.warning("bus_unavailable", reason=str(error))
         self._client.close()

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.codecs import find_codec
-from scanbus.bus.protocol.blocks import Variable, decode_block
-from scanbus.bus.protocol.entries import Entry, checksum_of
+from scanbus.bus.protocol import Entry, Variable, checksum_of, decode_block
 from scanbus.schemas import LaneDescription
 from scanbus.writer.failpoints import reach
 from scanbus.writer.layouts.common.channels import channel_attributes

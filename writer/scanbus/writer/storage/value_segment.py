@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from scanbus.bus.protocol.blocks import Variable, decode_block
-from scanbus.bus.protocol.entries import Entry, checksum_of
+from scanbus.bus.protocol import Entry, Variable, checksum_of, decode_block
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.failpoints import reach

@@ -11,9 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scanbus.bus.store.connection import Bus, connect, translated
-from scanbus.bus.store.heartbeats import writers_alive
-from scanbus.bus.store.scans import find_scan
+from scanbus.bus.store import Bus, connect, find_scan, translated, writers_alive
 from scanbus.publisher.gateways.files.headers import (
     nexus_name,
     read_header,

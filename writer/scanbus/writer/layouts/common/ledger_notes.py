@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from scanbus.bus.store.scans import ScanRecord
+from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import (
     PROTOCOL,
     ChannelLedger,

@@ -1,8 +1,8 @@
-"""Reading lanes in order, bounded in bytes, with everything odd named.
+"""What came from one lane: the next points, a seal, or what is wrong.
 
 A :class:`LaneReader` knows the next point that must come and turns raw stream entries
-into :class:`Arrival`: a good entry, or what is wrong. :func:`read_lanes` asks Redis for
-many lanes at once, so that neither side holds more than it was told to.
+into :class:`Arrival`: a good entry, or what is wrong. It is pure: whoever asks Redis
+hands it the replies.
 """
 
 from __future__ import annotations
@@ -12,33 +12,30 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from scanbus.bus.protocol.entries import (
-    MAX_HEADER_BYTES,
-    PAYLOAD_FIELD,
-    Entry,
-    parse_entry,
-)
+from scanbus.bus.protocol.entries import PAYLOAD_FIELD, Entry, parse_entry
 from scanbus.bus.protocol.keys import lane_key
-from scanbus.bus.store.bounded_read import BOUNDED_READ
-from scanbus.bus.store.connection import Bus
 from scanbus.schemas import (
     ENTRY_OVERHEAD_BYTES,
-    MAX_ENTRY_BYTES,
     MAX_POINTS,
     LaneDescription,
     Storage,
 )
 from scanbus.schemas.errors import BadEntryError
 
-__all__ = ["Arrival", "Kind", "LaneReader", "find_entry_start", "read_lanes"]
+__all__ = ["MAX_COUNT", "Arrival", "Kind", "LaneReader"]
 
 # A publisher gathers small values into entries of at most this (docs/protocol.md).
 GATHERED_BYTES = 1 << 20
+
+
 # Segments that a lane may lose in one piece and still be believed.
 MAX_JUMP = 10_000
+
+
 # Redis serves nobody else meanwhile: some milliseconds for so many.
 MAX_COUNT = 512
-_LARGEST_ENTRY = MAX_ENTRY_BYTES + MAX_HEADER_BYTES
+
+
 # From here on copying an entry into a script and hashing it, as Redis's Lua does with
 # every string, costs more than a round trip for fewer entries.
 _LARGE_BYTES = 1 << 16
@@ -241,76 +238,3 @@ class LaneReader:
 
 def _nbytes(fields: dict[bytes, bytes]) -> int:
     return ENTRY_OVERHEAD_BYTES + len(fields.get(PAYLOAD_FIELD, b""))
-
-
-def read_lanes(
-    client: Bus, readers: Sequence[LaneReader], *, max_bytes: int, block_ms: int
-) -> list[tuple[LaneReader, list[Arrival]]]:
-    """Return what came from several lanes, at most about `max_bytes` of it.
-
-    Asks every lane for as many entries as fit in its share, at least for one; where
-    nothing stands, waits up to `block_ms` for one entry from each.
-    """
-    open_readers = [reader for reader in readers if not reader.is_over]
-    if not open_readers:
-        return []
-    share = max_bytes // len(open_readers)
-    found = _read_now(client, open_readers, share)
-    if not found and block_ms > 0:
-        found = _wait(client, open_readers, block_ms)
-    return found
-
-
-def _read_now(
-    client: Bus, readers: Sequence[LaneReader], share: int
-) -> list[tuple[LaneReader, list[Arrival]]]:
-    pipe = client.pipeline(transaction=False)
-    for reader in readers:
-        _ask(pipe, reader, share)
-    found = []
-    for reader, reply in zip(readers, pipe.execute(), strict=True):
-        if reply:
-            entries = _entries_of(reply)[0][1] if reader.counts_entries else reply
-            found.append((reader, reader.take(entries)))
-    return found
-
-
-def _ask(pipe: Any, reader: LaneReader, share: int) -> None:
-    """Ask for a lane's share: large entries by count, small ones by bytes.
-
-    Frames differ little in size, and a script would copy them once more; gathered
-    values are of some bytes or of a mebibyte, as the publisher's round trips fell, and
-    mostly like the ones before.
-    """
-    if reader.counts_entries:
-        pipe.xread({reader.key: reader.last_id}, count=reader.count_for(share))
-        return
-    limits = (MAX_COUNT, share, _LARGEST_ENTRY)
-    pipe.eval(BOUNDED_READ, 1, reader.key, reader.last_id, *limits)
-
-
-def _wait(
-    client: Bus, readers: Sequence[LaneReader], block_ms: int
-) -> list[tuple[LaneReader, list[Arrival]]]:
-    by_key = {reader.key.encode(): reader for reader in readers}
-    streams: Any = {reader.key: reader.last_id for reader in readers}
-    reply: Any = client.xread(streams, count=1, block=block_ms)
-    return [
-        (by_key[bytes(key)], by_key[bytes(key)].take(entries))
-        for key, entries in _entries_of(reply or [])
-    ]
-
-
-def _entries_of(reply: Any) -> list[tuple[bytes, Any]]:
-    return list(reply.items()) if isinstance(reply, dict) else list(reply)
-
-
-def find_entry_start(client: Bus, uid: str, lane: str, point: int) -> int:
-    """Return the first point of the entry that holds `point`, or `point` itself."""
-    reply: Any = client.xrevrange(
-        lane_key(uid, lane), f"{point}-18446744073709551615", "-", count=1
-    )
-    if not reply:
-        return point
-    first, _, count = bytes(reply[0][0]).partition(b"-")
-    return int(first) if int(first) <= point < int(first) + int(count) else point

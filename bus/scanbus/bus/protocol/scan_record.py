@@ -1,0 +1,110 @@
+"""What a scan's events say so far, folded in order.
+
+Everything on the bus may come twice, so folding is idempotent. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanbus.schemas import (
+    Event,
+    ScanEnded,
+    ScanIdentity,
+    ScanJudged,
+    ScanPrepared,
+    ScanStarted,
+    ScanUpdated,
+    Verdict,
+    merged,
+)
+from scanbus.schemas.errors import DocumentError
+
+__all__ = ["ScanRecord"]
+
+
+@dataclass(slots=True)
+class ScanRecord:
+    """What a scan's events say so far.
+
+    Attributes
+    ----------
+    identity : ScanIdentity
+        From the announcement, or from ``prepared``.
+    last_id : str
+        Up to which event it was folded.
+    updates : list of ScanUpdated
+        In order, each once.
+    problems : list of str
+        Events that could not be understood.
+    """
+
+    identity: ScanIdentity
+    title: str = ""
+    last_id: str = "0-0"
+    prepared: ScanPrepared | None = None
+    started: ScanStarted | None = None
+    updates: list[ScanUpdated] = field(default_factory=list)
+    ended: ScanEnded | None = None
+    verdict: Verdict | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def uid(self) -> str:
+        """The scan's uid."""
+        return self.identity.uid
+
+    @property
+    def state(self) -> str:
+        """One word: announced, prepared, started, ended, or the final verdict."""
+        if self.final_verdict is not None:
+            return self.final_verdict.verdict.value
+        for word in ("ended", "started", "prepared"):
+            if getattr(self, word) is not None:
+                return word
+        return "announced"
+
+    @property
+    def final_verdict(self) -> Verdict | None:
+        """The verdict, if it is final."""
+        verdict = self.verdict
+        return None if verdict is None or verdict.provisional else verdict
+
+    def fold(self, event: Event) -> None:
+        """Take one event; one that came before changes nothing.
+
+        Raises
+        ------
+        DocumentError
+            If it speaks of another scan.
+        """
+        match event:
+            case ScanPrepared():
+                _check_same("prepared", event.scan, self.identity)
+                self.prepared = self.prepared or event
+                self.title = event.title or self.title
+            case ScanStarted():
+                self.started = self.started or event
+            case ScanUpdated():
+                if event not in self.updates:
+                    self.updates.append(event)
+            case ScanEnded():
+                self.ended = self.ended or event
+            case ScanJudged():
+                _check_same("judged", event.verdict.uid, self.uid)
+                # A writer that was paused may speak after its successor is done.
+                if self.final_verdict is None:
+                    self.verdict = event.verdict
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the tree of ``prepared`` with all later ones laid over it."""
+        tree: dict[str, Any] = dict(self.prepared.metadata) if self.prepared else {}
+        for update in self.updates:
+            tree = merged(tree, update.metadata)
+        return merged(tree, self.ended.metadata) if self.ended else tree
+
+
+def _check_same(event: str, said: object, known: object) -> None:
+    if said != known:
+        raise DocumentError(event, "it speaks of another scan than the announcement")

@@ -1,0 +1,59 @@
+"""Cursors: how far the writer has made each lane durable.
+
+Acknowledging works on a full Redis too: XTRIM always passes, and so does a script
+whose first write is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from scanbus.bus.protocol.keys import cursors_key, lane_key
+from scanbus.bus.store.connection import Bus
+
+__all__ = ["WRITER", "acknowledge", "read_cursor", "read_cursors"]
+
+WRITER: Final = "writer"
+"""The durable consumer whose cursor holds trimming."""
+
+
+_ACKNOWLEDGE = """
+redis.call('XTRIM', KEYS[2], 'MINID', '0-1')
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if not old or (tonumber(old) or 0) < tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+end
+return 1
+"""
+
+
+_POINT: Final = re.compile(rb"\d{1,15}")
+
+
+def acknowledge(client: Bus, uid: str, lane: str, point: int) -> None:
+    """Say that all points before `point` are durable; never takes anything back."""
+    keys = cursors_key(uid, lane), lane_key(uid, lane)
+    client.eval(_ACKNOWLEDGE, 2, *keys, WRITER, point)
+
+
+def read_cursor(client: Bus, uid: str, lane: str) -> int:
+    """Return the first point of a lane that is not known to be durable."""
+    value: Any = client.hget(cursors_key(uid, lane), WRITER)
+    return _point(value)
+
+
+def read_cursors(client: Bus, lanes: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the cursor of each ``(uid, lane)``, in one round trip."""
+    if not lanes:
+        return []
+    pipe = client.pipeline(transaction=False)
+    for uid, lane in lanes:
+        pipe.hget(cursors_key(uid, lane), WRITER)
+    return [_point(value) for value in pipe.execute()]
+
+
+def _point(value: bytes | None) -> int:
+    """Return a cursor as a point; 0, nothing durable, where it is none."""
+    return int(value) if value and _POINT.fullmatch(value) else 0
