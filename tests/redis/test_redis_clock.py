@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from scanbus.bus.protocol import heartbeat_key, hold_key, lease_key, writer_key
+from scanbus.bus.protocol import (
+    LONGEST_TTL_MS,
+    heartbeat_key,
+    hold_key,
+    lease_key,
+    writer_key,
+)
 from scanbus.bus.store import (
-    LONGEST_MS,
     Bus,
     Lease,
     acquire_lease,
@@ -99,7 +104,7 @@ def test_a_sign_of_life_does_not_outlive_its_owner_by_a_day(
 
     assert is_there(bus, sign)
 
-    assert 0 < bus.pttl(key) <= LONGEST_MS
+    assert 0 < bus.pttl(key) <= LONGEST_TTL_MS
     bus.delete(key)
     assert not is_there(bus, sign)
 

@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from scanbus.bus.store import Bus, connect, translated
+from scanbus.bus.store import Backoff, Bus, connect, translated
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["Link"]
 
 _T = TypeVar("_T")
-_FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
 # Longest time that one blocking read stays with Redis; its reply must come before the
 # connection's own timeout.
 BLOCK_S = 1.0
@@ -85,10 +83,9 @@ class Link:
     ) -> _T:
         log.warning("redis_lost", reason=error.reason, reconnect_s=self._reconnect_s)
         deadline = time.monotonic() + self._reconnect_s
-        pause_s = _FIRST_PAUSE_S
+        backoff = Backoff()
         while time.monotonic() < deadline:
-            time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            time.sleep(min(backoff.next_s(), max(0.0, deadline - time.monotonic())))
             try:
                 answer = self._ask_once(question)
             except BusUnavailableError as again:

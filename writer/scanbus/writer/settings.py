@@ -14,6 +14,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES, HEARTBEAT_S, LEASE_S
 from scanbus.bus.store import DEFAULT_URL
 from scanbus.schemas.errors import ConfigurationError
 from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
@@ -68,10 +69,10 @@ class WriterSettings(BaseSettings):
 
     redis: str = DEFAULT_URL
     root: Path
-    memory_bytes: int = Field(default=4 * 2**30, gt=0)
+    memory_bytes: int = Field(default=DEFAULT_MEMORY_BYTES, gt=0)
     watermark: float = Field(default=0.5, gt=0, le=1)
-    lease_s: float = Field(default=10.0, gt=0)
-    heartbeat_s: float = Field(default=2.0, gt=0, le=20.0)
+    lease_s: float = Field(default=LEASE_S, gt=0)
+    heartbeat_s: float = Field(default=HEARTBEAT_S, gt=0, le=20.0)
     flush_s: float = Field(default=1.0, gt=0)
     poll_s: float = Field(default=0.2, gt=0)
     retry_s: float = Field(default=2.0, gt=0)

@@ -54,6 +54,13 @@ from scanbus.bus.protocol.limits import (
     budget_bytes,
     default_quota,
 )
+from scanbus.bus.protocol.periods import (
+    HEARTBEAT_S,
+    HEARTBEAT_TTL_MS,
+    HEARTBEATS_TO_LAPSE,
+    LEASE_S,
+    LONGEST_TTL_MS,
+)
 from scanbus.bus.protocol.retransmit import EncodedEntry, RetransmitBuffer
 from scanbus.bus.protocol.scan_record import ScanRecord
 
@@ -63,6 +70,11 @@ __all__ = [
     "FORGOTTEN",
     "GATHERED_BYTES",
     "HEADER_FIELD",
+    "HEARTBEATS_TO_LAPSE",
+    "HEARTBEAT_S",
+    "HEARTBEAT_TTL_MS",
+    "LEASE_S",
+    "LONGEST_TTL_MS",
     "MAX_COUNT",
     "MAX_HEADER_BYTES",
     "PAYLOAD_FIELD",

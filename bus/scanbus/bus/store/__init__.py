@@ -6,6 +6,7 @@ import from here only, never from the modules below.
 
 from __future__ import annotations
 
+from scanbus.bus.store.backoff import Backoff
 from scanbus.bus.store.connection import (
     DEFAULT_URL,
     Bus,
@@ -23,7 +24,6 @@ from scanbus.bus.store.eviction import (
     Freed,
     remove_traces,
 )
-from scanbus.bus.store.expiry import LONGEST_MS
 from scanbus.bus.store.heartbeats import (
     beat_publisher,
     beat_writer,
@@ -85,8 +85,8 @@ __all__ = [
     "DEFAULT_URL",
     "KEPT_SCANS",
     "KEPT_WHEN_FULL",
-    "LONGEST_MS",
     "Argument",
+    "Backoff",
     "Bus",
     "CommandPacker",
     "Evictor",

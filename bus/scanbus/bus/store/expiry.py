@@ -6,14 +6,10 @@ process that is dead now had set would stand for a day: its scan would wait as l
 
 from __future__ import annotations
 
-from typing import Final
-
+from scanbus.bus.protocol.periods import LONGEST_TTL_MS
 from scanbus.bus.store.connection import Bus
 
-__all__ = ["LONGEST_MS", "stands"]
-
-LONGEST_MS: Final = 60_000
-"""No sign of life, and no hold, counts for longer than this without being renewed."""
+__all__ = ["stands"]
 
 # Written to only where something is wrong: whoever may only read can ask, too.
 _STANDS = """
@@ -27,4 +23,4 @@ return left ~= -2 and 1 or 0
 
 def stands(client: Bus, key: str) -> bool:
     """Whether a key is there that its owner has to renew."""
-    return bool(client.eval(_STANDS, 1, key, LONGEST_MS))
+    return bool(client.eval(_STANDS, 1, key, LONGEST_TTL_MS))

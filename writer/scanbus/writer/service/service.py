@@ -15,7 +15,7 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-from scanbus.bus.protocol import budget_bytes
+from scanbus.bus.protocol import HEARTBEATS_TO_LAPSE, budget_bytes
 from scanbus.bus.store import (
     Bus,
     Evictor,
@@ -56,8 +56,6 @@ __all__ = ["WriterService", "run_writer"]
 
 log = get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# A sign of life counts for so many heartbeats.
-_BEATS_TO_LAPSE = 5
 
 
 class WriterService:
@@ -227,7 +225,7 @@ class WriterService:
             "scans": len(unfinished),
             "problems": [task.trouble for task in unfinished if task.trouble],
         }
-        ttl_ms = int(_BEATS_TO_LAPSE * every_s * 1000)
+        ttl_ms = int(HEARTBEATS_TO_LAPSE * every_s * 1000)
         beat_writer(self._client, self.name, info, ttl_ms)
 
     def _renew_leases(self) -> None:
