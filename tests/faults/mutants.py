@@ -68,6 +68,6 @@ class ForgetfulOutbox(RetransmitBuffer):
 
 def forget_what_was_sent(scan: Scan) -> None:
     """Break a scan that is prepared and has sent nothing yet."""
-    queue = scan._delivery
+    queue = scan._queue
     for lane in queue.lanes.values():
-        lane.retransmit = ForgetfulOutbox(queue.session)
+        lane._retransmit = ForgetfulOutbox(queue.session)

@@ -18,7 +18,7 @@ from scanbus.bus.store import (
     sealed_length,
     stream_ends,
 )
-from scanbus.publisher.recovery.close_scan import close_scan
+from scanbus.publisher.recovery.operator_close import close_scan
 from scanbus.schemas import EndReason, LaneDescription
 from scanbus.schemas.errors import ScanbusError, ScanStateError, UnknownScanError
 from tests.faults.content import scan_uid

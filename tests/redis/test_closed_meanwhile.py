@@ -12,7 +12,7 @@ from scanbus.bus.store import connect
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
-from scanbus.publisher.recovery.close_scan import close_scan
+from scanbus.publisher.recovery.operator_close import close_scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import ScanClosedError, ScanStateError, UnknownScanError
 from scanbus.writer import WriterSettings, run_writer
@@ -54,7 +54,7 @@ def publish_and_be_closed(url: str, spool: Path | None) -> str:
                     wait_until(lambda: bool(client.xlen(lane_key(UID, "a"))))
                 wait_until(lambda: close_it(url))
                 scan.send("a", np.arange(N_SENT, N_ALL, dtype=float))
-                wait_until(lambda: scan._delivery.error is not None)
+                wait_until(lambda: scan._queue.error is not None)
     return str(caught.value)
 
 

@@ -167,7 +167,7 @@ def test_held_frames_never_fill_the_quota_that_the_next_one_needs(
             scan.detector("d", shape=SHAPE, dtype="uint32", codec="none")
             for point in range(1, 15):
                 scan.send("d", frames(point, 1, SHAPE), point=point)
-            assert scan._delivery.lanes["d"].held_bytes <= quota // 4
+            assert scan._queue.lanes["d"].held_bytes <= quota // 4
             with pytest.raises(DeadlineError, match=r"quota.*late points.*1 of d"):  # noqa: PT012
                 for point in (0, *range(15, 100)):
                     scan.send("d", frames(point, 1, SHAPE), point=point)

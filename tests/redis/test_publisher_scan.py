@@ -372,7 +372,7 @@ def test_sending_waits_at_the_quota_and_goes_on_when_acknowledged(
         assert blocked.is_alive()
         with MemoryWriter(redis_url) as writer:
             while blocked.is_alive():
-                kept.append(scan._delivery.kept_bytes)
+                kept.append(scan._queue.watch.kept_bytes)
                 blocked.join(0.01)
             scan.finish(EndReason.SUCCESS)
             scan.verdict(20)

@@ -150,7 +150,7 @@ def test_without_a_writer_the_disk_takes_more_than_quota_and_memory(
             scan.send("a", np.arange(n_frames, dtype=float))
             for image in images:
                 scan.send("d", image)
-                assert scan._delivery.kept_bytes < 2**20
+                assert scan._queue.watch.kept_bytes < 2**20
         time.sleep(0.3)
         with connect(server.url, name="test") as client:
             lane = read_scan(client, scan.uid)["d"]
@@ -240,7 +240,7 @@ def test_a_full_spool_is_waited_for_and_named(
                 with pytest.raises(DeadlineError, match=r"spool.*No space left"):
                     scan.send("d", frames(0, 60, SHAPE))
                 filler.unlink()
-                taken = scan._delivery.lanes["d"].length
+                taken = scan._queue.lanes["d"].length
                 scan.flush()
                 scan.send("d", frames(taken, 4, SHAPE))
             with MemoryWriter(server.url) as memory:

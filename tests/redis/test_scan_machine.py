@@ -31,7 +31,7 @@ from scanbus.bus.store import Bus, announcements, connect
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher.faulty.content import points_of
 from scanbus.publisher.faulty.raw_entries import RawEntryBuilder
-from scanbus.publisher.recovery.close_scan import close_scan
+from scanbus.publisher.recovery.operator_close import close_scan
 from scanbus.schemas import (
     ScanJudged,
     ScanPrepared,
@@ -137,7 +137,7 @@ class ScanMachine(RuleBasedStateMachine):
             return
         self.publisher.beat()
         try:
-            self.publisher.deliver(self.publisher.queue.wakers[index], n_entries)
+            self.publisher.deliver(index, n_entries)
         except LaneConflictError:
             assert self.is_closed
             self.publisher.is_shut_out = True
@@ -198,7 +198,7 @@ class ScanMachine(RuleBasedStateMachine):
             # No file has the verdict on a scan that was closed before it had files.
             self.final = None
         self.publisher.is_shut_out = False
-        self.publisher.queue.request_compare()
+        self.publisher.queue.watch.request_compare()
 
     @rule(n_entries=st.integers(1, 4), lane=st.sampled_from(NAMES))
     @precondition(lambda self: not self.is_closed)
@@ -212,7 +212,7 @@ class ScanMachine(RuleBasedStateMachine):
         for stream_id, fields in entries[:-n_entries]:
             pairs: Any = dict(zip(fields[::2], fields[1::2], strict=True))
             self.client.xadd(key, pairs, id=stream_id)
-        self.publisher.queue.request_compare()
+        self.publisher.queue.watch.request_compare()
 
     # What the writers do
 
@@ -297,7 +297,7 @@ class ScanMachine(RuleBasedStateMachine):
         if self.can_send:
             one.end()
         for _ in range(3):
-            for index in range(len(one.queue.wakers)):
+            for index in range(len(one.queue.shares())):
                 self.deliver(index, 10**6)
         if self.final is not None:
             assert attempt(self.client, self.scan, self.root) in (None, self.final)

@@ -23,7 +23,7 @@ from scanbus.bus.store import (
     reserve_quota,
 )
 from scanbus.cli import main
-from scanbus.publisher.recovery.close_scan import close_scan
+from scanbus.publisher.recovery.operator_close import close_scan
 from scanbus.schemas import EndReason, ScanEnded, Verdict, VerdictWord
 from scanbus.schemas.errors import (
     NameTakenError,

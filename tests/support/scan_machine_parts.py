@@ -21,8 +21,10 @@ from scanbus.bus.store import (
     read_cursor,
     read_events,
 )
-from scanbus.publisher.queue.lane_queue import Waker
-from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
+from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.queue.send_limits import SendLimits
+from scanbus.publisher.queue.send_share import SendShare
 from scanbus.publisher.transport.resync import (
     compare_lane,
     ensure_announced,
@@ -30,11 +32,13 @@ from scanbus.publisher.transport.resync import (
 )
 from scanbus.schemas import (
     EndReason,
+    Event,
     LaneDescription,
     ScanAnnounced,
     ScanEnded,
     ScanStarted,
     ScanUpdated,
+    Storage,
     Verdict,
 )
 from scanbus.schemas.errors import LeaseLostError
@@ -46,8 +50,31 @@ __all__ = ["Meddling", "SteppedPublisher", "attempt"]
 
 SESSION = b"stepped!"
 _TTL_MS = 600_000
-# Never used: nothing is packed here, but a queue has a threads.
+# Never used: nothing is packed here, but a queue has threads.
 _THREADS = ThreadPool(1, "unused")
+
+
+class SteppedQueue(ScanQueue):
+    """A queue whose entries are made by hand."""
+
+    def open_lanes(self, lanes: Iterable[LaneDescription], events: list[Event]) -> None:
+        state = self._state
+        with state.lock:
+            state.events.begin(events, n_sent=len(events))
+            for lane in lanes:
+                has_frames = lane.storage is Storage.FILES
+                waker = state.new_waker() if has_frames else state.wakers[0]
+                state.adopt([LaneQueue(lane, self.session, waker)])
+
+    def put(self, lane: str, entry: EncodedEntry) -> None:
+        with self._state.lock:
+            self._state.lanes[lane].put(entry)
+
+    def seal_all(self) -> None:
+        with self._state.lock:
+            for lane in self._state.lanes.values():
+                lane.end()
+                lane.seal()
 
 
 class SteppedPublisher:
@@ -57,10 +84,10 @@ class SteppedPublisher:
         self.client = client
         self.lanes = tuple(lanes)
         self.announced: ScanAnnounced = announced()
-        self.queue = ScanQueue(
+        self.queue = SteppedQueue(
             self.announced,
             SESSION,
-            limits=Limits(),
+            limits=SendLimits(),
             threads=_THREADS,
             why_full=lambda: "",
         )
@@ -77,14 +104,13 @@ class SteppedPublisher:
 
     def prepare(self) -> None:
         said = prepared(*self.lanes, uid=self.uid)
-        self.queue.events = [said, ScanStarted(time=NOW)]
-        self.queue.take_over(self.lanes, 0)
+        events: list[Event] = [said, ScanStarted(time=NOW)]
+        self.queue.open_lanes(self.lanes, events)
         ensure_announced(self.client, self.queue)
         for lane in self.lanes:
             make_lane(self.client, self.uid, lane.name)
-        for event in self.queue.events:
+        for event in events:
             append_event(self.client, self.uid, event)
-        self.queue.n_events_sent = 2
 
     def beat(self) -> None:
         beat_publisher(self.client, self.uid, "stepped", _TTL_MS)
@@ -96,11 +122,10 @@ class SteppedPublisher:
     def come_back(self) -> None:
         self.is_here = True
         self.beat()
-        self.queue.request_compare()
+        self.queue.watch.request_compare()
 
     def put(self, lane: str, entry: EncodedEntry) -> None:
-        with self.queue.lock:
-            self.queue.lanes[lane].put(entry)
+        self.queue.put(lane, entry)
 
     def update(self, number: int) -> None:
         event = ScanUpdated(time=NOW + number, metadata={"number": number})
@@ -108,13 +133,11 @@ class SteppedPublisher:
 
     def end(self) -> None:
         self.is_ended = True
-        for lane in self.queue.lanes.values():
-            lane.ending = True
-            lane.seal()
+        self.queue.seal_all()
         end = ScanEnded(time=NOW, end_reason=EndReason.SUCCESS)
         self.queue.add_event(end)
 
-    def deliver(self, waker: Waker, n_entries: int) -> None:
+    def deliver(self, index: int, n_entries: int) -> None:
         """Do what one of its senders does in a round, with fewer entries.
 
         Raises
@@ -122,28 +145,34 @@ class SteppedPublisher:
         LaneConflictError
             If somebody else sealed a lane.
         """
-        queue = self.queue
+        queue, share = self.queue, self.queue.shares()[index]
         try:
-            if waker.must_compare:
-                for lane in waker.lanes:
-                    compare_lane(self.client, queue, lane)
-                restore_scan(self.client, queue)
-                waker.must_compare = False
-            for lane in waker.lanes:
-                queue.note_durable(lane.name, self.cursor(lane.name))
-                batch = lane.retransmit.to_send(2**30)[:n_entries]
+            if share.take_compare_request():
+                self._compare(share)
+            for lane in share.lanes:
+                queue.watch.note_durable(lane.name, self.cursor(lane.name))
+                batch = share.to_send(lane, 2**30)[:n_entries]
                 if batch:
                     append_entries(self.client, self.uid, lane.name, batch)
-                    queue.note_sent(lane, len(batch))
-            if waker is queue.main_waker:
-                self._send_events()
+                    share.note_sent(lane, len(batch))
+            if share.is_main:
+                self._send_events(share)
         except VanishedError:
-            queue.request_compare()
+            queue.watch.request_compare()
 
-    def _send_events(self) -> None:
-        while (event := self.queue.next_event()) is not None:
+    def _compare(self, share: SendShare) -> None:
+        try:
+            for lane in share.lanes:
+                compare_lane(self.client, self.queue, lane)
+            restore_scan(self.client, self.queue)
+        except BaseException:
+            share.request_compare()
+            raise
+
+    def _send_events(self, share: SendShare) -> None:
+        while (event := share.next_event()) is not None:
             append_event(self.client, self.uid, event)
-            self.queue.n_events_sent += 1
+            share.note_event_sent()
 
     def cursor(self, lane: str) -> int:
         return read_cursor(self.client, self.uid, lane)

@@ -10,10 +10,14 @@
             scan.send("eiger", frames)
 
 Sending returns soon; threads pack, gather and send. What the writer has not made
-durable is kept, within the scan's quota, and sent again if Redis loses it.
+durable is kept, within the scan's quota, and sent again if Redis loses it. Others
+import from here, and from `gateways`, `simulation` and `faulty`, which are packages with
+needs of their own.
 """
 
 from scanbus.publisher.publisher import Publisher
+from scanbus.publisher.recovery.operator_close import close_scan
+from scanbus.publisher.recovery.republish import renew_scan
 from scanbus.publisher.scan import Scan
 
-__all__ = ["Publisher", "Scan"]
+__all__ = ["Publisher", "Scan", "close_scan", "renew_scan"]

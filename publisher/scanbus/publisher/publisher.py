@@ -22,12 +22,12 @@ from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.store import DEFAULT_URL
 from scanbus.publisher.declare.channels import positioners_of, tree_of
 from scanbus.publisher.declare.scan_options import ScanOptions
-from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
-from scanbus.publisher.queue.waiting import finish_spool
+from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.scan import Scan
+from scanbus.publisher.transport.link import Link
 from scanbus.publisher.transport.monitor import ScanMonitor
 from scanbus.publisher.transport.registrar import ScanRegistrar
-from scanbus.publisher.transport.sender import Link
 from scanbus.schemas import EndReason, PlotDescription, Verdict
 from scanbus.schemas.errors import ScanStateError
 from scanbus.schemas.logs import get_logger
@@ -127,7 +127,7 @@ class Publisher:
             self._threads,
             heartbeat=heartbeat,
             memory_bytes=memory_bytes,
-            limits=Limits(
+            limits=SendLimits(
                 send_deadline_s=send_deadline_s,
                 reorder_window=reorder_window,
                 reorder_s=reorder_s,
@@ -287,20 +287,22 @@ class Publisher:
     def _end_threads(self, left: list[ScanQueue]) -> None:
         """Stop everything; the monitor's last deed."""
         for queue in left:
-            finish_spool(queue, _THREAD_END_S)
+            if queue.backlog is not None:
+                queue.backlog.finish(_THREAD_END_S)
+            sent, never_sent, never_spooled = queue.watch.undelivered_bytes()
             log.warning(
                 "closed_without_verdict",
                 scan=queue.uid,
                 number=queue.announced.scan.scan_number,
-                sent_bytes=queue.sent_bytes,
-                never_sent_bytes=queue.unsent_bytes,
-                never_spooled_bytes=queue.unspooled_bytes,
+                sent_bytes=sent,
+                never_sent_bytes=never_sent,
+                never_spooled_bytes=never_spooled,
                 spool=None if queue.spool is None else str(queue.spool.folder),
-                reason=queue.trouble or queue.why_full(),
+                reason=queue.why_waiting,
             )
         self._link.stop.set()
         for queue in left:
-            queue.release(None)
+            queue.watch.release(None)
         for sender in self._registrar.senders:
             sender.join(_THREAD_END_S)
         self._threads.pool.shutdown(wait=True, cancel_futures=True)

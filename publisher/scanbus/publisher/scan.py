@@ -12,36 +12,21 @@ from types import TracebackType
 from typing import Any, Self
 
 from scanbus.publisher.buffers.group_buffer import Series
-from scanbus.publisher.declare.channels import (
-    checked,
-    declare_channel,
-    declare_detector,
-    positioners_of,
-    tree_of,
-)
-from scanbus.publisher.declare.lane_plan import Declared
+from scanbus.publisher.declare.channels import checked, positioners_of, tree_of
+from scanbus.publisher.declare.declarations import ChannelDeclarations
 from scanbus.publisher.declare.scan_options import ScanOptions
-from scanbus.publisher.ingest.dispatch import Dispatch
-from scanbus.publisher.ingest.finish import end_scan
+from scanbus.publisher.ingest.finish import end_scan, reason_of
+from scanbus.publisher.ingest.send import ScanIntake
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.waiting import wait_durable, wait_flushed, wait_for_verdict
 from scanbus.publisher.transport.registrar import ScanRegistrar
-from scanbus.schemas import (
-    EndReason,
-    NexusHints,
-    Positioner,
-    Role,
-    ScanIdentity,
-    ScanStarted,
-    ScanUpdated,
-    Verdict,
-)
-from scanbus.schemas.errors import ScanStateError, UnknownChannelError
+from scanbus.schemas import EndReason, Positioner, ScanIdentity, ScanUpdated, Verdict
+from scanbus.schemas.errors import ScanStateError
 
 __all__ = ["Scan"]
 
 
-class Scan:
+class Scan(ChannelDeclarations):
     """One scan; a context manager, opened by ``Publisher.scan``.
 
     Channels are declared first; the first send fixes them. Different channels may be
@@ -56,12 +41,12 @@ class Scan:
     """
 
     def __init__(self, registrar: ScanRegistrar, options: ScanOptions) -> None:
+        super().__init__()
         self._registrar = registrar
         self._options = options
-        self._declared: dict[str, Declared] = {}
         self._opened: ScanQueue | None = None
         self._preparing = threading.Lock()
-        self._dispatch: Dispatch | None = None
+        self._intake: ScanIntake | None = None
         self._fast: Mapping[str, Series] = {}
         self._early: list[ScanUpdated] = []
         self._end_positioners: dict[str, Positioner] = {}
@@ -83,19 +68,14 @@ class Scan:
         trace: TracebackType | None,
     ) -> None:
         """End the scan: SUCCESS, or why not."""
-        if error is None:
-            self.finish(EndReason.SUCCESS)
-        elif isinstance(error, KeyboardInterrupt):
-            self.finish(EndReason.USER_ABORT, "interrupted from the keyboard")
-        else:
-            self.finish(EndReason.FAILURE, f"{type(error).__name__}: {error}")
-        if error is None and self._delivery.error is not None:
-            raise self._delivery.error
+        self.finish(*reason_of(error))
+        if error is None and self._queue.error is not None:
+            raise self._queue.error
 
     @property
     def uid(self) -> str:
         """The scan's uid."""
-        return self._delivery.uid
+        return self._queue.uid
 
     @property
     def is_open(self) -> bool:
@@ -110,145 +90,20 @@ class Scan:
     @property
     def identity(self) -> ScanIdentity:
         """Which scan this is."""
-        return self._delivery.announced.scan
+        return self._queue.announced.scan
 
     @property
-    def _delivery(self) -> ScanQueue:
+    def _queue(self) -> ScanQueue:
         if self._opened is None:
             raise ScanStateError("the scan is not open: use it in a `with` block")
         return self._opened
 
-    # ---------------------------------------------------------- declarations
-
-    def channel(
-        self,
-        name: str,
-        *,
-        units: str = "",
-        role: Role | str = Role.COUNTER,
-        dtype: Any = "float64",
-        shape: tuple[int, ...] = (),
-        group: str | None = None,
-        device: str | None = None,
-        points: int | None = None,
-        codec: str = "none",
-        max_point_bytes: int | None = None,
-        fill_value: float | None = None,
-        display_name: str = "",
-        nexus: NexusHints | Mapping[str, Any] | None = None,
-    ) -> None:
-        """Declare a channel of small values: a counter, an axis, a spectrum, a text.
-
-        Parameters
-        ----------
-        name : str
-            Unique in the scan.
-        units : str
-            As NeXus wants it.
-        role : {"axis", "counter", "timer", "spectrum"}
-            What it is for.
-        dtype : str or numpy.dtype
-            numpy's name of the type, or ``"string"``.
-        shape : tuple of int
-            Of one point; ``(-1,)`` if the length differs from point to point.
-        group : str, optional
-            Channels of one group advance together and share entries; by default a
-            channel is a group of its own.
-        device : str, optional
-            What produces it, by default `name`.
-        points : int, optional
-            Points expected.
-        codec : str
-            How blocks are packed.
-        max_point_bytes : int, optional
-            Bound of one point; needed for strings and ragged channels.
-        fill_value : int or float, optional
-            What stands in the file for a missing point.
-
-        Raises
-        ------
-        ScanStateError
-            After the first send.
-        ValueError
-            If the description does not hold together.
-        """
-        self._declare(
-            declare_channel(
-                name,
-                units=units,
-                role=role,
-                dtype=dtype,
-                shape=shape,
-                group=group,
-                device=device,
-                points=points,
-                codec=codec,
-                max_point_bytes=max_point_bytes,
-                fill_value=fill_value,
-                display_name=display_name,
-                nexus=nexus,
-            )
-        )
-
-    def detector(
-        self,
-        name: str,
-        *,
-        shape: tuple[int, ...],
-        dtype: Any,
-        codec: str = "bitshuffle-lz4",
-        points: int | None = None,
-        points_per_chunk: int | None = None,
-        device: str | None = None,
-        units: str = "",
-        fill_value: float | None = None,
-        display_name: str = "",
-        nexus: NexusHints | Mapping[str, Any] | None = None,
-    ) -> None:
-        """Declare a detector: a lane and data files of its own.
-
-        Parameters
-        ----------
-        shape : tuple of int
-            Of one frame, ``(i, j)``.
-        points_per_chunk : int, optional
-            Frames of one HDF5 chunk; by default one, or about 1 MiB of small frames.
-
-        Other parameters are those of `channel`.
-
-        Raises
-        ------
-        ScanStateError
-            After the first send.
-        ValueError
-            If the description does not hold together.
-        """
-        self._declare(
-            declare_detector(
-                name,
-                shape=shape,
-                dtype=dtype,
-                codec=codec,
-                points=points,
-                points_per_chunk=points_per_chunk,
-                device=device,
-                units=units,
-                fill_value=fill_value,
-                display_name=display_name,
-                nexus=nexus,
-            )
-        )
-
-    def _declare(self, declared: Declared) -> None:
-        name = declared.channel.name
-        if self._dispatch is not None or self._delivery.is_over:
+    def _check_may_declare(self, name: str) -> None:
+        if self._intake is not None or self._queue.is_over:
             raise ScanStateError(
                 f"scan {self.uid}: {name} is declared after the first send; channels "
                 "are fixed then"
             )
-        if name in self._declared:
-            raise ValueError(f"{name}: declared twice")
-        self._declared[name] = declared
 
     def prepare(self) -> None:
         """Fix the channels and say that the scan starts; the first send does it too.
@@ -262,25 +117,16 @@ class Scan:
         """
         self._prepared()
 
-    def _prepared(self) -> Dispatch:
+    def _prepared(self) -> ScanIntake:
         with self._preparing:
-            if self._dispatch is not None:
-                return self._dispatch
-            queue, options = self._delivery, self._options
-            prepared = options.prepared(
-                self.identity,
-                tuple(self._declared.values()),
-                self._registrar.quota_bytes(options.quota_bytes),
-            )
-            queue.events = [prepared, ScanStarted(time=wall_clock()), *self._early]
-            self._registrar.prepare(queue, prepared)
-            queue.n_events_sent = 2
-            compression = options.compression
-            queue.prepare(prepared.lanes, prepared.quota_bytes, compression)
-            self._dispatch = Dispatch(queue)
-            self._fast = self._dispatch.fast
+            if self._intake is not None:
+                return self._intake
+            queue = self._queue
+            self._registrar.prepare(queue, self._options, self._fixed(), self._early)
+            self._intake = ScanIntake(queue)
+            self._fast = self._intake.fast
             self._registrar.start(queue)
-            return self._dispatch
+            return self._intake
 
     # ---------------------------------------------------------------- sending
 
@@ -338,16 +184,15 @@ class Scan:
                 scalars = series.scalars
                 scalars.append(values)
                 if series.is_awaited or not len(scalars) & 1023:
-                    assert self._dispatch is not None
-                    self._dispatch.advance(name)
+                    assert self._intake is not None
+                    self._intake.look_after(name)
                 return
-        self._dispatch_for(name).send(name, values, packed, time, point, copy)
+        self._intake_for(name).send(name, values, packed, time, point, copy)
 
-    def _dispatch_for(self, name: str) -> Dispatch:
-        if self._dispatch is not None:
-            return self._dispatch
-        if name not in self._declared:
-            raise UnknownChannelError(name, tuple(self._declared))
+    def _intake_for(self, name: str) -> ScanIntake:
+        if self._intake is not None:
+            return self._intake
+        self._check_declared(name)
         return self._prepared()
 
     def skip(self, name: str, count: int = 1) -> None:
@@ -358,7 +203,7 @@ class Scan:
         """
         if count < 0:
             raise ValueError(f"{name}: cannot skip {count} points")
-        self._dispatch_for(name).skip(name, count)
+        self._intake_for(name).skip(name, count)
 
     # ---------------------------------------------------------------- the rest
 
@@ -366,14 +211,14 @@ class Scan:
         self, metadata: Mapping[str, Any] | None = None, *, note: str = ""
     ) -> None:
         """Add metadata, laid over what was said before, or a note."""
-        if self._delivery.is_over:
+        if self._queue.is_over:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be added")
         event = checked(
             ScanUpdated, time=wall_clock(), metadata=tree_of(metadata), note=note
         )
         with self._preparing:
-            if self._dispatch is not None:
-                self._delivery.add_event(event)
+            if self._intake is not None:
+                self._queue.add_event(event)
             else:
                 self._early.append(event)
 
@@ -396,7 +241,7 @@ class Scan:
         DeadlineError
             If it is not so in time.
         """
-        wait_durable(self._delivery, timeout_s)
+        wait_durable(self._queue, timeout_s)
 
     def flush(self, timeout_s: float = 60.0) -> None:
         """Wait until everything sent so far is on the bus; with a spool, on the disk.
@@ -411,7 +256,7 @@ class Scan:
         DeadlineError
             If it is not so in time.
         """
-        wait_flushed(self._delivery, timeout_s)
+        wait_flushed(self._queue, timeout_s)
 
     def verdict(self, timeout_s: float = 60.0) -> Verdict:
         """Return the writer's final verdict.
@@ -423,24 +268,21 @@ class Scan:
         ScanStateError
             If the publisher stopped waiting for it.
         """
-        return wait_for_verdict(self._delivery, timeout_s)
+        return wait_for_verdict(self._queue, timeout_s)
 
     # ----------------------------------------------------------------- the end
 
     def finish(self, end_reason: EndReason, text: str = "") -> None:
         """End the scan; what was sent goes out behind the caller's back."""
-        queue = self._delivery
+        queue = self._queue
         if queue.is_over:
             return
-        error = queue.error
-        if error is not None and end_reason is EndReason.SUCCESS:
-            end_reason = EndReason.FAILURE
-            text = f"{type(error).__name__}: {error}"
+        if queue.error is not None and end_reason is EndReason.SUCCESS:
+            end_reason, text = reason_of(queue.error)
         end_reason, text = self._end or (end_reason, text)
-        problem = None if self._dispatch is not None else self._prepare_at_last()
+        problem = None if self._intake is not None else self._prepare_at_last()
         if problem is not None and end_reason is EndReason.SUCCESS:
-            end_reason = EndReason.FAILURE
-            text = f"{type(problem).__name__}: {problem}"
+            end_reason, text = reason_of(problem)
         end_scan(queue, end_reason, text, self._end_positioners)
         if problem is not None:
             self._registrar.start(queue)
@@ -450,7 +292,6 @@ class Scan:
         try:
             self.prepare()
         except Exception as error:  # noqa: BLE001 - the end must be said all the same
-            self._delivery.fail(error)
-            self._delivery.events = []
+            self._queue.fail(error)
             return error
         return None

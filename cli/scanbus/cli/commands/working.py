@@ -279,7 +279,7 @@ def close_scan(
     ] = "closed by an operator",
 ) -> int:
     """End a scan whose publisher is gone for good; the writer then judges it."""
-    from scanbus.publisher.recovery.close_scan import close_scan as close  # noqa: PLC0415
+    from scanbus.publisher.recovery.operator_close import close_scan as close  # noqa: PLC0415
 
     uid = close(redis, scan, text=text)
     stdout().print(f"scan {uid} is closed; a writer gives the final verdict")

@@ -10,10 +10,19 @@ from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import EndReason, Positioner, ScanEnded
 from scanbus.schemas.errors import LaneConflictError
 
-__all__ = ["end_scan"]
+__all__ = ["end_scan", "reason_of"]
 
 # What the document takes.
 _MAX_TEXT = 65536
+
+
+def reason_of(error: BaseException | None) -> tuple[EndReason, str]:
+    """Return how a scan ends that ended with this error, and the text that says so."""
+    if error is None:
+        return EndReason.SUCCESS, ""
+    if isinstance(error, KeyboardInterrupt):
+        return EndReason.USER_ABORT, "interrupted from the keyboard"
+    return EndReason.FAILURE, f"{type(error).__name__}: {error}"
 
 
 def end_scan(

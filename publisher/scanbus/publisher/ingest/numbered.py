@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from scanbus.bus.protocol import Variable
 from scanbus.publisher.buffers.entry_builder import late_entry
+from scanbus.publisher.buffers.group_buffer import Gap, Run
 from scanbus.publisher.buffers.reorder_buffer import (
     Hole,
     Late,
@@ -25,19 +26,26 @@ from scanbus.publisher.buffers.reorder_buffer import (
     ReorderBuffer,
     Step,
 )
-from scanbus.publisher.ingest.enqueue import put_late, reserve, skip, take_values
-from scanbus.publisher.queue.lane_queue import FrameLaneQueue, LaneQueue, ValueLaneQueue
+from scanbus.publisher.queue.frame_lane import FrameLaneQueue
+from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.queue.value_lane import ValueLaneQueue
+from scanbus.schemas.logs import get_logger
 
 __all__ = [
     "Arrived",
     "needs_tending",
     "order_of",
+    "run_bytes",
     "send_numbered",
     "settle",
     "skip_points",
     "tend",
 ]
+
+log = get_logger()
+
+_FedLane: TypeAlias = FrameLaneQueue | ValueLaneQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class Arrived:
 _Order: TypeAlias = ReorderBuffer[Arrived]
 
 
-def order_of(queue: ScanQueue, lane: LaneQueue, name: str) -> _Order:
+def order_of(queue: ScanQueue, lane: _FedLane, name: str) -> _Order:
     """Return what keeps the points of a lane in order, from the first use on.
 
     Raises
@@ -79,20 +87,19 @@ def order_of(queue: ScanQueue, lane: LaneQueue, name: str) -> _Order:
                 f"{name}: it shares the group {lane.name!r} with other channels; only "
                 "points of a channel on its own may be numbered"
             )
-        limits = queue.limits
-        with queue.lock:
-            queue.series.pop(name, None)  # No short cuts from here on.
-            lane.order = ReorderBuffer(
-                name,
-                lane.buffer.length if isinstance(lane, ValueLaneQueue) else lane.length,
-                window_points=limits.reorder_window,
-                window_s=limits.reorder_s,
-            )
+        order: _Order = ReorderBuffer(
+            name,
+            lane.next_point,
+            window_points=queue.limits.reorder_window,
+            window_s=queue.limits.reorder_s,
+        )
+        queue.number(lane, order)
+        return order
     return lane.order
 
 
 def send_numbered(
-    queue: ScanQueue, lane: LaneQueue, point: int | None, arrived: Sequence[Arrived]
+    queue: ScanQueue, lane: _FedLane, point: int | None, arrived: Sequence[Arrived]
 ) -> None:
     """Take points that the program has numbered; the lane's `feeding` is held.
 
@@ -112,14 +119,13 @@ def send_numbered(
     first = order.stop if point is None else point
     order.check(first, len(arrived))
     for number, each in enumerate(arrived, first):
-        reserve(queue, lane, each.nbytes)
+        lane.reserve(each.nbytes)
         held = each if number == order.next_point else _copied(each)
-        most = _room_bytes(queue, lane)
+        most = queue.room_to_hold(lane)
         steps = order.push(number, held, each.nbytes, monotonic(), most)
         _take(queue, lane, steps)
-    with queue.lock:
-        if order.is_holding:
-            lane.wake()  # It has to look at the clock from now on.
+    if order.is_holding:
+        queue.wake(lane)  # It has to look at the clock from now on.
 
 
 def _copied(arrived: Arrived) -> Arrived:
@@ -129,17 +135,12 @@ def _copied(arrived: Arrived) -> Arrived:
     return arrived
 
 
-def _room_bytes(queue: ScanQueue, lane: LaneQueue) -> int:
-    held = sum(each.held_bytes for each in queue.lanes.values())
-    return queue.most_held_bytes - held + lane.held_bytes
-
-
-def skip_points(queue: ScanQueue, lane: LaneQueue, count: int) -> None:
+def skip_points(queue: ScanQueue, lane: _FedLane, count: int) -> None:
     """Say that the points after all that came will never come."""
     with lane.feeding:
-        reserve(queue, lane, 0)
+        lane.reserve(0)
         if lane.order is None:
-            skip(queue, lane, count)
+            _skip(queue, lane, count)
         else:
             _take(queue, lane, lane.order.skip(count))
 
@@ -173,6 +174,13 @@ def tend(queue: ScanQueue, lane: LaneQueue, patience_s: float) -> None:
         lane.feeding.release()
 
 
+def run_bytes(run: Run) -> int:
+    """Return what points count as until they are an entry."""
+    if isinstance(run, Variable):
+        return 4 * len(run) + run.values.nbytes
+    return int(run.nbytes) if isinstance(run, np.ndarray) else 0
+
+
 def _take(queue: ScanQueue, lane: LaneQueue, steps: Iterable[Step[Arrived]]) -> None:
     """Do what was decided; there is room for it, so nothing waits here."""
     for step in steps:
@@ -180,17 +188,9 @@ def _take(queue: ScanQueue, lane: LaneQueue, steps: Iterable[Step[Arrived]]) -> 
             case Ready(item):
                 _take_next(queue, lane, item)
             case Hole(count):
-                skip(queue, lane, count)
+                _skip(queue, lane, count)
             case Late(point, item):
-                freeze = partial(
-                    late_entry,
-                    lane.description.channels[0],
-                    point=point,
-                    value=item.value,
-                    times=item.times,
-                    session=queue.session,
-                )
-                put_late(queue, lane, freeze, item.nbytes)
+                _take_late(queue, lane, point, item)
 
 
 def _take_next(queue: ScanQueue, lane: LaneQueue, item: Arrived) -> None:
@@ -199,4 +199,25 @@ def _take_next(queue: ScanQueue, lane: LaneQueue, item: Arrived) -> None:
         frame = value if isinstance(value, bytes) else value[0]  # type: ignore[index]
         queue.encoders.take(lane, frame, item.times[0], copy=not item.is_ours)
     elif isinstance(lane, ValueLaneQueue) and not isinstance(value, bytes):
-        take_values(queue, lane, value, item.times)
+        lane.gather(lane.description.channels[0].name, value, item.times)
+
+
+def _skip(queue: ScanQueue, lane: LaneQueue, count: int) -> None:
+    if isinstance(lane, FrameLaneQueue):
+        queue.encoders.skip(lane, count)
+    elif isinstance(lane, ValueLaneQueue):
+        lane.gather(lane.description.channels[0].name, Gap(count), None)
+
+
+def _take_late(queue: ScanQueue, lane: LaneQueue, point: int, item: Arrived) -> None:
+    build = partial(
+        late_entry,
+        lane.description.channels[0],
+        point=point,
+        value=item.value,
+        times=item.times,
+        session=queue.session,
+    )
+    count = queue.put_late(lane, build, reserved_bytes=item.nbytes)
+    if count == 1:
+        log.warning("late_points", scan=queue.uid, lane=lane.name)

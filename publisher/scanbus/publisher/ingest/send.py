@@ -5,7 +5,8 @@ Runs in the program's thread; the only waiting is for room.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from time import time as wall_clock
 from typing import Any, TypeAlias
 
@@ -13,25 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.protocol import Variable
+from scanbus.publisher.buffers.group_buffer import Gap, Series
 from scanbus.publisher.declare.values import (
     frames_of,
     number_of,
     packed_frames_of,
     points_of,
 )
-from scanbus.publisher.ingest.enqueue import (
-    advance,
-    put_frames,
-    put_packed,
-    put_values,
+from scanbus.publisher.ingest.numbered import (
+    Arrived,
+    order_of,
     run_bytes,
+    send_numbered,
+    skip_points,
 )
-from scanbus.publisher.ingest.numbered import Arrived, order_of, send_numbered
-from scanbus.publisher.queue.lane_queue import FrameLaneQueue, ValueLaneQueue
+from scanbus.publisher.queue.frame_lane import FrameLaneQueue
+from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.queue.value_lane import ValueLaneQueue
 from scanbus.schemas import ChannelDescription
+from scanbus.schemas.errors import UnknownChannelError
 
-__all__ = ["Times", "feed_frames", "feed_packed", "feed_values"]
+__all__ = ["ScanIntake", "Times"]
 
 Times: TypeAlias = float | Sequence[float] | None
 """When points were taken: all of them, or the first and the last; None for now."""
@@ -41,122 +45,185 @@ _Points: TypeAlias = npt.NDArray[Any] | Variable
 _PART_BYTES = 2**20
 
 
-def feed_values(
-    queue: ScanQueue,
-    lane: ValueLaneQueue,
-    channel: ChannelDescription,
-    values: Any,
-    time: Times,
-    *,
-    point: int | None = None,
-) -> None:
-    """Take one value or many of one channel.
+class ScanIntake:
+    """The channels of one prepared scan, and what is sent to them.
+
+    Single numbers need not come here: the scan looks into `fast` itself.
 
     Parameters
     ----------
-    point : int, optional
-        Which point the first one is, where the program numbers them.
-
-    Raises
-    ------
-    ValueError
-        If they do not fit the channel.
-    DeadlineError
-        If there is no room for too long.
+    queue : ScanQueue
+        The scan, with its lanes.
     """
-    numbered = point is not None or lane.order is not None
-    series = lane.buffer.series[channel.name]
-    if time is None and not numbered:
-        plain = series.plain(values)
-        if plain is not None and plain.nbytes <= _PART_BYTES:
-            put_values(queue, lane, channel.name, plain, None)
+
+    def __init__(self, queue: ScanQueue) -> None:
+        self._queue = queue
+        self._lanes: dict[str, tuple[LaneQueue, ChannelDescription]] = {}
+        floats: dict[str, Series] = {}
+        for lane in queue.lanes.values():
+            for channel in lane.description.channels:
+                self._lanes[channel.name] = lane, channel
+                if isinstance(lane, ValueLaneQueue) and _is_float(channel):
+                    floats[channel.name] = lane.series[channel.name]
+        queue.offer_fast_series(floats)
+        self.fast: Mapping[str, Series] = queue.fast_series
+
+    def look_after(self, name: str) -> None:
+        """Look after single numbers that were put into `fast`."""
+        lane, _ = self._lanes[name]
+        assert isinstance(lane, ValueLaneQueue)
+        lane.look_after()
+
+    def send(  # noqa: PLR0917 - what Scan.send was given, as it was
+        self,
+        name: str,
+        values: Any,
+        packed: Any,
+        time: Times,
+        point: int | None,
+        copy: bool,
+    ) -> None:
+        """Take points; arguments and errors are those of ``Scan.send``."""
+        lane, channel = self._open_lane(name)
+        first = None if point is None else operator.index(point)
+        if isinstance(lane, ValueLaneQueue):
+            if packed is not None:
+                raise ValueError(f"{name}: only a detector's frames are sent packed")
+            self._send_values(lane, channel, values, time, first)
+        elif isinstance(lane, FrameLaneQueue):
+            if packed is None:
+                self._send_frames(lane, frames_of(channel, values), time, first, copy)
+            elif values is None:
+                self._send_packed(lane, channel, packed, time, first)
+            else:
+                raise ValueError(f"{name}: either values or packed frames")
+
+    def skip(self, name: str, count: int) -> None:
+        """Say that points will never come; see ``Scan.skip``."""
+        lane, _ = self._open_lane(name)
+        if isinstance(lane, ValueLaneQueue) and len(lane.description.channels) > 1:
+            lane.gather(name, Gap(count), None, need=0)
+        elif isinstance(lane, ValueLaneQueue | FrameLaneQueue):
+            skip_points(self._queue, lane, count)
+
+    def _open_lane(self, name: str) -> tuple[LaneQueue, ChannelDescription]:
+        found = self._lanes.get(name)
+        if found is None:
+            raise UnknownChannelError(name, tuple(self._lanes))
+        self._queue.check_open()
+        return found
+
+    # -------------------------------------------------------------------- values
+
+    def _send_values(
+        self,
+        lane: ValueLaneQueue,
+        channel: ChannelDescription,
+        values: Any,
+        time: Times,
+        point: int | None,
+    ) -> None:
+        numbered = point is not None or lane.order is not None
+        if not numbered and time is None and _sent_plain(lane, channel, values):
             return
-    if not (numbered or time is not None or channel.shape or channel.is_string):
-        number = number_of(channel, values)
-        if number is not None:
-            series.scalars.append(number)
-            if series.is_awaited or not len(series.scalars) & 1023:
-                advance(queue, lane)
+        points = points_of(channel, values)
+        if not numbered:
+            for part, times in _parts(channel, points, time):
+                lane.gather(channel.name, part, times, need=run_bytes(part))
             return
-    points = points_of(channel, values)
-    if not numbered:
-        for part, times in _parts(channel, points, time):
-            put_values(queue, lane, channel.name, part, times)
-        return
-    with lane.feeding:
-        order = order_of(queue, lane, channel.name)
+        with lane.feeding:
+            self._send_numbered_values(lane, channel, points, time, point)
+
+    def _send_numbered_values(
+        self,
+        lane: ValueLaneQueue,
+        channel: ChannelDescription,
+        points: _Points,
+        time: Times,
+        point: int | None,
+    ) -> None:
+        order = order_of(self._queue, lane, channel.name)
         first = order.stop if point is None else point
         if not order.is_next(first):
-            send_numbered(queue, lane, first, _arrived(points, time))
+            send_numbered(self._queue, lane, first, _arrived(points, time))
             return
         order.check(first, len(points))
         for part, times in _parts(channel, points, time):
-            put_values(queue, lane, channel.name, part, times)
+            lane.gather(channel.name, part, times, need=run_bytes(part))
             order.advance(len(part))
 
+    # -------------------------------------------------------------------- frames
 
-def feed_frames(
-    queue: ScanQueue,
-    lane: FrameLaneQueue,
-    values: Any,
-    time: Times,
-    *,
-    point: int | None = None,
-    copy: bool = True,
-) -> None:
-    """Take one frame or many; arguments and errors as for values.
+    def _send_frames(
+        self,
+        lane: FrameLaneQueue,
+        frames: npt.NDArray[Any],
+        time: Times,
+        point: int | None,
+        copy: bool,
+    ) -> None:
+        times = _frame_times(time, len(frames))
+        with lane.feeding:
+            if point is not None or lane.order is not None:
+                nbytes = lane.point_bytes
+                arrived = [
+                    Arrived(frames[index : index + 1], (taken, taken), nbytes, not copy)
+                    for index, taken in enumerate(times)
+                ]
+                send_numbered(self._queue, lane, point, arrived)
+                return
+            for frame, taken in zip(frames, times, strict=True):
+                lane.reserve(lane.point_bytes)
+                self._queue.encoders.take(lane, frame, taken, copy=copy)
 
-    Parameters
-    ----------
-    copy : bool
-        Whether the program may change the array afterwards.
-    """
-    frames = frames_of(lane.description.channels[0], values)
-    times = _frame_times(time, len(frames))
-    with lane.feeding:
-        if point is None and lane.order is None:
-            put_frames(queue, lane, frames, times, copy=copy)
-            return
-        nbytes = lane.point_bytes
-        arrived = [
-            Arrived(frames[index : index + 1], (taken, taken), nbytes, not copy)
-            for index, taken in enumerate(times)
-        ]
-        send_numbered(queue, lane, point, arrived)
+    def _send_packed(
+        self,
+        lane: FrameLaneQueue,
+        channel: ChannelDescription,
+        packed: Any,
+        time: Times,
+        point: int | None,
+    ) -> None:
+        if lane.description.points_per_chunk != 1:
+            raise ValueError(
+                f"{channel.name}: packed frames need chunks of one frame, got "
+                f"{lane.description.points_per_chunk}; declare points_per_chunk=1"
+            )
+        frames = packed_frames_of(channel, packed)
+        times = _frame_times(time, len(frames))
+        with lane.feeding:
+            if point is not None or lane.order is not None:
+                arrived = [
+                    Arrived(frame, (taken, taken), len(frame))
+                    for frame, taken in zip(frames, times, strict=True)
+                ]
+                send_numbered(self._queue, lane, point, arrived)
+                return
+            for frame, taken in zip(frames, times, strict=True):
+                lane.reserve(len(frame))
+                self._queue.encoders.take(lane, frame, taken, copy=False)
 
 
-def feed_packed(
-    queue: ScanQueue,
-    lane: FrameLaneQueue,
-    packed: Any,
-    time: Times,
-    *,
-    point: int | None = None,
-) -> None:
-    """Take frames that the program packed, each a chunk.
+def _is_float(channel: ChannelDescription) -> bool:
+    return not channel.shape and channel.numpy_dtype.kind == "f"
 
-    Raises
-    ------
-    ValueError
-        If chunks are of more than one frame, or these cannot be frames.
-    """
-    channel = lane.description.channels[0]
-    if lane.description.points_per_chunk != 1:
-        raise ValueError(
-            f"{channel.name}: packed frames need chunks of one frame, got "
-            f"{lane.description.points_per_chunk}; declare points_per_chunk=1"
-        )
-    frames = packed_frames_of(channel, packed)
-    times = _frame_times(time, len(frames))
-    with lane.feeding:
-        if point is None and lane.order is None:
-            put_packed(queue, lane, frames, times)
-            return
-        arrived = [
-            Arrived(frame, (taken, taken), len(frame))
-            for frame, taken in zip(frames, times, strict=True)
-        ]
-        send_numbered(queue, lane, point, arrived)
+
+def _sent_plain(lane: ValueLaneQueue, channel: ChannelDescription, values: Any) -> bool:
+    """Take an array as declared, or one number, the short way; False for all else."""
+    series = lane.series[channel.name]
+    plain = series.plain(values)
+    if plain is not None and plain.nbytes <= _PART_BYTES:
+        lane.gather(channel.name, plain, None, need=run_bytes(plain))
+        return True
+    if channel.shape or channel.is_string:
+        return False
+    number = number_of(channel, values)
+    if number is None:
+        return False
+    series.scalars.append(number)
+    if series.is_awaited or not len(series.scalars) & 1023:
+        lane.look_after()
+    return True
 
 
 def _parts(

@@ -1,17 +1,103 @@
-"""Whether a scan may keep more, and why not. Pure; the queue waits."""
+"""Whether a scan may keep more, and why not; whoever sends waits here for room."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from time import monotonic
 
-from scanbus.publisher.queue.lane_queue import (
-    FrameLaneQueue,
-    LaneQueue,
-    LateLaneQueue,
-    ValueLaneQueue,
-)
+from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.scan_state import ScanState
+from scanbus.schemas import Storage
+from scanbus.schemas.errors import DeadlineError
+from scanbus.schemas.logs import get_logger
 
-__all__ = ["fits", "late_counts", "why_no_room"]
+__all__ = ["Backpressure", "fits", "late_counts", "why_no_room"]
+
+log = get_logger()
+
+# How often somebody who waits for room says why.
+_SAY_EVERY_S = 5.0
+# Adding up what all lanes keep costs more than taking a few values: that much of the
+# room that is left is given out at once. Values of 8 bytes may become entries of 250.
+_GRANTED_SHARE = 32
+
+
+class Backpressure:
+    """Waits for room in what one scan may keep.
+
+    Parameters
+    ----------
+    state : ScanState
+        The scan.
+    why_full : callable
+        Returns why nothing becomes durable, as far as is known elsewhere.
+    """
+
+    def __init__(self, state: ScanState, why_full: Callable[[], str]) -> None:
+        self.lock = state.lock
+        self._state = state
+        self._why_full = why_full
+        self._granted_bytes = 0
+        self._n_waiting = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody waits for room."""
+        return self._n_waiting > 0
+
+    def wait(self, lane: LaneQueue, need: int) -> None:
+        """Wait until `need` more bytes may be kept for a lane; the lock is held.
+
+        Raises
+        ------
+        DeadlineError
+            If there is no room for too long.
+        """
+        state = self._state
+        state.check_open()
+        if 0 < need <= self._granted_bytes:
+            self._granted_bytes -= need
+            return
+        started = said = 0.0
+        while not fits(state.lanes.values(), lane, need, state.most_kept_bytes):
+            now = monotonic()
+            started = started or now
+            left = started + state.limits.send_deadline_s - now
+            if left <= 0:
+                what = f"scan {state.uid}: sending {lane.name}"
+                raise DeadlineError(what, now - started, self._reason(lane))
+            if now - said >= _SAY_EVERY_S and now - started > 1.0:
+                said = now
+                self._say_waiting(lane, now - started)
+            self._sleep(min(0.5, left))
+            state.check_open()
+        spare = state.most_kept_bytes - state.kept_bytes - need
+        self._granted_bytes = max(0, spare) // _GRANTED_SHARE
+
+    def _sleep(self, timeout_s: float) -> None:
+        self._n_waiting += 1
+        try:
+            self._state.room.wait(timeout_s)
+        finally:
+            self._n_waiting -= 1
+
+    def _reason(self, lane: LaneQueue) -> str:
+        state = self._state
+        if trouble := state.spool_trouble or state.trouble:
+            return trouble
+        why = why_no_room(state.lanes.values(), lane, self._why_full())
+        bound = "quota" if state.spool_waker is None else "memory_bytes_kept"
+        return f"{bound} of {state.most_kept_bytes} bytes reached: {why}"
+
+    def _say_waiting(self, lane: LaneQueue, waited_s: float) -> None:
+        log.warning(
+            "waiting_for_room",
+            scan=self._state.uid,
+            lane=lane.name,
+            waited_s=round(waited_s, 1),
+            kept_bytes=self._state.kept_bytes,
+            reason=self._reason(lane),
+        )
 
 
 def fits(lanes: Collection[LaneQueue], lane: LaneQueue, need: int, limit: int) -> bool:
@@ -27,16 +113,13 @@ def fits(lanes: Collection[LaneQueue], lane: LaneQueue, need: int, limit: int) -
     kept = sum(each.kept_bytes for each in lanes)
     if kept + need <= limit or not kept:
         return True
-    if not isinstance(lane, FrameLaneQueue):
-        return False
-    frame_lanes = [each for each in lanes if isinstance(each, FrameLaneQueue)]
-    if any(each.slots for each in frame_lanes):
+    has_frames = lane.description.storage is Storage.FILES
+    if not has_frames or any(each.is_packing for each in lanes):
         return False
     # Nothing is being packed that would make room: what is held in chunks counts as
     # what it will be, as the plan counted it, else it could wait for ever.
-    for each in frame_lanes:
-        kept -= int(each.raw_bytes * (1 - 1 / each.compression))
-    return kept + need / lane.compression <= limit
+    kept -= sum(each.saved_bytes for each in lanes)
+    return kept + lane.packed_bytes(need) <= limit
 
 
 def late_counts(lanes: Collection[LaneQueue]) -> dict[str, int]:
@@ -44,7 +127,7 @@ def late_counts(lanes: Collection[LaneQueue]) -> dict[str, int]:
     return {
         lane.description.channels[0].name: lane.length
         for lane in lanes
-        if isinstance(lane, LateLaneQueue)
+        if lane.description.is_late
     }
 
 
@@ -56,13 +139,9 @@ def why_no_room(lanes: Collection[LaneQueue], lane: LaneQueue, why_full: str) ->
     why_full : str
         Why nothing becomes durable, as far as is known elsewhere.
     """
-    if isinstance(lane, ValueLaneQueue):
-        ahead, behind, points = lane.buffer.laggard()
-        if points and not lane.buffer.has_complete:
-            return f"{ahead} is {points} points ahead of {behind} in its group"
-    reasons = [why_full]
-    if isinstance(lane, FrameLaneQueue) and lane.misjudged:
-        reasons.append(lane.misjudged)
+    if lane.why_incomplete:
+        return lane.why_incomplete
+    reasons = [why_full, *([lane.why_full] if lane.why_full else [])]
     late = late_counts(lanes)
     if late:
         counts = ", ".join(f"{count} of {name}" for name, count in late.items())

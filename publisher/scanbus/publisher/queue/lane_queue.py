@@ -1,64 +1,29 @@
-"""Lanes on their way to the bus: what waits, what is packed, what was sent.
+"""One lane on its way to the bus: entries that wait, were sent, are not durable yet.
 
-State only, guarded by the lock of the scan's queue, which decides; no Redis.
+State only, no Redis. It is guarded by the scan's lock: other classes of this package
+hold it while they call, but for methods that say that they take it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from scanbus.bus.protocol import EncodedEntry, RetransmitBuffer
-from scanbus.publisher.buffers.chunk_buffer import ChunkBuffer, Piece
 from scanbus.publisher.buffers.entry_builder import seal_entry
-from scanbus.publisher.buffers.group_buffer import GroupBuffer
 from scanbus.publisher.buffers.reorder_buffer import ReorderBuffer
+from scanbus.publisher.queue.waker import Waker
 from scanbus.schemas import LaneDescription
 
-__all__ = [
-    "FrameLaneQueue",
-    "LaneQueue",
-    "LateLaneQueue",
-    "Slot",
-    "ValueLaneQueue",
-    "Waker",
-]
-
-
-class Waker:
-    """Where a sender sleeps until it has work; guarded by the scan's lock.
-
-    Attributes
-    ----------
-    lanes : list of LaneQueue
-        What that sender sends, and nobody else; it may grow.
-    must_compare : bool
-        Whether it has to look at what Redis holds before it sends on.
-    """
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._condition = threading.Condition(lock)
-        self.lanes: list[LaneQueue] = []
-        self.asleep = False
-        self.must_compare = False
-
-    def wake(self) -> None:
-        """Wake the sender if it sleeps; the lock is held."""
-        if self.asleep:
-            self._condition.notify()
-
-    def sleep(self, timeout_s: float) -> None:
-        """Sleep until woken, at most so long; the lock is held."""
-        self.asleep = True
-        self._condition.wait(timeout_s)
-        self.asleep = False
+__all__ = ["LaneQueue", "LateLaneQueue"]
 
 
 class LaneQueue:
     """One lane on its way: entries in the retransmit buffer, and who sends them.
 
-    Guarded by the queue's lock; `order` by `feeding`, which is held by whoever puts
+    Guarded by the scan's lock; `order` by `feeding`, which is held by whoever puts
     points in, so that their order is one.
 
     Parameters
@@ -69,43 +34,52 @@ class LaneQueue:
         Names this publisher.
     waker : Waker
         Where its sender sleeps.
+    spool_waker : Waker, optional
+        Where who writes its entries to a local spool sleeps: they are spooled before
+        they are sent.
 
     Attributes
     ----------
-    unspooled : deque of EncodedEntry
-        Entries that are to be written to the local spool before they are sent.
+    feeding : threading.Lock
+        Held by whoever puts points in.
+    order : ReorderBuffer or None
+        What keeps points in order that the program numbers.
     """
 
     def __init__(
-        self, description: LaneDescription, session: bytes, waker: Waker
+        self,
+        description: LaneDescription,
+        session: bytes,
+        waker: Waker,
+        spool_waker: Waker | None = None,
     ) -> None:
         self.description = description
-        self.retransmit = RetransmitBuffer(session)
-        self.waker = waker
-        self.spool_waker: Waker | None = None
-        self.unspooled: deque[EncodedEntry] = deque()
-        self.unspooled_bytes = 0
         self.feeding = threading.Lock()
         self.order: ReorderBuffer[Any] | None = None
-        self.ending = False
-        self.abandoned = False
+        self._retransmit = RetransmitBuffer(session, keeps_payloads=spool_waker is None)
+        self._waker = waker
+        self._spool_waker = spool_waker
+        self._unspooled: deque[EncodedEntry] = deque()
+        self._unspooled_bytes = 0
+        self._is_ending = False
+        self._is_abandoned = False
         self._session = session
-        waker.lanes.append(self)
 
     @property
     def name(self) -> str:
         """The lane's name."""
         return self.description.name
 
+    def is_sent_by(self, waker: Waker) -> bool:
+        """Whether the sender that sleeps there sends it."""
+        return self._waker is waker
+
+    # ------------------------------------------------------------- what is kept
+
     @property
     def kept_bytes(self) -> int:
         """Bytes in memory that are not known to be durable."""
-        return self.entry_bytes
-
-    @property
-    def entry_bytes(self) -> int:
-        """Bytes in memory of all that are entries already."""
-        return self.retransmit.memory_bytes + self.unspooled_bytes
+        return self._retransmit.memory_bytes + self._unspooled_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -113,16 +87,85 @@ class LaneQueue:
         return 0 if self.order is None else self.order.nbytes
 
     @property
-    def length(self) -> int:
-        """Points that its entries have, or will have."""
-        return self.unspooled[-1].stop if self.unspooled else self.retransmit.stop
+    def sent_bytes(self) -> int:
+        """Bytes that Redis has and no file yet."""
+        return self._retransmit.sent_bytes
 
     @property
-    def is_sealed(self) -> bool:
-        """Whether there is a seal, though perhaps not sent."""
-        return self.retransmit.sealed or bool(
-            self.unspooled and self.unspooled[-1].is_seal
-        )
+    def unsent_bytes(self) -> int:
+        """Bytes of entries that may be sent and that Redis has not."""
+        return self._retransmit.unsent_bytes
+
+    @property
+    def is_packing(self) -> bool:
+        """Whether it will take less memory without any help."""
+        return False
+
+    @property
+    def saved_bytes(self) -> int:
+        """How much smaller what is kept will be when it is packed, as expected."""
+        return 0
+
+    def unreserve(self, raw_bytes: int) -> None:
+        """Count a point no longer that did not come, or came late."""
+
+    def packed_bytes(self, raw_bytes: int) -> float:
+        """Return what points of so many bytes take when packed, as expected."""
+        return raw_bytes
+
+    @property
+    def why_full(self) -> str:
+        """Why its points keep room taken for longer than planned; empty if not."""
+        return ""
+
+    @property
+    def why_incomplete(self) -> str:
+        """Why no entry can be made of what it has; empty if one can."""
+        return ""
+
+    @property
+    def unspooled_bytes(self) -> int:
+        """Bytes of entries that wait for the spool."""
+        return self._unspooled_bytes
+
+    # ------------------------------------------------------------ how far it is
+
+    @property
+    def length(self) -> int:
+        """Points that its entries have, or will have."""
+        return self._unspooled[-1].stop if self._unspooled else self._retransmit.stop
+
+    @property
+    def next_point(self) -> int:
+        """The point after the last one that came."""
+        return self.length
+
+    @property
+    def reached(self) -> int:
+        """Points so far, of its last channel to have them."""
+        return self.length
+
+    @property
+    def durable(self) -> int:
+        """The first point that no file is known to have."""
+        return self._retransmit.durable
+
+    @property
+    def first_kept(self) -> int:
+        """The first point that is kept here."""
+        return self._retransmit.first
+
+    @property
+    def handed_over(self) -> int:
+        """The first point that neither Redis has nor, where there is one, the spool."""
+        if self._spool_waker is None:
+            return self._retransmit.sent_stop
+        return self._retransmit.stop
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing is added any more."""
+        return self._is_ending
 
     @property
     def is_run_out(self) -> bool:
@@ -132,158 +175,124 @@ class LaneQueue:
     @property
     def has_work(self) -> bool:
         """Whether its sender has something to do."""
-        return self.retransmit.has_unsent or self.can_seal
+        return self._retransmit.has_unsent or self.can_seal
+
+    @property
+    def has_spool_work(self) -> bool:
+        """Whether who writes the spool has something to do."""
+        return bool(self._unspooled) or self.can_seal
 
     @property
     def can_seal(self) -> bool:
         """Whether nothing but the seal is missing."""
-        return self.ending and self.is_run_out and not self.is_sealed
+        if not (self._is_ending and self.is_run_out):
+            return False
+        is_waiting = bool(self._unspooled and self._unspooled[-1].is_seal)
+        return not (self._retransmit.sealed or is_waiting)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the seal may be sent, or was."""
+        return self._retransmit.sealed
 
     @property
     def is_delivered(self) -> bool:
         """Whether Redis has all of it, the seal included, or never will."""
-        sealed = self.retransmit.sealed and not self.retransmit.has_unsent
-        return self.abandoned or sealed
+        sealed = self._retransmit.sealed and not self._retransmit.has_unsent
+        return self._is_abandoned or sealed
+
+    # -------------------------------------------------------------- transitions
 
     def put(self, entry: EncodedEntry) -> None:
-        """Have an entry sent after those before it; the lock is held."""
-        if self.spool_waker is None:
-            self.retransmit.put(entry)
+        """Have an entry sent after those before it."""
+        if self._spool_waker is None:
+            self._retransmit.put(entry)
         else:
-            self.unspooled.append(entry)
-            self.unspooled_bytes += entry.nbytes
+            self._unspooled.append(entry)
+            self._unspooled_bytes += entry.nbytes
 
-    def spool_to(self, waker: Waker) -> None:
-        """Have entries written to a spool, by who sleeps there, before they are sent.
-
-        To be called before there are any.
-        """
-        self.retransmit = RetransmitBuffer(self._session, keeps_payloads=False)
-        self.spool_waker = waker
-
-    def note_spooled(self, *, keep_payload: bool) -> None:
-        """Have the first unspooled entry sent, now that it is in the spool."""
-        entry = self.unspooled.popleft()
-        self.unspooled_bytes -= entry.nbytes
-        self.retransmit.put(entry if keep_payload else entry.put_aside())
-        self.waker.wake()
-
-    def drop(self) -> None:
-        """Forget all entries: nobody will send them any more."""
-        self.retransmit.drop()
-        self.unspooled.clear()
-        self.unspooled_bytes = 0
+    def end(self) -> None:
+        """Take nothing more: the seal is next."""
+        self._is_ending = True
+        self.wake()
 
     def seal(self) -> None:
-        """Put the seal behind the last entry if it is time; the lock is held."""
+        """Put the seal behind the last entry if it is time."""
         if self.can_seal:
             self.put(seal_entry(self.length, self._session))
 
+    def refill(self, entries: Sequence[EncodedEntry], reached: int | None) -> None:
+        """Take what a spool holds of a lane to which nothing is added any more.
+
+        Parameters
+        ----------
+        reached : int, optional
+            How far Redis has it, where it is not sealed there: a crash of the machine
+            may have cost the spool what Redis has.
+        """
+        for entry in entries:
+            self._retransmit.put(entry)
+        # Files are removed when all in them is durable, and nothing else is missing.
+        self._retransmit.durable_up_to(self._retransmit.first)
+        if reached is not None:
+            self._retransmit.stop = max(self._retransmit.stop, reached)
+
+    @property
+    def next_unsent(self) -> EncodedEntry | None:
+        """The entry that is to be sent next."""
+        return self._retransmit.next_unsent
+
+    def to_send(self, max_bytes: int) -> list[EncodedEntry]:
+        """Return the next entries, at most so many bytes, but one if there is any."""
+        return self._retransmit.to_send(max_bytes)
+
+    def note_sent(self, n_entries: int) -> None:
+        """Mark the next entries as sent."""
+        self._retransmit.sent(n_entries)
+
+    def note_durable(self, point: int) -> bool:
+        """Forget what the writer has; return whether that is more than before."""
+        is_news = point > self._retransmit.durable
+        if is_news:
+            self._retransmit.durable_up_to(point)
+        return is_news
+
+    def resume_after(self, last_id: bytes) -> int:
+        """Arrange to send again what Redis lacks; return how many bytes that are."""
+        before = self._retransmit.unsent_bytes
+        self._retransmit.resume_after(last_id)
+        return self._retransmit.unsent_bytes - before
+
+    @property
+    def next_unspooled(self) -> EncodedEntry | None:
+        """The entry that is to be written to the spool next."""
+        return self._unspooled[0] if self._unspooled else None
+
+    def note_spooled(self, most_kept_bytes: int) -> None:
+        """Have the first unspooled entry sent, now that it is in the spool.
+
+        Its payload is read back from there if that much is kept in memory already.
+        """
+        entry = self._unspooled.popleft()
+        self._unspooled_bytes -= entry.nbytes
+        keep_payload = self._retransmit.memory_bytes < most_kept_bytes
+        self._retransmit.put(entry if keep_payload else entry.put_aside())
+        self._waker.wake()
+
+    def abandon(self) -> None:
+        """Wait no longer for Redis to have it: its sender gave up."""
+        self._is_abandoned = True
+
+    def drop(self) -> None:
+        """Forget all entries: nobody will send them any more."""
+        self._retransmit.drop()
+        self._unspooled.clear()
+        self._unspooled_bytes = 0
+
     def wake(self) -> None:
-        """Wake whoever makes its entries and sends or spools them; the lock is held."""
-        (self.spool_waker or self.waker).wake()
+        """Wake whoever makes its entries and sends or spools them."""
+        (self._spool_waker or self._waker).wake()
 
 
 class LateLaneQueue(LaneQueue):
     """A lane of points that came after their place was closed, one per entry."""
-
-    is_made = False
-
-
-class ValueLaneQueue(LaneQueue):
-    """A lane of small values, gathered by its group."""
-
-    def __init__(
-        self, description: LaneDescription, session: bytes, waker: Waker
-    ) -> None:
-        super().__init__(description, session, waker)
-        self.buffer = GroupBuffer(description)
-        self.encoding_bytes = 0
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes in memory that are not known to be durable."""
-        gathered = self.buffer.pending_bytes + self.encoding_bytes + self.held_bytes
-        return self.entry_bytes + gathered
-
-    @property
-    def length(self) -> int:
-        """Points that its entries have, or will have."""
-        return self.buffer.taken
-
-    @property
-    def is_run_out(self) -> bool:
-        """Whether all points are entries."""
-        return not self.buffer.has_complete and not self.encoding_bytes
-
-    @property
-    def has_work(self) -> bool:
-        """Whether its sender has something to do."""
-        return super().has_work or self.buffer.has_complete
-
-
-class Slot:
-    """The place of a piece in its lane's order while it is packed."""
-
-    __slots__ = ("frozen", "piece")
-
-    def __init__(self, piece: Piece) -> None:
-        self.piece = piece
-        self.frozen: EncodedEntry | None = None
-
-
-class FrameLaneQueue(LaneQueue):
-    """A lane of frames: gathered into chunks, packed by encoders, kept in order."""
-
-    def __init__(
-        self,
-        description: LaneDescription,
-        session: bytes,
-        waker: Waker,
-        compression: float,
-    ) -> None:
-        super().__init__(description, session, waker)
-        self.chunks = ChunkBuffer(description)
-        # Kept, for it is worked out anew whenever the description is asked.
-        self.point_bytes = description.point_bytes
-        self.slots: deque[Slot] = deque()
-        self.raw_bytes = 0
-        self.held_since = 0.0
-        self.packed_from = 0
-        self.packed_to = 0
-        packs = description.channels[0].codec != "none"
-        self.compression = compression if packs else 1.0
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes in memory that are not known to be durable, raw until packed."""
-        return self.entry_bytes + self.raw_bytes
-
-    @property
-    def length(self) -> int:
-        """Points that its entries have, or will have."""
-        return self.chunks.count
-
-    @property
-    def is_run_out(self) -> bool:
-        """Whether all points are entries."""
-        return not self.slots
-
-    def note_packed(self, piece: Piece, entry: EncodedEntry) -> None:
-        """Take note of how well frames pack."""
-        self.raw_bytes -= piece.raw_bytes
-        # Of frames that the program packed nobody knows; they are counted as they are.
-        if piece.frames is not None and piece.raw_bytes != len(entry.payload):
-            self.packed_from += piece.raw_bytes
-            self.packed_to += len(entry.payload)
-
-    @property
-    def misjudged(self) -> str:
-        """Say so if frames pack much worse than the plan was told, else empty."""
-        if self.packed_to * self.compression <= 1.25 * self.packed_from:
-            return ""
-        return (
-            f"frames of {self.name} pack {self.packed_from / self.packed_to:.1f} : 1, "
-            f"not {self.compression:.1f} : 1 as expected (compression), so that open "
-            "segments do not fit"
-        )

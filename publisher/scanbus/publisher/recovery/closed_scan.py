@@ -19,7 +19,7 @@ def explained(
 ) -> LaneConflictError:
     """Return why somebody else's entry stands in a lane: the scan may be closed."""
     ended = load_record(client, queue.announced).ended
-    if ended is None or any(event == ended for event in queue.events):
+    if ended is None or queue.watch.has_event(ended):
         return error
     lengths = {
         lane.name: sealed_length(client, queue.uid, lane.description)

@@ -12,10 +12,10 @@ from pathlib import Path
 from time import time as wall_clock
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.protocol import SEAL_ID
+from scanbus.bus.protocol import SEAL_ID, EncodedEntry
 from scanbus.bus.store import Bus, stream_ends
-from scanbus.publisher.queue.lane_queue import LaneQueue
-from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
+from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.spool import ScanSpool, SpooledScan, find_scans
 from scanbus.schemas import EndReason, LaneDescription, ScanEnded, ScanPrepared
 from scanbus.schemas.errors import SpoolError
@@ -29,7 +29,7 @@ DIED = "the publisher died; what it had sent was resumed from its spool"
 
 
 def resumed_scans(
-    root: Path, client: Bus, limits: Limits, threads: ThreadPool
+    root: Path, client: Bus, limits: SendLimits, threads: ThreadPool
 ) -> Iterator[ScanQueue]:
     """Yield the scans of dead publishers, ready to be sent on.
 
@@ -45,10 +45,7 @@ def resumed_scans(
         if scan is None:
             spool.remove()  # It died before it had announced anything.
             continue
-        queue = _delivery(scan, spool, limits, threads)
-        for lane in queue.lanes.values():
-            _fill(client, queue, lane, scan)
-        _end(queue)
+        queue = _resumed(client, scan, spool, limits, threads)
         log.warning(
             "scan_resumed",
             scan=queue.uid,
@@ -58,8 +55,12 @@ def resumed_scans(
         yield queue
 
 
-def _delivery(
-    scan: SpooledScan, spool: ScanSpool, limits: Limits, threads: ThreadPool
+def _resumed(
+    client: Bus,
+    scan: SpooledScan,
+    spool: ScanSpool,
+    limits: SendLimits,
+    threads: ThreadPool,
 ) -> ScanQueue:
     queue = ScanQueue(
         scan.announced,
@@ -69,22 +70,32 @@ def _delivery(
         why_full=lambda: "its publisher died; the writer is behind",
         spool=spool,
     )
-    queue.announcement = scan.announcement
-    queue.events = scan.events
-    queue.n_events_spooled = len(scan.events)
     # Restoring sends them again where one is missing; the end comes after all seals.
     ends = sum(isinstance(event, ScanEnded) for event in scan.events)
-    queue.n_events_sent = len(scan.events) - ends
     prepared = next((e for e in scan.events if isinstance(e, ScanPrepared)), None)
-    if prepared is None:
-        queue.is_over = True
-    else:
-        queue.take_over(_lanes(prepared, scan), prepared.quota_bytes)
+    queue.take_over(
+        scan.announcement,
+        scan.events,
+        n_sent=len(scan.events) - ends,
+        quota_bytes=prepared.quota_bytes if prepared else 0,
+        lanes=[_filled(client, each, scan) for each in _lanes(prepared, scan)],
+    )
+    if not ends:
+        queue.add_event(
+            ScanEnded(
+                time=wall_clock(),
+                end_reason=EndReason.FAILURE,
+                text=DIED,
+                late=queue.late,
+            )
+        )
     return queue
 
 
-def _lanes(prepared: ScanPrepared, scan: SpooledScan) -> Iterator[LaneDescription]:
-    for lane in prepared.lanes:
+def _lanes(
+    prepared: ScanPrepared | None, scan: SpooledScan
+) -> Iterator[LaneDescription]:
+    for lane in prepared.lanes if prepared else ():
         yield lane
         for channel in lane.channels:
             late = lane.late_lane(channel)
@@ -92,29 +103,11 @@ def _lanes(prepared: ScanPrepared, scan: SpooledScan) -> Iterator[LaneDescriptio
                 yield late
 
 
-def _fill(client: Bus, queue: ScanQueue, lane: LaneQueue, scan: SpooledScan) -> None:
-    entries = scan.entries.get(lane.name, [])
-    for entry in entries:
-        lane.retransmit.put(entry)
-    # Files are removed when all in them is durable, and nothing else is missing.
-    lane.retransmit.durable_up_to(lane.retransmit.first)
-    ends = stream_ends(client, queue.uid, lane.name)
+def _filled(
+    client: Bus, lane: LaneDescription, scan: SpooledScan
+) -> tuple[LaneDescription, list[EncodedEntry], int | None]:
+    """Return a lane with its entries, and how far Redis has it if it is not sealed."""
+    ends = stream_ends(client, scan.announced.scan.uid, lane.name)
     last = ends[1] if ends else b"0-0"
-    if last != SEAL_ID:
-        # A crash of the machine may have cost the spool what Redis has.
-        reached = sum(map(int, last.split(b"-")))
-        lane.retransmit.stop = max(lane.retransmit.stop, reached)
-    lane.ending = True
-
-
-def _end(queue: ScanQueue) -> None:
-    if any(isinstance(event, ScanEnded) for event in queue.events):
-        return
-    queue.events.append(
-        ScanEnded(
-            time=wall_clock(),
-            end_reason=EndReason.FAILURE,
-            text=DIED,
-            late=queue.late,
-        )
-    )
+    reached = None if last == SEAL_ID else sum(map(int, last.split(b"-")))
+    return lane, scan.entries.get(lane.name, []), reached

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from scanbus.bus.protocol import ScanRecord
+from scanbus.bus.protocol import HEARTBEAT_S, HEARTBEAT_TTL_MS, ScanRecord
 from scanbus.bus.store import (
+    Backoff,
     Bus,
     beat_publisher,
     end_publisher_beat,
@@ -25,22 +26,19 @@ from scanbus.bus.store import (
 )
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
-from scanbus.publisher.transport.sender import Link
+from scanbus.publisher.transport.link import Link
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.schemas.logs import get_logger
 
-__all__ = ["HEARTBEAT_TTL_MS", "ScanMonitor"]
+__all__ = ["ScanMonitor"]
 
 log = get_logger()
 
-HEARTBEAT_TTL_MS = 10_000
-_BEAT_EVERY_S = 2.0
 _TICK_S = 0.05
 _HURRIED_TICK_S = 0.01
 # Verdicts are heard of when they come; this is for a Redis that lost some.
 _JUDGE_EVERY_S = 1.0
-_LONGEST_WAIT_S = 1.0
 
 
 class ScanMonitor(threading.Thread):
@@ -78,10 +76,11 @@ class ScanMonitor(threading.Thread):
         self._close_at: float | None = None
         self._client: Bus | None = None
         self._was_lost = False
-        self._beat_at = -_BEAT_EVERY_S
+        self._beat_at = -HEARTBEAT_S
         self._judge_at = 0.0
         self._news: set[str] = set()
         self._wait_s = _TICK_S
+        self._backoff = Backoff(2 * _TICK_S)
         self.n_writers = 0
 
     # ----------------------------------------------------- for other threads
@@ -146,14 +145,15 @@ class ScanMonitor(threading.Thread):
             if not self._was_lost:
                 log.warning("connection_lost", reason=error.reason)
             self._was_lost = True
-            self._wait_s = min(2 * max(self._wait_s, _TICK_S), _LONGEST_WAIT_S)
+            self._wait_s = self._backoff.next_s()
         else:
+            self._backoff.reset()
             self._wait_s = _HURRIED_TICK_S if self._must_hurry(scans) else _TICK_S
 
     def _must_hurry(self, scans: list[ScanQueue]) -> bool:
         """Whether somebody waits for room, or soon for a verdict."""
         return any(
-            queue.n_waiting or (queue.is_over and queue.uid not in self._records)
+            queue.is_waited_for or (queue.is_over and queue.uid not in self._records)
             for queue in scans
         )
 
@@ -182,9 +182,9 @@ class ScanMonitor(threading.Thread):
         # With every new connection, the first one too: lanes where nothing is to be
         # sent would never notice that Redis came back without them.
         for queue in scans:
-            queue.request_compare()
+            queue.watch.request_compare()
         # At once: while it was away, signs of life may have lapsed.
-        self._beat_at = -_BEAT_EVERY_S
+        self._beat_at = -HEARTBEAT_S
         return self._client
 
     def _disconnect(self) -> None:
@@ -198,18 +198,18 @@ class ScanMonitor(threading.Thread):
         for (queue, lane), point in zip(
             lanes, read_cursors(client, pairs), strict=True
         ):
-            queue.note_durable(lane, point)
+            queue.watch.note_durable(lane, point)
 
     def _beat(self, client: Bus, scans: list[ScanQueue]) -> None:
         now = monotonic()
-        if now - self._beat_at < _BEAT_EVERY_S:
+        if now - self._beat_at < HEARTBEAT_S:
             return
         self._beat_at = now
         for queue in scans:
             alive = beat_publisher(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS)
             if not alive:
                 # Late, or Redis was emptied under a connection that stands.
-                queue.request_compare()
+                queue.watch.request_compare()
         self.n_writers = len(writers_alive(client))
 
     def _look_for_verdicts(self, client: Bus, scans: list[ScanQueue]) -> None:
@@ -220,7 +220,7 @@ class ScanMonitor(threading.Thread):
         for queue in scans:
             if not queue.is_over:
                 continue
-            if not (queue.is_said or queue.is_lost):
+            if not (queue.watch.is_said or queue.watch.is_lost):
                 # Nobody would read the news that this record waits for.
                 self._records.pop(queue.uid, None)
                 continue
@@ -228,12 +228,12 @@ class ScanMonitor(threading.Thread):
             if (is_news or is_round) and self._is_judged(client, queue):
                 # Not while a sender restores the scan: it would reserve again what
                 # nobody frees then.
-                with queue.restoring:
+                with queue.watch.restoring():
                     release_quota(client, queue.uid)
-                    if not queue.is_lost:
+                    if not queue.watch.is_lost:
                         end_publisher_beat(client, queue.uid)
                 self._forget(queue)
-            elif queue.is_lost:
+            elif queue.watch.is_lost:
                 self._forget(queue)
         self._news.clear()
 
@@ -246,21 +246,20 @@ class ScanMonitor(threading.Thread):
         verdict = record.final_verdict
         if verdict is None:
             return False
-        if not queue.is_lost:
+        if not queue.watch.is_lost:
             self._look_for_points_left_out(queue, verdict)
-        queue.release(None if queue.is_lost else verdict)
+        queue.watch.release(None if queue.watch.is_lost else verdict)
         return True
 
     def _look_for_points_left_out(self, queue: ScanQueue, verdict: Verdict) -> None:
         left_out = closed_by_verdict(queue, verdict)
         if left_out is not None:
             log.error("points_left_out", scan=queue.uid, reason=str(left_out))
-            queue.fail(left_out)
-            queue.is_lost = True
+            queue.watch.lose(left_out)
 
     def _forget(self, queue: ScanQueue) -> None:
         with self._lock:
             self._scans.pop(queue.uid, None)
         self._records.pop(queue.uid, None)
         if not queue.is_released:
-            queue.release(None)
+            queue.watch.release(None)

@@ -7,7 +7,7 @@ is an error of the program, not a line in a log.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,12 @@ from time import time as wall_clock
 from typing import TypeVar
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES, budget_bytes, default_quota
+from scanbus.bus.protocol import (
+    DEFAULT_MEMORY_BYTES,
+    HEARTBEAT_TTL_MS,
+    budget_bytes,
+    default_quota,
+)
 from scanbus.bus.store import (
     ServerReport,
     announce,
@@ -32,16 +37,25 @@ from scanbus.bus.store import (
     writers_alive,
 )
 from scanbus.publisher.declare.channels import checked
+from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.publisher.declare.scan_options import ScanOptions
-from scanbus.publisher.queue.scan_queue import Limits, ScanQueue
+from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.recovery.resume import resumed_scans
 from scanbus.publisher.spool import ScanSpool
-from scanbus.publisher.transport.monitor import HEARTBEAT_TTL_MS, ScanMonitor
+from scanbus.publisher.transport.link import Link
+from scanbus.publisher.transport.monitor import ScanMonitor
 from scanbus.publisher.transport.resync import ensure_announced
 from scanbus.publisher.transport.retry import until_room
-from scanbus.publisher.transport.sender import Link, Sender
+from scanbus.publisher.transport.sender import Sender
 from scanbus.publisher.transport.spool_writer import SpoolWriter
-from scanbus.schemas import ScanAnnounced, ScanIdentity, ScanPrepared
+from scanbus.schemas import (
+    Event,
+    ScanAnnounced,
+    ScanIdentity,
+    ScanPrepared,
+    ScanStarted,
+)
 from scanbus.schemas.errors import BusUnavailableError, NoWriterError, ScanbusError
 from scanbus.schemas.logs import get_logger
 
@@ -69,7 +83,7 @@ class ScanRegistrar:
         What the first sign of life says.
     memory_bytes : int or None
         Taken as Redis's size where it has no maxmemory.
-    limits : Limits
+    limits : SendLimits
         How patient scans are.
     spool : pathlib.Path, optional
         Folder of the local spool.
@@ -83,7 +97,7 @@ class ScanRegistrar:
         *,
         heartbeat: str,
         memory_bytes: int | None,
-        limits: Limits,
+        limits: SendLimits,
         spool: Path | None,
     ) -> None:
         self._link = link
@@ -162,7 +176,8 @@ class ScanRegistrar:
                 beat_publisher, self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS
             ),
         )
-        queue.announcement = self._ask(what, lambda: announce(self._client, announced))
+        announcement = self._ask(what, lambda: announce(self._client, announced))
+        queue.note_announced(announcement)
         if queue.spool is not None:
             queue.spool.introduce(announced, queue.announcement, queue.session)
 
@@ -185,7 +200,7 @@ class ScanRegistrar:
                     queue.spool.close()
             raise
         for queue in found:
-            queue.request_compare()
+            queue.watch.request_compare()
             self._monitor.watch(queue)
             self.start(queue)
         return found
@@ -207,7 +222,7 @@ class ScanRegistrar:
             raise_scan_number(self._client, folder, number)
         return identity.model_copy(update={"scan_number": number})
 
-    def quota_bytes(self, wished: int | None) -> int:
+    def _quota_bytes(self, wished: int | None) -> int:
         """Return the quota of a scan: what it wished, or the default."""
         if wished is not None and wished <= 0:
             raise ValueError(f"quota_bytes must be positive, got {wished}")
@@ -217,8 +232,19 @@ class ScanRegistrar:
         maxmemory = self._link.maxmemory_bytes
         return budget_bytes(maxmemory or self._memory_bytes or DEFAULT_MEMORY_BYTES)
 
-    def prepare(self, queue: ScanQueue, prepared: ScanPrepared) -> None:
+    def prepare(
+        self,
+        queue: ScanQueue,
+        options: ScanOptions,
+        declared: Sequence[Declared],
+        early: Sequence[Event],
+    ) -> None:
         """Reserve the quota, make the lanes, and say that the scan starts.
+
+        Parameters
+        ----------
+        early : sequence of Event
+            What was said before.
 
         Raises
         ------
@@ -227,9 +253,22 @@ class ScanRegistrar:
         DeadlineError
             If Redis has no room for too long.
         """
+        quota_bytes = self._quota_bytes(options.quota_bytes)
+        prepared = options.prepared(queue.announced.scan, declared, quota_bytes)
+        events: list[Event] = [prepared, ScanStarted(time=wall_clock()), *early]
         if queue.spool is not None:
-            queue.spool.append_events(queue.events)
-            queue.n_events_spooled = len(queue.events)
+            queue.spool.append_events(events)
+        self._prepare_bus(queue, prepared, events[:2])
+        queue.begin(
+            events,
+            prepared.lanes,
+            quota_bytes=quota_bytes,
+            compression=options.compression,
+        )
+
+    def _prepare_bus(
+        self, queue: ScanQueue, prepared: ScanPrepared, events: Sequence[Event]
+    ) -> None:
         uid, client = queue.uid, self._client
         what = f"preparing scan {uid}"
         budget = self._budget_bytes()
@@ -237,7 +276,7 @@ class ScanRegistrar:
             partial(ensure_announced, client, queue),
             partial(reserve_quota, client, uid, prepared.quota_bytes, budget),
             *(partial(make_lane, client, uid, lane.name) for lane in prepared.lanes),
-            *(partial(append_event, client, uid, each) for each in queue.events[:2]),
+            *(partial(append_event, client, uid, each) for each in events),
         ]
         try:
             for step in steps:
@@ -250,10 +289,10 @@ class ScanRegistrar:
     def start(self, queue: ScanQueue) -> None:
         """Start the threads that send a scan."""
         senders: list[Sender | SpoolWriter] = [
-            Sender(queue, waker, self._link) for waker in queue.wakers
+            Sender(queue, share, self._link) for share in queue.shares()
         ]
-        if queue.spool is not None:
-            senders.append(SpoolWriter(queue, queue.spool))
+        if queue.spool is not None and queue.backlog is not None:
+            senders.append(SpoolWriter(queue, queue.backlog, queue.spool))
         self.senders = [each for each in self.senders if each.is_alive()] + senders
         for sender in senders:
             sender.start()

@@ -41,7 +41,7 @@ def ensure_announced(client: Bus, queue: ScanQueue) -> None:
         log.warning("announced_again", scan=identity.uid)
     # Its counter is gone too: the next scan must not get this one's number.
     raise_scan_number(client, identity.dataset_folder, identity.scan_number)
-    queue.announcement = announce(client, queue.announced)
+    queue.note_announced(announce(client, queue.announced))
 
 
 def restore_scan(client: Bus, queue: ScanQueue) -> None:
@@ -49,15 +49,14 @@ def restore_scan(client: Bus, queue: ScanQueue) -> None:
 
     One thread at a time does it; for the others there is nothing left to do then.
     """
-    with queue.restoring:
-        if queue.is_released:
+    with queue.watch.restoring() as is_needed:
+        if not is_needed:
             return
         ensure_announced(client, queue)
         # Forced: a scan that runs is not refused because Redis forgot about it.
         if queue.quota_bytes:
             reserve_quota(client, queue.uid, queue.quota_bytes, 0, force=True)
-        with queue.lock:
-            sent = queue.events[: queue.n_events_sent]
+        sent = queue.watch.sent_events()
         record = load_record(client, queue.announced)
         if _has_all(record, sent):
             return
@@ -95,11 +94,6 @@ def compare_lane(client: Bus, queue: ScanQueue, lane: LaneQueue) -> None:
     session = stored_session(client, queue.uid, lane.name, last)
     if session is not None and session != queue.session:
         raise LaneConflictError(lane.name, last.decode())
-    with queue.lock:
-        if queue.is_released:
-            return
-        before = lane.retransmit.unsent_bytes
-        lane.retransmit.resume_after(last)
-        again = lane.retransmit.unsent_bytes - before
+    again = queue.watch.resume_after(lane, last)
     if again:
         log.warning("sent_again", scan=queue.uid, lane=lane.name, bytes=again)

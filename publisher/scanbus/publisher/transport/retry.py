@@ -11,7 +11,7 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import TypeVar
 
-from scanbus.bus.store import NoRoomError, no_room_reason, translated
+from scanbus.bus.store import Backoff, NoRoomError, no_room_reason, translated
 from scanbus.schemas.errors import BusUnavailableError, DeadlineError
 from scanbus.schemas.logs import get_logger
 
@@ -20,8 +20,6 @@ __all__ = ["until_room"]
 log = get_logger()
 
 _T = TypeVar("_T")
-_FIRST_WAIT_S = 0.05
-_LONGEST_WAIT_S = 1.0
 
 
 def until_room(
@@ -56,7 +54,7 @@ def until_room(
         If Redis does not answer.
     """
     started = monotonic()
-    wait_s = _FIRST_WAIT_S
+    backoff = Backoff()
     while True:
         try:
             return _ask_once(ask, url)
@@ -72,10 +70,9 @@ def until_room(
         left_s = started + deadline_s - monotonic()
         if left_s <= 0:
             raise problem
-        if wait_s == _FIRST_WAIT_S:
+        if backoff.is_first:
             log.warning("waiting_for_redis", what=what, reason=reason)
-        sleep(min(wait_s, left_s))
-        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        sleep(min(backoff.next_s(), left_s))
         with suppress(BusUnavailableError):
             make_room()
 

@@ -8,85 +8,38 @@ for all small values and the events of a scan.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from time import monotonic
 
 from scanbus.bus.store import (
-    KEPT_WHEN_FULL,
+    Backoff,
     Bus,
-    Evictor,
-    Freed,
     NoRoomError,
     VanishedError,
     append_entries,
     append_event,
-    connect,
     make_lane,
     translated,
 )
 from scanbus.publisher.ingest.numbered import needs_tending, tend
-from scanbus.publisher.queue.lane_queue import (
-    LaneQueue,
-    LateLaneQueue,
-    ValueLaneQueue,
-    Waker,
-)
+from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
-from scanbus.publisher.queue.value_encoder import MAX_BATCH_BYTES, encode_gathered
+from scanbus.publisher.queue.send_share import SendShare
+from scanbus.publisher.queue.value_lane import MAX_BATCH_BYTES
 from scanbus.publisher.recovery.closed_scan import explained
+from scanbus.publisher.transport.link import Link
 from scanbus.publisher.transport.resync import compare_lane, restore_scan
 from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
 from scanbus.schemas.logs import get_logger
 
-__all__ = ["FULL", "Link", "Sender"]
+__all__ = ["Sender"]
 
 log = get_logger()
 
-_FIRST_WAIT_S = 0.05
-_LONGEST_WAIT_S = 1.0
 # A chunk that is not full by then is sent as it is, if nothing else is on its way.
 _IDLE_S = 0.2
 _FREE_ROOM_EVERY_S = 1.0
 # After a refusal entries go one by one, then batches grow again from here.
 _LARGER_BATCH_BYTES = 2**16
-# How full Redis may stay after room was made.
-FULL = 0.85
-
-
-@dataclass(slots=True)
-class Link:
-    """How to reach Redis, and when to stop trying.
-
-    Attributes
-    ----------
-    url : str
-        Its address.
-    name : str
-        Name of the connections.
-    maxmemory_bytes : int
-        0 where no limit is set; as last seen.
-    stop : threading.Event
-        Set when the publisher closes for good.
-    room : Evictor
-        Knows what could be removed where Redis is full.
-    """
-
-    url: str
-    name: str
-    maxmemory_bytes: int
-    stop: threading.Event
-    room: Evictor = field(default_factory=Evictor)
-
-    def make_room(self, client: Bus) -> Freed:
-        """Free memory where Redis refuses data, as the writer would below that."""
-        limit = int(self.maxmemory_bytes * FULL)
-        if not limit:
-            return Freed()
-        return self.room.free(client, limit, kept_scans=KEPT_WHEN_FULL)
-
-    def connect(self) -> Bus:
-        """Return a client that connects once."""
-        return connect(self.url, name=self.name, once=True)
 
 
 class Sender(threading.Thread):
@@ -96,8 +49,8 @@ class Sender(threading.Thread):
     ----------
     queue : ScanQueue
         The scan.
-    waker : Waker
-        Where it sleeps, and its lanes; nobody else sends them.
+    share : SendShare
+        What of it this one sends.
     link : Link
         How to reach Redis.
     """
@@ -105,16 +58,16 @@ class Sender(threading.Thread):
     def __init__(
         self,
         queue: ScanQueue,
-        waker: Waker,
+        share: SendShare,
         link: Link,
     ) -> None:
         super().__init__(name=f"scanbus-sender-{queue.uid[:8]}", daemon=False)
-        self._delivery = queue
-        self._waker = waker
+        self._queue = queue
+        self._share = share
         self._link = link
-        self._is_main = waker is queue.main_waker
         self._client: Bus | None = None
-        self._wait_s = _FIRST_WAIT_S
+        self._backoff = Backoff()
+        self._made: set[str] = set()
         self._batch_bytes = MAX_BATCH_BYTES
         self._freed_at = 0.0
 
@@ -125,10 +78,10 @@ class Sender(threading.Thread):
                 self._work()
         except LaneConflictError as error:
             why = self._explained(error)
-            log.error("lane_conflict", scan=self._delivery.uid, reason=str(why))  # noqa: TRY400
+            log.error("lane_conflict", scan=self._queue.uid, reason=str(why))  # noqa: TRY400
             self._give_up(why)
         except Exception as error:
-            log.exception("sender_failed", scan=self._delivery.uid)
+            log.exception("sender_failed", scan=self._queue.uid)
             self._give_up(error)
         finally:
             self._disconnect()
@@ -136,53 +89,33 @@ class Sender(threading.Thread):
     def _explained(self, error: LaneConflictError) -> LaneConflictError:
         try:
             with translated(self._link.url):
-                return explained(self._connected(), self._delivery, error)
+                return explained(self._connected(), self._queue, error)
         except BusUnavailableError:
             return error
 
     def _give_up(self, error: Exception) -> None:
-        self._delivery.fail(error)
-        with self._delivery.lock:
-            for lane in self._waker.lanes:
-                lane.abandoned = True
-            conflict = isinstance(error, LaneConflictError)
-            self._delivery.is_lost |= conflict or self._is_main
-            self._delivery.main_waker.wake()
+        self._share.give_up(error, is_lost=isinstance(error, LaneConflictError))
 
     # -------------------------------------------------------------- sleep
 
     def _await_work(self) -> bool:
         """Sleep until there is something to do; False when there never will be."""
-        queue = self._delivery
         while not self._link.stop.is_set():
-            if queue.spool is None:
-                for lane in self._waker.lanes:
-                    tend(queue, lane, _IDLE_S)
-            with queue.lock:
-                if queue.is_released:
-                    return False
-                if self._has_work():
-                    return True
-                self._waker.sleep(self._patience_s())
+            if self._queue.spool is None:
+                for lane in self._share.lanes:
+                    tend(self._queue, lane, _IDLE_S)
+            has_work = self._share.await_work(self._patience_s)
+            if has_work is None:
+                return False
+            if has_work:
+                return True
         return False
-
-    def _has_work(self) -> bool:
-        return (
-            self._waker.must_compare
-            or any(self._has_work_for(lane) for lane in self._waker.lanes)
-            or (self._is_main and self._delivery.next_event() is not None)
-        )
-
-    def _has_work_for(self, lane: LaneQueue) -> bool:
-        if self._delivery.spool is None:
-            return lane.has_work
-        return self._delivery.may_send(lane)
 
     def _patience_s(self) -> float:
         # Not for ever even when idle: notifications may be missed at the very end.
-        if self._delivery.spool is not None:
+        if self._queue.spool is not None:
             return 1.0
-        waits = any(needs_tending(lane) for lane in self._waker.lanes)
+        waits = any(needs_tending(lane) for lane in self._share.lanes)
         return _IDLE_S if waits else 1.0
 
     # --------------------------------------------------------------- work
@@ -193,9 +126,9 @@ class Sender(threading.Thread):
             with translated(self._link.url):
                 client = self._connected()
                 self._compare(client)
-                for lane in self._waker.lanes:
+                for lane in self._share.lanes:
                     self._send_lane(client, lane)
-                if self._is_main:
+                if self._share.is_main:
                     self._send_events(client)
         except BusUnavailableError as error:
             self._disconnect()
@@ -207,15 +140,15 @@ class Sender(threading.Thread):
             self._make_room()
             self._pause(error.reason)
         except VanishedError:
-            log.warning("lane_vanished", scan=self._delivery.uid)
+            log.warning("lane_vanished", scan=self._queue.uid)
             # Everybody: others may be idle, and would notice too late.
-            self._delivery.request_compare()
+            self._queue.watch.request_compare()
         else:
-            self._wait_s = _FIRST_WAIT_S
+            self._backoff.reset()
             self._batch_bytes = min(
                 2 * self._batch_bytes + _LARGER_BATCH_BYTES, MAX_BATCH_BYTES
             )
-            self._delivery.trouble = ""
+            self._share.clear_trouble()
 
     def _connected(self) -> Bus:
         if self._client is None:
@@ -226,69 +159,45 @@ class Sender(threading.Thread):
         client, self._client = self._client, None
         if client is not None:
             client.close()
-            self._waker.must_compare = True
+            self._share.request_compare()
 
     def _compare(self, client: Bus) -> None:
-        if not self._waker.must_compare:
+        # Taken before, not after: who asks meanwhile asks for another look.
+        if not self._share.take_compare_request():
             return
-        # Before, not after: who asks meanwhile asks for another look.
-        self._waker.must_compare = False
         try:
-            for lane in self._waker.lanes:
-                compare_lane(client, self._delivery, lane)
-            restore_scan(client, self._delivery)
+            for lane in self._share.lanes:
+                compare_lane(client, self._queue, lane)
+            restore_scan(client, self._queue)
         except BaseException:
-            self._waker.must_compare = True
+            self._share.request_compare()
             raise
 
     def _send_lane(self, client: Bus, lane: LaneQueue) -> None:
-        queue = self._delivery
-        spool = queue.spool
-        # What was gathered while the last ones were on their way becomes entries now;
-        # where there is a spool, who writes it makes them.
-        if (
-            spool is None
-            and isinstance(lane, ValueLaneQueue)
-            and not lane.retransmit.has_unsent
-        ):
-            encode_gathered(queue, lane)
-        with queue.lock:
-            if queue.is_released:
-                return
-            if spool is None:
-                lane.seal()
-            batch = queue.to_send(lane, self._batch_bytes)
+        self._share.encode(lane)
+        batch = self._share.to_send(lane, self._batch_bytes)
         if not batch:
             return
+        spool = self._queue.spool
         if spool is not None:
             batch = [spool.lane(lane.name).load(entry) for entry in batch]
-        if isinstance(lane, LateLaneQueue) and not lane.is_made:
-            make_lane(client, queue.uid, lane.name)
-            lane.is_made = True
-        append_entries(client, queue.uid, lane.name, batch)
-        queue.note_sent(lane, len(batch))
+        if lane.description.is_late and lane.name not in self._made:
+            make_lane(client, self._queue.uid, lane.name)
+            self._made.add(lane.name)
+        append_entries(client, self._queue.uid, lane.name, batch)
+        self._share.note_sent(lane, len(batch))
 
     def _send_events(self, client: Bus) -> None:
-        queue = self._delivery
-        while True:
-            with queue.lock:
-                event = queue.next_event()
-            if event is None:
-                return
-            append_event(client, queue.uid, event)
-            with queue.lock:
-                queue.n_events_sent += 1
-                queue.settled.notify_all()
+        while (event := self._share.next_event()) is not None:
+            append_event(client, self._queue.uid, event)
+            self._share.note_event_sent()
 
     # ------------------------------------------------------------ trouble
 
     def _pause(self, reason: str) -> None:
-        queue = self._delivery
-        if not queue.trouble:
-            log.warning("sending_paused", scan=queue.uid, reason=reason)
-        queue.trouble = reason
-        self._link.stop.wait(self._wait_s)
-        self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+        if self._share.note_trouble(reason):
+            log.warning("sending_paused", scan=self._queue.uid, reason=reason)
+        self._link.stop.wait(self._backoff.next_s())
 
     def _make_room(self) -> None:
         """Free memory that is taken by what files have, of any scan."""
@@ -306,7 +215,7 @@ class Sender(threading.Thread):
         if freed:
             log.info(
                 "room_freed",
-                scan=self._delivery.uid,
+                scan=self._queue.uid,
                 entries=freed.entries,
                 scans=freed.scans,
             )

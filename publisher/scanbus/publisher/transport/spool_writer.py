@@ -10,13 +10,10 @@ from __future__ import annotations
 import threading
 from time import monotonic, sleep
 
-from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.ingest.numbered import needs_tending, tend
-from scanbus.publisher.queue.lane_queue import LaneQueue, ValueLaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
-from scanbus.publisher.queue.value_encoder import encode_gathered
+from scanbus.publisher.queue.spool_backlog import SpoolBacklog
 from scanbus.publisher.spool import ScanSpool
-from scanbus.schemas import Event
 from scanbus.schemas.errors import SpoolError
 from scanbus.schemas.logs import get_logger
 
@@ -39,13 +36,18 @@ class SpoolWriter(threading.Thread):
     ----------
     queue : ScanQueue
         The scan.
+    backlog : SpoolBacklog
+        What of it is not in the spool yet.
     spool : ScanSpool
         Its folder; removed with the final verdict, else left for who resumes it.
     """
 
-    def __init__(self, queue: ScanQueue, spool: ScanSpool) -> None:
+    def __init__(
+        self, queue: ScanQueue, backlog: SpoolBacklog, spool: ScanSpool
+    ) -> None:
         super().__init__(name=f"scanbus-spooler-{queue.uid[:8]}", daemon=False)
-        self._delivery = queue
+        self._queue = queue
+        self._backlog = backlog
         self._spool = spool
         self._sync_s = queue.limits.spool_sync_s
         self._is_dirty = False
@@ -55,7 +57,7 @@ class SpoolWriter(threading.Thread):
 
     def run(self) -> None:
         """Write until the scan is released."""
-        queue = self._delivery
+        queue = self._queue
         try:
             while not queue.is_released:
                 self._look()
@@ -75,54 +77,37 @@ class SpoolWriter(threading.Thread):
         except OSError as error:
             self._wait_for_disk(error)
             return
-        self._delivery.spool_trouble = ""
+        self._backlog.clear_trouble()
         self._sync_if_due()
         self._forget_durable()
         if not wrote:
             self._sleep()
 
     def _make_entries(self) -> None:
-        queue = self._delivery
         now = monotonic()
         is_due = now - self._gathered_at >= _GATHER_S
-        for lane in queue.lanes.values():
-            tend(queue, lane, _CHUNK_PATIENCE_S)
-            if isinstance(lane, ValueLaneQueue) and (
-                is_due or not lane.retransmit.has_unsent
-            ):
-                encode_gathered(queue, lane)
-            with queue.lock:
-                lane.seal()
+        for lane in self._queue.lanes.values():
+            tend(self._queue, lane, _CHUNK_PATIENCE_S)
+            self._backlog.encode(lane, is_due=is_due)
+            self._backlog.seal(lane)
         if is_due:
             self._gathered_at = now
 
     def _write_all(self) -> bool:
         """Write what there is; return whether there was anything."""
         wrote = False
-        for lane in self._delivery.lanes.values():
-            while (entry := self._next_entry(lane)) is not None:
+        for lane in self._queue.lanes.values():
+            while (entry := self._backlog.next_entry(lane)) is not None:
                 self._spool.lane(lane.name).append(entry)
                 self._is_dirty = wrote = True
                 if entry.is_seal:
                     self._sync()
-                self._delivery.note_spooled(lane)
-        while (event := self._next_event()) is not None:
+                self._backlog.note_entry(lane)
+        while (event := self._backlog.next_event()) is not None:
             self._spool.append_event(event)
             wrote = True
-            self._delivery.note_event_spooled()
+            self._backlog.note_event()
         return wrote
-
-    def _next_entry(self, lane: LaneQueue) -> EncodedEntry | None:
-        with self._delivery.lock:
-            if self._delivery.is_released or not lane.unspooled:
-                return None
-            return lane.unspooled[0]
-
-    def _next_event(self) -> Event | None:
-        queue = self._delivery
-        with queue.lock:
-            n_spooled = queue.n_events_spooled
-            return queue.events[n_spooled] if queue.has_unspooled_events else None
 
     def _sync_if_due(self) -> None:
         if self._is_dirty and monotonic() - self._synced_at >= self._sync_s:
@@ -143,33 +128,22 @@ class SpoolWriter(threading.Thread):
         if now - self._forgot_at < _FORGET_EVERY_S:
             return
         self._forgot_at = now
-        for lane in self._delivery.lanes.values():
-            with self._delivery.lock:
-                first = lane.retransmit.first
+        for lane in self._queue.lanes.values():
+            first = self._backlog.first_kept(lane)
             self._spool.lane(lane.name).forget(first)
 
     def _sleep(self) -> None:
-        queue = self._delivery
-        with queue.lock:
-            if queue.is_released or queue.has_unspooled:
-                return
-            lanes = queue.lanes.values()
-            if not any(
-                isinstance(lane, ValueLaneQueue) and lane.buffer.has_complete
-                for lane in lanes
-            ):
-                waits = self._is_dirty or any(needs_tending(lane) for lane in lanes)
-                patience_s = min(self._sync_s, _CHUNK_PATIENCE_S) if waits else 1.0
-                assert queue.spool_waker is not None
-                queue.spool_waker.sleep(patience_s)
-                return
-        sleep(_GATHERING_S)  # Not woken: every single value would.
+        if not self._backlog.await_work(self._patience_s):
+            sleep(_GATHERING_S)  # Not woken: every single value would.
+
+    def _patience_s(self) -> float:
+        lanes = self._queue.lanes.values()
+        waits = self._is_dirty or any(needs_tending(lane) for lane in lanes)
+        return min(self._sync_s, _CHUNK_PATIENCE_S) if waits else 1.0
 
     def _wait_for_disk(self, error: OSError) -> None:
         """Keep what there is in memory until the disk takes it; senders wait then."""
-        queue = self._delivery
         reason = f"the spool {self._spool.folder}: {error.strerror}"
-        if not queue.spool_trouble:
-            log.warning("spool_paused", scan=queue.uid, reason=reason)
-        queue.spool_trouble = reason
+        if self._backlog.note_trouble(reason):
+            log.warning("spool_paused", scan=self._queue.uid, reason=reason)
         sleep(_RETRY_S)

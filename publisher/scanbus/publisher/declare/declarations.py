@@ -1,0 +1,158 @@
+"""The channels of a scan, as a program declares them one by one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from scanbus.publisher.declare.channels import declare_channel, declare_detector
+from scanbus.publisher.declare.lane_plan import Declared
+from scanbus.schemas import NexusHints, Role
+from scanbus.schemas.errors import UnknownChannelError
+
+__all__ = ["ChannelDeclarations"]
+
+
+class ChannelDeclarations(ABC):
+    """What can be declared of a scan until its first send; see ``Scan``."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, Declared] = {}
+
+    def channel(
+        self,
+        name: str,
+        *,
+        units: str = "",
+        role: Role | str = Role.COUNTER,
+        dtype: Any = "float64",
+        shape: tuple[int, ...] = (),
+        group: str | None = None,
+        device: str | None = None,
+        points: int | None = None,
+        codec: str = "none",
+        max_point_bytes: int | None = None,
+        fill_value: float | None = None,
+        display_name: str = "",
+        nexus: NexusHints | Mapping[str, Any] | None = None,
+    ) -> None:
+        """Declare a channel of small values: a counter, an axis, a spectrum, a text.
+
+        Parameters
+        ----------
+        name : str
+            Unique in the scan.
+        units : str
+            As NeXus wants it.
+        role : {"axis", "counter", "timer", "spectrum"}
+            What it is for.
+        dtype : str or numpy.dtype
+            numpy's name of the type, or ``"string"``.
+        shape : tuple of int
+            Of one point; ``(-1,)`` if the length differs from point to point.
+        group : str, optional
+            Channels of one group advance together and share entries; by default a
+            channel is a group of its own.
+        device : str, optional
+            What produces it, by default `name`.
+        points : int, optional
+            Points expected.
+        codec : str
+            How blocks are packed.
+        max_point_bytes : int, optional
+            Bound of one point; needed for strings and ragged channels.
+        fill_value : int or float, optional
+            What stands in the file for a missing point.
+
+        Raises
+        ------
+        ScanStateError
+            After the first send.
+        ValueError
+            If the description does not hold together.
+        """
+        self._declare(
+            declare_channel(
+                name,
+                units=units,
+                role=role,
+                dtype=dtype,
+                shape=shape,
+                group=group,
+                device=device,
+                points=points,
+                codec=codec,
+                max_point_bytes=max_point_bytes,
+                fill_value=fill_value,
+                display_name=display_name,
+                nexus=nexus,
+            )
+        )
+
+    def detector(
+        self,
+        name: str,
+        *,
+        shape: tuple[int, ...],
+        dtype: Any,
+        codec: str = "bitshuffle-lz4",
+        points: int | None = None,
+        points_per_chunk: int | None = None,
+        device: str | None = None,
+        units: str = "",
+        fill_value: float | None = None,
+        display_name: str = "",
+        nexus: NexusHints | Mapping[str, Any] | None = None,
+    ) -> None:
+        """Declare a detector: a lane and data files of its own.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of one frame, ``(i, j)``.
+        points_per_chunk : int, optional
+            Frames of one HDF5 chunk; by default one, or about 1 MiB of small frames.
+
+        Other parameters are those of `channel`.
+
+        Raises
+        ------
+        ScanStateError
+            After the first send.
+        ValueError
+            If the description does not hold together.
+        """
+        self._declare(
+            declare_detector(
+                name,
+                shape=shape,
+                dtype=dtype,
+                codec=codec,
+                points=points,
+                points_per_chunk=points_per_chunk,
+                device=device,
+                units=units,
+                fill_value=fill_value,
+                display_name=display_name,
+                nexus=nexus,
+            )
+        )
+
+    def _declare(self, declared: Declared) -> None:
+        name = declared.channel.name
+        self._check_may_declare(name)
+        if name in self._declared:
+            raise ValueError(f"{name}: declared twice")
+        self._declared[name] = declared
+
+    @abstractmethod
+    def _check_may_declare(self, name: str) -> None:
+        """Raise ScanStateError if channels are fixed."""
+
+    def _check_declared(self, name: str) -> None:
+        if name not in self._declared:
+            raise UnknownChannelError(name, tuple(self._declared))
+
+    def _fixed(self) -> tuple[Declared, ...]:
+        return tuple(self._declared.values())

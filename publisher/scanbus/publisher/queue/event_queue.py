@@ -1,0 +1,71 @@
+"""The events of one scan on their way to the bus, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scanbus.schemas import Event
+
+__all__ = ["EventQueue"]
+
+
+class EventQueue:
+    """What was said of a scan, up to where Redis has it, and the spool.
+
+    State only, guarded by the scan's lock.
+
+    Parameters
+    ----------
+    is_spooled : bool
+        Whether an event is written to a spool before it is sent.
+    """
+
+    def __init__(self, *, is_spooled: bool) -> None:
+        self._events: list[Event] = []
+        self._is_spooled = is_spooled
+        self._n_sent = 0
+        self._n_spooled = 0
+
+    def begin(self, events: Sequence[Event], *, n_sent: int) -> None:
+        """Take the first events: the spool has them all, Redis the first `n_sent`."""
+        self._events = list(events)
+        self._n_sent = n_sent
+        self._n_spooled = len(self._events)
+
+    def add(self, event: Event) -> None:
+        """Take one more event."""
+        self._events.append(event)
+
+    def has(self, event: Event) -> bool:
+        """Whether this event is among them."""
+        return event in self._events
+
+    @property
+    def next_unsent(self) -> Event | None:
+        """The event that may be sent now."""
+        ready = self._n_spooled if self._is_spooled else len(self._events)
+        return self._events[self._n_sent] if self._n_sent < ready else None
+
+    @property
+    def next_unspooled(self) -> Event | None:
+        """The event that is to be written to the spool now."""
+        n_spooled = self._n_spooled
+        return self._events[n_spooled] if n_spooled < len(self._events) else None
+
+    @property
+    def sent(self) -> list[Event]:
+        """What Redis has, or had."""
+        return self._events[: self._n_sent]
+
+    @property
+    def are_sent(self) -> bool:
+        """Whether Redis has all of them."""
+        return self._n_sent == len(self._events)
+
+    def note_sent(self) -> None:
+        """Mark the next event as sent."""
+        self._n_sent += 1
+
+    def note_spooled(self) -> None:
+        """Mark the next event as written to the spool."""
+        self._n_spooled += 1

@@ -1,0 +1,299 @@
+"""Lanes of frames: gathered into chunks, packed by threads, kept in order.
+
+What is put in comes out as entries of its lane in the same order, whichever thread is
+done first. A large frame that the program may change afterwards is packed while the
+program waits, by all threads that have nothing else to do: that spares its copy.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from time import time as wall_clock
+from typing import Any
+
+import numpy.typing as npt
+
+from scanbus.bus.codecs import ThreadPool, find_codec
+from scanbus.bus.protocol import EncodedEntry
+from scanbus.publisher.buffers.chunk_buffer import ChunkBuffer, Piece
+from scanbus.publisher.buffers.entry_builder import frame_entry, gap_entry
+from scanbus.publisher.queue.backpressure import Backpressure
+from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.waker import Waker
+from scanbus.schemas import LaneDescription
+
+__all__ = ["EncoderPool", "FrameLaneQueue"]
+
+
+class _Slot:
+    """The place of a piece in its lane's order while it is packed."""
+
+    __slots__ = ("entry", "piece")
+
+    def __init__(self, piece: Piece) -> None:
+        self.piece = piece
+        self.entry: EncodedEntry | None = None
+
+
+class FrameLaneQueue(LaneQueue):
+    """A lane of frames; other parameters are those of :class:`LaneQueue`.
+
+    Parameters
+    ----------
+    backpressure : Backpressure
+        Of the scan.
+    compression : float
+        Raw over packed bytes, as the program expects.
+
+    Attributes
+    ----------
+    chunks : ChunkBuffer
+        Frames that wait for their chunk; guarded by `feeding`.
+    point_bytes : int
+        Of one frame.
+    """
+
+    def __init__(
+        self,
+        description: LaneDescription,
+        session: bytes,
+        waker: Waker,
+        spool_waker: Waker | None,
+        *,
+        backpressure: Backpressure,
+        compression: float,
+    ) -> None:
+        super().__init__(description, session, waker, spool_waker)
+        self._backpressure = backpressure
+        self.chunks = ChunkBuffer(description)
+        # Kept, for it is worked out anew whenever the description is asked.
+        self.point_bytes = description.point_bytes
+        packs = description.channels[0].codec != "none"
+        self._compression = compression if packs else 1.0
+        self._slots: deque[_Slot] = deque()
+        self._raw_bytes = 0
+        self._held_since = 0.0
+        self._packed_from = 0
+        self._packed_to = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes in memory that are not known to be durable, raw until packed."""
+        return super().kept_bytes + self._raw_bytes
+
+    @property
+    def length(self) -> int:
+        """Points that its entries have, or will have."""
+        return self.chunks.count
+
+    @property
+    def is_run_out(self) -> bool:
+        """Whether all points are entries."""
+        return not self._slots
+
+    @property
+    def is_packing(self) -> bool:
+        """Whether frames are being packed, and will take less memory soon."""
+        return bool(self._slots)
+
+    def packed_bytes(self, raw_bytes: int) -> float:
+        """Return what frames of so many bytes take when packed, as expected."""
+        return raw_bytes / self._compression
+
+    @property
+    def saved_bytes(self) -> int:
+        """How much smaller what is kept will be when it is packed, as expected."""
+        return int(self._raw_bytes * (1 - 1 / self._compression))
+
+    @property
+    def why_full(self) -> str:
+        """Say so if frames pack much worse than the plan was told, else empty."""
+        if self._packed_to * self._compression <= 1.25 * self._packed_from:
+            return ""
+        return (
+            f"frames of {self.name} pack {self._packed_from / self._packed_to:.1f} : 1,"
+            f" not {self._compression:.1f} : 1 as expected (compression), so that open "
+            "segments do not fit"
+        )
+
+    def reserve(self, raw_bytes: int) -> None:
+        """Wait until there is room for a frame, and count it; takes the lock.
+
+        Raises
+        ------
+        DeadlineError
+            If there is none for too long.
+        """
+        with self._backpressure.lock:
+            self._backpressure.wait(self, raw_bytes)
+            self._raw_bytes += raw_bytes
+            if not self.chunks.held:
+                self._held_since = monotonic()
+                if self.description.points_per_chunk > 1:
+                    self.wake()  # It has to look at the clock from now on.
+
+    def unreserve(self, raw_bytes: int) -> None:
+        """Count a frame no longer that did not come."""
+        self._raw_bytes -= raw_bytes
+
+    def is_held_for(self, patience_s: float) -> bool:
+        """Whether a frame waits for its chunk for that long."""
+        return bool(self.chunks.held) and monotonic() - self._held_since >= patience_s
+
+    def add_slot(self, piece: Piece) -> _Slot:
+        """Keep the place of a piece that is packed now."""
+        slot = _Slot(piece)
+        self._slots.append(slot)
+        return slot
+
+    def fill_slot(self, slot: _Slot, entry: EncodedEntry) -> None:
+        """Have what is packed sent, in order."""
+        slot.entry = entry
+        while self._slots and (done := self._slots[0].entry) is not None:
+            self._note_packed(self._slots.popleft().piece, done)
+            self.put(done)
+        self.wake()
+
+    def _note_packed(self, piece: Piece, entry: EncodedEntry) -> None:
+        self._raw_bytes -= piece.raw_bytes
+        # Of frames that the program packed nobody knows; they are counted as they are.
+        if piece.frames is not None and piece.raw_bytes != len(entry.payload):
+            self._packed_from += piece.raw_bytes
+            self._packed_to += len(entry.payload)
+
+
+class EncoderPool:
+    """Packs the frames of one scan.
+
+    Whoever feeds a lane holds its `feeding`, but for `cut_idle`.
+
+    Parameters
+    ----------
+    threads : ThreadPool
+        The threads.
+    room : threading.Condition
+        Of the scan's lock; told when frames have become smaller.
+    session : bytes
+        Names this publisher in the headers of entries.
+    on_error : callable
+        Called with what a frame could not be packed for.
+    """
+
+    def __init__(
+        self,
+        threads: ThreadPool,
+        room: threading.Condition,
+        session: bytes,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._threads = threads
+        self._room = room
+        self._session = session
+        self._begun_at = self._took_s = 0.0
+        self._on_error = on_error
+
+    def take(
+        self,
+        lane: FrameLaneQueue,
+        frame: npt.NDArray[Any] | bytes,
+        time: float,
+        *,
+        copy: bool,
+    ) -> None:
+        """Have a frame packed; one that is packed is taken as it is.
+
+        Parameters
+        ----------
+        copy : bool
+            Whether somebody may change the array afterwards.
+        """
+        if isinstance(frame, bytes):
+            self._pack(lane, lane.chunks.push_packed(frame, time, len(frame)))
+            return
+        packed = self._packed_now(lane, frame) if copy else None
+        if packed is not None:
+            nbytes = frame.nbytes
+            self._pack(lane, lane.chunks.push_packed(packed, time, nbytes))
+        else:
+            self._pack(lane, lane.chunks.push(frame, time, copy=copy))
+
+    def _packed_now(
+        self, lane: FrameLaneQueue, frame: npt.NDArray[Any]
+    ) -> bytes | None:
+        """Return a packed frame if that spares its copy, and does not take too long.
+
+        Nothing is known of the frame yet: whoever is interrupted here has not sent it.
+        """
+        if frame.nbytes < 2 * self._threads.part_bytes:
+            return None
+        packer = find_codec(lane.description.channels[0].codec)
+        if not packer.is_shared or not lane.chunks.is_chunk(frame):
+            return None
+        try:
+            return bytes(packer.helped_by(self._threads).encode(frame))
+        except Exception:  # noqa: BLE001 - an encoder will meet it too, and say so
+            return None
+        except BaseException:
+            with self._room:
+                lane.unreserve(frame.nbytes)
+                self._room.notify_all()
+            raise
+
+    def skip(self, lane: FrameLaneQueue, count: int) -> None:
+        """Say that the next frames will never come."""
+        for piece in lane.chunks.skip(count, wall_clock()):
+            self._pack(lane, piece)
+
+    def end(self, lane: FrameLaneQueue) -> None:
+        """Have the last chunk packed, full or not."""
+        self._pack(lane, lane.chunks.end())
+
+    def cut(self, lane: FrameLaneQueue) -> None:
+        """Have what is held packed, though its chunk is not full."""
+        self._pack(lane, lane.chunks.cut())
+
+    def cut_idle(self, lane: FrameLaneQueue, patience_s: float) -> None:
+        """Do so if it has waited for long, for those who look live."""
+        if lane.is_held_for(patience_s) and lane.feeding.acquire(blocking=False):
+            try:
+                self.cut(lane)
+            finally:
+                lane.feeding.release()
+
+    def _pack(self, lane: FrameLaneQueue, piece: Piece | None) -> None:
+        if piece is None:
+            return
+        with self._room:
+            slot = lane.add_slot(piece)
+        try:
+            self._threads.pool.submit(self._encode_in_pool, lane, slot)
+        except RuntimeError:  # The interpreter is leaving and takes no more work.
+            self._encode(lane, slot)
+
+    def _encode_in_pool(self, lane: FrameLaneQueue, slot: _Slot) -> None:
+        """Pack a frame, all threads together if frames come slowly.
+
+        Where they follow each other closely it costs less if each has its own.
+        """
+        begun_at = monotonic()
+        is_slow = begun_at - self._begun_at > 2 * self._took_s
+        self._begun_at = begun_at
+        self._encode(lane, slot, self._threads if is_slow else None)
+        self._took_s = monotonic() - begun_at
+
+    def _encode(
+        self, lane: FrameLaneQueue, slot: _Slot, threads: ThreadPool | None = None
+    ) -> None:
+        piece = slot.piece
+        try:
+            entry = frame_entry(lane.description, piece, self._session, threads)
+        except Exception as error:  # noqa: BLE001 - nobody looks at a pool's errors
+            self._on_error(error)
+            entry = gap_entry(piece.first, piece.count, piece.times, self._session)
+        lane.chunks.give_back(piece)
+        with self._room:
+            lane.fill_slot(slot, entry)
+            self._room.notify_all()

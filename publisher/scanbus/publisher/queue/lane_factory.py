@@ -1,0 +1,88 @@
+"""The lane queues of a scan: of one that begins, of one from a spool, of late points.
+
+All functions are for who holds the scan's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from scanbus.bus.protocol import EncodedEntry
+from scanbus.publisher.queue.backpressure import Backpressure
+from scanbus.publisher.queue.frame_lane import FrameLaneQueue
+from scanbus.publisher.queue.lane_queue import LaneQueue, LateLaneQueue
+from scanbus.publisher.queue.scan_state import ScanState
+from scanbus.publisher.queue.value_lane import ValueLaneQueue
+from scanbus.schemas import LaneDescription, Storage
+
+__all__ = ["chunk_bytes", "late_lane", "open_lane", "taken_lane"]
+
+
+def chunk_bytes(lanes: Iterable[LaneDescription]) -> int:
+    """Return the bytes of one chunk of each detector together."""
+    return sum(
+        lane.points_per_chunk * lane.point_bytes
+        for lane in lanes
+        if lane.storage is Storage.FILES
+    )
+
+
+def open_lane(
+    state: ScanState,
+    description: LaneDescription,
+    session: bytes,
+    backpressure: Backpressure,
+    compression: float,
+) -> LaneQueue:
+    """Return the queue of a lane into which a program puts points.
+
+    Parameters
+    ----------
+    compression : float
+        Raw over packed bytes of frames, as the program expects.
+    """
+    if description.storage is not Storage.FILES:
+        wakers = state.wakers[0], state.spool_waker
+        return ValueLaneQueue(description, session, *wakers, backpressure=backpressure)
+    return FrameLaneQueue(
+        description,
+        session,
+        state.new_waker(),
+        state.spool_waker,
+        backpressure=backpressure,
+        compression=compression,
+    )
+
+
+def taken_lane(
+    state: ScanState,
+    description: LaneDescription,
+    session: bytes,
+    entries: Sequence[EncodedEntry],
+    reached: int | None,
+) -> LaneQueue:
+    """Return the queue of a lane that a dead publisher left in its spool.
+
+    Parameters
+    ----------
+    reached : int, optional
+        How far Redis has it, where it is not sealed there.
+    """
+    # Late points of a detector go with the rest: there are few.
+    is_own = description.storage is Storage.FILES and not description.is_late
+    waker = state.new_waker() if is_own else state.wakers[0]
+    kind = LateLaneQueue if description.is_late else LaneQueue
+    lane = kind(description, session, waker, state.spool_waker)
+    lane.refill(entries, reached)
+    lane.end()
+    return lane
+
+
+def late_lane(state: ScanState, lane: LaneQueue, session: bytes) -> LaneQueue:
+    """Return the queue of a lane's late points, made with the first of them."""
+    description = lane.description.late_lane(lane.description.channels[0])
+    late = state.lanes.get(description.name)
+    if late is None:
+        late = LateLaneQueue(description, session, state.wakers[0], state.spool_waker)
+        state.adopt([late])
+    return late

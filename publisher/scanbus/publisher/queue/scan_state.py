@@ -1,0 +1,168 @@
+"""The state of one scan on its way to the bus, and each change of it.
+
+Private to this package: the program, the senders, the monitor and who writes the spool
+see a face of it each, which takes the lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from scanbus.publisher.buffers.group_buffer import Series
+from scanbus.publisher.queue.event_queue import EventQueue
+from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.send_limits import SendLimits
+from scanbus.publisher.queue.waker import Waker
+from scanbus.schemas import Verdict
+from scanbus.schemas.errors import ScanStateError
+
+__all__ = ["ScanState"]
+
+# What may wait for points before it, as a share of the quota: half of that is for open
+# segments, and the rest must let the point through that they wait for.
+_HELD_SHARE = 4
+
+
+class ScanState:
+    """One scan; all methods and properties are for who holds `lock`.
+
+    Attributes are changed by its own methods only.
+
+    Attributes
+    ----------
+    lock : threading.Lock
+        Guards this and all lanes; nobody holds it while talking to Redis.
+    room, settled : threading.Condition
+        Of the lock: told when there may be more room, and when something was done.
+    lanes : Mapping
+        By name. Replaced, never changed: one may look through it without the lock.
+    wakers : list of Waker
+        One per sender; the first sends events, too.
+    spool_waker : Waker or None
+        Where who writes the spool sleeps.
+    fast_series : dict
+        Series to which a program's thread appends plain floats itself.
+    """
+
+    def __init__(self, uid: str, limits: SendLimits, *, is_spooled: bool) -> None:
+        self.uid = uid
+        self.limits = limits
+        self.lock = threading.Lock()
+        self.room = threading.Condition(self.lock)
+        self.settled = threading.Condition(self.lock)
+        self.lanes: Mapping[str, LaneQueue] = {}
+        self.wakers = [Waker(self.lock)]
+        self.spool_waker = Waker(self.lock) if is_spooled else None
+        self.events = EventQueue(is_spooled=is_spooled)
+        self.fast_series: dict[str, Series] = {}
+        self.quota_bytes = self._chunk_bytes = 0
+        self.announcement = ""
+        self.error: BaseException | None = None
+        self.trouble = self.spool_trouble = ""
+        self.is_over = self.is_lost = self.is_released = False
+        self.verdict: Verdict | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the whole scan in memory that are not known to be durable."""
+        return sum(lane.kept_bytes for lane in self.lanes.values())
+
+    @property
+    def most_kept_bytes(self) -> int:
+        """Bytes that may be kept in memory."""
+        if self.spool_waker is None:
+            return self.quota_bytes
+        # A chunk that is not full cannot go to the disk: open ones take half at most.
+        return max(self.limits.memory_bytes_kept, 2 * self._chunk_bytes)
+
+    @property
+    def most_held_bytes(self) -> int:
+        """Bytes of all points together that may wait for points before them."""
+        return self.most_kept_bytes // _HELD_SHARE
+
+    @property
+    def is_said(self) -> bool:
+        """Whether Redis has everything: all entries, all seals and the end."""
+        return self.is_over and self.events.are_sent
+
+    @property
+    def is_spooled(self) -> bool:
+        """Whether the spool has all of the scan, to its end."""
+        lanes = self.lanes.values()
+        sealed = all(lane.is_sealed and not lane.has_spool_work for lane in lanes)
+        return self.is_over and sealed and self.events.next_unspooled is None
+
+    def check_open(self) -> None:
+        """Raise what the scan failed for, or ScanStateError if it is over."""
+        if self.error is not None:
+            raise self.error
+        if self.is_over:
+            raise ScanStateError(f"scan {self.uid} is over: nothing can be sent")
+
+    # -------------------------------------------------------------- transitions
+
+    def announce(self, announcement: str) -> None:
+        """Take note of the id of its announcement."""
+        self.announcement = announcement
+
+    def new_waker(self) -> Waker:
+        """Return the waker of one more sender."""
+        self.wakers.append(Waker(self.lock))
+        return self.wakers[-1]
+
+    def plan(self, quota_bytes: int, chunk_bytes: int) -> None:
+        """Take what was planned: the quota, and the bytes of one chunk of each lane."""
+        self.quota_bytes = quota_bytes
+        self._chunk_bytes = chunk_bytes
+
+    def adopt(self, lanes: Iterable[LaneQueue]) -> None:
+        """Take more lanes."""
+        self.lanes = {**self.lanes, **{lane.name: lane for lane in lanes}}
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self.is_over = True
+        self.fast_series.clear()
+        self.room.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Let every further send raise `error`, or what came before it."""
+        self.error = self.error or error
+        self.fast_series.clear()
+        self.notify()
+
+    def lose(self) -> None:
+        """Take note that Redis will never have all of it: nobody sends any more."""
+        self.is_lost = True
+        self.wakers[0].wake()
+
+    def note_trouble(self, reason: str) -> bool:
+        """Take note of why nothing can be sent now; return whether that is new."""
+        is_new, self.trouble = not self.trouble, reason
+        return is_new
+
+    def note_spool_trouble(self, reason: str) -> bool:
+        """Take note of why the spool takes nothing now; return whether that is new."""
+        is_new, self.spool_trouble = not self.spool_trouble, reason
+        return is_new
+
+    def release(self, verdict: Verdict | None) -> None:
+        """Forget everything: the writer has judged, or nobody waits any more."""
+        self.verdict = verdict
+        self.is_released = True
+        for lane in self.lanes.values():
+            lane.drop()
+        self.settled.notify_all()
+        self.wake_all()
+
+    def notify(self) -> None:
+        """Tell who waits for room, or for something to be done."""
+        self.room.notify_all()
+        self.settled.notify_all()
+
+    def wake_all(self) -> None:
+        """Wake all senders, and who writes the spool."""
+        for waker in (*self.wakers, self.spool_waker):
+            if waker is not None:
+                waker.wake()

@@ -1,0 +1,184 @@
+"""What one sender takes out of a scan: the entries of its lanes, and the events."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from scanbus.bus.protocol import EncodedEntry
+from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.scan_state import ScanState
+from scanbus.publisher.queue.value_lane import ValueLaneQueue
+from scanbus.publisher.queue.waker import Waker
+from scanbus.schemas import Event, ScanEnded
+
+__all__ = ["SendShare"]
+
+
+class SendShare:
+    """The part of a scan that one sender sends; each method takes the scan's lock.
+
+    Parameters
+    ----------
+    state : ScanState
+        The scan.
+    waker : Waker
+        Its lanes, and where the sender sleeps.
+    """
+
+    def __init__(self, state: ScanState, waker: Waker) -> None:
+        self._state = state
+        self._waker = waker
+        self.is_main = waker is state.wakers[0]
+        self._is_spooled = state.spool_waker is not None
+
+    @property
+    def lanes(self) -> tuple[LaneQueue, ...]:
+        """What this sender sends, and nobody else; there may be more later."""
+        lanes = self._state.lanes.values()
+        return tuple(lane for lane in lanes if lane.is_sent_by(self._waker))
+
+    def await_work(self, patience_s: Callable[[], float]) -> bool | None:
+        """Sleep once, if there is nothing to do.
+
+        Parameters
+        ----------
+        patience_s : callable
+            Returns for how long at most.
+
+        Returns
+        -------
+        bool or None
+            Whether there is something to do; None if there never will be.
+        """
+        with self._state.lock:
+            if self._state.is_released:
+                return None
+            if not self._has_work():
+                self._waker.sleep(patience_s())
+                return False
+            return True
+
+    def _has_work(self) -> bool:
+        if self._waker.must_compare or (self.is_main and self._next_event()):
+            return True
+        if self._is_spooled:
+            return any(self._may_send(lane) for lane in self.lanes)
+        return any(lane.has_work for lane in self.lanes)
+
+    # ---------------------------------------------------------------- comparing
+
+    def take_compare_request(self) -> bool:
+        """Whether a look at what Redis holds was asked for since the last one."""
+        with self._state.lock:
+            return self._waker.take_compare_request()
+
+    def request_compare(self) -> None:
+        """Have the next round begin with such a look."""
+        with self._state.lock:
+            self._waker.request_compare()
+
+    # ------------------------------------------------------------------ sending
+
+    def encode(self, lane: LaneQueue) -> None:
+        """Make entries of what was gathered while the last ones were on their way.
+
+        Where there is a spool, who writes it makes them.
+        """
+        if self._is_spooled or not isinstance(lane, ValueLaneQueue):
+            return
+        with self._state.lock:
+            if lane.next_unsent:
+                return
+        lane.encode_gathered()
+
+    def to_send(self, lane: LaneQueue, max_bytes: int) -> list[EncodedEntry]:
+        """Return the next entries of a lane that fit on the bus."""
+        with self._state.lock:
+            if self._state.is_released:
+                return []
+            if not self._is_spooled:
+                lane.seal()
+            if not self._may_send(lane):
+                return []
+            return lane.to_send(min(max_bytes, self._bus_room(lane)))
+
+    def _may_send(self, lane: LaneQueue) -> bool:
+        """Whether the next entry fits on the bus beside what is not durable there."""
+        entry = lane.next_unsent
+        if entry is None:
+            return False
+        room = self._bus_room(lane)
+        return entry.is_seal or room >= min(entry.nbytes, self._state.quota_bytes)
+
+    def _bus_room(self, lane: LaneQueue) -> int:
+        """Return how many more bytes may stand on the bus without being durable.
+
+        Without a spool, all that is kept may. Late points always may: the writer takes
+        them when all else has been sent.
+        """
+        if not self._is_spooled or lane.description.is_late:
+            return sys.maxsize
+        there = sum(
+            each.sent_bytes
+            for each in self._state.lanes.values()
+            if not each.description.is_late
+        )
+        return self._state.quota_bytes - there
+
+    def note_sent(self, lane: LaneQueue, n_entries: int) -> None:
+        """Mark the next entries of a lane as sent."""
+        with self._state.lock:
+            if self._state.is_released:
+                return  # The retransmit buffer is empty, whatever was on its way.
+            lane.note_sent(n_entries)
+            self._state.notify()
+            if lane.is_ending:
+                self._state.wakers[0].wake()
+
+    def next_event(self) -> Event | None:
+        """Return the event that may be sent now; the end only after all seals."""
+        with self._state.lock:
+            return self._next_event()
+
+    def _next_event(self) -> Event | None:
+        event = self._state.events.next_unsent
+        lanes = self._state.lanes.values()
+        is_early = isinstance(event, ScanEnded) and not all(
+            lane.is_delivered for lane in lanes
+        )
+        return None if is_early else event
+
+    def note_event_sent(self) -> None:
+        """Mark the next event as sent."""
+        with self._state.lock:
+            self._state.events.note_sent()
+            self._state.settled.notify_all()
+
+    # ------------------------------------------------------------------ trouble
+
+    def note_trouble(self, reason: str) -> bool:
+        """Take note of why nothing can be sent now; return whether that is new."""
+        with self._state.lock:
+            return self._state.note_trouble(reason)
+
+    def clear_trouble(self) -> None:
+        """Take note that Redis takes what it is given."""
+        with self._state.lock:
+            self._state.note_trouble("")
+
+    def give_up(self, error: Exception, *, is_lost: bool) -> None:
+        """Send nothing more: the scan fails, and others do not wait for these lanes.
+
+        Parameters
+        ----------
+        is_lost : bool
+            Nobody can say the end of the scan any more.
+        """
+        with self._state.lock:
+            self._state.fail(error)
+            for lane in self.lanes:
+                lane.abandon()
+            if is_lost or self.is_main:
+                self._state.lose()
+            self._state.wakers[0].wake()

@@ -1,0 +1,126 @@
+"""What of a scan waits for the local spool, before it may be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from scanbus.bus.protocol import EncodedEntry
+from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.scan_state import ScanState
+from scanbus.publisher.queue.value_lane import ValueLaneQueue
+from scanbus.publisher.queue.waker import Waker
+from scanbus.schemas import Event
+
+__all__ = ["SpoolBacklog"]
+
+
+class SpoolBacklog:
+    """The entries and events that the spool lacks; each method takes the scan's lock.
+
+    One thread writes them.
+
+    Parameters
+    ----------
+    state : ScanState
+        The scan.
+    waker : Waker
+        Where that thread sleeps.
+    """
+
+    def __init__(self, state: ScanState, waker: Waker) -> None:
+        self._state = state
+        self._waker = waker
+
+    def encode(self, lane: LaneQueue, *, is_due: bool) -> None:
+        """Make entries of what was gathered, if it is due or nothing else is to do."""
+        if not isinstance(lane, ValueLaneQueue):
+            return
+        with self._state.lock:
+            if lane.next_unsent and not is_due:
+                return
+        lane.encode_gathered()
+
+    def seal(self, lane: LaneQueue) -> None:
+        """Put the seal behind the last entry of a lane if it is time."""
+        with self._state.lock:
+            lane.seal()
+
+    def next_entry(self, lane: LaneQueue) -> EncodedEntry | None:
+        """Return the entry of a lane that is to be written now."""
+        with self._state.lock:
+            return None if self._state.is_released else lane.next_unspooled
+
+    def note_entry(self, lane: LaneQueue) -> None:
+        """Have the next entry of a lane sent, now that the spool has it."""
+        state = self._state
+        with state.lock:
+            if not state.is_released:
+                lane.note_spooled(state.most_kept_bytes // (2 * len(state.lanes)))
+                state.notify()
+
+    def next_event(self) -> Event | None:
+        """Return the event that is to be written now."""
+        with self._state.lock:
+            return self._state.events.next_unspooled
+
+    def note_event(self) -> None:
+        """Have the next event sent, now that the spool has it."""
+        with self._state.lock:
+            self._state.events.note_spooled()
+            self._state.wakers[0].wake()
+            self._state.settled.notify_all()
+
+    def first_kept(self, lane: LaneQueue) -> int:
+        """Return the first point of a lane that no file is known to have."""
+        with self._state.lock:
+            return lane.first_kept
+
+    def await_work(self, patience_s: Callable[[], float]) -> bool:
+        """Sleep until there may be something to write.
+
+        Parameters
+        ----------
+        patience_s : callable
+            Returns how long at most.
+
+        Returns
+        -------
+        bool
+            False, at once, where values are gathered: every single one would wake.
+        """
+        with self._state.lock:
+            if self._state.is_released or self._has_work():
+                return True
+            if self._is_gathering():
+                return False
+            self._waker.sleep(patience_s())
+            return True
+
+    def _has_work(self) -> bool:
+        lanes = self._state.lanes.values()
+        has_event = self._state.events.next_unspooled is not None
+        return has_event or any(lane.has_spool_work for lane in lanes)
+
+    def _is_gathering(self) -> bool:
+        return any(
+            isinstance(lane, ValueLaneQueue) and lane.has_complete
+            for lane in self._state.lanes.values()
+        )
+
+    def note_trouble(self, reason: str) -> bool:
+        """Take note of why the disk takes nothing now; return whether that is new."""
+        with self._state.lock:
+            return self._state.note_spool_trouble(reason)
+
+    def clear_trouble(self) -> None:
+        """Take note that the disk takes what it is given."""
+        with self._state.lock:
+            self._state.note_spool_trouble("")
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait until the spool has all there is, at most so long."""
+        deadline = monotonic() + timeout_s
+        with self._state.lock:
+            while not self._state.is_spooled and (left_s := deadline - monotonic()) > 0:
+                self._state.settled.wait(min(left_s, 0.5))

@@ -1,0 +1,175 @@
+"""Lanes of small values: gathered by their group, made entries when they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import time as wall_clock
+
+from scanbus.publisher.buffers.entry_builder import values_entry
+from scanbus.publisher.buffers.group_buffer import GroupBuffer, Run, Series
+from scanbus.publisher.queue.backpressure import Backpressure
+from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.waker import Waker
+from scanbus.schemas import LaneDescription
+
+__all__ = ["MAX_BATCH_BYTES", "ValueLaneQueue"]
+
+MAX_BATCH_BYTES = 8 * 2**20
+"""What is sent, or made, at once."""
+# Looking at everything that is kept costs too much for every single value.
+_LOOK_EVERY_POINTS = 256
+
+
+class ValueLaneQueue(LaneQueue):
+    """A lane of small values; other parameters are those of :class:`LaneQueue`.
+
+    Parameters
+    ----------
+    backpressure : Backpressure
+        Of the scan.
+    """
+
+    def __init__(
+        self,
+        description: LaneDescription,
+        session: bytes,
+        waker: Waker,
+        spool_waker: Waker | None,
+        *,
+        backpressure: Backpressure,
+    ) -> None:
+        super().__init__(description, session, waker, spool_waker)
+        self._backpressure = backpressure
+        self._buffer = GroupBuffer(description)
+        self._encoding_bytes = 0
+
+    @property
+    def series(self) -> Mapping[str, Series]:
+        """The points of each channel that no entry holds yet."""
+        return self._buffer.series
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes in memory that are not known to be durable."""
+        gathered = self._buffer.pending_bytes + self._encoding_bytes + self.held_bytes
+        return super().kept_bytes + gathered
+
+    @property
+    def length(self) -> int:
+        """Points that its entries have, or will have."""
+        return self._buffer.taken
+
+    @property
+    def reached(self) -> int:
+        """Points that all its channels have."""
+        return self._buffer.complete
+
+    @property
+    def next_point(self) -> int:
+        """The point after the last one that came."""
+        return self._buffer.length
+
+    @property
+    def has_complete(self) -> bool:
+        """Whether there is a point for the next entry."""
+        return self._buffer.has_complete
+
+    @property
+    def is_run_out(self) -> bool:
+        """Whether all points are entries."""
+        return not self._buffer.has_complete and not self._encoding_bytes
+
+    @property
+    def has_work(self) -> bool:
+        """Whether its sender has something to do."""
+        return super().has_work or self._buffer.has_complete
+
+    @property
+    def why_incomplete(self) -> str:
+        """Which channel waits for which of its group; empty if none does."""
+        ahead, behind, points = self._buffer.laggard()
+        if not points or self._buffer.has_complete:
+            return ""
+        return f"{ahead} is {points} points ahead of {behind} in its group"
+
+    # ------------------------------------ for who puts points in; takes the lock
+
+    def reserve(self, nbytes: int) -> None:
+        """Wait until there is room for points.
+
+        Raises
+        ------
+        DeadlineError
+            If there is none for too long.
+        """
+        with self._backpressure.lock:
+            self._backpressure.wait(self, nbytes)
+
+    def gather(
+        self,
+        name: str,
+        run: Run,
+        times: tuple[float, float] | None,
+        *,
+        need: int | None = None,
+    ) -> None:
+        """Take checked values of one channel.
+
+        Parameters
+        ----------
+        need : int, optional
+            Bytes to wait for room for; None if they were reserved.
+
+        Raises
+        ------
+        DeadlineError
+            If there is no room for too long.
+        """
+        with self._backpressure.lock:
+            if need is not None:
+                self._backpressure.wait(self, need)
+            self._buffer.append(name, run, times)
+            if self._buffer.advance(wall_clock()):
+                self.wake()
+
+    def look_after(self) -> None:
+        """Look after single values that were appended: complete points, memory, room.
+
+        Raises
+        ------
+        DeadlineError
+            If there is no room for too long.
+        """
+        with self._backpressure.lock:
+            buffer = self._buffer
+            if buffer.advance(wall_clock()):
+                self.wake()
+                if buffer.complete % _LOOK_EVERY_POINTS:
+                    return
+            buffer.compact()
+            self._backpressure.wait(self, 0)
+
+    def encode_gathered(self) -> None:
+        """Make entries of what was gathered; one thread at a time does it."""
+        taken = []
+        with self._backpressure.lock:
+            before = n_bytes = self._buffer.pending_bytes
+            stop_at = max(0, n_bytes - MAX_BATCH_BYTES)
+            while n_bytes >= stop_at and (each := self._buffer.take()):
+                taken.append(each)
+                n_bytes = self._buffer.pending_bytes
+            self._encoding_bytes = before - n_bytes
+        entries = [
+            values_entry(self.description, each, self._session) for each in taken
+        ]
+        with self._backpressure.lock:
+            self._encoding_bytes = 0
+            for entry in entries:
+                self.put(entry)
+
+    # --------------------------------------------------------- the lock is held
+
+    def end(self) -> None:
+        """Take nothing more; channels that are shorter than others end with gaps."""
+        self._buffer.end(wall_clock())
+        super().end()
