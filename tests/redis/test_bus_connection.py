@@ -17,6 +17,7 @@ from scanbus.bus.store import (
     connect,
     describe_server,
     no_room_reason,
+    ping,
     translated,
 )
 from scanbus.cli.private_redis import PrivateRedisError
@@ -39,6 +40,16 @@ def test_a_server_is_reached_over_its_socket_and_over_tcp(
     assert answers(server.url)
     assert answers(server.tcp_url)
     assert answers(server.tcp_url + "/3")
+
+
+def test_who_pings_is_connected_or_told_that_nobody_answers(
+    any_bus: Bus, free_port: int
+) -> None:
+    ping(any_bus)
+    url = f"redis://127.0.0.1:{free_port}"
+    with connect(url, name="test") as client:
+        with pytest.raises(BusUnavailableError), translated(url):
+            ping(client)
 
 
 def test_a_client_says_its_name(any_bus: Bus) -> None:

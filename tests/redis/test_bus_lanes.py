@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.protocol import EncodedEntry, Kind, LaneReader, lane_key
+from scanbus.bus.protocol import SEAL_ID, EncodedEntry, Kind, LaneReader, lane_key
 from scanbus.bus.store import (
     Bus,
     Evictor,
@@ -20,11 +20,15 @@ from scanbus.bus.store import (
     connect,
     find_entry_start,
     make_lane,
+    read_entry,
     read_lanes,
+    read_newest,
+    read_seal,
+    sealed_length,
     stream_ends,
 )
 from scanbus.schemas import LaneDescription, Storage
-from scanbus.schemas.errors import LaneConflictError
+from scanbus.schemas.errors import BadEntryError, LaneConflictError
 from tests.redis.conftest import AnyRedis
 from tests.support.descriptions import (
     UID,
@@ -273,6 +277,61 @@ def test_the_entry_of_any_point_is_found(lane: Bus, point: int, start: int) -> N
     append_entries(lane, UID, "group", [frozen(0, 5), frozen(5, 50), frozen(55, 2)])
     append_entries(lane, UID, "group", [frozen_seal(57)])
     assert find_entry_start(lane, UID, "group", point) == start
+
+
+@pytest.mark.parametrize(
+    ("point", "points"), [(0, (0, 5)), (4, (0, 5)), (7, (7, 57)), (56, (7, 57))]
+)
+def test_the_entry_that_holds_a_point_is_read(
+    lane: Bus, point: int, points: tuple[int, int]
+) -> None:
+    append_entries(lane, UID, "group", [frozen(0, 5), frozen(7, 50), frozen_seal(57)])
+    entry = read_entry(lane, UID, LANE, point)
+    assert entry is not None
+    assert (entry.first, entry.stop) == points
+
+
+@pytest.mark.parametrize("point", [5, 6, 57, 10**6])
+def test_a_point_that_no_entry_holds_is_none(lane: Bus, point: int) -> None:
+    append_entries(lane, UID, "group", [frozen(0, 5), frozen(7, 50)])
+    assert read_entry(lane, UID, LANE, point) is None
+
+
+def test_an_entry_that_cannot_be_used_is_refused(lane: Bus) -> None:
+    lane.xadd(KEY, {"h": b"nonsense"}, id="3-1")
+    with pytest.raises(BadEntryError):
+        read_entry(lane, UID, LANE, 3)
+
+
+def test_a_seal_says_the_length(lane: Bus) -> None:
+    assert read_seal(lane, UID, LANE) is None
+    assert sealed_length(lane, UID, LANE) is None
+    append_entries(lane, UID, "group", [frozen(0, 5), frozen_seal(7)])
+    seal = read_seal(lane, UID, LANE)
+    assert seal is not None
+    assert seal.is_seal
+    assert seal.first == sealed_length(lane, UID, LANE) == 7
+
+
+def test_a_seal_that_cannot_be_used_says_no_length(lane: Bus) -> None:
+    lane.xadd(KEY, {"h": b"nonsense"}, id=SEAL_ID.decode())
+    with pytest.raises(BadEntryError):
+        read_seal(lane, UID, LANE)
+    assert sealed_length(lane, UID, LANE) is None
+
+
+def test_the_newest_entries_come_first_and_those_of_all_lanes_at_once(
+    lane: Bus,
+) -> None:
+    append_entries(lane, UID, "group", [frozen(0, 5), frozen(5, 50), frozen_seal(55)])
+    other = lane_of(channel("f", "frames", dtype="uint8"))
+    readers = [LaneReader(UID, LANE), LaneReader(UID, other)]
+
+    newest, none = read_newest(lane, readers, count=2)
+
+    assert [bytes(stream_id) for stream_id, _ in newest] == [SEAL_ID, b"5-50"]
+    assert none == []
+    assert (readers[0].expected, readers[0].last_id) == (0, b"0-0")
 
 
 def reader_from(lane: LaneDescription, start: int) -> LaneReader:

@@ -21,6 +21,7 @@ from scanbus.bus.store import (
     find_scan,
     forget_lapsed_writers,
     is_announced,
+    last_announcement,
     load_record,
     move_position,
     next_scan_number,
@@ -199,6 +200,12 @@ def test_announcements_come_in_order_and_go_on_after_any_of_them(any_bus: Bus) -
     assert [line.document.scan.uid for line in lines if line.document] == uids
     assert [line.id for line in announcements(any_bus, ids[597])] == ids[598:]
     assert list(announcements(any_bus, LARGEST)) == []
+
+
+def test_the_last_announcement_is_known_by_its_id(any_bus: Bus) -> None:
+    assert last_announcement(any_bus) == "0-0"
+    ids = [announce(any_bus, announced(f"scan{number:08}")) for number in range(3)]
+    assert last_announcement(any_bus) == ids[-1]
 
 
 def test_bad_announcements_are_named_with_their_id(any_bus: Bus) -> None:

@@ -22,6 +22,7 @@ from scanbus.bus.store import (
     release_quota,
     renew_lease,
     reserve_quota,
+    reserved_quotas,
     used_memory,
 )
 from scanbus.schemas.errors import QuotaRefusedError
@@ -92,6 +93,15 @@ def test_quotas_are_refused_beyond_the_budget(any_bus: Bus) -> None:
     release_quota(any_bus, UID)
     release_quota(any_bus, UID)
     reserve_quota(any_bus, "third000", 60, 100)
+
+
+def test_what_is_reserved_is_known_of_each_scan(any_bus: Bus) -> None:
+    assert reserved_quotas(any_bus) == []
+    reserve_quota(any_bus, UID, 60, 100)
+    reserve_quota(any_bus, OTHER, 40, 100)
+    assert sorted(reserved_quotas(any_bus)) == [40, 60]
+    release_quota(any_bus, UID)
+    assert reserved_quotas(any_bus) == [40]
 
 
 def test_a_quota_can_be_changed_and_is_kept_when_the_change_is_refused(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from scanbus.bus.protocol import SEAL_ID, lane_key
 from scanbus.bus.store import acknowledge
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import (
@@ -83,6 +84,16 @@ def test_lengths_and_seals(raw: RawScan, scan: ScanReader) -> None:
     raw.seal("eiger")
     assert (scan.length("eiger"), scan.is_over("eiger")) == (3, True)
     assert scan.read("eiger", 3).shape == (0, *FRAME_SHAPE)
+
+
+def test_a_lane_that_lost_its_seal_is_read_as_one_that_is_not_there(
+    raw: RawScan, scan: ScanReader
+) -> None:
+    """As if it left the bus between two questions of this reader."""
+    raw.send_frames(0, 3)
+    raw.seal("eiger")
+    raw.client.xdel(lane_key(raw.uid, "eiger"), SEAL_ID)
+    assert (scan.length("eiger"), scan.is_over("eiger")) == (0, False)
 
 
 def test_a_point_that_may_come_is_not_there_yet(raw: RawScan, scan: ScanReader) -> None:

@@ -66,6 +66,20 @@ def test_every_component_is_known_to_every_tool(
     assert f"scanbus.{component}" in tool["importlinter"]["root_packages"]
 
 
+def test_only_the_store_calls_commands_of_a_redis_client(repository: Path) -> None:
+    """Contracts on imports cannot see this: clients are passed from hand to hand."""
+    calls = re.compile(r"\b_?client\.(?!close\b)\w+\(")
+    store = repository / "bus/scanbus/bus/store"
+    found = [
+        f"{path.relative_to(repository)}: {call}"
+        for component in COMPONENTS
+        for path in sorted((repository / component).rglob("*.py"))
+        if not path.is_relative_to(store)
+        for call in calls.findall(path.read_text())
+    ]
+    assert found == []
+
+
 def test_no_module_is_called_utils(repository: Path) -> None:
     names = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
     for component in COMPONENTS:

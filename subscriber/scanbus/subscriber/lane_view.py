@@ -7,23 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from scanbus.bus.protocol import (
-    SEAL_ID,
-    Arrival,
-    Entry,
-    Kind,
-    LaneReader,
-    lane_key,
-    parse_entry,
-)
+from scanbus.bus.protocol import SEAL_ID, Arrival, Entry, Kind, LaneReader
 from scanbus.bus.store import (
     Bus,
     find_entry_start,
     is_off_the_bus,
     read_cursor,
+    read_entry,
     read_lanes,
+    read_seal,
     stream_ends,
 )
 from scanbus.schemas import LaneDescription
@@ -33,7 +26,6 @@ __all__ = ["READ_BYTES", "Extent", "LaneView"]
 
 READ_BYTES = 32 * 2**20
 """Bytes asked of Redis in one call, about."""
-_LARGEST = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +80,18 @@ class LaneView:
             is_gone = ends is None and is_off_the_bus(client, self._uid)
             return Extent(durable, durable, is_over=False, is_gone=is_gone)
         is_over = ends[1] == SEAL_ID
-        stop = self._sealed_length(client) if is_over else _stop_of(ends[1])
+        stop = self._sealed_stop(client) if is_over else _stop_of(ends[1])
+        if stop is None:
+            # It left the bus between the two questions.
+            is_gone = is_off_the_bus(client, self._uid)
+            return Extent(durable, durable, is_over=False, is_gone=is_gone)
         is_empty = ends[0] in (b"0-0", SEAL_ID)
         first = stop if is_empty else int(ends[0].partition(b"-")[0])
         return Extent(first, stop, is_over)
 
-    def _sealed_length(self, client: Bus) -> int:
-        key = lane_key(self._uid, self.lane.name)
-        reply: Any = client.xrange(key, SEAL_ID, SEAL_ID)
-        return self._parsed(reply[0]).first
-
-    def _parsed(self, raw: Any) -> Entry:
-        stream_id, fields = raw
-        pairs = dict(zip(fields[::2], fields[1::2], strict=False))
-        return parse_entry(self.lane, bytes(stream_id), pairs)
+    def _sealed_stop(self, client: Bus) -> int | None:
+        seal = read_seal(client, self._uid, self.lane)
+        return None if seal is None else seal.first
 
     def entry_at(self, point: int) -> Entry | None:
         """Return the entry that holds a point, and only that; None if none does.
@@ -111,13 +101,9 @@ class LaneView:
         BadEntryError
             If it cannot be used.
         """
-        key = lane_key(self._uid, self.lane.name)
-        reply: Any = self._link.ask(
-            lambda client: client.xrevrange(key, f"{point}-{_LARGEST}", "-", count=1)
+        return self._link.ask(
+            lambda client: read_entry(client, self._uid, self.lane, point)
         )
-        if not reply or not _holds(bytes(reply[0][0]), point):
-            return None
-        return self._parsed(reply[0])
 
     def reader_from(self, point: int) -> LaneReader:
         """Return a reader that begins with the entry that holds `point`."""
@@ -158,11 +144,6 @@ class LaneView:
 
 
 _NO_POINTS = (Kind.SEAL, Kind.OVERLAP)
-
-
-def _holds(stream_id: bytes, point: int) -> bool:
-    first, _, count = stream_id.partition(b"-")
-    return int(first) <= point < int(first) + int(count)
 
 
 def _stop_of(stream_id: bytes) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from scanbus.bus.protocol import RESERVED, ScanRecord
+from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
-    Bus,
     ServerReport,
     load_announced,
     publisher_is_alive,
+    reserved_quotas,
     used_memory,
     writers_alive,
 )
@@ -151,7 +151,7 @@ def gather_status(
     link: Link, report: ServerReport, n_scans: int, open_scans: tuple[ScanInfo, ...]
 ) -> BusStatus:
     """Return the state of the bus, of which the scans are known already."""
-    reserved = link.ask(_reserved)
+    reserved = link.ask(reserved_quotas)
     return BusStatus(
         redis_version=report.version,
         used_bytes=link.ask(used_memory),
@@ -163,8 +163,3 @@ def gather_status(
         n_scans=n_scans,
         open=open_scans,
     )
-
-
-def _reserved(client: Bus) -> list[int]:
-    quotas: Any = client.hvals(RESERVED)
-    return [int(quota) for quota in quotas]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from scanbus.bus.protocol import SEAL_ID, Arrival, Kind, LaneReader
-from scanbus.bus.store import Bus, read_lanes
+from scanbus.bus.store import Bus, read_lanes, read_newest
 from scanbus.schemas.errors import NoLongerError, ScanInterruptedError
 from scanbus.subscriber.batch import Batch
 from scanbus.subscriber.connection import Link
@@ -234,22 +234,16 @@ def _newest(
 ) -> list[tuple[_Follower, list[Arrival]]]:
     """Return the newest entry of each lane where it is new."""
     found = []
-    for lane, raw in zip(lanes, _last_entries(client, lanes, count=1), strict=True):
+    newest = read_newest(client, [lane.reader for lane in lanes], count=1)
+    for lane, raw in zip(lanes, newest, strict=True):
         entries = raw
         if raw and bytes(raw[0][0]) == SEAL_ID:
             # The seal has no points: what stands before it may be new as well.
-            entries = _last_entries(client, [lane], count=2)[0]
+            (entries,) = read_newest(client, [lane.reader], count=2)
         arrivals = lane.skip_to_newest(entries)
         if arrivals:
             found.append((lane, arrivals))
     return found
-
-
-def _last_entries(client: Bus, lanes: Sequence[_Follower], count: int) -> list[Any]:
-    pipe = client.pipeline(transaction=False)
-    for lane in lanes:
-        pipe.xrevrange(lane.reader.key, "+", "-", count=count)
-    return pipe.execute()
 
 
 def _number(stream_id: Any) -> tuple[int, int]:

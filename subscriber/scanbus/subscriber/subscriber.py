@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from scanbus.bus.protocol import ANNOUNCEMENTS, ScanRecord
+from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
     DEFAULT_URL,
-    Bus,
     announcement_came,
     announcements,
     describe_server,
     find_scan,
+    last_announcement,
     load_announced,
 )
 from scanbus.schemas import ScanAnnounced
@@ -149,7 +149,7 @@ class Subscriber:
         DeadlineError
             By the iterator, if no scan came for `timeout_s`.
         """
-        after = self._link.ask(_last_announcement) if from_now else "0-0"
+        after = self._link.ask(last_announcement) if from_now else "0-0"
         return self._follow(after, timeout_s)
 
     def _follow(self, after: str, timeout_s: float | None) -> Iterator[ScanReader]:
@@ -171,11 +171,6 @@ class Subscriber:
         return self._link.ask(
             lambda client: load_announced(client, announcement, announced)
         )
-
-
-def _last_announcement(client: Bus) -> str:
-    reply: Any = client.xrevrange(ANNOUNCEMENTS, "+", "-", count=1)
-    return bytes(reply[0][0]).decode("ascii") if reply else "0-0"
 
 
 def _announced_after(after: str) -> Any:

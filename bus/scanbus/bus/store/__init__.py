@@ -14,6 +14,7 @@ from scanbus.bus.store.connection import (
     connect,
     describe_server,
     no_room_reason,
+    ping,
     translated,
 )
 from scanbus.bus.store.cursors import acknowledge, read_cursor, read_cursors
@@ -35,7 +36,13 @@ from scanbus.bus.store.heartbeats import (
     writers_alive,
 )
 from scanbus.bus.store.holds import hold_scan, is_held
-from scanbus.bus.store.lane_fetch import find_entry_start, read_lanes
+from scanbus.bus.store.lane_fetch import (
+    find_entry_start,
+    read_entry,
+    read_lanes,
+    read_newest,
+    read_seal,
+)
 from scanbus.bus.store.lanes import (
     NoRoomError,
     VanishedError,
@@ -57,6 +64,7 @@ from scanbus.bus.store.leases import (
 from scanbus.bus.store.quota import (
     release_quota,
     reserve_quota,
+    reserved_quotas,
     shrink_quota,
     used_memory,
 )
@@ -71,6 +79,7 @@ from scanbus.bus.store.scans import (
     id_order,
     is_announced,
     is_off_the_bus,
+    last_announcement,
     load_announced,
     load_record,
     move_position,
@@ -121,23 +130,29 @@ __all__ = [
     "is_announced",
     "is_held",
     "is_off_the_bus",
+    "last_announcement",
     "load_announced",
     "load_record",
     "make_lane",
     "move_position",
     "next_scan_number",
     "no_room_reason",
+    "ping",
     "publisher_is_alive",
     "raise_scan_number",
     "read_cursor",
     "read_cursors",
+    "read_entry",
     "read_events",
     "read_lanes",
+    "read_newest",
     "read_position",
+    "read_seal",
     "release_quota",
     "remove_traces",
     "renew_lease",
     "reserve_quota",
+    "reserved_quotas",
     "sealed_length",
     "shrink_quota",
     "stored_session",

@@ -24,6 +24,7 @@ __all__ = [
     "connect",
     "describe_server",
     "no_room_reason",
+    "ping",
     "translated",
 ]
 
@@ -225,6 +226,14 @@ def _no_room_classes() -> dict[type[Exception], str]:
         redis.exceptions.ClusterDownError: "CLUSTERDOWN",
         redis.exceptions.TryAgainError: "TRYAGAIN",
     }
+
+
+def ping(client: Bus) -> None:
+    """Have Redis answer; a client that is not connected connects.
+
+    Errors of redis-py come as they are: see :func:`translated`.
+    """
+    client.ping()
 
 
 def describe_server(client: Bus, url: str) -> ServerReport:

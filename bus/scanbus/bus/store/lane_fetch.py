@@ -1,4 +1,4 @@
-"""Reading many lanes at once, bounded in bytes.
+"""Read lanes: many at once, bounded in bytes, or single entries.
 
 Neither Redis nor the reader holds more than it was told to.
 """
@@ -10,18 +10,27 @@ from typing import Any
 
 from scanbus.bus.protocol.entries import (
     MAX_HEADER_BYTES,
+    SEAL_ID,
+    Entry,
+    parse_entry,
 )
 from scanbus.bus.protocol.keys import lane_key
 from scanbus.bus.protocol.lane_reader import MAX_COUNT, Arrival, LaneReader
 from scanbus.bus.store.bounded_read import BOUNDED_READ
 from scanbus.bus.store.connection import Bus
-from scanbus.schemas import (
-    MAX_ENTRY_BYTES,
-)
+from scanbus.schemas import MAX_ENTRY_BYTES, LaneDescription
 
-__all__ = ["find_entry_start", "read_lanes"]
+__all__ = [
+    "find_entry_start",
+    "read_entry",
+    "read_lanes",
+    "read_newest",
+    "read_seal",
+]
 
 _LARGEST_ENTRY = MAX_ENTRY_BYTES + MAX_HEADER_BYTES
+# The largest number that an id may have.
+_LARGEST = 2**64 - 1
 
 
 def read_lanes(
@@ -86,12 +95,63 @@ def _entries_of(reply: Any) -> list[tuple[bytes, Any]]:
     return list(reply.items()) if isinstance(reply, dict) else list(reply)
 
 
+def read_newest(
+    client: Bus, readers: Sequence[LaneReader], *, count: int
+) -> list[list[Any]]:
+    """Return the last `count` raw entries of each lane, the newest first.
+
+    One round trip for all of them. The readers are asked for their keys only.
+    """
+    pipe: Any = client.pipeline(transaction=False)
+    for reader in readers:
+        pipe.xrevrange(reader.key, "+", "-", count=count)
+    return [list(entries) for entries in pipe.execute()]
+
+
+def read_entry(
+    client: Bus, uid: str, lane: LaneDescription, point: int
+) -> Entry | None:
+    """Return the entry that holds a point, and only that; None if none does.
+
+    Raises
+    ------
+    BadEntryError
+        If it cannot be used.
+    """
+    raw = _raw_entry_of(client, uid, lane.name, point)
+    return None if raw is None else _parsed(lane, raw)
+
+
+def read_seal(client: Bus, uid: str, lane: LaneDescription) -> Entry | None:
+    """Return a lane's seal, whose first point is the lane's length; None if no seal.
+
+    Raises
+    ------
+    BadEntryError
+        If it cannot be used.
+    """
+    reply: Any = client.xrange(lane_key(uid, lane.name), SEAL_ID, SEAL_ID)
+    return _parsed(lane, reply[0]) if reply else None
+
+
 def find_entry_start(client: Bus, uid: str, lane: str, point: int) -> int:
     """Return the first point of the entry that holds `point`, or `point` itself."""
+    raw = _raw_entry_of(client, uid, lane, point)
+    return point if raw is None else int(bytes(raw[0]).partition(b"-")[0])
+
+
+def _raw_entry_of(client: Bus, uid: str, lane: str, point: int) -> Any | None:
+    """Return the raw entry that holds a point; None if none does."""
     reply: Any = client.xrevrange(
-        lane_key(uid, lane), f"{point}-18446744073709551615", "-", count=1
+        lane_key(uid, lane), f"{point}-{_LARGEST}", "-", count=1
     )
     if not reply:
-        return point
+        return None
     first, _, count = bytes(reply[0][0]).partition(b"-")
-    return int(first) if int(first) <= point < int(first) + int(count) else point
+    return reply[0] if int(first) <= point < int(first) + int(count) else None
+
+
+def _parsed(lane: LaneDescription, raw: Any) -> Entry:
+    stream_id, fields = raw
+    pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+    return parse_entry(lane, bytes(stream_id), pairs)

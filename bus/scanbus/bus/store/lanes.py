@@ -12,13 +12,12 @@ from typing import Any
 from scanbus.bus.protocol.entries import (
     HEADER_FIELD,
     PAYLOAD_FIELD,
-    SEAL_ID,
-    parse_entry,
     session_of,
 )
 from scanbus.bus.protocol.keys import lane_key
 from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.store.connection import Bus, no_room_reason
+from scanbus.bus.store.lane_fetch import read_seal
 from scanbus.bus.store.lazy_redis import redis
 from scanbus.schemas import LaneDescription
 from scanbus.schemas.errors import BadEntryError, LaneConflictError
@@ -107,14 +106,11 @@ def stored_session(client: Bus, uid: str, lane: str, stream_id: bytes) -> bytes 
 
 def sealed_length(client: Bus, uid: str, lane: LaneDescription) -> int | None:
     """Return the length that a lane's seal says; None where no seal can be read."""
-    stored: Any = client.xrange(lane_key(uid, lane.name), SEAL_ID, SEAL_ID)
-    if not stored:
-        return None
-    fields = stored[0][1]
     try:
-        return parse_entry(lane, SEAL_ID, {fields[0]: fields[1]}).first
+        seal = read_seal(client, uid, lane)
     except BadEntryError:
         return None
+    return None if seal is None else seal.first
 
 
 def append_entries(

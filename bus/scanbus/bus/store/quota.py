@@ -17,6 +17,7 @@ from scanbus.schemas.errors import QuotaRefusedError
 __all__ = [
     "release_quota",
     "reserve_quota",
+    "reserved_quotas",
     "shrink_quota",
     "used_memory",
 ]
@@ -82,6 +83,12 @@ def shrink_quota(client: Bus, uid: str, lanes: Iterable[str]) -> None:
 def release_quota(client: Bus, uid: str) -> None:
     """Give a scan's quota back."""
     client.hdel(RESERVED, uid)
+
+
+def reserved_quotas(client: Bus) -> list[int]:
+    """Return the bytes that each scan with a quota has reserved, in no order."""
+    quotas: Any = client.hvals(RESERVED)
+    return [int(quota) for quota in quotas]
 
 
 def used_memory(client: Bus) -> int:

@@ -52,6 +52,7 @@ __all__ = [
     "id_order",
     "is_announced",
     "is_off_the_bus",
+    "last_announcement",
     "load_announced",
     "load_record",
     "move_position",
@@ -133,6 +134,12 @@ def announcements(client: Bus, after: str = "0-0") -> Iterator[Announced]:
         for stream_id, fields in reply:
             after = _text(stream_id)
             yield _announced(after, fields)
+
+
+def last_announcement(client: Bus) -> str:
+    """Return the id of the newest announcement; ``0-0`` where there is none."""
+    reply: Any = client.xrevrange(ANNOUNCEMENTS, "+", "-", count=1)
+    return _text(reply[0][0]) if reply else "0-0"
 
 
 def announcement_came(client: Bus, after: str, block_ms: int) -> bool:

@@ -18,6 +18,7 @@ from scanbus.bus.store import (
     beat_publisher,
     end_publisher_beat,
     events_came,
+    ping,
     read_cursors,
     read_events,
     release_quota,
@@ -175,7 +176,7 @@ class ScanMonitor(threading.Thread):
         if self._client is not None:
             return self._client
         self._client = self._link.connect()
-        self._client.ping()
+        ping(self._client)
         if self._was_lost:
             log.warning("connection_restored")
             self._was_lost = False
