@@ -13,9 +13,15 @@ from scanbus.bus.store import DEFAULT_URL
 from scanbus.cli import main
 from scanbus.cli.commands.ls import scan_table
 from scanbus.cli.commands.status import bytes_text, status_lines
-from scanbus.cli.commands.working import point_ranges
 from scanbus.cli.options import DEFAULT_REDIS
-from scanbus.cli.output import age, clock_time, print_error, short_uids, to_json_line
+from scanbus.cli.output import (
+    age,
+    clock_time,
+    point_ranges,
+    print_error,
+    short_uids,
+    to_json_line,
+)
 from scanbus.cli.progress import LineProgress
 from scanbus.cli.values import batch_as_dict, batch_as_line, short_values
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage

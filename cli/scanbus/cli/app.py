@@ -8,22 +8,24 @@ from __future__ import annotations
 import resource
 from collections.abc import Sequence
 from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
 import typer
 
-from scanbus.cli.commands.ls import ls
-from scanbus.cli.commands.publish_resume import resume
-from scanbus.cli.commands.repairing import rebuild_masters, salvage
-from scanbus.cli.commands.simulate import simulate
-from scanbus.cli.commands.status import status
-from scanbus.cli.commands.tail import tail
-from scanbus.cli.commands.working import (
+from scanbus.cli.commands import (
     check,
-    close_scan,
+    close,
     demo,
+    ls,
+    master_rebuild,
     publish_files,
+    publish_resume,
     replay,
+    salvage,
+    simulate,
+    status,
+    tail,
     writer,
 )
 from scanbus.cli.output import print_error
@@ -70,36 +72,26 @@ master = typer.Typer(
 )
 
 
-def _example(line: str) -> str:
-    return f"Example: {line}"
+def _add(group: typer.Typer, name: str, module: ModuleType) -> None:
+    group.command(name, epilog=f"Example: {module.EXAMPLE}")(module.run)
 
 
-app.command(epilog=_example("scanbus ls --limit 10"))(ls)
-app.command(epilog=_example("scanbus tail last th diode"))(tail)
-app.command(epilog=_example("scanbus status --redis redis://bus.beamline:6379"))(status)
-app.command("close", epilog=_example("scanbus close 3f2a91c0 --text 'it crashed'"))(
-    close_scan
-)
-app.command(epilog=_example("scanbus writer --root /data/visitor --once"))(writer)
-app.command(epilog=_example("scanbus replay last --root /tmp/again"))(replay)
-app.command(epilog=_example("scanbus check scan0001/scan0001.h5 --all"))(check)
-app.command(epilog=_example("scanbus demo --out /tmp/scanbus-demo --frames 200"))(demo)
-publish.command(
-    "files",
-    epilog=_example("scanbus publish files frames/*.cbf.bz2 --sample lysozyme"),
-)(publish_files)
-publish.command(
-    "resume", epilog=_example("scanbus publish resume --spool /var/spool/scanbus")
-)(resume)
+# In the order of the help.
+_add(app, "ls", ls)
+_add(app, "tail", tail)
+_add(app, "status", status)
+_add(app, "close", close)
+_add(app, "writer", writer)
+_add(app, "replay", replay)
+_add(app, "check", check)
+_add(app, "demo", demo)
+_add(app, "simulate", simulate)
+_add(app, "salvage", salvage)
+_add(publish, "files", publish_files)
+_add(publish, "resume", publish_resume)
+_add(master, "rebuild", master_rebuild)
 app.add_typer(publish, name="publish")
-master.command("rebuild", epilog=_example("scanbus master rebuild --root /data"))(
-    rebuild_masters
-)
 app.add_typer(master, name="master")
-app.command(epilog=_example("scanbus simulate --seed 7 --corrupt 0.05 --json"))(
-    simulate
-)
-app.command(epilog=_example("scanbus salvage --root /data/visitor"))(salvage)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

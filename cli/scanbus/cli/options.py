@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,14 @@ import typer
 if TYPE_CHECKING:
     from scanbus.subscriber import Subscriber
 
-__all__ = ["DEFAULT_REDIS", "REDIS_VARIABLE", "AsJson", "RedisUrl", "subscriber_at"]
+__all__ = [
+    "DEFAULT_REDIS",
+    "REDIS_VARIABLE",
+    "AsJson",
+    "RedisUrl",
+    "Root",
+    "subscriber_at",
+]
 
 REDIS_VARIABLE = "SCANBUS_REDIS"
 # The same as DEFAULT_URL of scanbus.bus.store, without importing numpy for --help.
@@ -26,6 +34,10 @@ RedisUrl = Annotated[
         envvar=REDIS_VARIABLE,
         help="Where the bus is: redis://host:port, rediss://… (TLS), unix:///path.",
     ),
+]
+Root = Annotated[
+    Path,
+    typer.Option("--root", metavar="DIR", help="Folder under which files are made."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 

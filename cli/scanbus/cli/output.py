@@ -9,19 +9,29 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from scanbus.schemas import PointRange, Verdict
+    from scanbus.writer.masters.rebuild import SkippedScan
 
 __all__ = [
     "age",
     "clock_time",
     "coloured",
+    "point_ranges",
     "print_error",
     "print_json",
     "print_note",
+    "print_skipped",
+    "print_verdict",
     "printable",
     "short_uids",
     "stderr",
@@ -162,3 +172,38 @@ def age(seconds: float) -> str:
         if seconds >= length_s:
             return f"{int(seconds // length_s)} {unit}"
     return f"{max(0, int(seconds))} s"
+
+
+def print_verdict(verdict: Verdict, root: Path) -> None:
+    """Print the word, its reason and what became of every channel."""
+    console = stdout()
+    console.print(coloured(verdict.verdict.value), verdict.reason, soft_wrap=True)
+    table = Table("channel", "expected", "written", "missing", box=None)
+    for name, ledger in verdict.channels.items():
+        counts = str(ledger.expected), str(ledger.written)
+        table.add_row(name, *counts, point_ranges(ledger.missing))
+    console.print(table)
+    if verdict.master:
+        console.print(str(root / verdict.master), soft_wrap=True, markup=False)
+
+
+def point_ranges(ranges: tuple[PointRange, ...], shown: int = 5) -> str:
+    """Return ranges of points for a table, the first few of them.
+
+    Examples
+    --------
+    >>> point_ranges(((3, 4), (7, 10)))
+    '3, 7-9'
+    """
+    texts = [
+        str(start) if stop == start + 1 else f"{start}-{stop - 1}"
+        for start, stop in ranges[:shown]
+    ]
+    more = len(ranges) - shown
+    return ", ".join(texts) + (f" and {more} more ranges" if more > 0 else "")
+
+
+def print_skipped(skipped: Iterable[SkippedScan]) -> None:
+    """Print which scans were left as they are, and why."""
+    for scan in skipped:
+        print_note(f"{scan.scan}: {scan.reason}")

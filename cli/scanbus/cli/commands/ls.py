@@ -26,10 +26,12 @@ from scanbus.cli.output import (
 if TYPE_CHECKING:
     from scanbus.subscriber import ScanInfo
 
-__all__ = ["ls", "points_text", "scan_table"]
+__all__ = ["EXAMPLE", "points_text", "run", "scan_table"]
+
+EXAMPLE = "scanbus ls --limit 10"
 
 
-def ls(
+def run(
     *,
     redis: RedisUrl = DEFAULT_REDIS,
     limit: Annotated[

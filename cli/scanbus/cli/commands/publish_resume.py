@@ -1,4 +1,4 @@
-"""The command that sends on what a publisher that died has left in its spool."""
+"""``scanbus publish resume``: send on what a publisher that died left in its spool."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
 from scanbus.cli.output import coloured, stdout
 
-__all__ = ["resume"]
+__all__ = ["EXAMPLE", "run"]
 
+EXAMPLE = "scanbus publish resume --spool /var/spool/scanbus"
 EXIT_UNFINISHED = 3
 
 
-def resume(
+def run(
     spool: Annotated[
         Path,
         typer.Option("--spool", metavar="DIR", help="The publisher's spool folder."),

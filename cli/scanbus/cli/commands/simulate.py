@@ -1,4 +1,4 @@
-"""The command that publishes what no correct publisher would: simulate."""
+"""``scanbus simulate``: publish a scan with faults that follow from a seed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from scanbus.cli.commands.working import point_ranges
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl
-from scanbus.cli.output import print_json, stdout
+from scanbus.cli.output import point_ranges, print_json, stdout
 from scanbus.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from scanbus.publisher.faulty import Injected
 
-__all__ = ["simulate"]
+__all__ = ["EXAMPLE", "run"]
 
+EXAMPLE = "scanbus simulate --seed 7 --corrupt 0.05 --json"
 _KINDS = ("missing", "duplicate", "late", "corrupt", "refused")
 
 
@@ -28,7 +28,7 @@ def _rate(text: str) -> typer.models.OptionInfo:
     return option
 
 
-def simulate(
+def run(
     *,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="The same seed, the same faults.")
@@ -62,8 +62,7 @@ def simulate(
 
     Faults are chances per entry. Nothing that a correct publisher sees to is seen to.
     """
-    from scanbus.publisher.faulty import Faults  # noqa: PLC0415
-    from scanbus.publisher.faulty import simulate as send_faults  # noqa: PLC0415
+    from scanbus.publisher.faulty import Faults, simulate  # noqa: PLC0415
 
     log_to_stderr()
     rates = {
@@ -82,7 +81,7 @@ def simulate(
     except ValueError as error:
         raise typer.BadParameter(f"{error}") from error
     with shown_progress(quiet=as_json) as progress:
-        injected = send_faults(
+        injected = simulate(
             redis,
             seed,
             faults,

@@ -14,10 +14,12 @@ from scanbus.cli.output import coloured, print_json, printable, stdout
 if TYPE_CHECKING:
     from scanbus.subscriber import BusStatus
 
-__all__ = ["bytes_text", "status", "status_lines"]
+__all__ = ["EXAMPLE", "bytes_text", "run", "status_lines"]
+
+EXAMPLE = "scanbus status --redis redis://bus.beamline:6379"
 
 
-def status(*, redis: RedisUrl = DEFAULT_REDIS, as_json: AsJson = False) -> int:
+def run(*, redis: RedisUrl = DEFAULT_REDIS, as_json: AsJson = False) -> int:
     """Tell how full Redis is, which writers are alive and which scans are open."""
     log_to_stderr()
     with subscriber_at(redis) as subscriber:

@@ -13,10 +13,12 @@ from scanbus.cli.output import print_note, stdout, to_json_line
 if TYPE_CHECKING:
     from scanbus.subscriber import Batch, ScanReader
 
-__all__ = ["tail"]
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = "scanbus tail last th diode"
 
 
-def tail(
+def run(
     scan: Annotated[
         str,
         typer.Argument(metavar="SCAN", help="Uid, the start of it, number, or 'last'."),

@@ -1,7 +1,4 @@
-"""Commands that work on files alone, without a bus: master rebuild, salvage.
-
-Each only turns its arguments into one call of the component that does it.
-"""
+"""``scanbus salvage``: partial scans from the disk, when Redis was lost."""
 
 from __future__ import annotations
 
@@ -10,41 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scanbus.cli.commands.working import Root, print_verdict
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AsJson
-from scanbus.cli.output import print_json, print_note, stdout
+from scanbus.cli.options import AsJson, Root
+from scanbus.cli.output import (
+    print_json,
+    print_note,
+    print_skipped,
+    print_verdict,
+    stdout,
+)
 from scanbus.cli.progress import shown_progress
 
 if TYPE_CHECKING:
-    from scanbus.writer.masters.rebuild import SkippedScan
     from scanbus.writer.recovery.salvage import SalvageReport
 
-__all__ = ["rebuild_masters", "salvage"]
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = "scanbus salvage --root /data/visitor"
 
 
-def rebuild_masters(root: Root, *, as_json: AsJson = False) -> int:
-    """Make all masters again, from the scans' files alone.
-
-    Scans that are still being written, or were interrupted, are left as they are.
-
-    Exit code: 0 all made, 2 a finished scan is damaged.
-    """
-    from scanbus.writer.masters.rebuild import rebuild  # noqa: PLC0415
-
-    log_to_stderr()
-    with shown_progress(quiet=as_json) as progress:
-        report = rebuild(root, progress=progress)
-    if as_json:
-        masters = [str(path) for path in report.masters]
-        print_json({"masters": masters, "skipped": [*map(asdict, report.skipped)]})
-    else:
-        _print_skipped(report.skipped)
-        stdout().print(f"{len(report.masters)} masters written")
-    return report.exit_code
-
-
-def salvage(
+def run(
     root: Root,
     scans: Annotated[
         list[str] | None,
@@ -65,11 +47,11 @@ def salvage(
 
     Exit code: 0 nothing was to be done, 2 scans are partial now, 3 some are refused.
     """
-    from scanbus.writer.recovery.salvage import salvage as salvage_scans  # noqa: PLC0415
+    from scanbus.writer import salvage  # noqa: PLC0415
 
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
-        report = salvage_scans(root, scans or (), force=force, progress=progress)
+        report = salvage(root, scans or (), force=force, progress=progress)
     if as_json:
         print_json(_as_json(report))
     else:
@@ -77,7 +59,7 @@ def salvage(
             print_verdict(scan.verdict, root)
             for sentence in scan.unusable:
                 print_note(sentence)
-        _print_skipped(report.skipped)
+        print_skipped(report.skipped)
         stdout().print(f"{len(report.scans)} scans salvaged")
     return report.exit_code
 
@@ -92,8 +74,3 @@ def _as_json(report: SalvageReport) -> dict[str, object]:
         for scan in report.scans
     ]
     return {"scans": scans, "skipped": [*map(asdict, report.skipped)]}
-
-
-def _print_skipped(skipped: tuple[SkippedScan, ...]) -> None:
-    for scan in skipped:
-        print_note(f"{scan.scan}: {scan.reason}")

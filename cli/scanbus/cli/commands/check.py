@@ -1,0 +1,79 @@
+"""``scanbus check``: prove files against the checksums made at the source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import AsJson
+from scanbus.cli.output import point_ranges, stdout
+from scanbus.cli.progress import shown_progress
+
+if TYPE_CHECKING:
+    from scanbus.writer import CheckReport
+    from scanbus.writer.check import Finding
+
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = "scanbus check scan0001/scan0001.h5 --all"
+
+
+# A list of findings on a screen; --json has them all.
+SHOWN_FINDINGS = 50
+
+
+def run(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Masters or data files.")
+    ],
+    *,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Read every chunk, not 1 % and 20 chunks of each channel."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Prove files: every link, every count, and chunks against their checksums.
+
+    Exit code: 0 in order, 2 data missing or wrong, 3 a file cannot be read at all.
+    """
+    from scanbus.writer import check_files  # noqa: PLC0415
+
+    log_to_stderr()
+    with shown_progress(quiet=as_json) as progress:
+        report = check_files(files, everything=everything, progress=progress)
+    if as_json:
+        print(report.to_json())
+    else:
+        _print_report(report)
+    return report.exit_code
+
+
+def _print_report(report: CheckReport) -> None:
+    console = stdout()
+    for finding in report.findings[:SHOWN_FINDINGS]:
+        console.print(_finding_line(finding), soft_wrap=True, markup=False)
+    n_more = len(report.findings) - SHOWN_FINDINGS
+    if n_more > 0:
+        console.print(f"and {n_more} more; --json lists all")
+    for note in report.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+    word = "in order" if report.ok else f"{len(report.findings)} problems"
+    console.print(
+        f"{word}: {report.n_files} files, {report.n_links} links; compared "
+        f"{report.n_chunks_checked} of {report.n_chunks} chunks and "
+        f"{report.n_entries_checked} of {report.n_entries} entries",
+        soft_wrap=True,
+        style="green" if report.ok else "red",
+    )
+
+
+def _finding_line(finding: Finding) -> str:
+    where = f"{finding.file}::{finding.dataset}" if finding.dataset else finding.file
+    hits = f" (points {point_ranges(finding.points)})" if finding.points else ""
+    return f"{where}: {finding.problem}{hits}"

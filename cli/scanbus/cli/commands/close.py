@@ -1,0 +1,30 @@
+"""``scanbus close``: end a scan whose publisher is gone for good."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
+from scanbus.cli.output import stdout
+
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = "scanbus close 3f2a91c0 --text 'it crashed'"
+
+
+def run(
+    scan: Annotated[str, typer.Argument(metavar="SCAN", help="uid or number.")],
+    *,
+    redis: RedisUrl = DEFAULT_REDIS,
+    text: Annotated[
+        str, typer.Option(metavar="T", help="Why; stands in the file.")
+    ] = "closed by an operator",
+) -> int:
+    """End a scan whose publisher is gone for good; the writer then judges it."""
+    from scanbus.publisher import close_scan  # noqa: PLC0415
+
+    uid = close_scan(redis, scan, text=text)
+    stdout().print(f"scan {uid} is closed; a writer gives the final verdict")
+    return 0

@@ -1,0 +1,31 @@
+"""``scanbus demo``: watch a simulated scan become a NeXus file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanbus.cli.logs import log_to_stderr
+
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = "scanbus demo --out /tmp/scanbus-demo --frames 200"
+
+
+def run(
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where the files go."),
+    ] = None,
+    frames: Annotated[
+        int, typer.Option("--frames", metavar="N", min=1, help="Detector frames.")
+    ] = 100,
+) -> int:
+    """Watch a simulated scan go through a private Redis into a NeXus file."""
+    from scanbus.cli.demo import run_demo  # noqa: PLC0415
+
+    log_to_stderr()
+    return run_demo(out, frames)

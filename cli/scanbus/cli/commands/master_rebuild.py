@@ -1,0 +1,35 @@
+"""``scanbus master rebuild``: make all masters again, without a bus."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import AsJson, Root
+from scanbus.cli.output import print_json, print_skipped, stdout
+from scanbus.cli.progress import shown_progress
+
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = "scanbus master rebuild --root /data"
+
+
+def run(root: Root, *, as_json: AsJson = False) -> int:
+    """Make all masters again, from the scans' files alone.
+
+    Scans that are still being written, or were interrupted, are left as they are.
+
+    Exit code: 0 all made, 2 a finished scan is damaged.
+    """
+    from scanbus.writer import rebuild  # noqa: PLC0415
+
+    log_to_stderr()
+    with shown_progress(quiet=as_json) as progress:
+        report = rebuild(root, progress=progress)
+    if as_json:
+        masters = [str(path) for path in report.masters]
+        print_json({"masters": masters, "skipped": [*map(asdict, report.skipped)]})
+    else:
+        print_skipped(report.skipped)
+        stdout().print(f"{len(report.masters)} masters written")
+    return report.exit_code

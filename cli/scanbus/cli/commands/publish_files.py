@@ -1,0 +1,87 @@
+"""``scanbus publish files``: detector frames from files, as one scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
+from scanbus.cli.output import print_verdict, stdout
+from scanbus.cli.progress import shown_progress
+
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = "scanbus publish files frames/*.cbf.bz2 --sample lysozyme"
+
+
+def run(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...", help="Images, in order: CBF, EDF, TIFF, also .gz, .bz2."
+        ),
+    ],
+    *,
+    redis: RedisUrl = DEFAULT_REDIS,
+    proposal: Annotated[
+        str | None, typer.Option(metavar="P", help="'files' if not given.")
+    ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            "--sample",
+            "--collection",
+            metavar="S",
+            help="The collection, if not the folder's name.",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="D", help="'0001' if not given.")
+    ] = None,
+    beamline: Annotated[
+        str | None, typer.Option(metavar="B", help="'files' if not given.")
+    ] = None,
+    scan_number: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="The next free one if not given."),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="HZ", help="Frames per second; as fast as possible else."),
+    ] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(metavar="T", help="By default the first file and how many."),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option(help="Wait for the verdict, if a writer is alive.")
+    ] = True,
+) -> int:
+    """Publish detector frames from files as one scan, with their headers' metadata."""
+    from scanbus.publisher.gateways.files import publish_files  # noqa: PLC0415
+
+    log_to_stderr()
+    with shown_progress() as progress:
+        scan = publish_files(
+            redis,
+            paths,
+            proposal=proposal,
+            beamline=beamline,
+            collection=sample,
+            dataset=dataset,
+            scan_number=scan_number,
+            title=title,
+            rate_hz=rate,
+            wait=wait,
+            progress=progress,
+        )
+    stdout().print(f"scan {scan.uid}: {scan.n_frames} frames published")
+    if scan.verdict is not None:
+        print_verdict(scan.verdict, Path())
+        return scan.verdict.verdict.exit_code
+    if wait:
+        stdout().print("no writer is alive: the scan stays on the bus until one is")
+    return 0

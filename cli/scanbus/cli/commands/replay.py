@@ -1,0 +1,41 @@
+"""``scanbus replay``: write a scan that is still on the bus once more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl, Root
+from scanbus.cli.output import print_json, print_verdict
+from scanbus.cli.progress import shown_progress
+
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = "scanbus replay last --root /tmp/again"
+
+
+def run(
+    scan: Annotated[
+        str, typer.Argument(metavar="SCAN", help="Uid, its start, number, or 'last'.")
+    ],
+    root: Root,
+    *,
+    redis: RedisUrl = DEFAULT_REDIS,
+    as_json: AsJson = False,
+) -> int:
+    """Write a scan that is still on the bus once more, below another folder.
+
+    Exit code: 0 complete, 2 partial, 3 failed.
+    """
+    from scanbus.writer import replay  # noqa: PLC0415
+
+    log_to_stderr()
+    with shown_progress(quiet=as_json) as progress:
+        verdict = replay(redis, scan, root, progress=progress)
+    if as_json:
+        print_json(verdict.model_dump(mode="json"))
+    else:
+        print_verdict(verdict, root)
+    return verdict.verdict.exit_code

@@ -1,0 +1,66 @@
+"""``scanbus writer``: write every scan on the bus into NeXus files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import DEFAULT_REDIS, REDIS_VARIABLE
+from scanbus.cli.progress import shown_progress
+
+__all__ = ["EXAMPLE", "run"]
+
+EXAMPLE = "scanbus writer --root /data/visitor --once"
+
+
+def run(
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root", metavar="DIR", help="Folder under which files are made."
+        ),
+    ] = None,
+    *,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Leave when every announced scan has a verdict."),
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings, TOML."),
+    ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            "--redis",
+            metavar="URL",
+            envvar=REDIS_VARIABLE,
+            help=f"Where the bus is.  [default: {DEFAULT_REDIS}]",
+        ),
+    ] = None,
+    memory_bytes: Annotated[
+        int | None,
+        typer.Option(help="Taken as Redis's memory where it has no maxmemory."),
+    ] = None,
+    lease_s: Annotated[
+        float | None, typer.Option(help="How long a silent writer keeps its scans.")
+    ] = None,
+) -> int:
+    """Write every scan on the bus into NeXus files; runs until it is stopped.
+
+    Exit code with --once: 0 all complete, 2 some partial, 3 some failed.
+    """
+    from scanbus.writer import WriterSettings, run_writer  # noqa: PLC0415
+
+    log_to_stderr(logging.INFO)
+    settings = WriterSettings.load(
+        config, root=root, redis=redis, memory_bytes=memory_bytes, lease_s=lease_s
+    )
+    if not once:
+        return run_writer(settings, once=False, progress=None)
+    with shown_progress() as progress:
+        return run_writer(settings, once=True, progress=progress)
