@@ -1,6 +1,6 @@
-"""How it travels: Redis streams, entries, codecs, back-pressure, cursors, leases.
+"""How data travel: Redis streams, entries, codecs, quotas, cursors, leases.
 
-The only component that knows Redis. Publishers append through :mod:`lanes` and
-:mod:`retransmit`, readers read through :mod:`reader`; the protocol is specified in
-``docs/protocol.md``.
+Three layers: :mod:`~scanbus.bus.codecs` pack arrays, :mod:`~scanbus.bus.protocol` is the
+protocol of ``docs/protocol.md`` as pure code, and :mod:`~scanbus.bus.store` is the only
+place that knows Redis. Other components import these three and nothing below them.
 """
