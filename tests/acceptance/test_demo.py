@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from scanbus.cli.demo.reports import parse_report
+from scanbus.cli.demo.progress_report import parse_report
 from scanbus.cli.demo.summary import file_tree, nexus_tree
 from scanbus.publisher.simulation import SimulatedExperiment
 

@@ -4,6 +4,6 @@ The processes speak to each other through Redis only; to the one that started th
 report how far they are, as lines of JSON on stdout.
 """
 
-from scanbus.cli.demo.stage import DemoError, run_demo
+from scanbus.cli.demo.runner import DemoError, run_demo
 
 __all__ = ["DemoError", "run_demo"]

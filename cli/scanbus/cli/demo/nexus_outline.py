@@ -1,4 +1,4 @@
-"""What stands in a NeXus file, in a few lines for a screen."""
+"""The groups and datasets of a NeXus file, as a few lines for a screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import h5py
 
 from scanbus.schemas.errors import VerificationError
 
-__all__ = ["OutlineLine", "outline"]
+__all__ = ["OutlineLine", "read_outline"]
 
 _MAX_TEXT = 60
 
@@ -35,7 +35,7 @@ class OutlineLine:
     text: str
 
 
-def outline(file: Path, max_depth: int = 3) -> tuple[OutlineLine, ...]:
+def read_outline(file: Path, max_depth: int = 3) -> tuple[OutlineLine, ...]:
     """Return the groups and datasets of a file down to a depth, links not followed.
 
     External links are looked at, for the shape of what they lead to.

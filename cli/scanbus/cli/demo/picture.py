@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Seen", "draw"]
+__all__ = ["ScanSnapshot", "draw"]
 
 _INK = "#22303c"
 _GRID = "#dfe5ea"
@@ -21,7 +21,7 @@ _LINES_EV = {"Fe": 6398.0, "Cu": 8041.0, "Zr": 15746.0, "elastic": 24797.0}
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScanSnapshot:
     """What a subscriber has seen of a scan.
 
     Attributes
@@ -51,7 +51,7 @@ class Seen:
     mask: npt.NDArray[Any]
 
 
-def draw(seen: Seen, path: Path) -> None:
+def draw(scan: ScanSnapshot, path: Path) -> None:
     """Draw into a PNG; who looks at the file meanwhile sees the one before."""
     # pyplot would look for a screen, and keep every figure.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
@@ -66,16 +66,16 @@ def draw(seen: Seen, path: Path) -> None:
     left = grid[0].subgridspec(2, 1, height_ratios=(2.1, 1.0), hspace=0.3)
     counters = left[0].subgridspec(2, 1, hspace=0.22)
     _draw_counters(
-        figure.add_subplot(counters[0]), figure.add_subplot(counters[1]), seen
+        figure.add_subplot(counters[0]), figure.add_subplot(counters[1]), scan
     )
-    _draw_spectrum(figure.add_subplot(left[1]), seen)
-    _draw_frame(figure, figure.add_subplot(grid[1]), seen)
-    of_all = f" of {seen.n_expected}" if seen.n_expected else ""
-    figure.text(0.055, 0.945, seen.title, fontsize=16, weight="bold", color=_INK)
+    _draw_spectrum(figure.add_subplot(left[1]), scan)
+    _draw_frame(figure, figure.add_subplot(grid[1]), scan)
+    of_all = f" of {scan.n_expected}" if scan.n_expected else ""
+    figure.text(0.055, 0.945, scan.title, fontsize=16, weight="bold", color=_INK)
     figure.text(
         0.055,
         0.908,
-        f"seen live by a subscriber: frame {seen.n_frames}{of_all} (simulated data)",
+        f"seen live by a subscriber: frame {scan.n_frames}{of_all} (simulated data)",
         fontsize=10,
         color=_MASKED,
     )
@@ -94,13 +94,13 @@ def _plain(axes: Any, title: str) -> None:
         spine.set_color(_MASKED)
 
 
-def _draw_counters(upper: Any, lower: Any, seen: Seen) -> None:
+def _draw_counters(upper: Any, lower: Any, scan: ScanSnapshot) -> None:
     # Channels of one group advance together, but a batch of one may come first.
-    n_points = min(len(seen.angle_deg), *map(len, seen.counters.values()))
-    angle = seen.angle_deg[:n_points]
-    i0 = np.maximum(seen.counters["i0"][:n_points], 1)
-    transmission = 100 * seen.counters["diode"][:n_points] / i0
-    bragg = seen.counters["bragg_sum"][:n_points] / 1000
+    n_points = min(len(scan.angle_deg), *map(len, scan.counters.values()))
+    angle = scan.angle_deg[:n_points]
+    i0 = np.maximum(scan.counters["i0"][:n_points], 1)
+    transmission = 100 * scan.counters["diode"][:n_points] / i0
+    bragg = scan.counters["bragg_sum"][:n_points] / 1000
     _plain(upper, "diode / i0  (%)")
     upper.plot(angle, transmission, ".-", color=_DIODE, linewidth=1, markersize=4)
     _plain(lower, "photons in Bragg spots  (thousands)")
@@ -110,18 +110,18 @@ def _draw_counters(upper: Any, lower: Any, seen: Seen) -> None:
     lower.sharex(upper)
 
 
-def _draw_spectrum(axes: Any, seen: Seen) -> None:
+def _draw_spectrum(axes: Any, scan: ScanSnapshot) -> None:
     _plain(axes, "fluorescence, all points  (counts)")
-    counts = np.maximum(seen.spectrum, 0.5)
-    axes.semilogy(seen.energy_ev / 1000, counts, color=_SPECTRUM, linewidth=0.7)
+    counts = np.maximum(scan.spectrum, 0.5)
+    axes.semilogy(scan.energy_ev / 1000, counts, color=_SPECTRUM, linewidth=0.7)
     axes.fill_between(
-        seen.energy_ev / 1000, 0.5, counts, color=_SPECTRUM, alpha=0.15, linewidth=0
+        scan.energy_ev / 1000, 0.5, counts, color=_SPECTRUM, alpha=0.15, linewidth=0
     )
     axes.set_xlim(2, 27)
     axes.set_ylim(max(1.0, np.median(counts) / 20), counts.max() * 8)
     axes.set_xlabel("energy (keV)", fontsize=9, color=_INK)
     for name, energy_ev in _LINES_EV.items():
-        near = np.abs(seen.energy_ev - energy_ev) < 100
+        near = np.abs(scan.energy_ev - energy_ev) < 100
         axes.annotate(
             name,
             (energy_ev / 1000, counts[near].max()),
@@ -133,12 +133,12 @@ def _draw_spectrum(axes: Any, seen: Seen) -> None:
         )
 
 
-def _draw_frame(figure: Any, axes: Any, seen: Seen) -> None:
+def _draw_frame(figure: Any, axes: Any, scan: ScanSnapshot) -> None:
     from matplotlib import colormaps  # noqa: PLC0415
     from matplotlib.colors import LogNorm  # noqa: PLC0415
 
-    good = seen.mask == 0
-    counts = np.ma.masked_where(~good, np.maximum(seen.frame, 0.5).astype(np.float32))
+    good = scan.mask == 0
+    counts = np.ma.masked_where(~good, np.maximum(scan.frame, 0.5).astype(np.float32))
     brightest = float(np.percentile(counts.compressed(), 99.97)) if good.any() else 1.0
     colours = colormaps["inferno"].with_extremes(bad=_MASKED)
     picture = axes.imshow(
@@ -157,7 +157,7 @@ def _draw_frame(figure: Any, axes: Any, seen: Seen) -> None:
     bar.outline.set_visible(False)
     n_masked = int((~good).sum())
     axes.set_title(
-        f"frame {seen.n_frames - 1}, {seen.frame.shape[0]} x {seen.frame.shape[1]} "
+        f"frame {scan.n_frames - 1}, {scan.frame.shape[0]} x {scan.frame.shape[1]} "
         f"pixels, {n_masked} masked (grey)",
         loc="left",
         fontsize=10,

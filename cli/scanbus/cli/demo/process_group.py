@@ -1,4 +1,4 @@
-"""Processes that report: started together, ended together, whatever happens."""
+"""Processes that report progress: started and ended together, whatever happens."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import IO, Self
 
-from scanbus.cli.demo.reports import Report, parse_report
+from scanbus.cli.demo.progress_report import ProgressReport, parse_report
 
-__all__ = ["Child", "Children"]
+__all__ = ["ChildProcess", "ProcessGroup"]
 
-# The writer closes what it has open when it is asked to leave.
-_LEAVE_TIMEOUT_S = 8.0
+# The writer closes its files when it is asked to end.
+_END_TIMEOUT_S = 8.0
 _LAST_LINES = 3
 
 
-class Child:
-    """One process and what it said on stderr.
+class ChildProcess:
+    """One process and what it printed on stderr.
 
     Parameters
     ----------
@@ -65,18 +65,18 @@ class Child:
         assert self._process.stdout is not None
         yield from self._process.stdout
 
-    def last_words(self) -> str:
-        """Return the end of what it said on stderr."""
+    def last_lines(self) -> str:
+        """Return the last lines of its stderr."""
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         return " | ".join(line.strip() for line in lines[-_LAST_LINES:])
 
-    def leave(self) -> None:
-        """Ask it to end."""
+    def terminate(self) -> None:
+        """Ask it to end, with SIGTERM."""
         self._signal(signal.SIGTERM)
 
-    def end(self, timeout_s: float) -> None:
-        """Wait for its end, then have it."""
+    def wait_or_kill(self, timeout_s: float) -> None:
+        """Wait for its end; after `timeout_s` kill it."""
         try:
             self._process.wait(max(0.0, timeout_s))
         except subprocess.TimeoutExpired:
@@ -84,7 +84,7 @@ class Child:
             self._process.wait()
 
     def close(self) -> None:
-        """Let its pipes go."""
+        """Close its pipes."""
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._errors.close()
@@ -95,13 +95,13 @@ class Child:
                 os.killpg(self._process.pid, number)
 
 
-class Children:
+class ProcessGroup:
     """Several processes; a context manager that leaves none behind."""
 
     def __init__(self) -> None:
-        self._children: list[Child] = []
+        self._children: list[ChildProcess] = []
         self._threads: list[threading.Thread] = []
-        self._said: queue.Queue[Report] = queue.Queue()
+        self._reports: queue.Queue[ProgressReport] = queue.Queue()
 
     def __enter__(self) -> Self:
         return self
@@ -114,35 +114,35 @@ class Children:
     ) -> None:
         """End all that still run, and wait until they are gone."""
         for child in self._children:
-            child.leave()
-        deadline = time.monotonic() + _LEAVE_TIMEOUT_S
+            child.terminate()
+        deadline = time.monotonic() + _END_TIMEOUT_S
         for child in self._children:
-            child.end(deadline - time.monotonic())
+            child.wait_or_kill(deadline - time.monotonic())
         for thread in self._threads:
-            thread.join(_LEAVE_TIMEOUT_S)
+            thread.join(_END_TIMEOUT_S)
         for child in self._children:
             child.close()
 
-    def start(self, name: str, module: str, *arguments: str) -> Child:
+    def start(self, name: str, module: str, *arguments: str) -> ChildProcess:
         """Start one process."""
-        child = Child(name, module, arguments)
+        child = ChildProcess(name, module, arguments)
         self._children.append(child)
         thread = threading.Thread(target=self._listen, args=(child,), daemon=True)
         self._threads.append(thread)
         thread.start()
         return child
 
-    def reports(self, timeout_s: float) -> list[Report]:
+    def reports(self, timeout_s: float) -> list[ProgressReport]:
         """Return what was reported; waits for it, but not longer than `timeout_s`."""
-        found: list[Report] = []
+        found: list[ProgressReport] = []
         with contextlib.suppress(queue.Empty):
-            found.append(self._said.get(timeout=timeout_s))
+            found.append(self._reports.get(timeout=timeout_s))
             while True:
-                found.append(self._said.get_nowait())
+                found.append(self._reports.get_nowait())
         return found
 
-    def _listen(self, child: Child) -> None:
+    def _listen(self, child: ChildProcess) -> None:
         for line in child.lines():
-            said = parse_report(line)
-            if said is not None:
-                self._said.put(said)
+            report = parse_report(line)
+            if report is not None:
+                self._reports.put(report)

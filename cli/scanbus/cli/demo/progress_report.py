@@ -1,15 +1,15 @@
-"""How the processes of the demo say how far they are: JSON, one object per line."""
+"""Progress reports of the demo's processes: JSON, one object per line."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
-__all__ = ["Report", "parse_report", "report"]
+__all__ = ["ProgressReport", "parse_report", "print_report"]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ProgressReport:
     """How far one process is.
 
     Attributes
@@ -27,26 +27,26 @@ class Report:
     total: int | None
 
 
-def report(name: str, done: int, total: int | None) -> None:
-    """Say how far this process is."""
+def print_report(name: str, done: int, total: int | None) -> None:
+    """Print how far this process is, for the process that started it."""
     line = json.dumps({"name": name, "done": done, "total": total})
     print(line, flush=True)
 
 
-def parse_report(line: str) -> Report | None:
+def parse_report(line: str) -> ProgressReport | None:
     """Return what a line says; None for anything else that was printed.
 
     Examples
     --------
     >>> parse_report('{"name": "written", "done": 3, "total": 10}')
-    Report(name='written', done=3, total=10)
+    ProgressReport(name='written', done=3, total=10)
     >>> parse_report("hello") is None
     True
     """
     try:
         said = json.loads(line)
         total = said["total"]
-        return Report(
+        return ProgressReport(
             str(said["name"]), int(said["done"]), None if total is None else int(total)
         )
     except (ValueError, KeyError, TypeError):

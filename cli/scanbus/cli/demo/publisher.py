@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from scanbus.cli.demo.reports import report
+from scanbus.cli.demo.progress_report import print_report
 from scanbus.cli.logs import log_to_stderr
 from scanbus.publisher import Publisher, Scan
 from scanbus.publisher.simulation import SimulatedExperiment
@@ -108,7 +108,7 @@ def _run(scan: Scan, experiment: SimulatedExperiment, n_frames: int) -> None:
             scan.send(name, value)
         scan.send(SPECTROMETER, experiment.spectrum(k))
         scan.send(DETECTOR, frame)
-        report("published", k + 1, n_frames)
+        print_report("published", k + 1, n_frames)
 
 
 if __name__ == "__main__":

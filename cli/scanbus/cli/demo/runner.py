@@ -1,4 +1,4 @@
-"""Stage the demo: a private Redis, three processes, and what they report."""
+"""Run the demo: a private Redis, three processes, and their progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scanbus.cli.demo.children import Child, Children
+from scanbus.cli.demo.process_group import ChildProcess, ProcessGroup
 from scanbus.cli.demo.summary import print_summary
 from scanbus.cli.output import print_note
 from scanbus.cli.private_redis import PrivateRedis
@@ -29,8 +29,8 @@ _REDIS_OPTIONS: dict[str, str | int] = {
     "maxmemory-policy": "noeviction",
 }
 # Starting, drawing and closing on a busy machine; the frames come on top.
-_PATIENCE_S = 120.0
-_PATIENCE_PER_FRAME_S = 0.5
+_DEADLINE_S = 120.0
+_DEADLINE_PER_FRAME_S = 0.5
 _POLL_S = 0.2
 # Partial and failed are answers of the writer, not its breakdown.
 _VERDICT_CODES = (0, 2, 3)
@@ -79,7 +79,7 @@ def run_demo(out: Path | None, frames: int) -> int:
     with _termination_as_interrupt():
         print_note(f"{frames} frames through a private Redis into {folder}")
         with PrivateRedis(options=_REDIS_OPTIONS, report=print_note) as redis:
-            _act(redis.url, folder, frames)
+            _run_processes(redis.url, folder, frames)
             verdict = _verdict(redis.url)
     print_summary(folder, verdict, folder / PICTURE)
     return verdict.verdict.exit_code
@@ -115,41 +115,42 @@ def _termination_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _act(url: str, folder: Path, frames: int) -> None:
+def _run_processes(url: str, folder: Path, frames: int) -> None:
     """Run the three processes to their end."""
-    with Children() as children, shown_progress() as progress:
+    with ProcessGroup() as group, shown_progress() as progress:
         for name in ("published", "seen live", "written"):
             progress(name, 0, frames)
-        publisher = children.start(
+        publisher = group.start(
             "publisher", "scanbus.cli.demo.publisher", url, str(frames)
         )
-        watcher = children.start(
+        subscriber = group.start(
             "live subscriber",
-            "scanbus.cli.demo.watcher",
+            "scanbus.cli.demo.subscriber",
             url,
             str(folder / PICTURE),
         )
-        writer = children.start("writer", "scanbus.cli.demo.writer", url, str(folder))
-        deadline = time.monotonic() + _PATIENCE_S + frames * _PATIENCE_PER_FRAME_S
+        writer = group.start("writer", "scanbus.cli.demo.writer", url, str(folder))
+        deadline = time.monotonic() + _DEADLINE_S + frames * _DEADLINE_PER_FRAME_S
         running = True
         while running:
             running = any(
-                child.exit_code is None for child in (publisher, watcher, writer)
+                child.exit_code is None for child in (publisher, subscriber, writer)
             )
-            for said in children.reports(_POLL_S):
-                progress(said.name, said.done, said.total)
-            _check(publisher, watcher, writer)
+            for report in group.reports(_POLL_S):
+                progress(report.name, report.done, report.total)
+            _check(publisher)
+            _check(subscriber)
+            _check(writer, good=_VERDICT_CODES)
             if time.monotonic() > deadline:
                 raise DemoError("scan", "it took too long; is this machine very busy?")
 
 
-def _check(publisher: Child, watcher: Child, writer: Child) -> None:
+def _check(child: ChildProcess, *, good: tuple[int, ...] = (0,)) -> None:
     """Raise if a process broke down."""
-    for child, good in ((publisher, (0,)), (watcher, (0,)), (writer, _VERDICT_CODES)):
-        code = child.exit_code
-        if code is not None and code not in good:
-            words = child.last_words() or "it said nothing"
-            raise DemoError(child.name, f"exit code {code}: {words}")
+    code = child.exit_code
+    if code is not None and code not in good:
+        words = child.last_lines() or "it said nothing"
+        raise DemoError(child.name, f"exit code {code}: {words}")
 
 
 def _verdict(url: str) -> Verdict:

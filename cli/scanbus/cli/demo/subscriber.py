@@ -1,6 +1,6 @@
-"""The live subscriber of the demo: ``python -m scanbus.cli.demo.watcher URL PNG``.
+"""The live subscriber of the demo: ``python -m scanbus.cli.demo.subscriber URL PNG``.
 
-It reads every channel while the scan runs and draws what it has seen every few seconds.
+It reads every channel while the scan runs and draws what came every few seconds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from scanbus.bus.codecs import find_codec
-from scanbus.cli.demo.picture import Seen, draw
+from scanbus.cli.demo.picture import ScanSnapshot, draw
+from scanbus.cli.demo.progress_report import print_report
 from scanbus.cli.demo.publisher import AXIS, DETECTOR, SPECTROMETER
-from scanbus.cli.demo.reports import report
 from scanbus.cli.logs import log_to_stderr
 from scanbus.schemas import ArrayValue
 from scanbus.schemas.errors import DeadlineError, ScanbusError
@@ -28,7 +28,7 @@ __all__ = ["main"]
 _SCAN_TIMEOUT_S = 60.0
 _DATA_TIMEOUT_S = 60.0
 # Drawing takes most of a second of one core, and there are others who want it.
-_DRAW_EVERY_S = 3.0
+_DRAW_INTERVAL_S = 3.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,19 +52,19 @@ def _first_scan(subscriber: Subscriber) -> ScanReader:
 
 
 def watch(scan: ScanReader, picture: Path) -> None:
-    """Read a scan to its end and draw it on the way, and at last."""
-    eyes = _Eyes(scan)
-    draw_at = time.monotonic() + _DRAW_EVERY_S / 2
+    """Read a scan to its end; draw it now and then, and at the end."""
+    accumulator = _Accumulator(scan)
+    draw_at = time.monotonic() + _DRAW_INTERVAL_S / 2
     for batch in scan.stream(timeout_s=_DATA_TIMEOUT_S):
-        eyes.see(batch)
-        if time.monotonic() >= draw_at and eyes.n_frames:
-            draw(eyes.seen(), picture)
-            draw_at = time.monotonic() + _DRAW_EVERY_S
-    draw(eyes.seen(), picture)
+        accumulator.add(batch)
+        if time.monotonic() >= draw_at and accumulator.n_frames:
+            draw(accumulator.snapshot(), picture)
+            draw_at = time.monotonic() + _DRAW_INTERVAL_S
+    draw(accumulator.snapshot(), picture)
 
 
-class _Eyes:
-    """What was seen of a scan so far.
+class _Accumulator:
+    """The live data of a scan so far.
 
     Parameters
     ----------
@@ -86,26 +86,26 @@ class _Eyes:
         self._newest: Batch | None = None
         self.n_frames = 0
 
-    def see(self, batch: Batch) -> None:
+    def add(self, batch: Batch) -> None:
         """Take one batch; of frames, only the newest is ever unpacked."""
         if batch.channel == DETECTOR:
             self._newest = batch
             self.n_frames = batch.stop
-            report("seen live", batch.stop, self._n_expected)
+            print_report("seen live", batch.stop, self._n_expected)
         elif batch.channel == SPECTROMETER:
             self._spectrum = self._spectrum + np.asarray(batch.values).sum(axis=0)
         elif batch.channel in self._scalars:
             self._scalars[batch.channel].extend(np.asarray(batch.values).tolist())
 
-    def seen(self) -> Seen:
-        """Return what there is to draw."""
+    def snapshot(self) -> ScanSnapshot:
+        """Return what came so far, to be drawn."""
         if self._newest is None:
             raise DeadlineError("waiting for a frame", _DATA_TIMEOUT_S, "none came")
         calibration = self._metadata[SPECTROMETER]
         energy_ev = calibration["calibration_offset"] + calibration[
             "calibration_slope"
         ] * np.arange(len(self._spectrum))
-        return Seen(
+        return ScanSnapshot(
             title=self._title,
             n_frames=self.n_frames,
             n_expected=self._n_expected,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from scanbus.cli.demo.outline import OutlineLine, outline
+from scanbus.cli.demo.nexus_outline import OutlineLine, read_outline
 from scanbus.cli.output import coloured, stdout
 from scanbus.schemas import Verdict
 
@@ -99,7 +99,7 @@ def nexus_tree(master: Path) -> Tree:
     tree = Tree(Text(master.name, style="bold"))
     parents = [tree]
     closed_at: int | None = None
-    for line in outline(master):
+    for line in read_outline(master):
         if closed_at is not None and line.depth > closed_at:
             continue
         closed_at = line.depth if line.name in _CLOSED else None

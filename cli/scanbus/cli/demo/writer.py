@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from scanbus.cli.demo.progress_report import print_report
 from scanbus.cli.demo.publisher import DETECTOR
-from scanbus.cli.demo.reports import report
 from scanbus.cli.logs import log_to_stderr
 from scanbus.schemas.errors import DeadlineError, ScanbusError
 from scanbus.subscriber import Subscriber
@@ -49,7 +49,7 @@ def _wait_for_scan(url: str) -> None:
 
 def _count_frames(name: str, done: int, total: int | None) -> None:
     if name == DETECTOR:
-        report("written", done, total)
+        print_report("written", done, total)
 
 
 if __name__ == "__main__":
