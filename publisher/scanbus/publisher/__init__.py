@@ -10,8 +10,9 @@
             scan.send("eiger", frames)
 
 Sending returns soon; threads pack, gather and send. What the writer has not made
-durable is kept, within the scan's quota, and sent again if Redis loses it. Others
-import from here, and from `gateways`, `simulation` and `faulty`, which are packages with
+durable is kept, within the scan's quota, and sent again if Redis loses it.
+
+Others import from here, and from `gateways`, `simulation` and `faulty`, which have
 needs of their own.
 """
 

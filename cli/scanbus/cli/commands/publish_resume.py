@@ -43,8 +43,7 @@ def run(
 
     Exit code: 0 all complete, 2 some partial, 3 some failed or without a verdict yet.
     """
-    from scanbus.publisher import Publisher  # noqa: PLC0415
-    from scanbus.publisher.recovery.republish import renew_scan  # noqa: PLC0415
+    from scanbus.publisher import Publisher, renew_scan  # noqa: PLC0415
 
     log_to_stderr()
     if as_new is not None:
