@@ -14,7 +14,6 @@
     │   ├── DeadlineError        a bounded wait is over
     │   ├── LaneConflictError    two publishers on one lane
     │   │   └── ScanClosedError  an operator closed the scan before its publisher came
-    │   ├── LaneVanishedError    a lane is gone while its scan is not
     │   ├── QuotaRefusedError    a scan's quota does not fit
     │   ├── UnknownScanError     no such scan on this bus
     │   ├── AmbiguousScanError   a name that several scans have
@@ -55,7 +54,6 @@ __all__ = [
     "DeclarationError",
     "DocumentError",
     "LaneConflictError",
-    "LaneVanishedError",
     "LeaseLostError",
     "NameTakenError",
     "NeverError",
@@ -262,21 +260,6 @@ class ScanClosedError(LaneConflictError):
             f"{said}. Only the spool {self.spool} has points {points}; it stays. To "
             f"publish what it holds as a new scan: scanbus publish resume --spool "
             f"{root} --as-new {self.scan}"
-        )
-
-
-class LaneVanishedError(BusError):
-    """A lane is gone from Redis although its scan is still there."""
-
-    def __init__(self, lane: str) -> None:
-        super().__init__(lane)
-        self.lane = lane
-
-    def __str__(self) -> str:
-        """Name the lane and what to look at."""
-        return (
-            f"lane {self.lane} vanished from Redis while its scan's events stand. "
-            "Does Redis evict keys? See maxmemory-policy in deploy/redis/redis.conf."
         )
 
 
