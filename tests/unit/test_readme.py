@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from scanbus.cli.app import app
 from scanbus.publisher import Publisher
 from scanbus.schemas import errors
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings
 
@@ -27,6 +28,7 @@ WORDS = {
 }
 """What stands for None."""
 LOG_EVENT = re.compile(r"\blog\.(?:info|warning|error|exception)\(\s*\"(\w+)\"")
+ERRORS_HEAD = "| error | exit | sentence (`…` stands for values) | what to do |"
 COMPONENTS = ("bus", "publisher", "subscriber", "writer")
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -104,6 +106,23 @@ def _names_of(command: Any) -> list[str]:
         inner = _names_of(sub) if hasattr(sub, "commands") else []
         found += [f"{name} {each}" for each in inner] or [name]
     return found
+
+
+def test_the_table_of_exit_codes_is_what_commands_end_with() -> None:
+    table = rows("| exit code | meaning |")
+
+    assert [row[0] for row in table] == [str(code.value) for code in ExitCode]
+    assert all(row[1] for row in table), "an exit code without a meaning"
+
+
+def test_the_reference_of_errors_has_their_exit_codes() -> None:
+    table = rows(ERRORS_HEAD, "docs/reference/errors.md")
+
+    assert {row[0]: row[1] for row in table} == {
+        f"`{name}`": str(getattr(errors, name).exit_code.value)
+        for name in errors.__all__
+        if name != "ScanbusError"
+    }
 
 
 def test_the_readme_stays_short() -> None:

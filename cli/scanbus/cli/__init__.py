@@ -31,5 +31,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scanbus.cli.app import run  # noqa: PLC0415
     except KeyboardInterrupt:  # Within the half second that the libraries take.
         sys.stderr.write("scanbus: interrupted before anything was done\n")
-        return 130
+        return 130  # ExitCode.INTERRUPTED, which comes with the libraries, too.
     return run(argv)

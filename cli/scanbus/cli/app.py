@@ -30,12 +30,9 @@ from scanbus.cli.commands import (
 )
 from scanbus.cli.output import print_error
 from scanbus.schemas.errors import ScanbusError
+from scanbus.schemas.exit_codes import ExitCode
 
 __all__ = ["app", "run"]
-
-EXIT_USAGE = 1
-# As a shell says it of a process that SIGINT ended.
-EXIT_INTERRUPTED = 130
 
 # Typer brings its own copy of click since 0.26 and used the real one before.
 _UsageError: type[Exception] = next(
@@ -104,11 +101,12 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (ScanbusError, _UsageError, ImportError, OSError) as error:
         return _exit_code_of(error)
     except (KeyboardInterrupt, typer.Abort):
-        result = EXIT_INTERRUPTED
+        result = ExitCode.INTERRUPTED
     except SystemExit as stop:  # typer, when the reader of a pipe is gone
         result = stop.code
-    if result == EXIT_INTERRUPTED:
-        return _complain("interrupted; what was done so far stands", EXIT_INTERRUPTED)
+    if result == ExitCode.INTERRUPTED:
+        sentence = "interrupted; what was done so far stands"
+        return _complain(sentence, ExitCode.INTERRUPTED)
     return int(result or 0)
 
 
@@ -123,31 +121,31 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _exit_code_of(error: Exception) -> int:
+def _exit_code_of(error: Exception) -> ExitCode:
     """Say an error in one sentence and return its exit code; a bug is raised again."""
     if isinstance(error, ScanbusError):
         return _complain(str(error), error.exit_code)
     if isinstance(error, ImportError):
-        return _complain(_what_to_install(error), EXIT_USAGE)
+        return _complain(_what_to_install(error), ExitCode.USAGE)
     if isinstance(error, OSError):
-        return _complain(_of_file(error), EXIT_USAGE)
+        return _complain(_of_file(error), ExitCode.USAGE)
     return _complain_of_usage(error)
 
 
-def _complain(sentence: str, exit_code: int) -> int:
+def _complain(sentence: str, exit_code: ExitCode) -> ExitCode:
     print_error(sentence)
     return exit_code
 
 
-def _complain_of_usage(error: Any) -> int:
+def _complain_of_usage(error: Any) -> ExitCode:
     """Print what typer has to say; never its exit code 2, which means partial."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
-        return EXIT_USAGE
+        return ExitCode.USAGE
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "scanbus"
     message = error.format_message().rstrip(".")
-    return _complain(f"{message}. See {command} --help", EXIT_USAGE)
+    return _complain(f"{message}. See {command} --help", ExitCode.USAGE)
 
 
 def _what_to_install(error: ImportError) -> str:

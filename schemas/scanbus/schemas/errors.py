@@ -43,6 +43,8 @@ be copied between processes.
 
 from __future__ import annotations
 
+from scanbus.schemas.exit_codes import ExitCode
+
 __all__ = [
     "AmbiguousScanError",
     "BadEntryError",
@@ -83,7 +85,7 @@ __all__ = [
 class ScanbusError(Exception):
     """Whatever scanbus itself has to complain about."""
 
-    exit_code = 1
+    exit_code = ExitCode.USAGE
 
 
 class UnknownCodecError(ScanbusError):
@@ -416,7 +418,7 @@ class ScanStateError(ScanbusError):
 class ScanInterruptedError(ScanbusError):
     """A scan's publisher is silent, and its lanes are not sealed: no more may come."""
 
-    exit_code = 2
+    exit_code = ExitCode.PARTIAL
 
     def __init__(self, scan: str, points: dict[str, int]) -> None:
         super().__init__(scan, points)
@@ -435,7 +437,7 @@ class ScanInterruptedError(ScanbusError):
 class StorageError(ScanbusError):
     """Something about the files that are written."""
 
-    exit_code = 3
+    exit_code = ExitCode.FAILED
 
 
 class NameTakenError(StorageError):
@@ -457,7 +459,7 @@ class NameTakenError(StorageError):
 class RootUnusableError(StorageError):
     """The output folder cannot be written."""
 
-    exit_code = 1
+    exit_code = ExitCode.USAGE
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)

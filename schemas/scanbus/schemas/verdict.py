@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.names import NexusName, PlainText, ScanUid
 
 __all__ = ["ChannelLedger", "PointRange", "Verdict", "VerdictWord", "ranges"]
@@ -31,9 +32,9 @@ class VerdictWord(StrEnum):
     """There is no usable file."""
 
     @property
-    def exit_code(self) -> int:
-        """0 complete, 2 partial, 3 failed."""
-        return {"complete": 0, "partial": 2, "failed": 3}[self.value]
+    def exit_code(self) -> ExitCode:
+        """How a command ends that this is the verdict of."""
+        return ExitCode[self.name]
 
 
 class ChannelLedger(BaseModel):

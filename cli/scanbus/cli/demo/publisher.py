@@ -13,6 +13,7 @@ from scanbus.publisher import Publisher, Scan
 from scanbus.publisher.simulation import SimulatedExperiment
 from scanbus.schemas import PlotDescription
 from scanbus.schemas.errors import ScanbusError
+from scanbus.schemas.exit_codes import ExitCode
 
 __all__ = ["AXIS", "DETECTOR", "SPECTROMETER", "main"]
 
@@ -28,7 +29,7 @@ _SLOWEST_HZ, _FASTEST_HZ = 8.0, 20.0
 _COMPRESSION = 3.0
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> ExitCode:
     """Publish one simulated scan and wait for its verdict."""
     log_to_stderr()
     url, n_frames = argv[0], int(argv[1])
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     except ScanbusError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    return 0
+    return ExitCode.COMPLETE
 
 
 def publish(url: str, n_frames: int, experiment: SimulatedExperiment) -> None:

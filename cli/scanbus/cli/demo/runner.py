@@ -16,8 +16,9 @@ from scanbus.cli.demo.summary import print_summary
 from scanbus.cli.output import print_note
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.cli.progress import shown_progress
-from scanbus.schemas import Verdict
+from scanbus.schemas import Verdict, VerdictWord
 from scanbus.schemas.errors import ScanbusError
+from scanbus.schemas.exit_codes import ExitCode
 
 __all__ = ["DemoError", "run_demo"]
 
@@ -33,7 +34,7 @@ _DEADLINE_S = 120.0
 _DEADLINE_PER_FRAME_S = 0.5
 _POLL_S = 0.2
 # Partial and failed are answers of the writer, not its breakdown.
-_VERDICT_CODES = (0, 2, 3)
+_VERDICT_CODES = tuple(word.exit_code for word in VerdictWord)
 
 
 class DemoError(ScanbusError):
@@ -49,7 +50,7 @@ class DemoError(ScanbusError):
         return f"the demo's {self.process} gave up: {self.reason}"
 
 
-def run_demo(out: Path | None, frames: int) -> int:
+def run_demo(out: Path | None, frames: int) -> ExitCode:
     """Run the demo: watch a simulated scan go through Redis into NeXus files.
 
     Parameters
@@ -62,8 +63,8 @@ def run_demo(out: Path | None, frames: int) -> int:
 
     Returns
     -------
-    int
-        Exit code of the verdict: 0 complete, 2 partial, 3 failed.
+    ExitCode
+        Exit code of the verdict.
 
     Raises
     ------
@@ -145,7 +146,9 @@ def _run_processes(url: str, folder: Path, frames: int) -> None:
                 raise DemoError("scan", "it took too long; is this machine very busy?")
 
 
-def _check(child: ChildProcess, *, good: tuple[int, ...] = (0,)) -> None:
+def _check(
+    child: ChildProcess, *, good: tuple[int, ...] = (ExitCode.COMPLETE,)
+) -> None:
     """Raise if a process broke down."""
     code = child.exit_code
     if code is not None and code not in good:

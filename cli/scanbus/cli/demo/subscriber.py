@@ -21,6 +21,7 @@ from scanbus.cli.demo.publisher import AXIS, DETECTOR, SPECTROMETER
 from scanbus.cli.logs import log_to_stderr
 from scanbus.schemas import ArrayValue
 from scanbus.schemas.errors import DeadlineError, ScanbusError
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Batch, ScanReader, Subscriber
 
 __all__ = ["main"]
@@ -31,7 +32,7 @@ _DATA_TIMEOUT_S = 60.0
 _DRAW_INTERVAL_S = 3.0
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> ExitCode:
     """Watch the next scan on the bus and draw it."""
     log_to_stderr()
     url, picture = argv[0], Path(argv[1])
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     except ScanbusError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    return 0
+    return ExitCode.COMPLETE
 
 
 def _first_scan(subscriber: Subscriber) -> ScanReader:

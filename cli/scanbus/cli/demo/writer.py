@@ -15,6 +15,7 @@ from scanbus.cli.demo.progress_report import print_report
 from scanbus.cli.demo.publisher import DETECTOR
 from scanbus.cli.logs import log_to_stderr
 from scanbus.schemas.errors import DeadlineError, ScanbusError
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
 
@@ -24,7 +25,7 @@ _SCAN_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> ExitCode:
     """Write the first scan on the bus; return the exit code of its verdict."""
     log_to_stderr(logging.INFO)
     url, root = argv[0], Path(argv[1])

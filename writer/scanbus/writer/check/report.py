@@ -15,6 +15,7 @@ from typing import Final
 
 from scanbus.schemas import PointRange
 from scanbus.schemas.errors import ScanbusError
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer.model.ledger import joined
 
 __all__ = [
@@ -100,11 +101,11 @@ class CheckReport:
         return not self.findings
 
     @property
-    def exit_code(self) -> int:
-        """0 nothing is wrong, 2 something is, 3 a file cannot be read at all."""
+    def exit_code(self) -> ExitCode:
+        """Complete if nothing is wrong; failed if a file cannot be read at all."""
         if self.unreadable:
-            return 3
-        return 0 if self.ok else 2
+            return ExitCode.FAILED
+        return ExitCode.COMPLETE if self.ok else ExitCode.PARTIAL
 
     def to_json(self) -> str:
         """Return the report as JSON text."""

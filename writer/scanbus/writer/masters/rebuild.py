@@ -27,6 +27,7 @@ from scanbus.schemas.errors import (
     RootUnusableError,
     VerificationError,
 )
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer.masters.write import rebuild_masters, write_scan_master
 from scanbus.writer.model.naming import (
     RAW_DATA,
@@ -86,9 +87,10 @@ class RebuildReport:
     skipped: tuple[SkippedScan, ...] = ()
 
     @property
-    def exit_code(self) -> int:
-        """0 as it should be, 2 if finished scans are damaged."""
-        return 2 if any(scan.is_damaged for scan in self.skipped) else 0
+    def exit_code(self) -> ExitCode:
+        """Partial if finished scans are damaged, else complete."""
+        is_damaged = any(scan.is_damaged for scan in self.skipped)
+        return ExitCode.PARTIAL if is_damaged else ExitCode.COMPLETE
 
 
 def rebuild(

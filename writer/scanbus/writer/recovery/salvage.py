@@ -29,6 +29,7 @@ from scanbus.schemas.errors import (
     RootUnusableError,
     VerificationError,
 )
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.masters.rebuild import SkippedScan, finished_segments, read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
@@ -89,11 +90,11 @@ class SalvageReport:
     skipped: tuple[SkippedScan, ...] = ()
 
     @property
-    def exit_code(self) -> int:
-        """0 nothing was to be done, 2 scans are partial now, 3 some are refused."""
+    def exit_code(self) -> ExitCode:
+        """Complete if nothing was to be done; failed if some scans are refused."""
         if any(scan.is_damaged for scan in self.skipped):
-            return 3
-        return 2 if self.scans else 0
+            return ExitCode.FAILED
+        return ExitCode.PARTIAL if self.scans else ExitCode.COMPLETE
 
 
 @dataclass(frozen=True, slots=True)

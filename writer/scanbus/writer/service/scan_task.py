@@ -20,6 +20,7 @@ from scanbus.schemas.errors import (
     NameTakenError,
     ScanbusError,
 )
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.authority import LeaseAuthority
 from scanbus.writer.scan.disk_space import errno_of, is_full, storage_sentence
@@ -100,11 +101,11 @@ class ScanTask:
         return self.is_final or self._needs_a_human or self.verdict is not None
 
     @property
-    def exit_code(self) -> int:
-        """0 complete, 2 partial, 3 failed or not written at all."""
+    def exit_code(self) -> ExitCode:
+        """That of the verdict; failed if the scan is not written at all."""
         if self.verdict is not None:
             return self.verdict.verdict.exit_code
-        return 3 if self.problem else 0
+        return ExitCode.FAILED if self.problem else ExitCode.COMPLETE
 
     @property
     def is_due(self) -> bool:

@@ -41,6 +41,7 @@ from scanbus.bus.store import (
 )
 from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import BusUnavailableError
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.failpoints import reach
 from scanbus.writer.model.naming import check_root
@@ -85,7 +86,7 @@ class WriterService:
         self._client = self._connect()
         self._tasks: dict[str, ScanTask] = {}
         self._announced_again: dict[str, ScanAnnounced] = {}
-        self._worst_exit_code = 0
+        self._worst_exit_code = ExitCode.COMPLETE
         self._seen = self._position = "0-0"
         # No threading.Event: a signal handler that sets one waits for ever for its lock
         # where it has interrupted the very thread that holds it.
@@ -110,14 +111,13 @@ class WriterService:
         """Leave soon; successors finish what is open. Safe in a signal handler."""
         self._is_stopping = True
 
-    def run(self, *, once: bool) -> int:
+    def run(self, *, once: bool) -> ExitCode:
         """Write scans until stopped, or until every announced one has a verdict.
 
         Returns
         -------
-        int
-            With `once`: 0 complete, 2 partial, 3 failed, the worst of all scans;
-            else 0.
+        ExitCode
+            With `once` the worst of all scans, else complete.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class WriterService:
         finally:
             self._leave()
         codes = (task.exit_code for task in self._tasks.values())
-        return max([self._worst_exit_code, *codes]) if once else 0
+        return max([self._worst_exit_code, *codes]) if once else ExitCode.COMPLETE
 
     def _turn(self) -> bool:
         """Do one round of what the service does itself; False if Redis is away."""
@@ -384,7 +384,7 @@ def run_writer(
     once: bool = False,
     progress: Progress | None = None,
     make_writer: type[ScanWriter] = ScanWriter,
-) -> int:
+) -> ExitCode:
     """Run the writer in this process until it is asked to leave; return its exit code.
 
     SIGTERM and SIGINT make it leave within ``stop_s``; a successor finishes. If a call
