@@ -22,6 +22,7 @@ from scanbus.cli.output import (
     short_uids,
     stdout,
 )
+from scanbus.schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from scanbus.subscriber import ScanInfo
@@ -50,7 +51,7 @@ def run(
         stdout().print(scan_table(scans, time.time()))
     else:
         print_note("no scans on this bus")
-    return 0
+    return ExitCode.COMPLETE
 
 
 def scan_table(scans: list[ScanInfo], now: float) -> Table:

@@ -11,11 +11,11 @@ from rich.table import Table
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
 from scanbus.cli.output import coloured, stdout
+from scanbus.schemas.exit_codes import ExitCode
 
 __all__ = ["EXAMPLE", "run"]
 
 EXAMPLE = "scanbus publish resume --spool /var/spool/scanbus"
-EXIT_UNFINISHED = 3
 
 
 def run(
@@ -54,12 +54,12 @@ def run(
     )
     publisher.close()
     table = Table("scan", "verdict", "reason", box=None)
-    exit_code = 0
+    exit_code = ExitCode.COMPLETE
     for uid, verdict in publisher.resumed.items():
         if verdict is None:
             reason = publisher.why_not_judged(uid) or "it stays in the spool"
             table.add_row(uid, "none", reason)
-            exit_code = EXIT_UNFINISHED
+            exit_code = ExitCode.FAILED
         else:
             word = verdict.verdict
             table.add_row(uid, coloured(word.value), verdict.reason)

@@ -11,6 +11,7 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl
 from scanbus.cli.output import point_ranges, print_json, stdout
 from scanbus.cli.progress import shown_progress
+from scanbus.schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from scanbus.publisher.faulty import Injected
@@ -94,7 +95,7 @@ def run(
         print_json(injected.model_dump(mode="json"))
     else:
         _print_injected(injected)
-    return 0
+    return ExitCode.COMPLETE
 
 
 def _print_injected(injected: Injected) -> None:

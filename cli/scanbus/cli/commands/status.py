@@ -10,6 +10,7 @@ from rich.text import Text
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl, subscriber_at
 from scanbus.cli.output import coloured, print_json, printable, stdout
+from scanbus.schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from scanbus.subscriber import BusStatus
@@ -26,10 +27,10 @@ def run(*, redis: RedisUrl = DEFAULT_REDIS, as_json: AsJson = False) -> int:
         found = subscriber.status()
     if as_json:
         print_json(asdict(found))
-        return 0
+        return ExitCode.COMPLETE
     for line in status_lines(found):
         stdout().print(line, soft_wrap=True)
-    return 0
+    return ExitCode.COMPLETE
 
 
 def status_lines(found: BusStatus) -> list[Text]:

@@ -9,6 +9,7 @@ import typer
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, subscriber_at
 from scanbus.cli.output import print_note, stdout, to_json_line
+from scanbus.schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from scanbus.subscriber import Batch, ScanReader
@@ -60,7 +61,7 @@ def run(
             _print(batch, as_json=as_json)
         reader.refresh()
         print_note(_ending(reader))
-    return 0
+    return ExitCode.COMPLETE
 
 
 def _warn_if_over(reader: ScanReader, names: list[str], *, from_start: bool) -> None:
