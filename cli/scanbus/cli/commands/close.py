@@ -8,6 +8,7 @@ import typer
 
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
 from scanbus.cli.output import stdout
+from scanbus.schemas.exit_codes import ExitCode
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -27,4 +28,4 @@ def run(
 
     uid = close_scan(redis, scan, text=text)
     stdout().print(f"scan {uid} is closed; a writer gives the final verdict")
-    return 0
+    return ExitCode.COMPLETE

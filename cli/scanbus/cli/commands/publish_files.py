@@ -11,6 +11,7 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
 from scanbus.cli.output import print_verdict, stdout
 from scanbus.cli.progress import shown_progress
+from scanbus.schemas.exit_codes import ExitCode
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -84,4 +85,4 @@ def run(
         return scan.verdict.verdict.exit_code
     if wait:
         stdout().print("no writer is alive: the scan stays on the bus until one is")
-    return 0
+    return ExitCode.COMPLETE
