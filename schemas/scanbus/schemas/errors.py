@@ -36,13 +36,16 @@
     ├── SourceError              an input file that cannot be published
     └── ConfigurationError       a setting that is wrong or unknown
 
-Wrong arguments are :class:`ValueError` or :class:`TypeError`. Errors keep their
-values as attributes and hand them to ``Exception`` unformatted, so that they can
-be copied between processes.
+Wrong arguments are :class:`ValueError` or :class:`TypeError`. Every error is a
+dataclass: its values are its fields, and its sentence is a template of them. The values
+go to ``Exception`` unformatted, so that errors can be copied between processes.
 """
 
 from __future__ import annotations
 
+from dataclasses import field
+
+from scanbus.schemas.error_base import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
 
 __all__ = [
@@ -82,25 +85,16 @@ __all__ = [
 ]
 
 
-class ScanbusError(Exception):
-    """Whatever scanbus itself has to complain about."""
-
-    exit_code = ExitCode.USAGE
-
-
 class UnknownCodecError(ScanbusError):
     """A codec name that this version does not know or cannot load."""
 
-    def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        super().__init__(name, known)
-        self.name = name
-        self.known = known
+    name: str
+    known: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Say which codecs there are."""
+        known = ", ".join(self.known)
         return (
-            f"codec {self.name!r} is not available here; "
-            f"known codecs: {', '.join(self.known)}. "
+            f"codec {self.name!r} is not available here; known codecs: {known}. "
             "blosc2 needs: pip install scanbus[blosc2]"
         )
 
@@ -108,64 +102,42 @@ class UnknownCodecError(ScanbusError):
 class PayloadError(ScanbusError):
     """Bytes that do not decode to what their description declares."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Say what is wrong with the bytes."""
-        return self.reason
+    reason: str
+    template = "{reason}"
 
 
 class DocumentError(ScanbusError):
     """A document from the bus that does not follow its schema."""
 
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(kind, reason)
-        self.kind = kind
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Say which document and what is wrong."""
-        return f"{self.kind}: {self.reason}"
+    kind: str
+    reason: str
+    template = "{kind}: {reason}"
 
 
 class UnknownProtocolError(DocumentError):
     """A document of a protocol version that this version does not speak."""
 
-    def __init__(self, kind: str, found: object, known: int) -> None:
-        super().__init__(kind, f"protocol {found!r} instead of {known}")
-        self.args = (kind, found, known)
-        self.found = found
-        self.known = known
+    reason: str = field(init=False)
+    found: object
+    known: int
+    template = (
+        "{kind}: speaks protocol {found!r}, this scanbus speaks {known}. "
+        "Update the older of the two sides."
+    )
 
-    def __str__(self) -> str:
-        """Say which version came and which one is understood."""
-        return (
-            f"{self.kind}: speaks protocol {self.found!r}, this scanbus speaks "
-            f"{self.known}. Update the older of the two sides."
-        )
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.reason = f"protocol {self.found!r} instead of {self.known}"
 
 
 class BadEntryError(ScanbusError):
-    """One entry of a lane cannot be used; the rest of the lane can.
+    """One entry of a lane cannot be used; the rest of the lane can."""
 
-    `is_damaged` tells an entry that changed on its way from one that was wrong from
-    the start.
-    """
-
-    def __init__(
-        self, lane: str, entry_id: str, reason: str, is_damaged: bool = False
-    ) -> None:
-        super().__init__(lane, entry_id, reason, is_damaged)
-        self.is_damaged = is_damaged
-        self.lane = lane
-        self.entry_id = entry_id
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Name the entry and what is wrong with it."""
-        return f"lane {self.lane}, entry {self.entry_id}: {self.reason}"
+    lane: str
+    entry_id: str
+    reason: str
+    is_damaged: bool = False  # It changed on its way; else it was wrong at the start.
+    template = "lane {lane}, entry {entry_id}: {reason}"
 
 
 class BusError(ScanbusError):
@@ -175,77 +147,59 @@ class BusError(ScanbusError):
 class BusUnavailableError(BusError):
     """Redis does not answer, or not with what was asked."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url = url
-        self.reason = reason
+    url: str
+    reason: str
 
     def __str__(self) -> str:
-        """Say which Redis and why."""
         return (
-            f"Redis at {self.url} does not answer: {self.reason.rstrip('.')}. Is it "
-            "running, "
-            "and is --redis (or SCANBUS_REDIS) right?"
+            f"Redis at {self.url} does not answer: {self.reason.rstrip('.')}. "
+            "Is it running, and is --redis (or SCANBUS_REDIS) right?"
         )
 
 
 class BusUnsuitableError(BusError):
     """Redis answers, but cannot carry this bus."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
-        self.url = url
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Say what does not fit."""
-        return f"Redis at {self.url} cannot carry the bus: {self.reason}"
+    url: str
+    reason: str
+    template = "Redis at {url} cannot carry the bus: {reason}"
 
 
 class DeadlineError(BusError):
     """A wait reached its deadline; nothing that was sent before is lost."""
 
-    def __init__(self, what: str, waited_s: float, reason: str) -> None:
-        super().__init__(what, waited_s, reason)
-        self.what = what
-        self.waited_s = waited_s
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Say what was waited for, how long, and why it did not come."""
-        return f"{self.what}: gave up after {self.waited_s:.0f} s ({self.reason})"
+    what: str
+    waited_s: float
+    reason: str
+    template = "{what}: gave up after {waited_s:.0f} s ({reason})"
 
 
 class LaneConflictError(BusError):
     """Another publisher wrote to this lane; its entries are not ours."""
 
-    def __init__(self, lane: str, entry_id: str) -> None:
-        super().__init__(lane, entry_id)
-        self.lane = lane
-        self.entry_id = entry_id
-
-    def __str__(self) -> str:
-        """Name the lane and the entry that is refused."""
-        return (
-            f"lane {self.lane}: entry {self.entry_id} was refused, and what stands "
-            "there comes from another publisher. Do two processes publish one scan?"
-        )
+    lane: str
+    entry_id: str
+    template = (
+        "lane {lane}: entry {entry_id} was refused, and what stands there comes from "
+        "another publisher. Do two processes publish one scan?"
+    )
 
 
 class ScanClosedError(LaneConflictError):
     """A scan was closed while its publisher was gone; what it has is not added."""
 
-    def __init__(self, scan: str, text: str, left: dict[str, str], spool: str) -> None:
-        BusError.__init__(self, scan, text, left, spool)
-        self.scan = scan
-        self.text = text
-        self.left = left
-        self.spool = spool
-        self.lane = ", ".join(left)
-        self.entry_id = ""
+    lane: str = field(init=False)
+    entry_id: str = field(init=False, default="")
+    scan: str
+    text: str
+    left: dict[str, str]
+    spool: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.lane = ", ".join(self.left)
 
     def __str__(self) -> str:
-        """Say what is in no file, where it is, and what to do with it."""
         said = f"scan {self.scan} was closed without its publisher"
         said += f" ({self.text}): nothing is added to it" if self.text else ""
         if not self.left:
@@ -253,60 +207,45 @@ class ScanClosedError(LaneConflictError):
             return f"{said}. It has all that was sent here{stays}."
         points = ", ".join(f"{lane} {which}" for lane, which in self.left.items())
         if not self.spool:
-            return (
-                f"{said}. Only this process has points {points}: publish them as a "
-                "new scan."
-            )
+            remedy = "publish them as a new scan."
+            return f"{said}. Only this process has points {points}: {remedy}"
         root, _, _ = self.spool.rpartition("/")
+        command = f"scanbus publish resume --spool {root} --as-new {self.scan}"
         return (
             f"{said}. Only the spool {self.spool} has points {points}; it stays. To "
-            f"publish what it holds as a new scan: scanbus publish resume --spool "
-            f"{root} --as-new {self.scan}"
+            f"publish what it holds as a new scan: {command}"
         )
 
 
 class QuotaRefusedError(BusError):
     """A scan asks for more room on the bus than there is."""
 
-    def __init__(self, scan: str, quota_bytes: int, reason: str) -> None:
-        super().__init__(scan, quota_bytes, reason)
-        self.scan = scan
-        self.quota_bytes = quota_bytes
-        self.reason = reason
+    scan: str
+    quota_bytes: int
+    reason: str
 
     def __str__(self) -> str:
-        """Say how much was asked for and what to do."""
-        return (
-            f"scan {self.scan}: a quota of {self.quota_bytes / 2**20:.1f} MiB is "
-            f"refused: {self.reason}"
-        )
+        quota = f"{self.quota_bytes / 2**20:.1f} MiB"
+        return f"scan {self.scan}: a quota of {quota} is refused: {self.reason}"
 
 
 class UnknownScanError(BusError):
     """No scan of that name on this bus."""
 
-    def __init__(self, scan: str) -> None:
-        super().__init__(scan)
-        self.scan = scan
-
-    def __str__(self) -> str:
-        """Name the scan and how to list those that exist."""
-        return (
-            f"scan {self.scan!r} is not on this bus; `scanbus ls` lists its scans. One "
-            "that was finished long ago leaves it when room is needed: its files stay"
-        )
+    scan: str
+    template = (
+        "scan {scan!r} is not on this bus; `scanbus ls` lists its scans. One "
+        "that was finished long ago leaves it when room is needed: its files stay"
+    )
 
 
 class AmbiguousScanError(BusError):
     """A name that fits several scans, for something that cannot be taken back."""
 
-    def __init__(self, scan: str, uids: tuple[str, ...]) -> None:
-        super().__init__(scan, uids)
-        self.scan = scan
-        self.uids = uids
+    scan: str
+    uids: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Name the newest of them; all where they are few."""
         newest = ", ".join(self.uids[-5:])
         return (
             f"scan {self.scan!r} may be any of {len(self.uids)}: name one by its uid "
@@ -317,73 +256,52 @@ class AmbiguousScanError(BusError):
 class UnknownChannelError(BusError):
     """No channel of that name in a scan."""
 
-    def __init__(self, channel: str, known: tuple[str, ...]) -> None:
-        super().__init__(channel, known)
-        self.channel = channel
-        self.known = known
+    channel: str
+    known: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Name the channel and those that exist."""
-        return (
-            f"no channel {self.channel!r} in this scan; it has "
-            f"{', '.join(self.known) or 'none'}"
-        )
+        known = ", ".join(self.known) or "none"
+        return f"no channel {self.channel!r} in this scan; it has {known}"
 
 
 class NoWriterError(BusError):
     """A scan was to start only with a writer, and none is alive."""
 
-    def __str__(self) -> str:
-        """Say how to start one."""
-        return (
-            "no writer is alive on this bus and require_writer is set; start one "
-            "with `scanbus writer --root DIR`"
-        )
+    template = (
+        "no writer is alive on this bus and require_writer is set; start one "
+        "with `scanbus writer --root DIR`"
+    )
 
 
 class PointError(ScanbusError):
     """A point of a channel that is not there."""
 
-    def __init__(self, channel: str, point: int) -> None:
-        super().__init__(channel, point)
-        self.channel = channel
-        self.point = point
+    channel: str
+    point: int
 
 
 class NotYetError(PointError):
     """The point is not there yet; it may come."""
 
-    def __str__(self) -> str:
-        """Name the point."""
-        return f"{self.channel}: point {self.point} is not there yet"
+    template = "{channel}: point {point} is not there yet"
 
 
 class NeverError(PointError):
     """The lane ended before the point; it will not come."""
 
-    def __init__(self, channel: str, point: int, length: int) -> None:
-        super().__init__(channel, point)
-        self.args = (channel, point, length)
-        self.length = length
-
-    def __str__(self) -> str:
-        """Name the point and the length."""
-        return (
-            f"{self.channel}: point {self.point} will never come, the channel ended "
-            f"with {self.length} points"
-        )
+    length: int
+    template = (
+        "{channel}: point {point} will never come, the channel ended "
+        "with {length} points"
+    )
 
 
 class NoLongerError(PointError):
     """The point was trimmed from the bus after it was safe in a file."""
 
-    def __init__(self, channel: str, point: int, file: str) -> None:
-        super().__init__(channel, point)
-        self.args = (channel, point, file)
-        self.file = file
+    file: str
 
     def __str__(self) -> str:
-        """Name the point and the file that has it."""
         return (
             f"{self.channel}: point {self.point} is no longer on the bus; "
             f"read it from {self.file or 'its file'}"
@@ -393,26 +311,18 @@ class NoLongerError(PointError):
 class DeclarationError(ScanbusError, ValueError):
     """A name or a property of a scan or channel that cannot be."""
 
-    def __init__(self, what: str, reason: str) -> None:
-        super().__init__(what, reason)
-        self.what = what
-        self.reason = reason
+    what: str
+    reason: str
 
     def __str__(self) -> str:
-        """Name the property and what is wrong with it."""
         return f"{self.what}: {self.reason}" if self.what else self.reason
 
 
 class ScanStateError(ScanbusError):
     """A call that does not fit the state of the scan."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Say what does not fit."""
-        return self.reason
+    reason: str
+    template = "{reason}"
 
 
 class ScanInterruptedError(ScanbusError):
@@ -420,13 +330,10 @@ class ScanInterruptedError(ScanbusError):
 
     exit_code = ExitCode.PARTIAL
 
-    def __init__(self, scan: str, points: dict[str, int]) -> None:
-        super().__init__(scan, points)
-        self.scan = scan
-        self.points = points
+    scan: str
+    points: dict[str, int]
 
     def __str__(self) -> str:
-        """Name the scan and how far its channels came."""
         so_far = ", ".join(f"{name} {count}" for name, count in self.points.items())
         return (
             f"scan {self.scan}: interrupted, its publisher is silent (points so far: "
@@ -443,17 +350,12 @@ class StorageError(ScanbusError):
 class NameTakenError(StorageError):
     """A file of that name exists and belongs to something else."""
 
-    def __init__(self, path: str, holder: str) -> None:
-        super().__init__(path, holder)
-        self.path = path
-        self.holder = holder
-
-    def __str__(self) -> str:
-        """Name the file, whose it is and what to do."""
-        return (
-            f"name taken: {self.path} exists and holds {self.holder}; nothing was "
-            "overwritten. Move it away, or choose another root or scan number."
-        )
+    path: str
+    holder: str
+    template = (
+        "name taken: {path} exists and holds {holder}; nothing was "
+        "overwritten. Move it away, or choose another root or scan number."
+    )
 
 
 class RootUnusableError(StorageError):
@@ -461,93 +363,60 @@ class RootUnusableError(StorageError):
 
     exit_code = ExitCode.USAGE
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Name the folder and why."""
-        return f"cannot write below {self.path}: {self.reason}"
+    path: str
+    reason: str
+    template = "cannot write below {path}: {reason}"
 
 
 class StorageFullError(StorageError):
     """The disk has no room for what is to be written; the data stay on the bus."""
 
-    def __init__(self, path: str, needed_bytes: int, free_bytes: int) -> None:
-        super().__init__(path, needed_bytes, free_bytes)
-        self.path = path
-        self.needed_bytes = needed_bytes
-        self.free_bytes = free_bytes
+    path: str
+    needed_bytes: int
+    free_bytes: int
 
     def __str__(self) -> str:
-        """Say where, how much is needed and how much there is."""
+        needed_gb, free_gb = self.needed_bytes / 1e9, self.free_bytes / 1e9
         return (
-            f"no space on {self.path}, need {self.needed_bytes / 1e9:.3g} GB, "
-            f"{self.free_bytes / 1e9:.3g} GB free"
+            f"no space on {self.path}, need {needed_gb:.3g} GB, {free_gb:.3g} GB free"
         )
 
 
 class SpoolError(StorageError):
     """A publisher's spool cannot be written, or does not hold what was written."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Say which file or folder, and what is wrong with it."""
-        return f"the spool {self.path}: {self.reason}"
+    path: str
+    reason: str
+    template = "the spool {path}: {reason}"
 
 
 class LeaseLostError(StorageError):
     """Another writer has taken this scan over, or Redis forgot who has it."""
 
-    def __init__(self, scan: str, fence: int) -> None:
-        super().__init__(scan, fence)
-        self.scan = scan
-        self.fence = fence
-
-    def __str__(self) -> str:
-        """Name the scan and the fence that is over."""
-        return f"scan {self.scan}: the lease with fence {self.fence} is lost"
+    scan: str
+    fence: int
+    template = "scan {scan}: the lease with fence {fence} is lost"
 
 
 class VerificationError(StorageError):
     """A file does not hold what came over the bus; it was not acknowledged."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Name the file and the difference."""
-        return f"{self.path}: {self.reason}"
+    path: str
+    reason: str
+    template = "{path}: {reason}"
 
 
 class SourceError(ScanbusError):
     """An input file that cannot be published."""
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Name the file and what is wrong with it."""
-        return f"{self.path}: {self.reason}"
+    path: str
+    reason: str
+    template = "{path}: {reason}"
 
 
 class ConfigurationError(ScanbusError):
     """A setting that is wrong, unknown or missing."""
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)
-        self.name = name
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Name the setting and what is wrong with it."""
-        return f"setting {self.name}: {self.reason}"
+    name: str
+    reason: str
+    template = "setting {name}: {reason}"

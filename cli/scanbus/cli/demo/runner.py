@@ -40,14 +40,9 @@ _VERDICT_CODES = tuple(word.exit_code for word in VerdictWord)
 class DemoError(ScanbusError):
     """One of the demo's processes did not do its part."""
 
-    def __init__(self, process: str, reason: str) -> None:
-        super().__init__(process, reason)
-        self.process = process
-        self.reason = reason
-
-    def __str__(self) -> str:
-        """Name the process and what it said last."""
-        return f"the demo's {self.process} gave up: {self.reason}"
+    process: str
+    reason: str
+    template = "the demo's {process} gave up: {reason}"
 
 
 def run_demo(out: Path | None, frames: int) -> ExitCode:

