@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.cli.demo.stage import DemoError
+from scanbus.cli.demo.runner import DemoError
 from scanbus.cli.private_redis import NoRedisServerError, PrivateRedisError
 from scanbus.schemas import errors
 from scanbus.schemas.errors import ScanbusError
