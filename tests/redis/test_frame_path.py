@@ -1,0 +1,12 @@
+"""A frame has a short way into the queue: who changes it has little to read."""
+
+from tests.support.frame_path import path_of_a_frame
+
+
+def test_a_frame_visits_at_most_eight_short_modules(redis_url: str) -> None:
+    path = path_of_a_frame(redis_url)
+
+    assert 4 <= len(path) <= 8, path
+    assert max(path.values()) < 300, path
+    assert next(iter(path)) == "scan.py"
+    assert "queue/frame_lane.py" in path
