@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.queue.lane_queue import LaneQueue
@@ -31,12 +31,20 @@ class SendShare:
         self._waker = waker
         self.is_main = waker is state.wakers[0]
         self._is_spooled = state.spool_waker is not None
+        self._looked_at: Mapping[str, LaneQueue] | None = None
+        self._lanes: tuple[LaneQueue, ...] = ()
 
     @property
     def lanes(self) -> tuple[LaneQueue, ...]:
         """What this sender sends, and nobody else; there may be more later."""
-        lanes = self._state.lanes.values()
-        return tuple(lane for lane in lanes if lane.is_sent_by(self._waker))
+        known = self._state.lanes
+        if known is not self._looked_at:  # Replaced when a lane is added.
+            waker = self._waker
+            self._lanes = tuple(
+                each for each in known.values() if each.is_sent_by(waker)
+            )
+            self._looked_at = known
+        return self._lanes
 
     def await_work(self, patience_s: Callable[[], float]) -> bool | None:
         """Sleep once, if there is nothing to do.
@@ -70,6 +78,8 @@ class SendShare:
 
     def take_compare_request(self) -> bool:
         """Whether a look at what Redis holds was asked for since the last one."""
+        if not self._waker.must_compare:
+            return False
         with self._state.lock:
             return self._waker.take_compare_request()
 
@@ -164,8 +174,9 @@ class SendShare:
 
     def clear_trouble(self) -> None:
         """Take note that Redis takes what it is given."""
-        with self._state.lock:
-            self._state.note_trouble("")
+        if self._state.trouble:
+            with self._state.lock:
+                self._state.note_trouble("")
 
     def give_up(self, error: Exception, *, is_lost: bool) -> None:
         """Send nothing more: the scan fails, and others do not wait for these lanes.
