@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
+from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 
 __all__ = ["PublisherProcess", "WriterProcess", "until"]
 
@@ -109,8 +109,8 @@ class WriterProcess(_Process):
             "SCANBUS_RETRY_S": "0.3",
             "SCANBUS_MASTER_S": "0.3",
             "SCANBUS_STOP_S": str(STOP_S),
-            VARIABLE: failpoints,
-            LOG_VARIABLE: str(self._hits),
+            FAILPOINTS_VARIABLE: failpoints,
+            FAILPOINT_LOG_VARIABLE: str(self._hits),
             **(environment or {}),
         }
         arguments = [mutant] if mutant else []

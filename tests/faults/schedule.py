@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from scanbus.writer.failpoints import FAILPOINTS
+from scanbus.writer.steps import FAILPOINTS
 
 __all__ = ["VICTIMS", "Arena", "Fault", "Kind", "Persistence", "covering", "endless"]
 

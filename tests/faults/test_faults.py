@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from scanbus.writer.failpoints import FAILPOINTS
+from scanbus.writer.steps import FAILPOINTS
 from tests.faults.arena import play
 from tests.faults.run import play_all, report, rows
 from tests.faults.schedule import (

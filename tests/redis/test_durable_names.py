@@ -9,7 +9,7 @@ import pytest
 from scanbus.bus.store import connect, read_cursor
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
-from scanbus.writer.failpoints import VARIABLE
+from scanbus.writer.steps import FAILPOINTS_VARIABLE
 from scanbus.writer.storage.chunked_dataset import make_folder
 from tests.support.writers import WriterProcess
 
@@ -23,7 +23,7 @@ def test_a_successor_acknowledges_only_names_that_it_made_durable_itself(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCANBUS_LEASE_S", "0.3")
-    monkeypatch.setenv(VARIABLE, BEFORE)
+    monkeypatch.setenv(FAILPOINTS_VARIABLE, BEFORE)
 
     def acknowledged() -> int:
         with connect(redis_url, name="test") as client:
@@ -40,7 +40,7 @@ def test_a_successor_acknowledges_only_names_that_it_made_durable_itself(
             )
             assert list(tmp_path.rglob("camera_0000.h5"))
             assert acknowledged() == 0
-        monkeypatch.delenv(VARIABLE)
+        monkeypatch.delenv(FAILPOINTS_VARIABLE)
         assert WriterProcess(redis_url, tmp_path, "--once").wait() == 0
         verdict = scan.verdict(20)
     assert verdict.verdict is VerdictWord.COMPLETE

@@ -9,7 +9,7 @@ import pytest
 
 from scanbus.bus.store import read_cursor
 from scanbus.schemas import VerdictWord
-from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
+from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 from scanbus.writer.storage.work_folder import WORK_FOLDER
 from tests.support.raw_publisher import RawScan, frames, mixed_lanes
 from tests.support.writers import WriterProcess, final_verdict, wait_until, writer
@@ -24,8 +24,8 @@ def test_after_a_failed_fsync_the_segment_is_made_again_as_another_file(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hits = tmp_path / "hits"
-    monkeypatch.setenv(VARIABLE, ";".join(TRAPS))
-    monkeypatch.setenv(LOG_VARIABLE, str(hits))
+    monkeypatch.setenv(FAILPOINTS_VARIABLE, ";".join(TRAPS))
+    monkeypatch.setenv(FAILPOINT_LOG_VARIABLE, str(hits))
     monkeypatch.setenv("SCANBUS_RETRY_S", "0.1")
     root = tmp_path / "files"
     root.mkdir()

@@ -9,7 +9,7 @@ import pytest
 from scanbus.bus.protocol import POSITION, events_key
 from scanbus.bus.store import end_publisher_beat, find_scan
 from scanbus.schemas import Verdict, VerdictWord
-from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
+from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 from tests.conftest import RedisFactory
 from tests.support.raw_publisher import RawScan
 from tests.support.writers import final_verdict, wait_until, writer
@@ -53,8 +53,8 @@ def test_a_verdict_that_redis_never_took_is_not_taken_for_said(
     redis_factory: RedisFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hits = tmp_path / "hits"
-    monkeypatch.setenv(VARIABLE, "verdict.before=stop@1")
-    monkeypatch.setenv(LOG_VARIABLE, str(hits))
+    monkeypatch.setenv(FAILPOINTS_VARIABLE, "verdict.before=stop@1")
+    monkeypatch.setenv(FAILPOINT_LOG_VARIABLE, str(hits))
     monkeypatch.setenv("SCANBUS_RETRY_S", "0.3")
     # With the lease on its disk, that of the attempt which fails stands for a while.
     server = redis_factory({"appendonly": "yes", "appendfsync": "always"})
@@ -70,6 +70,6 @@ def test_a_verdict_that_redis_never_took_is_not_taken_for_said(
         server.restart()
         time.sleep(1)  # It sees that somebody has the lease, and is killed then.
         one.kill()
-    monkeypatch.delenv(VARIABLE)
+    monkeypatch.delenv(FAILPOINTS_VARIABLE)
     with writer(server.url, tmp_path):
         assert final_verdict(server.url, scan.uid).verdict is VerdictWord.COMPLETE

@@ -18,8 +18,9 @@ from scanbus.bus.store import append_event, connect, read_cursor, writers_alive
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanUpdated, Verdict, VerdictWord
-from scanbus.writer import failpoints, rebuild, salvage
+from scanbus.writer import rebuild, salvage
 from scanbus.writer.check import check_files
+from scanbus.writer.steps import FAILPOINTS_VARIABLE
 from scanbus.writer.storage.event_journal import EVENTS_FILE
 from scanbus.writer.storage.work_folder import WORK_FOLDER
 from tests.conftest import RedisFactory
@@ -207,7 +208,7 @@ def test_segments_that_wait_to_be_published_are_kept_too(
     server: PrivateRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The first one takes long to close; two more are full by then, and never flushed.
-    monkeypatch.setenv(failpoints.VARIABLE, "close.before=delay=3@1")
+    monkeypatch.setenv(FAILPOINTS_VARIABLE, "close.before=delay=3@1")
     monkeypatch.setenv("SCANBUS_FLUSH_S", "60")
     (group,) = (lane for lane in mixed_lanes() if lane.name == "g")
     scan = RawScan(server.url, lanes=(group,)).prepare()

@@ -1,4 +1,4 @@
-"""Failpoints: where they are, what they do, and that they are off."""
+"""Failpoints of steps: where they are, what they do, and that they are off."""
 
 import errno
 import os
@@ -7,19 +7,30 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from scanbus.schemas.errors import ConfigurationError
-from scanbus.writer import failpoints
-from scanbus.writer.failpoints import FAILPOINTS, LOG_VARIABLE, VARIABLE, reach
+from scanbus.writer import steps
+from scanbus.writer.steps import (
+    FAILPOINT_LOG_VARIABLE,
+    FAILPOINTS,
+    FAILPOINTS_VARIABLE,
+    StepName,
+    step,
+)
 
 
 def run(code: str, traps: str, log: Path) -> subprocess.CompletedProcess[str]:
     """Run a piece of code in a process in which traps are set."""
     return subprocess.run(
-        [sys.executable, "-c", f"from scanbus.writer.failpoints import reach\n{code}"],
-        env={**os.environ, VARIABLE: traps, LOG_VARIABLE: str(log)},
+        [sys.executable, "-c", f"from scanbus.writer.steps import step\n{code}"],
+        env={
+            **os.environ,
+            FAILPOINTS_VARIABLE: traps,
+            FAILPOINT_LOG_VARIABLE: str(log),
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -27,22 +38,33 @@ def run(code: str, traps: str, log: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_failpoint_stands_in_the_writer(repository: Path) -> None:
+def test_every_step_stands_in_the_writer(repository: Path) -> None:
     folder = repository / "writer" / "scanbus" / "writer"
     text = "\n".join(path.read_text() for path in folder.rglob("*.py"))
 
-    assert set(re.findall(r'reach\("([a-z_.]+)"\)', text)) == set(FAILPOINTS)
+    names = set(re.findall(r'\bstep\(\s*"([a-z_]+)"', text))
+    assert names == set(get_args(StepName))
+    assert {f"{name}.{when}" for name in names for when in ("before", "after")} == set(
+        FAILPOINTS
+    )
 
 
 def test_without_the_variable_nothing_happens() -> None:
-    assert failpoints._traps is None
-    for name in FAILPOINTS:
-        reach(name)
+    assert steps._traps is None
+    for name in get_args(StepName):
+        with step(name):
+            pass
+    assert step("write") is step("renew")
 
 
 def test_the_nth_hit_kills_and_is_on_record(tmp_path: Path) -> None:
     log = tmp_path / "hits"
-    code = "for n in range(5): print(n, flush=True); reach('link.before')"
+    code = """
+for n in range(5):
+    print(n, flush=True)
+    with step("link"):
+        pass
+"""
 
     done = run(code, "link.before=kill@3;fsync.after=kill@1", log)
 
@@ -55,10 +77,12 @@ def test_an_error_of_the_system_is_raised_once(tmp_path: Path) -> None:
     log = tmp_path / "hits"
     code = """
 try:
-    reach("write.before")
+    with step("write"):
+        print("not reached")
 except OSError as error:
     print(error.errno)
-reach("write.before")
+with step("write"):
+    pass
 """
     done = run(code, "write.before=raise=ENOSPC", log)
 
@@ -67,6 +91,7 @@ reach("write.before")
     assert log.read_text().splitlines() == [
         "write.before 1 raise",
         "write.before 2 passed",
+        "write.after 1 passed",
     ]
 
 
@@ -74,12 +99,43 @@ def test_a_delay_takes_its_time(tmp_path: Path) -> None:
     code = """
 import time
 started = time.monotonic()
-reach("close.before")
-print(time.monotonic() - started)
+with step("close"):
+    print(time.monotonic() - started)
 """
     done = run(code, "close.before=delay=0.3@1", tmp_path / "hits")
 
     assert float(done.stdout) >= 0.3
+
+
+def test_a_step_that_fails_does_not_come_to_its_second_failpoint(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "hits"
+    code = """
+try:
+    with step("verify"):
+        raise ValueError
+except ValueError:
+    print("raised")
+"""
+    done = run(code, "verify.after=kill@1", log)
+
+    assert (done.returncode, done.stdout.strip()) == (0, "raised")
+    assert log.read_text() == "verify.before 1 passed\n"
+
+
+def test_a_timed_step_has_its_failpoints_too(tmp_path: Path) -> None:
+    log = tmp_path / "hits"
+    code = """
+from pathlib import Path
+from scanbus.writer.steps import Steps
+with Steps().step("link", Path("eiger_0000.h5")):
+    print("linked", flush=True)
+"""
+    done = run(code, "link.after=kill@1", log)
+
+    assert (done.returncode, done.stdout.strip()) == (-signal.SIGKILL, "linked")
+    assert log.read_text() == "link.after 1 kill\n"
 
 
 @pytest.mark.parametrize(
@@ -93,5 +149,5 @@ print(time.monotonic() - started)
     ],
 )
 def test_a_trap_that_makes_no_sense_is_refused(traps: str) -> None:
-    with pytest.raises(ConfigurationError, match=VARIABLE):
-        failpoints._parsed(traps)
+    with pytest.raises(ConfigurationError, match=FAILPOINTS_VARIABLE):
+        steps._parsed(traps)

@@ -35,10 +35,10 @@ def test_what_hangs_is_named_while_it_does() -> None:
     assert steps.stalled() == ""
 
 
-def test_a_step_within_another_one_does_not_end_it() -> None:
+def test_a_step_within_a_phase_does_not_end_it() -> None:
     steps = Steps(slow_s=0)
-    with steps.step("open", FILE):
-        with steps.step("fsync-folder", FILE.parent):
+    with steps.phase("open", FILE):
+        with steps.step("fsync_folder", FILE.parent):
             pass
         assert steps.stalled().startswith("stalled: open of ")
     assert steps.stalled() == ""

@@ -17,7 +17,7 @@ from pydantic_settings import (
 from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES, HEARTBEAT_S, LEASE_S
 from scanbus.bus.store import DEFAULT_URL
 from scanbus.schemas.errors import ConfigurationError
-from scanbus.writer.failpoints import LOG_VARIABLE, VARIABLE
+from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 
 __all__ = ["WriterSettings"]
 
@@ -144,8 +144,8 @@ def _with_file(kind: type[WriterSettings], config: Path | None) -> Any:
 # Variables of the command line and the tests that are no settings of the writer.
 _OTHER_VARIABLES = {
     "SCANBUS_REDIS_SERVER",
-    VARIABLE,
-    LOG_VARIABLE,
+    FAILPOINTS_VARIABLE,
+    FAILPOINT_LOG_VARIABLE,
 }
 
 

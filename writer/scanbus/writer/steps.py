@@ -1,22 +1,81 @@
-"""The steps that touch the disk or the lease: timed, and visible while they last.
+"""The steps of writing: timed, visible while they last, and where tests make them fail.
 
 A stalled mount blocks a call for as long as it likes; nobody can interrupt it. What can
-be done is to say which step of which file it is, and since when.
+be done is to say which step of which file it is, and since when: :class:`Steps`.
+
+Before and after each step stands a failpoint. With ``SCANBUS_FAILPOINTS``, e.g.
+``link.before=kill@3;fsync.after=stop@1``, the n-th time that one is reached the process
+kills or stops itself, raises an error of the operating system
+(``write.before=raise=ENOSPC@2``) or is delayed (``close.before=delay=0.5@1``). What is
+done is first written to the file that ``SCANBUS_FAILPOINT_LOG`` names, so a kill is on
+record; how often each failpoint was passed is written when the process leaves. Without
+the variable a step costs one look at it.
 """
 
 from __future__ import annotations
 
+import atexit
+import errno
+import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal, TypeAlias, get_args
 
+from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.logs import get_logger
 
-__all__ = ["Steps"]
+__all__ = [
+    "FAILPOINTS",
+    "FAILPOINTS_VARIABLE",
+    "FAILPOINT_LOG_VARIABLE",
+    "StepName",
+    "Steps",
+    "step",
+]
 
 log = get_logger()
+
+StepName: TypeAlias = Literal[
+    "rename",
+    "write",
+    "flush",
+    "close",
+    "verify",
+    "fsync",
+    "link",
+    "fsync_folder",
+    "master",
+    "scan_file",
+    "acknowledge",
+    "trim",
+    "verdict",
+    "renew",
+]
+"""Every step at which a kill, an error or a delay must lose nothing."""
+
+FAILPOINTS_VARIABLE: Final = "SCANBUS_FAILPOINTS"
+FAILPOINT_LOG_VARIABLE: Final = "SCANBUS_FAILPOINT_LOG"
+FAILPOINTS: Final = tuple(
+    f"{name}.{when}" for name in get_args(StepName) for when in ("before", "after")
+)
+"""Every failpoint: before and after each step."""
+_KINDS: Final = ("kill", "stop", "raise", "delay")
+
+
+def step(name: StepName) -> AbstractContextManager[None]:
+    """Return a context for one step that is not timed.
+
+    For steps within a phase that is (:meth:`Steps.phase`), and for those that ask
+    Redis, which has deadlines of its own. If the step fails, its second failpoint is
+    not reached.
+    """
+    return _UNTRAPPED if _traps is None else _trapped(_traps, name)
 
 
 class Steps:
@@ -25,7 +84,7 @@ class Steps:
     Parameters
     ----------
     slow_s : float
-        Steps that take longer are reported when they end.
+        Steps and phases that take longer are reported when they end.
     """
 
     def __init__(self, slow_s: float = 5.0) -> None:
@@ -34,13 +93,19 @@ class Steps:
         self._current: dict[int, tuple[str, str, float]] = {}
 
     @contextmanager
-    def step(self, name: str, path: Path) -> Iterator[None]:
-        """Time one step on one file, perhaps within another one.
+    def step(self, name: StepName, path: Path) -> Iterator[None]:
+        """Time one step on one file, perhaps within a phase."""
+        with self.phase(name, path), step(name):
+            yield
+
+    @contextmanager
+    def phase(self, name: str, path: Path) -> Iterator[None]:
+        """Time a part of an attempt: what may hang, and has no failpoints of its own.
 
         Parameters
         ----------
         name : str
-            ``write``, ``flush``, ``close``, ``verify``, ``fsync``, ``link``, ….
+            ``open``, ``write``, ``events``, ``leave``, …: what is said if it hangs.
         """
         started = time.monotonic()
         thread = threading.get_ident()
@@ -65,8 +130,111 @@ class Steps:
         """Return a sentence on the step that lasts longest, empty if none is slow."""
         now = time.monotonic()
         with self._lock:
-            current = sorted(self._current.values(), key=lambda step: step[2])
+            current = sorted(self._current.values(), key=lambda each: each[2])
         if not current or now - current[0][2] < self._slow_s:
             return ""
         name, path, started = current[0]
         return f"stalled: {name} of {path} has taken {now - started:.0f} s so far"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trap:
+    """What happens at the n-th hit of one failpoint."""
+
+    name: str
+    kind: str
+    value: str
+    hit: int
+
+
+class _Traps:
+    """The traps of this process, and how often each failpoint was reached."""
+
+    def __init__(self, traps: Sequence[_Trap], log_path: str) -> None:
+        self._traps = {(trap.name, trap.hit): trap for trap in traps}
+        self._log_path = log_path
+        self._hits: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def reach(self, name: str) -> None:
+        """Count one hit of a failpoint, and do what the tests want there."""
+        with self._lock:
+            self._hits[name] += 1
+            trap = self._traps.get((name, self._hits[name]))
+            if trap is not None:
+                self._note(f"{name} {trap.hit} {trap.kind}\n")
+        if trap is not None:
+            _spring(trap)
+
+    def note_hits(self) -> None:
+        """Write how often each failpoint was passed."""
+        lines = (f"{name} {hits} passed\n" for name, hits in self._hits.items())
+        self._note("".join(lines))
+
+    def _note(self, text: str) -> None:
+        if self._log_path:
+            # One write to a file opened for appending: others log to it too.
+            with open(self._log_path, "a", buffering=1) as file:  # noqa: PTH123
+                file.write(text)
+
+
+@contextmanager
+def _trapped(traps: _Traps, name: StepName) -> Iterator[None]:
+    traps.reach(f"{name}.before")
+    yield
+    traps.reach(f"{name}.after")
+
+
+def _spring(trap: _Trap) -> None:
+    match trap.kind:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)  # Until the system gets round to it.
+        case "stop":
+            # To this very thread: sent to the process, another one might take it, and
+            # this one could run on for a moment.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        case "delay":
+            time.sleep(float(trap.value))
+        case _:
+            number = getattr(errno, trap.value)
+            raise OSError(number, f"{os.strerror(number)} (failpoint {trap.name})")
+
+
+def _parsed(text: str) -> list[_Trap]:
+    return [_trap(part.strip()) for part in text.split(";") if part.strip()]
+
+
+def _trap(part: str) -> _Trap:
+    name, _, action = part.partition("=")
+    action, _, hit = action.partition("@")
+    kind, _, value = action.partition("=")
+    if name not in FAILPOINTS:
+        raise ConfigurationError(FAILPOINTS_VARIABLE, f"{name!r} is no failpoint")
+    if kind not in _KINDS or not (hit or "1").isdigit():
+        raise ConfigurationError(
+            FAILPOINTS_VARIABLE, f"{part!r}: expected NAME=ACTION@N"
+        )
+    if kind == "raise" and not hasattr(errno, value):
+        raise ConfigurationError(
+            FAILPOINTS_VARIABLE, f"{part!r}: {value!r} is no error number"
+        )
+    if kind == "delay" and not value.replace(".", "", 1).isdigit():
+        raise ConfigurationError(
+            FAILPOINTS_VARIABLE, f"{part!r}: {value!r} is no time in seconds"
+        )
+    return _Trap(name, kind, value, int(hit or "1"))
+
+
+def _from(environment: Mapping[str, str]) -> _Traps | None:
+    text = environment.get(FAILPOINTS_VARIABLE)
+    if text is None:
+        return None
+    log_path = environment.get(FAILPOINT_LOG_VARIABLE, "")
+    traps = _Traps(_parsed(text), log_path)
+    atexit.register(traps.note_hits)
+    return traps
+
+
+_traps = _from(os.environ)
+_UNTRAPPED: Final = nullcontext()

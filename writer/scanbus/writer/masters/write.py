@@ -23,7 +23,6 @@ from typing import Any, Final
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.failpoints import reach
 from scanbus.writer.layouts.common.root import CREATOR, now_iso, scanbus_version
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.layouts.link_masters import (
@@ -45,6 +44,7 @@ from scanbus.writer.model.naming import (
 )
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.model.scan_contents import ScanContents
+from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import fsync_path
 from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
 from scanbus.writer.storage.tree_writer import write_tree
@@ -351,9 +351,8 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
         with make_hdf5(aside, track_order=True) as file:
             write_tree(file, tree)
         fsync_path(aside)
-        reach("master.before")
-        aside.replace(path)
-        reach("master.after")
+        with step("master"):
+            aside.replace(path)
         fsync_path(path.parent)
     except (OSError, RuntimeError) as error:
         # h5py says with a RuntimeError that a file could not be closed.

@@ -25,7 +25,7 @@ from scanbus.bus.store import (
 )
 from scanbus.schemas import ScanJudged, Verdict
 from scanbus.schemas.errors import LeaseLostError
-from scanbus.writer.failpoints import reach
+from scanbus.writer.steps import step
 
 __all__ = ["LeaseAuthority", "ReplayAuthority", "WriteAuthority"]
 
@@ -76,10 +76,8 @@ class LeaseAuthority:
             The caller's connection, where it is not the owner of this authority: the
             owner closes its own when it likes.
         """
-        reach("renew.before")
-        is_ours = renew_lease(client or self._client, self._lease, self._ttl_ms)
-        reach("renew.after")
-        return is_ours
+        with step("renew"):
+            return renew_lease(client or self._client, self._lease, self._ttl_ms)
 
     def check(self) -> None:
         """Renew the lease, or raise."""
@@ -88,17 +86,15 @@ class LeaseAuthority:
 
     def acknowledge(self, lane: str, point: int) -> None:
         """Move the writer's cursor; it only grows, so this needs no fence."""
-        reach("acknowledge.before")
-        acknowledge(self._client, self._lease.uid, lane, point)
-        reach("acknowledge.after")
+        with step("acknowledge"):
+            acknowledge(self._client, self._lease.uid, lane, point)
 
     def announce(self, verdict: Verdict) -> None:
         """Append the verdict to the scan's events; free the quota if it is final."""
         event = ScanJudged(time=time.time(), verdict=verdict)
-        reach("verdict.before")
-        if not append_fenced_event(self._client, self._lease, event):
-            raise LeaseLostError(self._lease.uid, self._lease.fence)
-        reach("verdict.after")
+        with step("verdict"):
+            if not append_fenced_event(self._client, self._lease, event):
+                raise LeaseLostError(self._lease.uid, self._lease.fence)
         if not verdict.provisional:
             release_quota(self._client, verdict.uid)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from scanbus.schemas.errors import LeaseLostError, NameTakenError
-from scanbus.writer.failpoints import reach
 from scanbus.writer.scan.authority import WriteAuthority
 from scanbus.writer.scan.lane_writer import FinishedSegment
 from scanbus.writer.storage.hdf5 import open_hdf5
@@ -43,13 +42,9 @@ def publish_segment(
     """
     final = folder / finished.name
     with work_folder.steps.step("close", final):
-        reach("close.before")
         finished.segment.close(finished.stop)
-        reach("close.after")
     with work_folder.steps.step("verify", final):
-        reach("verify.before")
         finished.segment.verify()
-        reach("verify.after")
     authority.check()
     try:
         work_folder.publish(finished.name, final)
@@ -60,7 +55,7 @@ def publish_segment(
         if work_folder.folder.exists():
             raise
         raise LeaseLostError(work_folder.folder.name, authority.fence) from error
-    with work_folder.steps.step("acknowledge", final):
+    with work_folder.steps.phase("acknowledge", final):
         authority.acknowledge(lane, finished.stop)
 
 

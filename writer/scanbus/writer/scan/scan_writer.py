@@ -29,7 +29,6 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.failpoints import reach
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.naming import (
     dataset_folder,
@@ -43,7 +42,7 @@ from scanbus.writer.scan.disk_space import bytes_needed, check_space
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.scan.progress import contents_of, value_segments, verdict_on
 from scanbus.writer.scan.sandbox import Sandbox
-from scanbus.writer.steps import Steps
+from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.chunked_dataset import make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE, EventJournal
 from scanbus.writer.storage.scan_file import read_scan_file, write_scan_file
@@ -158,7 +157,7 @@ class ScanWriter:
             return self._without_files()
         keep = True
         try:
-            with self._steps.step("open", self._folder):
+            with self._steps.phase("open", self._folder):
                 self._open(prepared)
             done = self._already_done()
             if done is not None:
@@ -182,7 +181,7 @@ class ScanWriter:
         It stays where it is, in case the bus is lost too; but not if it could not be
         written: then the room that it takes may be just what lacks.
         """
-        with self._steps.step("leave", self._folder):
+        with self._steps.phase("leave", self._folder):
             for lane in self._lanes:
                 finished = [one for of, one, _ in self._finishing if of is lane]
                 if keep:
@@ -339,7 +338,7 @@ class ScanWriter:
             n_arrivals += len(arrivals)
             if any(arrival.kind is Kind.SEAL for arrival in arrivals):
                 self._next_poll = 0.0  # The end of the scan follows the last seal.
-            with self._steps.step("write", self._folder / lane.lane.name):
+            with self._steps.phase("write", self._folder / lane.lane.name):
                 for arrival in arrivals:
                     for finished in lane.take(arrival):
                         self._submit(finisher, lane, finished)
@@ -404,17 +403,17 @@ class ScanWriter:
             self._next_check = now + self._pace.check_s
             self._authority.check()
             if self._lanes:
-                with self._steps.step("space", self._folder):
+                with self._steps.phase("space", self._folder):
                     self._check_space()
         if now >= self._next_poll:
             self._next_poll = now + self._pace.poll_s
             if read_events(self._client, self._record) and self._events is not None:
-                with self._steps.step("events", self._folder):
+                with self._steps.phase("events", self._folder):
                     self._events.keep(self._record)
             self._add_late_lanes()
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
-            with self._steps.step("flush", self._folder):
+            with self._steps.phase("flush", self._folder):
                 for lane in self._lanes:
                     lane.flush()
                 if self._events is not None:
@@ -434,7 +433,7 @@ class ScanWriter:
         """Make the masters from what is stored; a verdict need not be announced yet."""
         # A copy: the record is what the bus says, and others go by that.
         record = replace(self._record, verdict=verdict or self._record.verdict)
-        with self._steps.step("master", self._folder):
+        with self._steps.phase("master", self._folder):
             contents = contents_of(record, self._lanes, self._folder)
             write_scan_master(self._folder, contents, self._work_folder.folder)
             write_dataset_masters(self._root, self._record.identity)
@@ -463,19 +462,18 @@ class ScanWriter:
         verdict = self._verdict(provisional=False)
         name = values_file_name(self._record.identity.scan_number)
         values = value_segments(self._lanes, self._folder)
-        with self._steps.step("scan-file", self._folder / name):
+        with self._steps.phase("scan_file", self._folder / name):
             write_scan_file(self._work_folder.path(name), self._record, values, verdict)
         self._authority.check()
-        reach("scan_file.before")
-        self._work_folder.publish(name, self._folder / name)
-        reach("scan_file.after")
+        with step("scan_file"):
+            self._work_folder.publish(name, self._folder / name)
         return self._publish_verdict(verdict)
 
     def _publish_verdict(self, verdict: Verdict) -> Verdict:
         """Do what follows the scan file; all of it can be done again."""
         self._write_masters(verdict)
         # Before it is announced: nobody comes back to a scan with a final verdict.
-        with self._steps.step("clear", self._folder):
+        with self._steps.phase("clear", self._folder):
             for lane in value_segments(self._lanes, self._folder):
                 remove_segments(self._folder, lane)
             self._work_folder.clear()

@@ -179,7 +179,7 @@ class ScanTask:
             if judged is not None:
                 return judged  # By another writer, just before this lease.
             self._steps = Steps(settings.slow_s)
-            with self._steps.step("look", settings.root):
+            with self._steps.phase("look", settings.root):
                 self._writer = self._make_writer(
                     client,
                     self.record,
@@ -243,7 +243,7 @@ class ScanTask:
         # An attempt that could not even begin knows less than the one before.
         needed = self._writer.bytes_needed if self._writer else 0
         self._needed_bytes = needed or self._needed_bytes
-        with self._steps.step("space", settings.root):
+        with self._steps.phase("space", settings.root):
             sentence = storage_sentence(error, settings.root, self._needed_bytes)
         self._say(sentence)
 

@@ -43,7 +43,6 @@ from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.failpoints import reach
 from scanbus.writer.model.naming import check_root
 from scanbus.writer.scan.disk_space import FreeSpace
 from scanbus.writer.scan.scan_writer import ScanWriter
@@ -52,6 +51,7 @@ from scanbus.writer.service.numbering import raise_numbers
 from scanbus.writer.service.scan_task import Progress, ScanTask
 from scanbus.writer.service.systemd import notify
 from scanbus.writer.settings import WriterSettings
+from scanbus.writer.steps import step
 
 __all__ = ["WriterService", "run_writer"]
 
@@ -357,9 +357,8 @@ class WriterService:
         budget = budget_bytes(self._memory_bytes)
         limit = int(budget * self._settings.watermark)
         if used_memory(self._client) > limit:
-            reach("trim.before")
-            self._room.free(self._client, limit)
-            reach("trim.after")
+            with step("trim"):
+                self._room.free(self._client, limit)
 
     def _leave(self) -> None:
         notify("STOPPING=1")

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol import Entry, Variable, checksum_of, decode_block
 from scanbus.schemas import LaneDescription
-from scanbus.writer.failpoints import reach
 from scanbus.writer.layouts.common.channels import channel_attributes
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import (
     make_packed_dataset,
     pack_rows,
@@ -120,10 +120,9 @@ class FrameSegment:
 
     def flush(self) -> None:
         """Have what was stored survive a kill of this process."""
-        reach("flush.before")
-        self._keep_account()
-        self._file.flush()
-        reach("flush.after")
+        with step("flush"):
+            self._keep_account()
+            self._file.flush()
 
     def _keep_account(self) -> None:
         # Before the chunks: none may be in the file whose holes nobody knows of.
@@ -204,9 +203,8 @@ class FrameSegment:
         self, index: int, packed: Any, checksum: int, *, from_source: bool
     ) -> None:
         place = (index * self._lane.points_per_chunk,) + (0,) * len(self._channel.shape)
-        reach("write.before")
-        self._dataset.id.write_direct_chunk(place, packed)
-        reach("write.after")
+        with step("write"):
+            self._dataset.id.write_direct_chunk(place, packed)
         self._n_ahead += len(packed)
         if self._n_ahead >= _WRITEBACK_BYTES:
             self._n_ahead = 0

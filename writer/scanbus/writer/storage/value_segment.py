@@ -21,9 +21,9 @@ import xxhash
 from scanbus.bus.protocol import Entry, Variable, checksum_of, decode_block
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
 from scanbus.schemas.errors import VerificationError
-from scanbus.writer.failpoints import reach
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import stored_chunks
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import (
@@ -174,10 +174,9 @@ class ValueSegment:
     def flush(self) -> None:
         """Write what came since the last time, to survive a kill of this process."""
         self._write_held()
-        reach("flush.before")
-        self._keep_account()
-        self._file.flush()
-        reach("flush.after")
+        with step("flush"):
+            self._keep_account()
+            self._file.flush()
 
     def _keep_account(self) -> None:
         if self.account.n_notes > self._n_notes:

@@ -16,8 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from scanbus.writer.failpoints import reach
-from scanbus.writer.steps import Steps
+from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.chunked_dataset import fsync_path, make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE
 
@@ -76,12 +75,11 @@ class WorkFolder:
     def open(self) -> None:
         """Rename predecessors' folders away and make this one."""
         make_folder(self._base)
-        reach("rename.before")
-        for old in self._base.glob(f"{self._uid}.*"):
-            # Another successor may be faster; who of us has the lease is asked next.
-            with suppress(FileNotFoundError):
-                old.rename(old.with_name(_STALE + old.name))
-        reach("rename.after")
+        with step("rename"):
+            for old in self._base.glob(f"{self._uid}.*"):
+                # Another successor may be faster; who has the lease is asked next.
+                with suppress(FileNotFoundError):
+                    old.rename(old.with_name(_STALE + old.name))
         self.folder.mkdir()
         self._was_made = True
         fsync_path(self._base)
@@ -119,15 +117,11 @@ class WorkFolder:
         """
         made = self.path(name)
         with self.steps.step("fsync", final):
-            reach("fsync.before")
             fsync_path(made)
-            reach("fsync.after")
         with self.steps.step("link", final):
-            reach("link.before")
             os.link(made, final)
-            reach("link.after")
         self.make_names_durable(final.parent)
-        with self.steps.step("unlink", final):
+        with self.steps.phase("unlink", final):
             made.unlink()
 
     def make_names_durable(self, folder: Path) -> None:
@@ -136,10 +130,8 @@ class WorkFolder:
         Also those that somebody else gave: whoever linked a file may have been killed
         before it came to this.
         """
-        with self.steps.step("fsync-folder", folder):
-            reach("fsync_folder.before")
+        with self.steps.step("fsync_folder", folder):
             fsync_path(folder)
-            reach("fsync_folder.after")
 
     def discard(self) -> None:
         """Remove what was made in this folder, but for what was said of the scan."""
