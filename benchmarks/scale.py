@@ -18,11 +18,8 @@ from benchmarks.harness.stage import Stage, child_environment, start_child
 from scanbus.publisher import Publisher
 from scanbus.schemas import ScanIdentity
 from scanbus.writer.masters.write import write_dataset_masters
-from scanbus.writer.model.naming import (
-    dataset_folder,
-    scan_folder_name,
-    scan_master_name,
-)
+from scanbus.writer.model.naming import scan_folder_name, scan_master_name
+from scanbus.writer.storage.scan_paths import dataset_folder
 
 GOAL = 7
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)

@@ -28,13 +28,14 @@ from scanbus.schemas import (
     Verdict,
     VerdictWord,
 )
-from scanbus.writer.model.naming import scan_folder, segment_file_name, values_file_name
+from scanbus.writer.model.naming import segment_file_name, values_file_name
 from scanbus.writer.model.scan_contents import (
     ScanContents,
     SegmentFile,
     data_path,
     length_path,
 )
+from scanbus.writer.storage.scan_paths import scan_folder
 
 N_POINTS = 25
 POINTS_PER_SEGMENT = 10

@@ -8,8 +8,9 @@ import pytest
 
 from scanbus.schemas.errors import RootUnusableError
 from scanbus.writer.layouts.link_masters import ScanMaster, collection_layout
-from scanbus.writer.model import naming as paths
+from scanbus.writer.model.naming import values_file_name
 from scanbus.writer.model.nexus_tree import ExternalLink
+from scanbus.writer.storage import scan_paths as paths
 from tests.support.scan_folders import identity
 
 
@@ -21,7 +22,7 @@ def test_files_stand_where_they_stand_at_esrf(tmp_path: Path) -> None:
     assert paths.dataset_master(tmp_path, scan) == folder / "lyso-A_0001.h5"
     assert paths.collection_master(tmp_path, scan) == raw / "lyso-A/ch-1234_lyso-A.h5"
     assert paths.proposal_master(tmp_path, scan) == raw / "ch-1234_id00.h5"
-    assert paths.values_file_name(7) == "scan0007_values.h5"
+    assert values_file_name(7) == "scan0007_values.h5"
 
 
 @pytest.mark.parametrize("depth", range(5))

@@ -31,13 +31,13 @@ from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer.masters.write import rebuild_masters, write_scan_master
 from scanbus.writer.model.naming import (
     RAW_DATA,
-    inside,
     scan_folder_name,
     segment_file_name,
     values_file_name,
 )
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.scan_file import read_scan_file
+from scanbus.writer.storage.scan_paths import inside
 from scanbus.writer.storage.segment_header import read_header
 
 __all__ = [

@@ -30,8 +30,13 @@ from scanbus.writer.layouts.link_masters import (
     collection_layout,
     dataset_layout,
 )
-from scanbus.writer.model.naming import (
-    RAW_DATA,
+from scanbus.writer.model.naming import RAW_DATA, scan_folder_name, scan_master_name
+from scanbus.writer.model.nexus_tree import Group
+from scanbus.writer.model.scan_contents import ScanContents
+from scanbus.writer.steps import step
+from scanbus.writer.storage.chunked_dataset import fsync_path
+from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
+from scanbus.writer.storage.scan_paths import (
     collection_folder,
     collection_master,
     dataset_folder,
@@ -39,14 +44,7 @@ from scanbus.writer.model.naming import (
     inside,
     proposal_master,
     raw_data_folder,
-    scan_folder_name,
-    scan_master_name,
 )
-from scanbus.writer.model.nexus_tree import Group
-from scanbus.writer.model.scan_contents import ScanContents
-from scanbus.writer.steps import step
-from scanbus.writer.storage.chunked_dataset import fsync_path
-from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
 from scanbus.writer.storage.tree_writer import write_tree
 
 __all__ = [

@@ -34,13 +34,7 @@ from scanbus.schemas.logs import get_logger
 from scanbus.writer.masters.rebuild import SkippedScan, finished_segments, read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
-from scanbus.writer.model.naming import (
-    remove_segments,
-    scan_folder,
-    scan_master,
-    segment_file_name,
-    values_file_name,
-)
+from scanbus.writer.model.naming import segment_file_name, values_file_name
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.recovery.segment_recovery import Remains, read_remains, restore
 from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
@@ -48,6 +42,7 @@ from scanbus.writer.steps import Steps
 from scanbus.writer.storage.chunked_dataset import make_folder
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.scan_file import write_scan_file
+from scanbus.writer.storage.scan_paths import remove_segments, scan_folder, scan_master
 from scanbus.writer.storage.segment_header import read_header, read_late_points
 from scanbus.writer.storage.value_segment import ValueSegment
 from scanbus.writer.storage.work_folder import WorkFolder, work_folders

@@ -12,15 +12,10 @@ from typing import Final
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.model.naming import (
-    RAW_DATA,
-    dataset_folder,
-    inside,
-    scan_folder,
-    values_file_name,
-)
+from scanbus.writer.model.naming import RAW_DATA, values_file_name
 from scanbus.writer.storage.event_journal import EVENTS_FILE, read_kept_events
 from scanbus.writer.storage.scan_file import read_scan_file
+from scanbus.writer.storage.scan_paths import dataset_folder, inside, scan_folder
 from scanbus.writer.storage.work_folder import WORK_FOLDER, work_folders
 
 __all__ = ["SILENT_S", "UnfinishedScan", "find_unfinished"]

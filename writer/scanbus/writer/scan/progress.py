@@ -11,9 +11,10 @@ from pathlib import Path
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelLedger, Storage, Verdict, ranges
 from scanbus.writer.model.ledger import judge
-from scanbus.writer.model.naming import scan_master, values_file_name
+from scanbus.writer.model.naming import values_file_name
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.scan.lane_writer import LaneWriter
+from scanbus.writer.storage.scan_paths import scan_master
 
 __all__ = ["contents_of", "ledgers_of", "value_segments", "verdict_on"]
 

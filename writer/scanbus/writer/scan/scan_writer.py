@@ -30,12 +30,7 @@ from scanbus.schemas import (
 from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
-from scanbus.writer.model.naming import (
-    dataset_folder,
-    remove_segments,
-    scan_folder,
-    values_file_name,
-)
+from scanbus.writer.model.naming import values_file_name
 from scanbus.writer.scan.authority import WriteAuthority
 from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.disk_space import bytes_needed, check_space
@@ -46,6 +41,11 @@ from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.chunked_dataset import make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE, EventJournal
 from scanbus.writer.storage.scan_file import read_scan_file, write_scan_file
+from scanbus.writer.storage.scan_paths import (
+    dataset_folder,
+    remove_segments,
+    scan_folder,
+)
 from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["Pace", "ScanWriter", "Stopped"]

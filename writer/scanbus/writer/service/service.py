@@ -43,7 +43,6 @@ from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.model.naming import check_root
 from scanbus.writer.scan.disk_space import FreeSpace
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
@@ -52,6 +51,7 @@ from scanbus.writer.service.scan_task import Progress, ScanTask
 from scanbus.writer.service.systemd import notify
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import step
+from scanbus.writer.storage.scan_paths import check_root
 
 __all__ = ["WriterService", "run_writer"]
 
