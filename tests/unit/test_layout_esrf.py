@@ -20,6 +20,7 @@ from scanbus.schemas import (
 from scanbus.writer.layouts.common.channels import ascii_units, find_places
 from scanbus.writer.layouts.common.root import iso_time, unique_name
 from scanbus.writer.layouts.esrf import layout
+from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import (
     Dataset,
     ExternalLink,
@@ -32,6 +33,7 @@ from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from tests.support.scan_folders import START, channel, identity, lane, record
 from tests.support.scan_folders import lanes as all_lanes
 
+STAMP = FileStamp("2024-01-31T00:00:00+01:00", "1", "1.14.6", "3.13")
 SEGMENTS = {
     "eiger": (SegmentFile("eiger_0000.h5", 0, 10), SegmentFile("eiger_0001.h5", 10, 15))
 }
@@ -48,7 +50,7 @@ def contents_of(**prepared: Any) -> ScanContents:
 
 
 def entry_of(contents: ScanContents) -> Group:
-    tree = layout(contents, creator_version="1", now_iso="2024-01-31T00:00:00+01:00")
+    tree = layout(contents, stamp=STAMP)
     entry = tree.children[contents.entry_name]
     assert isinstance(entry, Group)
     return entry
@@ -69,10 +71,13 @@ def value_at(tree: Group, path: str) -> Any:
 
 
 def test_the_root_says_who_wrote_it_and_for_whom() -> None:
-    tree = layout(contents_of(), creator_version="7", now_iso="now")
+    tree = layout(contents_of(), stamp=FileStamp("now", "7", "1.14.6", "3.13"))
     assert tree.nx_class == "NXroot"
     assert tree.attributes["default"] == "3.1"
+    assert tree.attributes["file_time"] == tree.attributes["file_update_time"] == "now"
     assert tree.attributes["creator_version"] == "7"
+    assert tree.attributes["HDF5_Version"] == "1.14.6"
+    assert tree.attributes["h5py_version"] == "3.13"
     assert tree.attributes["file_name"] == "scan0003.h5"
     assert tree.attributes["publisher"] == "spec"
     assert tree.attributes["publisher_version"] == "6.11"

@@ -8,6 +8,7 @@ import pytest
 
 from scanbus.schemas.errors import RootUnusableError
 from scanbus.writer.layouts.link_masters import ScanMaster, collection_layout
+from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.naming import values_file_name
 from scanbus.writer.model.nexus_tree import ExternalLink
 from scanbus.writer.storage import scan_paths as paths
@@ -47,7 +48,7 @@ def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
 
 def test_names_that_agree_after_cleaning_are_both_linked() -> None:
     scans = [ScanMaster(name, 1, f"{name}/m.h5") for name in ("a-b", "a_b", "a" * 90)]
-    links = collection_layout("x.h5", scans, "").children
+    links = collection_layout("x.h5", scans, FileStamp("", "", "", "")).children
     assert len(links) == 3
     assert links["a_b_1.1"] == ExternalLink("a-b/m.h5", "/1.1")
     assert links["a_b_1.1_2"] == ExternalLink("a_b/m.h5", "/1.1")

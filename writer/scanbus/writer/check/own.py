@@ -17,6 +17,7 @@ from scanbus.schemas import (
     Storage,
     VerdictWord,
 )
+from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import data_path
 from scanbus.writer.storage.segment_header import OWN_GROUP
@@ -94,7 +95,7 @@ def open_file(path: Path) -> h5py.File:
 def is_scanbus(file: h5py.File) -> bool:
     """Return whether a file was made by scanbus."""
     creator = file.attrs.get("creator")
-    return isinstance(creator, str) and creator == "scanbus"
+    return isinstance(creator, str) and creator == CREATOR
 
 
 def uid_of(file: h5py.File) -> str | None:

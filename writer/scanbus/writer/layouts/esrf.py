@@ -32,6 +32,7 @@ from scanbus.writer.layouts.common.ledger_notes import (
 from scanbus.writer.layouts.common.metadata import MetadataReader, laid_over
 from scanbus.writer.layouts.common.plots import DEFAULT_PLOT, plot_nodes
 from scanbus.writer.layouts.common.root import iso_time, root_attributes
+from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.naming import scan_master_name
 from scanbus.writer.model.nexus_tree import Dataset, Group, Node, SoftLink, Value
 from scanbus.writer.model.scan_contents import ScanContents
@@ -55,8 +56,7 @@ _NOT_METADATA: Final = (
 def layout(
     contents: ScanContents,
     *,
-    creator_version: str,
-    now_iso: str,
+    stamp: FileStamp,
     with_users: bool = False,
 ) -> Group:
     """Return the scan master.
@@ -65,10 +65,8 @@ def layout(
     ----------
     contents : ScanContents
         The scan; the same contents give the same master, but for the times of writing.
-    creator_version : str
-        Version of scanbus.
-    now_iso : str
-        When it is written.
+    stamp : FileStamp
+        When it is written, and with what.
     with_users : bool
         Whether NXuser groups of the metadata, personal data, are written.
 
@@ -81,15 +79,14 @@ def layout(
     attributes = root_attributes(
         scan_master_name(record.identity.scan_number),
         record.prepared.publisher if record.prepared else "",
-        now_iso,
-        creator_version=creator_version,
+        stamp,
     )
     attributes["default"] = contents.entry_name
-    entry = _entry(contents, now_iso, with_users=with_users)
+    entry = _entry(contents, stamp, with_users=with_users)
     return Group("NXroot", attributes, {contents.entry_name: entry})
 
 
-def _entry(contents: ScanContents, now_iso: str, *, with_users: bool) -> Group:
+def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Group:
     record = contents.record
     places = find_places(contents)
     known = Group(
@@ -113,7 +110,7 @@ def _entry(contents: ScanContents, now_iso: str, *, with_users: bool) -> Group:
         **plots,
         "notes": note_groups(record),
         "scanbus": scanbus_group(contents, places, reader.problems),
-        "writer": writer_note(record, now_iso),
+        "writer": writer_note(record, stamp),
         **_end(record),
     }
     return Group("NXentry", {**entry.attributes, **default}, children)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from scanbus.writer.layouts.common.root import root_attributes, unique_name
+from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import ExternalLink, Group, Node
 
 __all__ = ["ScanMaster", "collection_layout", "dataset_layout"]
@@ -38,24 +39,27 @@ class ScanMaster(NamedTuple):
         return f"{self.scan_number}.1"
 
 
-def dataset_layout(file_name: str, scans: Iterable[ScanMaster], now_iso: str) -> Group:
+def dataset_layout(
+    file_name: str, scans: Iterable[ScanMaster], stamp: FileStamp
+) -> Group:
     """Return the master of a dataset: its entries under their own names.
 
     Examples
     --------
     >>> scan = ScanMaster("lyso_0001", 7, "scan0007/scan0007.h5")
-    >>> list(dataset_layout("lyso_0001.h5", [scan], "").children)
+    >>> stamp = FileStamp("2024-01-31T00:00:00+01:00", "1.0", "1.14.6", "3.13.0")
+    >>> list(dataset_layout("lyso_0001.h5", [scan], stamp).children)
     ['7.1']
     """
     links: dict[str, Node] = {
         scan.entry_name: ExternalLink(scan.path, f"/{scan.entry_name}")
         for scan in sorted(scans)
     }
-    return _master(file_name, links, now_iso)
+    return _master(file_name, links, stamp)
 
 
 def collection_layout(
-    file_name: str, scans: Iterable[ScanMaster], now_iso: str
+    file_name: str, scans: Iterable[ScanMaster], stamp: FileStamp
 ) -> Group:
     """Return the master of a collection or proposal: ``{dataset}_N.1`` for each entry.
 
@@ -66,11 +70,11 @@ def collection_layout(
     for scan in sorted(scans):
         name = unique_name(f"{scan.dataset}_{scan.entry_name}", links)
         links[name] = ExternalLink(scan.path, f"/{scan.entry_name}")
-    return _master(file_name, links, now_iso)
+    return _master(file_name, links, stamp)
 
 
-def _master(file_name: str, links: dict[str, Node], now_iso: str) -> Group:
-    attributes = root_attributes(file_name, "", now_iso)
+def _master(file_name: str, links: dict[str, Node], stamp: FileStamp) -> Group:
+    attributes = root_attributes(file_name, "", stamp)
     if links:
         attributes["default"] = next(reversed(links))
     return Group("NXroot", attributes, links)

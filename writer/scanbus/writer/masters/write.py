@@ -23,19 +23,20 @@ from typing import Any, Final
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.layouts.common.root import CREATOR, now_iso, scanbus_version
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.layouts.link_masters import (
     ScanMaster,
     collection_layout,
     dataset_layout,
 )
+from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.naming import RAW_DATA, scan_folder_name, scan_master_name
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import fsync_path
 from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
+from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.scan_paths import (
     collection_folder,
     collection_master,
@@ -93,7 +94,7 @@ def write_scan_master(
     """
     path = folder / scan_master_name(contents.record.identity.scan_number)
     _check_scan(path, contents)
-    tree = layout(contents, creator_version=scanbus_version(), now_iso=now_iso())
+    tree = layout(contents, stamp=stamp_now())
     replace_file(path, tree, aside)
     return path
 
@@ -206,7 +207,7 @@ def _write_dataset_master(root: Path, folder: Path, path: Path) -> Path | None:
     return _write_until_unchanged(
         path,
         lambda: list_scans(root, folder, folder),
-        lambda scans: dataset_layout(path.name, scans, now_iso()),
+        lambda scans: dataset_layout(path.name, scans, stamp_now()),
     )
 
 
@@ -224,7 +225,7 @@ def _write_collection_master(
         )
 
     return _write_until_unchanged(
-        path, found, lambda scans: collection_layout(path.name, scans, now_iso())
+        path, found, lambda scans: collection_layout(path.name, scans, stamp_now())
     )
 
 

@@ -26,6 +26,7 @@ import h5py
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Verdict, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
+from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.scan_contents import DATA_GROUP
 from scanbus.writer.storage.event_journal import said_events
 from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
@@ -108,7 +109,7 @@ def _make_groups(file: h5py.File) -> None:
     for name, nx_class in classes.items():
         group = file.require_group(name)
         group.attrs.create("NX_class", nx_class, dtype=NEXUS_TEXT)
-    file.attrs.create("creator", "scanbus", dtype=NEXUS_TEXT)
+    file.attrs.create("creator", CREATOR, dtype=NEXUS_TEXT)
     file.attrs.create("default", "entry_0000", dtype=NEXUS_TEXT)
 
 

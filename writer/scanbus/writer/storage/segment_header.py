@@ -17,6 +17,7 @@ import xxhash
 
 from scanbus.schemas import LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, VerificationError
+from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP
 from scanbus.writer.storage.chunked_dataset import stored_bytes, stored_chunks
@@ -79,7 +80,7 @@ def make_segment_file(
     """
     file = make_hdf5(path)
     file.attrs.create("NX_class", "NXroot", dtype=NEXUS_TEXT)
-    file.attrs.create("creator", "scanbus", dtype=NEXUS_TEXT)
+    file.attrs.create("creator", CREATOR, dtype=NEXUS_TEXT)
     file.attrs.create("default", "entry_0000", dtype=NEXUS_TEXT)
     entry = _group(file, "entry_0000", "NXentry")
     entry.attrs.create("default", "measurement", dtype=NEXUS_TEXT)

@@ -18,6 +18,7 @@ from scanbus.schemas import (
 )
 from scanbus.writer.layouts.common.channels import Place
 from scanbus.writer.layouts.common.root import iso_time
+from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import Array, Dataset, ExternalLink, Group, Node
 from scanbus.writer.model.scan_contents import ScanContents, data_path
 
@@ -32,7 +33,7 @@ def final_verdict(record: ScanRecord) -> Verdict | None:
     return verdict if verdict is not None and not verdict.provisional else None
 
 
-def writer_note(record: ScanRecord, now_iso: str) -> Group:
+def writer_note(record: ScanRecord, stamp: FileStamp) -> Group:
     """Return the note from which Bliss's readers learn how far the writer is.
 
     ``SUCCEEDED`` means that everything was written: a partial scan did not succeed.
@@ -47,7 +48,7 @@ def writer_note(record: ScanRecord, now_iso: str) -> Group:
         "NXnote",
         children={
             "status": Dataset(status),
-            "date": Dataset(now_iso),
+            "date": Dataset(stamp.time),
             "author": Dataset("scanbus"),
         },
     )
