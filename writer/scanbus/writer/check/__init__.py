@@ -1,7 +1,7 @@
 """Prove files: everything below them is there, and is what came over the bus.
 
 Nothing is changed, no Redis is asked: the checksums that were made where the data were
-born stand in the files.
+born stand in the files. May import storage and what that may.
 """
 
 from __future__ import annotations

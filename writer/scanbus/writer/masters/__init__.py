@@ -1,1 +1,4 @@
-"""Sub-package."""
+"""Masters written and made again.
+
+May import storage and what that may.
+"""

@@ -1,1 +1,4 @@
-"""Sub-package."""
+"""The writer as a service: many scans at once, numbering, metrics, systemd.
+
+May import all of the writer.
+"""
