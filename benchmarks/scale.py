@@ -17,9 +17,8 @@ from benchmarks.harness.results import Figure, figure_of
 from benchmarks.harness.stage import Stage, child_environment, start_child
 from scanbus.publisher import Publisher
 from scanbus.schemas import ScanIdentity
-from scanbus.writer.masters.write import write_dataset_masters
+from scanbus.writer import write_dataset_masters
 from scanbus.writer.model.naming import scan_folder_name, scan_master_name
-from scanbus.writer.storage.scan_paths import dataset_folder
 
 GOAL = 7
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
@@ -148,7 +147,7 @@ def _session(plan: Plan) -> Iterator[Figure]:
     )
     with tempfile.TemporaryDirectory(dir=plan.folder) as name:
         root, times = Path(name), []
-        folder = dataset_folder(root, scan)
+        folder = root / scan.dataset_folder
         for number in range(1, N_BEFORE + 1):
             path = folder / scan_folder_name(number) / scan_master_name(number)
             path.parent.mkdir(parents=True)

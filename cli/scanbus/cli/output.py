@@ -20,7 +20,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from scanbus.schemas import PointRange, Verdict
-    from scanbus.writer.masters.rebuild import SkippedScan
+    from scanbus.writer import SkippedScan
 
 __all__ = [
     "age",

@@ -14,7 +14,7 @@ from scanbus.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from scanbus.writer import CheckReport
-    from scanbus.writer.check import Finding
+    from scanbus.writer import Finding
 
 __all__ = ["EXAMPLE", "run"]
 

@@ -19,7 +19,7 @@ from scanbus.cli.output import (
 from scanbus.cli.progress import shown_progress
 
 if TYPE_CHECKING:
-    from scanbus.writer.recovery.salvage import SalvageReport
+    from scanbus.writer import SalvageReport
 
 __all__ = ["EXAMPLE", "run"]
 
