@@ -13,8 +13,7 @@ from scanbus.cli.output import point_ranges, stdout
 from scanbus.cli.progress import shown_progress
 
 if TYPE_CHECKING:
-    from scanbus.writer import CheckReport
-    from scanbus.writer import Finding
+    from scanbus.writer import CheckReport, Finding
 
 __all__ = ["EXAMPLE", "run"]
 

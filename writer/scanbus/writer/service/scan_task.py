@@ -44,7 +44,9 @@ _MAX_KILLED = 3
 class ScanTask:
     """What the service knows of one scan, and the thread that writes it.
 
-    The service owns it; the thread sets `verdict`, `problem` and, last, `is_running`.
+    The service owns it and tells it what became of the scan elsewhere; it changes
+    nothing of it directly. The thread of an attempt sets the verdict, the problem and,
+    last, that nothing is running.
 
     Parameters
     ----------
@@ -70,10 +72,10 @@ class ScanTask:
         self.record = record
         self.problem = problem
         self._make_writer = make_writer
-        self.verdict: Verdict | None = None
-        self.was_judged_here: Verdict | None = None
+        self.verdict: Verdict | None = record.final_verdict if record else None
+        self._own_verdict: Verdict | None = None
         self.authority: LeaseAuthority | None = None
-        self.not_before = 0.0
+        self._not_before = 0.0
         self._thread: threading.Thread | None = None
         self._writer: ScanWriter | None = None
         self._steps = Steps()
@@ -111,7 +113,43 @@ class ScanTask:
     def is_due(self) -> bool:
         """Whether it is time for an attempt."""
         idle = not self.is_running and self.record is not None and self.verdict is None
-        return idle and time.monotonic() >= self.not_before
+        return idle and time.monotonic() >= self._not_before
+
+    def announced_again(self, announcement: str) -> None:
+        """Go by a later line of the announcements: Redis had lost the earlier one."""
+        self.announcement = announcement
+
+    def accept_verdict(self) -> None:
+        """Take the final verdict that somebody else gave, if the record has one."""
+        judged = self.record.final_verdict if self.record else None
+        self.verdict = judged or self.verdict
+
+    def take_own_verdict(self) -> Verdict | None:
+        """Return, once, the final verdict if it was given by this process."""
+        judged, self._own_verdict = self._own_verdict, None
+        return judged
+
+    def resume(self) -> None:
+        """Go on with a scan that was interrupted."""
+        self.verdict = None
+
+    def reopen(self, record: ScanRecord) -> None:
+        """Go on from what Redis says now: it lost the verdict."""
+        self.record = record
+        self.verdict = None
+
+    def defer(self, wait_s: float) -> None:
+        """Begin no attempt for a while."""
+        self._not_before = time.monotonic() + wait_s
+
+    def forget_content(self) -> None:
+        """Keep only what is still needed of a scan that is done."""
+        if self.record is None:
+            return
+        self.record = self._writer = None
+        self.problem = ""
+        self._steps = Steps()
+        self._said.clear()
 
     def start(
         self,
@@ -146,11 +184,11 @@ class ScanTask:
             with self._handled(settings):
                 verdict = self._write(lease, settings, must_stop, progress)
                 if not verdict.provisional:
-                    self.was_judged_here = verdict
+                    self._own_verdict = verdict
                 self.verdict = verdict
                 self.problem = ""
         finally:
-            self.not_before = time.monotonic() + settings.retry_s
+            self.defer(settings.retry_s)
             self.authority = None
             self._thread = None
 

@@ -246,16 +246,13 @@ class WriterService:
                 continue
             uid = line.document.scan.uid
             if uid in self._tasks:
-                self._tasks[uid].announcement = line.id
+                self._tasks[uid].announced_again(line.id)
                 self._announced_again[uid] = line.document
                 continue
             record = load_announced(self._client, line.id, line.document)
             if record is None:
                 continue
-            task = self._tasks[uid] = ScanTask(
-                line.id, record, make_writer=self._make_writer
-            )
-            task.verdict = record.final_verdict
+            self._tasks[uid] = ScanTask(line.id, record, make_writer=self._make_writer)
 
     def _judge_again(self) -> None:
         """Say verdicts again that Redis lost before their publishers read them."""
@@ -267,7 +264,7 @@ class WriterService:
             record = load_record(self._client, document)
             said = record.final_verdict if task.is_final else record.verdict
             if said is None:
-                task.record, task.verdict = record, None
+                task.reopen(record)
 
     def _look_after_interrupted(self) -> None:
         """Resume scans whose publisher came back or whose end somebody else wrote."""
@@ -279,15 +276,14 @@ class WriterService:
             if task.verdict is None:
                 continue
             is_news = read_events(self._client, task.record)
-            judged = task.record.final_verdict
-            if judged is not None:
-                task.verdict = judged
+            if task.record.final_verdict is not None:
+                task.accept_verdict()
             elif (
                 (task.record.ended and is_news)
                 or publisher_is_alive(self._client, task.uid)
                 or self._is_forgotten(task)
             ):
-                task.verdict = None
+                task.resume()
 
     def _start_attempts(self) -> None:
         lease_ms = int(self._settings.lease_s * 1000)
@@ -313,10 +309,10 @@ class WriterService:
 
     def _look_at_other_writer(self, task: ScanTask) -> None:
         """Take note of the verdict of a scan that another writer has."""
-        task.not_before = time.monotonic() + self._settings.poll_s
+        task.defer(self._settings.poll_s)
         if task.record is not None:
             read_events(self._client, task.record)
-            task.verdict = task.record.final_verdict
+            task.accept_verdict()
 
     def _move_position(self) -> None:
         """Pass the scans before the first that is not done; let go of what is done."""
@@ -329,26 +325,19 @@ class WriterService:
             if not task.is_final or task.is_running or key in self._announced_again:
                 is_first = False
                 continue
-            if task.was_judged_here:
-                self._metrics.judged(task.was_judged_here)
-                task.was_judged_here = None
+            judged = task.take_own_verdict()
+            if judged is not None:
+                self._metrics.judged(judged)
             if is_first:
                 self._position = max(self._position, task.announcement, key=id_order)
                 self._worst_exit_code = max(self._worst_exit_code, task.exit_code)
                 del self._tasks[key]
-            elif task.record is not None:
-                self._tasks[key] = self._without_content(task)
+            else:
+                # The position cannot pass it as long as one before it is interrupted,
+                # and there may be thousands.
+                task.forget_content()
         if self._position != before:
             move_position(self._client, self._position)
-
-    def _without_content(self, task: ScanTask) -> ScanTask:
-        """Return what is still needed of a scan that is done: there may be thousands.
-
-        The position cannot pass it as long as one before it is interrupted.
-        """
-        done = ScanTask(task.announcement, None, make_writer=self._make_writer)
-        done.verdict = task.verdict
-        return done
 
     def _free_room(self) -> None:
         """Trim acknowledged data and forget finished scans above the watermark."""
