@@ -1,6 +1,8 @@
 """An entry that kills every writer: its points are refused, all others written."""
 
+import os
 import signal
+import sys
 from pathlib import Path
 
 import h5py
@@ -18,13 +20,13 @@ pytestmark = pytest.mark.redis
 # start, so whatever runs with it has the flaw: the writer and its children.
 SITECUSTOMIZE = """
 import os, signal
-from scanbus.bus.store import blocks
-decode_block = blocks.decode_block
+from scanbus.bus import protocol
+decode_block = protocol.decode_block
 def deadly(channel, block, *rest):
     if b"\\x00\\x00\\xf8\\x7f" in bytes(block):
         os.kill(os.getpid(), signal.SIGSEGV)
     return decode_block(channel, block, *rest)
-blocks.decode_block = deadly
+protocol.decode_block = deadly
 """
 N_FRAMES = 30
 
@@ -44,7 +46,7 @@ def test_an_entry_that_kills_every_writer_is_quarantined_and_the_rest_written(
     flaw, root = tmp_path / "flaw", tmp_path / "root"
     flaw.mkdir()
     (flaw / "sitecustomize.py").write_text(SITECUSTOMIZE)
-    monkeypatch.setenv("PYTHONPATH", str(flaw))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(flaw), *sys.path]))
     monkeypatch.setenv("SCANBUS_LEASE_S", "0.3")
     monkeypatch.setenv("SCANBUS_RETRY_S", "0.1")
     frames = np.arange(N_FRAMES * 64, dtype=np.uint16).reshape(N_FRAMES, 8, 8)
