@@ -1,0 +1,68 @@
+"""make says what it can do, and in a sentence what it lacks."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def make(repository: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    program = shutil.which("make")
+    if program is None:
+        pytest.skip("there is no make here")
+    # The tests themselves may run under `make test`: its flags are not ours.
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, "-s", "-f", str(repository / "Makefile"), *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            env=clean,
+        )
+
+    return run
+
+
+def test_make_help_names_every_target_for_users(
+    make: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = make(tmp_path, "help")
+    assert done.returncode == 0, done.stderr
+    for target in ("demo", "test", "lint", "bench", "faults", "clean", "help"):
+        assert f"make {target} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("python", "sentence"),
+    [
+        ("exit 127", "scanbus needs Python 3.11 or newer"),  # an empty pyenv shim
+        (
+            'case "$2" in *version_info\\ \\<*) exit 1;; esac',
+            "scanbus needs Python 3.11",
+        ),
+        ('case "$2" in *ensurepip*) exit 1;; esac', "cannot make virtual environments"),
+    ],
+)
+def test_make_says_in_a_sentence_what_python_lacks(
+    python: str,
+    sentence: str,
+    make: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{python}\n")
+    program.chmod(0o755)
+    done = make(tmp_path, "demo", f"PYTHON={program}")
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "apt-get install" in done.stderr
+    assert not (tmp_path / ".venv").exists()
