@@ -1,74 +1,30 @@
 """The writer on a real Redis: what it finds, writes, judges and survives."""
 
-import time
 import urllib.request
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
-import pytest
 from structlog.testing import capture_logs
 
-from scanbus.bus.store import (
-    Evictor,
-    acquire_lease,
-    append_event,
-    find_scan,
-    read_cursor,
-    read_position,
-    renew_lease,
-    reserve_quota,
-)
-from scanbus.cli import main
-from scanbus.publisher.recovery.operator_close import close_scan
-from scanbus.schemas import EndReason, ScanEnded, Verdict, VerdictWord
-from scanbus.schemas.errors import (
-    NameTakenError,
-    NoLongerError,
-    ScanStateError,
-    UnknownScanError,
-)
+from scanbus.bus.store import find_scan, read_cursor, read_position, reserve_quota
+from scanbus.schemas import Verdict, VerdictWord
 from scanbus.writer import WriterSettings, replay, run_writer
 from scanbus.writer.check import check_files
 from scanbus.writer.scan.scan_writer import ScanWriter
+from tests.support.mixed_scan import (
+    N_FRAMES,
+    N_POINTS,
+    fill,
+    master_of,
+    whole_scan,
+    write_once,
+)
 from tests.support.raw_publisher import RawScan, frames
-from tests.support.trees import differences, files_of
+from tests.support.trees import files_of
 from tests.support.writers import final_verdict, wait_until, writer
-
-N_POINTS, N_FRAMES = 2500, 130
-
-
-def fill(scan: RawScan, start: float = 0.0, stop: float = 1.0) -> RawScan:
-    """Send a share of all points of a mixed scan."""
-    for first in range(int(start * N_POINTS), int(stop * N_POINTS), 250):
-        scan.send_group(first, first + 250)
-    n_hits = scan.reached["hits"]
-    for number in range(n_hits, n_hits + int((stop - start) * 100)):
-        scan.send("hits", {"hits": [np.arange(number % 7, dtype=float)]})
-    for first in range(scan.reached["eiger"], int(stop * N_FRAMES) // 2 * 2, 2):
-        scan.send_frames(first, first + 2)
-    return scan
-
-
-def durable(scan: RawScan, point: int) -> bool:
-    return read_cursor(scan.client, scan.uid, "eiger") >= point
-
-
-def whole_scan(url: str, **options: object) -> RawScan:
-    scan = fill(RawScan(url, **options).prepare())  # type: ignore[arg-type]
-    scan.end()
-    return scan
-
-
-def write_once(url: str, root: Path) -> int:
-    return run_writer(WriterSettings.load(redis=url, root=root), once=True)
-
-
-def master_of(root: Path, number: int = 1) -> Path:
-    return next(root.rglob(f"scan{number:04d}.h5"))
 
 
 def test_a_scan_published_while_no_writer_ran_is_written(
@@ -121,75 +77,6 @@ def test_only_final_names_remain(redis_url: str, tmp_path: Path) -> None:
     }
 
 
-def test_replay_gives_the_same_files_and_touches_nothing(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = whole_scan(redis_url)
-    write_once(redis_url, tmp_path / "live")
-    before = find_scan(scan.client, scan.uid).last_id
-
-    verdict = replay(redis_url, scan.uid[:8], tmp_path / "again")
-
-    assert verdict.verdict is VerdictWord.COMPLETE
-    assert differences(tmp_path / "live", tmp_path / "again") == []
-    assert find_scan(scan.client, scan.uid).last_id == before
-
-
-def test_replay_before_any_writer_acknowledges_nothing(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = whole_scan(redis_url)
-
-    replay(redis_url, scan.uid, tmp_path / "again")
-
-    assert read_cursor(scan.client, scan.uid, "eiger") == 0
-    assert write_once(redis_url, tmp_path / "live") == 0
-    assert differences(tmp_path / "live", tmp_path / "again") == []
-
-
-def test_replay_overwrites_nothing(redis_url: str, tmp_path: Path) -> None:
-    scan = whole_scan(redis_url)
-    replay(redis_url, scan.uid, tmp_path)
-    stamp = master_of(tmp_path).stat().st_mtime_ns
-
-    with pytest.raises(NameTakenError, match=r"nothing was overwritten"):
-        replay(redis_url, scan.uid, tmp_path)
-
-    assert master_of(tmp_path).stat().st_mtime_ns == stamp
-
-
-def test_replay_of_a_trimmed_scan_names_the_file_that_has_it(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = whole_scan(redis_url)
-    write_once(redis_url, tmp_path / "live")
-    Evictor().free(scan.client, 0)
-
-    with pytest.raises(NoLongerError, match=r"scan0001\.h5"):
-        replay(redis_url, scan.uid, tmp_path / "again")
-
-
-def test_replay_of_a_scan_whose_first_points_never_came_is_no_trimmed_one(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = RawScan(redis_url).prepare()
-    scan.lose("eiger", 4)
-    for first in range(4, 24, 4):
-        scan.send_frames(first, first + 4)
-    scan.end()
-    write_once(redis_url, tmp_path / "live")
-
-    verdict = replay(redis_url, scan.uid, tmp_path / "again")
-
-    assert verdict.channels["eiger"].missing == ((0, 4),)
-    assert differences(tmp_path / "live", tmp_path / "again") == []
-
-
-def test_replay_of_an_unknown_scan_is_refused(redis_url: str, tmp_path: Path) -> None:
-    with pytest.raises(UnknownScanError):
-        replay(redis_url, "nosuchscan", tmp_path)
-
-
 def test_two_scans_at_the_same_time_come_out_right(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -208,119 +95,6 @@ def test_two_scans_at_the_same_time_come_out_right(
         with h5py.File(master_of(tmp_path, number)) as file:
             data = file[f"{number}.1/measurement/eiger"]
             np.testing.assert_array_equal(data[()], frames(0, N_FRAMES))
-
-
-def test_a_killed_writer_and_its_successor_give_the_files_of_an_undisturbed_run(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = RawScan(redis_url).prepare()
-    for stop in (0.3, 0.6, 0.9):
-        with writer(redis_url, tmp_path / "live", "--lease-s", "1") as one:
-            fill(scan, scan.reached["g"] / N_POINTS, stop)
-            reached = scan.reached["eiger"] // 20 * 20
-            wait_until(partial(durable, scan, reached))
-            one.kill()
-    fill(scan, 0.9, 1.0)
-    scan.end()
-    with writer(redis_url, tmp_path / "live", "--lease-s", "1", "--once") as last:
-        assert last.wait() == 0
-
-    replay(redis_url, scan.uid, tmp_path / "again")
-    assert differences(tmp_path / "live", tmp_path / "again") == []
-
-
-def test_a_paused_writer_that_wakes_up_damages_nothing(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = RawScan(redis_url).prepare()
-    with writer(redis_url, tmp_path / "live", "--lease-s", "1") as paused:
-        fill(scan, 0.0, 0.5)
-        wait_until(lambda: read_cursor(scan.client, scan.uid, "eiger") >= 40)
-        paused.pause()
-        fill(scan, 0.5, 1.0)
-        scan.end()
-        with writer(redis_url, tmp_path / "live", "--lease-s", "1"):
-            verdict = final_verdict(redis_url, scan.uid)
-        paused.go_on()
-        assert paused.leave() == 0
-
-    assert verdict.verdict is VerdictWord.COMPLETE
-    replay(redis_url, scan.uid, tmp_path / "again")
-    assert differences(tmp_path / "live", tmp_path / "again") == []
-
-
-def test_a_publisher_that_is_gone_leaves_a_provisional_partial_scan(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = fill(RawScan(redis_url, heartbeat_s=0.5).prepare(), 0.0, 0.5)
-
-    assert write_once(redis_url, tmp_path) == VerdictWord.PARTIAL.exit_code
-
-    verdict = find_scan(scan.client, scan.uid).verdict
-    assert verdict is not None
-    assert verdict.provisional
-    assert "publisher is gone" in verdict.reason
-    assert read_position(scan.client) == "0-0"
-
-
-def test_an_interrupted_scan_that_returns_is_completed(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = fill(RawScan(redis_url, heartbeat_s=0.5).prepare(), 0.0, 0.5)
-    write_once(redis_url, tmp_path)
-    fill(scan, 0.5, 1.0)
-    scan.end()
-
-    assert write_once(redis_url, tmp_path) == 0
-
-    replay(redis_url, scan.uid, tmp_path / "again")
-    assert find_scan(scan.client, scan.uid).verdict.verdict == "complete"  # type: ignore[union-attr]
-
-
-def test_an_operator_closes_a_scan_whose_publisher_is_gone(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = fill(RawScan(redis_url, heartbeat_s=0.5).prepare(), 0.0, 0.5)
-    reserve_quota(scan.client, scan.uid, 2**30, 2**31)
-    write_once(redis_url, tmp_path)
-    # Interrupted, it reserves only what it holds: others have room again.
-    reserve_quota(scan.client, "another0", 2**30, 2**30 + 2**25)
-
-    assert main(["close", scan.uid, "--redis", redis_url, "--text", "it died"]) == 0
-    assert main(["close", scan.uid, "--redis", redis_url]) == 1
-
-    assert write_once(redis_url, tmp_path) == 0
-    verdict = find_scan(scan.client, scan.uid).verdict
-    assert verdict is not None
-    assert (verdict.verdict, verdict.provisional) == ("complete", False)
-    assert verdict.end_reason == "FAILURE"
-    assert verdict.channels["th"].expected == N_POINTS // 2
-
-
-def test_a_scan_that_ended_and_of_which_redis_lost_a_seal_can_be_closed(
-    redis_url: str, tmp_path: Path
-) -> None:
-    scan = RawScan(redis_url, heartbeat_s=0.5).prepare()
-    scan.send_frames(0, 4)
-    scan.seal("g", "hits")
-    ended = ScanEnded(time=time.time(), end_reason=EndReason.SUCCESS)
-    append_event(scan.client, scan.uid, ended)
-    with writer(redis_url, tmp_path):
-        wait_until(lambda: find_scan(scan.client, scan.uid).verdict)
-
-        close_scan(redis_url, scan.uid)
-
-        verdict = final_verdict(redis_url, scan.uid)
-    assert (verdict.verdict, verdict.end_reason) == ("complete", "SUCCESS")
-    with pytest.raises(ScanStateError, match="has ended already"):
-        close_scan(redis_url, scan.uid)
-
-
-def test_only_the_publisher_ends_a_scan_while_it_lives(redis_url: str) -> None:
-    scan = RawScan(redis_url).prepare()
-
-    with pytest.raises(ScanStateError, match="alive"):
-        close_scan(redis_url, scan.uid)
 
 
 def test_lost_damaged_and_declared_missing_points_are_named(
@@ -422,15 +196,6 @@ def test_a_file_of_another_scan_is_never_overwritten(
     }
     assert find_scan(second.client, second.uid).verdict is None
     assert first.uid != second.uid
-
-
-def test_a_second_writer_waits_for_the_lease(redis_url: str, tmp_path: Path) -> None:
-    scan = whole_scan(redis_url)
-    lease = acquire_lease(scan.client, scan.uid, "somebody", 700)
-    assert lease is not None
-
-    assert write_once(redis_url, tmp_path) == 0
-    assert not renew_lease(scan.client, lease, 1000)
 
 
 def test_a_bad_announcement_does_not_stop_the_others(
