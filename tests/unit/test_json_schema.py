@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 
 from scanbus.schemas.json_schema import SCHEMA_FILE, protocol_schema
@@ -36,7 +37,6 @@ def required(definition: dict[str, Any]) -> list[str]:
 
 
 def test_documents_follow_the_schema_and_nonsense_does_not() -> None:
-    jsonschema: Any = pytest.importorskip("jsonschema")
     schema = protocol_schema()
 
     def validate(document: Any, name: str) -> None:
