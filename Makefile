@@ -16,13 +16,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 COMPONENTS := schemas bus publisher subscriber writer cli
 ARGS ?=
-JOBS ?=
-# File by file, in order: the long ones among them (tests/faults) must not be the last.
-IN_PROCESSES = --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
+# Processes that run tests: as many as there are processors; 1: in this one.
+JOBS ?= auto
+# File by file, since the tests of a file share servers, and in order: what comes last
+# (tests/unit) is short, so no process waits long for another.
+IN_PROCESSES = $(if $(filter-out 1,$(JOBS)),--numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder)
+# Rings of tests beyond `make test`: what takes long, or needs more than a bare machine. A
+# ring is a folder tests/NAME and its name here. Its tests run in one process and may use
+# all processors. QUICK=1 leaves out those marked `long`; .ci/run runs every ring so.
+RINGS := faults
 QUICK ?=
 FAULTS ?= 100
 MINUTES ?= 10
-SEED ?=
+SEED ?= $(FAULTS_SEED)
 PYTHON ?=
 
 # A name on the PATH is not enough (a pyenv shim may stand for nothing): each candidate
@@ -53,8 +59,26 @@ demo: $(VENV)/.installed-demo  ## simulate a scan, write it, check it and show i
 	@$(BIN)/scanbus demo $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.installed-test  ## run the tests (all of them, or ARGS; JOBS=2: in two processes)
-	@$(BIN)/python -m pytest $(if $(JOBS),$(IN_PROCESSES)) $(ARGS)
+test: $(VENV)/.installed-test  ## run the fast tests (or those in ARGS) on all processors (JOBS=1: on one)
+	@$(BIN)/python -m pytest $(IN_PROCESSES) $(ARGS)
+
+# For the list that `make` prints; the rule is the pattern below.
+test-faults:  ## run publisher, Redis and writer through faults (QUICK=1; FAULTS=500 MINUTES=30 SEED=7)
+test-faults: export FAULTS_COUNT = $(FAULTS)
+test-faults: export FAULTS_MINUTES = $(MINUTES)
+test-faults: export FAULTS_SEED = $(SEED)
+
+.PHONY: $(RINGS:%=test-%)
+$(RINGS:%=test-%): test-%: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest tests/$* $(if $(QUICK),-m "not long") $(ARGS)
+
+.PHONY: test-all
+test-all: $(VENV)/.installed-test  ## run every ring in full, write docs/reference/test-results.md (40 minutes)
+	@$(BIN)/python -m tests.all_rings test $(RINGS:%=test-%) bench
+
+.PHONY: rings
+rings:
+	@echo $(RINGS:%=test-%)
 
 .PHONY: lint
 lint: $(VENV)/.installed-lint  ## ruff, mypy, pyright and the import contracts

@@ -34,20 +34,13 @@ settings.load_profile(
 )
 
 
-# Of several processes that run tests, one has test_faults.py for some minutes, which
-# takes all processors: others are to have light tests meanwhile.
-_NOT_BESIDE_FAULTS = ("test_real_frames.py", "test_mounts.py")
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process per processor that this one may use, hyper-threads included.
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move what needs a processor for itself behind tests/redis, before tests/unit."""
-
-    def place(item: pytest.Item) -> int:
-        if item.path.name in _NOT_BESIDE_FAULTS:
-            return 1
-        return 2 if item.path.parent.name == "unit" else 0
-
-    items.sort(key=place)
+    Tests wait for other processes about half of their time.
+    """
+    return len(os.sched_getaffinity(0))
 
 
 class RedisFactory(Protocol):

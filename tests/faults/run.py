@@ -21,7 +21,7 @@ from tests.faults.arena import Outcome, play
 from tests.faults.schedule import Arena, Persistence, covering, endless
 from tests.support.clocks import NO_CLOCKS, clocks_can_jump
 
-__all__ = ["Row", "main", "play_all", "report", "rows"]
+__all__ = ["Limit", "Row", "main", "play_all", "report", "rows"]
 
 
 @dataclass
@@ -133,7 +133,7 @@ def play_all(
     return outcomes
 
 
-class _Limit:
+class Limit:
     """Until so many faults were handed out, or so much time has passed."""
 
     def __init__(self, faults: int, minutes: float) -> None:
@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=6)
     asked = parser.parse_args(argv)
     print(f"seed {asked.seed}", flush=True)  # noqa: T201
-    limit = _Limit(asked.faults or 2**31, asked.minutes)
+    limit = Limit(asked.faults or 2**31, asked.minutes)
     clocks = clocks_can_jump()
     if not clocks:
         print(NO_CLOCKS)  # noqa: T201

@@ -1,7 +1,8 @@
 """Kill, pause, cut: nothing is lost, nothing is doubled, every verdict is true.
 
-The seed is printed; ``FAULTS_SEED`` repeats a run. `python -m tests.faults.run`
-does more of the same for as long as one likes.
+The seed is printed; ``FAULTS_SEED`` repeats a run. Beyond the run that covers every
+failpoint and kind there is one at random, of ``FAULTS_COUNT`` faults in at most
+``FAULTS_MINUTES`` minutes: `make test-faults FAULTS=500 MINUTES=30`.
 """
 
 import itertools
@@ -18,7 +19,7 @@ import pytest
 
 from scanbus.writer.steps import FAILPOINTS
 from tests.faults.arena import play
-from tests.faults.run import play_all, report, rows
+from tests.faults.run import Limit, play_all, report, rows
 from tests.faults.schedule import (
     KILLS_PER_FAILPOINT,
     Arena,
@@ -34,6 +35,12 @@ pytestmark = [pytest.mark.faults, pytest.mark.redis]
 
 SEED_VARIABLE = "FAULTS_SEED"
 LEAST_FAULTS = 60
+RANDOM_FAULTS = int(os.environ.get("FAULTS_COUNT") or 100)
+RANDOM_MINUTES = float(os.environ.get("FAULTS_MINUTES") or 10)
+
+
+def chosen_seed() -> int:
+    return int(os.environ.get(SEED_VARIABLE) or secrets.randbelow(2**32))
 
 
 def say(line: str) -> None:
@@ -46,7 +53,7 @@ def say(line: str) -> None:
 def test_every_failpoint_and_every_kind_of_fault_loses_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seed = int(os.environ.get(SEED_VARIABLE) or secrets.randbelow(2**32))
+    seed = chosen_seed()
     clocks = clocks_can_jump()
     arenas = covering(seed, clocks=clocks)
 
@@ -71,6 +78,27 @@ def test_every_failpoint_and_every_kind_of_fault_loses_nothing(
     ]
     assert set(hit) == pairs(arenas)
     assert sum(row.hits for row in table.values()) >= LEAST_FAULTS
+    assert all(outcome.is_clean for outcome in outcomes)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(60 * RANDOM_MINUTES + 300)
+def test_faults_at_random_lose_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed = chosen_seed()
+    limit = Limit(RANDOM_FAULTS, RANDOM_MINUTES)
+    arenas = limit.within(endless(seed, clocks=clocks_can_jump()))
+
+    with capsys.disabled():
+        say(f"\nfaults at random, seed {seed} (repeat with {SEED_VARIABLE}={seed})")
+        outcomes = play_all(arenas, tmp_path, jobs=6, is_over=limit.is_over, say=say)
+        for line in report(outcomes):
+            say(line)
+
+    assert [line for each in outcomes for line in each.problems] == []
+    assert sum(row.hits for row in rows(outcomes).values()) > 0
     assert all(outcome.is_clean for outcome in outcomes)
 
 

@@ -36,7 +36,16 @@ def test_make_help_names_every_target_for_users(
 ) -> None:
     done = make(tmp_path, "help")
     assert done.returncode == 0, done.stderr
-    for target in ("demo", "test", "lint", "bench", "faults", "clean", "help"):
+    for target in (
+        "demo",
+        "test",
+        "lint",
+        "bench",
+        "test-faults",
+        "test-all",
+        "clean",
+        "help",
+    ):
         assert f"make {target} " in done.stdout
 
 
