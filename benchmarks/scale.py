@@ -17,8 +17,8 @@ from benchmarks.harness.results import Figure, figure_of
 from benchmarks.harness.stage import Stage, child_environment, start_child
 from scanbus.publisher import Publisher
 from scanbus.schemas import ScanIdentity
+from scanbus.schemas.naming import scan_master_path
 from scanbus.writer import write_dataset_masters
-from scanbus.writer.model.naming import scan_folder_name, scan_master_name
 
 GOAL = 7
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
@@ -147,9 +147,9 @@ def _session(plan: Plan) -> Iterator[Figure]:
     )
     with tempfile.TemporaryDirectory(dir=plan.folder) as name:
         root, times = Path(name), []
-        folder = root / scan.dataset_folder
         for number in range(1, N_BEFORE + 1):
-            path = folder / scan_folder_name(number) / scan_master_name(number)
+            each = scan.model_copy(update={"scan_number": number})
+            path = root / scan_master_path(each)
             path.parent.mkdir(parents=True)
             path.touch()
         for _ in range(plan.repeats):

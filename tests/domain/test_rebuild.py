@@ -10,6 +10,7 @@ import pytest
 
 from scanbus.cli import main
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
+from scanbus.schemas.naming import is_segment_of, parse_values_file
 from scanbus.writer import rebuild
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from tests.support.trees import differences
@@ -23,7 +24,8 @@ def masters_of(root: Path) -> list[Path]:
     return [
         path
         for path in root.rglob("*.h5")
-        if not path.name.endswith("_values.h5") and "eiger_" not in path.name
+        if parse_values_file(path.name) is None
+        and not is_segment_of("eiger", path.name)
     ]
 
 

@@ -13,8 +13,8 @@ from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, Verdict, VerdictWord
+from scanbus.schemas.naming import WORK_FOLDER
 from scanbus.writer import replay
-from scanbus.writer.storage.work_folder import WORK_FOLDER
 from tests.conftest import RedisFactory
 from tests.faults.content import scan_uid
 from tests.faults.judge import Claim, judge_run

@@ -16,11 +16,11 @@ from scanbus.bus.store import append_event
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, VerdictWord
+from scanbus.schemas.naming import WORK_FOLDER
 from scanbus.writer import rebuild, salvage
 from scanbus.writer.check import check_files
 from scanbus.writer.steps import FAILPOINTS_VARIABLE
 from scanbus.writer.storage.event_journal import EVENTS_FILE
-from scanbus.writer.storage.work_folder import WORK_FOLDER
 from tests.conftest import RedisFactory
 from tests.support.raw_publisher import RawScan, frames, mixed_lanes
 from tests.support.salvaged import (

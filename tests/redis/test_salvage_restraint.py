@@ -11,9 +11,9 @@ import pytest
 from scanbus.bus.store import connect, writers_alive
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import VerdictWord
+from scanbus.schemas.naming import WORK_FOLDER
 from scanbus.writer import salvage
 from scanbus.writer.storage.event_journal import EVENTS_FILE
-from scanbus.writer.storage.work_folder import WORK_FOLDER
 from tests.conftest import RedisFactory
 from tests.support.salvaged import (
     N_FRAMES,

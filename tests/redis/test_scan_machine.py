@@ -41,8 +41,8 @@ from scanbus.schemas import (
     parse_event,
 )
 from scanbus.schemas.errors import LaneConflictError, ScanStateError, UnknownScanError
+from scanbus.schemas.naming import values_file_name
 from scanbus.writer.model.ledger import joined
-from scanbus.writer.model.naming import values_file_name
 from scanbus.writer.scan.scan_writer import Stopped
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.scan_paths import scan_folder, scan_master

@@ -28,7 +28,7 @@ from scanbus.schemas import (
     Verdict,
     VerdictWord,
 )
-from scanbus.writer.model.naming import segment_file_name, values_file_name
+from scanbus.schemas.naming import segment_file_name, values_file_name
 from scanbus.writer.model.scan_contents import (
     ScanContents,
     SegmentFile,

@@ -37,9 +37,9 @@ from scanbus.schemas import (
     ScanStarted,
     Storage,
 )
+from scanbus.schemas.naming import segment_file_name, values_file_name
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
-from scanbus.writer.model.naming import segment_file_name, values_file_name
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.scan_file import write_scan_file

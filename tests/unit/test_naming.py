@@ -1,55 +1,182 @@
-"""Paths and links above scans."""
+"""Names of folders and files: what is made is recognised, and nothing else is."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scanbus.schemas.errors import RootUnusableError
-from scanbus.writer.layouts.link_masters import ScanMaster, collection_layout
-from scanbus.writer.model.file_stamp import FileStamp
-from scanbus.writer.model.naming import values_file_name
-from scanbus.writer.model.nexus_tree import ExternalLink
-from scanbus.writer.storage import scan_paths as paths
-from tests.support.scan_folders import identity
+from scanbus.schemas import ScanIdentity, naming
+from scanbus.schemas.naming import SegmentName, SessionName, TemporaryName
+
+NAMES = st.from_regex(r"[a-zA-Z0-9_]([a-zA-Z0-9_.]{0,20}[a-zA-Z0-9_])?", fullmatch=True)
+FOLDER_NAMES = st.from_regex(
+    r"[a-zA-Z0-9_]([a-zA-Z0-9_.\-]{0,20}[a-zA-Z0-9_])?", fullmatch=True
+)
+NUMBERS = st.integers(0, 10**8 - 1)
+TOKENS = st.from_regex(r"[0-9a-f]{1,16}", fullmatch=True)
+UIDS = st.from_regex(r"[0-9A-Za-z]{8,40}", fullmatch=True)
+HOSTS = st.from_regex(r"[0-9A-Za-z-]{0,20}", fullmatch=True)
+IDENTITIES = st.builds(
+    ScanIdentity,
+    uid=UIDS,
+    proposal=FOLDER_NAMES,
+    beamline=FOLDER_NAMES,
+    session=FOLDER_NAMES,
+    collection=FOLDER_NAMES,
+    dataset=FOLDER_NAMES,
+    scan_number=st.integers(1, 10**8 - 1),
+)
 
 
-def test_files_stand_where_they_stand_at_esrf(tmp_path: Path) -> None:
-    scan = identity(7)
-    raw = tmp_path / "ch-1234/id00/20240131/RAW_DATA"
-    folder = raw / "lyso-A/lyso-A_0001"
-    assert paths.scan_master(tmp_path, scan) == folder / "scan0007/scan0007.h5"
-    assert paths.dataset_master(tmp_path, scan) == folder / "lyso-A_0001.h5"
-    assert paths.collection_master(tmp_path, scan) == raw / "lyso-A/ch-1234_lyso-A.h5"
-    assert paths.proposal_master(tmp_path, scan) == raw / "ch-1234_id00.h5"
-    assert values_file_name(7) == "scan0007_values.h5"
+@given(number=NUMBERS)
+def test_a_scan_is_found_by_the_names_of_its_folder_and_files(number: int) -> None:
+    folder = naming.scan_folder_name(number)
+    master = naming.scan_master_name(number)
+    values = naming.values_file_name(number)
+
+    assert naming.parse_scan_folder(folder) == number
+    assert naming.parse_scan_master(master) == number
+    assert naming.parse_values_file(values) == number
+    for parse, others in (
+        (naming.parse_scan_folder, (master, values)),
+        (naming.parse_scan_master, (folder, values)),
+        (naming.parse_values_file, (folder, master)),
+        (naming.parse_segment_file, (folder, master, values)),
+    ):
+        assert [parse(other) for other in others] == [None] * len(others)
 
 
-@pytest.mark.parametrize("depth", range(5))
-def test_a_planted_link_does_not_lead_out_of_the_root(
-    tmp_path: Path, depth: int
+@given(lane=NAMES, other=NAMES, index=NUMBERS)
+def test_a_segment_is_found_by_its_name(lane: str, other: str, index: int) -> None:
+    name = naming.segment_file_name(lane, index)
+
+    assert naming.parse_segment_file(name) == SegmentName(lane, index)
+    assert naming.is_segment_of(lane, name)
+    assert naming.is_segment_of(other, name) == (lane == other)
+
+
+@given(channel=NAMES, index=NUMBERS)
+def test_a_file_of_late_points_names_its_channel(channel: str, index: int) -> None:
+    name = naming.segment_file_name(naming.late_lane_name(channel), index)
+
+    found = naming.parse_segment_file(name)
+    assert found is not None
+    assert naming.late_channel(found.lane) == channel
+
+
+@given(lane=NAMES)
+def test_a_lane_is_late_by_its_prefix_alone(lane: str) -> None:
+    assert (naming.late_channel(lane) is None) != lane.startswith("late.")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scan007",
+        "scan00007",
+        "scan000000007",
+        "scan\u0660\u0660\u0660\u0667",
+        "scan0007\n",
+        "Scan0007",
+        "scans",
+        "scan0007.h5.tmp",
+        "scan00007.h5",
+        "scan00007_values.h5",
+        "eiger_007.h5",
+        "eiger_00007.h5",
+        "eiger_\u0660\u0660\u0660\u0667.h5",
+        "_0007.h5",
+        "eiger_0007.h5\n",
+        "eiger_0007.hdf5",
+    ],
+)
+def test_names_that_scanbus_does_not_give_are_not_recognised(name: str) -> None:
+    assert naming.parse_scan_folder(name) is None
+    assert naming.parse_scan_master(name) is None
+    assert naming.parse_values_file(name) is None
+    assert naming.parse_segment_file(name) is None
+    assert naming.parse_work_folder(name) is None
+    assert naming.parse_temporary(name) is None
+
+
+@given(identity=IDENTITIES)
+def test_paths_lie_below_each_other(identity: ScanIdentity) -> None:
+    session = PurePosixPath(naming.session_path(identity))
+    dataset = PurePosixPath(naming.dataset_path(identity))
+    master = PurePosixPath(naming.scan_master_path(identity))
+
+    assert naming.parse_session_path(str(session)) == SessionName(
+        identity.proposal, identity.beamline, identity.session
+    )
+    assert identity.dataset_folder == str(dataset)
+    assert master.parent.parent == dataset
+    assert dataset.parent == session / identity.collection
+    assert naming.parse_scan_folder(master.parent.name) == identity.scan_number
+    assert naming.parse_scan_master(master.name) == identity.scan_number
+
+
+@given(identity=IDENTITIES)
+def test_patterns_match_the_paths(identity: ScanIdentity) -> None:
+    dataset = PurePosixPath(naming.dataset_path(identity))
+    folder = PurePosixPath(naming.scan_master_path(identity)).parent
+
+    for path, pattern in (
+        (PurePosixPath(naming.session_path(identity)), naming.SESSIONS_GLOB),
+        (dataset, naming.DATASETS_GLOB),
+        (folder, naming.SCAN_FOLDERS_GLOB),
+        (dataset / naming.WORK_FOLDER, naming.WORK_FOLDERS_GLOB),
+    ):
+        # Without a beginning "/", a pattern is matched from the right.
+        assert PurePosixPath("/", path).match(f"/{pattern}")
+    collection = f"{naming.session_path(identity)}/{naming.COLLECTION_DATASETS_GLOB}"
+    session = f"{naming.session_path(identity)}/{naming.SESSION_DATASETS_GLOB}"
+    assert dataset.parent.match(collection)
+    assert dataset.match(session)
+
+
+@pytest.mark.parametrize(
+    "path", ["a/b/RAW_DATA", "a/b/c/PROCESSED", "a/b/c/d/RAW_DATA"]
+)
+def test_other_folders_are_no_sessions(path: str) -> None:
+    assert naming.parse_session_path(path) is None
+
+
+@given(uid=UIDS, fence=st.integers(0, 2**63), token=TOKENS)
+def test_a_work_folder_tells_its_scan_and_what_became_of_it(
+    uid: str, fence: int, token: str
 ) -> None:
-    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    parts = Path(identity().dataset_folder).parts
-    folder = root.joinpath(*parts[:depth])
-    folder.mkdir(parents=True)
-    (folder / parts[depth]).symlink_to(elsewhere)
-    with pytest.raises(RootUnusableError, match="leads out of it"):
-        paths.scan_folder(root, identity())
+    name = naming.work_folder_name(uid, fence, token)
+    stale = naming.stale_name(name)
+    salvaged = naming.salvaged_name(stale)
+
+    for each, is_stale, is_salvaged in (
+        (name, False, False),
+        (stale, True, False),
+        (salvaged, False, True),
+    ):
+        found = naming.parse_work_folder(each)
+        assert found == (uid, fence, token, is_stale, is_salvaged)
+        path = PurePosixPath(each)
+        assert path.match(naming.work_folders_glob(uid)) == (each == name)
+        assert path.match(naming.stale_folders_glob(uid)) == is_stale
 
 
-def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "root").symlink_to(tmp_path / "real")
-    assert paths.scan_folder(tmp_path / "root", identity()).name == "scan0001"
+@given(number=NUMBERS, host=HOSTS, pid=st.integers(0, 2**32), token=TOKENS)
+def test_a_temporary_file_tells_who_makes_it(
+    number: int, host: str, pid: int, token: str
+) -> None:
+    final = naming.scan_master_name(number)
+    name = naming.temporary_name(final, host, pid, token)
+
+    assert naming.parse_temporary(name) == TemporaryName(final, host, pid, token)
+    assert PurePosixPath(name).match(naming.temporaries_glob(final))
 
 
-def test_names_that_agree_after_cleaning_are_both_linked() -> None:
-    scans = [ScanMaster(name, 1, f"{name}/m.h5") for name in ("a-b", "a_b", "a" * 90)]
-    links = collection_layout("x.h5", scans, FileStamp("", "", "", "")).children
-    assert len(links) == 3
-    assert links["a_b_1.1"] == ExternalLink("a-b/m.h5", "/1.1")
-    assert links["a_b_1.1_2"] == ExternalLink("a_b/m.h5", "/1.1")
-    assert all(len(name) <= 63 for name in links)
+def test_masters_are_called_as_at_esrf() -> None:
+    assert naming.proposal_master_name("ch-1234", "id00") == "ch-1234_id00.h5"
+    assert naming.collection_master_name("ch-1234", "lyso-A") == "ch-1234_lyso-A.h5"
+    assert naming.dataset_master_name("lyso-A_0001") == "lyso-A_0001.h5"
+    assert naming.values_file_name(7) == "scan0007_values.h5"

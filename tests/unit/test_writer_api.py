@@ -1,8 +1,5 @@
 """What the writer offers to other components: all of it is there, and loads late."""
 
-import subprocess
-import sys
-
 import pytest
 
 import scanbus.writer
@@ -18,19 +15,3 @@ def test_whatever_is_offered_is_there() -> None:
 def test_whatever_is_not_offered_is_refused() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'everything'"):
         scanbus.writer.everything  # noqa: B018
-
-
-def test_a_check_does_not_load_the_service() -> None:
-    code = (
-        "import sys\n"
-        "from scanbus.writer import check_files\n"
-        "print([m for m in sys.modules if m.startswith('scanbus.writer.service')])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"

@@ -5,7 +5,6 @@ Pure data with checks. This package knows no Redis, no HDF5 and no clock.
 
 from scanbus.schemas.channels import (
     ENTRY_OVERHEAD_BYTES,
-    LATE_PREFIX,
     MAX_ENTRY_BYTES,
     MAX_POINTS,
     ChannelDescription,
@@ -32,6 +31,7 @@ from scanbus.schemas.documents import (
 )
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.metadata import ArrayValue, is_array, merged
+from scanbus.schemas.naming import LATE_PREFIX
 from scanbus.schemas.verdict import (
     ChannelLedger,
     PointRange,

@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from scanbus.schemas.names import LaneName, NexusName, PlainText
+from scanbus.schemas.naming import late_channel, late_lane_name
 
 __all__ = [
     "ENTRY_OVERHEAD_BYTES",
-    "LATE_PREFIX",
     "MAX_ENTRY_BYTES",
     "MAX_POINTS",
     "RAGGED",
@@ -39,8 +39,6 @@ MAX_SEGMENT_POINTS = 2**20
 ENTRY_OVERHEAD_BYTES = 256
 """What an entry takes on the bus beside its payload: header, id, place in it."""
 MAX_VALUES_BYTES = 2**28
-LATE_PREFIX = "late."
-"""What the names of lanes for late points begin with."""
 # Length of the one axis that may differ from point to point.
 RAGGED = -1
 
@@ -321,7 +319,7 @@ class LaneDescription(BaseModel):
     @property
     def is_late(self) -> bool:
         """Whether its points are named in the headers of its entries."""
-        return self.name.startswith(LATE_PREFIX)
+        return late_channel(self.name) is not None
 
     def late_lane(self, channel: ChannelDescription) -> LaneDescription:
         """Return the lane of a channel's points that came after their place was closed.
@@ -329,7 +327,7 @@ class LaneDescription(BaseModel):
         Its points are arrivals, one per entry; which point of the channel each is
         stands in the entry's header.
         """
-        name = f"{LATE_PREFIX}{channel.name}"
+        name = late_lane_name(channel.name)
         per_segment = max(1, min(1024, MAX_VALUES_BYTES // channel.point_bytes))
         return LaneDescription(
             name=name,

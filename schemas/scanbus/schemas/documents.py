@@ -23,7 +23,6 @@ from pydantic import (
 from pydantic_core import from_json
 
 from scanbus.schemas.channels import (
-    LATE_PREFIX,
     MAX_POINTS,
     ChannelDescription,
     LaneDescription,
@@ -31,6 +30,7 @@ from scanbus.schemas.channels import (
 from scanbus.schemas.errors import DocumentError, UnknownProtocolError
 from scanbus.schemas.metadata import MetadataTree
 from scanbus.schemas.names import FolderName, NexusName, PlainText, ScanUid
+from scanbus.schemas.naming import dataset_path, late_channel
 from scanbus.schemas.verdict import Verdict
 
 __all__ = [
@@ -113,10 +113,7 @@ class ScanIdentity(BaseModel):
 
         Scan numbers are unique in it, so their counter is named after it too.
         """
-        return (
-            f"{self.proposal}/{self.beamline}/{self.session}/RAW_DATA/"
-            f"{self.collection}/{self.collection}_{self.dataset}"
-        )
+        return dataset_path(self)
 
 
 class Positioner(BaseModel):
@@ -205,7 +202,7 @@ class ScanPrepared(_Document):
             if times > 1:
                 raise ValueError(f"more than one {kind} {name!r}")
         for name in lanes:
-            if name.startswith(LATE_PREFIX):
+            if late_channel(name) is not None:
                 raise ValueError(f"lane {name!r}: the name is kept for late points")
         known = set(names)
         for plot in self.plots:

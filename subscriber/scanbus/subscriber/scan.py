@@ -13,13 +13,13 @@ from scanbus.schemas.errors import (
     ScanStateError,
     UnknownChannelError,
 )
+from scanbus.schemas.naming import scan_master_path
 from scanbus.subscriber.batch import Batch
 from scanbus.subscriber.channel import ChannelReader
 from scanbus.subscriber.connection import Link
 from scanbus.subscriber.deadline import Deadline
 from scanbus.subscriber.lane_view import LaneView
 from scanbus.subscriber.points import Values
-from scanbus.subscriber.status import expected_file
 from scanbus.subscriber.stream import ScanStream
 
 __all__ = ["ScanReader"]
@@ -96,7 +96,7 @@ class ScanReader:
         self.refresh()
         if self.verdict is not None and self.verdict.master:
             return self.verdict.master
-        return expected_file(self.record.identity)
+        return scan_master_path(self.record.identity)
 
     def wait_prepared(self, timeout_s: float | None = PREPARED_TIMEOUT_S) -> None:
         """Wait until the scan's channels are known.

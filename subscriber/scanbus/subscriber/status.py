@@ -14,11 +14,11 @@ from scanbus.bus.store import (
     used_memory,
     writers_alive,
 )
-from scanbus.schemas import ScanAnnounced, ScanIdentity
+from scanbus.schemas import ScanAnnounced
 from scanbus.subscriber.connection import Link
 from scanbus.subscriber.lane_view import LaneView
 
-__all__ = ["BusStatus", "ScanInfo", "expected_file", "gather_status", "scan_info"]
+__all__ = ["BusStatus", "ScanInfo", "gather_status", "scan_info"]
 
 # States in which a silent publisher means that something broke.
 _RUNNING = ("announced", "prepared", "started")
@@ -95,12 +95,6 @@ class BusStatus:
     writers: dict[str, dict[str, Any]]
     n_scans: int
     open: tuple[ScanInfo, ...]
-
-
-def expected_file(scan: ScanIdentity) -> str:
-    """Return where a scan's master will be, relative to the writer's root."""
-    name = f"scan{scan.scan_number:04d}"
-    return f"{scan.dataset_folder}/{name}/{name}.h5"
 
 
 def scan_info(

@@ -34,7 +34,8 @@ from scanbus.bus.store.holds import is_held
 from scanbus.bus.store.leases import Lease
 from scanbus.bus.store.quota import used_memory
 from scanbus.bus.store.scans import announcements, read_events
-from scanbus.schemas import LATE_PREFIX, LaneDescription, ScanPrepared
+from scanbus.schemas import LaneDescription, ScanPrepared
+from scanbus.schemas.naming import late_lane_name
 
 __all__ = ["KEPT_SCANS", "KEPT_WHEN_FULL", "Evictor", "Freed", "remove_traces"]
 
@@ -291,5 +292,5 @@ def _lane_names(prepared: ScanPrepared | None) -> list[str]:
     Their publisher may have died before it said the end.
     """
     lanes = prepared.lanes if prepared else ()
-    late = [f"{LATE_PREFIX}{each.name}" for lane in lanes for each in lane.channels]
+    late = [late_lane_name(each.name) for lane in lanes for each in lane.channels]
     return [*(lane.name for lane in lanes), *late]

@@ -15,6 +15,7 @@ from typing import Final
 
 import h5py
 
+from scanbus.schemas.naming import values_file_name
 from scanbus.writer.check.chunks import FrameFile, check_chunks, check_table
 from scanbus.writer.check.counts import (
     check_master,
@@ -34,7 +35,6 @@ from scanbus.writer.check.own import (
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
 from scanbus.writer.check.virtual import VirtualWord, check_virtual
-from scanbus.writer.model.naming import values_file_name
 
 __all__ = ["Walk"]
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Positioner, Role
+from scanbus.schemas.naming import scan_master_name
 from scanbus.writer.layouts.common.channels import (
     Place,
     ascii_units,
@@ -33,7 +34,6 @@ from scanbus.writer.layouts.common.metadata import MetadataReader, laid_over
 from scanbus.writer.layouts.common.plots import DEFAULT_PLOT, plot_nodes
 from scanbus.writer.layouts.common.root import iso_time, root_attributes
 from scanbus.writer.model.file_stamp import FileStamp
-from scanbus.writer.model.naming import scan_master_name
 from scanbus.writer.model.nexus_tree import Dataset, Group, Node, SoftLink, Value
 from scanbus.writer.model.scan_contents import ScanContents
 

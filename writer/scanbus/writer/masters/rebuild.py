@@ -7,11 +7,9 @@ still being written, or were interrupted: their masters are their writer's affai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import (
@@ -28,13 +26,13 @@ from scanbus.schemas.errors import (
     VerificationError,
 )
 from scanbus.schemas.exit_codes import ExitCode
-from scanbus.writer.masters.write import rebuild_masters, write_scan_master
-from scanbus.writer.model.naming import (
-    RAW_DATA,
-    scan_folder_name,
+from scanbus.schemas.naming import (
+    SCAN_FOLDERS_GLOB,
+    parse_scan_folder,
     segment_file_name,
     values_file_name,
 )
+from scanbus.writer.masters.write import rebuild_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.scan_paths import inside
@@ -48,8 +46,6 @@ __all__ = [
     "rebuild",
     "scan_folders",
 ]
-
-_SCAN_FOLDER: Final = re.compile(r"scan(\d{4,8})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +124,8 @@ def rebuild(
 
 def scan_folders(root: Path) -> Iterator[Path]:
     """Yield the folders of all scans below a root; links out of it are not followed."""
-    for folder in sorted(root.glob(f"*/*/*/{RAW_DATA}/*/*/scan*")):
-        match = _SCAN_FOLDER.match(folder.name)
-        if match is None or folder.name != scan_folder_name(int(match[1])):
+    for folder in sorted(root.glob(SCAN_FOLDERS_GLOB)):
+        if parse_scan_folder(folder.name) is None:
             continue
         try:
             inside(root, folder)
@@ -141,7 +136,7 @@ def scan_folders(root: Path) -> Iterator[Path]:
 
 
 def _rebuild_scan(folder: Path) -> Path | SkippedScan:
-    if not (folder / values_file_name(_number(folder))).exists():
+    if not _scan_file(folder).exists():
         reason = "no scan file: it is still being written, or was interrupted"
         return SkippedScan(str(folder), reason)
     try:
@@ -150,8 +145,11 @@ def _rebuild_scan(folder: Path) -> Path | SkippedScan:
         return SkippedScan(str(folder), str(error), is_damaged=True)
 
 
-def _number(folder: Path) -> int:
-    return int(folder.name.removeprefix("scan"))
+def _scan_file(folder: Path) -> Path:
+    number = parse_scan_folder(folder.name)
+    if number is None:
+        raise ValueError(f"{folder} is not named as the folder of a scan")
+    return folder / values_file_name(number)
 
 
 def read_contents(folder: Path) -> ScanContents:
@@ -171,7 +169,7 @@ def read_contents(folder: Path) -> ScanContents:
     DocumentError
         If the events contradict each other.
     """
-    path = folder / values_file_name(_number(folder))
+    path = _scan_file(folder)
     record, prepared, verdict = _read_record(path)
     segments: dict[str, tuple[SegmentFile, ...]] = {}
     for lane in prepared.lanes:

@@ -23,6 +23,20 @@ from typing import Any, Final
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.schemas.logs import get_logger
+from scanbus.schemas.naming import (
+    COLLECTION_DATASETS_GLOB,
+    SESSION_DATASETS_GLOB,
+    SESSIONS_GLOB,
+    collection_master_name,
+    dataset_master_name,
+    parse_scan_folder,
+    parse_session_path,
+    parse_temporary,
+    proposal_master_name,
+    scan_master_name,
+    temporaries_glob,
+    temporary_name,
+)
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.layouts.link_masters import (
     ScanMaster,
@@ -30,7 +44,6 @@ from scanbus.writer.layouts.link_masters import (
     dataset_layout,
 )
 from scanbus.writer.model.file_stamp import CREATOR
-from scanbus.writer.model.naming import RAW_DATA, scan_folder_name, scan_master_name
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.steps import step
@@ -44,7 +57,7 @@ from scanbus.writer.storage.scan_paths import (
     dataset_master,
     inside,
     proposal_master,
-    raw_data_folder,
+    session_folder,
 )
 from scanbus.writer.storage.tree_writer import write_tree
 
@@ -58,7 +71,6 @@ __all__ = [
 
 log = get_logger()
 
-_SCAN_FOLDER: Final = re.compile(r"scan(\d{4,8})\Z")
 # What pathlib, too, takes for a file that is not there; links in circles among it.
 _NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 # Others write at the same time, once per scan: more rounds than this mean that
@@ -133,7 +145,7 @@ def write_dataset_masters(root: Path, identity: ScanIdentity) -> tuple[Path, ...
     """
     dataset = dataset_folder(root, identity)
     collection = collection_folder(root, identity)
-    session = raw_data_folder(root, identity)
+    session = session_folder(root, identity)
     masters = (
         (dataset_master(root, identity), partial(_write_dataset_master, root, dataset)),
         (
@@ -142,7 +154,7 @@ def write_dataset_masters(root: Path, identity: ScanIdentity) -> tuple[Path, ...
         ),
         (
             proposal_master(root, identity),
-            partial(_write_collection_master, root, session, datasets="*/*"),
+            partial(_write_proposal_master, root, session),
         ),
     )
     written = [_FLIGHTS.fly(path, write) for path, write in masters]
@@ -190,16 +202,18 @@ def rebuild_masters(root: Path) -> tuple[Path, ...]:
         If the file system refuses.
     """
     written: list[Path | None] = []
-    for session in sorted(root.glob(f"*/*/*/{RAW_DATA}")):
-        proposal, beamline, *_ = session.relative_to(root).parts
+    for session in sorted(root.glob(SESSIONS_GLOB)):
+        name = parse_session_path(session.relative_to(root).as_posix())
+        if name is None:
+            continue
         for collection in _folders(root, session):
             for dataset in _folders(root, collection):
-                master = dataset / f"{dataset.name}.h5"
+                master = dataset / dataset_master_name(dataset.name)
                 written.append(_write_dataset_master(root, dataset, master))
-            master = collection / f"{proposal}_{collection.name}.h5"
+            master = collection / collection_master_name(name.proposal, collection.name)
             written.append(_write_collection_master(root, collection, master))
-        master = session / f"{proposal}_{beamline}.h5"
-        written.append(_write_collection_master(root, session, master, "*/*"))
+        master = session / proposal_master_name(name.proposal, name.beamline)
+        written.append(_write_proposal_master(root, session, master))
     return tuple(path for path in written if path is not None)
 
 
@@ -211,8 +225,16 @@ def _write_dataset_master(root: Path, folder: Path, path: Path) -> Path | None:
     )
 
 
-def _write_collection_master(
-    root: Path, folder: Path, path: Path, datasets: str = "*"
+def _write_collection_master(root: Path, folder: Path, path: Path) -> Path | None:
+    return _write_master_of(root, folder, COLLECTION_DATASETS_GLOB, path)
+
+
+def _write_proposal_master(root: Path, folder: Path, path: Path) -> Path | None:
+    return _write_master_of(root, folder, SESSION_DATASETS_GLOB, path)
+
+
+def _write_master_of(
+    root: Path, folder: Path, datasets: str, path: Path
 ) -> Path | None:
     """Write the master of all datasets that stand below a folder."""
 
@@ -280,7 +302,7 @@ def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
     found: list[ScanMaster] = []
     with os.scandir(dataset) as folders:
         for folder in folders:
-            number = _scan_number(folder.name)
+            number = parse_scan_folder(folder.name)
             if number is None:
                 continue
             if folder.is_symlink() and not _is_inside(root, Path(folder.path)):
@@ -290,13 +312,6 @@ def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
                 path = "/".join((*above, folder.name, name))
                 found.append(ScanMaster(dataset.name, number, path))
     return tuple(sorted(found))
-
-
-def _scan_number(name: str) -> int | None:
-    """Return the number in the name of a scan's folder; None for other names."""
-    match = _SCAN_FOLDER.match(name)
-    number = int(match[1]) if match else None
-    return number if number is not None and name == scan_folder_name(number) else None
 
 
 def _is_file(root: Path, path: str) -> bool:
@@ -344,7 +359,7 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
         If the file system refuses; what stood there stands there still.
     """
     _remove_leftovers(path)
-    name = f".{path.name}.{_HOST}-{os.getpid()}.{secrets.token_hex(8)}.tmp"
+    name = temporary_name(path.name, _HOST, os.getpid(), secrets.token_hex(8))
     aside = (folder or path.parent) / name
     try:
         with make_hdf5(aside, track_order=True) as file:
@@ -362,7 +377,7 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     now = time.time()
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+    for leftover in path.parent.glob(temporaries_glob(path.name)):
         try:
             is_old = now - leftover.stat().st_mtime > _LEFTOVER_AGE_S
             if is_old or _is_of_a_dead_process(leftover.name):
@@ -377,11 +392,11 @@ def _is_of_a_dead_process(name: str) -> bool:
     Where two machines have one name, or a container has processes of its own, a living
     one may be taken for dead: its master is not replaced then, but made again.
     """
-    host, _, pid = name.split(".")[-3].rpartition("-")
-    if host != _HOST or not pid.isdigit():
+    made = parse_temporary(name)
+    if made is None or made.host != _HOST:
         return False
     try:
-        os.kill(int(pid), 0)
+        os.kill(made.pid, 0)
     except ProcessLookupError:
         return True
     except (PermissionError, OverflowError):

@@ -10,7 +10,6 @@ what the points were taken from is kept.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,10 +30,10 @@ from scanbus.schemas.errors import (
 )
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.logs import get_logger
+from scanbus.schemas.naming import is_segment_of, segment_file_name, values_file_name
 from scanbus.writer.masters.rebuild import SkippedScan, finished_segments, read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
-from scanbus.writer.model.naming import segment_file_name, values_file_name
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.recovery.segment_recovery import Remains, read_remains, restore
 from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
@@ -247,10 +246,9 @@ class _Salvage:
         return SalvagedScan(str(self._folder), verdict, tuple(self._unusable))
 
     def _remains_of(self, lane: LaneDescription) -> Iterator[Remains]:
-        name = re.compile(rf"{re.escape(lane.name)}_\d{{4,}}\.h5\Z")
         for folder in work_folders(self._dataset, self._record.uid):
             for path in sorted(folder.iterdir()):
-                if not name.match(path.name):
+                if not is_segment_of(lane.name, path.name):
                     continue
                 try:
                     yield read_remains(path, self._record.uid, lane)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,16 @@ from typing import Final
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.model.naming import RAW_DATA, values_file_name
+from scanbus.schemas.naming import (
+    WORK_FOLDER,
+    WORK_FOLDERS_GLOB,
+    parse_work_folder,
+    values_file_name,
+)
 from scanbus.writer.storage.event_journal import EVENTS_FILE, read_kept_events
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.scan_paths import dataset_folder, inside, scan_folder
-from scanbus.writer.storage.work_folder import WORK_FOLDER, work_folders
+from scanbus.writer.storage.work_folder import work_folders
 
 __all__ = ["SILENT_S", "UnfinishedScan", "find_unfinished"]
 
@@ -24,7 +28,6 @@ log = get_logger()
 
 SILENT_S: Final = 60.0
 """A writer shows at least every few seconds that it works; so long is no pause."""
-_WORK_FOLDER: Final = re.compile(r"(?:stale-)?([0-9A-Za-z]{8,40})\.\d+\.[0-9a-f]+\Z")
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,14 @@ class UnfinishedScan:
 
 def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:
     """Yield every scan below a root that has work folders, links not followed."""
-    for base in sorted(root.glob(f"*/*/*/{RAW_DATA}/*/*/{WORK_FOLDER}")):
+    for base in sorted(root.glob(WORK_FOLDERS_GLOB)):
         try:
             inside(root, base)
         except RootUnusableError:
             log.warning("link_out_of_root", path=str(base), root=str(root))
             continue
-        matches = (_WORK_FOLDER.match(child.name) for child in base.iterdir())
-        for uid in sorted({match[1] for match in matches if match}):
+        names = (parse_work_folder(child.name) for child in base.iterdir())
+        for uid in sorted({one.uid for one in names if one and not one.is_salvaged}):
             files = [one / EVENTS_FILE for one in work_folders(base.parent, uid)]
             record = read_kept_events(one for one in files if one.is_file())
             if record is not None and record.uid != uid:

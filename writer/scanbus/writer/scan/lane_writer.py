@@ -14,8 +14,8 @@ from scanbus.bus.protocol import Arrival, Entry, Kind, LaneReader
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, PayloadError, UnknownCodecError
 from scanbus.schemas.logs import get_logger
+from scanbus.schemas.naming import segment_file_name
 from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
-from scanbus.writer.model.naming import segment_file_name
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.scan.sandbox import Sandbox
 from scanbus.writer.storage.frame_segment import FrameSegment

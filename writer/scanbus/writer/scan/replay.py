@@ -17,7 +17,7 @@ from scanbus.bus.store import (
 )
 from scanbus.schemas import LaneDescription, Verdict
 from scanbus.schemas.errors import NameTakenError, NoLongerError
-from scanbus.writer.model.naming import values_file_name
+from scanbus.schemas.naming import values_file_name
 from scanbus.writer.scan.authority import ReplayAuthority
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.storage.scan_paths import check_root, scan_folder

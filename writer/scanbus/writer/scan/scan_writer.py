@@ -29,8 +29,8 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
 from scanbus.schemas.logs import get_logger
+from scanbus.schemas.naming import values_file_name
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
-from scanbus.writer.model.naming import values_file_name
 from scanbus.writer.scan.authority import WriteAuthority
 from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.disk_space import bytes_needed, check_space

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from scanbus.bus.store import Bus, raise_scan_number
-from scanbus.writer.model.naming import RAW_DATA
+from scanbus.schemas.naming import DATASETS_GLOB, parse_scan_folder
 
 __all__ = ["numbers_on_disk", "raise_numbers"]
-
-_SCAN_FOLDER = re.compile(r"scan(\d{4,8})\Z")
 
 
 def numbers_on_disk(root: Path) -> Iterator[tuple[str, int]]:
     """Yield every dataset's folder below the root, and its largest scan number."""
-    for dataset in root.glob(f"*/*/*/{RAW_DATA}/*/*"):
+    for dataset in root.glob(DATASETS_GLOB):
         if not dataset.is_dir():
             continue
-        found = [_SCAN_FOLDER.match(child.name) for child in dataset.iterdir()]
-        numbers = [int(match[1]) for match in found if match]
+        found = [parse_scan_folder(child.name) for child in dataset.iterdir()]
+        numbers = [number for number in found if number is not None]
         if numbers:
             yield str(dataset.relative_to(root)), max(numbers)
 

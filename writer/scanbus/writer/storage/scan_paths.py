@@ -1,22 +1,27 @@
-"""Where files stand: the folders of the ESRF layout, kept below the root.
+"""Folders and files of scans below the root, on a disk.
 
-Symbolic links in the tree may be anybody's, so every folder is resolved and must still
-be below the root.
+What they are called is said in :mod:`scanbus.schemas.naming`. Names come from the bus;
+the schemas let through only what can be a file name. Symbolic links in the tree may be
+anybody's, so every folder is resolved and must still be below the root.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from pathlib import Path
 
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import RootUnusableError
-from scanbus.writer.model.naming import (
-    RAW_DATA,
+from scanbus.schemas.naming import (
+    collection_master_name,
+    dataset_master_name,
+    dataset_path,
+    is_segment_of,
+    proposal_master_name,
     scan_folder_name,
     scan_master_name,
+    session_path,
 )
 
 __all__ = [
@@ -27,10 +32,10 @@ __all__ = [
     "dataset_master",
     "inside",
     "proposal_master",
-    "raw_data_folder",
     "remove_segments",
     "scan_folder",
     "scan_master",
+    "session_folder",
 ]
 
 
@@ -72,20 +77,19 @@ def inside(root: Path, path: Path) -> Path:
     return path
 
 
-def raw_data_folder(root: Path, identity: ScanIdentity) -> Path:
+def session_folder(root: Path, identity: ScanIdentity) -> Path:
     """Return the folder of all collections of a session."""
-    scan = identity
-    return inside(root, root / scan.proposal / scan.beamline / scan.session / RAW_DATA)
+    return inside(root, root / session_path(identity))
 
 
 def collection_folder(root: Path, identity: ScanIdentity) -> Path:
     """Return the folder of all datasets of a collection."""
-    return inside(root, raw_data_folder(root, identity) / identity.collection)
+    return inside(root, session_folder(root, identity) / identity.collection)
 
 
 def dataset_folder(root: Path, identity: ScanIdentity) -> Path:
     """Return the folder of all scans of a dataset."""
-    return inside(root, root / identity.dataset_folder)
+    return inside(root, root / dataset_path(identity))
 
 
 def scan_folder(root: Path, identity: ScanIdentity) -> Path:
@@ -102,25 +106,24 @@ def scan_master(root: Path, identity: ScanIdentity) -> Path:
 
 def remove_segments(folder: Path, lane: str) -> None:
     """Remove all segments of a lane from a scan's folder."""
-    name = re.compile(rf"{re.escape(lane)}_\d{{4,}}\.h5\Z")
     for path in folder.iterdir():
-        if name.match(path.name):
+        if is_segment_of(lane, path.name):
             path.unlink(missing_ok=True)
 
 
 def dataset_master(root: Path, identity: ScanIdentity) -> Path:
     """Return where the master of a dataset stands."""
     folder = dataset_folder(root, identity)
-    return inside(root, folder / f"{folder.name}.h5")
+    return inside(root, folder / dataset_master_name(folder.name))
 
 
 def collection_master(root: Path, identity: ScanIdentity) -> Path:
     """Return where the master of a collection stands."""
-    name = f"{identity.proposal}_{identity.collection}.h5"
+    name = collection_master_name(identity.proposal, identity.collection)
     return inside(root, collection_folder(root, identity) / name)
 
 
 def proposal_master(root: Path, identity: ScanIdentity) -> Path:
     """Return where the master of a proposal's session stands."""
-    name = f"{identity.proposal}_{identity.beamline}.h5"
-    return inside(root, raw_data_folder(root, identity) / name)
+    name = proposal_master_name(identity.proposal, identity.beamline)
+    return inside(root, session_folder(root, identity) / name)

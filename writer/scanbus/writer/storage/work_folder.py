@@ -16,16 +16,21 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from scanbus.schemas.naming import (
+    SEGMENTS_GLOB,
+    WORK_FOLDER,
+    salvaged_name,
+    stale_folders_glob,
+    stale_name,
+    work_folder_name,
+    work_folders_glob,
+)
 from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.chunked_dataset import fsync_path, make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE
 
-__all__ = ["SALVAGED", "WORK_FOLDER", "WorkFolder", "work_folders"]
+__all__ = ["WorkFolder", "work_folders"]
 
-WORK_FOLDER = ".scanbus"
-SALVAGED = "salvaged-"
-"""Begins the names of folders from which a scan was salvaged."""
-_STALE = "stale-"
 # Predecessors' folders with temporary segments that are kept.
 _KEPT_STALE = 2
 
@@ -33,7 +38,9 @@ _KEPT_STALE = 2
 def work_folders(dataset_folder: Path, uid: str) -> list[Path]:
     """Return the folders in which a scan is or was written, the youngest first."""
     base = dataset_folder / WORK_FOLDER
-    return _by_age([*base.glob(f"{uid}.*"), *base.glob(f"{_STALE}{uid}.*")])
+    return _by_age(
+        [*base.glob(work_folders_glob(uid)), *base.glob(stale_folders_glob(uid))]
+    )
 
 
 def _by_age(folders: Iterable[Path]) -> list[Path]:
@@ -69,17 +76,17 @@ class WorkFolder:
         self.steps = steps
         self._base = dataset_folder / WORK_FOLDER
         self._uid = uid
-        self.folder = self._base / f"{uid}.{fence}.{secrets.token_hex(4)}"
+        self.folder = self._base / work_folder_name(uid, fence, secrets.token_hex(4))
         self._was_made = False
 
     def open(self) -> None:
         """Rename predecessors' folders away and make this one."""
         make_folder(self._base)
         with step("rename"):
-            for old in self._base.glob(f"{self._uid}.*"):
+            for old in self._base.glob(work_folders_glob(self._uid)):
                 # Another successor may be faster; who has the lease is asked next.
                 with suppress(FileNotFoundError):
-                    old.rename(old.with_name(_STALE + old.name))
+                    old.rename(old.with_name(stale_name(old.name)))
         self.folder.mkdir()
         self._was_made = True
         fsync_path(self._base)
@@ -95,8 +102,8 @@ class WorkFolder:
         Folders in which nothing is to salvage do not count: attempts that fail at once
         must not push out the last one that had points.
         """
-        stale = _by_age(self._base.glob(f"{_STALE}{self._uid}.*"))
-        useful = [one for one in stale if any(one.glob("*.h5"))]
+        stale = _by_age(self._base.glob(stale_folders_glob(self._uid)))
+        useful = [one for one in stale if any(one.glob(SEGMENTS_GLOB))]
         for old in stale:
             if old not in useful[:_KEPT_STALE]:
                 shutil.rmtree(old, ignore_errors=True)
@@ -148,13 +155,13 @@ class WorkFolder:
 
     def set_aside(self) -> None:
         """Keep predecessors' folders under a name that no writer removes."""
-        for old in self._base.glob(f"{_STALE}{self._uid}.*"):
-            old.rename(old.with_name(SALVAGED + old.name.removeprefix(_STALE)))
+        for old in self._base.glob(stale_folders_glob(self._uid)):
+            old.rename(old.with_name(salvaged_name(old.name)))
         fsync_path(self._base)
 
     def clear(self) -> None:
         """Remove every folder of this scan, when nothing is left to salvage."""
-        for old in (*self._base.glob(f"{_STALE}{self._uid}.*"), self.folder):
+        for old in (*self._base.glob(stale_folders_glob(self._uid)), self.folder):
             shutil.rmtree(old, ignore_errors=True)
         self._remove_base()
 
