@@ -12,7 +12,6 @@ from scanbus.bus.protocol import Variable
 from scanbus.publisher.declare.channels import (
     declare_channel,
     declare_detector,
-    default_plots,
     positioners_of,
     tree_of,
 )
@@ -166,18 +165,3 @@ def test_positioners_are_numbers_texts_or_pairs() -> None:
     assert [each.units for each in found.values()] == ["", "deg", "mm", "", ""]
     with pytest.raises(ValueError, match="units, value"):
         positioners_of({"a": (1, 2, 3)})
-
-
-def test_default_plots_show_counters_or_frames() -> None:
-    declared = [
-        declare_channel("th", role="axis"),
-        declare_channel("label", dtype="string", max_point_bytes=9),
-        declare_channel("i0"),
-        declare_detector("d", shape=(2, 2), dtype="u1"),
-    ]
-    plots = default_plots(declared)
-    assert [(plot.signals, plot.axes) for plot in plots] == [
-        (("i0",), ("th",)),
-        (("d",), ()),
-    ]
-    assert default_plots(declared[:2]) == ()

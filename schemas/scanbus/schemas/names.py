@@ -7,6 +7,9 @@ to a path or a Redis key without further care.
 
 from __future__ import annotations
 
+import os
+import re
+from hashlib import blake2s
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -19,6 +22,7 @@ __all__ = [
     "NexusName",
     "PlainText",
     "ScanUid",
+    "nexus_name",
 ]
 
 MAX_NAME_LENGTH = 63
@@ -41,3 +45,21 @@ FolderName = Annotated[
 # HDF5 ends a text at NUL: one that holds it cannot be stored.
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 ScanUid = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{8,40}$")]
+
+
+def nexus_name(wanted: str) -> str:
+    """Return a NeXus name, the wanted one if it can be.
+
+    Examples
+    --------
+    >>> nexus_name("lysozyme-2_0001_1.1")
+    'lysozyme_2_0001_1.1'
+    >>> nexus_name("a" * 80)[-12:]
+    'aaaa_b8bd094'
+    """
+    name = re.sub(r"[^a-zA-Z0-9_.]", "_", wanted).strip(".") or "_"
+    if len(name) > MAX_NAME_LENGTH:
+        # A digest, so that the same name is cut the same way in every file.
+        digest = blake2s(os.fsencode(wanted), digest_size=4).hexdigest()[:7]
+        name = f"{name[: MAX_NAME_LENGTH - 8]}_{digest}"
+    return name

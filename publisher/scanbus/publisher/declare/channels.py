@@ -7,7 +7,7 @@ documents of ``scanbus.schemas``, and what does not fit becomes one sentence. Pu
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import PurePath
 from typing import Any, ParamSpec, TypeVar
@@ -20,7 +20,6 @@ from scanbus.bus.codecs import find_codec
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.schemas import (
     ChannelDescription,
-    PlotDescription,
     Positioner,
     Role,
     Storage,
@@ -31,7 +30,6 @@ __all__ = [
     "checked",
     "declare_channel",
     "declare_detector",
-    "default_plots",
     "positioners_of",
     "tree_of",
 ]
@@ -122,27 +120,6 @@ def _dtype_name(dtype: Any) -> str:
         return str(np.dtype(dtype).name)
     except TypeError:
         return str(dtype)  # The description says which ones there are.
-
-
-def default_plots(declared: Sequence[Declared]) -> tuple[PlotDescription, ...]:
-    """Return the plots of a scan that names none.
-
-    Counters over the first axis; where there are none, the first detector.
-    """
-    scalars = [
-        each.channel
-        for each in declared
-        if each.channel.shape == () and not each.channel.is_string
-    ]
-    counters = tuple(each.name for each in scalars if each.role is Role.COUNTER)
-    axes = tuple(each.name for each in scalars if each.role is Role.AXIS)[:1]
-    plots = []
-    if counters:
-        plots.append(PlotDescription(name="plot0D", signals=counters, axes=axes))
-    frames = [each.channel.name for each in declared if len(each.channel.shape) == 2]
-    if frames:
-        plots.append(PlotDescription(name="plot2D", signals=(frames[0],)))
-    return tuple(plots)
 
 
 def positioners_of(given: Mapping[str, Any] | None) -> dict[str, Positioner]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from time import time as wall_clock
 from typing import Any
 
-from scanbus.publisher.declare.channels import checked, default_plots
+from scanbus.publisher.declare.channels import checked
 from scanbus.publisher.declare.lane_plan import Declared, plan_lanes
 from scanbus.schemas import PlotDescription, Positioner, ScanIdentity, ScanPrepared
+from scanbus.schemas.plots import default_plots
 
 __all__ = ["ScanOptions"]
 
@@ -41,7 +42,9 @@ class ScanOptions:
         ValueError
             If something does not fit.
         """
-        plots = default_plots(declared) if self.plots is None else tuple(self.plots)
+        plots = self.plots
+        if plots is None:
+            plots = default_plots([each.channel for each in declared])
         return checked(
             ScanPrepared,
             time=wall_clock(),
@@ -53,5 +56,5 @@ class ScanOptions:
             publisher=self.program,
             metadata=self.metadata,
             positioners=self.positioners,
-            plots=plots,
+            plots=tuple(plots),
         )

@@ -1,16 +1,17 @@
 """Default plots: NXdata groups whose members are links to channels.
 
-A plot is only written as far as its members fit: a reader refuses a whole NXdata
-whose axis is longer than its signal. Lanes grow at their own pace, so this happens in
-every growing scan.
+Which plots a scan has is chosen in :mod:`scanbus.schemas.plots`. A plot is only written
+as far as its members fit: a reader refuses a whole NXdata whose axis is longer than its
+signal. Lanes grow at their own pace, so this happens in every growing scan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-from scanbus.schemas import PlotDescription, Role
+from scanbus.schemas import PlotDescription
+from scanbus.schemas.plots import all_plots
 from scanbus.writer.layouts.common.channels import Place
 from scanbus.writer.layouts.common.root import unique_name
 from scanbus.writer.model.nexus_tree import Group, Node, SoftLink, Value
@@ -19,8 +20,6 @@ __all__ = ["DEFAULT_PLOT", "plot_nodes"]
 
 DEFAULT_PLOT: Final = "plotselect"
 """Name of the link to the default plot, as at ESRF."""
-
-_FRAME_RANK: Final = 2
 
 
 def plot_nodes(
@@ -36,8 +35,7 @@ def plot_nodes(
     entry_name : str
         Name of the NXentry.
     wanted : tuple of PlotDescription
-        Those that the publisher asked for, the default one first. Without any, the
-        counters of one lane are plotted over its first axis.
+        Those that the publisher asked for, the default one first.
     places : mapping
         Place of every channel.
     taken : collection of str
@@ -50,7 +48,8 @@ def plot_nodes(
     """
     nodes: dict[str, Node] = {}
     occupied = {*taken, DEFAULT_PLOT}
-    for plot in (*(wanted or _counter_plots(places)), *_detector_plots(places)):
+    drawable = [each.channel for each in places.values() if _is_drawable(each)]
+    for plot in all_plots(wanted, drawable):
         group = _plot_group(plot, places)
         if group is None or _is_there(group, nodes):
             continue
@@ -63,42 +62,13 @@ def plot_nodes(
 
 
 def _is_there(group: Group, nodes: Mapping[str, Node]) -> bool:
-    """Whether the plot of a detector was asked for already."""
+    """Whether the plot of an array was asked for already."""
     return any(
         isinstance(node, Group)
         and node.attributes["signal"] == group.attributes["signal"]
         and "auxiliary_signals" not in group.attributes
         for node in nodes.values()
     )
-
-
-def _counter_plots(places: Mapping[str, Place]) -> Iterator[PlotDescription]:
-    """Yield one plot: the scalar counters of the first lane that has any."""
-    scalars = [
-        place
-        for place in places.values()
-        if _is_drawable(place) and not place.shape[1:]
-    ]
-    counters = [place for place in scalars if place.channel.role is Role.COUNTER]
-    if not counters:
-        return
-    lane = counters[0].lane.name
-    axes = [place for place in scalars if place.channel.role is Role.AXIS]
-    axes.sort(key=lambda place: place.lane.name != lane)
-    yield PlotDescription(
-        name="plot",
-        signals=tuple(each.channel.name for each in counters if each.lane.name == lane),
-        axes=tuple(each.channel.name for each in axes[:1]),
-    )
-
-
-def _detector_plots(places: Mapping[str, Place]) -> Iterator[PlotDescription]:
-    """Yield a plot for every detector, then for every spectrum."""
-    arrays = [place for place in places.values() if len(place.channel.shape) > 0]
-    arrays.sort(key=lambda place: len(place.channel.shape) != _FRAME_RANK)
-    for place in arrays:
-        name = unique_name(f"plot_{place.channel.name}", ())
-        yield PlotDescription(name=name, signals=(place.channel.name,))
 
 
 def _is_drawable(place: Place) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from datetime import UTC, datetime
-from hashlib import blake2s
 
-from scanbus.schemas.names import MAX_NAME_LENGTH
+from scanbus.schemas.names import MAX_NAME_LENGTH, nexus_name
 from scanbus.writer.model.file_stamp import CREATOR, FileStamp
 from scanbus.writer.model.nexus_tree import Value
 
@@ -80,16 +78,8 @@ def unique_name(wanted: str, taken: Collection[str]) -> str:
     'lysozyme_2_0001_1.1'
     >>> unique_name("plot", {"plot"})
     'plot_2'
-    >>> unique_name("a" * 80, ())[-12:]
-    'aaaa_b8bd094'
     """
-    name = re.sub(r"[^a-zA-Z0-9_.]", "_", wanted).strip(".") or "_"
-    if len(name) > MAX_NAME_LENGTH:
-        # A digest, so that the same name is cut the same way in every file.
-        digest = blake2s(
-            wanted.encode("utf-8", "surrogateescape"), digest_size=4
-        ).hexdigest()[:7]
-        name = f"{name[: MAX_NAME_LENGTH - 8]}_{digest}"
+    name = nexus_name(wanted)
     found, number = name, 1
     while found in taken:
         number += 1

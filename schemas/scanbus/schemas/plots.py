@@ -1,0 +1,88 @@
+"""Which plots a scan has: chosen by what its channels are.
+
+A publisher puts default plots into its `prepared` document; a writer draws what the
+document names, and adds plots so that every array can be looked at. Both choices are
+made here. Pure: a choice depends on descriptions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from scanbus.schemas.channels import ChannelDescription, Role
+from scanbus.schemas.documents import PlotDescription
+from scanbus.schemas.names import nexus_name
+
+__all__ = ["all_plots", "default_plots"]
+
+_FRAME_RANK = 2
+
+
+def default_plots(
+    channels: Sequence[ChannelDescription],
+) -> tuple[PlotDescription, ...]:
+    """Return the plots of a scan whose program names none, for its `prepared`.
+
+    Counters over the first axis, then the first detector of frames.
+
+    Parameters
+    ----------
+    channels : sequence of ChannelDescription
+        All channels of the scan, in the order of their declaration.
+    """
+    scalars = [each for each in channels if each.shape == () and not each.is_string]
+    counters = tuple(each.name for each in scalars if each.role is Role.COUNTER)
+    axes = tuple(each.name for each in scalars if each.role is Role.AXIS)[:1]
+    plots = []
+    if counters:
+        plots.append(PlotDescription(name="plot0D", signals=counters, axes=axes))
+    frames = [each.name for each in channels if len(each.shape) == _FRAME_RANK]
+    if frames:
+        plots.append(PlotDescription(name="plot2D", signals=(frames[0],)))
+    return tuple(plots)
+
+
+def all_plots(
+    named: Sequence[PlotDescription], channels: Sequence[ChannelDescription]
+) -> tuple[PlotDescription, ...]:
+    """Return the plots that a file can have, the default one first.
+
+    Parameters
+    ----------
+    named : sequence of PlotDescription
+        Those of the `prepared` document. Without any, the counters of one lane are
+        plotted over its first axis.
+    channels : sequence of ChannelDescription
+        The channels that can be drawn, lane by lane.
+
+    Returns
+    -------
+    tuple of PlotDescription
+        Also one for every array, which may have been named already.
+    """
+    return (*(named or _counter_plots(channels)), *_array_plots(channels))
+
+
+def _counter_plots(channels: Sequence[ChannelDescription]) -> Iterator[PlotDescription]:
+    """Yield one plot: the scalar counters of the first lane that has any."""
+    scalars = [each for each in channels if not each.shape]
+    counters = [each for each in scalars if each.role is Role.COUNTER]
+    if not counters:
+        return
+    lane = counters[0].group
+    axes = [each for each in scalars if each.role is Role.AXIS]
+    axes.sort(key=lambda each: each.group != lane)
+    yield PlotDescription(
+        name="plot",
+        signals=tuple(each.name for each in counters if each.group == lane),
+        axes=tuple(each.name for each in axes[:1]),
+    )
+
+
+def _array_plots(channels: Sequence[ChannelDescription]) -> Iterator[PlotDescription]:
+    """Yield a plot for every detector of frames, then for every other array."""
+    arrays = [each for each in channels if each.shape]
+    arrays.sort(key=lambda each: len(each.shape) != _FRAME_RANK)
+    for each in arrays:
+        name = nexus_name(f"plot_{each.name}")
+        yield PlotDescription(name=name, signals=(each.name,))
