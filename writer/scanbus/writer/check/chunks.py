@@ -73,7 +73,7 @@ def check_table(
         return None
     standing = {chunk.start // rows for chunk in stored_chunks(dataset)}
     wanted = {int(index) for index in np.flatnonzero(table)}
-    tally.n_chunks += len(wanted)
+    tally.count(chunks=len(wanted))
     for odd, sentence in (
         (wanted - standing, "chunks that came over the bus are not in the file"),
         (standing - wanted, "chunks for which no checksum came"),
@@ -156,7 +156,7 @@ def _check_file(
                     damaged.append(one.points(index))
                 elif everything or n_done == 0:
                     _check_unpacks(dataset, one, index, tally)
-            tally.n_chunks_checked += len(chosen)
+            tally.count(chunks_checked=len(chosen))
         finally:
             os.close(descriptor)
     if damaged:

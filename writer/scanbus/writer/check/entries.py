@@ -101,7 +101,7 @@ class _StoredLane:
     def check(self, uid: str, *, everything: bool) -> LaneWord | None:
         """Check lengths, order and checksums; None if lengths or order are wrong."""
         rows, start, spot = self._rows, self._start, self._spot
-        spot.tally.n_entries += len(rows)
+        spot.tally.count(entries=len(rows))
         if len(self._columns) != len(self._lane.channels):
             return None  # Found before; payloads cannot be made without them.
         lengths = {name: len(column) for name, column in self._columns.items()}
@@ -131,7 +131,7 @@ class _StoredLane:
                     differing.append(points)
             except UNREADABLE as error:
                 unreadable.setdefault(one_line(error), []).append(points)
-        tally.n_entries_checked += len(picked)
+        tally.count(entries_checked=len(picked))
         for sentence, found in unreadable.items():
             self._spot.find(f"values cannot be read: {sentence}", found)
         if differing:

@@ -68,12 +68,12 @@ class _Visitor:
         """Look at one link; return whether it leads to a group not seen before."""
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
-            self._tally.n_links += 1
+            self._tally.count(links=1)
             links = self.found.external.setdefault(link.filename, [])
             links.append((below, link.path))
             return False
         if isinstance(link, h5py.SoftLink):
-            self._tally.n_links += 1
+            self._tally.count(links=1)
             if _dangles(group, name):
                 sentence = f"soft link to {link.path}, which is not there"
                 self._tally.find(self._path, below, sentence)

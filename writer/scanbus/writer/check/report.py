@@ -138,6 +138,26 @@ class Tally:
         """Take down something that is wrong."""
         self.findings.append(Finding(str(file), dataset, problem, joined(points)))
 
+    def count(
+        self,
+        *,
+        files: int = 0,
+        links: int = 0,
+        vds_sources: int = 0,
+        chunks: int = 0,
+        chunks_checked: int = 0,
+        entries: int = 0,
+        entries_checked: int = 0,
+    ) -> None:
+        """Count what was found, and what of it was compared."""
+        self.n_files += files
+        self.n_links += links
+        self.n_vds_sources += vds_sources
+        self.n_chunks += chunks
+        self.n_chunks_checked += chunks_checked
+        self.n_entries += entries
+        self.n_entries_checked += entries_checked
+
     def note(self, text: str) -> None:
         """Take down something that should be known, once."""
         if text not in self.notes:

@@ -86,7 +86,7 @@ def check_virtual(
     spot = tally.at(path, name)
     checker = _VirtualCheck(dataset, path, uid, spot)
     for part in parts:
-        tally.n_vds_sources += 1
+        tally.count(vds_sources=1)
         with tally.guard(path, name, part.points):
             checker.check(part)
     _check_cover(dataset, parts, spot, is_ours=uid is not None)

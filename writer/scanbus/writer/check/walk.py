@@ -79,7 +79,7 @@ class Walk:
         """Visit everything."""
         while self._waiting:
             path, depth = self._waiting.popleft()
-            self._tally.n_files += 1
+            self._tally.count(files=1)
             self._tally.say(path, 0, None)
             self._visit(path, depth)
         for files in self._frames.values():

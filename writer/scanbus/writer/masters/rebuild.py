@@ -197,11 +197,11 @@ def _read_record(path: Path) -> tuple[ScanRecord, ScanPrepared, Verdict]:
         )
     if path.name != values_file_name(prepared.scan.scan_number):
         raise NameTakenError(str(path), f"scan number {prepared.scan.scan_number}")
-    record = ScanRecord(prepared.scan)
+    record = ScanRecord(
+        prepared.scan, verdict=found.verdict, problems=[*found.problems]
+    )
     for event in found.events:
         record.fold(event)
-    record.verdict = found.verdict
-    record.problems.extend(found.problems)
     return record, prepared, found.verdict
 
 

@@ -52,6 +52,25 @@ class SegmentAccount:
     problems: list[str] = field(default_factory=list)
     last_id: str = ""
 
+    def note(self, kind: str, start: int, stop: int) -> None:
+        """Note points that did not come as they should.
+
+        Parameters
+        ----------
+        kind : str
+            ``missing``, ``duplicate``, ``corrupt`` or ``refused``.
+        """
+        getattr(self, kind).append((start, stop))
+
+    def note_gaps(self, gaps: Mapping[str, Iterable[PointRange]]) -> None:
+        """Note points that are missing for single channels."""
+        for name, found in gaps.items():
+            self.gaps.setdefault(name, []).extend(found)
+
+    def read_up_to(self, entry_id: str) -> None:
+        """Note up to which entry the lane was read for this segment."""
+        self.last_id = entry_id
+
     def note_problem(self, problem: str) -> None:
         """Keep a sentence, but only some and each once: they come from anybody."""
         if len(self.problems) < MAX_PROBLEMS and problem not in self.problems:

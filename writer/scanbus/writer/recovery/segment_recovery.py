@@ -176,7 +176,7 @@ def restore(
     present = without(joined(restored), joined(noted.missing))
     missing = without([(remains.start, remains.stop)], present)
     corrupt = [*noted.corrupt, *damaged]
-    segment.account = replace(noted, missing=list(missing), corrupt=corrupt)
+    segment.replace_account(replace(noted, missing=list(missing), corrupt=corrupt))
 
 
 def _restore_frames(

@@ -228,8 +228,9 @@ class LaneWriter:
             name = segment_file_name(self.lane.name, self._n_segments)
             kind = FrameSegment if self.lane.storage is Storage.FILES else ValueSegment
             start = self._submitted
-            self._open = kind(self._make_path(name), self._uid, self.lane, start)
-            self._open.account, self._stray = self._stray, SegmentAccount()
+            path = self._make_path(name)
+            self._open = kind(path, self._uid, self.lane, start, self._stray)
+            self._stray = SegmentAccount()
         return self._open
 
     def _points(self, arrival: Arrival) -> list[FinishedSegment]:
@@ -284,7 +285,7 @@ class LaneWriter:
         if segment is None:
             return []
         self._submitted = stop
-        segment.account.last_id = self._last_id
+        segment.account.read_up_to(self._last_id)
         name = segment_file_name(self.lane.name, self._n_segments)
         self._n_segments += 1
         self._bus_bytes = 0

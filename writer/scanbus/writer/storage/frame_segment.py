@@ -57,14 +57,23 @@ class FrameSegment:
         A lane of ``Storage.FILES``.
     start : int
         First point, a multiple of ``points_per_segment``.
+    account : SegmentAccount, optional
+        What was noted before its first point; an empty one by default.
     """
 
-    def __init__(self, path: Path, uid: str, lane: LaneDescription, start: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        uid: str,
+        lane: LaneDescription,
+        start: int,
+        account: SegmentAccount | None = None,
+    ) -> None:
         self._path = path
         self._lane = lane
         self._channel = lane.channels[0]
         self.start = start
-        self.account = SegmentAccount()
+        self.account = account or SegmentAccount()
         self._n_notes = self._n_ahead = 0
         length, rows = lane.points_per_segment, lane.points_per_chunk
         self._checksums = np.zeros(length // rows, np.uint64)
@@ -105,8 +114,7 @@ class FrameSegment:
         self._note_times(first, entry)
         if entry.point is not None:
             self._late_points[first] = entry.point
-        for name, gaps in entry.gaps.items():
-            self.account.gaps.setdefault(name, []).extend(gaps)
+        self.account.note_gaps(entry.gaps)
 
     def mark(self, kind: str, start: int, stop: int) -> None:
         """Note points that did not come as they should.
@@ -116,7 +124,7 @@ class FrameSegment:
         kind : str
             A field of :class:`SegmentAccount`: ``missing``, ``corrupt``, ….
         """
-        getattr(self.account, kind).append((start, stop))
+        self.account.note(kind, start, stop)
 
     def flush(self) -> None:
         """Have what was stored survive a kill of this process."""
@@ -149,6 +157,10 @@ class FrameSegment:
         self._grow(first + len(times))
         self._store(index, packed, checksum_of(packed), from_source=from_source)
         self._times[first : first + len(times)] = times
+
+    def replace_account(self, account: SegmentAccount) -> None:
+        """Go by another account: what was restored is known as a whole only."""
+        self.account = account
 
     def close(self, stop: int) -> None:
         """Finish the file with the points up to `stop`."""

@@ -81,7 +81,14 @@ class ValueSegment:
     of ``Storage.VALUES``.
     """
 
-    def __init__(self, path: Path, uid: str, lane: LaneDescription, start: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        uid: str,
+        lane: LaneDescription,
+        start: int,
+        account: SegmentAccount | None = None,
+    ) -> None:
         self._path = path
         self._lane = lane
         self.start = start
@@ -89,7 +96,7 @@ class ValueSegment:
         self._held_bytes = 0
         self._most_held = max(_HELD_BYTES, _HELD_BYTES_EACH * len(lane.channels))
         self._n_notes = 0
-        self.account = SegmentAccount()
+        self.account = account or SegmentAccount()
         self._late_points: list[int] = []
         self._entries: list[tuple[int, int, int, bool, float, float]] = []
         self._tables: list[npt.NDArray[np.void]] = []
@@ -120,8 +127,7 @@ class ValueSegment:
         )
         if entry.point is not None:
             self._late_points.append(entry.point)
-        for name, gaps in entry.gaps.items():
-            self.account.gaps.setdefault(name, []).extend(gaps)
+        self.account.note_gaps(entry.gaps)
 
     def _take(
         self,
@@ -149,7 +155,7 @@ class ValueSegment:
 
     def mark(self, kind: str, start: int, stop: int) -> None:
         """Note points that did not come as they should; ``missing`` ones are filled."""
-        getattr(self.account, kind).append((start, stop))
+        self.account.note(kind, start, stop)
         if kind == "missing":
             self._fill_up_to(stop)
 
@@ -198,6 +204,10 @@ class ValueSegment:
             Its points, one item for each channel.
         """
         self._take(row, blocks)
+
+    def replace_account(self, account: SegmentAccount) -> None:
+        """Go by another account: what was restored is known as a whole only."""
+        self.account = account
 
     def close(self, stop: int) -> None:
         """Finish the file with the points up to `stop`."""
