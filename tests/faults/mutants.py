@@ -15,9 +15,9 @@ __all__ = ["WRITERS", "forget_what_was_sent"]
 class EagerWriter(ScanWriter):
     """Acknowledges a segment before its file is closed, verified and linked."""
 
-    def _submit(self, finisher: Any, lane: Any, finished: Any) -> None:
+    def _submit(self, lane: Any, finished: Any) -> None:
         self._authority.acknowledge(lane.lane.name, finished.stop)
-        super()._submit(finisher, lane, finished)
+        super()._submit(lane, finished)
 
 
 class UnfencedWorkspace(WorkFolder):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from scanbus.schemas.naming import values_file_name
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.scan.authority import WriteAuthority
 from scanbus.writer.scan.commit import publish_segment
+from scanbus.writer.scan.commit_queue import CommitQueue, Stopped
 from scanbus.writer.scan.disk_space import bytes_needed, check_space
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.scan.progress import contents_of, value_segments, verdict_on
@@ -51,12 +51,6 @@ from scanbus.writer.storage.work_folder import WorkFolder
 __all__ = ["Pace", "ScanWriter", "Stopped"]
 
 log = get_logger()
-# Each segment that waits to be published has a file open and its points in memory.
-_MOST_FINISHING = 16
-
-
-class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
-    """The attempt was asked to end; a successor goes on."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +122,7 @@ class ScanWriter:
             self._steps,
         )
         self._lanes: list[LaneWriter] = []
-        self._finishing: list[tuple[LaneWriter, FinishedSegment, Future[None]]] = []
-        self._has_failed = False
+        self._commits = CommitQueue(self._publish)
         self._next_flush = self._next_poll = self._next_check = 0.0
         self._is_low = False
         self._next_master_at = 0.0
@@ -162,8 +155,8 @@ class ScanWriter:
             done = self._already_done()
             if done is not None:
                 return self._publish_verdict(done)
-            with ThreadPoolExecutor(1, "scanbus-finish") as finisher:
-                is_whole = self._write(finisher)
+            with self._commits:
+                is_whole = self._write()
             return self._finalise() if is_whole else self._interrupt()
         except (OSError, RuntimeError, StorageError) as error:
             # RuntimeError is how h5py says that a file could not be closed.
@@ -183,7 +176,7 @@ class ScanWriter:
         """
         with self._steps.phase("leave", self._folder):
             for lane in self._lanes:
-                finished = [one for of, one, _ in self._finishing if of is lane]
+                finished = self._commits.unpublished(lane)
                 if keep:
                     lane.keep(finished)
                 else:
@@ -301,28 +294,28 @@ class ScanWriter:
                 self._authority.acknowledge(late.name, lane.stored)
                 self._lanes.append(lane)
 
-    def _write(self, finisher: ThreadPoolExecutor) -> bool:
+    def _write(self) -> bool:
         """Write until all is over; return False if the publisher is gone."""
         while not self._is_over():
             self._tick()
-            n_arrivals = self._read(finisher)
+            n_arrivals = self._read()
             self._collect()
             if n_arrivals:
                 self._silent_since = None
-            elif self._is_abandoned() and not self._finishing:
+            elif self._is_abandoned() and self._commits.is_empty:
                 return False
         return True
 
     def _is_over(self) -> bool:
         return (
             self._record.ended is not None
-            and not self._finishing
+            and self._commits.is_empty
             and all(lane.is_over for lane in self._lanes)
         )
 
-    def _read(self, finisher: ThreadPoolExecutor) -> int:
+    def _read(self) -> int:
         readers = {lane.reader: lane for lane in self._lanes if not lane.reader.is_over}
-        if not readers or len(self._finishing) >= _MOST_FINISHING:
+        if not readers or self._commits.is_full:
             self._wait_for_the_rest()
             return 0
         found = read_lanes(
@@ -341,13 +334,13 @@ class ScanWriter:
             with self._steps.phase("write", self._folder / lane.lane.name):
                 for arrival in arrivals:
                     for finished in lane.take(arrival):
-                        self._submit(finisher, lane, finished)
+                        self._submit(lane, finished)
         return n_arrivals
 
     def _wait_for_the_rest(self) -> None:
         """Wait, when nothing is to be read now, for segments or the scan's end."""
-        if self._finishing:
-            wait([self._finishing[0][2]], timeout=self._pace.poll_s)
+        if not self._commits.is_empty:
+            self._commits.wait(self._pace.poll_s)
         elif self._record.ended is None:
             self._wait_for_events()
 
@@ -356,38 +349,18 @@ class ScanWriter:
         if events_came(self._client, [self._record], wait_ms):
             self._next_poll = 0.0
 
-    def _submit(
-        self, finisher: ThreadPoolExecutor, lane: LaneWriter, finished: FinishedSegment
-    ) -> None:
-        future = finisher.submit(self._publish, lane, finished)
-        self._finishing.append((lane, finished, future))
+    def _submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:
+        self._commits.submit(lane, finished)
 
     def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
-        """Publish one segment, in the finisher's thread; none behind one that failed.
-
-        A cursor says that everything before it is durable: acknowledging a segment
-        whose predecessor failed would have that one trimmed.
-        """
-        if self._has_failed:
-            raise Stopped
-        try:
-            publish_segment(
-                finished,
-                lane.lane.name,
-                self._folder,
-                self._work_folder,
-                self._authority,
-            )
-        except BaseException:
-            self._has_failed = True
-            raise
+        """Publish one segment, in the thread of the commits."""
+        publish_segment(
+            finished, lane.lane.name, self._folder, self._work_folder, self._authority
+        )
 
     def _collect(self) -> None:
         """Take note of segments that were published; raise what went wrong."""
-        while self._finishing and self._finishing[0][2].done():
-            lane, finished, future = self._finishing[0]
-            future.result()  # One that failed stays: it is kept or discarded later.
-            del self._finishing[0]
+        for lane, finished in self._commits.published():
             lane.published(finished)
             length = lane.reader.length
             for channel in lane.lane.channels:
