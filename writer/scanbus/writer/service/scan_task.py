@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.bus.store import Lease, connect, read_events, translated
+from scanbus.bus.store import Bus, Lease, connect, read_events, translated
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import (
     BusUnavailableError,
@@ -74,7 +74,7 @@ class ScanTask:
         self._make_writer = make_writer
         self.verdict: Verdict | None = record.final_verdict if record else None
         self._own_verdict: Verdict | None = None
-        self.authority: LeaseAuthority | None = None
+        self._authority: LeaseAuthority | None = None
         self._not_before = 0.0
         self._thread: threading.Thread | None = None
         self._writer: ScanWriter | None = None
@@ -138,6 +138,12 @@ class ScanTask:
         self.record = record
         self.verdict = None
 
+    def renew_lease(self, client: Bus) -> None:
+        """Keep the lease of the attempt under way, which may wait for a slow disk."""
+        authority = self._authority  # The attempt's thread may end, and drop it.
+        if authority is not None:
+            authority.renew(client)
+
     def defer(self, wait_s: float) -> None:
         """Begin no attempt for a while."""
         self._not_before = time.monotonic() + wait_s
@@ -189,7 +195,7 @@ class ScanTask:
                 self.problem = ""
         finally:
             self.defer(settings.retry_s)
-            self.authority = None
+            self._authority = None
             self._thread = None
 
     def _write(
@@ -204,11 +210,11 @@ class ScanTask:
         # Folded anew: Redis may have come back without what it said before.
         self.record = ScanRecord(self.record.identity, self.record.title)
         client = connect(settings.redis, name="scanbus-scan")
-        self.authority = LeaseAuthority(client, lease, int(settings.lease_s * 1000))
-        returned = _given_back(self.authority, settings.redis)
+        self._authority = LeaseAuthority(client, lease, int(settings.lease_s * 1000))
+        returned = _given_back(self._authority, settings.redis)
         with translated(settings.redis), client, returned, ExitStack() as stack:
             sandbox = None
-            if self.authority.begin() > _MAX_KILLED:
+            if self._authority.begin() > _MAX_KILLED:
                 log.warning("examining_entries", scan=self.uid)
                 sandbox = Sandbox()
                 stack.callback(sandbox.close)
@@ -222,7 +228,7 @@ class ScanTask:
                     client,
                     self.record,
                     settings.root,
-                    self.authority,
+                    self._authority,
                     pace=_pace(settings),
                     is_stopped=must_stop,
                     on_points=progress,

@@ -233,9 +233,7 @@ class WriterService:
         if not self._is_due("renew", self._settings.lease_s / 4):
             return
         for task in self._tasks.values():
-            authority = task.authority
-            if authority is not None:
-                authority.renew(self._client)
+            task.renew_lease(self._client)
 
     def _discover(self) -> None:
         for line in announcements(self._client, self._seen):
