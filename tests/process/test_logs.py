@@ -2,6 +2,12 @@
 
 import subprocess
 import sys
+from typing import Any
+
+import pytest
+import structlog
+
+from scanbus.schemas.log_events import LogEvent
 
 SAYS = """
 from scanbus.schemas.logs import get_logger
@@ -32,3 +38,21 @@ def test_a_program_that_configures_structlog_has_its_way() -> None:
     out, err = run(TO_STDOUT)
     assert "said" in out
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    "renderer",
+    [
+        structlog.processors.JSONRenderer(),
+        structlog.processors.LogfmtRenderer(),
+        structlog.processors.KeyValueRenderer(),
+        structlog.dev.ConsoleRenderer(colors=False),
+        structlog.dev.ConsoleRenderer(colors=True),
+    ],
+    ids=["json", "logfmt", "key-value", "plain", "coloured"],
+)
+def test_an_event_is_printed_as_its_name(renderer: Any) -> None:
+    def printed(event: str) -> str:
+        return str(renderer(None, "info", {"event": event, "level": "info", "n": 1}))
+
+    assert printed(LogEvent.BUS_LOST) == printed("bus_lost")

@@ -27,9 +27,7 @@ WORDS = {
     (Subscriber, "name"): "`scanbus-subscriber-PID`",
 }
 """What stands for None."""
-LOG_EVENT = re.compile(r"\blog\.(?:info|warning|error|exception)\(\s*\"(\w+)\"")
 ERRORS_HEAD = "| error | exit | sentence (`…` stands for values) | what to do |"
-COMPONENTS = ("bus", "publisher", "subscriber", "writer")
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -134,16 +132,6 @@ def test_the_reference_names_every_error() -> None:
 
     leaves = [name for name in errors.__all__ if name != "ScanbusError"]
     assert [name for name in leaves if f"`{name}`" not in text] == []
-
-
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_the_reference_names_every_log_event(component: str) -> None:
-    text = (ROOT / "docs/reference/events.md").read_text()
-
-    said: set[str] = set()
-    for path in (ROOT / component).rglob("*.py"):
-        said.update(LOG_EVENT.findall(path.read_text()))
-    assert sorted(name for name in said if f"`{name}`" not in text) == []
 
 
 def documents() -> list[Path]:

@@ -30,6 +30,7 @@ from scanbus.publisher.transport.monitor import ScanMonitor
 from scanbus.publisher.transport.registrar import ScanRegistrar
 from scanbus.schemas import EndReason, PlotDescription, Verdict
 from scanbus.schemas.errors import ScanStateError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["Publisher"]
@@ -256,7 +257,7 @@ class Publisher:
         waited_for = self._monitor.waited_for
         if waited_for and not self._is_closed:
             log.info(
-                "waiting_for_verdicts",
+                LogEvent.WAITING_FOR_VERDICTS,
                 scans=[queue.uid for queue in waited_for],
                 at_most_s=self._close_timeout_s,
                 writers=self._monitor.n_writers,
@@ -291,7 +292,7 @@ class Publisher:
                 queue.backlog.finish(_THREAD_END_S)
             sent, never_sent, never_spooled = queue.watch.undelivered_bytes()
             log.warning(
-                "closed_without_verdict",
+                LogEvent.CLOSED_WITHOUT_VERDICT,
                 scan=queue.uid,
                 number=queue.announced.scan.scan_number,
                 sent_bytes=sent,

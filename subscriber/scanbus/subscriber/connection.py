@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from scanbus.bus.store import Backoff, Bus, connect, translated
 from scanbus.schemas.errors import BusUnavailableError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["Link"]
@@ -81,7 +82,9 @@ class Link:
     def _ask_again(
         self, question: Callable[[Bus], _T], error: BusUnavailableError
     ) -> _T:
-        log.warning("redis_lost", reason=error.reason, reconnect_s=self._reconnect_s)
+        log.warning(
+            LogEvent.BUS_LOST, reason=error.reason, reconnect_s=self._reconnect_s
+        )
         deadline = time.monotonic() + self._reconnect_s
         backoff = Backoff()
         while time.monotonic() < deadline:
@@ -92,6 +95,6 @@ class Link:
                 error = again
             else:
                 self.n_reconnects += 1
-                log.info("redis_back")
+                log.info(LogEvent.BUS_RESTORED)
                 return answer
         raise error

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = [
@@ -123,7 +124,10 @@ class Steps:
             elapsed = time.monotonic() - started
             if elapsed > self._slow_s:
                 log.warning(
-                    "slow_step", step=name, file=str(path), seconds=round(elapsed, 1)
+                    LogEvent.SLOW_STEP,
+                    step=name,
+                    file=str(path),
+                    seconds=round(elapsed, 1),
                 )
 
     def stalled(self) -> str:

@@ -30,6 +30,7 @@ from scanbus.publisher.queue.frame_lane import FrameLaneQueue
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.value_lane import ValueLaneQueue
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = [
@@ -220,4 +221,4 @@ def _take_late(queue: ScanQueue, lane: LaneQueue, point: int, item: Arrived) -> 
     )
     count = queue.put_late(lane, build, reserved_bytes=item.nbytes)
     if count == 1:
-        log.warning("late_points", scan=queue.uid, lane=lane.name)
+        log.warning(LogEvent.LATE_POINTS, scan=queue.uid, lane=lane.name)

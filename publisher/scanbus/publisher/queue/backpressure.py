@@ -9,6 +9,7 @@ from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_state import ScanState
 from scanbus.schemas import Storage
 from scanbus.schemas.errors import DeadlineError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["Backpressure", "fits", "late_counts", "why_no_room"]
@@ -91,7 +92,7 @@ class Backpressure:
 
     def _say_waiting(self, lane: LaneQueue, waited_s: float) -> None:
         log.warning(
-            "waiting_for_room",
+            LogEvent.WAITING_FOR_ROOM,
             scan=self._state.uid,
             lane=lane.name,
             waited_s=round(waited_s, 1),

@@ -19,6 +19,7 @@ from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.spool import ScanSpool, SpooledScan, find_scans
 from scanbus.schemas import EndReason, LaneDescription, ScanEnded, ScanPrepared
 from scanbus.schemas.errors import SpoolError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["DIED", "resumed_scans"]
@@ -39,7 +40,7 @@ def resumed_scans(
         try:
             scan = spool.recover()
         except SpoolError as error:
-            log.error("spool_unreadable", path=error.path, reason=error.reason)  # noqa: TRY400
+            log.error(LogEvent.SPOOL_UNREADABLE, path=error.path, reason=error.reason)  # noqa: TRY400
             spool.close()
             continue
         if scan is None:
@@ -47,7 +48,7 @@ def resumed_scans(
             continue
         queue = _resumed(client, scan, spool, limits, threads)
         log.warning(
-            "scan_resumed",
+            LogEvent.SCAN_RESUMED,
             scan=queue.uid,
             number=scan.announced.scan.scan_number,
             lanes={lane.name: lane.length for lane in queue.lanes.values()},

@@ -30,6 +30,7 @@ from scanbus.publisher.recovery.closed_scan import closed_by_verdict
 from scanbus.publisher.transport.link import Link
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["ScanMonitor"]
@@ -115,7 +116,7 @@ class ScanMonitor(threading.Thread):
                 self._look()
                 self._rest()
         except Exception as error:
-            log.exception("monitor_failed")
+            log.exception(LogEvent.MONITOR_FAILED)
             for queue in self.waited_for:
                 queue.fail(error)
         finally:
@@ -144,7 +145,7 @@ class ScanMonitor(threading.Thread):
         except BusUnavailableError as error:
             self._disconnect()
             if not self._was_lost:
-                log.warning("connection_lost", reason=error.reason)
+                log.warning(LogEvent.BUS_LOST, reason=error.reason)
             self._was_lost = True
             self._wait_s = self._backoff.next_s()
         else:
@@ -166,7 +167,7 @@ class ScanMonitor(threading.Thread):
                     records, wait_ms = self._records.values(), int(self._wait_s * 1000)
                     self._news |= events_came(self._client, records, wait_ms)
             except BusUnavailableError as error:
-                log.debug("wait_cut_short", reason=error.reason)
+                log.debug(LogEvent.WAIT_CUT_SHORT, reason=error.reason)
             else:
                 return
         self._tick.wait(self._wait_s)
@@ -178,7 +179,7 @@ class ScanMonitor(threading.Thread):
         self._client = self._link.connect()
         ping(self._client)
         if self._was_lost:
-            log.warning("connection_restored")
+            log.warning(LogEvent.BUS_RESTORED)
             self._was_lost = False
         # With every new connection, the first one too: lanes where nothing is to be
         # sent would never notice that Redis came back without them.
@@ -255,7 +256,7 @@ class ScanMonitor(threading.Thread):
     def _look_for_points_left_out(self, queue: ScanQueue, verdict: Verdict) -> None:
         left_out = closed_by_verdict(queue, verdict)
         if left_out is not None:
-            log.error("points_left_out", scan=queue.uid, reason=str(left_out))
+            log.error(LogEvent.POINTS_LEFT_OUT, scan=queue.uid, reason=str(left_out))
             queue.watch.lose(left_out)
 
     def _forget(self, queue: ScanQueue) -> None:

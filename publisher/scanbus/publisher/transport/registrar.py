@@ -57,6 +57,7 @@ from scanbus.schemas import (
     ScanStarted,
 )
 from scanbus.schemas.errors import BusUnavailableError, NoWriterError, ScanbusError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["ScanRegistrar"]
@@ -126,7 +127,7 @@ class ScanRegistrar:
         for warning in report.warnings:
             if warning not in self._said:
                 self._said.add(warning)
-                log.warning("redis_weakness", problem=warning)
+                log.warning(LogEvent.BUS_WARNING, problem=warning)
         return report
 
     def open(self, options: ScanOptions) -> ScanQueue:
@@ -163,7 +164,9 @@ class ScanRegistrar:
                 queue.spool.remove()
             raise
         self._monitor.watch(queue)
-        log.info("scan_announced", scan=identity.uid, number=identity.scan_number)
+        log.info(
+            LogEvent.SCAN_ANNOUNCED, scan=identity.uid, number=identity.scan_number
+        )
         return queue
 
     def _announce(self, queue: ScanQueue) -> None:

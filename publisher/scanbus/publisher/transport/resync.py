@@ -24,6 +24,7 @@ from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import Event, ScanUpdated
 from scanbus.schemas.errors import LaneConflictError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["compare_lane", "ensure_announced", "restore_scan"]
@@ -38,7 +39,7 @@ def ensure_announced(client: Bus, queue: ScanQueue) -> None:
     if known and is_announced(client, known, identity.uid):
         return
     if known:
-        log.warning("announced_again", scan=identity.uid)
+        log.warning(LogEvent.ANNOUNCED_AGAIN, scan=identity.uid)
     # Its counter is gone too: the next scan must not get this one's number.
     raise_scan_number(client, identity.dataset_folder, identity.scan_number)
     queue.note_announced(announce(client, queue.announced))
@@ -60,7 +61,7 @@ def restore_scan(client: Bus, queue: ScanQueue) -> None:
         record = load_record(client, queue.announced)
         if _has_all(record, sent):
             return
-        log.warning("events_sent_again", scan=queue.uid, events=len(sent))
+        log.warning(LogEvent.EVENTS_SENT_AGAIN, scan=queue.uid, events=len(sent))
         for event in sent:
             append_event(client, queue.uid, event)
 
@@ -96,4 +97,4 @@ def compare_lane(client: Bus, queue: ScanQueue, lane: LaneQueue) -> None:
         raise LaneConflictError(lane.name, last.decode())
     again = queue.watch.resume_after(lane, last)
     if again:
-        log.warning("sent_again", scan=queue.uid, lane=lane.name, bytes=again)
+        log.warning(LogEvent.SENT_AGAIN, scan=queue.uid, lane=lane.name, bytes=again)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from scanbus.bus.store import Backoff, NoRoomError, no_room_reason, translated
 from scanbus.schemas.errors import BusUnavailableError, DeadlineError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["until_room"]
@@ -71,7 +72,7 @@ def until_room(
         if left_s <= 0:
             raise problem
         if backoff.is_first:
-            log.warning("waiting_for_redis", what=what, reason=reason)
+            log.warning(LogEvent.WAITING_FOR_REDIS, what=what, reason=reason)
         sleep(min(backoff.next_s(), left_s))
         with suppress(BusUnavailableError):
             make_room()

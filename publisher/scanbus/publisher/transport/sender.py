@@ -29,6 +29,7 @@ from scanbus.publisher.recovery.closed_scan import explained
 from scanbus.publisher.transport.link import Link
 from scanbus.publisher.transport.resync import compare_lane, restore_scan
 from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["Sender"]
@@ -78,10 +79,10 @@ class Sender(threading.Thread):
                 self._work()
         except LaneConflictError as error:
             why = self._explained(error)
-            log.error("lane_conflict", scan=self._queue.uid, reason=str(why))  # noqa: TRY400
+            log.error(LogEvent.LANE_CONFLICT, scan=self._queue.uid, reason=str(why))  # noqa: TRY400
             self._give_up(why)
         except Exception as error:
-            log.exception("sender_failed", scan=self._queue.uid)
+            log.exception(LogEvent.SENDER_FAILED, scan=self._queue.uid)
             self._give_up(error)
         finally:
             self._disconnect()
@@ -140,7 +141,7 @@ class Sender(threading.Thread):
             self._make_room()
             self._pause(error.reason)
         except VanishedError:
-            log.warning("lane_vanished", scan=self._queue.uid)
+            log.warning(LogEvent.LANE_VANISHED, scan=self._queue.uid)
             # Everybody: others may be idle, and would notice too late.
             self._queue.watch.request_compare()
         else:
@@ -196,7 +197,7 @@ class Sender(threading.Thread):
 
     def _pause(self, reason: str) -> None:
         if self._share.note_trouble(reason):
-            log.warning("sending_paused", scan=self._queue.uid, reason=reason)
+            log.warning(LogEvent.SENDING_PAUSED, scan=self._queue.uid, reason=reason)
         self._link.stop.wait(self._backoff.next_s())
 
     def _make_room(self) -> None:
@@ -214,7 +215,7 @@ class Sender(threading.Thread):
         self._freed_at = 0.0 if freed else now
         if freed:
             log.info(
-                "room_freed",
+                LogEvent.ROOM_FREED,
                 scan=self._queue.uid,
                 entries=freed.entries,
                 scans=freed.scans,

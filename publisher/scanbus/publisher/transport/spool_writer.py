@@ -15,6 +15,7 @@ from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.spool_backlog import SpoolBacklog
 from scanbus.publisher.spool import ScanSpool
 from scanbus.schemas.errors import SpoolError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["SpoolWriter"]
@@ -62,7 +63,7 @@ class SpoolWriter(threading.Thread):
             while not queue.is_released:
                 self._look()
         except Exception as error:
-            log.exception("spool_writer_failed", scan=queue.uid)
+            log.exception(LogEvent.SPOOL_WRITER_FAILED, scan=queue.uid)
             queue.fail(error)
         finally:
             if queue.verdict is None:
@@ -145,5 +146,5 @@ class SpoolWriter(threading.Thread):
         """Keep what there is in memory until the disk takes it; senders wait then."""
         reason = f"the spool {self._spool.folder}: {error.strerror}"
         if self._backlog.note_trouble(reason):
-            log.warning("spool_paused", scan=self._queue.uid, reason=reason)
+            log.warning(LogEvent.SPOOL_PAUSED, scan=self._queue.uid, reason=reason)
         sleep(_RETRY_S)

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.naming import (
     COLLECTION_DATASETS_GLOB,
@@ -265,7 +266,7 @@ def _write_until_unchanged(
         before, scans = scans, found()
         if scans == before:
             return path
-    log.warning("master_keeps_changing", file=str(path), rounds=_MAX_ROUNDS)
+    log.warning(LogEvent.MASTER_KEEPS_CHANGING, file=str(path), rounds=_MAX_ROUNDS)
     return path
 
 
@@ -340,7 +341,7 @@ def _is_inside(root: Path, path: Path) -> bool:
     try:
         inside(root, path)
     except RootUnusableError:
-        log.warning("link_out_of_root", path=str(path), root=str(root))
+        log.warning(LogEvent.LINK_OUT_OF_ROOT, path=str(path), root=str(root))
         return False
     return True
 

@@ -29,6 +29,7 @@ from scanbus.schemas.errors import (
     VerificationError,
 )
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.naming import is_segment_of, segment_file_name, values_file_name
 from scanbus.writer.masters.rebuild import SkippedScan, finished_segments, read_contents
@@ -242,7 +243,9 @@ class _Salvage:
             self._work_folder.set_aside()
         finally:
             self._work_folder.remove()
-        log.warning("scan_salvaged", scan=self._record.uid, reason=verdict.reason)
+        log.warning(
+            LogEvent.SCAN_SALVAGED, scan=self._record.uid, reason=verdict.reason
+        )
         return SalvagedScan(str(self._folder), verdict, tuple(self._unusable))
 
     def _remains_of(self, lane: LaneDescription) -> Iterator[Remains]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.naming import (
     WORK_FOLDER,
@@ -99,7 +100,7 @@ def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:
         try:
             inside(root, base)
         except RootUnusableError:
-            log.warning("link_out_of_root", path=str(base), root=str(root))
+            log.warning(LogEvent.LINK_OUT_OF_ROOT, path=str(base), root=str(root))
             continue
         names = (parse_work_folder(child.name) for child in base.iterdir())
         for uid in sorted({one.uid for one in names if one and not one.is_salvaged}):

@@ -13,6 +13,7 @@ from pathlib import Path
 from scanbus.bus.protocol import Arrival, Entry, Kind, LaneReader
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, PayloadError, UnknownCodecError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.naming import segment_file_name
 from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
@@ -165,7 +166,7 @@ class LaneWriter:
                 segment.close(stop)
             except (OSError, RuntimeError, ValueError) as error:
                 # The bus has these points; why the attempt ends is not to be hidden.
-                log.warning("not_kept", lane=self.lane.name, reason=str(error))
+                log.warning(LogEvent.NOT_KEPT, lane=self.lane.name, reason=str(error))
 
     def _unpublished(
         self, finished: Iterable[FinishedSegment]

@@ -19,6 +19,7 @@ import msgpack
 from scanbus.bus.protocol import Entry, decode_block
 from scanbus.schemas import LaneDescription
 from scanbus.schemas.errors import PayloadError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = ["Sandbox", "main"]
@@ -72,7 +73,7 @@ class Sandbox:
         self.close()
         code = child.returncode
         name = entry.id.decode()
-        log.error("entry_killed_sandbox", lane=lane.name, id=name, code=code)
+        log.error(LogEvent.ENTRY_KILLED_SANDBOX, lane=lane.name, id=name, code=code)
         return f"killed the process that unpacked it (exit code {code})"
 
     def close(self) -> None:

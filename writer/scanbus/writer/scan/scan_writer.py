@@ -27,6 +27,7 @@ from scanbus.schemas import (
     VerdictWord,
 )
 from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.naming import values_file_name
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
@@ -246,7 +247,7 @@ class ScanWriter:
         for lane in self._lanes:
             self._authority.acknowledge(lane.lane.name, lane.stored)
         log.info(
-            "scan_opened",
+            LogEvent.SCAN_OPENED,
             scan=prepared.scan.uid,
             folder=str(self._folder),
             stored={lane.lane.name: lane.stored for lane in self._lanes},
@@ -268,7 +269,7 @@ class ScanWriter:
         )
         if self._is_low and not was_low:
             log.warning(
-                "low_space",
+                LogEvent.LOW_SPACE,
                 root=str(self._root),
                 free_gb=round(free / 1e9, 2),
                 needed_gb=round(needed / 1e9, 2),
@@ -452,7 +453,7 @@ class ScanWriter:
             self._work_folder.clear()
         self._authority.announce(verdict)
         log.info(
-            "scan_closed",
+            LogEvent.SCAN_CLOSED,
             scan=verdict.uid,
             verdict=verdict.verdict.value,
             reason=verdict.reason,
@@ -467,6 +468,6 @@ class ScanWriter:
             self._write_masters(verdict)
             self._authority.announce(verdict)
             log.warning(
-                "scan_interrupted", scan=self._record.uid, reason=verdict.reason
+                LogEvent.SCAN_INTERRUPTED, scan=self._record.uid, reason=verdict.reason
             )
         return verdict

@@ -21,6 +21,7 @@ from scanbus.schemas.errors import (
     ScanbusError,
 )
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.authority import LeaseAuthority
 from scanbus.writer.scan.disk_space import errno_of, is_full, storage_sentence
@@ -215,7 +216,7 @@ class ScanTask:
         with translated(settings.redis), client, returned, ExitStack() as stack:
             sandbox = None
             if self._authority.begin() > _MAX_KILLED:
-                log.warning("examining_entries", scan=self.uid)
+                log.warning(LogEvent.EXAMINING_ENTRIES, scan=self.uid)
                 sandbox = Sandbox()
                 stack.callback(sandbox.close)
             read_events(client, self.record)
@@ -263,7 +264,9 @@ class ScanTask:
             said = f"{type(error).__name__}: {error}"
             # The traceback once: the scan is tried again every few seconds.
             trace = error if said not in self._said else None
-            log.error("attempt_failed", scan=self.uid, reason=said, exc_info=trace)  # noqa: TRY400
+            log.error(  # noqa: TRY400
+                LogEvent.ATTEMPT_FAILED, scan=self.uid, reason=said, exc_info=trace
+            )
             self._say(said)
 
     @property
@@ -280,7 +283,7 @@ class ScanTask:
         """Log once that a step hangs; nothing else is heard while it does."""
         stalled = self._steps.stalled()
         if stalled and not self._is_stalled:
-            log.warning("scan_stalled", scan=self.uid, reason=stalled)
+            log.warning(LogEvent.SCAN_STALLED, scan=self.uid, reason=stalled)
         self._is_stalled = bool(stalled)
 
     def _say_storage(self, error: BaseException, settings: WriterSettings) -> None:
@@ -295,7 +298,7 @@ class ScanTask:
         self.problem = problem
         if problem not in self._said:
             self._said.add(problem)
-            log.warning("scan_paused", scan=self.uid, reason=problem)
+            log.warning(LogEvent.SCAN_PAUSED, scan=self.uid, reason=problem)
 
 
 def _pace(settings: WriterSettings) -> Pace:
@@ -319,4 +322,4 @@ def _given_back(authority: LeaseAuthority, url: str) -> Iterator[None]:
             with translated(url):
                 authority.give_back()
         except BusUnavailableError as error:
-            log.warning("lease_not_given_back", reason=str(error))
+            log.warning(LogEvent.LEASE_NOT_GIVEN_BACK, reason=str(error))

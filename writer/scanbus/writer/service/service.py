@@ -42,6 +42,7 @@ from scanbus.bus.store import (
 from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.disk_space import FreeSpace
 from scanbus.writer.scan.scan_writer import ScanWriter
@@ -131,7 +132,9 @@ class WriterService:
             self._look_at_server()
             raise_numbers(self._client, self._settings.root)
         self._metrics = make_metrics(self._settings.metrics_port)
-        log.info("writer_started", writer=self.name, root=str(self._settings.root))
+        log.info(
+            LogEvent.WRITER_STARTED, writer=self.name, root=str(self._settings.root)
+        )
         notify("READY=1")
         try:
             while not self._is_stopping:
@@ -159,7 +162,7 @@ class WriterService:
                 self._free_room()
         except BusUnavailableError as error:
             if self._knows_server:
-                log.warning("bus_unavailable", reason=str(error))
+                log.warning(LogEvent.BUS_LOST, reason=str(error))
             self._knows_server = False
             self._client.close()
             self._client = self._connect()
@@ -179,7 +182,7 @@ class WriterService:
                     wait_ms = int(rest_s * 1000)
                     announcement_came(self._client, self._seen, wait_ms)
             except BusUnavailableError as error:
-                log.debug("wait_cut_short", reason=str(error))
+                log.debug(LogEvent.WAIT_CUT_SHORT, reason=str(error))
             else:
                 return
         time.sleep(rest_s)
@@ -198,7 +201,7 @@ class WriterService:
         report = describe_server(self._client, self._settings.redis)
         self._memory_bytes = report.maxmemory_bytes or self._settings.memory_bytes
         for warning in report.warnings:
-            log.warning("redis_warning", text=warning)
+            log.warning(LogEvent.BUS_WARNING, problem=warning)
         forget_lapsed_writers(self._client)
         # It may have come back empty: everything is announced again then.
         self._seen = self._position = read_position(self._client)
@@ -239,7 +242,7 @@ class WriterService:
         for line in announcements(self._client, self._seen):
             self._seen = line.id
             if line.document is None:
-                log.error("bad_announcement", id=line.id, reason=line.problem)
+                log.error(LogEvent.BAD_ANNOUNCEMENT, id=line.id, reason=line.problem)
                 self._tasks[line.id] = ScanTask(line.id, None, line.problem)
                 continue
             uid = line.document.scan.uid
@@ -358,10 +361,10 @@ class WriterService:
                 self._move_position()
                 forget_writer(self._client, self.name)
         except BusUnavailableError as error:
-            log.warning("bus_unavailable", reason=str(error))
+            log.warning(LogEvent.BUS_LOST, reason=str(error))
         self._client.close()
         self._metrics.close()
-        log.info("writer_left", writer=self.name, stalled=self.stalled)
+        log.info(LogEvent.WRITER_LEFT, writer=self.name, stalled=self.stalled)
 
 
 def run_writer(
