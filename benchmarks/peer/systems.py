@@ -12,6 +12,7 @@ from benchmarks.peer.processes import OURS, Process, until
 from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import ScanbusError
+from scanbus.schemas.naming import scan_folder_name, scan_master_name
 
 START_S = 30.0
 Entry = tuple[bytes, Mapping[bytes, bytes]]
@@ -144,9 +145,9 @@ class Scanbus:
 
     def file(self, run: Run) -> Path | None:
         """Return the scan master."""
-        name = f"scan{run.asked.number:04d}"
-        dataset = f"*{run.asked.dataset}"
-        found = (run.folder / "files").rglob(f"{dataset}/{name}/{name}.h5")
+        number, dataset = run.asked.number, f"*{run.asked.dataset}"
+        path = f"{dataset}/{scan_folder_name(number)}/{scan_master_name(number)}"
+        found = (run.folder / "files").rglob(path)
         return next(found, None)
 
     def n_points(self, entry: Entry) -> int:

@@ -12,6 +12,7 @@ from scanbus.cli import main
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.schemas.naming import is_segment_of, parse_values_file
 from scanbus.writer import rebuild
+from scanbus.writer.masters.rebuild import read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from tests.support.trees import differences
 from tests.support.written_scans import WrittenScan, frame_lane, write_scan
@@ -189,3 +190,8 @@ def test_the_command_says_what_it_did(
     printed = capsys.readouterr()
     assert "4 masters written" in printed.out
     assert "no scan file" in printed.err
+
+
+def test_a_folder_that_is_not_named_after_a_scan_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not named as the folder of a scan"):
+        read_contents(tmp_path)
