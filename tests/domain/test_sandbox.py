@@ -9,6 +9,7 @@ import pytest
 
 from scanbus.bus.protocol import (
     Arrival,
+    Entry,
     Kind,
     checksum_of,
     entry_id,
@@ -51,11 +52,20 @@ def deadly():  # type: ignore[no-untyped-def]
     sandbox.close()
 
 
+def refusal(sandbox: Sandbox, entry: Entry) -> str | None:
+    """Why an entry is refused, or None if it passes."""
+    try:
+        sandbox.check(LANE, entry)
+    except PayloadError as error:
+        return str(error)
+    return None
+
+
 def test_good_entries_pass() -> None:
     sandbox = Sandbox()
     try:
-        sandbox.check(LANE, points(0, [1.0, 2.0]))
-        sandbox.check(LANE, points(2, [3.0]))
+        entries = [points(0, [1.0, 2.0]), points(2, [3.0])]
+        assert [refusal(sandbox, entry) for entry in entries] == [None, None]
     finally:
         sandbox.close()
 

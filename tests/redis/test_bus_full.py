@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from scanbus.bus.protocol import ANNOUNCEMENTS, heartbeat_key, hold_key
+from scanbus.bus.protocol import (
+    ANNOUNCEMENTS,
+    RESERVED,
+    heartbeat_key,
+    hold_key,
+    number_key,
+)
 from scanbus.bus.store import (
     Bus,
     Evictor,
@@ -24,6 +30,7 @@ from scanbus.bus.store import (
     find_scan,
     give_back_lease,
     hold_scan,
+    is_held,
     load_record,
     make_lane,
     move_position,
@@ -88,33 +95,96 @@ def fill(client: Bus) -> None:
     raise AssertionError("Redis never became full")
 
 
-def is_still_full(client: Bus) -> None:
-    with pytest.raises(redis.exceptions.OutOfMemoryError):
+def is_full(client: Bus) -> bool:
+    try:
         client.set("one more", b"x")
+    except redis.exceptions.OutOfMemoryError:
+        return True
+    return False
 
 
-CALLS: dict[str, Callable[[Bus], object]] = {
-    "acknowledge": lambda bus: acknowledge(bus, UID, "group", 100),
-    "hold": lambda bus: hold_scan(bus, UID, 60_000),
-    "release": lambda bus: release_quota(bus, UID),
-    "reserve": lambda bus: reserve_quota(bus, UID, 1000, BUDGET),
-    "acquire": lambda bus: acquire_lease(bus, UID, "writer", 60_000),
-    "beat": lambda bus: beat_publisher(bus, UID, "me", 60_000),
-    "beat of another scan": lambda bus: beat_publisher(bus, UID[::-1], "me", 60_000),
-    "beat of a writer": lambda bus: beat_writer(bus, "w", {}, 60_000),
-    "announce": lambda bus: announce(bus, announced()),
-    "move position": lambda bus: move_position(bus, "5-1"),
-    "raise number": lambda bus: raise_scan_number(bus, "d", 7),
-    "read events": lambda bus: load_record(bus, announced()),
-    "find scan": lambda bus: find_scan(bus, UID),
-    "ends of a lane": lambda bus: stream_ends(bus, UID, "group"),
+Call = Callable[[Bus], object]
+OTHER = UID[::-1]
+# What is asked of it, and how one sees that it was done.
+CALLS: dict[str, tuple[Call, Call, object]] = {
+    "acknowledge": (
+        lambda bus: acknowledge(bus, UID, "group", 100),
+        lambda bus: read_cursor(bus, UID, "group"),
+        100,
+    ),
+    "hold": (
+        lambda bus: hold_scan(bus, UID, 60_000),
+        lambda bus: is_held(bus, UID),
+        True,
+    ),
+    "release": (
+        lambda bus: release_quota(bus, UID),
+        lambda bus: bus.hget(RESERVED, UID),
+        None,
+    ),
+    "reserve": (
+        lambda bus: reserve_quota(bus, UID, 1000, BUDGET),
+        lambda bus: bus.hget(RESERVED, UID),
+        b"1000",
+    ),
+    "acquire": (
+        lambda bus: acquire_lease(bus, UID, "writer", 60_000),
+        lambda bus: acquire_lease(bus, UID, "another", 60_000),
+        None,
+    ),
+    "beat": (
+        lambda bus: beat_publisher(bus, UID, "me", 60_000),
+        lambda bus: publisher_is_alive(bus, UID),
+        True,
+    ),
+    "beat of another scan": (
+        lambda bus: beat_publisher(bus, OTHER, "me", 60_000),
+        lambda bus: publisher_is_alive(bus, OTHER),
+        True,
+    ),
+    "beat of a writer": (
+        lambda bus: beat_writer(bus, "w", {}, 60_000),
+        lambda bus: list(writers_alive(bus)),
+        ["w"],
+    ),
+    "announce": (
+        lambda bus: announce(bus, announced()),
+        lambda bus: bus.xlen(ANNOUNCEMENTS),
+        3,
+    ),
+    "move position": (lambda bus: move_position(bus, "5-1"), read_position, "5-1"),
+    "raise number": (
+        lambda bus: raise_scan_number(bus, "d", 7),
+        lambda bus: bus.get(number_key("d")),
+        b"7",
+    ),
+    "read events": (
+        lambda bus: load_record(bus, announced()),
+        lambda bus: load_record(bus, announced()).prepared,
+        prepared(bytes_lane()),
+    ),
+    "find scan": (
+        lambda bus: find_scan(bus, UID),
+        lambda bus: find_scan(bus, UID).identity,
+        announced().scan,
+    ),
+    "ends of a lane": (
+        lambda bus: stream_ends(bus, UID, "group"),
+        lambda bus: stream_ends(bus, UID, "group"),
+        (b"0-1", b"299-1"),
+    ),
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_a_full_redis_takes(full: Bus, call: str) -> None:
-    CALLS[call](full)
-    CALLS[call](full)  # The second time, the keys are there.
+@pytest.mark.parametrize("name", CALLS)
+def test_a_full_redis_takes(full: Bus, name: str) -> None:
+    call, done, expected = CALLS[name]
+
+    call(full)
+    call(full)  # The second time, the keys are there.
+
+    assert done(full) == expected
+    assert is_full(full)
 
 
 def test_a_full_redis_keeps_what_it_was_told(full: Bus) -> None:
@@ -124,7 +194,7 @@ def test_a_full_redis_keeps_what_it_was_told(full: Bus) -> None:
     move_position(full, "5-1")
     beat_writer(full, "w", {"host": "here"}, 60_000)
 
-    is_still_full(full)
+    assert is_full(full)
     assert read_cursor(full, UID, "group") == 100
     assert 0 < int(full.pttl(hold_key(UID))) <= 60_000
     assert read_position(full) == "5-1"
@@ -139,7 +209,7 @@ def test_leases_change_hands_on_a_full_redis(full: Bus) -> None:
     give_back_lease(full, first)
     second = acquire_lease(full, UID, "two", 60_000)
     assert second == Lease(UID, first.fence + 1)
-    is_still_full(full)
+    assert is_full(full)
 
 
 def test_a_scan_ends_and_is_judged_on_a_full_redis(full: Bus) -> None:
@@ -153,7 +223,7 @@ def test_a_scan_ends_and_is_judged_on_a_full_redis(full: Bus) -> None:
     record = load_record(full, announced())
     assert record.ended == ended
     assert record.state == "complete"
-    is_still_full(full)
+    assert is_full(full)
 
 
 def test_heartbeats_are_renewed_and_begun_again_on_a_full_redis(full: Bus) -> None:
@@ -192,13 +262,13 @@ def test_a_full_redis_forgets_what_is_finished(full: Bus) -> None:
     append_event(full, UID, ScanJudged(time=NOW, verdict=verdict))
     acknowledge(full, UID, "group", 300)
     full.delete(heartbeat_key(UID))
-    is_still_full(full)
+    assert is_full(full)
 
     assert Evictor().free(full, 1, kept_scans=0) == Freed(entries=300, scans=1)
 
     assert not list(full.scan_iter(f"*{UID}*"))
     assert full.xlen(ANNOUNCEMENTS) == 0
-    is_still_full(full)
+    assert is_full(full)
 
 
 def test_a_full_redis_takes_no_points_and_makes_no_lanes(full: Bus) -> None:

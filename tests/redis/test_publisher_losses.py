@@ -56,7 +56,7 @@ def send(scan: Scan, first: int, stop: int) -> None:
         scan.send("d", frames(point, 1, SHAPE))
 
 
-def check(client: Bus, uid: str, stop: int, durable: int = 0) -> None:
+def assert_whole(client: Bus, uid: str, stop: int, durable: int = 0) -> None:
     """What stands on the bus are all points, those before `durable` perhaps as such."""
     lanes = read_scan(client, uid)
     for lane in lanes.values():
@@ -93,7 +93,7 @@ def test_everything_is_there_again_after_redis_came_back_empty(
     with connect(server.url, name="test") as client:
         wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
         wait_until(lambda: is_sealed(client, scan.uid), timeout_s=20)
-        check(client, scan.uid, 200)
+        assert_whole(client, scan.uid, 200)
         record = record_of(client, scan.uid)
         assert record.metadata() == {"note": "once", "more": 1, "later": 2}
         assert client.hget(RESERVED, scan.uid)
@@ -114,7 +114,7 @@ def test_a_scan_that_is_idle_notices_that_redis_came_back_empty(
     with connect(server.url, name="test") as client:
         wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
         wait_until(lambda: is_sealed(client, scan.uid))
-        check(client, scan.uid, 10)
+        assert_whole(client, scan.uid, 10)
 
 
 def test_a_scan_notices_that_redis_was_flushed_under_its_connections(
@@ -131,7 +131,7 @@ def test_a_scan_notices_that_redis_was_flushed_under_its_connections(
             send(scan, 10, 20)
     with connect(server.url, name="test") as client:
         wait_until(lambda: is_sealed(client, scan.uid))
-        check(client, scan.uid, 20)
+        assert_whole(client, scan.uid, 20)
 
 
 def test_a_lane_that_vanishes_while_sending_is_made_again_without_a_hole(
@@ -145,7 +145,7 @@ def test_a_lane_that_vanishes_while_sending_is_made_again_without_a_hole(
         send(scan, 50, 100)
     with connect(server.url, name="test") as client:
         wait_until(lambda: is_sealed(client, scan.uid))
-        check(client, scan.uid, 100)
+        assert_whole(client, scan.uid, 100)
 
 
 def test_durable_points_that_redis_lost_are_said_to_be_durable(
@@ -165,7 +165,7 @@ def test_durable_points_that_redis_lost_are_said_to_be_durable(
     with connect(server.url, name="test") as client:
         wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
         wait_until(lambda: is_sealed(client, scan.uid))
-        check(client, scan.uid, 20, durable=first.stop)
+        assert_whole(client, scan.uid, 20, durable=first.stop)
         stand_in = read_scan(client, scan.uid)["d"].entries[0]
         assert stand_in.is_durable
         assert stand_in.stop == first.stop
@@ -185,7 +185,7 @@ def test_the_tail_that_the_append_only_file_lost_is_sent_again(
         client.xtrim(events_key(scan.uid), maxlen=0)
         client.client_kill_filter(_type="normal", skipme=True)
         wait_until(lambda: is_sealed(client, scan.uid))
-        check(client, scan.uid, 40)
+        assert_whole(client, scan.uid, 40)
 
 
 def shorten(client: Bus, uid: str, lane: str) -> None:
@@ -371,4 +371,4 @@ def test_a_connection_that_died_while_nobody_used_it_refuses_no_scan(
                 declare(scan)
                 send(scan, 0, 3)
         with connect(server.url, name="test") as client:
-            check(client, "afterapause", 3)
+            assert_whole(client, "afterapause", 3)

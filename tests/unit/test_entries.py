@@ -380,7 +380,12 @@ def test_a_header_with_a_flipped_byte_is_never_another_error(data: Any) -> None:
     header = bytearray(header_of(payload, times=(1.0, 2.0), gaps={"a": ((0, 1),)}))
     at = data.draw(st.integers(0, len(header) - 1))
     header[at] = data.draw(st.integers(0, 255))
-    judged(lambda: parse(b"0-1", bytes(header), payload))
+
+    entry = judged(lambda: parse(b"0-1", bytes(header), payload))
+
+    # Refused, or still the entry that its id says, with the payload that came.
+    assert entry is None or (entry.first, entry.stop) == (0, 1)
+    assert entry is None or bytes(entry.payload) == payload
 
 
 @given(st.lists(st.binary(max_size=20), max_size=5))

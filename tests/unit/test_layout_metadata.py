@@ -154,5 +154,13 @@ TREES = st.recursive(
 @given(st.dictionaries(st.sampled_from(["a", "b", "@x", "a@units"]), TREES))
 def test_no_tree_raises(tree: dict[str, Any]) -> None:
     reader = MetadataReader()
+    problems: list[str] = []
+
     found = reader.read(tree)
-    laid_over(Group("NXentry", {}, {"a": Dataset("ours")}), found, [])
+    joined = laid_over(Group("NXentry", {}, {"a": Dataset("ours")}), found, problems)
+
+    ours = joined.children["a"]
+    assert isinstance(ours, Dataset)
+    assert ours.value == "ours"
+    assert set(joined.children) == {"a", *found.children}
+    assert all(text.startswith("metadata") for text in reader.problems + problems)

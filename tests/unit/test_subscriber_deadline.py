@@ -35,6 +35,7 @@ def test_without_a_deadline_nothing_is_given_up(clock: Clock) -> None:
     deadline = Deadline("data", None, clock=clock)
     clock.now += 1e9
     deadline.check()
+    assert deadline.block_ms() == 1000  # It would wait on.
 
 
 def test_reads_block_until_the_deadline_but_never_for_ever(clock: Clock) -> None:
