@@ -17,6 +17,7 @@ from scanbus.schemas.errors import (
 from scanbus.subscriber import ScanReader, Subscriber
 from tests.conftest import RedisFactory
 from tests.support.raw_publisher import RawScan, frames
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -216,7 +217,7 @@ def test_a_stream_goes_on_after_redis_restarted(redis_factory: RedisFactory) -> 
         assert next(batches).values.tolist() == [0, 10, 20]
 
         def restart() -> None:
-            time.sleep(0.1)  # The subscriber waits for data by now.
+            wait_until(lambda: raw.client.info("clients")["blocked_clients"] > 0)
             server.kill()
             server.restart()
             raw.send_group(3, 5)

@@ -272,7 +272,6 @@ def test_a_folder_that_leads_out_of_the_root_is_not_written_to(
     whole_scan(redis_url)
 
     with writer(redis_url, root) as one:
-        wait_until(lambda: True, 2)
         wait_until(_problem_is_said(redis_url))
         assert one.leave() == 0
 
