@@ -14,10 +14,10 @@ from scanbus.cli.private_redis import PrivateRedis, find_redis_server
 from tests.faults.content import CHANNELS, n_points, scan_uid
 from tests.faults.judge import Claim, Finding, judge_run
 from tests.faults.processes import STOP_S, PublisherProcess, WriterProcess, until
-from tests.faults.proxy import Proxy
 from tests.faults.schedule import VICTIMS, Arena, Fault, Kind, Persistence
 from tests.faults.witness import Outages, Witness
 from tests.support.clocks import FakeClock
+from tests.support.proxy import Proxy
 
 __all__ = ["Outcome", "Played", "play"]
 

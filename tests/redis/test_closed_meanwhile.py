@@ -17,6 +17,7 @@ from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import ScanClosedError, ScanStateError, UnknownScanError
 from scanbus.writer import WriterSettings, run_writer
 from tests.conftest import RedisFactory
+from tests.support.proxy import Proxy
 from tests.support.published import record_of
 from tests.support.trees import files_of
 from tests.support.waiting import wait_until
@@ -30,7 +31,7 @@ N_SENT, N_ALL = 6, 10
 
 @pytest.fixture
 def server(redis_factory: RedisFactory) -> PrivateRedis:
-    return redis_factory({"appendonly": "no"})
+    return redis_factory({"appendonly": "no"}, tcp=True)
 
 
 def close_it(url: str) -> bool:
@@ -42,9 +43,16 @@ def close_it(url: str) -> bool:
     return False
 
 
-def publish_and_be_closed(url: str, spool: Path | None) -> str:
+def publish_and_be_closed(server: PrivateRedis, spool: Path | None) -> str:
     """Send some points, be closed, send the others; return what the publisher says."""
-    with Publisher(url, spool=spool, close_timeout_s=5) as publisher:
+    url = server.url
+    port = int(server.tcp_url.rpartition(":")[2])
+    with (
+        Proxy(port) as proxy,
+        Publisher(
+            f"redis://127.0.0.1:{proxy.port}", spool=spool, close_timeout_s=5
+        ) as publisher,
+    ):
         with pytest.raises(ScanClosedError) as caught:  # noqa: PT012
             with publisher.scan(uid=UID, session="20260101") as scan:
                 scan.channel("a")
@@ -52,8 +60,11 @@ def publish_and_be_closed(url: str, spool: Path | None) -> str:
                 scan.flush()
                 with connect(url, name="test") as client:
                     wait_until(lambda: bool(client.xlen(lane_key(UID, "a"))))
+                # It learns of its end after it took the others, not in between.
+                proxy.slow(0.5)
                 wait_until(lambda: close_it(url))
                 scan.send("a", np.arange(N_SENT, N_ALL, dtype=float))
+                proxy.heal()
                 wait_until(lambda: scan._queue.error is not None)
     return str(caught.value)
 
@@ -70,7 +81,7 @@ def write_once(url: str, root: Path) -> int:
 def test_a_publisher_of_a_closed_scan_is_told_what_only_it_has(
     server: PrivateRedis,
 ) -> None:
-    said = publish_and_be_closed(server.url, None)
+    said = publish_and_be_closed(server, None)
 
     assert said == (
         f"scan {UID} was closed without its publisher (it hung): nothing is added to "
@@ -83,7 +94,7 @@ def test_the_spool_of_a_closed_scan_stays_until_somebody_decides(
 ) -> None:
     spool, root = tmp_path / "spool", tmp_path / "root"
     root.mkdir()
-    said = publish_and_be_closed(server.url, spool)
+    said = publish_and_be_closed(server, spool)
     assert f"--spool {spool} --as-new {UID}" in said
     kept = files_of(spool / UID / "lanes")
     assert kept

@@ -23,7 +23,7 @@ from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import DeadlineError, LaneConflictError
 from tests.conftest import RedisFactory
-from tests.faults.proxy import Proxy
+from tests.support.proxy import Proxy
 from tests.support.published import MemoryWriter, frames, read_scan, record_of
 from tests.support.waiting import wait_until
 
