@@ -280,7 +280,8 @@ class Scan(ChannelDeclarations):
         if queue.error is not None and end_reason is EndReason.SUCCESS:
             end_reason, text = reason_of(queue.error)
         end_reason, text = self._end or (end_reason, text)
-        problem = None if self._intake is not None else self._prepare_at_last()
+        is_begun = self._intake is not None or queue.watch.is_lost
+        problem = None if is_begun else self._prepare_at_last()
         if problem is not None and end_reason is EndReason.SUCCESS:
             end_reason, text = reason_of(problem)
         end_scan(queue, end_reason, text, self._end_positioners)

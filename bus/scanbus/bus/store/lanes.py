@@ -6,7 +6,7 @@ room and took the next, the lane would have a hole that nothing can fill.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scanbus.bus.protocol.entries import (
@@ -26,6 +26,7 @@ __all__ = [
     "NoRoomError",
     "VanishedError",
     "append_entries",
+    "lanes_in_use",
     "make_lane",
     "sealed_length",
     "stored_session",
@@ -84,6 +85,20 @@ def make_lane(client: Bus, uid: str, lane: str) -> None:
     except redis.exceptions.ResponseError as error:
         if not str(error).startswith("BUSYGROUP"):  # Somebody made it just now.
             raise _no_room(error) from error
+
+
+def lanes_in_use(client: Bus, uid: str, lanes: Iterable[str]) -> dict[str, bytes]:
+    """Return the lanes that hold entries, or did, each with its last id.
+
+    One round trip where none exists, as for a scan that is prepared for the first time.
+    """
+    names = list(lanes)
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        pipe.exists(lane_key(uid, name))
+    there = [name for name, known in zip(names, pipe.execute(), strict=True) if known]
+    ends = {name: stream_ends(client, uid, name) for name in there}
+    return {name: end[1] for name, end in ends.items() if end and end[1] != b"0-0"}
 
 
 def stream_ends(client: Bus, uid: str, lane: str) -> tuple[bytes, bytes] | None:

@@ -28,6 +28,7 @@ from scanbus.bus.store import (
     beat_publisher,
     connect,
     describe_server,
+    lanes_in_use,
     make_lane,
     next_scan_number,
     raise_scan_number,
@@ -56,7 +57,12 @@ from scanbus.schemas import (
     ScanPrepared,
     ScanStarted,
 )
-from scanbus.schemas.errors import BusUnavailableError, NoWriterError, ScanbusError
+from scanbus.schemas.errors import (
+    BusUnavailableError,
+    LaneConflictError,
+    NoWriterError,
+    ScanbusError,
+)
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -255,10 +261,13 @@ class ScanRegistrar:
             If it does not fit beside other scans.
         DeadlineError
             If Redis has no room for too long.
+        LaneConflictError
+            If somebody else publishes a scan of this uid.
         """
         quota_bytes = self._quota_bytes(options.quota_bytes)
         prepared = options.prepared(queue.announced.scan, declared, quota_bytes)
         events: list[Event] = [prepared, ScanStarted(time=wall_clock()), *early]
+        self._check_lanes_unused(queue, prepared)
         if queue.spool is not None:
             queue.spool.append_events(events)
         self._prepare_bus(queue, prepared, events[:2])
@@ -288,6 +297,28 @@ class ScanRegistrar:
             with suppress(BusUnavailableError), translated(self._link.url):
                 release_quota(client, uid)
             raise
+
+    def _check_lanes_unused(self, queue: ScanQueue, prepared: ScanPrepared) -> None:
+        """Refuse a scan into which somebody else publishes.
+
+        Redis would not: it refuses entries whose ids are taken, but takes an entry of
+        points 0 to 2 behind one of point 0.
+        """
+        names = [lane.name for lane in prepared.lanes]
+        what = f"preparing scan {queue.uid}"
+        used = self._ask(
+            what,
+            partial(lanes_in_use, self._client, queue.uid, names),
+            patient=True,
+        )
+        if not used:
+            return
+        lane, last = next(iter(used.items()))
+        error = LaneConflictError(lane, last.decode())
+        queue.watch.lose(error)
+        if queue.spool is not None:
+            queue.spool.remove()
+        raise error
 
     def start(self, queue: ScanQueue) -> None:
         """Start the threads that send a scan."""
