@@ -155,3 +155,18 @@ def test_a_decision_record_has_its_four_parts(record: Path) -> None:
     assert re.fullmatch(r"\d{4}-[a-z0-9-]+", record.stem)
     for part in ("Status", "Context", "Decision", "Consequences"):
         assert f"## {part}\n" in text
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs/explanation/architecture.md").read_text()
+    named = set(re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)`", text))
+
+    assert len(named) > 30
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_answers_twelve_requests() -> None:
+    table = rows("| what | where |", "docs/explanation/architecture.md")
+
+    assert len(table) == 12
+    assert all("`" in where for _, where in table)
