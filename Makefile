@@ -64,9 +64,9 @@ test: $(VENV)/.installed-test  ## run the fast tests (or those in ARGS) on all p
 
 # For the list that `make` prints; the rule is the pattern below.
 test-faults:  ## run publisher, Redis and writer through faults (QUICK=1; FAULTS=500 MINUTES=30 SEED=7)
-test-faults: export FAULTS_COUNT = $(FAULTS)
-test-faults: export FAULTS_MINUTES = $(MINUTES)
-test-faults: export FAULTS_SEED = $(SEED)
+test-faults: export FAULTS_COUNT := $(FAULTS)
+test-faults: export FAULTS_MINUTES := $(MINUTES)
+test-faults: export FAULTS_SEED := $(SEED)
 
 .PHONY: $(RINGS:%=test-%)
 $(RINGS:%=test-%): test-%: $(VENV)/.installed-test

@@ -75,3 +75,28 @@ def test_make_says_in_a_sentence_what_python_lacks(
     assert sentence in done.stderr
     assert "apt-get install" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_rings_are_run_with_what_was_asked(
+    make: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    program = tmp_path / ".venv" / "bin" / "python"
+    program.write_text(
+        '#!/bin/sh\necho "$@ faults=$FAULTS_COUNT,$FAULTS_MINUTES,$FAULTS_SEED"\n'
+    )
+    program.chmod(0o755)
+    for number, name in enumerate(("pyproject.toml", ".venv/.created")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (number, number))
+    (tmp_path / ".venv" / ".installed-test").touch()
+
+    rings = make(tmp_path, "rings").stdout.split()
+    assert "test-faults" in rings
+    for ring in rings:
+        done = make(tmp_path, ring, "QUICK=1", "FAULTS=5", "MINUTES=2", "SEED=7")
+        assert done.returncode == 0, done.stderr
+        folder = ring.removeprefix("test-")
+        assert f"-m pytest tests/{folder} -m not long" in done.stdout
+    done = make(tmp_path, "test-faults", "FAULTS=5", "MINUTES=2", "SEED=7")
+    assert done.stdout == "-m pytest tests/faults faults=5,2,7\n"
