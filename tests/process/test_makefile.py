@@ -8,14 +8,21 @@ from pathlib import Path
 
 import pytest
 
+TOLD = {
+    *("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "VENV", "PYTHON"),
+    *("ARGS", "JOBS", "QUICK", "FAULTS", "MINUTES", "SEED"),
+    *("FAULTS_COUNT", "FAULTS_MINUTES", "FAULTS_SEED"),
+}
+
 
 @pytest.fixture(scope="module")
 def make(repository: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     program = shutil.which("make")
     if program is None:
         pytest.skip("there is no make here")
-    # The tests themselves may run under `make test`: its flags are not ours.
-    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
+    # The tests themselves may run under `make test ARGS=...`: what it was told, which
+    # it hands on in the environment, is not for us.
+    clean = {name: value for name, value in os.environ.items() if name not in TOLD}
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
