@@ -18,7 +18,7 @@ from benchmarks.peer.stage import Outcome
 from scanbus.cli.private_redis import find_redis_server, server_version
 
 HEAD = (
-    "| | accident | system | points in the file | still in Redis "
+    "| | failure | system | points in the file | still in Redis "
     "| what the system says of the scan | the publisher's program | s |"
 )
 
@@ -117,37 +117,37 @@ def _machine() -> str:
 
 
 _PAGE = """\
-# The same accidents on both
+# Comparison with blissdata and blisswriter
 
-What happens to a scan under scanbus and under blissdata 2.4.5 with blisswriter 3.0.0
-when something breaks. Made by a program, on {date}; do not edit. From the project's
-root, with `scanbus[test]` installed:
+This page compares the effect of failures on a scan with scanbus and with blissdata
+2.4.5 and blisswriter 3.0.0. A program wrote it on {date}; do not edit. To repeat it,
+from the project's root, with `scanbus[test]` installed:
 
     python -m benchmarks.peer.accidents --modules DIR
 
-It takes about six minutes, makes an environment of its own for the peer, and needs gcc
-and a redis-server 7. DIR holds the source of two small modules that stand in for ReJSON
-and search, which blissdata asks of Redis and distributions do not ship; they are not
+It takes about six minutes, creates a separate environment for the peer, and needs gcc
+and a redis-server 7. DIR holds the source of two small modules that replace ReJSON and
+search, which blissdata requires of Redis and distributions do not ship; they are not
 part of this repository. The streams themselves are plain Redis on both sides.
 
 {table}
-One run of each. *Points in the file*: values of all channels that stand in the file at
-their own place, of those that the publisher's program had handed over to the library;
-a place with another value that the system does not name as missing is counted apart.
-*Still in Redis*: values that its streams hold at that time.
-*What the system says*: the verdict on the bus; for the peer, what its writer logged of
-the scan, as the service keeps its state to itself. *s*: from the scan's begin until the
-program had ended and the word was said, with 4 s for sending; > where that did not
-come before the deadline.
+Each failure was run once. *Points in the file*: values of all channels that are in the
+file at their own place, of those that the publisher's program had passed to the
+library; a place with another value that the system does not name as missing is counted
+separately. *Still in Redis*: values that the streams hold at that time. *What the
+system says*: the verdict on the bus; for the peer, the log of its writer about the
+scan, as the service does not publish its state. *s*: from the scan's start until the
+program had ended and the verdict was given, with 4 s for sending; > if that did not
+happen before the deadline.
 
 ## The scan
 
 {counters} counters (float64, one stream each) and a camera of {shape} uint16,
 {points} points, one every {period_ms} ms: {total} points in all. Publisher, writer and
-Redis are processes of their own; each run has a new Redis without persistence and an
+Redis are separate processes; each run has a new Redis without persistence and an
 empty folder.
 
-## The accidents
+## The failures
 
 {stories}
 
@@ -156,14 +156,14 @@ empty folder.
 `DataStore`, `create_scan`, `create_stream`, `h5maps` with all streams, `prepare`,
 `start`, `send`, `stop`, `close`; when `send` raises, the program goes on to `stop` and
 `close`, and tries to close for 10 s. `DataStore(url, init_db=True)` on an empty Redis,
-also after its restart. `blisswriter run URL`. Three things are done so that nothing but
-the accident happens: the address carries `?socket_timeout=3600&max_connections=10000`
-(with redis-py 8 a blocking read ends after 5 s else); 0.3 s lie between creating and
-preparing a scan; and where the writer runs from the start, on both systems it has
-written a short scan into another dataset before. The memory tracker does not run:
-nothing is to be freed. scanbus runs with its defaults.
+also after its restart. `blisswriter run URL`. Three measures exclude other causes of
+failure: the address has `?socket_timeout=3600&max_connections=10000` (otherwise, with
+redis-py 8, a blocking read ends after 5 s); 0.3 s pass between creating and preparing a
+scan; and if the writer runs from the start, on both systems it has written a short scan
+into another dataset before. The memory tracker does not run, as no memory has to be
+freed. scanbus runs with its defaults.
 
-## Where and with what
+## Versions and machine
 
 - Python {python}; Redis {redis}; scanbus {ours}
 - peer: {peer}

@@ -127,7 +127,7 @@ def value_damaged(stage: Stage) -> None:
 ACCIDENTS = (
     Accident("none", "Nothing happens to the scan.", nothing),
     Accident(
-        "writer not running when the scan begins",
+        "writer not running when the scan starts",
         f"The writer is started when {EARLY} of 200 points have been sent.",
         no_writer_at_the_start,
     ),
@@ -139,8 +139,8 @@ ACCIDENTS = (
     Accident(
         "a reader holds the files",
         "After a first scan into the same dataset, a reader opens every HDF5 file "
-        "that it sees with h5py's default locking and keeps it open; then comes the "
-        "scan that is judged.",
+        "that it sees with h5py's default locking and keeps it open; then the judged "
+        "scan starts.",
         reader_holds_files,
     ),
     Accident(
@@ -150,23 +150,23 @@ ACCIDENTS = (
         points_trimmed,
     ),
     Accident(
-        "Redis killed, comes back empty",
+        "Redis killed, restarts empty",
         f"SIGKILL after {MIDDLE} points; an empty one is started {REDIS_AWAY_S:g} s "
         "later at the same address (and, for the peer, initialised). The publisher "
-        "sends on all the time.",
+        "continues to send.",
         redis_killed,
     ),
     Accident(
         "Redis at maxmemory",
-        f"After {MIDDLE} points `maxmemory` is set below what is used, for "
-        f"{FULL_S:g} s: every write is refused, as when another client fills it.",
+        f"After {MIDDLE} points `maxmemory` is set below the used memory for "
+        f"{FULL_S:g} s: every write is refused, as if another client fills it.",
         redis_full,
         redis_options={"maxmemory": "256mb", "maxmemory-policy": "noeviction"},
     ),
     Accident(
         "publisher killed",
-        f"SIGKILL after {MIDDLE} points; it does not come back. What scanbus calls "
-        "missing then is on the bus ([how such a scan is closed]"
+        f"SIGKILL after {MIDDLE} points; it does not return. The points that scanbus "
+        "names as missing are on the bus ([how such a scan is closed]"
         "(how-to/when-a-scan-is-not-complete.md#interrupted)); the peer's writer keeps "
         "less than 1 MiB of a stream in memory for 180 s.",
         publisher_killed,
