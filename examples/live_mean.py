@@ -1,8 +1,8 @@
-"""Print the mean intensity by radius of a camera's newest frames, while they come.
+"""Print the radial mean intensity of a camera's newest frames during a scan.
 
     python examples/live_mean.py [SCAN]
 
-Waits a minute for the next scan, or reads SCAN: its uid, number, or "last".
+Without SCAN (a uid, a number, or "last") it waits a minute for the next scan.
 """
 
 import argparse

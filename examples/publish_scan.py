@@ -2,7 +2,7 @@
 
     python examples/publish_scan.py
 
-The bus is the one of SCANBUS_REDIS, by default redis://127.0.0.1:6379.
+SCANBUS_REDIS is the URL of the bus, by default redis://127.0.0.1:6379.
 """
 
 import argparse
@@ -34,7 +34,7 @@ with Publisher(URL) as publisher:
             scan.send("diode", random.normal(1e-6, 1e-8))
             scan.send("camera", random.poisson(ring).astype("uint16"))
             time.sleep(0.05)
-    # The block ended the acquisition; the writer may need a moment more.
+    # The acquisition has ended; the writer may still be closing files.
     verdict = scan.verdict(timeout_s=60)
     print(f"scan {scan.identity.scan_number}: {verdict.verdict.value}")
     print(verdict.master)
