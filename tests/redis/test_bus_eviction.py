@@ -102,7 +102,7 @@ def test_nothing_is_left_of_a_forgotten_scan_but_its_number(any_bus: Bus) -> Non
     assert any_bus.xlen(ANNOUNCEMENTS) == 0
     assert any_bus.hlen(RESERVED) == 0
     assert was_forgotten(any_bus, announcement, UID)
-    with pytest.raises(UnknownScanError, match="its files stay"):
+    with pytest.raises(UnknownScanError, match="their files stay"):
         find_scan(any_bus, UID)
 
 

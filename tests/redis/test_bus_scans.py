@@ -141,7 +141,7 @@ def test_garbage_between_the_events_is_named_and_passed_over(any_bus: Bus) -> No
     record = load_record(any_bus, announced())
 
     assert record.state == "started"
-    reasons = ["no JSON", "no field 'doc'", "protocol 2", "sung"]
+    reasons = ["no JSON", "no field 'doc'", "protocol version 2", "sung"]
     for problem, reason in zip(record.problems, reasons, strict=True):
         assert reason in problem
 

@@ -109,7 +109,7 @@ def test_commands_say_that_a_forgotten_scan_may_have_left(
     run_writer(WriterSettings.load(redis=redis_url, root=tmp_path), once=True)
     forget(scan.client, scan.uid)
     assert main(["tail", scan.uid, "--redis", redis_url]) == 1
-    assert "its files stay" in " ".join(capsys.readouterr().err.split())
+    assert "their files stay" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_service_does_not_remember_scans_that_are_done(

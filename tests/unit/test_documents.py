@@ -102,7 +102,7 @@ def test_unknown_fields_deep_inside_are_ignored() -> None:
 @pytest.mark.parametrize("protocol", [0, 2, -1, "1", 1.0, True, None, [1], {"1": 1}])
 def test_another_protocol_is_refused_and_named(protocol: object) -> None:
     text = said(announced(), protocol=protocol, scan="what version 2 says here")
-    with pytest.raises(UnknownProtocolError, match=r"this scanbus speaks\s1"):
+    with pytest.raises(UnknownProtocolError, match=r"this scanbus supports\s1"):
         parse_announcement(text)
 
 

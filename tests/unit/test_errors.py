@@ -178,8 +178,8 @@ SENTENCES = [
     (
         errors.UnknownProtocolError("scan", "2", 1),
         (
-            "scan: speaks protocol '2', this scanbus speaks 1. Update the older of the "
-            "two sides."
+            "scan: is in protocol version '2', this scanbus supports 1. Update the "
+            "older of the two sides."
         ),
     ),
     (
@@ -196,8 +196,8 @@ SENTENCES = [
     (
         errors.BusUnsuitableError("redis://bus", "version 5.0, at least 6.2 is needed"),
         (
-            "Redis at redis://bus cannot carry the bus: version 5.0, at least 6.2 is "
-            "needed"
+            "Redis at redis://bus cannot be used for the bus: version 5.0, at least 6.2"
+            " is needed"
         ),
     ),
     (
@@ -207,8 +207,8 @@ SENTENCES = [
     (
         errors.LaneConflictError("th", "5-1"),
         (
-            "lane th: entry 5-1 was refused, and what stands there comes from another "
-            "publisher. Do two processes publish one scan?"
+            "lane th: entry 5-1 was refused, because the lane holds entries of another "
+            "publisher. Do two processes publish the same scan?"
         ),
     ),
     (
@@ -218,7 +218,7 @@ SENTENCES = [
         (
             "scan u1 was closed without its publisher (it crashed): nothing is added to"
             " it. Only the spool /spool/u1 has points th 3-5, diode 4; it stays. To "
-            "publish what it holds as a new scan: scanbus publish resume --spool /spool"
+            "publish its points as a new scan: scanbus publish resume --spool /spool"
             " --as-new u1"
         ),
     ),
@@ -233,12 +233,16 @@ SENTENCES = [
         errors.ScanClosedError("u1", "it crashed", {}, "/spool/u1"),
         (
             "scan u1 was closed without its publisher (it crashed): nothing is added to"
-            " it. It has all that was sent here; the spool /spool/u1 can be removed."
+            " it. It has all points that were sent here; the spool /spool/u1 can be "
+            "removed."
         ),
     ),
     (
         errors.ScanClosedError("u1", "", {}, ""),
-        "scan u1 was closed without its publisher. It has all that was sent here.",
+        (
+            "scan u1 was closed without its publisher. It has all points that were sent"
+            " here."
+        ),
     ),
     (
         errors.QuotaRefusedError("u1", 3 << 19, "1 MiB is left"),
@@ -247,15 +251,15 @@ SENTENCES = [
     (
         errors.UnknownScanError("u1"),
         (
-            "scan 'u1' is not on this bus; `scanbus ls` lists its scans. One that was "
-            "finished long ago leaves it when room is needed: its files stay"
+            "scan 'u1' is not on this bus; `scanbus ls` lists its scans. Finished scans"
+            " are removed from the bus when memory is needed; their files stay"
         ),
     ),
     (
         errors.AmbiguousScanError("5", ("a", "b", "c", "d", "e", "f")),
         (
-            "scan '5' may be any of 6: name one by its uid (b, c, d, e, f); `scanbus "
-            "ls` shows them"
+            "scan '5' matches 6 scans: choose one by its uid (b, c, d, e, f); `scanbus "
+            "ls` lists them"
         ),
     ),
     (
@@ -305,14 +309,14 @@ SENTENCES = [
         errors.ScanInterruptedError("u1", {"th": 3, "diode": 4}),
         (
             "scan u1: interrupted, its publisher is silent (points so far: th 3, diode "
-            "4). It goes on if the publisher comes back"
+            "4). It continues if the publisher comes back"
         ),
     ),
     (
         errors.ScanInterruptedError("u1", {}),
         (
             "scan u1: interrupted, its publisher is silent (points so far: none). It "
-            "goes on if the publisher comes back"
+            "continues if the publisher comes back"
         ),
     ),
     (

@@ -5,40 +5,40 @@
     ScanbusError
     ├── UnknownCodecError        a codec name that this version does not know
     ├── PayloadError             bytes that do not decode to what was declared
-    ├── DocumentError            a document from the bus that says nonsense
-    │   └── UnknownProtocolError a protocol version that this version does not speak
+    ├── DocumentError            a document from the bus that does not fit its schema
+    │   └── UnknownProtocolError a protocol version that this version does not support
     ├── BadEntryError            one entry of a lane is unusable: quarantined
     ├── BusError
     │   ├── BusUnavailableError  Redis does not answer
     │   ├── BusUnsuitableError   Redis answers, but is too old or of the wrong kind
-    │   ├── DeadlineError        a bounded wait is over
+    │   ├── DeadlineError        a wait reached its deadline
     │   ├── LaneConflictError    two publishers on one lane
-    │   │   └── ScanClosedError  an operator closed the scan before its publisher came
-    │   ├── QuotaRefusedError    a scan's quota does not fit
+    │   │   └── ScanClosedError  the scan was closed while its publisher was gone
+    │   ├── QuotaRefusedError    a scan's quota does not fit into the bus's memory
     │   ├── UnknownScanError     no such scan on this bus
-    │   ├── AmbiguousScanError   a name that several scans have
+    │   ├── AmbiguousScanError   a name that matches several scans
     │   ├── UnknownChannelError  no such channel in this scan
     │   └── NoWriterError        ``require_writer`` and none is alive
     ├── PointError
     │   ├── NotYetError          the point may still come
     │   ├── NeverError           the lane is sealed before the point
     │   └── NoLongerError        the point was trimmed; a file may have it
-    ├── DeclarationError         a name or property that cannot be (a ValueError too)
+    ├── DeclarationError         an invalid name or property (also a ValueError)
     ├── ScanStateError           a call that does not fit the scan's state
     ├── ScanInterruptedError     the publisher is silent and has not sealed its lanes
     ├── StorageError             (exit code 3)
-    │   ├── NameTakenError       another scan's file has that name
+    │   ├── NameTakenError       a file of that name exists already
     │   ├── RootUnusableError    the output folder cannot be written
     │   ├── StorageFullError     the disk below the root is full
     │   ├── SpoolError           a publisher's spool cannot be used
-    │   ├── LeaseLostError       another writer has this scan now
+    │   ├── LeaseLostError       the writer no longer has the lease of the scan
     │   └── VerificationError    a file does not hold what came over the bus
     ├── SourceError              an input file that cannot be published
     └── ConfigurationError       a setting that is wrong or unknown
 
 Wrong arguments are :class:`ValueError` or :class:`TypeError`. Every error is a
-dataclass: its values are its fields, and its sentence is a template of them. The values
-go to ``Exception`` unformatted, so that errors can be copied between processes.
+dataclass: its values are its fields, and its message is a template of them. ``args``
+holds the values, not the message, so that errors can be pickled.
 """
 
 from __future__ import annotations
@@ -115,13 +115,13 @@ class DocumentError(ScanbusError):
 
 
 class UnknownProtocolError(DocumentError):
-    """A document of a protocol version that this version does not speak."""
+    """A document of a protocol version that this version does not support."""
 
     reason: str = field(init=False)
     found: object
     known: int
     template = (
-        "{kind}: speaks protocol {found!r}, this scanbus speaks {known}. "
+        "{kind}: is in protocol version {found!r}, this scanbus supports {known}. "
         "Update the older of the two sides."
     )
 
@@ -136,16 +136,16 @@ class BadEntryError(ScanbusError):
     lane: str
     entry_id: str
     reason: str
-    is_damaged: bool = False  # It changed on its way; else it was wrong at the start.
+    is_damaged: bool = False  # Damaged in transit; else it was sent in this form.
     template = "lane {lane}, entry {entry_id}: {reason}"
 
 
 class BusError(ScanbusError):
-    """Something about Redis or what stands in it."""
+    """Base class of errors about Redis or the data in it."""
 
 
 class BusUnavailableError(BusError):
-    """Redis does not answer, or not with what was asked."""
+    """Redis does not answer, or cannot take data now."""
 
     url: str
     reason: str
@@ -158,11 +158,11 @@ class BusUnavailableError(BusError):
 
 
 class BusUnsuitableError(BusError):
-    """Redis answers, but cannot carry this bus."""
+    """Redis answers, but is too old for the bus or refuses its commands."""
 
     url: str
     reason: str
-    template = "Redis at {url} cannot carry the bus: {reason}"
+    template = "Redis at {url} cannot be used for the bus: {reason}"
 
 
 class DeadlineError(BusError):
@@ -175,18 +175,30 @@ class DeadlineError(BusError):
 
 
 class LaneConflictError(BusError):
-    """Another publisher wrote to this lane; its entries are not ours."""
+    """Another publisher has appended entries to this lane."""
 
     lane: str
     entry_id: str
     template = (
-        "lane {lane}: entry {entry_id} was refused, and what stands there comes from "
-        "another publisher. Do two processes publish one scan?"
+        "lane {lane}: entry {entry_id} was refused, because the lane holds entries of "
+        "another publisher. Do two processes publish the same scan?"
     )
 
 
 class ScanClosedError(LaneConflictError):
-    """A scan was closed while its publisher was gone; what it has is not added."""
+    """A scan was closed while its publisher was gone; no points are added to it.
+
+    Attributes
+    ----------
+    scan : str
+        The scan's uid.
+    text : str
+        Why it was closed, empty if unknown.
+    left : dict
+        Lane to the points that are not in the scan, as text.
+    spool : str
+        Folder of the spool that has these points, empty if only the process has them.
+    """
 
     lane: str = field(init=False)
     entry_id: str = field(init=False, default="")
@@ -200,25 +212,25 @@ class ScanClosedError(LaneConflictError):
         self.lane = ", ".join(self.left)
 
     def __str__(self) -> str:
-        said = f"scan {self.scan} was closed without its publisher"
-        said += f" ({self.text}): nothing is added to it" if self.text else ""
+        closed = f"scan {self.scan} was closed without its publisher"
+        closed += f" ({self.text}): nothing is added to it" if self.text else ""
         if not self.left:
-            stays = f"; the spool {self.spool} can be removed" if self.spool else ""
-            return f"{said}. It has all that was sent here{stays}."
+            hint = f"; the spool {self.spool} can be removed" if self.spool else ""
+            return f"{closed}. It has all points that were sent here{hint}."
         points = ", ".join(f"{lane} {which}" for lane, which in self.left.items())
         if not self.spool:
             remedy = "publish them as a new scan."
-            return f"{said}. Only this process has points {points}: {remedy}"
+            return f"{closed}. Only this process has points {points}: {remedy}"
         root, _, _ = self.spool.rpartition("/")
         command = f"scanbus publish resume --spool {root} --as-new {self.scan}"
         return (
-            f"{said}. Only the spool {self.spool} has points {points}; it stays. To "
-            f"publish what it holds as a new scan: {command}"
+            f"{closed}. Only the spool {self.spool} has points {points}; it stays. To "
+            f"publish its points as a new scan: {command}"
         )
 
 
 class QuotaRefusedError(BusError):
-    """A scan asks for more room on the bus than there is."""
+    """A scan asks for a larger quota than is free on the bus."""
 
     scan: str
     quota_bytes: int
@@ -234,13 +246,13 @@ class UnknownScanError(BusError):
 
     scan: str
     template = (
-        "scan {scan!r} is not on this bus; `scanbus ls` lists its scans. One "
-        "that was finished long ago leaves it when room is needed: its files stay"
+        "scan {scan!r} is not on this bus; `scanbus ls` lists its scans. Finished "
+        "scans are removed from the bus when memory is needed; their files stay"
     )
 
 
 class AmbiguousScanError(BusError):
-    """A name that fits several scans, for something that cannot be taken back."""
+    """A name that matches several scans, for a command that cannot be undone."""
 
     scan: str
     uids: tuple[str, ...]
@@ -248,8 +260,8 @@ class AmbiguousScanError(BusError):
     def __str__(self) -> str:
         newest = ", ".join(self.uids[-5:])
         return (
-            f"scan {self.scan!r} may be any of {len(self.uids)}: name one by its uid "
-            f"({newest}); `scanbus ls` shows them"
+            f"scan {self.scan!r} matches {len(self.uids)} scans: choose one by its uid "
+            f"({newest}); `scanbus ls` lists them"
         )
 
 
@@ -265,7 +277,7 @@ class UnknownChannelError(BusError):
 
 
 class NoWriterError(BusError):
-    """A scan was to start only with a writer, and none is alive."""
+    """The scan requires a writer (``require_writer``), and none is alive."""
 
     template = (
         "no writer is alive on this bus and require_writer is set; start one "
@@ -274,14 +286,14 @@ class NoWriterError(BusError):
 
 
 class PointError(ScanbusError):
-    """A point of a channel that is not there."""
+    """Base class of errors about a point that cannot be read from the bus."""
 
     channel: str
     point: int
 
 
 class NotYetError(PointError):
-    """The point is not there yet; it may come."""
+    """The point is not on the bus yet; it may still come."""
 
     template = "{channel}: point {point} is not there yet"
 
@@ -297,7 +309,7 @@ class NeverError(PointError):
 
 
 class NoLongerError(PointError):
-    """The point was trimmed from the bus after it was safe in a file."""
+    """The point was trimmed from the bus after it was written to a file."""
 
     file: str
 
@@ -309,7 +321,7 @@ class NoLongerError(PointError):
 
 
 class DeclarationError(ScanbusError, ValueError):
-    """A name or a property of a scan or channel that cannot be."""
+    """An invalid name or property of a scan or channel."""
 
     what: str
     reason: str
@@ -326,7 +338,7 @@ class ScanStateError(ScanbusError):
 
 
 class ScanInterruptedError(ScanbusError):
-    """A scan's publisher is silent, and its lanes are not sealed: no more may come."""
+    """The publisher is silent, and the lanes are not sealed: points may be missing."""
 
     exit_code = ExitCode.PARTIAL
 
@@ -337,12 +349,12 @@ class ScanInterruptedError(ScanbusError):
         so_far = ", ".join(f"{name} {count}" for name, count in self.points.items())
         return (
             f"scan {self.scan}: interrupted, its publisher is silent (points so far: "
-            f"{so_far or 'none'}). It goes on if the publisher comes back"
+            f"{so_far or 'none'}). It continues if the publisher comes back"
         )
 
 
 class StorageError(ScanbusError):
-    """Something about the files that are written."""
+    """Base class of errors about files that are written."""
 
     exit_code = ExitCode.FAILED
 
@@ -369,7 +381,7 @@ class RootUnusableError(StorageError):
 
 
 class StorageFullError(StorageError):
-    """The disk has no room for what is to be written; the data stay on the bus."""
+    """The disk is full; data that cannot be written stay on the bus."""
 
     path: str
     needed_bytes: int
@@ -383,7 +395,7 @@ class StorageFullError(StorageError):
 
 
 class SpoolError(StorageError):
-    """A publisher's spool cannot be written, or does not hold what was written."""
+    """A publisher's spool cannot be read or written, is damaged, or is in use."""
 
     path: str
     reason: str
@@ -391,7 +403,7 @@ class SpoolError(StorageError):
 
 
 class LeaseLostError(StorageError):
-    """Another writer has taken this scan over, or Redis forgot who has it."""
+    """The lease of a scan is lost: another writer took it, or Redis lost its data."""
 
     scan: str
     fence: int
@@ -399,7 +411,7 @@ class LeaseLostError(StorageError):
 
 
 class VerificationError(StorageError):
-    """A file does not hold what came over the bus; it was not acknowledged."""
+    """A file does not hold the data from the bus; they were not acknowledged."""
 
     path: str
     reason: str
