@@ -114,7 +114,7 @@ def test_frames_keep_their_kind() -> None:
         ({"dtype": "float16"}, "dtype"),
         ({"role": "captain"}, "role"),
         ({"dtype": "string"}, "max_point_bytes"),
-        ({"shape": (0,)}, "holds nothing"),
+        ({"shape": (0,)}, "has an axis of length 0"),
         ({"units": "x" * 64}, "units"),
     ],
 )

@@ -254,7 +254,7 @@ def test_an_entry_that_would_unpack_to_too_much_is_refused() -> None:
 def test_segments_that_no_writer_could_hold_are_refused(
     storage: Storage, per_segment: int
 ) -> None:
-    with pytest.raises(ValueError, match="at most"):
+    with pytest.raises(ValueError, match="the limit"):
         lane_of(
             channel("f", dtype="float64", shape=(1000,)),
             per_segment=per_segment,

@@ -1,6 +1,6 @@
-"""What is said on the bus: scan documents, channel descriptions, verdicts, errors.
+"""Data models of the bus: scan documents, channel descriptions, verdicts, errors.
 
-Pure data with checks. This package knows no Redis, no HDF5 and no clock.
+Pure data with validation. This package uses no Redis, no HDF5 and no clock.
 """
 
 from scanbus.schemas.channels import (

@@ -1,7 +1,7 @@
-"""What a scan's channels and lanes are: said once, at ``prepared``, and never again.
+"""Descriptions of a scan's channels and lanes, sent once, in ``prepared``.
 
-Entries on the bus carry neither dtype nor shape: they are here. Where blissdata has a
-word for a thing, it is used (``dtype``, ``shape``, ``points``, ``display_name``).
+Entries on the bus carry neither dtype nor shape: these descriptions do. Field names
+follow blissdata where it has one (``dtype``, ``shape``, ``points``, ``display_name``).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ __all__ = [
     "Storage",
 ]
 
-# Redis refuses values above 512 MB (proto-max-bulk-len); a quarter of it is left free.
+# Redis refuses values above 512 MB (proto-max-bulk-len); a quarter of it stays free.
 MAX_ENTRY_BYTES = 384 * 2**20
 # Entry ids are unsigned 64-bit numbers; this leaves room for the seal and for sums.
 MAX_POINTS = 2**48
-# A writer keeps a few bytes per point of an open segment with files of its own, and all
-# bytes of an open segment of small values.
+# For an open segment, a writer holds in memory a few bytes per point if the lane has
+# files of its own, and all bytes if it has small values.
 MAX_SEGMENT_POINTS = 2**20
 ENTRY_OVERHEAD_BYTES = 256
-"""What an entry takes on the bus beside its payload: header, id, place in it."""
+"""Bytes that an entry takes on the bus beside its payload: header, id, overhead."""
 MAX_VALUES_BYTES = 2**28
 # Length of the one axis that may differ from point to point.
 RAGGED = -1
@@ -58,12 +58,12 @@ NumberName = Literal[
     "complex128",
 ]
 DtypeName = Literal[NumberName, "string"]
-# What a 64-bit integer of HDF5 holds.
+# Range of the signed and unsigned 64-bit integers of HDF5.
 SmallInteger = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 
 
 class Role(StrEnum):
-    """What a channel is for; decides where it stands in NeXus."""
+    """Purpose of a channel; decides its place in the NeXus file."""
 
     AXIS = "axis"
     COUNTER = "counter"
@@ -73,25 +73,26 @@ class Role(StrEnum):
 
 
 class Storage(StrEnum):
-    """Where a lane's points end up."""
+    """Where a lane's points are stored."""
 
     VALUES = "values"
     """In the scan file, with the other small values."""
     FILES = "files"
-    """In data files of its own, one per segment, joined by a VDS."""
+    """In data files of its own, one per segment, joined by a virtual dataset (VDS)."""
 
 
 class NexusHints(BaseModel):
-    """How a channel wants to appear in the NeXus file; everything is optional.
+    """How a channel appears in the NeXus file; every field is optional.
 
     Attributes
     ----------
     nx_class : str
-        Class of the device's group; by the channel's role if not given.
+        ``NX_class`` of the device's group; derived from the channel's role if not
+        given.
     field : str
         Name of the dataset in the device's group.
     interpretation : str
-        NeXus's ``interpretation`` attribute; by rank if not given.
+        The NeXus attribute ``interpretation``; derived from the rank if not given.
     attributes : dict
         Further attributes of the dataset.
     """
@@ -107,7 +108,7 @@ class NexusHints(BaseModel):
 
 
 class ChannelDescription(BaseModel):
-    """One named series of a scan.
+    """Description of one channel: a named series of points of a scan.
 
     Attributes
     ----------
@@ -116,24 +117,24 @@ class ChannelDescription(BaseModel):
     group : str
         Name of the lane that carries it; channels of one group advance together.
     device : str
-        What produces it: channels of one device share a NeXus group.
+        The device that produces it: channels of one device share a NeXus group.
     role : Role
-        What it is for.
+        Purpose of the channel.
     dtype : str
         numpy's name of the type of one value, or ``string``.
     shape : tuple of int
         Shape of one point: ``()`` scalar, ``(n,)`` spectrum, ``(i, j)`` frame
         (slow, fast); ``(-1,)`` a series whose length differs from point to point.
     units : str
-        As NeXus wants it, ``""`` if none.
+        Units in the form that NeXus requires, ``""`` if none.
     points : int or None
-        Points expected; the seal, not this, says how many there are.
+        Number of points expected; the actual number is that of the seal.
     codec : str
-        How points are packed, see ``scanbus.bus.codecs``.
+        Codec that packs the points, see ``scanbus.bus.codecs``.
     max_point_bytes : int or None
-        Bound of one point's bytes; needed for strings and ragged channels.
+        Largest size of one point in bytes; required for strings and ragged channels.
     fill_value : int, float or None
-        What stands in the file where a point is missing.
+        Value stored in the file for a missing point.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -152,7 +153,7 @@ class ChannelDescription(BaseModel):
     codec: str = Field(default="none", max_length=63)
     max_point_bytes: Annotated[int, Field(gt=0, le=MAX_ENTRY_BYTES)] | None = None
     fill_value: SmallInteger | float | None = None
-    # Constructed, not called: that would build the model while this is imported.
+    # NexusHints() would build the pydantic model at import time; this does not.
     nexus: NexusHints = NexusHints.model_construct()
 
     @model_validator(mode="after")
@@ -160,54 +161,58 @@ class ChannelDescription(BaseModel):
         if RAGGED in self.shape and len(self.shape) != 1:
             raise ValueError(f"{self.name}: only one-dimensional points can be ragged")
         if 0 in self.shape:
-            raise ValueError(f"{self.name}: shape {self.shape} holds nothing")
+            raise ValueError(f"{self.name}: shape {self.shape} has an axis of length 0")
         if self.is_string and self.shape:
-            raise ValueError(f"{self.name}: strings are scalar")
+            raise ValueError(
+                f"{self.name}: string channels are scalar, got shape {self.shape}"
+            )
         if self.is_variable and self.max_point_bytes is None:
             raise ValueError(
                 f"{self.name}: strings and ragged channels need max_point_bytes"
             )
         if self.point_bytes > MAX_ENTRY_BYTES:
             raise ValueError(
-                f"{self.name}: a point of {self.point_bytes} bytes does not fit an "
-                f"entry of {MAX_ENTRY_BYTES}"
+                f"{self.name}: a point of {self.point_bytes} bytes does not fit into "
+                f"an entry of at most {MAX_ENTRY_BYTES} bytes"
             )
         self._check_fill_value()
         return self
 
     def _check_fill_value(self) -> None:
-        """Refuse what the type cannot hold: HDF5 would store another number."""
+        """Refuse a value that the dtype cannot represent: HDF5 would convert it."""
         value, kind = self.fill_value, self.numpy_dtype.kind
         if value is None or self.is_string or kind in "fc":
             return
         limits = np.iinfo("u1" if kind == "b" else self.dtype)
         most = 1 if kind == "b" else limits.max
         if not float(value).is_integer() or not limits.min <= value <= most:
-            raise ValueError(f"{self.name}: fill value {value} is no {self.dtype}")
+            raise ValueError(
+                f"{self.name}: fill value {value} is not a value of type {self.dtype}"
+            )
 
     @property
     def is_string(self) -> bool:
-        """Whether points are text."""
+        """Whether points are strings."""
         return self.dtype == "string"
 
     @property
     def is_ragged(self) -> bool:
-        """Whether points are series of differing length."""
+        """Whether the length of a point differs from point to point."""
         return RAGGED in self.shape
 
     @property
     def is_variable(self) -> bool:
-        """Whether points differ in size."""
+        """Whether the size of a point in bytes differs from point to point."""
         return self.is_string or self.is_ragged
 
     @property
     def numpy_dtype(self) -> np.dtype[np.generic]:
-        """Little-endian type of one value; of one byte for text."""
+        """Little-endian type of one value; uint8 for strings."""
         return _numpy_dtype(self.dtype)
 
     @property
     def point_bytes(self) -> int:
-        """Bytes of one unpacked point; for variable channels, at most."""
+        """Size of one unpacked point in bytes; an upper bound for variable channels."""
         if self.is_variable:
             return 4 + (self.max_point_bytes or 0)
         size = self.numpy_dtype.itemsize
@@ -217,10 +222,11 @@ class ChannelDescription(BaseModel):
 
     @property
     def missing_value(self) -> int | float | complex | bool | str:
-        """What stands in the file for a missing point.
+        """Value stored in the file for a missing point.
 
-        The declared `fill_value`, else what a detector uses for "no value": the
-        largest unsigned, the smallest signed number, NaN, or an empty text.
+        The declared `fill_value`; else the largest unsigned or the smallest signed
+        integer, as detectors use for "no value", False, or NaN. Always an empty
+        string for string channels.
         """
         if self.is_string:
             return ""
@@ -241,7 +247,7 @@ def _numpy_dtype(name: str) -> np.dtype[np.generic]:
 
 
 class LaneDescription(BaseModel):
-    """One Redis stream of a scan, and how its points are cut into files.
+    """Description of one lane: a Redis stream, and how its points are stored in files.
 
     Attributes
     ----------
@@ -252,14 +258,14 @@ class LaneDescription(BaseModel):
     channels : tuple of ChannelDescription
         In the order of the blocks of an entry.
     points_per_segment : int
-        Points of one segment; no entry crosses its boundary.
+        Points of one segment; no entry crosses a segment boundary.
     segment_bytes : int or None
-        For small values: bytes on the bus, each entry counted with
-        `ENTRY_OVERHEAD_BYTES` more than its payload, after which a segment ends with
-        the entry, though it has fewer points.
+        For small values: size on the bus, in bytes, at which a segment ends early,
+        after the entry that reaches it. Each entry counts with its payload and
+        `ENTRY_OVERHEAD_BYTES`.
     points_per_chunk : int
-        Points of one HDF5 chunk; divides `points_per_segment`. Entries that are
-        exactly one chunk are stored as they are.
+        Points of one HDF5 chunk; divides `points_per_segment`. An entry that is
+        exactly one chunk is stored unchanged (direct chunk write).
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -274,23 +280,29 @@ class LaneDescription(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.points_per_segment % self.points_per_chunk:
-            raise ValueError(f"{self.name}: segments must be whole chunks")
+            raise ValueError(
+                f"{self.name}: points_per_segment {self.points_per_segment} is not a "
+                f"multiple of points_per_chunk {self.points_per_chunk}"
+            )
         if any(channel.group != self.name for channel in self.channels):
-            raise ValueError(f"{self.name}: a channel of another group")
+            raise ValueError(f"{self.name}: has a channel of another group")
         if len({channel.name for channel in self.channels}) != len(self.channels):
-            raise ValueError(f"{self.name}: two channels of one name")
+            raise ValueError(f"{self.name}: has two channels of the same name")
         if self.storage is Storage.FILES:
             self._check_files()
         if self.point_bytes > MAX_ENTRY_BYTES:
-            raise ValueError(f"{self.name}: a point does not fit an entry")
+            raise ValueError(
+                f"{self.name}: a point of {self.point_bytes} bytes does not fit into "
+                f"an entry of at most {MAX_ENTRY_BYTES} bytes"
+            )
         self._check_segment()
         return self
 
     def _check_segment(self) -> None:
         if self.points_per_segment > MAX_SEGMENT_POINTS:
             raise ValueError(
-                f"{self.name}: segments of {self.points_per_segment} points, at most "
-                f"{MAX_SEGMENT_POINTS}"
+                f"{self.name}: segments of {self.points_per_segment} points; the limit "
+                f"is {MAX_SEGMENT_POINTS}"
             )
         if self.storage is Storage.FILES or self.points_per_segment == 1:
             return
@@ -298,34 +310,40 @@ class LaneDescription(BaseModel):
         nbytes = self.points_per_segment * sum(fixed)
         if nbytes > MAX_VALUES_BYTES:
             raise ValueError(
-                f"{self.name}: segments of {nbytes} bytes, at most {MAX_VALUES_BYTES} "
-                "for small values"
+                f"{self.name}: segments of {nbytes} bytes; the limit for small values "
+                f"is {MAX_VALUES_BYTES}"
             )
 
     def _check_files(self) -> None:
         channel = self.channels[0]
         if len(self.channels) != 1 or channel.is_variable:
             raise ValueError(
-                f"{self.name}: only single channels of fixed shape have own files"
+                f"{self.name}: data files of its own need a single channel of fixed "
+                "shape"
             )
-        if self.points_per_chunk * channel.point_bytes > MAX_ENTRY_BYTES:
-            raise ValueError(f"{self.name}: a chunk does not fit an entry")
+        chunk_bytes = self.points_per_chunk * channel.point_bytes
+        if chunk_bytes > MAX_ENTRY_BYTES:
+            raise ValueError(
+                f"{self.name}: a chunk of {chunk_bytes} bytes does not fit into an "
+                f"entry of at most {MAX_ENTRY_BYTES} bytes"
+            )
 
     @property
     def point_bytes(self) -> int:
-        """Bytes of one unpacked point of all channels, at most."""
+        """Largest size of one unpacked point of all channels together, in bytes."""
         return sum(channel.point_bytes for channel in self.channels)
 
     @property
     def is_late(self) -> bool:
-        """Whether its points are named in the headers of its entries."""
+        """Whether it carries late points: entry headers name the point of each."""
         return late_channel(self.name) is not None
 
     def late_lane(self, channel: ChannelDescription) -> LaneDescription:
-        """Return the lane of a channel's points that came after their place was closed.
+        """Return the lane for a channel's late points.
 
-        Its points are arrivals, one per entry; which point of the channel each is
-        stands in the entry's header.
+        They were sent after their place in the channel's own lane was closed. Here they
+        are numbered in order of arrival, one per entry; the entry's header names the
+        point of the channel.
         """
         name = late_lane_name(channel.name)
         per_segment = max(1, min(1024, MAX_VALUES_BYTES // channel.point_bytes))

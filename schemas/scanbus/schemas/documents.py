@@ -1,7 +1,7 @@
-"""The documents of a scan: one announcement, then events, in order.
+"""Documents of a scan: one announcement, then events, in order.
 
-They travel as JSON text. Every document names the protocol; an unknown version is
-refused, an unknown field ignored. A scan's state is what its events say.
+They are sent as JSON text. Every document names the protocol version; an unknown
+version is refused, an unknown field is ignored. A scan's state follows from its events.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ __all__ = [
 ]
 
 PROTOCOL: Final = 1
-# Masks and flat fields travel inside `prepared`; packed they are far smaller.
+# Masks and flat fields are sent inside `prepared`; compressed they are far smaller.
 MAX_DOCUMENT_BYTES = 64 * 2**20
-# An announcement has a title and names; whoever looks for scans reads them all.
+# An announcement has a title and names only; every search for scans reads all of them.
 MAX_ANNOUNCEMENT_BYTES = 2**20
-# Each value of a document costs some 100 bytes of memory, however short its text is.
+# A parsed value takes some 100 bytes of memory, however short its text is.
 MAX_DOCUMENT_VALUES = 2**20
-# Seconds since 1970 of the year 10000: what clocks and calendars here can tell.
+# Seconds from 1970 to the year 10000: Python's datetime ends there.
 _END_OF_TIME = 253_402_300_800
 _MAX_REASON = 500
 
@@ -73,26 +73,27 @@ class _Document(BaseModel):
 
     protocol: Literal[1] = PROTOCOL
     time: float = Field(
-        description="When it was said, seconds since 1970 (UTC).",
+        description="Time of the document, seconds since 1970 (UTC).",
         ge=0,
         lt=_END_OF_TIME,
         allow_inf_nan=False,
     )
 
     def to_json(self) -> bytes:
-        """Return the document as it travels, UTF-8."""
+        """Return the document as JSON, in UTF-8."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
 class ScanIdentity(BaseModel):
-    """Which scan this is, and where it belongs.
+    """Identity of a scan: its uid, and the dataset that it belongs to.
 
     Attributes
     ----------
     uid : str
-        Unique for ever, 8 to 40 letters and digits.
+        Globally unique, 8 to 40 letters and digits.
     proposal, beamline, session, collection, dataset : str
-        As at ESRF; `session` is a date YYYYMMDD, `collection` usually the sample.
+        As in the ESRF data policy; `session` is a date YYYYMMDD, `collection` usually
+        the sample.
     scan_number : int
         Unique in its dataset, from 1.
     """
@@ -111,18 +112,18 @@ class ScanIdentity(BaseModel):
     def dataset_folder(self) -> str:
         """Folder of the dataset, relative to the writer's root, as at ESRF.
 
-        Scan numbers are unique in it, so their counter is named after it too.
+        Scan numbers are unique in it, so the key of their counter contains it too.
         """
         return dataset_path(self)
 
 
 class Positioner(BaseModel):
-    """Where one motor stood.
+    """Position of one motor.
 
     Attributes
     ----------
     value : float or str
-        User position in `units`; a text where it could not be read.
+        User position in `units`; a string if it could not be read.
     units : str
         Units of `value` and `dial`.
     dial : float or None
@@ -137,7 +138,7 @@ class Positioner(BaseModel):
 
 
 class PlotDescription(BaseModel):
-    """A default plot: NXdata with signals over axes, all names of channels."""
+    """A default plot: an NXdata group; `signals` and `axes` are names of channels."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
@@ -147,7 +148,7 @@ class PlotDescription(BaseModel):
 
 
 class EndReason(StrEnum):
-    """Why the acquisition ended: ESRF's ``end_reason``."""
+    """Why the acquisition ended: the ``end_reason`` of ESRF files."""
 
     SUCCESS = "SUCCESS"
     FAILURE = "FAILURE"
@@ -156,7 +157,7 @@ class EndReason(StrEnum):
 
 
 class ScanAnnounced(_Document):
-    """The one line in the stream of announcements that makes a scan known."""
+    """The entry in the stream of announcements that makes a scan known."""
 
     type: Literal["announced"] = "announced"
     scan: ScanIdentity
@@ -171,13 +172,13 @@ class ScanPrepared(_Document):
     lanes : tuple of LaneDescription
         All lanes and channels; none can be added later.
     quota_bytes : int
-        Bytes that may stand on the bus without being durable.
+        Bytes that may be on the bus without being durable.
     instrument, publisher : str
         Names of the instrument and of the program that publishes.
     metadata : dict
-        A tree that is laid over the NXentry.
+        A tree that is merged into the NXentry.
     positioners : dict
-        Where the motors stood before the scan.
+        Positions of the motors before the scan.
     plots : tuple of PlotDescription
         Default plots; the first is the default of the entry.
     """
@@ -208,7 +209,9 @@ class ScanPrepared(_Document):
         for plot in self.plots:
             for name in (*plot.signals, *plot.axes):
                 if name not in known:
-                    raise ValueError(f"plot {plot.name!r}: no channel {name!r}")
+                    raise ValueError(
+                        f"plot {plot.name!r}: there is no channel {name!r}"
+                    )
         return self
 
     @property
@@ -217,7 +220,7 @@ class ScanPrepared(_Document):
         return tuple(channel for lane in self.lanes for channel in lane.channels)
 
     def late_lanes(self, ended: ScanEnded | None) -> tuple[LaneDescription, ...]:
-        """Return the lanes of points that came too late, as the end names them."""
+        """Return the lanes for late points that `ended` names; none without it."""
         late = ended.late if ended else {}
         return tuple(
             lane.late_lane(channel)
@@ -228,13 +231,13 @@ class ScanPrepared(_Document):
 
 
 class ScanStarted(_Document):
-    """The first point is about to come."""
+    """The acquisition starts: the first point follows."""
 
     type: Literal["started"] = "started"
 
 
 class ScanUpdated(_Document):
-    """Metadata on the way; laid over what was said before."""
+    """Metadata during the scan; merged into the metadata sent before."""
 
     type: Literal["updated"] = "updated"
     metadata: MetadataTree = Field(default_factory=dict)
@@ -247,12 +250,12 @@ class ScanEnded(_Document):
     Attributes
     ----------
     end_reason : EndReason
-        Why.
+        Why the acquisition ended.
     text : str
-        What there is to say about it.
+        Details in free text, e.g. of a failure.
     late : dict
-        Channel name to how many of its points came too late; each such channel has a
-        lane for them.
+        Channel name to its number of late points; each such channel has a lane for
+        them.
     """
 
     type: Literal["ended"] = "ended"
@@ -266,7 +269,7 @@ class ScanEnded(_Document):
 
 
 class ScanJudged(_Document):
-    """The writer's verdict; the last one counts, but none after a final one."""
+    """The writer's verdict; the last one counts, but none counts after a final one."""
 
     type: Literal["judged"] = "judged"
     verdict: Verdict
@@ -277,45 +280,52 @@ Event = Annotated[
     Field(discriminator="type"),
 ]
 _Model = TypeVar("_Model")
-# Made when the first event comes, like the models' own: importing is to be quick.
+# Built with the first event, like the models themselves, so that importing is fast.
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
 
 
 def check_size(text: bytes, kind: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> None:
-    """Refuse what no reader would take, before it is sent or parsed.
+    """Check the size of a document before it is sent or parsed.
 
     Raises
     ------
     DocumentError
-        If it has too many bytes, or too many values.
+        If it has too many bytes or values: readers refuse it.
     """
     if len(text) > max_bytes:
-        raise DocumentError(kind, f"{len(text)} bytes, at most {max_bytes}")
+        raise DocumentError(kind, f"{len(text)} bytes; the limit is {max_bytes}")
     n_values = sum(text.count(mark) for mark in (b",", b"[", b"{"))
     if n_values > MAX_DOCUMENT_VALUES:
-        reason = f"more than {MAX_DOCUMENT_VALUES} values; send arrays as arrays"
+        reason = (
+            f"more than {MAX_DOCUMENT_VALUES} values; send arrays as array values, "
+            "not as lists"
+        )
         raise DocumentError(kind, reason)
 
 
 def parse_announcement(text: bytes) -> ScanAnnounced:
-    """Return a checked announcement.
+    """Return the announcement in `text`, validated.
 
     Raises
     ------
+    UnknownProtocolError
+        If it has another protocol version; this is checked first.
     DocumentError
-        If it is no valid announcement, with the protocol as the first thing looked at.
+        If it is not a valid announcement.
     """
     validate = ScanAnnounced.model_validate_json
     return _parse(text, "announcement", validate, MAX_ANNOUNCEMENT_BYTES)
 
 
 def parse_event(text: bytes) -> Event:
-    """Return a checked event.
+    """Return the event in `text`, validated.
 
     Raises
     ------
+    UnknownProtocolError
+        If it has another protocol version; this is checked first.
     DocumentError
-        If it is no valid event, with the protocol as the first thing looked at.
+        If it is not a valid event.
     """
     return _parse(text, "event", _EVENT.validate_json, MAX_DOCUMENT_BYTES)
 
@@ -327,26 +337,29 @@ def _parse(
     try:
         found = from_json(text)
     except ValueError as error:
-        raise DocumentError(kind, f"no JSON: {error}") from error
+        raise DocumentError(kind, f"not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise DocumentError(kind, "no JSON object")
+        raise DocumentError(kind, "not a JSON object")
     protocol = found.get("protocol")
     if type(protocol) is not int or protocol != PROTOCOL:
         shown = protocol if protocol in range(1000) else reprlib.repr(protocol)
         raise UnknownProtocolError(kind, shown, PROTOCOL)
     if "type" not in found:
-        raise DocumentError(kind, "no type")
+        raise DocumentError(kind, "field 'type' is missing")
     try:
-        # Strict: "5" is no number, and neither is true.
+        # Strict: neither "5" nor true is accepted as a number.
         return validate(text, strict=True)
     except ValidationError as error:
         raise DocumentError(kind, _first_problem(error)) from error
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Return a sentence; what it quotes may be long, or meant for a terminal."""
+    """Return the first problem as one sentence, safe to print.
+
+    It may quote hostile text: it is shortened, and control characters are replaced.
+    """
     problem = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
-    said = f"{where}: {problem['msg']}" if where else problem["msg"]
-    shown = said if len(said) <= _MAX_REASON else said[:_MAX_REASON] + "…"
+    full = f"{where}: {problem['msg']}" if where else problem["msg"]
+    shown = full if len(full) <= _MAX_REASON else full[:_MAX_REASON] + "…"
     return "".join(letter if letter.isprintable() else "?" for letter in shown)

@@ -1,6 +1,6 @@
-"""The base of the error tree: how errors keep their values and make their sentence.
+"""Base class of the error tree: stores the values and formats the message.
 
-The tree itself, and what is imported from outside, is :mod:`scanbus.schemas.errors`.
+The tree itself is in :mod:`scanbus.schemas.errors`; import errors from there.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["ScanbusError"]
 class ScanbusError(Exception):
     """Base class of all scanbus errors; each subclass becomes a dataclass.
 
-    A subclass declares its values as fields and its sentence as `template`; where a
-    sentence needs logic, it defines ``__str__`` instead.
+    A subclass declares its values as fields and its message as `template`; where the
+    message needs logic, it defines ``__str__`` instead.
 
     Attributes
     ----------
     exit_code : ExitCode
-        How a command ends that fails with this error.
+        Exit code of a command that fails with this error.
     template : str
-        The sentence, a format string of the fields.
+        The message, a format string of the fields.
 
     Examples
     --------
@@ -43,13 +43,13 @@ class ScanbusError(Exception):
     def __init_subclass__(cls) -> None:
         """Make the subclass a dataclass."""
         super().__init_subclass__()
-        # Without eq, errors are hashed by identity: a traceback is of one occurrence.
-        # Without repr, it is that of Exception.
+        # eq=False: errors compare and hash by identity, as each has its own traceback.
+        # repr=False: keeps the repr of Exception.
         dataclass(eq=False, repr=False)(cls)
 
     def __post_init__(self) -> None:
-        # Errors are copied and unpickled as `cls(*args)`; Exception itself would keep
-        # positional arguments only, without keywords and defaults.
+        # copy and pickle call `cls(*args)`; Exception itself stores only the positional
+        # arguments, without keywords and defaults.
         self.args = tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Exit codes of all commands, in one place.
 
-Errors, verdicts and reports say which of them they lead to; no other module writes the
-numbers. The README lists them for users.
+Errors, verdicts and reports refer to them; no other module contains the numbers. The
+README lists them for users.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ __all__ = ["ExitCode"]
 
 
 class ExitCode(IntEnum):
-    """How a command came out; of several outcomes, the greatest number wins."""
+    """Outcome of a command; of several outcomes, the greatest number counts."""
 
     COMPLETE = 0
-    """All points are in the files; or there is nothing to complain about."""
+    """All points are in the files, or the command found no problem."""
     USAGE = 1
-    """Nothing was done: usage, configuration, no Redis, no such scan."""
+    """Nothing was done: wrong usage or configuration, no Redis, no such scan."""
     PARTIAL = 2
     """Named points are missing or wrong."""
     FAILED = 3
     """There is no usable file, or nothing was written."""
     INTERRUPTED = 130
-    """Ctrl-C: 128 + SIGINT, as a shell says it of a process that a signal ended."""
+    """Ctrl-C: 128 + SIGINT, as shells report a process that was ended by a signal."""

@@ -1,7 +1,7 @@
 """The documents as JSON Schema, for publishers in other languages.
 
-``python -m scanbus.schemas.json_schema`` writes the file beside this module again; a
-test compares.
+``python -m scanbus.schemas.json_schema`` regenerates the file beside this module; a
+test compares it with the models.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def protocol_schema() -> dict[str, Any]:
     )
     for document in _DOCUMENTS:
         definition = schema["$defs"][document.__name__]
-        # In Python they have defaults; on the bus they must be said.
+        # Python has defaults for these two; on the bus they are required.
         definition["required"] = ["protocol", "type", *definition["required"]]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -1,7 +1,7 @@
-"""The log of what runs inside somebody's program; structlog is loaded with an event.
+"""Logger for code that runs inside a user's program; imports structlog lazily.
 
-It brings rich along, which would add a third to the time of
-``import scanbus.publisher``.
+structlog imports rich, which would make ``import scanbus.publisher`` take a third
+longer, so it is imported with the first event.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class _Logger:
 
         if structlog.is_configured():
             return getattr(structlog.get_logger(), name)
-        # Its default is stdout, where the results of the program go.
+        # structlog's default is stdout, which belongs to the program's results.
         return getattr(structlog.wrap_logger(structlog.PrintLogger(sys.stderr)), name)
 
 
 def get_logger() -> Any:
-    """Return a logger of structlog's, to stderr unless the program configured it.
+    """Return a structlog logger that writes to stderr unless structlog is configured.
 
-    How it is configured counts when something is said.
+    The configuration is looked up at each event, not when this is called.
     """
     return _Logger()

@@ -1,13 +1,13 @@
-"""The free tree of a scan's metadata: what it may hold, and how two are merged.
+"""Metadata trees: validation and merging.
 
 A tree is JSON. Keys are NeXus names and become groups (an object) or fields
 (anything else); ``@name`` is an attribute of the group, ``field@name`` one of the
-field, as in silx's ``dicttonx``. An array travels as
-``{"array": {"dtype", "shape", "codec", "data"}}`` with base64 in ``data``; codecs are
-not undone here.
+field, as in silx's ``dicttonx``. An array is sent as
+``{"array": {"dtype", "shape", "codec", "data"}}`` with base64 in ``data``; arrays are
+not decoded here.
 
-What HDF5 or numpy could not take is refused here, at the edge: text with NUL, numbers
-of more than 64 bits, lists of mixed kinds or of rows of differing length.
+Values that HDF5 or numpy cannot store are refused here, when they enter the bus: text
+with NUL, integers of more than 64 bits, lists of mixed types, rows of unequal length.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class ArrayValue(BaseModel):
     Attributes
     ----------
     dtype : str
-        Name as numpy has it, little-endian on the wire.
+        numpy's name of the type; the bytes are little-endian.
     shape : tuple of int
-        Shape, C order.
+        Shape, in C order.
     codec : str
-        One of the bus's codecs, applied to the whole array as one chunk.
+        Name of the codec, applied to the whole array as one chunk.
     data : bytes
-        The packed bytes; base64 in JSON.
+        The encoded bytes; base64 in JSON.
     """
 
     model_config = ConfigDict(
@@ -71,14 +71,18 @@ class ArrayValue(BaseModel):
     def _size_is_bounded(self) -> Self:
         n_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
         if n_bytes > MAX_ENTRY_BYTES:
-            raise ValueError(f"an array of {n_bytes} bytes, at most {MAX_ENTRY_BYTES}")
+            raise ValueError(
+                f"an array of {n_bytes} bytes; the limit is {MAX_ENTRY_BYTES}"
+            )
         if self.codec == "none" and len(self.data) != n_bytes:
-            raise ValueError(f"an array of {n_bytes} bytes in {len(self.data)}")
+            raise ValueError(
+                f"dtype and shape need {n_bytes} bytes, data has {len(self.data)}"
+            )
         return self
 
 
 def is_array(value: object) -> bool:
-    """Whether a value of a tree stands for an array.
+    """Whether a value of a tree represents an array.
 
     Examples
     --------
@@ -97,10 +101,10 @@ def is_array(value: object) -> bool:
 
 def _check_key(key: str) -> None:
     field, at, attribute = key.partition("@")
-    named = [part for part in (field, attribute) if part]
-    if not named or (at and not attribute):
+    names = [part for part in (field, attribute) if part]
+    if not names or (at and not attribute):
         raise ValueError(f"{key!r} is not a name")
-    for part in named:
+    for part in names:
         if len(part) > MAX_NAME_LENGTH or not _KEY.match(part):
             raise ValueError(
                 f"{key!r} is not a NeXus name (letters, digits, _ and inner dots, "
@@ -110,7 +114,7 @@ def _check_key(key: str) -> None:
 
 def _check_tree(tree: dict[str, Any], depth: int = 0) -> dict[str, Any]:
     if depth > MAX_DEPTH:
-        raise ValueError(f"more than {MAX_DEPTH} levels")
+        raise ValueError(f"more than {MAX_DEPTH} levels of groups")
     for key, value in tree.items():
         _check_key(key)
         if is_array(value):
@@ -126,45 +130,47 @@ def _check_tree(tree: dict[str, Any], depth: int = 0) -> dict[str, Any]:
 
 def _check_leaf(key: str, value: object) -> None:
     if not isinstance(value, list):
-        _check_single(key, value)
+        _check_scalar(key, value)
         return
     rows = [item for item in value if isinstance(item, list)]
     if not rows:
-        _check_flat(key, value)
+        _check_list(key, value)
         return
     numbers = [item for row in rows for item in row]
     if len(rows) < len(value) or {type(item) for item in numbers} - {int, float}:
         raise ValueError(f"{key!r}: nested lists hold numbers only; use arrays")
     if len({len(row) for row in rows}) > 1:
-        raise ValueError(f"{key!r}: rows of differing length")
-    _check_flat(key, numbers)
+        raise ValueError(f"{key!r}: rows of unequal length")
+    _check_list(key, numbers)
 
 
-def _check_flat(key: str, items: list[Any]) -> None:
-    kinds = {type(item) for item in items}
-    if kinds - {str, bool, int, float}:
+def _check_list(key: str, items: list[Any]) -> None:
+    types = {type(item) for item in items}
+    if types - {str, bool, int, float}:
         raise ValueError(f"{key!r}: nested lists hold numbers only; use arrays")
-    if kinds - {int, float} and len(kinds) > 1:
-        raise ValueError(f"{key!r}: a list of mixed kinds")
+    if types - {int, float} and len(types) > 1:
+        raise ValueError(f"{key!r}: a list of mixed types")
     for item in items:
-        _check_single(key, item)
+        _check_scalar(key, item)
     integers = [item for item in items if type(item) is int]
     if integers and min(integers) < 0 and max(integers) >= 2**63:
-        raise ValueError(f"{key!r}: no integer type of HDF5 holds all of the list")
+        raise ValueError(
+            f"{key!r}: no integer type of HDF5 holds all numbers of the list"
+        )
 
 
-def _check_single(key: str, value: object) -> None:
+def _check_scalar(key: str, value: object) -> None:
     if isinstance(value, str) and "\0" in value:
-        raise ValueError(f"{key!r}: text with NUL")
+        raise ValueError(f"{key!r}: text contains NUL")
     if type(value) is int and not -(2**63) <= value < 2**64:
-        raise ValueError(f"{key!r}: a number of more than 64 bits")
+        raise ValueError(f"{key!r}: an integer of more than 64 bits")
 
 
 MetadataTree = Annotated[dict[str, JsonValue], AfterValidator(_check_tree)]
 
 
 def merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
-    """Return `base` with `update` laid over it, group by group.
+    """Return a copy of `base` with `update` merged into it, group by group.
 
     Examples
     --------

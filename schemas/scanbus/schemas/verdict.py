@@ -1,8 +1,7 @@
-"""What was written of a scan: a ledger per channel, and one word over all.
+"""Verdict on a scan: a ledger of points per channel, and one word for the scan.
 
-The verdict judges the writing; whether the acquisition went well is its
-``end_reason``. The same verdict stands in the scan file, on the bus, in the metrics
-and in the exit code.
+The verdict is about the writing; ``end_reason`` tells how the acquisition went. The
+same verdict is in the scan file, on the bus, in the metrics and in the exit code.
 """
 
 from __future__ import annotations
@@ -18,41 +17,46 @@ from scanbus.schemas.names import NexusName, PlainText, ScanUid
 __all__ = ["ChannelLedger", "PointRange", "Verdict", "VerdictWord", "ranges"]
 
 PointRange = tuple[int, int]
-"""Points ``[start, stop)``."""
+"""Range of points ``[start, stop)``."""
 
 
 class VerdictWord(StrEnum):
-    """How the writing of a scan came out."""
+    """Outcome of writing a scan."""
 
     COMPLETE = "complete"
     """Every point up to every seal is in the files."""
     PARTIAL = "partial"
-    """Named points are missing."""
+    """Points are missing; the ledger names them."""
     FAILED = "failed"
     """There is no usable file."""
 
     @property
     def exit_code(self) -> ExitCode:
-        """How a command ends that this is the verdict of."""
+        """Exit code of a command whose scan has this verdict."""
         return ExitCode[self.name]
 
 
 class ChannelLedger(BaseModel):
-    """The account of one channel, in points.
+    """Counts and ranges of one channel's points.
 
     Attributes
     ----------
     expected : int
-        Points up to the seal; up to the last one seen where there is no seal.
+        Points up to the seal; up to the last one received if there is no seal.
     written : int
         Points that are in the files.
     missing : tuple of PointRange
-        Points up to the seal that are not in the files, whatever the reason.
-    duplicate, late, corrupt, refused : tuple of PointRange
-        Points that came twice, after their place was closed, damaged, or in a form
-        that cannot be stored.
+        Points up to the seal that are not in the files, for any reason.
+    duplicate : tuple of PointRange
+        Points that were received twice.
+    late : tuple of PointRange
+        Points that were received after their place was closed.
+    corrupt : tuple of PointRange
+        Points that were damaged in transit.
+    refused : tuple of PointRange
+        Points that cannot be stored in the form in which they were sent.
     sealed : bool
-        Whether the publisher said how many points there are.
+        Whether the lane is sealed: the publisher stated the number of points.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -68,7 +72,7 @@ class ChannelLedger(BaseModel):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every point up to the seal is in the files."""
+        """Whether there is a seal and every point up to it is in the files."""
         return (
             self.sealed
             and self.written == self.expected
@@ -77,20 +81,20 @@ class ChannelLedger(BaseModel):
 
 
 class Verdict(BaseModel):
-    """The word, its reason, and the accounts that it follows from.
+    """Verdict on a scan, its reason, and the ledgers from which it follows.
 
     Attributes
     ----------
     uid : str
-        The scan.
+        The scan's uid.
     verdict : VerdictWord
-        The word.
+        The verdict in one word.
     provisional : bool
         True while the publisher may still come back.
     reason : str
         One sentence; empty when complete.
     end_reason : str
-        Why the acquisition ended, empty if nobody said.
+        Why the acquisition ended, empty if unknown.
     channels : dict
         Ledger per channel.
     master : str
@@ -109,7 +113,7 @@ class Verdict(BaseModel):
 
 
 def ranges(points: Iterable[int]) -> tuple[PointRange, ...]:
-    """Return ascending points as ranges.
+    """Return ascending points as ranges of consecutive points.
 
     Examples
     --------
