@@ -110,7 +110,7 @@ def test_the_bytes_are_those_of_one_thread(
 ) -> None:
     array = np.random.default_rng(1).poisson(3, n_items).astype(dtype)
     alone = find_codec("bitshuffle-lz4")
-    together = alone.helped_by(threads)
+    together = alone.with_threads(threads)
     packed = alone.encode(array)
     assert together.encode(array) == packed
     out = np.empty_like(array)
@@ -123,7 +123,7 @@ def test_the_bytes_are_those_of_one_thread(
 
 def test_damage_in_any_part_is_found(threads: ThreadPool) -> None:
     array = np.random.default_rng(2).poisson(0.003, 2_000_000).astype("u2")
-    together = find_codec("bitshuffle-lz4").helped_by(threads)
+    together = find_codec("bitshuffle-lz4").with_threads(threads)
     packed = bytearray(together.encode(array))
     n_found = 0
     for place in range(16, len(packed), len(packed) // 40):
@@ -142,5 +142,5 @@ def test_damage_in_any_part_is_found(threads: ThreadPool) -> None:
 def test_only_codecs_of_independent_blocks_are_shared(threads: ThreadPool) -> None:
     shared = {name for name in ("none", "zstd", "lz4") if find_codec(name).is_shared}
     assert not shared
-    assert find_codec("zstd").helped_by(threads) is find_codec("zstd")
+    assert find_codec("zstd").with_threads(threads) is find_codec("zstd")
     assert find_codec("bitshuffle-zstd").is_shared

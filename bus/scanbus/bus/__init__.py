@@ -1,6 +1,6 @@
-"""How data travel: Redis streams, entries, codecs, quotas, cursors, leases.
+"""The bus: Redis streams, entries, codecs, quotas, cursors, leases.
 
-Three layers: :mod:`~scanbus.bus.codecs` pack arrays, :mod:`~scanbus.bus.protocol` is
-the protocol of ``docs/protocol.md`` as pure code, :mod:`~scanbus.bus.store` is the only
-place that knows Redis. Other components import these three and nothing below them.
+Three layers: :mod:`~scanbus.bus.codecs` compress arrays, :mod:`~scanbus.bus.protocol`
+implements ``docs/protocol.md`` as pure code, and only :mod:`~scanbus.bus.store` sends
+commands to Redis. Other components import these three and nothing below them.
 """

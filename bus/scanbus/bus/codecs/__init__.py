@@ -1,4 +1,4 @@
-"""Codecs: arrays as the bytes that HDF5 stores for a chunk, and back.
+"""Codecs: encode arrays as the bytes that HDF5 stores for a chunk, and decode them.
 
 =============== ==================== ==========================================
 name            HDF5 filters         for
@@ -7,13 +7,13 @@ none            none                 small or incompressible values
 gzip-shuffle    shuffle 2, deflate 1 readers without plug-ins
 bitshuffle-lz4  bitshuffle 32008     frames: the default
 bitshuffle-zstd bitshuffle 32008     frames: smaller, slower
-lz4             lz4 32004            bytes that do not profit from shuffling
+lz4             lz4 32004            bytes that shuffling does not make smaller
 zstd            zstd 32015           the same, smaller
 blosc2          blosc2 32026         smallest; needs ``scanbus[blosc2]``
 =============== ==================== ==========================================
 
-Nothing here imports h5py or hdf5plugin. Bitshuffle and Blosc2 are loaded with the
-first array that needs them.
+Nothing here imports h5py or hdf5plugin. The libraries of bitshuffle and Blosc2 are
+loaded when the first array needs them.
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ _CODECS = {
     for each in (
         Codec("none", releases_gil=True, scheme=RawScheme()),
         Codec("gzip-shuffle", releases_gil=True, scheme=GzipShuffleScheme()),
-        Codec("bitshuffle-lz4", releases_gil=True, scheme=_LZ4, share=_LZ4.helped_by),
         Codec(
-            "bitshuffle-zstd", releases_gil=True, scheme=_ZSTD, share=_ZSTD.helped_by
+            "bitshuffle-lz4", releases_gil=True, scheme=_LZ4, share=_LZ4.with_threads
+        ),
+        Codec(
+            "bitshuffle-zstd", releases_gil=True, scheme=_ZSTD, share=_ZSTD.with_threads
         ),
         Codec("lz4", releases_gil=True, scheme=Lz4Scheme()),
         Codec("zstd", releases_gil=True, scheme=ZstdScheme()),
@@ -57,7 +59,7 @@ _CODECS = {
 
 
 def find_codec(name: str) -> Codec:
-    """Return the codec of that name.
+    """Return the codec with this name.
 
     Parameters
     ----------
@@ -67,8 +69,8 @@ def find_codec(name: str) -> Codec:
     Raises
     ------
     UnknownCodecError
-        If there is none. A codec whose library is missing is returned; it raises
-        when it is used.
+        If the name is not in `CODEC_NAMES`. A codec whose library is missing is
+        returned; it raises this error when it is used.
 
     Examples
     --------

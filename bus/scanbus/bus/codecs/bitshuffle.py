@@ -1,18 +1,18 @@
 """Bitshuffle with LZ4 or Zstandard, as HDF5 filter 32008 stores it.
 
-The default on the bus: fast, small, and what DECTRIS detectors and the readers of
-macromolecular crystallography speak. For LZ4 the bytes are identical with those of
-the filter. The packing itself is C, see :mod:`scanbus.bus.codecs.bitshuffle_backends`.
+The default on the bus: fast, small, and the format of DECTRIS detectors and of the
+readers of macromolecular crystallography. For LZ4 the bytes are identical to those of
+the filter. Compression itself is C, see :mod:`scanbus.bus.codecs.bitshuffle_backends`.
 
-What the C code trusts, and what is done about it: it reads the size of each packed
-block from the payload and goes on from there, without knowing where the payload
-ends. So before it is called, the table of blocks is walked here, and each block must
-end within the payload and the last exactly at its end. Within a block the C code is
-safe: bitshuffle 0.5 and hdf5plugin call ``LZ4_decompress_safe``
-with the sizes of both sides (early versions ``LZ4_decompress_fast``, which knows no
-end of its input; a test tells them apart), and ``ZSTD_decompress``, which takes both
-too. Walking costs 0.15 ms for a frame of 8 MiB that unpacks in 3.5 ms; going block by
-block through Python's LZ4 instead takes 7 ms.
+The C code does not check the bounds of the payload: it reads the size of each packed
+block from it and continues from there, without knowing where the payload ends. So
+before it is called, the block sizes are checked here: each block must end within the
+payload, and the last exactly at its end. Within a block the C code is safe: bitshuffle
+0.5 and hdf5plugin call ``LZ4_decompress_safe`` with the sizes of input and output
+(early versions ``LZ4_decompress_fast``, which does not know the end of its input; a
+test tells them apart), and ``ZSTD_decompress``, which takes both sizes too. The check
+takes 0.15 ms for a frame of 8 MiB that unpacks in 3.5 ms; unpacking block by block
+with Python's LZ4 instead takes 7 ms.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scanbus.schemas.errors import PayloadError
 
 _BITSHUFFLE_ID = 32008
 _COMPRESSOR_NUMBERS: dict[Compressor, int] = {"lz4": 2, "zstd": 3}
-_ITEMS_MULTIPLE = 8  # Blocks are whole groups of eight items; the rest is stored raw.
+_ITEMS_MULTIPLE = 8  # Blocks are whole groups of 8 items; the rest is stored raw.
 
 _T = TypeVar("_T")
 
@@ -48,14 +48,14 @@ class BitshuffleScheme:
     Parameters
     ----------
     compressor : {"lz4", "zstd"}
-        What packs the shuffled blocks.
+        Compressor of the shuffled blocks.
     level : int
         Compression level, for Zstandard only.
     backend : callable
-        Returns the C library; called with the first array.
+        Returns the C library; called when the first array is packed or unpacked.
     threads : ThreadPool, optional
-        Shares one array's blocks: each is packed on its own, so that the bytes are the
-        same.
+        Threads that share the blocks of one array. Blocks are packed independently, so
+        the bytes do not depend on the number of threads.
     """
 
     compressor: Compressor
@@ -64,9 +64,9 @@ class BitshuffleScheme:
     threads: ThreadPool | None = None
 
     def filters(self) -> tuple[Filter, ...]:
-        """Return the one filter, with its default block size.
+        """Return the filter, with its default block size.
 
-        HDF5 puts version and item size in front: the file says
+        The filter prepends its version and the item size: the options in the file are
         ``(0, 4, itemsize, 0, 2)`` for LZ4.
         """
         options: tuple[int, ...] = (0, _COMPRESSOR_NUMBERS[self.compressor])
@@ -74,8 +74,8 @@ class BitshuffleScheme:
             options += (self.level,)
         return (Filter(_BITSHUFFLE_ID, options, "bitshuffle"),)
 
-    def helped_by(self, threads: ThreadPool) -> BitshuffleScheme:
-        """Return the same scheme, at work with a thread pool."""
+    def with_threads(self, threads: ThreadPool) -> BitshuffleScheme:
+        """Return the same scheme, using a thread pool."""
         return replace(self, threads=threads)
 
     def pack(self, data: Octets, itemsize: int) -> Buffer:
@@ -89,14 +89,14 @@ class BitshuffleScheme:
             return backend.pack(self.compressor, part, itemsize, self.level)
 
         parts = self._map(pack_part, -(-data.size // part_bytes))
-        # A copy of the packed bytes, on purpose: C wrote them into buffers made for
-        # the worst case, which must not stay alive as long as they do.
+        # Copied on purpose: the parts are views of buffers of the largest possible
+        # size, which would stay in memory as long as the packed bytes.
         return b"".join((HEADER.pack(data.size, block_bytes), *parts))
 
     def unpack(
         self, payload: memoryview, n_bytes: int, itemsize: int, out: Octets | None
     ) -> Octets:
-        """Return the unpacked bytes; C is called once the table of blocks is right."""
+        """Return the unpacked bytes; block sizes are checked before C is called."""
         backend = self.backend()
         cut, edges = self._check(payload, n_bytes, itemsize)
         parts = len(edges) - 1
@@ -119,7 +119,7 @@ class BitshuffleScheme:
         return unpacked[0] if out is None else out
 
     def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:
-        """Walk the table of blocks."""
+        """Check the header and the size of each block."""
         self._check(payload, n_bytes, itemsize)
 
     @property
@@ -132,7 +132,10 @@ class BitshuffleScheme:
         return self.threads.map(work, count)
 
     def _part_bytes(self, block_bytes: int) -> int:
-        """Return what one thread packs or unpacks at once: all if it is alone."""
+        """Return how many bytes one thread packs or unpacks at a time: whole blocks.
+
+        All bytes where there is no thread pool.
+        """
         part_bytes = (
             MAX_CHUNK_BYTES if self.threads is None else self.threads.part_bytes
         )
@@ -141,7 +144,7 @@ class BitshuffleScheme:
     def _check(
         self, payload: memoryview, n_bytes: int, itemsize: int
     ) -> tuple[Cut, list[int]]:
-        """Walk the table of blocks; return what it says and where parts begin."""
+        """Check the header and the block sizes; return the cut and the part starts."""
         block_bytes = read_header(self._name, payload, n_bytes)
         if block_bytes % (itemsize * _ITEMS_MULTIPLE):
             raise PayloadError(
@@ -158,14 +161,15 @@ class BitshuffleScheme:
             rest * itemsize,
             per_part=self._part_bytes(block_bytes) // block_bytes,
         )
-        edges[-1] = len(payload)  # What fills no group of eight stands behind.
-        # One larger than all items has the same meaning and fits into a C int.
+        edges[-1] = len(payload)  # Items that do not fill a group of 8 follow raw.
+        # A block size above the number of items has no other effect, but could
+        # overflow a C int.
         block_items = min(block_bytes // itemsize, n_items - rest + _ITEMS_MULTIPLE)
         return Cut(n_items, itemsize, block_items), edges
 
 
 def default_block_items(itemsize: int) -> int:
-    """Return the items per block of bitshuffle, which it promises never to change.
+    """Return bitshuffle's items per block, which its authors promise never to change.
 
     References
     ----------

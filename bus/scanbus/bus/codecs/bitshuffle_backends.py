@@ -1,10 +1,9 @@
-"""Two ways to the C code of bitshuffle, with the same surface.
+"""Two backends for the C code of bitshuffle, with the same interface.
 
 The package `bitshuffle` has wheels for some platforms only, and none for CPython
 3.13. The package `hdf5plugin` has them for all, and its plugin for the bitshuffle
-filter is a shared library that exports the same functions, so it is called through
-ctypes, which also releases the GIL. Importing neither h5py nor hdf5plugin is needed
-for that, and this module imports neither.
+filter is a shared library that exports the same functions. It is called through
+ctypes, which releases the GIL and needs no import of h5py or hdf5plugin.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Compressor: TypeAlias = Literal["lz4", "zstd"]
 
 @dataclass(frozen=True)
 class Cut:
-    """How an array is cut into blocks; the last items may fill none."""
+    """How an array is cut into blocks; the last items may not fill one."""
 
     n_items: int
     itemsize: int
@@ -38,12 +37,12 @@ class Cut:
 
 
 class Backend(Protocol):
-    """The two calls of bitshuffle that a codec needs."""
+    """The two functions of bitshuffle that a codec needs."""
 
     def pack(
         self, compressor: Compressor, data: Octets, itemsize: int, level: int
     ) -> memoryview:
-        """Return the packed blocks, in a buffer that may be far too long."""
+        """Return the packed blocks, a view into a buffer that may be far larger."""
         ...
 
     def unpack(
@@ -53,13 +52,13 @@ class Backend(Protocol):
         cut: Cut,
         out: Octets | None,
     ) -> Octets:
-        """Return the array's bytes from blocks whose table has been checked."""
+        """Return the array's bytes from blocks whose sizes have been checked."""
         ...
 
 
 @functools.cache
 def load_backend() -> Backend:
-    """Return the first backend that can be loaded, for the life of the process.
+    """Return the first backend that can be loaded; the same for the whole process.
 
     Raises
     ------
@@ -75,7 +74,7 @@ def load_backend() -> Backend:
 class ExtensionBackend:
     """The package `bitshuffle`.
 
-    Unpacking with `out` costs a copy: the package always allocates its result.
+    Unpacking into `out` needs a copy: the package always allocates its result.
 
     Raises
     ------
@@ -133,7 +132,7 @@ class PluginBackend:
     Raises
     ------
     ImportError
-        If the package is not installed or its filter exports nothing to call.
+        If the package is not installed or its filter does not export the functions.
     """
 
     def __init__(self) -> None:
@@ -202,7 +201,7 @@ _SIGNATURES: dict[str, tuple[type, list[type]]] = {
 
 
 def _function(library: ctypes.CDLL, name: str) -> Callable[..., int]:
-    """Return one function of ``bitshuffle.h``, with its signature."""
+    """Return a function of ``bitshuffle.h`` with its signature set."""
     try:
         function = library[f"bshuf_{name}"]
     except AttributeError as error:
@@ -233,13 +232,13 @@ def _import_single_threaded(name: str) -> ModuleType:
 
 @contextmanager
 def _one_openmp_thread() -> Iterator[None]:
-    """Make an OpenMP runtime that is loaded meanwhile use one thread.
+    """Limit an OpenMP runtime that is loaded in this context to one thread.
 
     bitshuffle splits one call over all cores, but its callers already run one thread
-    per core: together they would only hinder each other. The runtime reads the
-    variable once, when it is loaded with the first import of the extension. It is
-    taken away again so that other libraries of the process keep their threads. A
-    value that the operator has set stays.
+    per core: more threads would only compete for them. The runtime reads the variable
+    once, when it is loaded with the first import of the extension. It is unset
+    afterwards so that other libraries of the process keep their threads. A value that
+    the operator has set is not changed.
     """
     if "OMP_NUM_THREADS" in os.environ:
         yield

@@ -1,15 +1,15 @@
 """Blosc2 frames, as HDF5 filter 32026 stores them. Needs ``scanbus[blosc2]``.
 
-The filter takes two kinds of contiguous frame with one chunk in it: plain ones, and
-for two and more dimensions also those with a ``b2nd`` layer, where the chunk is cut
-into blocks in all dimensions. The filter itself makes the second kind; here the first
-is made, which it reads as well, and both are read.
+The filter reads two kinds of contiguous frame with one chunk: plain frames, and for two
+and more dimensions also frames with a ``b2nd`` layer, where the chunk is cut into
+blocks in all dimensions. The filter itself writes the second kind. This module writes
+the first, which the filter reads as well, and reads both.
 
-A frame is code as much as data: it can name codecs and filters that Blosc2 would look
-for as plug-ins and load, it can ask for memory to be left as it was, and it declares
-sizes in several places. All of that is compared with a short list of what this module
-and the filter write, before and after Blosc2 has opened it. The rest is left to
-Blosc2, whose parser of frames is fuzzed by its authors.
+A frame controls what Blosc2 does: it can name codecs and filters that Blosc2 would
+look for as plug-ins and load, it can leave the output memory uninitialized, and it
+declares sizes in several places. All of that is checked against the short list of what
+this module and the filter write, before and after Blosc2 has opened the frame. The
+rest is left to Blosc2, whose authors fuzz its parser of frames.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ZSTD = 5
 _BITSHUFFLE = 2
 _ALLOWED_FILTERS = frozenset((0, 1, 2))  # none, shuffle, bitshuffle
 _ALLOWED_CODECS = frozenset((0, 1, 2, 4, 5))  # blosclz, lz4, lz4hc, zlib, zstd
-_ALLOWED_FORMATS = frozenset((0, 1, 3, 4))  # The same, as numbered in a chunk.
+_ALLOWED_FORMATS = frozenset((0, 1, 3, 4))  # The same codecs by their chunk format.
 
 # Positions in a frame's header (C-Blosc2, README_CFRAME_FORMAT). Integers are
 # big-endian there and little-endian in a chunk's header.
@@ -44,7 +44,7 @@ _CHUNK_HEADER_BYTES = 32
 _CHUNK_SIZES = struct.Struct("<4xiii")  # unpacked, block, packed
 _MAX_DIMENSIONS = 8
 
-# What Blosc2 and its wrapper raise for a frame that they do not like.
+# Exceptions that Blosc2 and its Python wrapper raise for an invalid frame.
 _BLOSC2_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, IndexError)
 
 
@@ -61,7 +61,7 @@ class Blosc2Scheme:
     level: int = 5
 
     def filters(self) -> tuple[Filter, ...]:
-        """Return the one filter; HDF5 completes sizes and shape of the chunk."""
+        """Return the filter; it adds the sizes and shape of the chunk by itself."""
         options = (0, 0, 0, 0, self.level, _BITSHUFFLE, _ZSTD)
         return (Filter(_BLOSC2_ID, options, "blosc2"),)
 
@@ -74,7 +74,7 @@ class Blosc2Scheme:
             "filters": [blosc2.Filter.NOFILTER] * 5 + [blosc2.Filter.BITSHUFFLE],
             "filters_meta": [0] * 6,
             "typesize": itemsize if itemsize < 256 else 1,
-            "nthreads": 1,  # The callers run one thread per core themselves.
+            "nthreads": 1,  # The callers already run one thread per core.
         }
         frame: bytes = blosc2.SChunk(
             chunksize=data.size, data=data, cparams=cparams
@@ -84,7 +84,7 @@ class Blosc2Scheme:
     def unpack(
         self, payload: memoryview, n_bytes: int, itemsize: int, out: Octets | None
     ) -> Octets:
-        """Return the one chunk of the frame, put in order if it is cut in blocks."""
+        """Return the bytes of the frame's only chunk, in C order."""
         blosc2 = _import_blosc2()
         _check_frame(payload, n_bytes)
         try:
@@ -102,7 +102,7 @@ class Blosc2Scheme:
         return stored if layout is None else layout.in_order(stored, out)
 
     def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:  # noqa: ARG002
-        """Compare what the frame's header declares."""
+        """Check the sizes, codec and filters that the frame's header declares."""
         _check_frame(payload, n_bytes)
 
 
@@ -114,7 +114,7 @@ def _import_blosc2() -> ModuleType:
 
 
 def _check_frame(payload: memoryview, n_bytes: int) -> None:
-    """Refuse a frame that is cut, or declares too much or what is not built in."""
+    """Refuse a frame that is truncated, declares a wrong size or needs a plug-in."""
     if len(payload) < _LEAST_FRAME_BYTES or payload[2:9].tobytes() != b"b2frame":
         raise PayloadError("blosc2: not a frame")
     (frame_bytes,) = _FRAME_BYTES.unpack_from(payload)
@@ -136,16 +136,17 @@ def _check_frame(payload: memoryview, n_bytes: int) -> None:
 
 
 def _most_padded(n_bytes: int) -> int:
-    """Return the largest padded chunk that is taken.
+    """Return the largest padded size of a chunk that is accepted, in bytes.
 
-    Blocks pad each dimension to less than twice its length; frames have two that
-    matter, and of small chunks the filter makes one block.
+    Blocks pad each dimension to less than twice its length. Detector frames have two
+    long dimensions, hence four times; the filter makes small chunks one block, hence
+    the constant.
     """
     return 4 * n_bytes + 65536
 
 
 def _only_chunk(schunk: Any, stored_bytes: int) -> bytes:
-    """Return the frame's chunk, whose header declares what is expected."""
+    """Return the frame's only chunk after checking its header."""
     if schunk.nchunks != 1:
         raise PayloadError(f"blosc2: expected one chunk, got {schunk.nchunks}")
     chunk: bytes = schunk.get_chunk(0)
@@ -167,15 +168,15 @@ def _check_chunk(chunk: bytes, stored_bytes: int) -> None:
         raise PayloadError("blosc2: the chunk names a codec that is not built in")
     if not _ALLOWED_FILTERS.issuperset(chunk[16:22]):
         raise PayloadError("blosc2: the chunk names a filter that is not allowed")
-    # The upper nibble: 0 data, 1 zeros, 2 NaN, 3 one value; 4 would leave the memory
-    # of the result as it was. The others: dictionary, lazy chunk, instrumented.
+    # The upper nibble: 0 data, 1 zeros, 2 NaN, 3 one value; 4 would leave the output
+    # memory uninitialized. The lower bits: dictionary, lazy chunk, instrumented.
     if more_flags >> 4 > 3 or more_flags & 0x0F:
         raise PayloadError("blosc2: the chunk has a kind that is not allowed")
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a ``b2nd`` frame cuts its chunk: blocks one after the other, padded."""
+    """Layout of the chunk of a ``b2nd`` frame: consecutive padded blocks."""
 
     itemsize: int
     shape: tuple[int, ...]
@@ -183,7 +184,7 @@ class _Layout:
 
     @classmethod
     def read(cls, schunk: Any, n_bytes: int, itemsize: int) -> _Layout | None:
-        """Return the layout that the frame declares, if it has one."""
+        """Return the layout that the frame declares; None for a plain frame."""
         if "b2nd" not in schunk.meta:
             return None
         _, n_dimensions, shape, chunk, block, *_ = schunk.meta["b2nd"]
@@ -200,7 +201,7 @@ class _Layout:
         return layout
 
     def holds(self, n_bytes: int) -> bool:
-        """Tell whether this is a way to cut `n_bytes`."""
+        """Whether this layout describes an array of `n_bytes`, padded within limits."""
         size = self.itemsize
         for length, block in zip(self.shape, self.block, strict=True):
             if not 1 <= block <= length:
@@ -215,14 +216,14 @@ class _Layout:
 
     @property
     def padded_bytes(self) -> int:
-        """Bytes of all blocks: less than twice the length in each dimension."""
+        """Size of all blocks in bytes; padding less than doubles each dimension."""
         size = self.itemsize
         for count, block in zip(self._grid, self.block, strict=True):
             size *= count * block
         return size
 
     def in_order(self, stored: Octets, out: Octets | None) -> Octets:
-        """Return the bytes of the array from those of its blocks."""
+        """Return the bytes of the array in C order from those of its blocks."""
         rank = len(self.shape)
         blocks = stored.reshape(*self._grid, *self.block, self.itemsize)
         order = np.arange(2 * rank).reshape(2, rank).T.ravel()  # grid, block, grid...

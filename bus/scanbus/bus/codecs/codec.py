@@ -1,10 +1,9 @@
-"""What every codec does the same way, whatever packs the bytes.
+"""Interface of all codecs: argument checks, encoding, decoding.
 
-A codec turns one array into exactly the bytes that an HDF5 filter would store for it
-as one chunk, so a frame that is packed where it is born is written by direct chunk
-write and never touched again. Here the arguments are checked once for all of them;
-how bytes are packed is a :class:`Scheme`, one small class per filter. Nothing here
-knows HDF5, Redis or files.
+A codec encodes one array as exactly the bytes that an HDF5 filter would store for it
+as one chunk. So a frame is compressed once, by its publisher, and stored by direct
+chunk write. Arguments are checked here for all codecs; the compression itself is a
+:class:`Scheme`, one small class per filter. Nothing here uses HDF5, Redis or files.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ CODEC_NAMES = (
     "blosc2",
 )
 
-# The filters count in a C int, and LZ4 ends a little before it: LZ4_MAX_INPUT_SIZE.
+# The filters count bytes in a C int; LZ4_MAX_INPUT_SIZE is a little less.
 MAX_CHUNK_BYTES = 0x7E00_0000
 _MAX_PAYLOAD_BYTES = 2**31 - 1
 
@@ -42,8 +41,8 @@ _MAX_PAYLOAD_BYTES = 2**31 - 1
 class Filter:
     """One filter of an HDF5 pipeline, as ``H5Pset_filter`` takes it.
 
-    Some filters complete their options when the dataset is created (bitshuffle puts
-    version and item size in front of them), so what the file holds can be longer.
+    Some filters complete their options when the dataset is created (bitshuffle
+    prepends version and item size), so the options in the file can be longer.
 
     Parameters
     ----------
@@ -52,7 +51,7 @@ class Filter:
     options : tuple of int
         The ``cd_values``.
     name : str
-        For messages and listings.
+        Name for messages and listings.
     """
 
     id: int
@@ -61,7 +60,7 @@ class Filter:
 
 
 class Scheme(Protocol):
-    """How one HDF5 pipeline packs and unpacks bytes."""
+    """Packs and unpacks bytes as one HDF5 filter pipeline does."""
 
     def filters(self) -> tuple[Filter, ...]:
         """Return the pipeline, in the order of application."""
@@ -78,14 +77,15 @@ class Scheme(Protocol):
         ...
 
     def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:
-        """Raise PayloadError if `payload` cannot be `n_bytes`; cheaper than unpacking.
+        """Raise PayloadError if `payload` cannot unpack to `n_bytes`.
 
-        Needs no library, and finds every size that is wrong, not every wrong byte.
+        Cheaper than unpacking and needs no optional library. It finds every wrong size,
+        not every wrong byte.
         """
         ...
 
 
-def deliver(data: Buffer, out: Octets | None) -> Octets:
+def view_or_copy(data: Buffer, out: Octets | None) -> Octets:
     """Return `data` as an array: a view of it, or `out` with a copy in it."""
     octets = np.frombuffer(data, dtype=np.uint8)
     if out is None:
@@ -96,21 +96,21 @@ def deliver(data: Buffer, out: Octets | None) -> Octets:
 
 @dataclass(frozen=True)
 class Codec:
-    """A named way to pack arrays as HDF5 stores them.
+    """A named codec: encodes arrays as HDF5 stores them, and decodes them.
 
-    Without state: safe to share between threads.
+    It has no state and is safe to share between threads.
 
     Parameters
     ----------
     name : str
         Name on the bus, one of `CODEC_NAMES`.
     releases_gil : bool
-        Whether threads that pack or unpack run side by side.
+        Whether packing and unpacking in several threads run in parallel.
     scheme : Scheme
-        What packs the bytes.
+        Packs and unpacks the bytes.
     share : callable or None
-        Returns the scheme at work with a thread pool; None where one array takes one
-        thread.
+        Returns the scheme using a given thread pool; None if one array is always
+        packed by one thread.
     """
 
     name: str
@@ -123,8 +123,8 @@ class Codec:
         """Whether several threads may pack or unpack one array."""
         return self.share is not None
 
-    def helped_by(self, threads: ThreadPool | None) -> Codec:
-        """Return the same codec, at work with a thread pool if it can."""
+    def with_threads(self, threads: ThreadPool | None) -> Codec:
+        """Return the same codec, using a thread pool if it supports one."""
         if threads is None or self.share is None:
             return self
         return replace(self, scheme=self.share(threads))
@@ -132,17 +132,17 @@ class Codec:
     def filters(
         self, dtype: npt.DTypeLike, chunk_shape: tuple[int, ...]
     ) -> tuple[Filter, ...]:
-        """Return the pipeline that a dataset needs to hold what `encode` returns.
+        """Return the filter pipeline of a dataset that stores what `encode` returns.
 
-        Needs none of the packing libraries: whoever only passes bytes on to a file
-        need not have them.
+        Needs none of the compression libraries, so a writer that only stores encoded
+        chunks can do without them.
 
         Parameters
         ----------
         dtype : numpy.dtype
             Type of the dataset.
         chunk_shape : tuple of int
-            Shape of its chunks: that of the arrays that are encoded.
+            Shape of its chunks: the shape of the encoded arrays.
 
         Returns
         -------
@@ -152,7 +152,7 @@ class Codec:
         Raises
         ------
         ValueError
-            If no chunk of this type and shape can be stored.
+            If a chunk of this type and shape cannot be stored.
 
         Examples
         --------
@@ -164,18 +164,18 @@ class Codec:
         return self.scheme.filters()
 
     def encode(self, array: npt.NDArray[Any]) -> Buffer:
-        """Return `array` as the HDF5 filter stores it for one chunk.
+        """Return the bytes that the HDF5 filter stores for `array` as one chunk.
 
         Parameters
         ----------
         array : numpy.ndarray
             C-contiguous, of any dtype without Python objects. An empty array is
-            packed as no bytes.
+            encoded as empty bytes.
 
         Returns
         -------
         bytes or memoryview
-            With ``none`` a view of the array itself: it changes if the array does.
+            With ``none`` a view of the array itself: it changes with the array.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class Codec:
             If `array` is not C-contiguous, holds Python objects, or is larger than
             `MAX_CHUNK_BYTES`.
         UnknownCodecError
-            If the library that packs is not installed.
+            If the compression library is not installed.
         """
         if not array.flags.c_contiguous:
             raise ValueError(f"{self.name}: the array to encode is not C-contiguous")
@@ -202,38 +202,39 @@ class Codec:
         shape: tuple[int, ...],
         out: npt.NDArray[Any] | None = None,
     ) -> npt.NDArray[Any]:
-        """Return the array that `payload` holds, whoever sent it.
+        """Return the array that is encoded in `payload`.
 
         The payload is not trusted. Every size that it declares is compared with the
-        one that `dtype` and `shape` demand before anything is allocated, and what is
-        allocated is that size, not the declared one.
+        size of `dtype` and `shape` before memory is allocated, and the size that is
+        allocated is the latter, not the declared one.
 
         Parameters
         ----------
         payload : bytes or memoryview
-            What `encode` or the HDF5 filter made.
+            Result of `encode` or of the HDF5 filter.
         dtype : numpy.dtype
             Type of the result.
         shape : tuple of int
             Shape of the result.
         out : numpy.ndarray, optional
-            C-contiguous and writable, of that type and shape, to decode into. Its
+            Array to decode into: C-contiguous, writable, of this type and shape. Its
             content is undefined after an error.
 
         Returns
         -------
         numpy.ndarray
-            `out` if given. Else it may be read-only and may share memory with
-            `payload`: copy it before writing into it.
+            `out` if given. Else an array that may be read-only and may share memory
+            with `payload`: copy it before writing into it.
 
         Raises
         ------
         PayloadError
-            If the bytes are cut, too long, or do not decode to `dtype` and `shape`.
+            If the bytes are truncated, too long, or do not decode to `dtype` and
+            `shape`.
         ValueError
-            If `dtype`, `shape` or `out` do not fit together.
+            If `dtype`, `shape` and `out` are not consistent.
         UnknownCodecError
-            If the library that unpacks is not installed.
+            If the compression library is not installed.
         """
         dtype = np.dtype(dtype)
         n_bytes = _size_of(dtype, shape)
@@ -246,18 +247,18 @@ class Codec:
     def check(
         self, payload: Buffer, dtype: npt.DTypeLike, shape: tuple[int, ...]
     ) -> None:
-        """Refuse bytes that declare anything else than an array of that size.
+        """Check that the sizes declared in `payload` are those of such an array.
 
-        For whoever passes them on without unpacking: the sizes that a reader of the
-        file will believe are right then, and no filter is led beyond its buffers.
-        What is packed within them is not looked at.
+        For code that stores the bytes without unpacking them: the sizes on which the
+        filter of a reader relies are right then, so that it stays within its buffers.
+        The compressed data themselves are not checked.
 
         Raises
         ------
         PayloadError
-            If the bytes are cut, too long, or declare another size.
+            If the bytes are truncated, too long, or declare another size.
         ValueError
-            If there is no such array.
+            If an array of this type and shape cannot be stored.
         """
         dtype = np.dtype(dtype)
         n_bytes = _size_of(dtype, shape)
@@ -269,7 +270,8 @@ class Codec:
     def _check_length(self, payload: memoryview, n_bytes: int) -> None:
         if len(payload) > (_MAX_PAYLOAD_BYTES if n_bytes else 0):
             raise PayloadError(
-                f"{self.name}: {len(payload)} bytes cannot be an array of {n_bytes}"
+                f"{self.name}: {len(payload)} bytes cannot be an array of {n_bytes} "
+                "bytes"
             )
 
     def _unpack(
@@ -294,7 +296,7 @@ class Codec:
 
 
 def _size_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    """Return the bytes that an array takes; Python integers do not overflow."""
+    """Return the size of an array in bytes; Python integers do not overflow."""
     if dtype.hasobject or dtype.itemsize == 0:
         raise ValueError(f"dtype {dtype} has no fixed number of bytes")
     if any(length < 0 for length in shape):
@@ -302,7 +304,8 @@ def _size_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
     n_bytes = math.prod(shape) * dtype.itemsize
     if n_bytes > MAX_CHUNK_BYTES:
         raise ValueError(
-            f"{shape} of {dtype} are {n_bytes} bytes; a chunk holds {MAX_CHUNK_BYTES}"
+            f"shape {shape} of {dtype} is {n_bytes} bytes; a chunk holds at most "
+            f"{MAX_CHUNK_BYTES}"
         )
     return n_bytes
 
@@ -314,7 +317,7 @@ def _check_out(
         return
     if out.dtype != dtype or out.shape != tuple(shape):
         raise ValueError(
-            f"out is {out.shape} of {out.dtype}, expected {shape} of {dtype}"
+            f"out has shape {out.shape} of {out.dtype}, expected {shape} of {dtype}"
         )
     if not (out.flags.c_contiguous and out.flags.writeable):
         raise ValueError("out must be C-contiguous and writable")

@@ -1,8 +1,8 @@
-"""The frame that the LZ4 and the bitshuffle filters of HDF5 share.
+"""The framing that the LZ4 and the bitshuffle filters of HDF5 share.
 
-Twelve bytes of header, big-endian: size of the unpacked data (8 bytes), size of an
-unpacked block (4 bytes). Then per block the size of the packed block (4 bytes) and
-the packed block. DECTRIS detectors send the same frame.
+A header of 12 bytes, big-endian: size of the unpacked data (8 bytes), size of an
+unpacked block (4 bytes). Then, per block, the size of the packed block (4 bytes) and
+the packed block. DECTRIS detectors send the same framing.
 
 References
 ----------
@@ -22,52 +22,57 @@ BLOCK_SIZE = struct.Struct(">I")
 
 
 def read_header(codec: str, payload: memoryview, n_bytes: int) -> int:
-    """Return the declared block size in bytes.
+    """Return the size of an unpacked block in bytes, as the header declares it.
 
     Parameters
     ----------
     codec : str
-        For messages.
+        Name of the codec, for error messages.
     payload : memoryview
-        The whole frame.
+        The whole payload.
     n_bytes : int
-        The unpacked size that it must declare.
+        The unpacked size that the header must declare.
 
     Raises
     ------
     PayloadError
-        If the header is cut, declares another size, or no block size.
+        If the header is truncated, declares another size, or blocks of 0 bytes.
     """
     if len(payload) < HEADER.size:
-        raise PayloadError(f"{codec}: {len(payload)} bytes are no header")
+        raise PayloadError(
+            f"{codec}: {len(payload)} bytes, the header alone has {HEADER.size}"
+        )
     declared, block_bytes = HEADER.unpack_from(payload)
     if declared != n_bytes:
-        raise PayloadError(f"{codec}: expected {n_bytes} bytes, {declared} declared")
+        raise PayloadError(
+            f"{codec}: expected {n_bytes} bytes, the header declares {declared}"
+        )
     if block_bytes == 0:
-        raise PayloadError(f"{codec}: blocks of 0 bytes declared")
+        raise PayloadError(f"{codec}: the header declares blocks of 0 bytes")
     return int(block_bytes)
 
 
 def packed_blocks(
     codec: str, payload: memoryview, n_blocks: int, tail_bytes: int = 0
 ) -> Iterator[tuple[int, int]]:
-    """Yield where each packed block starts and ends, never outside of the payload.
+    """Yield the start and the end of each packed block, all within the payload.
 
     Parameters
     ----------
     codec : str
-        For messages.
+        Name of the codec, for error messages.
     payload : memoryview
-        The whole frame.
+        The whole payload.
     n_blocks : int
-        How many blocks there must be.
+        Number of blocks that there must be.
     tail_bytes : int
-        How many bytes must follow the last block.
+        Number of bytes that must follow the last block.
 
     Raises
     ------
     PayloadError
-        If a block reaches beyond the end, or if anything else follows the last.
+        If a block ends beyond the payload, or more or fewer than `tail_bytes` bytes
+        follow the last block.
     """
     end = len(payload) - tail_bytes
     position = HEADER.size
@@ -75,18 +80,18 @@ def packed_blocks(
     for block in range(n_blocks):
         start = position + 4
         if start > end:
-            raise PayloadError(f"{codec}: cut before block {block} of {n_blocks}")
+            raise PayloadError(f"{codec}: truncated before block {block} of {n_blocks}")
         (packed_bytes,) = unpack_from(payload, position)
         position = start + packed_bytes
         if position > end:
             raise PayloadError(
-                f"{codec}: block {block} of {n_blocks} is cut: {packed_bytes} bytes "
-                f"declared, {end - start} left"
+                f"{codec}: block {block} of {n_blocks} is truncated: {packed_bytes} "
+                f"bytes declared, {end - start} left"
             )
         yield start, position
     if position != end:
         raise PayloadError(
-            f"{codec}: {end - position} bytes behind the last of {n_blocks} blocks"
+            f"{codec}: {end - position} bytes follow the last of {n_blocks} blocks"
         )
 
 
@@ -98,15 +103,15 @@ def parts_of_blocks(
     *,
     per_part: int,
 ) -> list[int]:
-    """Walk the same table; return where every part of `per_part` blocks begins.
+    """Check the same sizes; return the starts of parts of `per_part` blocks each.
 
-    Every frame on its way is walked so. What the last number says is where the last
-    block ends.
+    The last number is the end of the last block. A fast version of `packed_blocks`,
+    as every frame that is received is checked.
 
     Raises
     ------
     PayloadError
-        As `packed_blocks`.
+        In the same cases as `packed_blocks`.
     """
     position = HEADER.size
     edges = [position]
@@ -118,7 +123,7 @@ def parts_of_blocks(
             edges.append(position)
     except struct.error:
         position = -1
-    # Positions only grow: where the last is right, none was beyond the end.
+    # Positions only grow: if the last one is right, none was beyond the end.
     if position != len(payload) - tail_bytes:
         deque(packed_blocks(codec, payload, n_blocks, tail_bytes), maxlen=0)
     return edges

@@ -1,7 +1,7 @@
 """LZ4 blocks without shuffling, as HDF5 filter 32004 stores them.
 
-A block that LZ4 cannot make smaller is stored as it is; a reader sees that from its
-size. The filter's default block is 1 GiB, so a frame is one block.
+A block that LZ4 cannot make smaller is stored uncompressed; readers recognise it by its
+size. The filter's default block size is 1 GiB, so a frame is one block.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import chain
 import lz4.block
 import numpy as np
 
-from scanbus.bus.codecs.codec import Buffer, Filter, Octets, deliver
+from scanbus.bus.codecs.codec import Buffer, Filter, Octets, view_or_copy
 from scanbus.bus.codecs.framing import BLOCK_SIZE, HEADER, packed_blocks, read_header
 from scanbus.schemas.errors import PayloadError
 
@@ -26,17 +26,17 @@ class Lz4Scheme:
     Parameters
     ----------
     block_bytes : int
-        Largest unpacked block; the default is the filter's.
+        Largest size of an unpacked block; the default is that of the filter.
     """
 
     block_bytes: int = 1 << 30
 
     def filters(self) -> tuple[Filter, ...]:
-        """Return the one filter; 0 stands for its default block size."""
+        """Return the filter; option 0 selects its default block size."""
         return (Filter(_LZ4_ID, (0,), "lz4"),)
 
     def pack(self, data: Octets, itemsize: int) -> Buffer:  # noqa: ARG002
-        """Return header and blocks, raw where LZ4 does not gain."""
+        """Return header and blocks; blocks that LZ4 cannot make smaller stay raw."""
         block_bytes = min(self.block_bytes, data.size)
         blocks = (
             _pack_block(data[start : start + block_bytes])
@@ -55,21 +55,21 @@ class Lz4Scheme:
         """Return the unpacked blocks; every size is checked before LZ4 is called."""
         block_bytes, table = _table(payload, n_bytes)
         if len(table) == 1:
-            return deliver(_unpack_block(payload[slice(*table[0])], n_bytes), out)
+            return view_or_copy(_unpack_block(payload[slice(*table[0])], n_bytes), out)
         if out is None:
             out = np.empty(n_bytes, dtype=np.uint8)
         for block, (start, end) in enumerate(table):
             target = out[block * block_bytes : (block + 1) * block_bytes]
-            deliver(_unpack_block(payload[start:end], target.size), target)
+            view_or_copy(_unpack_block(payload[start:end], target.size), target)
         return out
 
     def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:  # noqa: ARG002
-        """Walk the table of blocks."""
+        """Check the header and the size of each block."""
         _table(payload, n_bytes)
 
 
 def _table(payload: memoryview, n_bytes: int) -> tuple[int, list[tuple[int, int]]]:
-    """Return the bytes of an unpacked block, and where each packed one stands."""
+    """Return the size of an unpacked block, and start and end of each packed one."""
     block_bytes = min(read_header("lz4", payload, n_bytes), n_bytes)
     n_blocks = -(-n_bytes // block_bytes)
     return block_bytes, list(packed_blocks("lz4", payload, n_blocks))
@@ -85,7 +85,7 @@ def _unpack_block(packed: memoryview, n_bytes: int) -> Buffer:
     if len(packed) == n_bytes:
         return packed
     try:
-        # LZ4_decompress_safe into n_bytes: it reads and writes no further.
+        # Calls LZ4_decompress_safe, which stays within input and n_bytes of output.
         unpacked: bytes = lz4.block.decompress(packed, uncompressed_size=n_bytes)
     except lz4.block.LZ4BlockError as error:
         raise PayloadError(f"lz4: {error}") from error

@@ -1,10 +1,10 @@
-"""No filter: the bytes as they are in memory."""
+"""Codec without a filter: the bytes as they are in memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scanbus.bus.codecs.codec import Buffer, Filter, Octets, deliver
+from scanbus.bus.codecs.codec import Buffer, Filter, Octets, view_or_copy
 from scanbus.schemas.errors import PayloadError
 
 
@@ -27,11 +27,11 @@ class RawScheme:
         itemsize: int,
         out: Octets | None,
     ) -> Octets:
-        """Return a view of `payload`, or its copy in `out`."""
+        """Return a view of `payload`, or `out` with a copy of it."""
         self.check(payload, n_bytes, itemsize)
-        return deliver(payload, out)
+        return view_or_copy(payload, out)
 
     def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:  # noqa: ARG002
-        """Compare the number of bytes."""
+        """Check the number of bytes."""
         if len(payload) != n_bytes:
             raise PayloadError(f"none: expected {n_bytes} bytes, got {len(payload)}")

@@ -1,7 +1,7 @@
-"""Several threads at work on one array: a frame is ready as soon as it can be.
+"""Thread pool that shares the work on one array, to reduce the latency of a frame.
 
-Frames that come faster than one thread packs them keep all threads busy one each; what
-is done here is for the frame that somebody waits for.
+At high frame rates every thread is busy with a frame of its own; sharing helps when
+a single frame has to be ready soon.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from typing import TypeVar
 
 __all__ = ["ThreadPool"]
 
-# Fits the cache of a core together with what becomes of it, and takes 0.5 ms or more:
-# waking a thread takes a tenth of that.
+# Input and output of a part fit into the cache of a core, and a part takes 0.5 ms or
+# more: ten times as long as waking a thread.
 _PART_BYTES = 1 << 20
 
 _T = TypeVar("_T")
 
 
 class ThreadPool:
-    """Threads that help whoever calls, where they have nothing else to do.
+    """Threads that share the work of a caller while they are idle.
 
-    Safe to share between threads, and to call from the helping threads themselves:
-    nobody waits for help that has not begun.
+    Safe to share between threads, and to call from threads of the pool itself: a call
+    never waits for a helper that has not started.
 
     Parameters
     ----------
     size : int
-        Threads for one call, the calling one included.
+        Number of threads for one call, including the calling thread.
     name : str
-        Of the threads.
+        Prefix of the threads' names.
     part_bytes : int
-        Unpacked bytes that one thread takes at a time.
+        Unpacked bytes that one thread processes at a time.
 
     Attributes
     ----------
     pool : ThreadPoolExecutor
-        The threads, `size` of them; they are started when there is work.
+        The `size` threads; they are started when there is work.
     """
 
     def __init__(self, size: int, name: str, part_bytes: int = _PART_BYTES) -> None:
         self._size = size
         self.part_bytes = part_bytes
         self._members: list[threading.Thread] = []
-        self._sending = threading.Lock()
+        self._affinity_lock = threading.Lock()
         self.pool = ThreadPoolExecutor(
             size,
             name,
@@ -56,84 +56,86 @@ class ThreadPool:
         )
 
     def map(self, work: Callable[[int], _T], count: int) -> list[_T]:
-        """Return ``[work(0), work(1), …]``, by several threads where there are any.
+        """Return ``[work(0), work(1), …]``, computed by several threads if possible.
 
         Raises
         ------
         Exception
-            What `work` raised; nobody is at work any more then.
+            What `work` raised; no thread runs `work` any more then.
         """
         numbers = iter(range(count))
         done: dict[int, _T] = {}
         n_helpers = min(self._size, count) - 1
-        with self._elsewhere() if n_helpers > 0 else nullcontext():
-            helpers = self._called(lambda: _drain(numbers, work, done), n_helpers)
+        with self._on_other_processors() if n_helpers > 0 else nullcontext():
+            helpers = self._start(lambda: _run_rest(numbers, work, done), n_helpers)
             try:
-                _drain(numbers, work, done)
+                _run_rest(numbers, work, done)
             finally:
-                # One that has not begun finds nothing to do: it is not waited for.
-                begun = [helper for helper in helpers if not helper.cancel()]
-                errors = [helper.exception() for helper in begun]
+                # Helpers that have not started would find no work: cancel them.
+                started = [helper for helper in helpers if not helper.cancel()]
+                errors = [helper.exception() for helper in started]
         for error in errors:
             if error is not None:
                 raise error
         return [done[number] for number in range(count)]
 
-    def _called(self, drain: Callable[[], None], n_helpers: int) -> list[Future[None]]:
+    def _start(self, run: Callable[[], None], n_helpers: int) -> list[Future[None]]:
         helpers: list[Future[None]] = []
-        # The interpreter may be leaving, and take no more work.
+        # While the interpreter shuts down, the pool accepts no work.
         with suppress(RuntimeError):
-            helpers.extend(self.pool.submit(drain) for _ in range(n_helpers))
+            helpers.extend(self.pool.submit(run) for _ in range(n_helpers))
         return helpers
 
     @contextmanager
-    def _elsewhere(self) -> Iterator[None]:
-        """Have helpers wake up on other processors than the one that this one is on.
+    def _on_other_processors(self) -> Iterator[None]:
+        """Exclude the caller's processor from the CPU affinity of the helpers.
 
-        The Linux of a virtual machine takes a processor that sleeps for one that the
-        host has taken away, and wakes threads on the processor of whoever wakes them,
+        Linux in a virtual machine takes an idle processor for one that the host has
+        preempted, and wakes threads on the processor of the thread that wakes them,
         where they wait until it is free: sharing a frame gained nothing there
         (docs/performance.md). On other machines the scheduler would have chosen an idle
-        one anyway. One caller at a time: what it finds is what it restores.
+        processor anyway. One caller at a time, so that the affinities that it restores
+        are the original ones.
         """
-        here = _current_processor()
-        if here is None or not self._sending.acquire(blocking=False):
+        current = _current_processor()
+        if current is None or not self._affinity_lock.acquire(blocking=False):
             yield
             return
         try:
             own = threading.current_thread()
-            sent = [each for each in self._members if each is not own]
-            found = {thread: _allowed(thread) for thread in sent}
-            for thread, processors in found.items():
-                _allow(thread, processors - {here})
+            helpers = [each for each in self._members if each is not own]
+            original = {thread: _affinity(thread) for thread in helpers}
+            for thread, processors in original.items():
+                _set_affinity(thread, processors - {current})
             try:
                 yield
             finally:
-                for thread, processors in found.items():
-                    _allow(thread, processors)
+                for thread, processors in original.items():
+                    _set_affinity(thread, processors)
         finally:
-            self._sending.release()
+            self._affinity_lock.release()
 
 
-def _drain(
+def _run_rest(
     numbers: Iterator[int], work: Callable[[int], _T], done: dict[int, _T]
 ) -> None:
     for number in numbers:
         done[number] = work(number)
 
 
-def _allowed(thread: threading.Thread) -> set[int]:
-    """Return the processors of a thread; none if it cannot be asked."""
-    # After a fork it lives in another process, and its number is not ours.
+def _affinity(thread: threading.Thread) -> set[int]:
+    """Return the processors that a thread may use; empty if they are not known."""
+    # After a fork the thread exists in the parent only, and its id is not ours.
     if thread.is_alive() and thread.native_id is not None:
         with suppress(OSError):
             return set(os.sched_getaffinity(thread.native_id))
     return set()
 
 
-def _allow(thread: threading.Thread, processors: set[int]) -> None:
+def _set_affinity(thread: threading.Thread, processors: set[int]) -> None:
     if processors and thread.is_alive() and thread.native_id is not None:
-        with suppress(OSError):  # Processors may be taken from us at any time.
+        # The operating system may withdraw processors at any time.
+        with suppress(OSError):
             os.sched_setaffinity(thread.native_id, processors)
 
 
@@ -150,6 +152,6 @@ _SCHED_GETCPU = _find_sched_getcpu()
 
 
 def _current_processor() -> int | None:
-    """Return the processor that this thread is on; None where it cannot be known."""
+    """Return the processor that runs this thread; None if it is not known."""
     number = -1 if _SCHED_GETCPU is None else _SCHED_GETCPU()
     return number if number >= 0 else None

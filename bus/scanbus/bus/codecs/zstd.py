@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import zstandard
 
-from scanbus.bus.codecs.codec import Buffer, Filter, Octets, deliver
+from scanbus.bus.codecs.codec import Buffer, Filter, Octets, view_or_copy
 from scanbus.schemas.errors import PayloadError
 
 _ZSTD_ID = 32015
@@ -25,12 +25,12 @@ class ZstdScheme:
     level: int = 3
 
     def filters(self) -> tuple[Filter, ...]:
-        """Return the one filter."""
+        """Return the filter."""
         return (Filter(_ZSTD_ID, (self.level,), "zstd"),)
 
     def pack(self, data: Octets, itemsize: int) -> Buffer:  # noqa: ARG002
-        """Return one frame that declares its content size, as the filter needs it."""
-        # A compressor must not be shared between threads, and a new one is cheap.
+        """Return a Zstandard frame that declares its content size, for the filter."""
+        # A compressor must not be shared between threads; creating one is cheap.
         return zstandard.ZstdCompressor(level=self.level).compress(data.data)
 
     def unpack(
@@ -40,7 +40,7 @@ class ZstdScheme:
         itemsize: int,
         out: Octets | None,
     ) -> Octets:
-        """Return the content of the one frame, whose declared size is checked first."""
+        """Return the content of the frame; its declared size is checked first."""
         self.check(payload, n_bytes, itemsize)
         try:
             content = zstandard.ZstdDecompressor().decompress(
@@ -50,15 +50,15 @@ class ZstdScheme:
             raise PayloadError(f"zstd: {error}") from error
         if len(content) != n_bytes:
             raise PayloadError(f"zstd: expected {n_bytes} bytes, got {len(content)}")
-        return deliver(content, out)
+        return view_or_copy(content, out)
 
     def check(self, payload: memoryview, n_bytes: int, itemsize: int) -> None:  # noqa: ARG002
-        """Compare the declared size, which is what the library would allocate."""
+        """Check the declared content size, which the library would allocate."""
         try:
             declared = zstandard.get_frame_parameters(payload).content_size
         except zstandard.ZstdError as error:
             raise PayloadError(f"zstd: {error}") from error
         if declared != n_bytes:
             raise PayloadError(
-                f"zstd: expected {n_bytes} bytes, the frame has {declared}"
+                f"zstd: expected {n_bytes} bytes, the frame declares {declared}"
             )

@@ -149,7 +149,7 @@ def decode_block(
     if channel.is_variable:
         return _decode_variable(channel, block, count)
     shape = (count, *channel.shape)
-    unpacker = find_codec(codec_name).helped_by(threads)
+    unpacker = find_codec(codec_name).with_threads(threads)
     points = unpacker.decode(block, channel.numpy_dtype, shape)
     if channel.numpy_dtype.kind == "b" and np.any(points.view("u1") > 1):
         raise PayloadError(f"{channel.name}: a truth value that is neither 0 nor 1")

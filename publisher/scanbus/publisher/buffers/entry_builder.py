@@ -89,7 +89,7 @@ def frame_entry(
     if isinstance(packed, bytes):
         payload: bytes | memoryview = packed
     else:
-        payload = find_codec(name).helped_by(threads).encode(packed)
+        payload = find_codec(name).with_threads(threads).encode(packed)
     header = pack_header(
         session=session,
         checksum=checksum_of(payload),

@@ -233,7 +233,7 @@ class EncoderPool:
         if not packer.is_shared or not lane.chunks.is_chunk(frame):
             return None
         try:
-            return bytes(packer.helped_by(self._threads).encode(frame))
+            return bytes(packer.with_threads(self._threads).encode(frame))
         except Exception:  # noqa: BLE001 - an encoder will meet it too, and say so
             return None
         except BaseException:
