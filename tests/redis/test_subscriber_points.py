@@ -193,7 +193,7 @@ def test_missing_points_hold_the_missing_value_and_are_named(
     missing = [each for batch in scan.batches("c1") for each in batch.missing]
     assert missing == [(2, 4), (4, 5), (6, 7), (8, 9)]
     assert [batch.reason for batch in scan.batches("c1") if batch.reason] == [
-        "the checksum does not fit the payload: damaged on the way"
+        "the checksum does not match: damaged in transit"
     ]
     for point in (2, 6, 8):
         assert np.isnan(scan.point("th", point))

@@ -62,7 +62,7 @@ class LossyRedis(RuleBasedStateMachine):
             assert numbers(entry) > self.last, "Redis would refuse it"
             self.lane.append(entry)
             self.last = numbers(entry)
-        self.retransmit.sent(len(batch))
+        self.retransmit.mark_sent(len(batch))
 
     @rule(max_bytes=st.integers(1, 600))
     def send_and_lose_the_reply(self, max_bytes: int) -> None:
@@ -81,7 +81,7 @@ class LossyRedis(RuleBasedStateMachine):
 
     @rule()
     def look_at_cursor(self) -> None:
-        self.retransmit.durable_up_to(self.cursor)
+        self.retransmit.mark_durable(self.cursor)
 
     @precondition(lambda self: self.lane)
     @rule(kept=st.integers(0, 30))
@@ -163,18 +163,18 @@ def test_what_is_durable_is_forgotten_and_its_bytes_with_it() -> None:
     retransmit = RetransmitBuffer(SESSION)
     retransmit.put(points(0, 10))
     retransmit.put(points(10, 10))
-    retransmit.sent(2)
-    retransmit.durable_up_to(15)
+    retransmit.mark_sent(2)
+    retransmit.mark_durable(15)
     assert retransmit.nbytes == points(10, 10).nbytes
-    retransmit.durable_up_to(20)
+    retransmit.mark_durable(20)
     assert retransmit.nbytes == 0
 
 
 def test_a_cursor_beyond_the_lane_is_no_promise_for_later_points() -> None:
     retransmit = RetransmitBuffer(SESSION)
-    retransmit.durable_up_to(1000)
+    retransmit.mark_durable(1000)
     retransmit.put(points(0, 10))
-    retransmit.sent(1)
+    retransmit.mark_sent(1)
     assert retransmit.nbytes > 0
 
 
@@ -185,8 +185,8 @@ def test_points_that_redis_lost_but_the_writer_has_get_a_stand_in(
     retransmit = RetransmitBuffer(SESSION)
     retransmit.put(points(0, 10))
     retransmit.put(points(10, 5))
-    retransmit.sent(2)
-    retransmit.durable_up_to(10)
+    retransmit.mark_sent(2)
+    retransmit.mark_durable(10)
     retransmit.resume_after(b"0-%d" % lane_stop if lane_stop else None)
     assert [entry.id for entry in retransmit.to_send(10**6)] == [expected, b"10-5"]
     retransmit.resume_after(None)  # and again, before it was sent

@@ -92,7 +92,7 @@ def test_a_payload_that_was_damaged_since_is_not_sent(tmp_path: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(SpoolError, match="is damaged"):
-        files.load(entry.put_aside())
+        files.load(entry.without_payload())
     files.close()
 
 
@@ -103,9 +103,9 @@ def test_files_are_removed_when_all_in_them_is_durable(tmp_path: Path) -> None:
     n_files = len(list(tmp_path.iterdir()))
     files.forget(5)
     assert 1 < len(list(tmp_path.iterdir())) < n_files
-    assert files.load(entries[5].put_aside()) == entries[5]
+    assert files.load(entries[5].without_payload()) == entries[5]
     with pytest.raises(SpoolError, match="is not there"):
-        files.load(entries[1].put_aside())
+        files.load(entries[1].without_payload())
     files.forget(10)
     assert len(list(tmp_path.iterdir())) == 1
     files.close()

@@ -1,4 +1,4 @@
-"""The protocol as pure code: keys, entries, blocks, and what readers make of them.
+"""The protocol as pure code: keys, entries, blocks, lane readers, scan records.
 
 May import :mod:`scanbus.bus.codecs` and :mod:`scanbus.schemas`; never Redis, HDF5 or
 a clock.

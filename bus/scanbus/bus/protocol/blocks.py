@@ -1,7 +1,8 @@
-"""One channel's points as the bytes of an entry's block, and back.
+"""Blocks: encode one channel's points of an entry as bytes, and decode them.
 
-Fixed shapes are C-order little-endian arrays, packed by a codec as one chunk. Variable
-ones (text, series of differing length) are the lengths, uint32, then all values.
+Points of fixed shape are a little-endian array in C order, packed by a codec as one
+chunk. Variable points (strings, ragged series) are their lengths as uint32, followed by
+all values.
 """
 
 from __future__ import annotations
@@ -24,21 +25,22 @@ _LENGTH = np.dtype("<u4")
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """Points of differing length, not split up yet.
+    """Points of variable length in two arrays.
 
     Attributes
     ----------
     lengths : numpy.ndarray
-        uint32, shape ``(count,)``: values of each point (bytes, for text).
+        uint32, shape ``(count,)``: number of values of each point (of UTF-8 bytes for
+        strings).
     values : numpy.ndarray
-        All values one after the other; uint8 of UTF-8 for text.
+        Values of all points, concatenated; uint8 (UTF-8) for strings.
     """
 
     lengths: npt.NDArray[np.uint32]
     values: npt.NDArray[Any]
 
     def __len__(self) -> int:
-        """Return how many points there are."""
+        """Return the number of points."""
         return len(self.lengths)
 
     def split(self) -> list[npt.NDArray[Any]]:
@@ -48,17 +50,17 @@ class Variable:
         return np.split(self.values, np.cumsum(self.lengths)[:-1])
 
     def texts(self) -> list[str]:
-        """Return one text per point; the values must be UTF-8."""
+        """Return one string per point; the values must be UTF-8."""
         return [part.tobytes().decode() for part in self.split()]
 
 
 def pack_variable(channel: ChannelDescription, points: Sequence[Any]) -> Variable:
-    """Return texts or one-dimensional arrays as a :class:`Variable`.
+    """Return strings or one-dimensional arrays as a :class:`Variable`.
 
     Raises
     ------
     ValueError
-        If a point is longer than declared, of another type, or text with NUL.
+        If a point is longer than declared, of another type, or a string with NUL.
     """
     if channel.is_string:
         parts = [_text_bytes(channel, point) for point in points]
@@ -69,7 +71,7 @@ def pack_variable(channel: ChannelDescription, points: Sequence[Any]) -> Variabl
     for part in parts:
         if part.nbytes > (channel.max_point_bytes or 0):
             raise ValueError(
-                f"{channel.name}: a point of {part.nbytes} bytes, declared at most "
+                f"{channel.name}: a point has {part.nbytes} bytes, declared at most "
                 f"{channel.max_point_bytes} (max_point_bytes)"
             )
     lengths = np.fromiter((len(part) for part in parts), _LENGTH, len(parts))
@@ -81,7 +83,7 @@ def _text_bytes(channel: ChannelDescription, point: object) -> npt.NDArray[np.ui
     if not isinstance(point, str):
         raise ValueError(f"{channel.name}: {type(point).__name__} instead of text")
     if "\0" in point:
-        raise ValueError(f"{channel.name}: text with NUL cannot stand in HDF5")
+        raise ValueError(f"{channel.name}: text with NUL cannot be stored in HDF5")
     return np.frombuffer(point.encode(), np.uint8)
 
 
@@ -90,17 +92,19 @@ def encode_block(
     points: npt.NDArray[Any] | Variable,
     codec_name: str = "none",
 ) -> tuple[bytes | memoryview, ...]:
-    """Return the parts of a block; joined, they are its bytes.
+    """Return the bytes of a block in parts; they are concatenated when sent.
 
     Parameters
     ----------
     points : numpy.ndarray or Variable
-        Shape ``(count, *shape)``, C-contiguous, little-endian, of the channel's type.
+        Shape ``(count, *shape)``, C-contiguous, little-endian, of the channel's dtype.
+    codec_name : str
+        Codec of points of fixed shape; variable points are never packed.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If dtype, shape or memory layout of `points` are different.
     """
     values = points.values if isinstance(points, Variable) else points
     if values.dtype != channel.numpy_dtype:
@@ -109,19 +113,19 @@ def encode_block(
         return _octets(points.lengths), _octets(points.values)
     if points.shape[1:] != channel.shape:
         raise ValueError(
-            f"{channel.name}: points of shape {points.shape[1:]}, declared "
+            f"{channel.name}: points have shape {points.shape[1:]}, declared "
             f"{channel.shape}"
         )
     return (find_codec(codec_name).encode(points),)
 
 
 def _octets(values: npt.NDArray[Any]) -> memoryview:
-    # By way of numpy: a memoryview of nothing cannot be cast.
+    # numpy's view, as an empty memoryview cannot be cast.
     return np.ascontiguousarray(values).view(np.uint8).data
 
 
 def block_length(parts: Sequence[bytes | memoryview]) -> int:
-    """Return the bytes of all parts together."""
+    """Return the size of all parts together, in bytes."""
     return sum(memoryview(part).nbytes for part in parts)
 
 
@@ -132,19 +136,19 @@ def decode_block(
     codec_name: str = "none",
     threads: ThreadPool | None = None,
 ) -> npt.NDArray[Any] | Variable:
-    """Return the points of a block: an array ``(count, *shape)``, or variable ones.
+    """Return the points of a block: an array ``(count, *shape)`` or a `Variable`.
 
     Arrays of codec ``none`` are read-only views of the block.
 
     Parameters
     ----------
     threads : ThreadPool, optional
-        Threads that may help to unpack.
+        Threads that share the unpacking.
 
     Raises
     ------
     PayloadError
-        If the bytes are not what the channel declares.
+        If the bytes do not fit the channel's description.
     """
     if channel.is_variable:
         return _decode_variable(channel, block, count)
@@ -152,27 +156,28 @@ def decode_block(
     unpacker = find_codec(codec_name).with_threads(threads)
     points = unpacker.decode(block, channel.numpy_dtype, shape)
     if channel.numpy_dtype.kind == "b" and np.any(points.view("u1") > 1):
-        raise PayloadError(f"{channel.name}: a truth value that is neither 0 nor 1")
+        raise PayloadError(f"{channel.name}: a bool value that is neither 0 nor 1")
     return points
 
 
 def _decode_variable(
     channel: ChannelDescription, block: memoryview, count: int
 ) -> Variable:
-    head = count * _LENGTH.itemsize
-    if len(block) < head:
+    lengths_bytes = count * _LENGTH.itemsize
+    if len(block) < lengths_bytes:
         raise PayloadError(f"{channel.name}: the block ends within its lengths")
-    lengths = np.frombuffer(block[:head], _LENGTH)
+    lengths = np.frombuffer(block[:lengths_bytes], _LENGTH)
     itemsize = channel.numpy_dtype.itemsize
-    if int(lengths.sum(dtype=np.uint64)) * itemsize != len(block) - head:
+    if int(lengths.sum(dtype=np.uint64)) * itemsize != len(block) - lengths_bytes:
         raise PayloadError(f"{channel.name}: the lengths do not fit the block")
     longest = int(lengths.max(initial=0)) * itemsize
     if longest > (channel.max_point_bytes or 0):
         raise PayloadError(
-            f"{channel.name}: a point of {longest} bytes, declared at most "
+            f"{channel.name}: a point has {longest} bytes, declared at most "
             f"{channel.max_point_bytes}"
         )
-    variable = Variable(lengths, np.frombuffer(block[head:], channel.numpy_dtype))
+    values = np.frombuffer(block[lengths_bytes:], channel.numpy_dtype)
+    variable = Variable(lengths, values)
     if channel.is_string:
         _check_texts(channel, variable)
     return variable
@@ -182,6 +187,6 @@ def _check_texts(channel: ChannelDescription, variable: Variable) -> None:
     try:
         texts = variable.texts()
     except UnicodeDecodeError as error:
-        raise PayloadError(f"{channel.name}: text that is no UTF-8") from error
+        raise PayloadError(f"{channel.name}: text is not UTF-8") from error
     if any("\0" in text for text in texts):
         raise PayloadError(f"{channel.name}: text with NUL")

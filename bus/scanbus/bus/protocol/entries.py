@@ -1,8 +1,8 @@
-"""Entries of a lane: ids that are points, a msgpack header, a raw payload.
+"""Entries of a lane: ids that encode points, a msgpack header, a raw payload.
 
-Pure: bytes in, checked values out. What comes from the bus is hostile until
-:func:`parse_entry` has looked at it: sizes are checked before anything of their size
-is made. The layout of header and payload is specified in ``docs/protocol.md``.
+Pure: bytes in, validated values out. Bytes from the bus are untrusted until
+:func:`parse_entry` has checked them: sizes are checked before memory of that size is
+allocated. The layout of header and payload is specified in ``docs/protocol.md``.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ __all__ = [
 ]
 
 SEAL_ID: Final = b"18446744073709551615-18446744073709551615"
-"""The largest id a stream takes: nothing can follow it."""
+"""The largest id that a Redis stream accepts: nothing can follow it."""
 HEADER_FIELD: Final = b"h"
 PAYLOAD_FIELD: Final = b"p"
 MAX_HEADER_BYTES: Final = 1 << 20
-# Seconds since 1970 of the year 10000, as in the scan's documents.
+# Seconds from 1970 to the year 10000, as in the scan's documents.
 _END_OF_TIME: Final = 253_402_300_800
 _ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})\Z")
 
 
 class _DamagedError(ValueError):
-    """What came is not what was sent."""
+    """The entry was damaged in transit: it differs from what was sent."""
 
 
 def entry_id(first: int, count: int) -> bytes:
@@ -58,7 +58,7 @@ def entry_id(first: int, count: int) -> bytes:
 
 
 def checksum_of(*parts: bytes | memoryview) -> int:
-    """Return the checksum of a payload: XXH3, 64 bits, of all its bytes.
+    """Return the 64-bit XXH3 checksum of a payload that is given in parts.
 
     Examples
     --------
@@ -75,38 +75,40 @@ def checksum_of(*parts: bytes | memoryview) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A checked entry of a lane.
+    """A validated entry of a lane.
 
     Attributes
     ----------
     id : bytes
         Its id in the stream.
     first, count : int
-        The points ``[first, first + count)``; for the seal, the length and 0.
+        The points ``[first, first + count)``; for the seal, the lane's length and 0.
     session : bytes
-        Names the publisher's process.
+        Identifies the publisher's process.
     checksum : int
-        Of the payload, made where the data were born.
+        Checksum of the payload, computed by the publisher; see :func:`checksum_of`.
     payload : bytes
-        Blocks of the lane's channels, one after the other; empty for a gap.
+        Concatenated blocks of the lane's channels; empty for a gap.
     codecs : tuple of str
         Codec of each block.
     sizes : tuple of int
-        Bytes of each block.
+        Size of each block in bytes.
     times : tuple of float
-        When the first and the last point were taken, seconds since 1970.
+        Times of the first and the last point, seconds since 1970; 0 if not known.
     gaps : mapping
-        Channel name to the points of this entry that will never come for it.
+        Channel name to the points of this entry that the channel will never have.
     is_gap : bool
-        No point of this entry will ever come.
+        Whether no channel will ever have any point of this entry.
     is_durable : bool
-        The points are in the writer's files; Redis lost them.
+        Whether this is a placeholder for points that Redis lost but that are in the
+        writer's files.
     is_padded : bool
-        The payload is a whole chunk of which `count` points are meant.
+        Whether the payload is a whole chunk, of which only the first `count` points
+        count.
     is_seal : bool
-        The lane ends with `first` points.
+        Whether this is the seal: the lane ends with `first` points.
     point : int or None
-        In a lane for late points: which point of the channel this arrival is.
+        In a lane for late points: the point of the channel.
     """
 
     id: bytes
@@ -131,7 +133,7 @@ class Entry:
         return self.first + self.count
 
     def block(self, index: int) -> memoryview:
-        """Return the bytes of one channel, by its place in the lane; no copy."""
+        """Return the block of the channel at place `index` in the lane, as a view."""
         start = sum(self.sizes[:index])
         return memoryview(self.payload)[start : start + self.sizes[index]]
 
@@ -150,12 +152,12 @@ def pack_header(
     length: int | None = None,
     point: int | None = None,
 ) -> bytes:
-    """Return an entry's header as msgpack; what is absent or False is left out.
+    """Return an entry's header as msgpack, without fields that are empty or False.
 
     Parameters
     ----------
     length : int
-        For the seal: how many points the lane has.
+        For the seal: the lane's number of points.
 
     Other parameters are the attributes of :class:`Entry`.
     """
@@ -182,12 +184,12 @@ def pack_header(
 def parse_entry(
     lane: LaneDescription, stream_id: bytes, fields: Mapping[bytes, bytes]
 ) -> Entry:
-    """Return one entry as it came from Redis, checked against its lane.
+    """Return a raw entry from Redis, validated against its lane.
 
     Raises
     ------
     BadEntryError
-        If anything does not fit: id, header, sizes, codec, checksum.
+        If id, header, sizes, codec or checksum are invalid.
     """
     try:
         header = _unpack_header(fields.get(HEADER_FIELD))
@@ -204,7 +206,7 @@ def parse_entry(
 
 
 def session_of(header: bytes) -> bytes:
-    """Return the session that a header names, empty if it names none.
+    """Return the session in a header; empty if there is none.
 
     Examples
     --------
@@ -224,13 +226,15 @@ def _unpack_header(packed: bytes | None) -> dict[str, Any]:
     if packed is None:
         raise ValueError("no header")
     if len(packed) > MAX_HEADER_BYTES:
-        raise ValueError(f"header of {len(packed)} bytes, at most {MAX_HEADER_BYTES}")
+        raise ValueError(
+            f"header of {len(packed)} bytes; the limit is {MAX_HEADER_BYTES}"
+        )
     try:
         header = msgpack.unpackb(packed, raw=False, strict_map_key=True)
     except (msgpack.UnpackException, RecursionError) as error:
-        raise ValueError(f"header is no msgpack: {type(error).__name__}") from error
+        raise ValueError(f"header is not msgpack: {type(error).__name__}") from error
     if not isinstance(header, dict):
-        raise ValueError("header is no map")
+        raise ValueError("header is not a map")
     return header
 
 
@@ -240,16 +244,16 @@ def _parse_id(stream_id: bytes) -> tuple[int, int]:
         raise ValueError("the id is not FIRST-COUNT")
     first, count = int(match[1]), int(match[2])
     if count == 0 or first + count > MAX_POINTS:
-        raise ValueError(f"points [{first}, {first + count}) cannot be")
+        raise ValueError(f"points [{first}, {first + count}) are out of range")
     return first, count
 
 
 def _session_and_checksum(header: dict[str, Any]) -> tuple[bytes, int]:
     session, checksum = header.get("session"), header.get("checksum")
     if not isinstance(session, bytes) or not 0 < len(session) <= 64:
-        raise ValueError("header names no session")
+        raise ValueError("header has no valid session")
     if type(checksum) is not int or not 0 <= checksum < 2**64:
-        raise ValueError("header has no checksum")
+        raise ValueError("header has no valid checksum")
     return session, checksum
 
 
@@ -257,7 +261,7 @@ def _parse_seal(stream_id: bytes, header: dict[str, Any]) -> Entry:
     session, checksum = _session_and_checksum(header)
     length = header.get("length")
     if type(length) is not int or not 0 <= length <= MAX_POINTS:
-        raise ValueError("the seal carries no length")
+        raise ValueError("the seal has no valid length")
     return Entry(stream_id, length, 0, session, checksum, is_seal=True)
 
 
@@ -292,9 +296,9 @@ def _parse_points(
 def _late_point(header: dict[str, Any], count: int) -> int:
     point = header.get("point")
     if type(point) is not int or not 0 <= point < MAX_POINTS:
-        raise ValueError("a late entry that does not name its point")
+        raise ValueError("the header of a late entry does not name its point")
     if count != 1:
-        raise ValueError("a late entry with more than one point")
+        raise ValueError(f"a late entry has {count} points instead of 1")
     return point
 
 
@@ -317,7 +321,7 @@ def _sizes(
     if len(sizes) != len(lane.channels):
         raise ValueError(f"{len(sizes)} blocks for {len(lane.channels)} channels")
     if any(type(size) is not int or size < 0 for size in sizes):
-        raise ValueError("a block's size is no count of bytes")
+        raise ValueError("the size of a block is not a number of bytes")
     if sum(sizes) != len(payload):
         raise ValueError(f"blocks of {sum(sizes)} bytes, payload of {len(payload)}")
     return sizes
@@ -326,10 +330,10 @@ def _sizes(
 def _times(header: dict[str, Any]) -> tuple[float, float]:
     times = header.get("times", (0.0, 0.0))
     if not isinstance(times, list | tuple) or len(times) != 2:
-        raise ValueError("times are not two")
+        raise ValueError("times are not a pair")
     for time in times:
         if type(time) not in {int, float} or not 0 <= time < _END_OF_TIME:
-            raise ValueError("a time is no count of seconds since 1970")
+            raise ValueError("a time is not a number of seconds since 1970")
     return float(times[0]), float(times[1])
 
 
@@ -340,18 +344,18 @@ def _gaps(
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise ValueError("gaps are no map")
+        raise ValueError("gaps are not a map")
     known = {channel.name for channel in lane.channels}
     gaps = {}
     for name, found in given.items():
         if name not in known:
-            raise ValueError("gaps of a channel that the lane does not have")
+            raise ValueError("gaps name a channel that the lane does not have")
         edges = [edge for start, end in found for edge in (start, end)]
         if any(type(edge) is not int for edge in edges) or sorted(edges) != edges:
             raise ValueError("gaps are not ascending ranges")
         if edges and not first <= edges[0] <= edges[-1] <= stop:
-            raise ValueError("gaps outside the entry")
-        # A header may name the empty range a hundred thousand times.
+            raise ValueError("gaps are outside the entry")
+        # Empty ranges are dropped: a hostile header may hold a hundred thousand.
         gaps[name] = tuple((start, end) for start, end in found if start < end)
     return gaps
 
@@ -359,25 +363,25 @@ def _gaps(
 def _check_payload(lane: LaneDescription, entry: Entry) -> None:
     if entry.is_durable:
         if entry.payload:
-            raise ValueError("a stand-in for durable points with a payload")
+            raise ValueError("an entry for durable points has a payload")
         return
     last_segment = (entry.stop - 1) // lane.points_per_segment
     if entry.first // lane.points_per_segment != last_segment:
         raise ValueError("crosses the boundary of a segment")
     if entry.is_gap:
         if entry.payload:
-            raise ValueError("a gap with a payload")
+            raise ValueError("a gap has a payload")
         return
     _check_blocks(lane, entry)
     if checksum_of(entry.payload) != entry.checksum:
-        raise _DamagedError("the checksum does not fit the payload: damaged on the way")
+        raise _DamagedError("the checksum does not match: damaged in transit")
 
 
 def _check_blocks(lane: LaneDescription, entry: Entry) -> None:
     if entry.is_padded:
         _check_padded(lane, entry)
     points = lane.points_per_chunk if entry.is_padded else entry.count
-    # Variable channels do not unpack: they are as large as their blocks.
+    # Blocks of variable channels are not packed, so they cannot grow.
     fixed_bytes = sum(
         channel.point_bytes for channel in lane.channels if not channel.is_variable
     )
@@ -390,7 +394,9 @@ def _check_blocks(lane: LaneDescription, entry: Entry) -> None:
             if codec != "none":
                 raise ValueError(f"{channel.name}: variable points cannot be packed")
             if size < points * 4:
-                raise ValueError(f"{channel.name}: {size} bytes hold no lengths")
+                raise ValueError(
+                    f"{channel.name}: {size} bytes are too few for {points} lengths"
+                )
         elif codec == "none" and size != points * channel.point_bytes:
             raise ValueError(
                 f"{channel.name}: {size} bytes instead of "
@@ -400,6 +406,6 @@ def _check_blocks(lane: LaneDescription, entry: Entry) -> None:
 
 def _check_padded(lane: LaneDescription, entry: Entry) -> None:
     if any(channel.is_variable for channel in lane.channels):
-        raise ValueError("a padded chunk of variable points")
+        raise ValueError("a padded chunk cannot have variable points")
     if entry.count > lane.points_per_chunk or entry.first % lane.points_per_chunk:
-        raise ValueError("a padded chunk at a place where no chunk begins")
+        raise ValueError("a padded chunk does not begin where a chunk begins")

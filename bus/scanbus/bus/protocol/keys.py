@@ -1,7 +1,7 @@
-"""The names of everything that scanbus keeps in Redis.
+"""Names of all keys that scanbus uses in Redis.
 
-On a Redis Cluster the braces decide where a key lives: what a script touches at once
-shares them, and lanes spread over the nodes.
+On a Redis Cluster the part in braces (the hash tag) decides on which node a key is:
+keys of a scan that one script uses share it, and lanes are spread over the nodes.
 """
 
 from __future__ import annotations
@@ -29,60 +29,63 @@ __all__ = [
 ANNOUNCEMENTS: Final = "scanbus:scans"
 """Stream: one entry per scan."""
 POSITION: Final = "scanbus:position"
-"""String: id of the last announcement before which every scan has its verdict."""
+"""String: id of an announcement; every scan up to it has its final verdict."""
 FORGOTTEN: Final = "scanbus:forgotten"
-"""String: id of the newest announcement that was removed, its scan being finished."""
+"""String: id of the newest announcement that was removed with its finished scan."""
 RESERVED: Final = "scanbus:reserved"
 """Hash: scan uid to the bytes of its quota."""
 WRITERS: Final = "scanbus:writers"
-"""Hash: writer id to a JSON line on it; alive while its own key exists."""
+"""Hash: writer id to its status as JSON; the writer is alive while its key exists."""
 
 
 def events_key(uid: str) -> str:
-    """Stream of a scan's events."""
+    """Return the key of a scan's events: a stream."""
     return f"scanbus:{{{uid}}}:events"
 
 
 def heartbeat_key(uid: str) -> str:
-    """String that expires when the publisher is gone."""
+    """Return the key of a publisher's heartbeat: a string that expires."""
     return f"scanbus:{{{uid}}}:publisher"
 
 
 def fence_key(uid: str) -> str:
-    """Counter of the leases given for a scan."""
+    """Return the key of a scan's fence: a counter of its leases."""
     return f"scanbus:{{{uid}}}:fence"
 
 
 def attempts_key(uid: str) -> str:
-    """Counter of the attempts to write a scan that ended in a kill."""
+    """Return the key of the counter of attempts to write a scan that were killed."""
     return f"scanbus:{{{uid}}}:attempts"
 
 
 def lease_key(uid: str, fence: int | str) -> str:
-    """String with the owner of one lease; expires when the owner is gone."""
+    """Return the key of one lease: a string with its owner that expires."""
     return f"scanbus:{{{uid}}}:lease:{fence}"
 
 
 def hold_key(uid: str) -> str:
-    """String that keeps a scan from being trimmed while it exists."""
+    """Return the key of a hold: a string; the scan is not trimmed while it exists."""
     return f"scanbus:{{{uid}}}:hold"
 
 
 def lane_key(uid: str, lane: str) -> str:
-    """Stream of a lane's entries."""
+    """Return the key of a lane: the stream of its entries."""
     return f"scanbus:{{{uid}:{lane}}}:lane"
 
 
 def cursors_key(uid: str, lane: str) -> str:
-    """Hash: durable consumer to the first point that it does not have."""
+    """Return the key of a lane's cursors.
+
+    A hash: durable consumer to the first point that it does not have.
+    """
     return f"scanbus:{{{uid}:{lane}}}:cursors"
 
 
 def writer_key(writer: str) -> str:
-    """String that expires when a writer is gone."""
+    """Return the key of a writer's heartbeat: a string that expires."""
     return f"scanbus:writer:{writer}"
 
 
 def number_key(dataset: str) -> str:
-    """Counter of the scan numbers given in a dataset."""
+    """Return the key of a dataset's counter of scan numbers."""
     return f"scanbus:number:{dataset}"

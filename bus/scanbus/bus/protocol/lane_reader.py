@@ -1,8 +1,7 @@
-"""What came from one lane: the next points, a seal, or what is wrong.
+"""Classify the entries of one lane: next points, seal, jump, overlap, bad entry.
 
-A :class:`LaneReader` knows the next point that must come and turns raw stream entries
-into :class:`Arrival`: a good entry, or what is wrong. It is pure: whoever asks Redis
-hands it the replies.
+A :class:`LaneReader` knows which point comes next and turns raw stream entries into
+:class:`Arrival` objects. It is pure: the caller passes it the replies of Redis.
 """
 
 from __future__ import annotations
@@ -24,58 +23,58 @@ from scanbus.schemas.errors import BadEntryError
 
 __all__ = ["MAX_COUNT", "Arrival", "Kind", "LaneReader"]
 
-# A publisher gathers small values into entries of at most this (docs/protocol.md).
+# Largest entry into which a publisher gathers small values (docs/protocol.md).
 GATHERED_BYTES = 1 << 20
 
 
-# Segments that a lane may lose in one piece and still be believed.
+# Longest jump that is accepted, in segments; a longer one must be a wrong number.
 MAX_JUMP = 10_000
 
 
-# Redis serves nobody else meanwhile: some milliseconds for so many.
+# Entries per read. Redis blocks other clients meanwhile: some milliseconds for 512.
 MAX_COUNT = 512
 
 
-# From here on copying an entry into a script and hashing it, as Redis's Lua does with
-# every string, costs more than a round trip for fewer entries.
+# From this size on, copying an entry into a script and hashing it, as Redis's Lua does
+# with every string, takes longer than an additional round trip for fewer entries.
 _LARGE_BYTES = 1 << 16
 
 
 class Kind(Enum):
-    """What came from a lane."""
+    """Kind of an arrival."""
 
     POINTS = "points"
-    """The next points, good or declared never to come."""
+    """The next points, with values or declared as gaps."""
     SEAL = "seal"
-    """The lane is over."""
+    """The end of the lane."""
     JUMP = "jump"
-    """Points between are not on the bus: trimmed, or lost."""
+    """Points before the next entry that are not on the bus: trimmed, or lost."""
     OVERLAP = "overlap"
-    """Points that came before."""
+    """Points that were received before."""
     BAD = "bad"
     """An entry that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One thing that came from a lane.
+    """One classified entry of a lane, or a jump or seal that follows from one.
 
     Attributes
     ----------
     kind : Kind
-        What it is.
+        Kind of the arrival.
     start, stop : int
-        The points concerned.
+        The points ``[start, stop)`` concerned.
     entry : Entry or None
         The entry, for points, overlap and seal.
     reason : str
-        For bad entries.
+        Why the entry is bad, for bad entries.
     is_damaged : bool
-        Whether a bad entry changed on its way; else it was wrong from the start.
+        Whether a bad entry was damaged in transit; else it was sent in this form.
     last_id : bytes
-        Where to read on by whoever has this arrival and nothing behind it.
+        Id after which to continue reading when this arrival was the last one processed.
     nbytes : int
-        What the entry takes on the bus; 0 for what only follows from one.
+        Approximate size of the entry on the bus, in bytes; 0 for jumps and seals.
     """
 
     kind: Kind
@@ -89,27 +88,35 @@ class Arrival:
 
 
 class LaneReader:
-    """The state of reading one lane from one point on.
+    """State of reading one lane from some point on.
 
-    Pure but for its name: :func:`read_lanes` asks Redis on its behalf.
+    Pure: :func:`~scanbus.bus.store.read_lanes` asks Redis for its entries.
 
     Parameters
     ----------
     uid : str
-        The scan.
+        The scan's uid.
     lane : LaneDescription
-        What is to come.
+        The lane.
     start : int
-        The first point wanted: the begin of an entry.
+        The first point wanted; an entry must begin with it.
     last_id : bytes
-        Of the last entry that was read, where that is known; what is odd may stand
-        between it and the first point wanted.
+        Id of the last entry that was read, if known; bad entries may be between it and
+        the first point wanted.
 
     Attributes
     ----------
+    key : str
+        The lane's key in Redis.
+    expected : int
+        The point that comes next.
+    length : int or None
+        Number of points, once the seal was read.
+    last_id : bytes
+        Id of the last entry that was read.
     counts_entries : bool
-        Whether to ask by count, as if all entries were of the largest size: as long as
-        those that come are large.
+        Whether to limit reads by count, for the largest size of an entry, instead of by
+        bytes; True while entries are large.
     """
 
     def __init__(
@@ -129,7 +136,7 @@ class LaneReader:
 
     @property
     def entry_bytes(self) -> int:
-        """Bytes of the largest entry that a publisher may make here."""
+        """Largest size of an entry of this lane on the bus, in bytes."""
         has_frames = self.lane.storage is Storage.FILES
         points = self.lane.points_per_chunk if has_frames else 1
         return ENTRY_OVERHEAD_BYTES + max(
@@ -137,19 +144,22 @@ class LaneReader:
         )
 
     def count_for(self, max_bytes: int) -> int:
-        """Return how many entries to ask for so that they fit in `max_bytes`."""
+        """Return how many entries of the largest size fit into `max_bytes`.
+
+        At least 1 and at most `MAX_COUNT`.
+        """
         return max(1, min(MAX_COUNT, max_bytes // self.entry_bytes))
 
     def take(self, entries: Sequence[Any]) -> list[Arrival]:
-        """Take raw entries in the order of the stream; return what they are."""
+        """Classify raw entries, which must be in the order of the stream."""
         arrivals: list[Arrival] = []
         nbytes = 0
         for stream_id, fields in entries:
             pairs = dict(zip(fields[::2], fields[1::2], strict=False))
             nbytes = _nbytes(pairs)
             before, self.last_id = self.last_id, stream_id
-            for one in self._judge(stream_id, pairs):
-                # What only follows from an entry does not mean that it was read.
+            for one in self._classify(stream_id, pairs):
+                # A jump or a seal alone does not mean that its entry was processed.
                 is_read = one.kind is not Kind.JUMP and one.kind is not Kind.SEAL
                 arrivals.append(
                     Arrival(
@@ -167,31 +177,31 @@ class LaneReader:
             self.counts_entries = nbytes >= _LARGE_BYTES
         return arrivals
 
-    def _judge(self, stream_id: bytes, fields: dict[bytes, bytes]) -> list[Arrival]:
+    def _classify(self, stream_id: bytes, fields: dict[bytes, bytes]) -> list[Arrival]:
         try:
             entry = parse_entry(self.lane, stream_id, fields)
         except BadEntryError as error:
-            return self._bad(stream_id, error)
+            return self._quarantine(stream_id, error)
         if entry.is_seal:
             return self._seal(entry)
         if entry.is_durable and entry.stop <= self.expected:
-            return []  # Redis was lost; whoever reads here has the points.
+            return []  # Redis lost its data; this reader has the points already.
         if entry.first < self.expected:
             stop = min(entry.stop, self.expected)
             return [Arrival(Kind.OVERLAP, entry.first, stop, entry)]
-        if not self._can_be_reached(entry.first):
-            return [self._unbelievable(f"an entry at point {entry.first}")]
+        if not self._is_plausible(entry.first):
+            return [self._implausible(f"an entry at point {entry.first}")]
         found = self._jump_to(entry.first)
         self.expected = entry.stop
         found.append(Arrival(Kind.POINTS, entry.first, entry.stop, entry))
         return found
 
     def _seal(self, entry: Entry) -> list[Arrival]:
-        if not self._can_be_reached(entry.first):
-            # Nothing can follow a seal, so this is the end, wherever it says it is.
+        if not self._is_plausible(entry.first):
+            # Nothing can follow a seal: the lane ends here, whatever length it states.
             self.length = self.expected
-            odd = self._unbelievable(f"sealed at {entry.first} points")
-            return [odd, Arrival(Kind.SEAL, self.expected, self.expected, entry)]
+            bad = self._implausible(f"sealed at {entry.first} points")
+            return [bad, Arrival(Kind.SEAL, self.expected, self.expected, entry)]
         self.length = entry.first
         found = self._jump_to(entry.first)
         if entry.first < self.expected:
@@ -200,15 +210,15 @@ class LaneReader:
         found.append(Arrival(Kind.SEAL, entry.first, entry.first, entry))
         return found
 
-    def _can_be_reached(self, first: int) -> bool:
-        """Whether a jump to a point is one that happens, and not a wrong number.
+    def _is_plausible(self, first: int) -> bool:
+        """Whether a jump to a point may be a loss of data, and not a wrong number.
 
-        Every segment that is jumped over becomes a file that says so.
+        The writer makes a file for every segment that is skipped.
         """
         return first - self.expected <= MAX_JUMP * self.lane.points_per_segment
 
-    def _unbelievable(self, what: str) -> Arrival:
-        reason = f"{what}, but only {self.expected} came: not believed"
+    def _implausible(self, what: str) -> Arrival:
+        reason = f"{what}, but only {self.expected} came: implausible, ignored"
         return Arrival(Kind.BAD, self.expected, self.expected, None, reason)
 
     def _jump_to(self, first: int) -> list[Arrival]:
@@ -218,11 +228,11 @@ class LaneReader:
         self.expected = first
         return [jump]
 
-    def _bad(self, stream_id: bytes, error: BadEntryError) -> list[Arrival]:
-        """Quarantine an entry: its points, if its id is the one that must come next.
+    def _quarantine(self, stream_id: bytes, error: BadEntryError) -> list[Arrival]:
+        """Return a bad entry, with its points only if its id is the one expected next.
 
-        Any other id is not believed: one with a large number would swallow all that is
-        still to come. Its points, if there are any, are named as a jump later.
+        Any other id is not trusted: a large number would skip all points still to come.
+        The points of such an entry, if there are any, are part of a later jump.
         """
         reason, is_damaged = error.reason, error.is_damaged
         first, _, count = stream_id.partition(b"-")

@@ -1,4 +1,4 @@
-"""How much scans may reserve of a Redis of which size. Pure."""
+"""Memory limits: how much of Redis's memory scans may reserve. Pure."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ BUDGET_FRACTION: Final = 0.6
 
 
 DEFAULT_MEMORY_BYTES: Final = 4 * 2**30
-"""Taken as Redis's memory where it has no maxmemory."""
+"""Assumed memory of a Redis without maxmemory, in bytes."""
 
 
 DEFAULT_QUOTA_BYTES: Final = 2**30
 
 
 def budget_bytes(memory_bytes: int) -> int:
-    """Return what all scans together may reserve of a Redis of that size."""
+    """Return how many bytes all scans together may reserve of a Redis of that size."""
     return int(memory_bytes * BUDGET_FRACTION)
 
 
 def default_quota(budget: int) -> int:
-    """Return the quota of a scan that does not state one: 1 GiB or half the budget."""
+    """Return the default quota of a scan in bytes: 1 GiB, at most half the budget."""
     return min(DEFAULT_QUOTA_BYTES, budget // 2)

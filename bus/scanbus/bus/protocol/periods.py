@@ -1,6 +1,6 @@
-"""How often signs of life are given, and how long they count. Pure constants.
+"""Heartbeat intervals, lease durations and their expiry. Pure constants.
 
-The one home of these numbers: publishers, writers and whoever looks for them agree.
+The only place of these numbers: publishers, writers and subscribers must agree on them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = [
 ]
 
 HEARTBEAT_S: Final = 2.0
-"""Heartbeat interval of publishers, and of writers unless they are set otherwise."""
+"""Heartbeat interval of publishers, and the default of writers, in seconds."""
 HEARTBEATS_TO_LAPSE: Final = 5
-"""A process counts as gone when so many heartbeats in a row are missing."""
+"""Consecutive missing heartbeats after which a process counts as gone."""
 HEARTBEAT_TTL_MS: Final = int(HEARTBEATS_TO_LAPSE * HEARTBEAT_S * 1000)
-"""How long a publisher's heartbeat counts."""
+"""Time after which a publisher's heartbeat expires, in milliseconds."""
 LEASE_S: Final = 10.0
-"""Lease duration, unless set otherwise: then another writer may take the scan over."""
+"""Default lease duration in seconds; after it another writer may take over the scan."""
 LONGEST_TTL_MS: Final = 60_000
-"""No heartbeat and no hold counts for longer than this without being renewed."""
+"""Longest time to live of a heartbeat or hold, in milliseconds."""

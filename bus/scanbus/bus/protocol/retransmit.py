@@ -1,7 +1,7 @@
-"""What a publisher keeps of one lane until the writer has it.
+"""Retransmit buffer: a lane's entries that a publisher keeps until they are durable.
 
-Pure: entries in, entries to send out. An entry is frozen once it is in here: a retry
-sends the same bytes. The sender that owns the connection decides when.
+Pure: entries in, entries to send out. Entries here do not change any more: a retry
+sends the same bytes. The sender that owns the connection decides when to send.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_he
 
 __all__ = ["EncodedEntry", "RetransmitBuffer"]
 
-# Redis keeps a stream entry in a listpack with its id and field names.
+# Redis stores a stream entry in a listpack with its id and field names.
 _ENTRY_OVERHEAD = 64
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedEntry:
-    """An entry as it is sent, and sent again.
+    """An entry in the form in which it is sent, and sent again.
 
     Attributes
     ----------
@@ -29,13 +29,13 @@ class EncodedEntry:
     stop : int
         The point after its last one; for the seal, the length of the lane.
     header : bytes
-        msgpack.
+        The header, msgpack.
     payload : bytes
-        Raw; empty for gaps and the seal.
+        The payload; empty for gaps and the seal.
     is_stand_in : bool
-        It says of points that Redis lost that the writer has them.
-    aside_bytes : int
-        Bytes of the payload where it is kept elsewhere; `payload` is empty then.
+        Whether it is a placeholder for points that Redis lost but the writer has.
+    spooled_bytes : int
+        Size of the payload if only the spool has it; `payload` is empty then.
     """
 
     id: bytes
@@ -43,27 +43,27 @@ class EncodedEntry:
     header: bytes
     payload: bytes | memoryview = b""
     is_stand_in: bool = False
-    aside_bytes: int = 0
+    spooled_bytes: int = 0
 
     @property
     def nbytes(self) -> int:
-        """What it costs on the bus, about."""
-        return self.memory_bytes + self.aside_bytes
+        """Approximate size on the bus, in bytes."""
+        return self.memory_bytes + self.spooled_bytes
 
     @property
     def memory_bytes(self) -> int:
-        """What it costs here, about."""
+        """Approximate size in the publisher's memory, in bytes."""
         return len(self.header) + len(self.payload) + _ENTRY_OVERHEAD
 
-    def put_aside(self) -> EncodedEntry:
-        """Return it without its payload, which somebody else keeps."""
+    def without_payload(self) -> EncodedEntry:
+        """Return this entry without its payload, which is in the spool."""
         if not len(self.payload):
             return self
-        return replace(self, payload=b"", aside_bytes=len(self.payload))
+        return replace(self, payload=b"", spooled_bytes=len(self.payload))
 
     @property
     def is_seal(self) -> bool:
-        """Whether nothing can follow it."""
+        """Whether it is the seal: nothing can follow it."""
         return self.id == SEAL_ID
 
 
@@ -75,10 +75,25 @@ class RetransmitBuffer:
     Parameters
     ----------
     session : bytes
-        Names this publisher in the headers.
+        Identifies this publisher in the headers.
     keeps_payloads : bool
-        Whether payloads stay here once they were sent; somebody else keeps them if
-        not, and whoever sends fetches them.
+        Whether payloads stay in memory after they were sent; if not, the spool has them
+        and the sender loads them from there to send them again.
+
+    Attributes
+    ----------
+    nbytes : int
+        Approximate size of all entries on the bus.
+    memory_bytes : int
+        Approximate size of all entries in memory.
+    sent_bytes : int
+        Approximate size on the bus of the entries that were sent.
+    durable : int
+        The points before this one are durable.
+    stop : int
+        The point after the last one.
+    sealed : bool
+        Whether the seal was added.
     """
 
     def __init__(self, session: bytes, *, keeps_payloads: bool = True) -> None:
@@ -94,14 +109,17 @@ class RetransmitBuffer:
         self.sealed = False
 
     def put(self, entry: EncodedEntry) -> None:
-        """Keep an entry and have it sent."""
+        """Append an entry; it is to be sent."""
         self._kept.append(entry)
         self._count(entry, 1)
         self.stop = entry.stop
         self.sealed = self.sealed or entry.is_seal
 
     def to_send(self, max_bytes: int) -> list[EncodedEntry]:
-        """Return the next entries that were not sent, at least one if there is any."""
+        """Return the next unsent entries of at most `max_bytes`, but at least one.
+
+        None if all were sent.
+        """
         batch: list[EncodedEntry] = []
         taken = 0
         for index in range(self._n_sent, len(self._kept)):
@@ -114,17 +132,17 @@ class RetransmitBuffer:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether anything waits to be sent."""
+        """Whether there are unsent entries."""
         return self._n_sent < len(self._kept)
 
     @property
     def next_unsent(self) -> EncodedEntry | None:
-        """The entry that is sent next."""
+        """The entry that is sent next; None if all were sent."""
         return self._kept[self._n_sent] if self.has_unsent else None
 
     @property
     def first(self) -> int:
-        """The first point that is kept here, the end of the lane if there is none."""
+        """The first point in the buffer; `stop` if it is empty."""
         return self._first_of(self._kept[0]) if self._kept else self.stop
 
     @property
@@ -134,34 +152,34 @@ class RetransmitBuffer:
 
     @property
     def is_durable(self) -> bool:
-        """Whether the lane is sealed and nothing of it is at risk."""
+        """Whether the lane is sealed, sent and durable to its end."""
         return self.sealed and self.durable >= self.stop and not self.has_unsent
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that wait to be sent."""
-        waiting = islice(self._kept, self._n_sent, None)
-        return sum(entry.nbytes for entry in waiting)
+        """Approximate size of the unsent entries on the bus, in bytes."""
+        unsent = islice(self._kept, self._n_sent, None)
+        return sum(entry.nbytes for entry in unsent)
 
-    def sent(self, n_entries: int) -> None:
-        """Take note that Redis stored the next `n_entries`."""
+    def mark_sent(self, n_entries: int) -> None:
+        """Mark the next `n_entries` entries as sent: Redis stored them."""
         for index in range(self._n_sent, self._n_sent + n_entries):
             entry = self._kept[index]
             self.sent_bytes += entry.nbytes
             if not self._keeps_payloads:
-                self._kept[index] = entry.put_aside()
+                self._kept[index] = entry.without_payload()
                 self.memory_bytes -= len(entry.payload)
         self._n_sent += n_entries
-        self._forget_durable()
+        self._remove_durable()
 
-    def durable_up_to(self, point: int) -> None:
-        """Forget what the writer has: entries that end at or before `point`."""
+    def mark_durable(self, point: int) -> None:
+        """Remove entries that the writer has: those that end at or before `point`."""
         self.durable = max(self.durable, min(point, self.stop))
-        self._forget_durable()
+        self._remove_durable()
 
-    def _forget_durable(self) -> None:
-        # Only what was sent: after a loss, the order of the lane comes first, and
-        # the seal is kept to the end, as a lane without it never ends.
+    def _remove_durable(self) -> None:
+        # Only sent entries: after a loss, the entries of a lane must be sent in order.
+        # The seal is never removed, as a lane without it never ends.
         while self._n_sent and not self._kept[0].is_seal:
             if self._kept[0].stop > self.durable:
                 return
@@ -175,35 +193,35 @@ class RetransmitBuffer:
         self.memory_bytes += sign * entry.memory_bytes
 
     def drop(self) -> None:
-        """Forget all entries: nobody will send them again."""
+        """Remove all entries: they will not be sent again."""
         self._kept.clear()
         self._n_sent = 0
         self.nbytes = self.memory_bytes = self.sent_bytes = 0
 
     def resume_after(self, last_id: bytes | None) -> None:
-        """Compare with what the lane holds now and arrange to send the rest again.
+        """Mark as sent only what the lane in Redis holds; the rest is sent again.
 
         Parameters
         ----------
         last_id : bytes or None
-            The lane's last id; None or ``0-0`` if it is empty or was made again. The
-            entry must be of this publisher: the caller has looked.
+            The lane's last id; None or ``0-0`` if it is empty or was created anew. The
+            caller must have checked that the entry is of this publisher.
         """
         last = _numbers(last_id) if last_id else (0, 0)
         lane_stop = last[0] + last[1]
-        # A stand-in was made for another state of the lane than this one.
+        # A placeholder was made for an earlier state of the lane.
         while self._kept and self._kept[0].is_stand_in:
             self._count(self._kept.popleft(), -1)
-        there = [entry.nbytes for entry in self._kept if _numbers(entry.id) <= last]
-        self._n_sent, self.sent_bytes = len(there), sum(there)
+        stored = [entry.nbytes for entry in self._kept if _numbers(entry.id) <= last]
+        self._n_sent, self.sent_bytes = len(stored), sum(stored)
         first = self.first
-        # Never for points that are not durable, whatever the caller believes.
+        # Never for points that are not durable, whatever `last_id` is.
         if self._n_sent == 0 and lane_stop < first <= self.durable:
-            self._stand_in_for(lane_stop, first)
-        self._forget_durable()
+            self._prepend_stand_in(lane_stop, first)
+        self._remove_durable()
 
-    def _stand_in_for(self, start: int, stop: int) -> None:
-        """Say for points that Redis lost but the writer has that they are durable."""
+    def _prepend_stand_in(self, start: int, stop: int) -> None:
+        """Prepend an entry that declares points that Redis lost as durable."""
         header = pack_header(
             session=self._session, checksum=checksum_of(b""), is_durable=True
         )

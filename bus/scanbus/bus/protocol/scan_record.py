@@ -1,6 +1,6 @@
-"""What a scan's events say so far, folded in order.
+"""State of a scan, computed from its events by folding them in order.
 
-Everything on the bus may come twice, so folding is idempotent. Pure.
+Every document on the bus may come twice, so folding is idempotent. Pure.
 """
 
 from __future__ import annotations
@@ -26,18 +26,24 @@ __all__ = ["ScanRecord"]
 
 @dataclass(slots=True)
 class ScanRecord:
-    """What a scan's events say so far.
+    """State of a scan according to its events so far.
 
     Attributes
     ----------
     identity : ScanIdentity
         From the announcement, or from ``prepared``.
+    title : str
+        From ``prepared``, or from the announcement.
     last_id : str
-        Up to which event it was folded.
+        Id of the last event that was read.
+    prepared, started, ended : ScanPrepared, ScanStarted, ScanEnded or None
+        The first event of each type.
     updates : list of ScanUpdated
         In order, each once.
+    verdict : Verdict or None
+        The last verdict; the first final one if there is any.
     problems : list of str
-        Events that could not be understood.
+        Events that could not be parsed or folded, and why.
     """
 
     identity: ScanIdentity
@@ -72,12 +78,12 @@ class ScanRecord:
         return None if verdict is None or verdict.provisional else verdict
 
     def fold(self, event: Event) -> None:
-        """Take one event; one that came before changes nothing.
+        """Apply one event; an event that was applied before changes nothing.
 
         Raises
         ------
         DocumentError
-            If it speaks of another scan.
+            If it is about another scan.
         """
         match event:
             case ScanPrepared():
@@ -93,18 +99,18 @@ class ScanRecord:
                 self.ended = self.ended or event
             case ScanJudged():
                 _check_same("judged", event.verdict.uid, self.uid)
-                # A writer that was paused may speak after its successor is done.
+                # A writer that was paused may send a verdict after its successor.
                 if self.final_verdict is None:
                     self.verdict = event.verdict
 
     def metadata(self) -> dict[str, Any]:
-        """Return the tree of ``prepared`` with all later ones laid over it."""
+        """Return the metadata of ``prepared`` with all later ones merged into it."""
         tree: dict[str, Any] = dict(self.prepared.metadata) if self.prepared else {}
         for update in self.updates:
             tree = merged(tree, update.metadata)
         return merged(tree, self.ended.metadata) if self.ended else tree
 
 
-def _check_same(event: str, said: object, known: object) -> None:
-    if said != known:
-        raise DocumentError(event, "it speaks of another scan than the announcement")
+def _check_same(event: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise DocumentError(event, "it is about another scan than the announcement")

@@ -233,7 +233,7 @@ class LaneQueue:
         for entry in entries:
             self._retransmit.put(entry)
         # Files are removed when all in them is durable, and nothing else is missing.
-        self._retransmit.durable_up_to(self._retransmit.first)
+        self._retransmit.mark_durable(self._retransmit.first)
         if reached is not None:
             self._retransmit.stop = max(self._retransmit.stop, reached)
 
@@ -248,13 +248,13 @@ class LaneQueue:
 
     def note_sent(self, n_entries: int) -> None:
         """Mark the next entries as sent."""
-        self._retransmit.sent(n_entries)
+        self._retransmit.mark_sent(n_entries)
 
     def note_durable(self, point: int) -> bool:
         """Forget what the writer has; return whether that is more than before."""
         is_news = point > self._retransmit.durable
         if is_news:
-            self._retransmit.durable_up_to(point)
+            self._retransmit.mark_durable(point)
         return is_news
 
     def resume_after(self, last_id: bytes) -> int:
@@ -276,7 +276,7 @@ class LaneQueue:
         entry = self._unspooled.popleft()
         self._unspooled_bytes -= entry.nbytes
         keep_payload = self._retransmit.memory_bytes < most_kept_bytes
-        self._retransmit.put(entry if keep_payload else entry.put_aside())
+        self._retransmit.put(entry if keep_payload else entry.without_payload())
         self._waker.wake()
 
     def abandon(self) -> None:

@@ -122,7 +122,7 @@ class LaneFiles:
         SpoolError
             If it is not there any more, or damaged.
         """
-        if not entry.aside_bytes:
+        if not entry.spooled_bytes:
             return entry
         with self._lock:
             found = self._places.get(entry.id)

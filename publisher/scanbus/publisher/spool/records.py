@@ -66,7 +66,7 @@ def read_records(file: BinaryIO) -> Iterator[tuple[EncodedEntry, Place]]:
         entry = _unpacked(file.read(nbytes), place)
         if entry is None:
             return
-        yield entry.put_aside(), place
+        yield entry.without_payload(), place
 
 
 def unpack_payload(body: bytes, place: Place) -> bytes | memoryview | None:
