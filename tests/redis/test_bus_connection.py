@@ -162,7 +162,7 @@ def test_a_socket_that_is_not_there_gets_a_sentence(tmp_path: Path) -> None:
     ],
 )
 def test_an_address_that_is_none_gets_a_sentence(url: str) -> None:
-    with pytest.raises(ValueError, match="is no address of a Redis") as caught:
+    with pytest.raises(ValueError, match="is not an address of a Redis") as caught:
         connect(url, name="test")
     if "@" in url or "?" in url:
         assert "secret" not in str(caught.value)

@@ -31,11 +31,11 @@ from scanbus.bus.store import (
     beat_publisher,
     begin_attempt,
     find_scan,
-    give_back_lease,
     hold_scan,
     load_announced,
     make_lane,
     next_scan_number,
+    release_lease,
     reserve_quota,
     was_forgotten,
 )
@@ -61,7 +61,7 @@ def publish(client: Bus, uid: str = UID) -> str:
     assert lease is not None
     begin_attempt(client, uid)
     acknowledge(client, uid, "group", 2)
-    give_back_lease(client, lease)
+    release_lease(client, lease)
     return announcement
 
 

@@ -28,7 +28,6 @@ from scanbus.bus.store import (
     beat_writer,
     connect,
     find_scan,
-    give_back_lease,
     hold_scan,
     is_held,
     load_record,
@@ -39,6 +38,7 @@ from scanbus.bus.store import (
     raise_scan_number,
     read_cursor,
     read_position,
+    release_lease,
     release_quota,
     renew_lease,
     reserve_quota,
@@ -206,7 +206,7 @@ def test_leases_change_hands_on_a_full_redis(full: Bus) -> None:
     assert first is not None
     assert acquire_lease(full, UID, "two", 60_000) is None
     assert renew_lease(full, first, 60_000)
-    give_back_lease(full, first)
+    release_lease(full, first)
     second = acquire_lease(full, UID, "two", 60_000)
     assert second == Lease(UID, first.fence + 1)
     assert is_full(full)

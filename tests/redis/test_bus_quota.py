@@ -14,11 +14,11 @@ from scanbus.bus.store import (
     announce,
     append_entries,
     append_event,
-    give_back_lease,
     hold_scan,
     make_lane,
     read_cursor,
     read_cursors,
+    release_lease,
     release_quota,
     renew_lease,
     reserve_quota,
@@ -139,7 +139,7 @@ def test_one_writer_at_a_time_has_a_scan(any_bus: Bus) -> None:
     assert first is not None
     assert acquire_lease(any_bus, UID, "two", 60_000) is None
     assert acquire_lease(any_bus, OTHER, "two", 60_000) is not None
-    give_back_lease(any_bus, first)
+    release_lease(any_bus, first)
     assert not renew_lease(any_bus, first, 60_000)
     second = acquire_lease(any_bus, UID, "two", 60_000)
     assert second is not None
@@ -161,7 +161,7 @@ def test_a_lease_that_was_not_renewed_goes_to_the_next(any_bus: Bus) -> None:
 
     assert found[0].fence == first.fence + 1
     assert not renew_lease(any_bus, first, 60_000)
-    give_back_lease(any_bus, first)  # Takes nothing from the new owner.
+    release_lease(any_bus, first)  # Takes nothing from the new owner.
     assert renew_lease(any_bus, found[0], 60_000)
 
 

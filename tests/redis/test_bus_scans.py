@@ -19,7 +19,6 @@ from scanbus.bus.store import (
     append_event,
     beat_writer,
     find_scan,
-    forget_lapsed_writers,
     is_announced,
     last_announcement,
     load_record,
@@ -28,6 +27,7 @@ from scanbus.bus.store import (
     raise_scan_number,
     read_events,
     read_position,
+    remove_lapsed_writers,
     writer_is_alive,
     writers_alive,
 )
@@ -141,7 +141,7 @@ def test_garbage_between_the_events_is_named_and_passed_over(any_bus: Bus) -> No
     record = load_record(any_bus, announced())
 
     assert record.state == "started"
-    reasons = ["not JSON", "no field 'doc'", "protocol version 2", "sung"]
+    reasons = ["not JSON", "field 'doc' is missing", "protocol version 2", "sung"]
     for problem, reason in zip(record.problems, reasons, strict=True):
         assert reason in problem
 
@@ -283,7 +283,7 @@ def test_writers_are_alive_while_they_beat(any_bus: Bus) -> None:
 def test_writers_that_were_killed_leave_no_lines_for_ever(any_bus: Bus) -> None:
     beat_writer(any_bus, "here", {}, 60_000)
     any_bus.hset(WRITERS, mapping={"killed": b"{}", b"\xff": b"{}"})
-    forget_lapsed_writers(any_bus)
+    remove_lapsed_writers(any_bus)
     assert any_bus.hkeys(WRITERS) == [b"here"]
 
 

@@ -147,7 +147,7 @@ def test_status_names_what_is_missing(run: Run, raw: RawScan) -> None:
         (["ls", "--redis", "redis://127.0.0.1:1"], 1, "does not answer"),
         (["status", "--redis", "redis://127.0.0.1:1"], 1, "does not answer"),
         (["tail", "last", "--redis", "unix:///nowhere"], 1, "does not answer"),
-        (["ls", "--redis", "nonsense"], 1, "no address"),
+        (["ls", "--redis", "nonsense"], 1, "not an address"),
         (["tail", "zzz"], 1, "scan 'zzz' is not on this bus"),
         (["tail", "last", "nothing"], 1, "no channel 'nothing'"),
         (["tail", "last", "th", "--timeout-s", "0.1"], 1, "gave up"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.bus.store import events_came, publisher_is_alive, read_events
+from scanbus.bus.store import publisher_is_alive, read_events, wait_for_events
 from scanbus.schemas import ChannelDescription, ScanPrepared, Verdict
 from scanbus.schemas.errors import (
     ScanInterruptedError,
@@ -125,7 +125,9 @@ class ScanReader:
 
     def _event_came(self, block_ms: int) -> bool:
         return bool(
-            self._link.ask(lambda client: events_came(client, [self.record], block_ms))
+            self._link.ask(
+                lambda client: wait_for_events(client, [self.record], block_ms)
+            )
         )
 
     def length(self, channel: str) -> int:

@@ -10,12 +10,12 @@ from typing import Any, Self
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
     DEFAULT_URL,
-    announcement_came,
     announcements,
     describe_server,
     find_scan,
     last_announcement,
     load_announced,
+    wait_for_announcement,
 )
 from scanbus.schemas import ScanAnnounced
 from scanbus.subscriber.connection import Link
@@ -178,4 +178,4 @@ def _announced_after(after: str) -> Any:
 
 
 def _waits_after(after: str, block_ms: int) -> Any:
-    return lambda client: announcement_came(client, after, block_ms)
+    return lambda client: wait_for_announcement(client, after, block_ms)

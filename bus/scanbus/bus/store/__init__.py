@@ -1,4 +1,4 @@
-"""Redis: every command that scanbus sends, and what its errors mean.
+"""Redis: all commands that scanbus sends, and the translation of Redis's errors.
 
 May import :mod:`scanbus.bus.protocol` and :mod:`scanbus.bus.codecs`. Other components
 import from here only, never from the modules below.
@@ -29,9 +29,9 @@ from scanbus.bus.store.heartbeats import (
     beat_publisher,
     beat_writer,
     end_publisher_beat,
-    forget_lapsed_writers,
-    forget_writer,
     publisher_is_alive,
+    remove_lapsed_writers,
+    remove_writer,
     writer_is_alive,
     writers_alive,
 )
@@ -59,7 +59,7 @@ from scanbus.bus.store.leases import (
     append_fenced_event,
     begin_attempt,
     end_attempt,
-    give_back_lease,
+    release_lease,
     renew_lease,
 )
 from scanbus.bus.store.quota import (
@@ -72,10 +72,8 @@ from scanbus.bus.store.quota import (
 from scanbus.bus.store.resp import Argument, CommandPacker
 from scanbus.bus.store.scans import (
     announce,
-    announcement_came,
     announcements,
     append_event,
-    events_came,
     find_scan,
     id_order,
     is_announced,
@@ -88,6 +86,8 @@ from scanbus.bus.store.scans import (
     raise_scan_number,
     read_events,
     read_position,
+    wait_for_announcement,
+    wait_for_events,
     was_forgotten,
 )
 
@@ -108,7 +108,6 @@ __all__ = [
     "acknowledge",
     "acquire_lease",
     "announce",
-    "announcement_came",
     "announcements",
     "append_entries",
     "append_event",
@@ -120,12 +119,8 @@ __all__ = [
     "describe_server",
     "end_attempt",
     "end_publisher_beat",
-    "events_came",
     "find_entry_start",
     "find_scan",
-    "forget_lapsed_writers",
-    "forget_writer",
-    "give_back_lease",
     "hold_scan",
     "id_order",
     "is_announced",
@@ -150,8 +145,11 @@ __all__ = [
     "read_newest",
     "read_position",
     "read_seal",
+    "release_lease",
     "release_quota",
+    "remove_lapsed_writers",
     "remove_traces",
+    "remove_writer",
     "renew_lease",
     "reserve_quota",
     "reserved_quotas",
@@ -161,6 +159,8 @@ __all__ = [
     "stream_ends",
     "translated",
     "used_memory",
+    "wait_for_announcement",
+    "wait_for_events",
     "was_forgotten",
     "writer_is_alive",
     "writers_alive",

@@ -1,4 +1,4 @@
-"""Pauses between tries at a Redis that is away or full."""
+"""Back-off: pauses between attempts while Redis is unavailable or full."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _MOST_FAILURES = 64
 
 
 class Backoff:
-    """Pauses that double up to a longest one; redis-py's, with the count kept here.
+    """Exponential back-off: redis-py's policy and the number of failures so far.
 
     Not safe to share between threads.
 
     Parameters
     ----------
     first_s, longest_s : float
-        The first pause, and the bound of all.
+        The first and the longest pause, in seconds.
     """
 
     def __init__(self, first_s: float = 0.05, longest_s: float = 1.0) -> None:
@@ -27,17 +27,17 @@ class Backoff:
 
     @property
     def is_first(self) -> bool:
-        """Whether nothing failed since the last success."""
+        """Whether there was no failure since the last success."""
         return self._failures == 0
 
     def next_s(self) -> float:
-        """Return how long to pause after one more failure."""
+        """Count one more failure; return the pause after it, in seconds."""
         policy = redis.backoff.ExponentialBackoff(self._longest_s, self._first_s)
         pause_s = float(policy.compute(self._failures))
-        # redis-py raises two to this power, and a float ends at 2 ** 1024.
+        # redis-py computes 2 ** failures, which overflows a float at 1024.
         self._failures = min(self._failures + 1, _MOST_FAILURES)
         return pause_s
 
     def reset(self) -> None:
-        """Begin with the first pause again: something worked."""
+        """Start again with the first pause, after a success."""
         self._failures = 0

@@ -1,8 +1,8 @@
-"""Reading one stream bounded in bytes, whoever filled it.
+"""Read one stream with a limit in bytes.
 
-XREAD and XRANGE bound how many entries a reply holds, never how large it is: entries
-of a few bytes may be followed by some of megabytes. So the bytes are counted in the
-server, where nothing has been copied for the reader yet.
+XREAD and XRANGE limit the number of entries of a reply, but not its size: entries of a
+few bytes may be followed by entries of megabytes. So a script counts the bytes in the
+server, before they are copied to the reader.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scanbus.bus.store.connection import Bus
 __all__ = ["BOUNDED_READ", "OVERSIZE_FIELD", "read_bounded"]
 
 OVERSIZE_FIELD: Final = b"oversize"
-"""Stands, with the number of bytes, for the fields of an entry that is too large."""
+"""Replaces, with the size in bytes, the fields of an entry that is too large."""
 
 BOUNDED_READ: Final = """
 local found, total, after = {}, 0, ARGV[1]
@@ -32,22 +32,22 @@ for i = 1, tonumber(ARGV[2]) do
 end
 return found
 """
-"""KEYS: the stream. ARGV: id to read after, entries, bytes, bytes of one entry."""
+"""KEYS: the stream. ARGV: id to read after; limits: entries, bytes, bytes per entry."""
 
 
 def read_bounded(
     client: Bus, key: str, after: str | bytes, *, count: int, total: int, single: int
 ) -> list[Any]:
-    """Return the raw entries of a stream that stand after an id.
+    """Return the raw entries of a stream after an id.
 
     Parameters
     ----------
     count : int
-        At most so many entries.
+        Largest number of entries.
     total : int
-        At most so many bytes, but at least one entry if there is any.
+        Largest size of all entries in bytes; one entry is returned in any case.
     single : int
-        Of an entry with more bytes than this only the size is returned.
+        Largest size of one entry in bytes; of a larger entry only the size is returned.
     """
     reply: Any = client.eval(BOUNDED_READ, 1, key, after, count, total, single)
     return list(reply)

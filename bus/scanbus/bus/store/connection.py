@@ -1,7 +1,8 @@
-"""Connections to Redis: how they are made, and what their errors mean.
+"""Connections to Redis: settings of the client, translation of its errors.
 
-The one place that knows redis-py's settings and error texts. Nothing reconnects
-silently: whoever lost a connection has to look at what Redis still holds.
+The only place that depends on redis-py's settings and error messages. Nothing
+reconnects silently: after a lost connection, the owner must check what Redis still
+holds.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ __all__ = [
 
 DEFAULT_URL = "redis://127.0.0.1:6379"
 Bus: TypeAlias = "redis.Redis"
-"""A connected client; raw replies for streams."""
+"""A client of Redis that returns raw replies for streams."""
 
 MINIMUM_VERSION = (6, 2)
-# Entries are megabytes: reading 64 KiB at a time costs a system call for each.
+# Entries have megabytes: reading 64 KiB at a time would need many system calls.
 _READ_SIZE = 1 << 20
-# Each of these passes when Redis has room, a disk, its data, its master or its replicas
-# again. Scripts and transactions carry them inside their own error text.
+# These errors are temporary: they end when Redis has memory, a disk, its data, its
+# master or its replicas again. Scripts and transactions quote them in their own errors.
 _NO_ROOM = re.compile(
     r"\b(OOM|MISCONF|LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|BUSY)\b"
 )
@@ -44,20 +45,20 @@ _NO_ROOM = re.compile(
 
 @dataclass(frozen=True)
 class ServerReport:
-    """What kind of Redis this is, as far as the bus cares.
+    """Properties of a Redis server that matter to the bus.
 
     Attributes
     ----------
     version : str
-        As the server says.
+        Version of the server.
     run_id : str
         Changes with every start of the server.
     maxmemory_bytes : int
-        0 where no limit is set.
+        Memory limit; 0 if none is set.
     evicts : bool
-        Whether it drops keys on its own when full.
+        Whether it evicts keys when it is full.
     persists : bool
-        Whether an append-only file is kept.
+        Whether it writes an append-only file.
     """
 
     version: str
@@ -68,7 +69,7 @@ class ServerReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One sentence for everything that weakens what scanbus promises."""
+        """One sentence for each setting that weakens the guarantees of scanbus."""
         found = []
         if self.evicts:
             found.append(
@@ -95,24 +96,25 @@ def connect(
     timeout_s: float = 10.0,
     once: bool = False,
 ) -> Bus:
-    """Return a client of the Redis at `url`, not yet connected.
+    """Return a client of the Redis at `url`; it connects with the first command.
 
     Parameters
     ----------
     url : str
         ``redis://host:port/db``, ``rediss://…`` (TLS) or ``unix:///path``.
     name : str
-        Shown by ``CLIENT LIST``; letters, digits, ``-``.
+        Name in ``CLIENT LIST``; letters, digits, ``-``.
     timeout_s : float
-        Deadline of connecting and of each reply; blocking reads must be shorter.
+        Timeout of connecting (at most 5 s) and of each reply, in seconds; blocking
+        reads must be shorter.
     once : bool
-        Connect at most once: after a loss every command fails, so that the owner
-        notices. A publisher must compare before it sends on.
+        Connect at most once: after the connection was lost every command fails, so
+        that the owner notices. A publisher must check the lanes before it continues.
 
     Raises
     ------
     ValueError
-        If `url` is not of these forms.
+        If `url` does not have one of these forms.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
@@ -131,30 +133,31 @@ def connect(
         options["max_connections"] = 1
     client = _client(url, options)
     for command in ("XREAD", "XRANGE", "XREVRANGE"):
-        client.set_response_callback(command, _as_it_came)
+        client.set_response_callback(command, _unchanged)
     return client
 
 
 def _client(url: str, options: dict[str, Any]) -> Bus:
     try:
         client = redis.Redis.from_url(url, **options)
-        # Made and dropped: options in the URL that nobody knows show only here.
+        # Created and discarded: this is what raises for unknown options in the URL.
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError) as error:
-        # Not the error's own text: a password with a slash in it may be quoted there.
+        # The message does not quote the error: it may contain the password.
         raise ValueError(
-            f"{_without_password(url)} is no address of a Redis; expected "
+            f"{_without_password(url)} is not an address of a Redis server; expected "
             "redis://host:port/db, rediss://host:port/db (TLS) or unix:///path"
         ) from error
     return client
 
 
 def _parser(socket_read_size: int) -> Any:
-    """Return a parser that goes, with the buffer it reads into, when its client does.
+    """Return a parser that is freed, with its read buffer, together with its client.
 
-    redis-py's refers to itself, for notifications that nobody asks for here: it would
-    stay until Python looks for such circles, which took a hundred scans and 45 MB.
+    redis-py's parser has a reference cycle, for push notifications that are not used
+    here: it would stay in memory until the garbage collector runs, which took a hundred
+    scans and 45 MB.
     """
     parser: Any = redis.connection.DefaultParser(socket_read_size=socket_read_size)
     parser.pubsub_push_handler_func = None
@@ -172,20 +175,21 @@ class _ConnectOnce:
         connection.on_connect()
 
 
-def _as_it_came(reply: Any, **_: Any) -> Any:
+def _unchanged(reply: Any, **_: Any) -> Any:
     return reply
 
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turn redis-py's errors about the connection into ours.
+    """Translate errors of redis-py about the connection and the server's state.
 
     Raises
     ------
     BusUnavailableError
-        For refused, lost and silent connections, and refused credentials.
+        If the connection is refused, lost or times out, if credentials are refused, or
+        if Redis cannot take data now; see :func:`no_room_reason`.
     BusUnsuitableError
-        If the user may not do what the bus needs.
+        If the user has no permission for a command that the bus needs.
     """
     try:
         yield
@@ -201,10 +205,10 @@ def translated(url: str) -> Iterator[None]:
 
 
 def no_room_reason(error: BaseException) -> str | None:
-    """Return why Redis cannot take data now, or None if that is not the problem.
+    """Return why Redis cannot take data now; None if the error is another one.
 
-    Redis answers so when it is full, loading, without a disk or without a master; it
-    passes, so whoever sends waits.
+    Redis answers with such errors while it is full, loading, without a disk or without
+    a master. They are temporary, so the sender waits.
     """
     text = str(error)
     for kind, word in _no_room_classes().items():
@@ -217,34 +221,35 @@ def no_room_reason(error: BaseException) -> str | None:
 
 @cache
 def _no_room_classes() -> dict[type[Exception], str]:
-    """Return the words that redis-py takes away, as it has a class for each."""
+    """Return the error prefix of each class: redis-py strips it from the message."""
     return {
         redis.exceptions.OutOfMemoryError: "OOM",
         redis.exceptions.BusyLoadingError: "LOADING",
         redis.exceptions.ReadOnlyError: "READONLY",
-        redis.exceptions.MasterDownError: "MASTERDOWN",  # Before its base, the next.
+        # MasterDownError comes before its base class, ClusterDownError.
+        redis.exceptions.MasterDownError: "MASTERDOWN",
         redis.exceptions.ClusterDownError: "CLUSTERDOWN",
         redis.exceptions.TryAgainError: "TRYAGAIN",
     }
 
 
 def ping(client: Bus) -> None:
-    """Have Redis answer; a client that is not connected connects.
+    """Send PING and wait for the answer; connects a client that is not connected.
 
-    Errors of redis-py come as they are: see :func:`translated`.
+    Errors of redis-py are not translated: see :func:`translated`.
     """
     client.ping()
 
 
 def describe_server(client: Bus, url: str) -> ServerReport:
-    """Return what kind of Redis this is.
+    """Return the properties of the server.
 
     Raises
     ------
     BusUnavailableError
         If it does not answer.
     BusUnsuitableError
-        If it is older than 6.2.
+        If it is older than 6.2, or refuses the command to this user.
     """
     with translated(url):
         info: dict[str, Any] = client.info()
@@ -266,13 +271,14 @@ def describe_server(client: Bus, url: str) -> ServerReport:
 
 
 def _without_password(url: str) -> str:
-    """Return an address that can be shown; a password may also stand behind the "?"."""
+    """Return an address that can be shown; a password may also follow the "?"."""
     scheme, slashes, rest = url.partition("://")
     if not slashes:
         scheme, rest = "", url
     address, question, options = rest.partition("?")
     if "@" in options:
-        address = "…"  # A password with a question mark in it, or one behind it.
+        # A password that contains a question mark, or follows one.
+        address = "…"
     _, at, host = address.rpartition("@")
     hidden = "…@" if at else ""
     return f"{scheme}{slashes}{hidden}{host}{'?…' if question else ''}"

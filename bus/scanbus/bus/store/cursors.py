@@ -1,7 +1,7 @@
-"""Cursors: how far the writer has made each lane durable.
+"""Cursors: up to which point the writer has made each lane durable.
 
-Acknowledging works on a full Redis too: XTRIM always passes, and so does a script
-whose first write is one.
+Acknowledging works on a full Redis too: it always accepts XTRIM, and scripts whose
+first write is an XTRIM.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scanbus.bus.store.connection import Bus
 __all__ = ["WRITER", "acknowledge", "read_cursor", "read_cursors"]
 
 WRITER: Final = "writer"
-"""The durable consumer whose cursor holds trimming."""
+"""The durable consumer whose cursor limits trimming."""
 
 
 _ACKNOWLEDGE = """
@@ -33,7 +33,7 @@ _POINT: Final = re.compile(rb"\d{1,15}")
 
 
 def acknowledge(client: Bus, uid: str, lane: str, point: int) -> None:
-    """Say that all points before `point` are durable; never takes anything back."""
+    """Record that all points before `point` are durable; a cursor never moves back."""
     keys = cursors_key(uid, lane), lane_key(uid, lane)
     client.eval(_ACKNOWLEDGE, 2, *keys, WRITER, point)
 
@@ -55,5 +55,5 @@ def read_cursors(client: Bus, lanes: Sequence[tuple[str, str]]) -> list[int]:
 
 
 def _point(value: bytes | None) -> int:
-    """Return a cursor as a point; 0, nothing durable, where it is none."""
+    """Return a stored cursor as a point; 0 if it is missing or invalid."""
     return int(value) if value and _POINT.fullmatch(value) else 0

@@ -1,8 +1,8 @@
-"""Memory freed: data trimmed that are durable, scans forgotten that are finished.
+"""Eviction: free memory by trimming durable data and removing finished scans.
 
-Data leave Redis only below the writer's cursor, and the rest of a scan only when
-nothing is left to do for it. All of this works on a full Redis: XTRIM and DEL always
-pass, and so does a script whose first write is one of them.
+Data are removed from Redis only below the writer's cursor, and the rest of a scan only
+when nothing is left to do for it. All of this works on a full Redis: it always accepts
+XTRIM and DEL, and scripts whose first write is one of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from scanbus.bus.protocol.keys import (
 from scanbus.bus.protocol.scan_record import ScanRecord
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.cursors import read_cursor
-from scanbus.bus.store.expiry import stands
+from scanbus.bus.store.expiry import is_unexpired
 from scanbus.bus.store.holds import is_held
 from scanbus.bus.store.leases import Lease
 from scanbus.bus.store.quota import used_memory
@@ -40,11 +40,12 @@ from scanbus.schemas.naming import late_lane_name
 __all__ = ["KEPT_SCANS", "KEPT_WHEN_FULL", "Evictor", "Freed", "remove_traces"]
 
 KEPT_SCANS: Final = 100
-"""So many newest scans stay, finished or not: ``scanbus ls`` shows a day's work."""
+"""Number of newest scans that stay: ``scanbus ls`` can show a day's work."""
 KEPT_WHEN_FULL: Final = 10
-"""So many stay where Redis refuses data: each may have megabytes of masks."""
+"""Number that stay while Redis refuses data: each may have megabytes of masks."""
 
-# An entry that begins before the edge and ends behind it would go whole: it stays.
+# XTRIM would remove an entry that begins before the edge and ends after it as a whole:
+# the edge is moved to the start of that entry.
 _TRIM = """
 local edge = ARGV[1]
 local last = redis.call('XREVRANGE', KEYS[1], '(' .. edge .. '-0', '-', 'COUNT', 1)[1]
@@ -54,15 +55,15 @@ if last then
 end
 return redis.call('XTRIM', KEYS[1], 'MINID', edge .. '-0')
 """
-# XINFO would bring the last entry too, and both may be of many megabytes.
+# XINFO would return the last entry too, and both may have many megabytes.
 _FIRST = """
 local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 return first and first[1]
 """
-# At once: nobody sees half a scan, and nobody begins to need it meanwhile. Looked at
-# are KEYS[4..6], heartbeat, hold and the stem of the leases, and the lanes, ARGV[3] of
-# them from KEYS[10] on; KEYS[7], the fence, and all behind it go.
-_FORGET = """
+# Atomic: no client sees half a scan, or starts to need it meanwhile. It checks
+# KEYS[4..6] (heartbeat, hold, prefix of the leases) and the ARGV[3] lanes from KEYS[10]
+# on, and deletes all keys from KEYS[7], the fence, on.
+_REMOVE_SCAN = """
 local fence = redis.call('GET', KEYS[7]) or '0'
 if redis.call('EXISTS', KEYS[4], KEYS[5], KEYS[6] .. fence) > 0 then return 0 end
 for i = 10, 9 + tonumber(ARGV[3]) do
@@ -87,48 +88,48 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What was removed.
+    """Number of entries and scans that were removed.
 
     Attributes
     ----------
     entries : int
-        Entries with points, which files have.
+        Entries of durable points.
     scans : int
-        Finished scans of which nothing is left on the bus.
+        Finished scans that were removed as a whole.
     """
 
     entries: int = 0
     scans: int = 0
 
     def __bool__(self) -> bool:
-        """Whether anything was."""
+        """Whether anything was removed."""
         return bool(self.entries or self.scans)
 
 
 @dataclass(slots=True)
 class _Scan:
-    """What is known of a scan: lanes, end and verdict, without its metadata."""
+    """Cached state of a scan: lanes, end and verdict, without its metadata."""
 
     announcements: tuple[str, ...]
     record: ScanRecord
-    is_bare: bool = False
-    """Whether it is finished and no points are left of it."""
+    is_empty: bool = False
+    """Whether it is finished and no points of it are on the bus."""
 
-    def look(self, client: Bus) -> None:
-        """Read what it said since; nothing changes a final verdict."""
+    def refresh(self, client: Bus) -> None:
+        """Read new events, unless there is a final verdict: it does not change."""
         record = self.record
         if record.final_verdict is not None or not read_events(client, record):
             return
-        none: dict[str, Any] = {"metadata": {}, "positioners": {}}
+        empty: dict[str, Any] = {"metadata": {}, "positioners": {}}
         record.updates.clear()
         if record.prepared is not None:
-            record.prepared = record.prepared.model_copy(update=none)
+            record.prepared = record.prepared.model_copy(update=empty)
         if record.ended is not None:
-            record.ended = record.ended.model_copy(update=none)
+            record.ended = record.ended.model_copy(update=empty)
 
     @property
     def lanes(self) -> tuple[LaneDescription, ...]:
-        """The lanes that its documents name."""
+        """The lanes that ``prepared`` and ``ended`` name."""
         prepared = self.record.prepared
         if prepared is None:
             return ()
@@ -136,17 +137,17 @@ class _Scan:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do for it, and all its lanes are known."""
+        """Whether its verdict is final and all its lanes are known."""
         knows_lanes = self.record.prepared is not None or not self.record.problems
         return self.record.final_verdict is not None and knows_lanes
 
 
 class Evictor:
-    """Frees memory, oldest scan first, as long as Redis is above a limit.
+    """Frees memory, oldest scan first, while Redis uses more than a limit.
 
-    It remembers what it read of the scans on the bus, so that looking again costs a
-    few commands for each scan that is open and none for most that are finished. Safe
-    to share between threads.
+    It caches the state of the scans on the bus, so that another run needs a few
+    commands for each open scan and none for most finished ones. Safe to share between
+    threads.
     """
 
     def __init__(self) -> None:
@@ -156,23 +157,23 @@ class Evictor:
     def free(
         self, client: Bus, limit_bytes: int, *, kept_scans: int = KEPT_SCANS
     ) -> Freed:
-        """Trim acknowledged data and forget finished scans until Redis has room.
+        """Trim acknowledged data and remove finished scans until Redis has room.
 
-        A scan is forgotten whole when its verdict is final, its data are trimmed, and
-        nobody needs it: no publisher waits for the verdict, no writer has its lease,
-        no replay holds it.
+        A scan is removed as a whole when its verdict is final, its data are trimmed,
+        and it is not in use: no publisher waits for the verdict, no writer has its
+        lease, no replay holds it.
 
         Parameters
         ----------
         limit_bytes : int
-            Stop when ``used_memory`` is at most this.
+            Stop when Redis's ``used_memory`` is at most this.
         kept_scans : int
-            So many of the newest scans are trimmed only.
+            Number of newest scans that are only trimmed, not removed.
 
         Returns
         -------
         Freed
-            What was removed; false if nothing could be.
+            What was removed; false if nothing was.
         """
         with self._lock:
             return self._free(client, limit_bytes, kept_scans)
@@ -181,24 +182,24 @@ class Evictor:
         entries = scans = 0
         if used_memory(client) <= limit_bytes:
             return Freed()
-        self._look(client)
+        self._refresh(client)
         n_old = len(self._known) - kept_scans
         for place, scan in enumerate(self._known.values()):
-            scan.look(client)
+            scan.refresh(client)
             n_trimmed = _trim(client, scan, limit_bytes)
             entries += n_trimmed
             if n_trimmed and used_memory(client) <= limit_bytes:
                 break
-            if place < n_old and _forget(client, scan):
+            if place < n_old and _remove_scan(client, scan):
                 scans += 1
                 if used_memory(client) <= limit_bytes:
                     break
         return Freed(entries, scans)
 
-    def _look(self, client: Bus) -> None:
-        """Learn which scans stand on the bus, the one announced last at the end.
+    def _refresh(self, client: Bus) -> None:
+        """Read which scans are on the bus, in the order of their last announcements.
 
-        What cannot be understood is left alone: it may be of a later protocol.
+        What cannot be parsed is skipped: it may be of a later protocol.
         """
         found: dict[str, _Scan] = {}
         for line in announcements(client):
@@ -210,25 +211,23 @@ class Evictor:
             found[identity.uid] = _Scan(ids, ScanRecord(identity))
         for uid, scan in found.items():
             known = self._known.get(uid)
-            # Announced again: Redis may have lost what was known of it.
+            # A scan that was announced again is read anew: Redis may have lost data.
             if known is not None and known.announcements == scan.announcements:
                 found[uid] = known
         self._known = found
 
 
 def _trim(client: Bus, scan: _Scan, limit_bytes: int) -> int:
-    """Trim what is durable of a scan, segment by segment; return how many entries."""
-    removed = 0
-    if scan.is_bare or is_held(client, scan.record.uid):
-        return removed
-    for n_trimmed in _trimmed(client, scan, limit_bytes):
-        removed += n_trimmed
-    return removed
+    """Trim durable points of a scan; return the number of entries removed."""
+    if scan.is_empty or is_held(client, scan.record.uid):
+        return 0
+    return sum(_trim_segments(client, scan, limit_bytes))
 
 
-def _trimmed(client: Bus, scan: _Scan, limit_bytes: int) -> Iterator[int]:
+def _trim_segments(client: Bus, scan: _Scan, limit_bytes: int) -> Iterator[int]:
+    """Trim a scan segment by segment; yield the number of entries of each."""
     uid = scan.record.uid
-    is_bare = scan.is_finished
+    is_empty = scan.is_finished
     for lane in scan.lanes:
         durable = read_cursor(client, uid, lane.name)
         key = lane_key(uid, lane.name)
@@ -240,12 +239,12 @@ def _trimmed(client: Bus, scan: _Scan, limit_bytes: int) -> Iterator[int]:
             edge = min(step, durable)
             n_trimmed = int(client.eval(_TRIM, 1, key, edge))
             yield n_trimmed
-            # Looking at the first entry moves its payload within Redis: only if needed.
+            # Reading the first entry copies its payload within Redis: only if needed.
             point = edge if n_trimmed else _first_point(client, key)
             if point is not None and point < edge:
-                break  # One entry reaches beyond what is durable.
-        is_bare = is_bare and _first_point(client, key) is None
-    scan.is_bare = is_bare
+                break  # The first entry has points that are not durable.
+        is_empty = is_empty and _first_point(client, key) is None
+    scan.is_empty = is_empty
 
 
 def _first_point(client: Bus, key: str) -> int | None:
@@ -253,10 +252,10 @@ def _first_point(client: Bus, key: str) -> int | None:
     return None if first in {None, SEAL_ID} else int(first.partition(b"-")[0])
 
 
-def _forget(client: Bus, scan: _Scan) -> bool:
-    """Remove all that is left of a finished scan; False if it is still needed."""
+def _remove_scan(client: Bus, scan: _Scan) -> bool:
+    """Remove the remaining keys of a finished scan; return False if it is in use."""
     uid = scan.record.uid
-    if not scan.is_bare or stands(client, heartbeat_key(uid)):
+    if not scan.is_empty or is_unexpired(client, heartbeat_key(uid)):
         return False
     names = _lane_names(scan.record.prepared)
     keys = [
@@ -267,16 +266,17 @@ def _forget(client: Bus, scan: _Scan) -> bool:
         *(cursors_key(uid, name) for name in names),
     ]
     values: tuple[Any, ...] = (uid, SEAL_ID, len(names), *scan.announcements)
-    # If not, the lanes are looked at again: Redis may have got back what was trimmed.
-    scan.is_bare = bool(client.eval(_FORGET, len(keys), *keys, *values))
-    return scan.is_bare
+    # If it was not removed, the lanes are checked again next time: a restart of Redis
+    # may have brought back points that were trimmed.
+    scan.is_empty = bool(client.eval(_REMOVE_SCAN, len(keys), *keys, *values))
+    return scan.is_empty
 
 
 def remove_traces(client: Bus, lease: Lease, record: ScanRecord) -> None:
-    """Remove what a writer that slept left of a scan that was forgotten meanwhile.
+    """Remove the keys that a paused writer created for a scan removed meanwhile.
 
-    It may have acknowledged once more when it woke up. Lanes and events stay: if there
-    are any, the scan's publisher is back.
+    It may have acknowledged once more when it continued. Lanes and events are not
+    removed: if there are any, the scan's publisher is back.
     """
     uid = lease.uid
     names = _lane_names(record.prepared)
@@ -287,9 +287,9 @@ def remove_traces(client: Bus, lease: Lease, record: ScanRecord) -> None:
 
 
 def _lane_names(prepared: ScanPrepared | None) -> list[str]:
-    """Return all lanes that may be there, also late ones that the end does not name.
+    """Return the names of all lanes that may exist, including one for late points each.
 
-    Their publisher may have died before it said the end.
+    The publisher may have died before ``ended`` named the lanes for late points.
     """
     lanes = prepared.lanes if prepared else ()
     late = [late_lane_name(each.name) for lane in lanes for each in lane.channels]

@@ -1,7 +1,8 @@
-"""Keys that expire, read so that they do: also where Redis's clock is put back.
+"""Keys that expire, also if the clock of Redis is set back.
 
-Redis keeps the time of the wall clock at which a key expires. Put back by a day, what a
-process that is dead now had set would stand for a day: its scan would wait as long.
+Redis stores the wall-clock time at which a key expires. If the clock is set back by a
+day, a key of a dead process would exist for one more day, and its scan would wait as
+long. So each read shortens a time to live that is too long.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from scanbus.bus.protocol.periods import LONGEST_TTL_MS
 from scanbus.bus.store.connection import Bus
 
-__all__ = ["stands"]
+__all__ = ["is_unexpired"]
 
-# Written to only where something is wrong: whoever may only read can ask, too.
-_STANDS = """
+# Writes only if the time to live is too long, so read-only users can run it normally.
+_IS_UNEXPIRED = """
 local left = redis.call('PTTL', KEYS[1])
 if left == -1 or left > tonumber(ARGV[1]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[1])
@@ -21,6 +22,6 @@ return left ~= -2 and 1 or 0
 """
 
 
-def stands(client: Bus, key: str) -> bool:
-    """Whether a key is there that its owner has to renew."""
-    return bool(client.eval(_STANDS, 1, key, LONGEST_TTL_MS))
+def is_unexpired(client: Bus, key: str) -> bool:
+    """Whether a key exists that its owner must renew; limits its time to live."""
+    return bool(client.eval(_IS_UNEXPIRED, 1, key, LONGEST_TTL_MS))

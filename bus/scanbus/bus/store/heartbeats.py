@@ -1,7 +1,7 @@
-"""Signs of life: who publishes a scan, and which writers there are.
+"""Heartbeats of publishers and writers.
 
-A sign of life is a key that expires unless its owner renews it. All of it works on a
-full Redis, too.
+A heartbeat is a key that expires unless its owner renews it. All functions work on a
+full Redis too.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from pydantic_core import from_json
 
 from scanbus.bus.protocol.keys import WRITERS, heartbeat_key, writer_key
 from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.expiry import stands
+from scanbus.bus.store.expiry import is_unexpired
 
 __all__ = [
     "beat_publisher",
     "beat_writer",
     "end_publisher_beat",
-    "forget_lapsed_writers",
-    "forget_writer",
     "publisher_is_alive",
+    "remove_lapsed_writers",
+    "remove_writer",
     "writer_is_alive",
     "writers_alive",
 ]
 
-# A full Redis refuses SET, but not a script whose first write frees memory.
+# A full Redis refuses SET, but accepts a script whose first write frees memory.
 _BEAT = """
 if redis.call('PEXPIRE', KEYS[1], ARGV[2]) == 1 then return 1 end
 redis.call('DEL', KEYS[1])
@@ -40,39 +40,39 @@ return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 
 
 def beat_publisher(client: Bus, uid: str, publisher: str, ttl_ms: int) -> bool:
-    """Renew a publisher's heartbeat; return False if it had lapsed."""
+    """Renew a publisher's heartbeat; return False if it had expired."""
     return bool(client.eval(_BEAT, 1, heartbeat_key(uid), publisher, ttl_ms))
 
 
 def end_publisher_beat(client: Bus, uid: str) -> None:
-    """Say that a publisher needs nothing more of its scan."""
+    """Remove a publisher's heartbeat: it does not need its scan on the bus any more."""
     client.delete(heartbeat_key(uid))
 
 
 def publisher_is_alive(client: Bus, uid: str) -> bool:
-    """Whether a scan's publisher has not lapsed."""
-    return stands(client, heartbeat_key(uid))
+    """Whether the heartbeat of a scan's publisher has not expired."""
+    return is_unexpired(client, heartbeat_key(uid))
 
 
 def beat_writer(client: Bus, writer: str, info: dict[str, Any], ttl_ms: int) -> None:
-    """Renew a writer's sign of life and what it says of itself."""
+    """Renew a writer's heartbeat and its status `info`, which must be JSON."""
     line = json.dumps(info)
-    # Registered first and every time: a writer that beats must never stay unknown
-    # because Redis was lost, or it died itself, between the two.
+    # Registered first, and with every heartbeat: else a writer could stay unregistered
+    # if Redis lost its data, or the writer died, between the two.
     client.eval(_REGISTER, 1, WRITERS, writer, line)
     client.eval(_BEAT, 1, writer_key(writer), line, ttl_ms)
 
 
-def forget_writer(client: Bus, writer: str) -> None:
-    """Take a writer that leaves off the list."""
+def remove_writer(client: Bus, writer: str) -> None:
+    """Remove a writer that stops from the list, and its heartbeat."""
     client.hdel(WRITERS, writer)
     client.delete(writer_key(writer))
 
 
-def forget_lapsed_writers(client: Bus) -> None:
-    """Take writers that did not leave, but were killed, off the list.
+def remove_lapsed_writers(client: Bus) -> None:
+    """Remove writers from the list whose heartbeat has expired.
 
-    One that was only late is on it again with its next beat.
+    A writer whose heartbeat was only late is on it again with its next one.
     """
     names: Any = client.hkeys(WRITERS)
     for name in names:
@@ -81,19 +81,19 @@ def forget_lapsed_writers(client: Bus) -> None:
 
 
 def writer_is_alive(client: Bus, writer: str) -> bool:
-    """Whether a writer has not lapsed."""
-    return stands(client, writer_key(writer))
+    """Whether the heartbeat of a writer has not expired."""
+    return is_unexpired(client, writer_key(writer))
 
 
 def writers_alive(client: Bus) -> dict[str, dict[str, Any]]:
-    """Return the writers that have not lapsed, and what they say of themselves."""
+    """Return the status of each writer whose heartbeat has not expired."""
     lines: Any = client.hgetall(WRITERS)
     names = [(_text(name), line) for name, line in lines.items()]
     return {name: _info(line) for name, line in names if writer_is_alive(client, name)}
 
 
 def _info(line: bytes) -> dict[str, Any]:
-    """Return what a writer says of itself; nothing where that is no JSON object."""
+    """Return a writer's status; empty if it is not a JSON object."""
     try:
         info = from_json(line)
     except ValueError:

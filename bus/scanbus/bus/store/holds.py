@@ -1,10 +1,10 @@
-"""Holds: scans that somebody keeps from being trimmed for a while."""
+"""Holds: keys that protect scans from being trimmed, for a limited time."""
 
 from __future__ import annotations
 
 from scanbus.bus.protocol.keys import hold_key
 from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.expiry import stands
+from scanbus.bus.store.expiry import is_unexpired
 
 __all__ = ["hold_scan", "is_held"]
 
@@ -16,10 +16,10 @@ return 1
 
 
 def hold_scan(client: Bus, uid: str, ttl_ms: int) -> None:
-    """Keep a scan from being trimmed for a while."""
+    """Protect a scan from being trimmed for `ttl_ms` milliseconds."""
     client.eval(_HOLD, 1, hold_key(uid), ttl_ms)
 
 
 def is_held(client: Bus, uid: str) -> bool:
-    """Whether somebody keeps a scan from being trimmed."""
-    return stands(client, hold_key(uid))
+    """Whether a scan is protected from being trimmed."""
+    return is_unexpired(client, hold_key(uid))

@@ -1,6 +1,6 @@
-"""Read lanes: many at once, bounded in bytes, or single entries.
+"""Read lanes: many at once with a limit in bytes, or single entries.
 
-Neither Redis nor the reader holds more than it was told to.
+The limits bound the memory of both Redis and the reader.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ __all__ = [
 ]
 
 _LARGEST_ENTRY = MAX_ENTRY_BYTES + MAX_HEADER_BYTES
-# The largest number that an id may have.
+# The largest number in a stream id.
 _LARGEST = 2**64 - 1
 
 
 def read_lanes(
     client: Bus, readers: Sequence[LaneReader], *, max_bytes: int, block_ms: int
 ) -> list[tuple[LaneReader, list[Arrival]]]:
-    """Return what came from several lanes, at most about `max_bytes` of it.
+    """Return new arrivals of several lanes, about `max_bytes` in total at most.
 
-    Asks every lane for as many entries as fit in its share, at least for one; where
-    nothing stands, waits up to `block_ms` for one entry from each.
+    Reads from every lane as many entries as fit into its share, but at least one. If
+    there are none at all, waits up to `block_ms` for one entry of each lane; does not
+    wait if that is 0.
     """
     open_readers = [reader for reader in readers if not reader.is_over]
     if not open_readers:
@@ -56,7 +57,7 @@ def _read_now(
 ) -> list[tuple[LaneReader, list[Arrival]]]:
     pipe = client.pipeline(transaction=False)
     for reader in readers:
-        _ask(pipe, reader, share)
+        _request(pipe, reader, share)
     found = []
     for reader, reply in zip(readers, pipe.execute(), strict=True):
         if reply:
@@ -65,12 +66,12 @@ def _read_now(
     return found
 
 
-def _ask(pipe: Any, reader: LaneReader, share: int) -> None:
-    """Ask for a lane's share: large entries by count, small ones by bytes.
+def _request(pipe: Any, reader: LaneReader, share: int) -> None:
+    """Request a lane's share: limited by count for large entries, else by bytes.
 
-    Frames differ little in size, and a script would copy them once more; gathered
-    values are of some bytes or of a mebibyte, as the publisher's round trips fell, and
-    mostly like the ones before.
+    Frames have similar sizes, and the script would copy them once more. Entries of
+    gathered values have between a few bytes and a mebibyte, depending on the
+    publisher's round trips, but mostly the size of the previous ones.
     """
     if reader.counts_entries:
         pipe.xread({reader.key: reader.last_id}, count=reader.count_for(share))
@@ -100,7 +101,7 @@ def read_newest(
 ) -> list[list[Any]]:
     """Return the last `count` raw entries of each lane, the newest first.
 
-    One round trip for all of them. The readers are asked for their keys only.
+    Takes one round trip. Only the keys of the readers are used.
     """
     pipe: Any = client.pipeline(transaction=False)
     for reader in readers:
@@ -111,7 +112,7 @@ def read_newest(
 def read_entry(
     client: Bus, uid: str, lane: LaneDescription, point: int
 ) -> Entry | None:
-    """Return the entry that holds a point, and only that; None if none does.
+    """Return the entry that holds a point; None if there is none.
 
     Raises
     ------
@@ -123,7 +124,7 @@ def read_entry(
 
 
 def read_seal(client: Bus, uid: str, lane: LaneDescription) -> Entry | None:
-    """Return a lane's seal, whose first point is the lane's length; None if no seal.
+    """Return a lane's seal, whose `first` is the lane's length; None if there is none.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def read_seal(client: Bus, uid: str, lane: LaneDescription) -> Entry | None:
 
 
 def find_entry_start(client: Bus, uid: str, lane: str, point: int) -> int:
-    """Return the first point of the entry that holds `point`, or `point` itself."""
+    """Return the first point of the entry that holds `point`; `point` if none does."""
     raw = _raw_entry_of(client, uid, lane, point)
     return point if raw is None else int(bytes(raw[0]).partition(b"-")[0])
 

@@ -1,7 +1,7 @@
-"""Writing to lanes: made once, appended in order, compared after a loss.
+"""Write to lanes: create them, append entries, compare after a lost connection.
 
-A batch goes into a lane whole or not at all: if Redis refused one entry for lack of
-room and took the next, the lane would have a hole that nothing can fill.
+A batch is appended as a whole or not at all: if Redis refused one entry for lack of
+memory and accepted the next, the lane would have a gap that cannot be filled.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ __all__ = [
     "stream_ends",
 ]
 
-# Made and removed at once: the only way to an empty stream in Redis 6.2.
+# Consumer group, created and removed at once: in Redis 6.2 the only way to create an
+# empty stream.
 _MAKER = "scanbus-maker"
-# XINFO answers with whole entries, payload and all: that stays in the server.
+# XINFO returns whole entries with their payloads: the script returns their ids only.
 _ENDS = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -46,17 +47,17 @@ for i = 1, #info, 2 do
 end
 return {first, last}
 """
-# How Redis refuses an id that is not the largest, and any id after the seal.
+# Errors of Redis for an id that is not the largest, and for any id after the seal.
 _TAKEN = ("equal or smaller", "exhausted the last possible ID")
 
 
 class NoRoomError(Exception):
-    """Redis takes no data now; private to whoever sends, who waits.
+    """Redis accepts no data now; the sender catches it and waits.
 
     Attributes
     ----------
     reason : str
-        What Redis says.
+        Error message of Redis.
     """
 
     def __init__(self, reason: str) -> None:
@@ -65,16 +66,16 @@ class NoRoomError(Exception):
 
 
 class VanishedError(Exception):
-    """The lane is not there; private to whoever sends, who compares and makes it."""
+    """The lane does not exist; the sender catches it and creates the lane again."""
 
 
 def make_lane(client: Bus, uid: str, lane: str) -> None:
-    """Make an empty lane; one that exists stays as it is.
+    """Create an empty lane; a lane that exists does not change.
 
     Raises
     ------
     NoRoomError
-        If Redis takes no data now.
+        If Redis accepts no data now.
     """
     key = lane_key(uid, lane)
     if client.exists(key):
@@ -83,7 +84,8 @@ def make_lane(client: Bus, uid: str, lane: str) -> None:
         client.xgroup_create(key, _MAKER, id="0", mkstream=True)
         client.xgroup_destroy(key, _MAKER)
     except redis.exceptions.ResponseError as error:
-        if not str(error).startswith("BUSYGROUP"):  # Somebody made it just now.
+        # BUSYGROUP: another client has created it in the meantime.
+        if not str(error).startswith("BUSYGROUP"):
             raise _no_room(error) from error
 
 
@@ -102,25 +104,25 @@ def lanes_in_use(client: Bus, uid: str, lanes: Iterable[str]) -> dict[str, bytes
 
 
 def stream_ends(client: Bus, uid: str, lane: str) -> tuple[bytes, bytes] | None:
-    """Return the first id in a lane and the largest it ever had; None if no lane.
+    """Return the first id in a lane and the largest it ever had.
 
-    The first id is ``0-0`` where nothing stands in the lane.
+    None if the lane does not exist. The first id is ``0-0`` if the lane is empty.
     """
     reply: Any = client.eval(_ENDS, 1, lane_key(uid, lane))
     return (bytes(reply[0]), bytes(reply[1])) if reply else None
 
 
 def stored_session(client: Bus, uid: str, lane: str, stream_id: bytes) -> bytes | None:
-    """Return whose an entry is that stands in a lane; None if it stands there not.
+    """Return the session of an entry in a lane; None if there is no such entry.
 
-    Empty if its header does not say.
+    Empty if its header has no session.
     """
     stored: Any = client.xrange(lane_key(uid, lane), stream_id, stream_id)
     return session_of(bytes(stored[0][1][1])) if stored else None
 
 
 def sealed_length(client: Bus, uid: str, lane: LaneDescription) -> int | None:
-    """Return the length that a lane's seal says; None where no seal can be read."""
+    """Return the length in a lane's seal; None if there is no valid seal."""
     try:
         seal = read_seal(client, uid, lane)
     except BadEntryError:
@@ -133,17 +135,17 @@ def append_entries(
 ) -> None:
     """Append entries to a lane: all of them, or none and an error.
 
-    Entries that stand there already, from an attempt whose reply was lost, count as
+    Entries that are in the lane already, from an attempt whose reply was lost, count as
     appended.
 
     Raises
     ------
     NoRoomError
-        If Redis takes no data now.
+        If Redis accepts no data now.
     VanishedError
-        If the lane is not there.
+        If the lane does not exist.
     LaneConflictError
-        If somebody else's entry stands at the place of one of these.
+        If Redis refuses an id, and the lane has no identical entry with that id.
     """
     key = lane_key(uid, lane)
     if len(entries) == 1:
@@ -155,9 +157,9 @@ def append_entries(
 
 
 def _append_one(client: Bus, key: str, entry: EncodedEntry) -> Any:
-    """Append one entry; return the reply or the refusal.
+    """Append one entry; return the reply or the error.
 
-    Without the machinery of a pipeline, which is a tenth of a live point's way.
+    Without a pipeline, which would take a tenth of the latency of a live point.
     """
     untyped: Any = client
     try:
@@ -171,7 +173,7 @@ def _append_one(client: Bus, key: str, entry: EncodedEntry) -> Any:
 def _append_together(
     client: Bus, key: str, entries: Sequence[EncodedEntry]
 ) -> list[Any]:
-    """Append entries; return the reply or the refusal of each."""
+    """Append entries in one transaction; return the reply or the error of each."""
     batch: Any = client.pipeline(transaction=True)
     with batch as pipe:
         for entry in entries:

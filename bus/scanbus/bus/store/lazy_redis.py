@@ -1,9 +1,10 @@
-"""redis-py, loaded when the first client is made.
+"""redis-py, imported when the first client is created.
 
-It takes longer to load than numpy, as asyncio and TLS come along whatever one uses.
-Importing scanbus is to be quick, and making a client is slow anyway:
-:func:`scanbus.bus.store.connection.connect` loads it, and the rest of the bus needs it
-only where a client, or an error of one, is at hand. Annotations are texts to Python.
+Importing it takes longer than importing numpy, as it always imports asyncio and TLS.
+Importing scanbus should be fast, and creating a client is slow anyway:
+:func:`scanbus.bus.store.connection.connect` imports it. The rest of the bus uses it
+only when there is a client or an error of one. Annotations do not import it, as they
+are strings at run time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 else:
 
     class _Late:
-        """The package, as ``import redis`` would give it."""
+        """Stands for the package and imports it at the first access."""
 
         def __getattr__(self, name: str) -> Any:
             import redis  # noqa: PLC0415 - what this module is for

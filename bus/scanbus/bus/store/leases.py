@@ -1,8 +1,8 @@
-"""Leases: which writer has a scan now, and with which fence.
+"""Leases: which writer may write a scan, and with which fence.
 
-A lease is a key of its own that expires; renewing it is PEXPIRE, which passes on a
-full Redis, and an answer of 0 means that it is lost. The fence is a counter; files are
-fenced by folders that are never reused, see the writer.
+A lease is a key of its own that expires. PEXPIRE renews it, also on a full Redis, and
+its answer is 0 if the lease is lost. The fence is a counter; in the file system it is
+enforced by folders that are never reused, see the writer.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ __all__ = [
     "append_fenced_event",
     "begin_attempt",
     "end_attempt",
-    "give_back_lease",
+    "release_lease",
     "renew_lease",
 ]
 
-# KEYS[1] is the fence, KEYS[2] the stem of the lease keys; same slot. A lease says for
-# how long it counts: if Redis's clock is put back, a dead writer's would stay for long.
+# KEYS[1] is the fence, KEYS[2] the prefix of the lease keys; same slot. The value of a
+# lease contains its duration: if the clock of Redis is set back, the lease of a dead
+# writer would exist for too long, so its time to live is limited to that.
 _ACQUIRE = """
 local fence = redis.call('GET', KEYS[1]) or '0'
 local lease = KEYS[2] .. fence
@@ -42,7 +43,7 @@ return next
 """
 
 
-# An attempt that ends in an orderly way takes its mark away; a kill does not.
+# An attempt that ends in an orderly way deletes the counter; one that is killed cannot.
 _BEGIN_ATTEMPT = """
 local attempts = tonumber(redis.call('GET', KEYS[1]) or '0') + 1
 redis.call('DEL', KEYS[1])
@@ -50,7 +51,7 @@ redis.call('SET', KEYS[1], attempts, 'PX', ARGV[1])
 return attempts
 """
 _REMEMBERED_MS = 24 * 3600 * 1000
-# At once: a writer that was paused must not speak for a scan that it has lost.
+# Atomic: a writer that was paused must not append events to a scan that it has lost.
 _APPEND_EVENT = """
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
@@ -61,14 +62,15 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One writer's right to one scan.
+    """The right of one writer to write one scan.
 
     Attributes
     ----------
     uid : str
-        The scan.
+        The scan's uid.
     fence : int
-        Grows with every lease of the scan, while Redis remembers.
+        Number of the lease; it grows with every lease of the scan unless Redis loses
+        its data.
     """
 
     uid: str
@@ -76,7 +78,7 @@ class Lease:
 
 
 def acquire_lease(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | None:
-    """Take the lease of a scan; None if somebody has it."""
+    """Acquire the lease of a scan for `ttl_ms` milliseconds; None if it is taken."""
     fence: Any = client.eval(
         _ACQUIRE, 2, fence_key(uid), lease_key(uid, ""), owner, ttl_ms
     )
@@ -84,27 +86,27 @@ def acquire_lease(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | Non
 
 
 def renew_lease(client: Bus, lease: Lease, ttl_ms: int) -> bool:
-    """Keep the lease for another while; False if it is lost."""
+    """Extend the lease to `ttl_ms` milliseconds from now; False if it is lost."""
     return bool(client.pexpire(lease_key(lease.uid, lease.fence), ttl_ms))
 
 
 def append_fenced_event(client: Bus, lease: Lease, event: Event) -> bool:
-    """Append an event to the scan if the lease still stands; False if it is lost."""
+    """Append an event to the scan if the lease is valid; False if it is lost."""
     keys = events_key(lease.uid), lease_key(lease.uid, lease.fence)
     return bool(client.eval(_APPEND_EVENT, 2, *keys, event.to_json()))
 
 
 def begin_attempt(client: Bus, uid: str) -> int:
-    """Count an attempt to write a scan; return how many were begun and not ended."""
+    """Count an attempt to write a scan; return how many began and did not end."""
     attempts: Any = client.eval(_BEGIN_ATTEMPT, 1, attempts_key(uid), _REMEMBERED_MS)
     return int(attempts)
 
 
 def end_attempt(client: Bus, uid: str) -> None:
-    """Forget the attempts so far: this one ended in an orderly way."""
+    """Reset the count of attempts: this one ended in an orderly way."""
     client.delete(attempts_key(uid))
 
 
-def give_back_lease(client: Bus, lease: Lease) -> None:
-    """End the lease now, so that nobody has to wait for it to expire."""
+def release_lease(client: Bus, lease: Lease) -> None:
+    """End the lease now, so that other writers need not wait until it expires."""
     client.delete(lease_key(lease.uid, lease.fence))

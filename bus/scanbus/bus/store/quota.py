@@ -1,8 +1,7 @@
-"""Room on the bus: quotas reserved, data acknowledged, scans held.
+"""Quotas: memory of Redis that scans reserve.
 
-Everything here works on a full Redis too: XTRIM and DEL always pass, and so does a
-script whose first write is one of them. What frees memory stands in
-:mod:`scanbus.bus.store.eviction`.
+All functions work on a full Redis too: it accepts scripts whose first write frees
+memory. :mod:`scanbus.bus.store.eviction` frees memory.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ __all__ = [
 ]
 
 
-# Lua counts in doubles, exact to 2^53: quotas and points stay below 2^48. What is no
-# number counts as nothing, so that one bad value does not stop every scan.
+# Numbers in Lua are doubles, exact to 2^53: quotas and points are below 2^48. A value
+# that is not a number counts as 0, so that one bad value does not stop every scan.
 _RESERVE = """
 local sum = 0
 for _, bytes in ipairs(redis.call('HVALS', KEYS[1])) do
@@ -47,15 +46,19 @@ def reserve_quota(
 
     Parameters
     ----------
+    quota : int
+        Bytes to reserve.
+    budget : int
+        Bytes that all scans together may reserve.
     force : bool
-        Reserve even beyond the budget: a scan that ran already is not refused when
-        Redis came back empty.
+        Reserve even beyond the budget: a running scan is not refused when Redis was
+        restarted without its data.
 
     Raises
     ------
     QuotaRefusedError
-        If it does not fit beside what others have reserved; what the scan had
-        reserved before stays.
+        If the budget is too small for it and the quotas of other scans; the previous
+        reservation of the scan does not change.
     """
     taken: Any = client.eval(_RESERVE, 1, RESERVED, uid, quota, budget, int(force))
     if taken is not None:
@@ -69,9 +72,10 @@ def reserve_quota(
 
 
 def shrink_quota(client: Bus, uid: str, lanes: Iterable[str]) -> None:
-    """Reserve only what a scan holds now: its publisher is gone, and sends no more.
+    """Reduce a scan's reservation to its size now, as its publisher is gone.
 
-    One that comes back keeps to its quota all the same; only the reservation is less.
+    A publisher that comes back still uses up to its quota; only the reservation is
+    smaller.
     """
     pipe: Any = client.pipeline(transaction=False)
     for lane in lanes:
@@ -81,17 +85,17 @@ def shrink_quota(client: Bus, uid: str, lanes: Iterable[str]) -> None:
 
 
 def release_quota(client: Bus, uid: str) -> None:
-    """Give a scan's quota back."""
+    """Remove a scan's reservation."""
     client.hdel(RESERVED, uid)
 
 
 def reserved_quotas(client: Bus) -> list[int]:
-    """Return the bytes that each scan with a quota has reserved, in no order."""
+    """Return the quotas of all scans in bytes, in arbitrary order."""
     quotas: Any = client.hvals(RESERVED)
     return [int(quota) for quota in quotas]
 
 
 def used_memory(client: Bus) -> int:
-    """Return the bytes that Redis uses, without its copy-on-write and buffers."""
+    """Return Redis's ``used_memory`` in bytes."""
     info: Any = client.info("memory")
     return int(info["used_memory"])

@@ -1,8 +1,8 @@
-"""Commands on their way to the socket: large payloads are not copied.
+"""Serialize commands in Redis's protocol (RESP) without copying large payloads.
 
-hiredis makes one string of a whole command. From about 7 MB on, its memory comes fresh
-from the system each time, and the page faults alone take 15 ms per entry; a payload
-that is sent from where it stands takes 2 ms (docs/performance.md).
+hiredis copies a whole command into one string. From about 7 MB on, the system maps new
+memory for it each time, and the page faults alone take 15 ms per entry; sending the
+payload from its own memory takes 2 ms (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from scanbus.bus.store.lazy_redis import redis
 __all__ = ["Argument", "CommandPacker"]
 
 Argument: TypeAlias = bytes | memoryview | str | int | float
-# Below that, a copy costs less than another call to the system.
+# Below this size, a copy takes less time than another system call.
 _LARGE_BYTES = 1 << 16
 
 
 class CommandPacker:
-    """Puts commands into Redis's protocol; safe to share between threads."""
+    """Serializes commands in RESP; safe to share between threads."""
 
     def __init__(self) -> None:
-        # Its annotations are wrong.
+        # Any, as redis-py's annotations of it are wrong.
         self._hiredis: Any = redis.connection.HiredisRespSerializer()
 
     def pack(self, *args: Argument) -> list[bytes | memoryview]:
-        """Return what goes over the socket, piece by piece.
+        """Return the serialized command in pieces.
 
         Raises
         ------
         redis.exceptions.DataError
-            If an argument is of no type that Redis takes.
+            If an argument has a type that cannot be sent.
         """
         if any(_is_large(arg) for arg in args):
             return _pack_around(args)
@@ -44,7 +44,7 @@ def _is_large(arg: Argument) -> bool:
 
 
 def _pack_around(args: tuple[Argument, ...]) -> list[bytes | memoryview]:
-    """Return a command, large arguments as they are and all between them joined."""
+    """Return a command in pieces: large arguments uncopied, the rest joined."""
     pieces: list[bytes | memoryview] = []
     between: list[bytes | memoryview] = [b"*%d\r\n" % len(args)]
     for arg in args:
@@ -67,4 +67,6 @@ def _octets(arg: Argument) -> bytes | memoryview:
         return arg.encode()
     if type(arg) in {int, float}:
         return repr(arg).encode()
-    raise redis.exceptions.DataError(f"Redis takes no {type(arg).__name__}")
+    raise redis.exceptions.DataError(
+        f"an argument of type {type(arg).__name__} cannot be sent to Redis"
+    )

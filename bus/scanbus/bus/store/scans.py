@@ -1,7 +1,7 @@
-"""Scans on the bus: the stream of announcements, and each scan's events.
+"""Scans on the bus: the stream of announcements, and the events of each scan.
 
-Whoever looks at a scan folds its events into a :class:`ScanRecord`. Everything here
-may come twice, so folding is idempotent.
+A reader folds the events of a scan into a :class:`ScanRecord`. Every document may come
+twice, so folding is idempotent.
 """
 
 from __future__ import annotations
@@ -44,10 +44,8 @@ __all__ = [
     "LAST",
     "Announced",
     "announce",
-    "announcement_came",
     "announcements",
     "append_event",
-    "events_came",
     "find_scan",
     "id_order",
     "is_announced",
@@ -60,18 +58,20 @@ __all__ = [
     "raise_scan_number",
     "read_events",
     "read_position",
+    "wait_for_announcement",
+    "wait_for_events",
     "was_forgotten",
 ]
 
 LAST: Final = "last"
-"""Names the scan that was announced last."""
+"""Name of the scan that was announced last."""
 DOCUMENT_FIELD: Final = b"doc"
-# What one reply may hold; a single document may be larger.
+# Limit of one reply in bytes; a single document may be larger.
 _REPLY_BYTES = 4 << 20
 _DOCUMENTS_PER_READ = 256
 _LARGEST_ID = 2**64 - 1
 
-# A full Redis refuses XADD, but not a script whose first write frees memory.
+# A full Redis refuses XADD, but accepts a script whose first write frees memory.
 _APPEND_EVENT = """
 redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
 return redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
@@ -92,16 +92,16 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """One line of the announcements.
+    """One entry of the stream of announcements.
 
     Attributes
     ----------
     id : str
         Its id in the stream.
     document : ScanAnnounced or None
-        None where it cannot be understood.
+        The document; None if it cannot be parsed.
     problem : str
-        Why not.
+        Why it cannot be parsed, empty if it can.
     """
 
     id: str
@@ -110,18 +110,18 @@ class Announced:
 
 
 def announce(client: Bus, document: ScanAnnounced) -> str:
-    """Make a scan known; return the id of its announcement."""
+    """Announce a scan, also on a full Redis; return the id of its announcement."""
     reply = client.eval(_APPEND_EVENT, 1, ANNOUNCEMENTS, document.to_json())
     return _text(reply)
 
 
 def append_event(client: Bus, uid: str, event: Event) -> str:
-    """Append an event to a scan; works on a full Redis. Return its id.
+    """Append an event to a scan, also on a full Redis; return its id.
 
     Raises
     ------
     DocumentError
-        If it has more bytes or values than any reader would take.
+        If it has more bytes or values than readers accept.
     """
     text = event.to_json()
     check_size(text, event.type)
@@ -129,7 +129,7 @@ def append_event(client: Bus, uid: str, event: Event) -> str:
 
 
 def announcements(client: Bus, after: str = "0-0") -> Iterator[Announced]:
-    """Yield the announcements that stand after an id, oldest first."""
+    """Yield the announcements after an id, oldest first."""
     while reply := _read(client, ANNOUNCEMENTS, after, MAX_ANNOUNCEMENT_BYTES):
         for stream_id, fields in reply:
             after = _text(stream_id)
@@ -137,27 +137,29 @@ def announcements(client: Bus, after: str = "0-0") -> Iterator[Announced]:
 
 
 def last_announcement(client: Bus) -> str:
-    """Return the id of the newest announcement; ``0-0`` where there is none."""
+    """Return the id of the newest announcement; ``0-0`` if there is none."""
     reply: Any = client.xrevrange(ANNOUNCEMENTS, "+", "-", count=1)
     return _text(reply[0][0]) if reply else "0-0"
 
 
-def announcement_came(client: Bus, after: str, block_ms: int) -> bool:
-    """Wait until an announcement stands after an id; False if none came in time."""
+def wait_for_announcement(client: Bus, after: str, block_ms: int) -> bool:
+    """Wait for an announcement after an id; return False if none came in time."""
     return bool(_wait(client, {ANNOUNCEMENTS: after}, block_ms))
 
 
-def events_came(client: Bus, records: Iterable[ScanRecord], block_ms: int) -> set[str]:
-    """Wait for events that scans have not folded; return the uids that have some."""
+def wait_for_events(
+    client: Bus, records: Iterable[ScanRecord], block_ms: int
+) -> set[str]:
+    """Wait for events that are not folded yet; return the uids of scans with some."""
     found = {events_key(record.uid): record for record in records}
     after = {key: record.last_id for key, record in found.items()}
     return {found[key].uid for key in _wait(client, after, block_ms)}
 
 
 def _wait(client: Bus, after: dict[str, str], block_ms: int) -> set[str]:
-    """Wait until something stands after an id; return the streams where it does."""
+    """Wait for entries after an id in each stream; return the streams with some."""
     streams: Any = after
-    # To Redis, 0 means for ever.
+    # Redis would wait without a timeout for 0.
     reply: Any = client.xread(streams, count=1, block=max(1, block_ms))
     return {_text(key) for key in dict(reply or ())}
 
@@ -170,7 +172,7 @@ def _announced(stream_id: str, fields: Any) -> Announced:
 
 
 def read_events(client: Bus, record: ScanRecord) -> bool:
-    """Fold what came since; return whether anything did."""
+    """Read and fold new events; return whether there were any."""
     any_new = False
     key = events_key(record.uid)
     while reply := _read(client, key, record.last_id, MAX_DOCUMENT_BYTES):
@@ -185,7 +187,7 @@ def read_events(client: Bus, record: ScanRecord) -> bool:
 
 
 def is_announced(client: Bus, announcement: str, uid: str) -> bool:
-    """Whether the announcement of that id still stands and is this scan's."""
+    """Whether the announcement with this id exists and is that of this scan."""
     reply: Any = client.xrange(ANNOUNCEMENTS, announcement, announcement)
     lines = [_announced(_text(stream_id), fields) for stream_id, fields in reply]
     return any(
@@ -194,9 +196,9 @@ def is_announced(client: Bus, announcement: str, uid: str) -> bool:
 
 
 def was_forgotten(client: Bus, announcement: str, uid: str) -> bool:
-    """Whether a scan of that announcement was finished and left the bus to make room.
+    """Whether a scan was finished and then removed from the bus to free memory.
 
-    Not so where Redis lost it: its publisher may announce it again.
+    False if Redis lost it: its publisher may announce it again.
     """
     if is_announced(client, announcement, uid):
         return False
@@ -205,22 +207,23 @@ def was_forgotten(client: Bus, announcement: str, uid: str) -> bool:
 
 
 def is_off_the_bus(client: Bus, uid: str) -> bool:
-    """Whether a scan that was prepared left the bus, as far as is known without its id.
+    """Whether a prepared scan was removed from the bus, without its announcement's id.
 
-    Nothing was ever forgotten by a Redis that lost all and waits for publishers.
+    False as long as this Redis has removed no scan at all: a Redis that lost its data
+    waits for publishers to announce their scans again.
     """
     is_there = client.exists(events_key(uid), heartbeat_key(uid))
     return not is_there and bool(client.exists(FORGOTTEN))
 
 
 def id_order(stream_id: str) -> tuple[int, int]:
-    """Return what ids of a stream are ordered by."""
+    """Return the sort key of a stream id: its two numbers."""
     first, _, second = stream_id.partition("-")
     return int(first), int(second)
 
 
 def load_record(client: Bus, announced: ScanAnnounced) -> ScanRecord:
-    """Return a scan with all its events so far."""
+    """Return the state of a scan from all its events so far."""
     record = ScanRecord(announced.scan, announced.title)
     read_events(client, record)
     return record
@@ -229,7 +232,7 @@ def load_record(client: Bus, announced: ScanAnnounced) -> ScanRecord:
 def load_announced(
     client: Bus, announcement: str, announced: ScanAnnounced
 ) -> ScanRecord | None:
-    """Return a scan whose announcement was read; None if it was forgotten since."""
+    """Return the state of an announced scan; None if it was removed since."""
     record = load_record(client, announced)
     is_there = record.final_verdict is not None
     if is_there or not was_forgotten(client, announcement, record.uid):
@@ -238,22 +241,22 @@ def load_announced(
 
 
 def find_scan(client: Bus, name: str, *, only_one: bool = False) -> ScanRecord:
-    """Return a scan by uid, number, start of the uid (in this order), or ``last``.
+    """Return a scan by its uid, its number, a prefix of its uid, or ``last``.
 
-    Where several fit equally well, the one announced last is meant: a number is unique
-    in its dataset only.
+    A match of the uid is preferred, then one of the number. Of several equal matches,
+    the scan announced last is returned: a number is unique in its dataset only.
 
     Parameters
     ----------
     only_one : bool
-        Refuse a name that fits several, for what cannot be taken back.
+        Refuse a name that matches several scans, for operations that cannot be undone.
 
     Raises
     ------
     UnknownScanError
-        If none fits.
+        If no scan matches.
     AmbiguousScanError
-        If several do, and `only_one`.
+        If several scans match equally well and `only_one` is set.
     """
     best = 0
     found: dict[str, tuple[str, ScanAnnounced]] = {}
@@ -275,7 +278,7 @@ def find_scan(client: Bus, name: str, *, only_one: bool = False) -> ScanRecord:
 
 
 def _fit(scan: ScanIdentity, name: str) -> int:
-    """Return how well a name fits a scan, 0 if not at all."""
+    """Return the rank of a match, larger for a better one; 0 for no match."""
     if scan.uid == name:
         return 3
     if str(scan.scan_number) == name:
@@ -286,12 +289,12 @@ def _fit(scan: ScanIdentity, name: str) -> int:
 
 
 def read_position(client: Bus) -> str:
-    """Return the announcement before which every scan has its final verdict."""
+    """Return the id of an announcement; every scan up to it has its final verdict."""
     return _stored_id(client, POSITION)
 
 
 def _stored_id(client: Bus, key: str) -> str:
-    """Return the id of an announcement that a key holds; ``0-0`` where it is none."""
+    """Return the stream id stored in a key; ``0-0`` if it is missing or invalid."""
     stored: Any = client.get(key)
     text = _text(stored) if stored else "0-0"
     match = re.fullmatch(r"(\d{1,20})-(\d{1,20})", text)
@@ -300,7 +303,7 @@ def _stored_id(client: Bus, key: str) -> str:
 
 
 def move_position(client: Bus, position: str) -> None:
-    """Say that every scan up to an announcement has its final verdict."""
+    """Record that every scan up to an announcement has its final verdict."""
     client.eval(_MOVE_POSITION, 1, POSITION, position)
 
 
@@ -311,7 +314,7 @@ def next_scan_number(client: Bus, dataset: str) -> int:
 
 
 def raise_scan_number(client: Bus, dataset: str, number: int) -> None:
-    """Make sure that numbers given from now on are larger than `number`."""
+    """Raise a dataset's counter so that the next numbers are larger than `number`."""
     client.eval(_RAISE, 1, number_key(dataset), number)
 
 
@@ -326,13 +329,13 @@ def _document(fields: Any) -> bytes:
     Raises
     ------
     DocumentError
-        If it has none, or one that was too large to fetch.
+        If it has none, or one that is larger than readers accept.
     """
     pairs = dict(zip(fields[::2], fields[1::2], strict=False))
     if DOCUMENT_FIELD in pairs:
         return bytes(pairs[DOCUMENT_FIELD])
     size = pairs.get(OVERSIZE_FIELD)
-    reason = f"{_text(size)} bytes are too many" if size else "no field 'doc'"
+    reason = f"{_text(size)} bytes are too many" if size else "field 'doc' is missing"
     raise DocumentError("document", reason)
 
 

@@ -17,12 +17,12 @@ from scanbus.bus.store import (
     Bus,
     beat_publisher,
     end_publisher_beat,
-    events_came,
     ping,
     read_cursors,
     read_events,
     release_quota,
     translated,
+    wait_for_events,
     writers_alive,
 )
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -165,7 +165,7 @@ class ScanMonitor(threading.Thread):
             try:
                 with translated(self._link.url):
                     records, wait_ms = self._records.values(), int(self._wait_s * 1000)
-                    self._news |= events_came(self._client, records, wait_ms)
+                    self._news |= wait_for_events(self._client, records, wait_ms)
             except BusUnavailableError as error:
                 log.debug(LogEvent.WAIT_CUT_SHORT, reason=error.reason)
             else:

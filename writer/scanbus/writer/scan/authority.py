@@ -17,8 +17,8 @@ from scanbus.bus.store import (
     append_fenced_event,
     begin_attempt,
     end_attempt,
-    give_back_lease,
     hold_scan,
+    release_lease,
     release_quota,
     renew_lease,
     shrink_quota,
@@ -113,7 +113,7 @@ class LeaseAuthority:
     def give_back(self) -> None:
         """End the lease, so that nobody waits for it to expire."""
         end_attempt(self._client, self._lease.uid)
-        give_back_lease(self._client, self._lease)
+        release_lease(self._client, self._lease)
 
 
 class ReplayAuthority:

@@ -14,10 +14,10 @@ from pathlib import Path
 from scanbus.bus.protocol import Kind, ScanRecord
 from scanbus.bus.store import (
     Bus,
-    events_came,
     publisher_is_alive,
     read_events,
     read_lanes,
+    wait_for_events,
 )
 from scanbus.schemas import (
     LaneDescription,
@@ -347,7 +347,7 @@ class ScanWriter:
 
     def _wait_for_events(self) -> None:
         wait_ms = int(self._pace.poll_s * 250)
-        if events_came(self._client, [self._record], wait_ms):
+        if wait_for_events(self._client, [self._record], wait_ms):
             self._next_poll = 0.0
 
     def _submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:

@@ -20,13 +20,10 @@ from scanbus.bus.store import (
     Bus,
     Evictor,
     acquire_lease,
-    announcement_came,
     announcements,
     beat_writer,
     connect,
     describe_server,
-    forget_lapsed_writers,
-    forget_writer,
     id_order,
     load_announced,
     load_record,
@@ -34,9 +31,12 @@ from scanbus.bus.store import (
     publisher_is_alive,
     read_events,
     read_position,
+    remove_lapsed_writers,
     remove_traces,
+    remove_writer,
     translated,
     used_memory,
+    wait_for_announcement,
     was_forgotten,
 )
 from scanbus.schemas import ScanAnnounced
@@ -180,7 +180,7 @@ class WriterService:
             try:
                 with translated(self._settings.redis):
                     wait_ms = int(rest_s * 1000)
-                    announcement_came(self._client, self._seen, wait_ms)
+                    wait_for_announcement(self._client, self._seen, wait_ms)
             except BusUnavailableError as error:
                 log.debug(LogEvent.WAIT_CUT_SHORT, reason=str(error))
             else:
@@ -359,7 +359,7 @@ class WriterService:
         try:
             with translated(self._settings.redis):
                 self._move_position()
-                forget_writer(self._client, self.name)
+                remove_writer(self._client, self.name)
         except BusUnavailableError as error:
             log.warning(LogEvent.BUS_LOST, reason=str(error))
         self._client.close()
