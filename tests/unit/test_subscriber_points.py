@@ -102,7 +102,7 @@ def test_missing_points_of_differing_size_are_empty() -> None:
     ragged = lane_of("int8", shape=(-1,), max_point_bytes=9).channels[0]
     assert missing_values(text, 2) == ["", ""]
     assert [len(each) for each in missing_values(ragged, 2)] == [0, 0]
-    with pytest.raises(PayloadError, match="in a row are missing"):
+    with pytest.raises(PayloadError, match="consecutive points are missing"):
         missing_values(text, MAX_MISSING_VARIABLE + 1)
 
 

@@ -1,4 +1,4 @@
-"""For online analysis: scans as they run, as numpy arrays, from the past and live.
+"""Read scans from the bus as numpy arrays, past and live, for online analysis.
 
 ::
 

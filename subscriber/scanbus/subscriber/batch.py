@@ -1,4 +1,4 @@
-"""Consecutive points of one channel, decoded when they are looked at."""
+"""Consecutive points of one channel, decoded at the first access."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ __all__ = ["Batch"]
 
 
 class Batch:
-    """Consecutive points of one channel, as they came in one entry.
+    """Consecutive points of one channel from one entry.
 
     Parameters
     ----------
     lane : LaneDescription
-        The lane that carried them.
+        The lane of the channel.
     index : int
         Place of the channel in the lane.
     start, stop : int
         The points ``[start, stop)``.
     entry : Entry or None
-        What carried them; None if nothing usable did: all are missing then.
+        The entry that holds them; None if there is no usable one: all points are
+        missing then.
     reason : str
-        Why points are missing, where that is known.
+        Why points are missing, empty if that is not known.
 
     Attributes
     ----------
     channel : str
         Name of the channel.
     missing : tuple of PointRange
-        Points of the batch whose value only stands in for the one that is missing.
+        Missing points of the batch; `values` holds the channel's missing value there.
     times : tuple of float
-        When the entry's first and last point were taken, seconds since 1970; 0 where
-        nobody said.
+        Times of the entry's first and last point, seconds since 1970; 0 if not known.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Batch:
         )
 
     def __len__(self) -> int:
-        """Return how many points there are."""
+        """Return the number of points."""
         return self.stop - self.start
 
     def __repr__(self) -> str:
@@ -68,17 +68,20 @@ class Batch:
 
     @property
     def description(self) -> ChannelDescription:
-        """What the channel is."""
+        """Description of the channel."""
         return self._lane.channels[self._index]
 
     @property
     def values(self) -> Values:
-        """The values, decoded with the first look; arrays may be read-only.
+        """The values, decoded at the first access; arrays may be read-only.
+
+        An array of shape ``(len(batch), *shape)``; a list of strings or of arrays for
+        channels whose points differ in size.
 
         Raises
         ------
         PayloadError
-            If the bytes are not what the channel declares.
+            If the bytes do not fit the channel's description.
         """
         if self._values is None:
             self._values = self._decoded()

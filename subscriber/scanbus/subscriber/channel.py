@@ -1,4 +1,4 @@
-"""The points of one channel that stand on the bus now; nothing here waits."""
+"""Read the points of one channel that are on the bus now; nothing here waits."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["ChannelReader"]
 
 
 class ChannelReader:
-    """The points of one channel; owned by a scan's reader, which documents the calls.
+    """Reads one channel; owned by a `ScanReader`, which documents the methods.
 
     Parameters
     ----------
     view : LaneView
-        The lane that carries it.
+        The lane of the channel.
     index : int
-        Its place in the lane.
+        Place of the channel in the lane.
     file : callable
-        Returns the file that has what is no longer on the bus.
+        Returns the file with the points that are no longer on the bus.
     """
 
     def __init__(self, view: LaneView, index: int, file: Callable[[], str]) -> None:
@@ -41,7 +41,7 @@ class ChannelReader:
 
     @property
     def description(self) -> ChannelDescription:
-        """What the channel is."""
+        """Description of the channel."""
         return self.view.lane.channels[self.index]
 
     @property
@@ -50,14 +50,14 @@ class ChannelReader:
         return self.description.name
 
     def read(self, start: int, stop: int | None) -> Values:
-        """Return the points ``[start, stop)`` as one."""
+        """Return the points ``[start, stop)`` as one array or list."""
         parts = [batch.values for batch in self.batches(start, stop)]
         return joined(self.description, parts)
 
     def batches(self, start: int, stop: int | None) -> Iterator[Batch]:
         """Yield the points ``[start, stop)`` entry by entry."""
         if start < 0 or (stop is not None and stop < start):
-            raise ValueError(f"{self.name}: points [{start}, {stop}) cannot be")
+            raise ValueError(f"{self.name}: points [{start}, {stop}) are not a range")
         extent = self.view.extent()
         if max(start, stop or 0) > extent.stop:
             raise self._beyond(max(start, extent.stop), extent)
@@ -75,7 +75,7 @@ class ChannelReader:
             yield self._batch(first, reached, arrival)
         if reached < stop:
             error = self._absent(reached)
-            # What ends the lane may be an entry that no reader believes.
+            # The last entries of a lane may be bad ones, which have no points.
             if isinstance(error, NoLongerError) or not is_open:
                 raise error
 
@@ -92,7 +92,7 @@ class ChannelReader:
     def point(self, point: int) -> Any:
         """Return one point, reading only the entry that holds it."""
         if point < 0:
-            raise ValueError(f"{self.name}: there is no point {point}")
+            raise ValueError(f"{self.name}: point {point} is negative")
         try:
             entry = self.view.entry_at(point)
         except BadEntryError:
@@ -113,11 +113,11 @@ class ChannelReader:
         return extent.stop - 1, self.point(extent.stop - 1)
 
     def _is_lost(self, point: int) -> bool:
-        """Whether a point that no entry holds was passed by, and not trimmed."""
+        """Whether a point that no entry holds was skipped, not trimmed."""
         return self.view.trimmed_before() <= point < self.view.extent().stop
 
     def _absent(self, point: int) -> PointError:
-        """Return which of the three answers a point that is not there gets."""
+        """Return the error for a point that is not there: one of the three answers."""
         if point < self.view.trimmed_before():
             return NoLongerError(self.name, point, self._file())
         return self._beyond(point, self.view.extent())

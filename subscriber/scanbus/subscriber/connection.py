@@ -1,7 +1,7 @@
-"""One connection that survives a restart of Redis, up to a deadline.
+"""Connection of a subscriber: reconnects after a restart of Redis, up to a deadline.
 
-Everything a subscriber asks for can be asked again, so whatever fails for want of a
-connection is tried once more until it works or the deadline is over.
+Every command of a subscriber may be repeated, so one that fails because the connection
+was lost is sent again until it succeeds or the deadline is over.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from scanbus.schemas.logs import get_logger
 __all__ = ["Link"]
 
 _T = TypeVar("_T")
-# Longest time that one blocking read stays with Redis; its reply must come before the
-# connection's own timeout.
+# Longest duration of one blocking read; shorter than the timeout of the connection.
 BLOCK_S = 1.0
 _TIMEOUT_S = 10.0
 
@@ -27,24 +26,24 @@ log = get_logger()
 
 
 class Link:
-    """A client of one Redis, for everything a subscriber does.
+    """A client of one Redis that repeats commands after a lost connection.
 
     Safe to share between threads.
 
     Parameters
     ----------
     url : str
-        The Redis.
+        Address of Redis.
     name : str
-        Shown by ``CLIENT LIST``.
+        Name in ``CLIENT LIST``.
     reconnect_s : float
-        How long to try again after a connection that worked was lost. A Redis that
-        never answered is not waited for.
+        How long to try to reconnect after a working connection was lost, in seconds.
+        If Redis has never answered, there is no second attempt.
 
     Attributes
     ----------
     n_reconnects : int
-        How often the connection was lost and came back.
+        Number of reconnections so far.
     """
 
     def __init__(self, url: str, name: str, reconnect_s: float) -> None:
@@ -55,7 +54,12 @@ class Link:
         self.n_reconnects = 0
 
     def ask(self, question: Callable[[Bus], _T]) -> _T:
-        """Return what `question` gets from Redis, after a restart too.
+        """Return the result of `question`, which is called with the client.
+
+        Parameters
+        ----------
+        question : callable
+            Sends commands that may be repeated; it is called again after a reconnect.
 
         Raises
         ------

@@ -1,6 +1,6 @@
-"""How long a wait may last: its deadline, and when a silent publisher is given up.
+"""Deadline of a wait, and detection of a silent publisher.
 
-Pure but for the clock that is passed in.
+Pure except for the clock, which is passed in.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ __all__ = ["Deadline"]
 
 
 class Deadline:
-    """The deadline of one wait; begun again whenever something came.
+    """Deadline of one wait; it restarts whenever data are received.
 
     Parameters
     ----------
     what : str
-        What is waited for, for the error.
+        What is waited for, for the error message.
     timeout_s : float or None
-        Longest wait without anything; None for as long as the publisher lives.
+        Longest wait without data, in seconds; None for as long as the publisher is
+        alive.
     lapse_s : float
-        How long a publisher must have been silent to count as gone. Longer than
-        its heartbeat, so that one that reconnects has time to say so.
+        How long, in seconds, a publisher must be without a heartbeat to count as gone.
+        Longer than its heartbeat interval, so that one that reconnects has time to
+        renew its heartbeat.
     clock : callable
-        Seconds, monotonic.
+        Returns monotonic seconds.
     """
 
     def __init__(
@@ -44,14 +46,15 @@ class Deadline:
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew: something came."""
+        """Restart the wait: data were received."""
         self._began = self._clock()
         self._silent_since: float | None = None
 
     def block_ms(self) -> int:
-        """Return how long the next blocking read may last, at least 1: 0 is for ever.
+        """Return the timeout of the next blocking read in milliseconds.
 
-        Not beyond the deadline, nor longer than a look at the publisher may wait.
+        It ends by the deadline and early enough to check the publisher's heartbeat. At
+        least 1, as Redis would wait without a timeout for 0.
         """
         wait_s = min(BLOCK_S, self._lapse_s)
         if self._timeout_s is not None:
@@ -59,19 +62,25 @@ class Deadline:
         return max(1, round(wait_s * 1000))
 
     def check(self) -> None:
-        """Take note that nothing came.
+        """Check the deadline after a read that returned nothing.
 
         Raises
         ------
         DeadlineError
-            If that has been so for longer than allowed.
+            If nothing was received for `timeout_s`.
         """
         waited_s = self._clock() - self._began
         if self._timeout_s is not None and waited_s >= self._timeout_s:
-            raise DeadlineError(self._what, waited_s, "nothing came")
+            raise DeadlineError(self._what, waited_s, "nothing was received")
 
     def is_lost(self, *, publisher_alive: bool) -> bool:
-        """Whether the publisher has been silent for too long by now."""
+        """Whether the publisher has been without a heartbeat for `lapse_s`.
+
+        Parameters
+        ----------
+        publisher_alive : bool
+            Whether its heartbeat has not expired now.
+        """
         if publisher_alive:
             self._silent_since = None
             return False

@@ -1,6 +1,6 @@
-"""What stands in one lane now: how far it is, one entry, or a range of points.
+"""Read one lane as it is now: its extent, one entry, or a range of points.
 
-Nothing here waits. What is asked of Redis at a time is bounded in bytes.
+Nothing here waits. Each reply of Redis is limited in bytes.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from scanbus.subscriber.connection import Link
 __all__ = ["READ_BYTES", "Extent", "LaneView"]
 
 READ_BYTES = 32 * 2**20
-"""Bytes asked of Redis in one call, about."""
+"""Approximate limit of one reply of Redis, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How far a lane is.
+    """Range of points in a lane.
 
     Attributes
     ----------
     first : int
-        The first point that still stands on the bus; points before are trimmed.
+        The first point that is still on the bus; points before it were trimmed.
     stop : int
         The point after the last one.
     is_over : bool
         Whether the lane is sealed: `stop` is its length then.
     is_gone : bool
-        Whether the scan was finished, and left the bus.
+        Whether the scan was finished and removed from the bus.
     """
 
     first: int
@@ -51,14 +51,14 @@ class Extent:
 
 
 class LaneView:
-    """One lane of one scan, looked at.
+    """One lane of one scan, for reading.
 
     Parameters
     ----------
     link : Link
-        To Redis.
+        Connection to Redis.
     uid : str
-        The scan.
+        The scan's uid.
     lane : LaneDescription
         The lane.
     """
@@ -69,20 +69,20 @@ class LaneView:
         self.lane = lane
 
     def extent(self) -> Extent:
-        """Return how far the lane is."""
+        """Return the lane's range of points now."""
         return self._link.ask(self._extent)
 
     def _extent(self, client: Bus) -> Extent:
         durable = read_cursor(client, self._uid, self.lane.name)
         ends = stream_ends(client, self._uid, self.lane.name)
         if ends is None or ends[1] == b"0-0":
-            # Not made yet, or gone together with what the writer has.
+            # Not created yet or empty; or the scan was removed.
             is_gone = ends is None and is_off_the_bus(client, self._uid)
             return Extent(durable, durable, is_over=False, is_gone=is_gone)
         is_over = ends[1] == SEAL_ID
         stop = self._sealed_stop(client) if is_over else _stop_of(ends[1])
         if stop is None:
-            # It left the bus between the two questions.
+            # The scan was removed between the two commands.
             is_gone = is_off_the_bus(client, self._uid)
             return Extent(durable, durable, is_over=False, is_gone=is_gone)
         is_empty = ends[0] in (b"0-0", SEAL_ID)
@@ -94,7 +94,7 @@ class LaneView:
         return None if seal is None else seal.first
 
     def entry_at(self, point: int) -> Entry | None:
-        """Return the entry that holds a point, and only that; None if none does.
+        """Return the entry that holds a point; None if there is none.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class LaneView:
         )
 
     def reader_from(self, point: int) -> LaneReader:
-        """Return a reader that begins with the entry that holds `point`."""
+        """Return a reader that starts at the entry that holds `point`."""
         start = point
         if point:
             start = self._link.ask(
@@ -117,10 +117,10 @@ class LaneView:
         return LaneReader(self._uid, self.lane, start)
 
     def arrivals(self, start: int, stop: int) -> Iterator[Arrival]:
-        """Yield what stands for the points ``[start, stop)``, until nothing more does.
+        """Yield the arrivals with the points ``[start, stop)`` that are on the bus now.
 
-        Entries at both ends may hold points outside. Points that are not there come
-        as jumps; where the lane ends before `stop`, so does this.
+        Entries at both ends may hold points outside the range. Points that are not on
+        the bus are yielded as jumps, but not those after the last entry.
         """
         reader = self.reader_from(start)
         while reader.expected < stop:
@@ -136,7 +136,7 @@ class LaneView:
                     yield arrival
 
     def trimmed_before(self) -> int:
-        """Return the point before which the lane was trimmed; the writer has them."""
+        """Return the point before which points may be trimmed: the writer has them."""
         durable = self._link.ask(
             lambda client: read_cursor(client, self._uid, self.lane.name)
         )

@@ -1,6 +1,6 @@
-"""From the bytes of entries to the values of points, and what stands for missing ones.
+"""Decode entries into values of points, with missing values for missing points.
 
-Pure: entries in, numpy out.
+Pure: entries in, numpy arrays or lists out.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from scanbus.schemas.errors import PayloadError
 __all__ = ["Values", "entry_values", "joined", "missing_in", "missing_values"]
 
 Values = Any
-"""An array ``(n, *shape)`` for fixed shapes; else a list of texts or of arrays.
+"""An array ``(n, *shape)`` for fixed shapes; else a list of strings or of arrays.
 
-Not a union: whoever reads a channel knows which it is, and a checker cannot.
+Not a union: the reader of a channel knows the type, which a type checker cannot.
 """
 
-# Points without any bytes on the bus: one entry may claim any number of them.
+# Gaps take no bytes on the bus, so one small entry may claim any number of points.
 MAX_MISSING_VARIABLE = 10_000_000
-# Of the whole process, and there from the first large frame on: more would only take
-# processors from the program's own work.
+# One pool for the whole process, with few threads: more would take processors from the
+# program's own work. They start with the first large frame.
 _THREADS = ThreadPool(min(4, os.cpu_count() or 1), "scanbus-decoder")
 
 
@@ -43,38 +43,36 @@ def entry_values(lane: LaneDescription, index: int, entry: Entry) -> Values:
     Parameters
     ----------
     lane : LaneDescription
-        Of the entry.
+        The lane of the entry.
     index : int
         Place of the channel in the lane.
 
     Raises
     ------
     PayloadError
-        If the bytes are not what the channel declares.
+        If the bytes do not fit the channel's description.
     """
     channel = lane.channels[index]
     if entry.is_gap or entry.is_durable:
         return missing_values(channel, entry.count)
     count = lane.points_per_chunk if entry.is_padded else entry.count
-    block, packer = entry.block(index), entry.codecs[index]
-    found = decode_block(channel, block, count, packer, _THREADS)
-    values = _split(channel, found)[: entry.count]
+    block, codec_name = entry.block(index), entry.codecs[index]
+    decoded = decode_block(channel, block, count, codec_name, _THREADS)
+    values = _split(channel, decoded)[: entry.count]
     gaps = entry.gaps.get(channel.name, ())
     return _with_gaps(channel, values, entry.first, gaps) if gaps else values
 
 
-def _split(channel: ChannelDescription, found: npt.NDArray[Any] | Variable) -> Values:
-    if not isinstance(found, Variable):
-        return found
-    if not len(found):
-        return []
-    return found.texts() if channel.is_string else found.split()
+def _split(channel: ChannelDescription, decoded: npt.NDArray[Any] | Variable) -> Values:
+    if not isinstance(decoded, Variable):
+        return decoded
+    return decoded.texts() if channel.is_string else decoded.split()
 
 
 def _with_gaps(
     channel: ChannelDescription, values: Values, first: int, gaps: Iterable[PointRange]
 ) -> Values:
-    # What the codec gives may be a read-only view of the payload.
+    # Decoded arrays may be read-only views of the payload.
     values = values.copy()
     for start, stop in gaps:
         place = slice(start - first, stop - first)
@@ -83,28 +81,31 @@ def _with_gaps(
 
 
 def missing_values(channel: ChannelDescription, count: int) -> Values:
-    """Return what stands for `count` missing points, without room for each of them.
+    """Return the values of `count` missing points.
 
-    An empty text, an empty array, or the channel's ``missing_value`` as a read-only
-    array that takes the room of one value.
+    For fixed shapes a read-only array of the channel's ``missing_value`` that takes the
+    memory of one value; else a list of empty strings or empty arrays.
 
     Raises
     ------
     PayloadError
-        If a channel of variable points misses more of them than can be meant.
+        If more than `MAX_MISSING_VARIABLE` points of a variable channel are missing.
     """
     if not channel.is_variable:
         value = _as_dtype(channel.missing_value, channel.numpy_dtype)
         return np.broadcast_to(value, (count, *channel.shape))
     if count > MAX_MISSING_VARIABLE:
-        raise PayloadError(f"{channel.name}: {count} points in a row are missing")
+        raise PayloadError(
+            f"{channel.name}: {count} consecutive points are missing, more than "
+            f"{MAX_MISSING_VARIABLE}"
+        )
     if channel.is_string:
         return [""] * count
     return [np.empty(0, channel.numpy_dtype)] * count
 
 
 def _as_dtype(value: object, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    # A fill value that does not fit wraps, as it does in the file.
+    # A fill value that does not fit the dtype wraps, as it does in the file.
     with np.errstate(invalid="ignore"):
         return np.asarray(value).astype(dtype)
 
@@ -112,7 +113,7 @@ def _as_dtype(value: object, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def missing_in(
     entry: Entry, channel: str, start: int, stop: int
 ) -> tuple[PointRange, ...]:
-    """Return the points of ``[start, stop)`` that an entry does not have."""
+    """Return the points of ``[start, stop)`` that an entry lacks for a channel."""
     if entry.is_gap or entry.is_durable:
         return ((start, stop),)
     clipped = (
@@ -123,20 +124,20 @@ def missing_in(
 
 
 def joined(channel: ChannelDescription, parts: Sequence[Values]) -> Values:
-    """Return consecutive parts as one, always the caller's own to write into.
+    """Return consecutive parts concatenated, as a writable copy.
 
     Raises
     ------
     PayloadError
-        If missing points alone would fill the memory.
+        If a part of missing points alone is larger than an entry may be.
     """
     if channel.is_variable:
         return [value for part in parts for value in part]
     for part in parts:
         if _is_broadcast(part) and part.nbytes > MAX_ENTRY_BYTES:
             raise PayloadError(
-                f"{channel.name}: {len(part)} points in a row are missing; read fewer "
-                "points at once"
+                f"{channel.name}: {len(part)} consecutive points are missing; read "
+                "fewer points at once"
             )
     if not parts:
         return np.empty((0, *channel.shape), channel.numpy_dtype)

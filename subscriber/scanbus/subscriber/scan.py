@@ -1,4 +1,4 @@
-"""One scan: what its events say, and the points of its channels."""
+"""Reader of one scan: its state and the points of its channels."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ PREPARED_TIMEOUT_S = 60.0
 
 
 class ScanReader:
-    """A scan to read from; made by a :class:`Subscriber`.
+    """Reads one scan; created by a :class:`Subscriber`.
 
-    Points that are not there are told apart: :class:`NotYetError`,
-    :class:`NeverError` (the channel ended before) and :class:`NoLongerError`, which
-    names the file that has them. Points that were lost, damaged or declared never to
-    come are there, as the channel's missing value.
+    Reading a point that is not there raises one of three errors: :class:`NotYetError`,
+    :class:`NeverError` (the channel ended before it) or :class:`NoLongerError`, which
+    names the file that has it. Points that were lost, damaged or declared as gaps have
+    the channel's missing value.
 
-    One thread owns it.
+    It is not safe to share between threads.
 
     Parameters
     ----------
     link : Link
-        To Redis.
+        Connection to Redis.
     record : ScanRecord
-        What the scan's events said so far.
+        State of the scan so far.
     lapse_s : float
-        How long a silent publisher counts as alive.
+        How long a publisher without a heartbeat counts as alive, in seconds.
 
     Attributes
     ----------
     record : ScanRecord
-        Everything that was said; see :meth:`refresh`.
+        State of the scan; see :meth:`refresh`.
     """
 
     def __init__(self, link: Link, record: ScanRecord, *, lapse_s: float) -> None:
@@ -79,20 +79,20 @@ class ScanReader:
 
     @property
     def channels(self) -> dict[str, ChannelDescription]:
-        """The channels by name, none before the scan is prepared."""
+        """Descriptions of the channels by name; empty before the scan is prepared."""
         prepared = self.record.prepared
         return {each.name: each for each in prepared.channels} if prepared else {}
 
     def refresh(self) -> bool:
-        """Read the events that came since; return whether any did."""
+        """Read new events; return whether there were any."""
         return self._link.ask(lambda client: read_events(client, self.record))
 
     def publisher_is_alive(self) -> bool:
-        """Whether the scan's publisher has not lapsed."""
+        """Whether the heartbeat of the scan's publisher has not expired."""
         return self._link.ask(lambda client: publisher_is_alive(client, self.uid))
 
     def file(self) -> str:
-        """Return the scan master, relative to the writer's root."""
+        """Return the path of the scan master, relative to the writer's root."""
         self.refresh()
         if self.verdict is not None and self.verdict.master:
             return self.verdict.master
@@ -104,7 +104,7 @@ class ScanReader:
         Parameters
         ----------
         timeout_s : float or None
-            Deadline; None to wait while the publisher lives.
+            Longest wait, in seconds; None to wait as long as the publisher is alive.
 
         Raises
         ------
@@ -116,14 +116,14 @@ class ScanReader:
         deadline = Deadline(f"prepared of scan {self.uid}", timeout_s, self._lapse_s)
         self.refresh()
         while self.record.prepared is None:
-            if self._event_came(deadline.block_ms()):
+            if self._wait_for_event(deadline.block_ms()):
                 self.refresh()
                 continue
             deadline.check()
             if deadline.is_lost(publisher_alive=self.publisher_is_alive()):
                 raise ScanInterruptedError(self.uid, {})
 
-    def _event_came(self, block_ms: int) -> bool:
+    def _wait_for_event(self, block_ms: int) -> bool:
         return bool(
             self._link.ask(
                 lambda client: wait_for_events(client, [self.record], block_ms)
@@ -131,11 +131,22 @@ class ScanReader:
         )
 
     def length(self, channel: str) -> int:
-        """Return how many points a channel has so far, trimmed ones included."""
+        """Return the number of points of a channel so far, including trimmed ones.
+
+        Raises
+        ------
+        ScanStateError
+            If the scan is not prepared yet.
+        UnknownChannelError
+            If the scan has no such channel.
+        """
         return self._channel(channel).view.extent().stop
 
     def is_over(self, channel: str) -> bool:
-        """Whether a channel is sealed: no further point will come."""
+        """Whether a channel is sealed: no further point will come.
+
+        Raises as :meth:`length` does.
+        """
         return self._channel(channel).view.extent().is_over
 
     def read(self, channel: str, start: int = 0, stop: int | None = None) -> Values:
@@ -148,18 +159,23 @@ class ScanReader:
         start : int
             The first point.
         stop : int or None
-            The point after the last one; all that are there, if not given.
+            The point after the last one; all points so far if not given.
 
         Returns
         -------
         numpy.ndarray or list
-            Shape ``(stop - start, *shape)``; a list of texts or of arrays for
+            Shape ``(stop - start, *shape)``; a list of strings or of arrays for
             channels whose points differ in size.
 
         Raises
         ------
         NotYetError, NeverError, NoLongerError
             With the first point that is not there.
+        PayloadError
+            If the bytes of an entry do not fit the channel's description, or so many
+            consecutive points are missing that fewer must be read at once.
+        ScanStateError, UnknownChannelError
+            If the scan is not prepared yet, or has no such channel.
         ValueError
             If `start` is negative or larger than `stop`.
         """
@@ -170,7 +186,7 @@ class ScanReader:
     ) -> Iterator[Batch]:
         """Return the points ``[start, stop)`` entry by entry; see :meth:`read`.
 
-        For more than fits the memory, and to learn which points are missing.
+        For data that do not fit into memory, and to find out which points are missing.
         """
         return self._channel(channel).batches(start, stop)
 
@@ -197,7 +213,8 @@ class ScanReader:
         Raises
         ------
         NotYetError, NeverError, NoLongerError
-            If there is none yet, at all, or any more.
+            If there is no point yet, the channel ended without any, or the newest one
+            is no longer on the bus.
         """
         return self._channel(channel).latest()
 
@@ -215,19 +232,27 @@ class ScanReader:
         channels : str
             Names; all channels if none is given.
         start : int or "now"
-            First point wanted, or those that come after this call.
+            First point wanted; "now" for points that come after this call.
         latest_only : bool
-            Skip what came while the last batch was looked at.
+            Skip points that came while the last batch was processed.
         timeout_s : float or None
-            Longest wait without data; None for as long as the publisher lives.
+            Longest wait without data, in seconds; None for as long as the publisher is
+            alive.
 
         Returns
         -------
         ScanStream
-            Raises what it says there, while it is iterated.
+            See there for the errors that it raises during iteration.
+
+        Raises
+        ------
+        ScanStateError, UnknownChannelError
+            If the scan is not prepared yet, or has no such channel.
+        ValueError
+            If `start` is negative.
         """
         if start != "now" and start < 0:
-            raise ValueError(f"there is no point {start}")
+            raise ValueError(f"start: point {start} is negative")
         return ScanStream(
             self._link,
             self,
@@ -238,7 +263,7 @@ class ScanReader:
         )
 
     def _lanes_of(self, names: tuple[str, ...]) -> list[tuple[LaneView, list[int]]]:
-        """Return the lanes of some channels, each with the places of these in it."""
+        """Return the lanes of the named channels, each with their places in it."""
         self._prepared()
         lanes: dict[str, tuple[LaneView, list[int]]] = {}
         for name in dict.fromkeys(names or self.channels):
@@ -266,6 +291,6 @@ class ScanReader:
         if self.record.prepared is None:
             raise ScanStateError(
                 f"scan {self.uid} is not prepared yet: its channels are not known; "
-                "wait_prepared() waits for that"
+                "call wait_prepared() first"
             )
         return self.record.prepared

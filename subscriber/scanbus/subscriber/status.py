@@ -1,4 +1,4 @@
-"""What stands on the bus, at a glance: the scans, and the state of the bus."""
+"""Overview of the bus: list of scans, and status of Redis and the writers."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from scanbus.subscriber.lane_view import LaneView
 
 __all__ = ["BusStatus", "ScanInfo", "gather_status", "scan_info"]
 
-# States in which a silent publisher means that something broke.
+# States in which a silent publisher means that the scan was interrupted.
 _RUNNING = ("announced", "prepared", "started")
 
 
 @dataclass(frozen=True)
 class ScanInfo:
-    """One scan in a list.
+    """Summary of one scan.
 
     Attributes
     ----------
     uid, number, title, proposal, beamline, session, collection, dataset
-        Who and where.
+        Identity of the scan.
     state : str
         announced, prepared, started, ended, interrupted, or the final verdict.
     start_time : float
-        When it started, else was announced; seconds since 1970.
+        When it started, or was announced if it has not started; seconds since 1970.
     verdict : str
-        The writer's word so far, empty if there is none.
+        The writer's verdict so far, empty if there is none.
     end_reason : str
-        Why it ended, empty if it did not.
+        Why it ended, empty if it has not ended.
     points : dict
-        Channel to how many points it has so far.
+        Channel to its number of points so far.
     """
 
     uid: str
@@ -66,24 +66,24 @@ class ScanInfo:
 
 @dataclass(frozen=True)
 class BusStatus:
-    """The state of the bus.
+    """Status of the bus.
 
     Attributes
     ----------
     redis_version : str
-        As the server says.
+        Version of the server.
     used_bytes, maxmemory_bytes : int
-        Memory of Redis; 0 for no limit.
+        Memory that Redis uses, and its limit in bytes; 0 for no limit.
     warnings : tuple of str
-        What weakens the promises.
+        Settings of Redis that weaken the guarantees.
     reserved_bytes, n_reserved : int
-        Quotas of scans that are not done.
+        Sum and number of the quotas of scans.
     writers : dict
-        Writers that are alive, and what they say of themselves.
+        Writers that are alive, with their status.
     n_scans : int
-        Announced scans.
+        Number of announced scans.
     open : tuple of ScanInfo
-        Those without a final verdict.
+        Scans without a final verdict.
     """
 
     redis_version: str
@@ -100,9 +100,9 @@ class BusStatus:
 def scan_info(
     link: Link, announcement: str, announced: ScanAnnounced
 ) -> ScanInfo | None:
-    """Return one scan in short: its events, and the ends of its lanes.
+    """Return a summary of one scan from its events and the extents of its lanes.
 
-    None if it was forgotten after its announcement was read.
+    None if it was removed after its announcement was read.
     """
     record = link.ask(lambda client: load_announced(client, announcement, announced))
     if record is None:
@@ -144,7 +144,7 @@ def _points(link: Link, record: ScanRecord) -> dict[str, int]:
 def gather_status(
     link: Link, report: ServerReport, n_scans: int, open_scans: tuple[ScanInfo, ...]
 ) -> BusStatus:
-    """Return the state of the bus, of which the scans are known already."""
+    """Return the status of the bus; server report and scans are given."""
     reserved = link.ask(reserved_quotas)
     return BusStatus(
         redis_version=report.version,

@@ -1,7 +1,7 @@
-"""Batches of a scan's channels as they come, until every lane is sealed.
+"""Stream of batches of a scan's channels, until every lane is sealed.
 
-A lane is read by one :class:`_Follower`, whichever of its channels are wanted. Waiting
-is done by Redis (a blocking XREAD on all lanes at once), so nothing is polled.
+Each lane is read once, by a :class:`_Follower`, for all its wanted channels. A blocking
+XREAD on all lanes waits for new entries, so there is no polling.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["ScanStream", "StreamedScan"]
 
 
 class StreamedScan(Protocol):
-    """What a stream needs of its scan."""
+    """The part of a scan's interface that a stream needs."""
 
     @property
     def uid(self) -> str:
@@ -29,16 +29,16 @@ class StreamedScan(Protocol):
         ...
 
     def publisher_is_alive(self) -> bool:
-        """Whether the scan's publisher has not lapsed."""
+        """Whether the heartbeat of the scan's publisher has not expired."""
         ...
 
     def file(self) -> str:
-        """Return the file that has what is no longer on the bus."""
+        """Return the file with the points that are no longer on the bus."""
         ...
 
 
 class _Follower:
-    """The wanted channels of one lane, and how far they were read."""
+    """Reads the wanted channels of one lane, and stores how far they were read."""
 
     def __init__(
         self, view: LaneView, uid: str, indices: Sequence[int], start: int | None
@@ -48,7 +48,7 @@ class _Follower:
         self._indices = indices
         stop = view.extent().stop
         self._start = stop if start is None else start
-        # The entry of a point that is still to come may begin before that point.
+        # A future point may be in an entry that begins before it.
         self.reader = (
             view.reader_from(self._start)
             if self._start < stop
@@ -57,11 +57,11 @@ class _Follower:
 
     @property
     def names(self) -> list[str]:
-        """The wanted channels."""
+        """Names of the wanted channels."""
         return [self._view.lane.channels[index].name for index in self._indices]
 
     def batches(self, arrival: Arrival) -> Iterator[Batch]:
-        """Yield one batch for each wanted channel, if the arrival has any points."""
+        """Yield a batch of each wanted channel if the arrival has wanted points."""
         start = max(arrival.start, self._start)
         if start >= arrival.stop or arrival.kind in (Kind.SEAL, Kind.OVERLAP):
             return
@@ -76,12 +76,12 @@ class _Follower:
             )
 
     def refuse_trimmed(self, arrival: Arrival, file: Callable[[], str]) -> None:
-        """Raise if the points of an arrival are in a file and not on the bus.
+        """Raise if wanted points of an arrival were trimmed and are only in a file.
 
         Raises
         ------
         NoLongerError
-            With the first such point that is wanted.
+            With the first wanted point of the arrival.
         """
         start = max(arrival.start, self._start)
         if start >= arrival.stop:
@@ -91,8 +91,8 @@ class _Follower:
         if is_durable or is_trimmed:
             raise NoLongerError(self.names[0], start, file())
 
-    def refuse_forgotten(self, file: Callable[[], str]) -> None:
-        """Raise if the scan was finished and left the bus.
+    def refuse_removed(self, file: Callable[[], str]) -> None:
+        """Raise if the scan was finished and removed from the bus.
 
         Raises
         ------
@@ -103,7 +103,13 @@ class _Follower:
             raise NoLongerError(self.names[0], self.reader.expected, file())
 
     def skip_to_newest(self, raw: Sequence[Any]) -> list[Arrival]:
-        """Take the newest entries (newest first) without those between."""
+        """Return the arrivals of the newest entries, skipping all entries before them.
+
+        Parameters
+        ----------
+        raw : sequence
+            Raw entries, the newest first.
+        """
         new = [each for each in raw if _number(each[0]) > _number(self.reader.last_id)]
         points = [each for each in new if bytes(each[0]) != SEAL_ID][:1]
         if points:
@@ -116,35 +122,35 @@ class _Follower:
 
 
 class ScanStream:
-    """Iterate to get batches; ends when every chosen channel is sealed.
+    """Iterable of batches; ends when every wanted channel is sealed.
 
-    One thread owns it.
+    It is not safe to share between threads.
 
     Parameters
     ----------
     link : Link
-        To Redis.
+        Connection to Redis.
     scan : StreamedScan
         The scan.
     lanes : sequence of (LaneView, sequence of int)
         Lanes with the places of the wanted channels in each.
     start : int or None
-        First point wanted; None for those that come from now on.
+        First point wanted; None for points that come from now on.
     latest_only : bool
-        Skip what came while the last batch was looked at.
+        Skip points that came while the last batch was processed.
     deadline : Deadline
         Deadline of each wait.
 
     Raises
     ------
     DeadlineError
-        If nothing came for longer than allowed.
+        If no data were received before the deadline.
     NoLongerError
         If points that are wanted were trimmed (not with `latest_only`), or the scan
-        is not on the bus any more.
+        was removed from the bus.
     ScanInterruptedError
-        If the publisher is silent and the lanes are not sealed. Begin again at the
-        last batch's ``stop`` if it may come back.
+        If the publisher is silent and the lanes are not sealed. If it may come back,
+        create a new stream that starts at the last batch's ``stop``.
     """
 
     def __init__(
@@ -166,7 +172,7 @@ class ScanStream:
         ]
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches, lane by lane in the order of their points."""
+        """Yield batches; those of one lane in the order of their points."""
         while self._open():
             self._deadline.restart()
             found = self._wait()
@@ -182,12 +188,16 @@ class ScanStream:
         return [lane for lane in self._lanes if not lane.reader.is_over]
 
     def _wait(self) -> list[tuple[_Follower, list[Arrival]]]:
-        """Return what came next, however long it took.
+        """Wait for new arrivals and return them.
 
         Raises
         ------
-        DeadlineError, ScanInterruptedError
-            If nothing came, or will.
+        DeadlineError
+            If there were none before the deadline.
+        NoLongerError
+            If the scan was removed from the bus.
+        ScanInterruptedError
+            If the publisher is silent.
         """
         n_reconnects = self._link.n_reconnects
         while True:
@@ -195,12 +205,12 @@ class ScanStream:
             if found:
                 return found
             if n_reconnects != self._link.n_reconnects:
-                # While Redis was away nobody could be heard.
+                # While Redis was unavailable, the publisher could not be observed.
                 n_reconnects = self._link.n_reconnects
                 self._deadline.restart()
             self._deadline.check()
             if self._deadline.is_lost(publisher_alive=self._scan.publisher_is_alive()):
-                self._refuse_forgotten()
+                self._refuse_removed()
                 points = {
                     name: lane.reader.expected
                     for lane in self._lanes
@@ -208,9 +218,9 @@ class ScanStream:
                 }
                 raise ScanInterruptedError(self._scan.uid, points)
 
-    def _refuse_forgotten(self) -> None:
+    def _refuse_removed(self) -> None:
         for lane in self._open():
-            lane.refuse_forgotten(self._scan.file)
+            lane.refuse_removed(self._scan.file)
 
     def _next(self, client: Bus) -> list[tuple[_Follower, list[Arrival]]]:
         lanes = self._open()
@@ -221,7 +231,7 @@ class ScanStream:
         found = read_lanes(
             client,
             [lane.reader for lane in lanes],
-            # One entry of each lane is enough where the next look skips the rest.
+            # With latest_only, one entry of each lane is enough to notice new data.
             max_bytes=1 if self._latest_only else READ_BYTES,
             block_ms=self._deadline.block_ms(),
         )
@@ -232,13 +242,13 @@ class ScanStream:
 def _newest(
     client: Bus, lanes: Sequence[_Follower]
 ) -> list[tuple[_Follower, list[Arrival]]]:
-    """Return the newest entry of each lane where it is new."""
+    """Return the newest arrivals of each lane that has new entries."""
     found = []
     newest = read_newest(client, [lane.reader for lane in lanes], count=1)
     for lane, raw in zip(lanes, newest, strict=True):
         entries = raw
         if raw and bytes(raw[0][0]) == SEAL_ID:
-            # The seal has no points: what stands before it may be new as well.
+            # The seal has no points: the entry before it may be new as well.
             (entries,) = read_newest(client, [lane.reader], count=2)
         arrivals = lane.skip_to_newest(entries)
         if arrivals:

@@ -1,4 +1,4 @@
-"""The entrance: a connection, the scans that there are, and those that come."""
+"""Entry point for readers: a connection, the list of scans, and new scans."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ __all__ = ["Subscriber"]
 
 
 class Subscriber:
-    """Scans on one bus.
+    """Reads scans from one bus.
 
-    May be shared between threads; a :class:`ScanReader` may not.
+    Safe to share between threads; a :class:`ScanReader` is not.
 
     Parameters
     ----------
     url : str
-        ``redis://host:port``, ``rediss://…`` (TLS) or ``unix:///path``. Connects with
-        the first question.
+        ``redis://host:port``, ``rediss://…`` (TLS) or ``unix:///path``. The first
+        command connects.
     name : str or None
-        Shown by Redis's ``CLIENT LIST``.
+        Name in Redis's ``CLIENT LIST``; derived from the process id if not given.
     reconnect_s : float
-        How long to try again after a connection that worked was lost.
+        How long to try to reconnect after a working connection was lost, in seconds.
     lapse_s : float
-        How long a publisher without a heartbeat is waited for before a scan counts
-        as interrupted.
+        How long a publisher must be without a heartbeat before its scan counts as
+        interrupted, in seconds.
 
     Raises
     ------
     ValueError
-        If `url` is not of these forms.
+        If `url` does not have one of these forms.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Subscriber:
         self._link.close()
 
     def scans(self, limit: int | None = None) -> list[ScanInfo]:
-        """Return the scans on the bus, the newest last.
+        """Return summaries of the scans on the bus, the newest last.
 
         Parameters
         ----------
         limit : int or None
-            Only the newest ones.
+            Largest number of scans: the newest ones; None for all.
 
         Raises
         ------
@@ -97,7 +97,7 @@ class Subscriber:
         return [info for info in found if info is not None]
 
     def _announced(self) -> list[tuple[str, ScanAnnounced]]:
-        """Return every scan once, oldest first; a scan may be announced again."""
+        """Return each scan once, although it may be announced again; oldest first."""
         lines = self._link.ask(lambda client: list(announcements(client)))
         found: dict[str, tuple[str, ScanAnnounced]] = {}
         for line in lines:
@@ -106,12 +106,14 @@ class Subscriber:
         return list(found.values())
 
     def status(self) -> BusStatus:
-        """Return the state of the bus.
+        """Return the status of the bus.
 
         Raises
         ------
-        BusUnavailableError, BusUnsuitableError
-            If Redis does not answer, or is too old.
+        BusUnavailableError
+            If Redis does not answer.
+        BusUnsuitableError
+            If Redis is too old or refuses a command to this user.
         """
         report = self._link.ask(lambda client: describe_server(client, self._url))
         scans = self.scans()
@@ -119,14 +121,16 @@ class Subscriber:
         return gather_status(self._link, report, len(scans), still_open)
 
     def scan(self, name: str | int) -> ScanReader:
-        """Return a scan by its uid, the start of it, its number, or ``last``.
+        """Return a scan by its uid, a prefix of its uid, its number, or ``last``.
 
-        The newest, where several fit.
+        The newest one if several match.
 
         Raises
         ------
+        BusUnavailableError
+            If Redis does not answer.
         UnknownScanError
-            If none fits.
+            If no scan matches.
         """
         record = self._link.ask(lambda client: find_scan(client, str(name)))
         return ScanReader(self._link, record, lapse_s=self._lapse_s)
@@ -139,10 +143,11 @@ class Subscriber:
         Parameters
         ----------
         from_now : bool
-            Only scans that are announced after this call; else all that there are,
-            oldest first, and then these.
+            Only scans that are announced after this call; else first all scans on the
+            bus, oldest first.
         timeout_s : float or None
-            Longest wait for the next scan; None for no deadline, as a display needs.
+            Longest wait for the next scan, in seconds; None for no deadline, e.g. for
+            a live display.
 
         Raises
         ------
@@ -164,7 +169,7 @@ class Subscriber:
                     if record is not None:
                         yield ScanReader(self._link, record, lapse_s=self._lapse_s)
                     deadline.restart()
-            if not self._link.ask(_waits_after(after, deadline.block_ms())):
+            if not self._link.ask(_wait_after(after, deadline.block_ms())):
                 deadline.check()
 
     def _record(self, announcement: str, announced: ScanAnnounced) -> ScanRecord | None:
@@ -177,5 +182,5 @@ def _announced_after(after: str) -> Any:
     return lambda client: list(announcements(client, after))
 
 
-def _waits_after(after: str, block_ms: int) -> Any:
+def _wait_after(after: str, block_ms: int) -> Any:
     return lambda client: wait_for_announcement(client, after, block_ms)
