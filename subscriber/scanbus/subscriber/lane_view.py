@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scanbus.bus.protocol import SEAL_ID, Arrival, Entry, Kind, LaneReader
+from scanbus.bus.protocol import SEAL_ID, Arrival, Entry, Kind, LaneReader, split_id
 from scanbus.bus.store import (
     Bus,
     find_entry_start,
@@ -80,13 +80,13 @@ class LaneView:
             is_gone = ends is None and is_off_the_bus(client, self._uid)
             return Extent(durable, durable, is_over=False, is_gone=is_gone)
         is_over = ends[1] == SEAL_ID
-        stop = self._sealed_stop(client) if is_over else _stop_of(ends[1])
+        stop = self._sealed_stop(client) if is_over else sum(split_id(ends[1]))
         if stop is None:
             # The scan was removed between the two commands.
             is_gone = is_off_the_bus(client, self._uid)
             return Extent(durable, durable, is_over=False, is_gone=is_gone)
         is_empty = ends[0] in (b"0-0", SEAL_ID)
-        first = stop if is_empty else int(ends[0].partition(b"-")[0])
+        first = stop if is_empty else split_id(ends[0])[0]
         return Extent(first, stop, is_over)
 
     def _sealed_stop(self, client: Bus) -> int | None:
@@ -144,8 +144,3 @@ class LaneView:
 
 
 _NO_POINTS = (Kind.SEAL, Kind.OVERLAP)
-
-
-def _stop_of(stream_id: bytes) -> int:
-    first, _, count = stream_id.partition(b"-")
-    return int(first) + int(count)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from scanbus.bus.protocol import SEAL_ID, Arrival, Kind, LaneReader
+from scanbus.bus.protocol import SEAL_ID, Arrival, Kind, LaneReader, split_id
 from scanbus.bus.store import Bus, read_lanes, read_newest
 from scanbus.schemas.errors import NoLongerError, ScanInterruptedError
 from scanbus.subscriber.batch import Batch
@@ -110,10 +110,11 @@ class _Follower:
         raw : sequence
             Raw entries, the newest first.
         """
-        new = [each for each in raw if _number(each[0]) > _number(self.reader.last_id)]
+        last = split_id(self.reader.last_id)
+        new = [each for each in raw if split_id(bytes(each[0])) > last]
         points = [each for each in new if bytes(each[0]) != SEAL_ID][:1]
         if points:
-            first = int(bytes(points[0][0]).partition(b"-")[0])
+            first = split_id(bytes(points[0][0]))[0]
             self.reader = LaneReader(self._uid, self._view.lane, first)
         seal = [each for each in new if bytes(each[0]) == SEAL_ID]
         if not points and seal:
@@ -254,8 +255,3 @@ def _newest(
         if arrivals:
             found.append((lane, arrivals))
     return found
-
-
-def _number(stream_id: Any) -> tuple[int, int]:
-    first, _, count = bytes(stream_id).partition(b"-")
-    return int(first), int(count)

@@ -24,6 +24,7 @@ from scanbus.bus.protocol.entries import (
     pack_header,
     parse_entry,
     session_of,
+    split_id,
 )
 from scanbus.bus.protocol.keys import (
     ANNOUNCEMENTS,
@@ -110,5 +111,6 @@ __all__ = [
     "pack_variable",
     "parse_entry",
     "session_of",
+    "split_id",
     "writer_key",
 ]

@@ -30,6 +30,7 @@ __all__ = [
     "pack_header",
     "parse_entry",
     "session_of",
+    "split_id",
 ]
 
 SEAL_ID: Final = b"18446744073709551615-18446744073709551615"
@@ -55,6 +56,25 @@ def entry_id(first: int, count: int) -> bytes:
     b'40-10'
     """
     return b"%d-%d" % (first, count)
+
+
+def split_id(stream_id: bytes) -> tuple[int, int]:
+    """Return the two numbers of a stream id: for entries with points, first and count.
+
+    Ids of one stream are ordered by them.
+
+    Raises
+    ------
+    ValueError
+        If these are not two integers.
+
+    Examples
+    --------
+    >>> split_id(b"40-10")
+    (40, 10)
+    """
+    first, _, second = stream_id.partition(b"-")
+    return int(first), int(second)
 
 
 def checksum_of(*parts: bytes | memoryview) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from scanbus.bus.protocol.entries import PAYLOAD_FIELD, Entry, parse_entry
+from scanbus.bus.protocol.entries import PAYLOAD_FIELD, Entry, parse_entry, split_id
 from scanbus.bus.protocol.keys import lane_key
 from scanbus.schemas import (
     ENTRY_OVERHEAD_BYTES,
@@ -235,8 +235,8 @@ class LaneReader:
         The points of such an entry, if there are any, are part of a later jump.
         """
         reason, is_damaged = error.reason, error.is_damaged
-        first, _, count = stream_id.partition(b"-")
-        start, stop = int(first), int(first) + int(count)
+        start, count = split_id(stream_id)
+        stop = start + count
         boundary = (start // self.lane.points_per_segment + 1) * (
             self.lane.points_per_segment
         )

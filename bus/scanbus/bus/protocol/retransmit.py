@@ -10,7 +10,13 @@ from collections import deque
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, entry_id, pack_header
+from scanbus.bus.protocol.entries import (
+    SEAL_ID,
+    checksum_of,
+    entry_id,
+    pack_header,
+    split_id,
+)
 
 __all__ = ["EncodedEntry", "RetransmitBuffer"]
 
@@ -207,12 +213,12 @@ class RetransmitBuffer:
             The lane's last id; None or ``0-0`` if it is empty or was created anew. The
             caller must have checked that the entry is of this publisher.
         """
-        last = _numbers(last_id) if last_id else (0, 0)
+        last = split_id(last_id) if last_id else (0, 0)
         lane_stop = last[0] + last[1]
         # A placeholder was made for an earlier state of the lane.
         while self._kept and self._kept[0].is_stand_in:
             self._count(self._kept.popleft(), -1)
-        stored = [entry.nbytes for entry in self._kept if _numbers(entry.id) <= last]
+        stored = [entry.nbytes for entry in self._kept if split_id(entry.id) <= last]
         self._n_sent, self.sent_bytes = len(stored), sum(stored)
         first = self.first
         # Never for points that are not durable, whatever `last_id` is.
@@ -233,9 +239,4 @@ class RetransmitBuffer:
 
     @staticmethod
     def _first_of(entry: EncodedEntry) -> int:
-        return entry.stop if entry.is_seal else _numbers(entry.id)[0]
-
-
-def _numbers(stream_id: bytes) -> tuple[int, int]:
-    first, _, second = stream_id.partition(b"-")
-    return int(first), int(second)
+        return entry.stop if entry.is_seal else split_id(entry.id)[0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
-from scanbus.bus.protocol.entries import SEAL_ID
+from scanbus.bus.protocol.entries import SEAL_ID, split_id
 from scanbus.bus.protocol.keys import (
     ANNOUNCEMENTS,
     FORGOTTEN,
@@ -249,7 +249,7 @@ def _trim_segments(client: Bus, scan: _Scan, limit_bytes: int) -> Iterator[int]:
 
 def _first_point(client: Bus, key: str) -> int | None:
     first: Any = client.eval(_FIRST, 1, key)
-    return None if first in {None, SEAL_ID} else int(first.partition(b"-")[0])
+    return None if first in {None, SEAL_ID} else split_id(first)[0]
 
 
 def _remove_scan(client: Bus, scan: _Scan) -> bool:

@@ -13,6 +13,7 @@ from scanbus.bus.protocol.entries import (
     SEAL_ID,
     Entry,
     parse_entry,
+    split_id,
 )
 from scanbus.bus.protocol.keys import lane_key
 from scanbus.bus.protocol.lane_reader import MAX_COUNT, Arrival, LaneReader
@@ -138,7 +139,7 @@ def read_seal(client: Bus, uid: str, lane: LaneDescription) -> Entry | None:
 def find_entry_start(client: Bus, uid: str, lane: str, point: int) -> int:
     """Return the first point of the entry that holds `point`; `point` if none does."""
     raw = _raw_entry_of(client, uid, lane, point)
-    return point if raw is None else int(bytes(raw[0]).partition(b"-")[0])
+    return point if raw is None else split_id(bytes(raw[0]))[0]
 
 
 def _raw_entry_of(client: Bus, uid: str, lane: str, point: int) -> Any | None:
@@ -148,8 +149,8 @@ def _raw_entry_of(client: Bus, uid: str, lane: str, point: int) -> Any | None:
     )
     if not reply:
         return None
-    first, _, count = bytes(reply[0][0]).partition(b"-")
-    return reply[0] if int(first) <= point < int(first) + int(count) else None
+    first, count = split_id(bytes(reply[0][0]))
+    return reply[0] if first <= point < first + count else None
 
 
 def _parsed(lane: LaneDescription, raw: Any) -> Entry:
