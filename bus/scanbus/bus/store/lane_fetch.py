@@ -62,7 +62,7 @@ def _read_now(
     found = []
     for reader, reply in zip(readers, pipe.execute(), strict=True):
         if reply:
-            entries = _entries_of(reply)[0][1] if reader.counts_entries else reply
+            entries = reply[0][1] if reader.counts_entries else reply
             found.append((reader, reader.take(entries)))
     return found
 
@@ -89,12 +89,8 @@ def _wait(
     reply: Any = client.xread(streams, count=1, block=block_ms)
     return [
         (by_key[bytes(key)], by_key[bytes(key)].take(entries))
-        for key, entries in _entries_of(reply or [])
+        for key, entries in reply or ()
     ]
-
-
-def _entries_of(reply: Any) -> list[tuple[bytes, Any]]:
-    return list(reply.items()) if isinstance(reply, dict) else list(reply)
 
 
 def read_newest(
