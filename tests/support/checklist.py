@@ -1,7 +1,7 @@
-"""What a scan master is held to: a checklist with numbers, run on a written file.
+"""Numbered checklist of requirements for a scan master, run on a written file.
 
-``assert check_file(path) == []``. Each problem starts with the number of the point
-that it breaks. The points:
+``assert check_file(path) == []``. Each problem starts with the number of the
+requirement that is violated. The numbers:
 
 root 1-10, strings 11-14, entry 15-23, instrument and plots 25-39, arrays 41-50,
 links and virtual datasets 51-57, HDF5 file level 61-69.
@@ -43,7 +43,7 @@ Problems = Iterator[str]
 
 
 def check_file(path: Path, *, publisher: bool = True) -> list[str]:
-    """Return everything that is wrong with a scan master; empty if nothing is."""
+    """Return all problems of a scan master; empty if there are none."""
     with h5py.File(path, "r", locking=False) as file:
         problems = [
             *_root(file, path, publisher=publisher),
@@ -63,7 +63,7 @@ def check_file(path: Path, *, publisher: bool = True) -> list[str]:
 
 
 def _objects(file: h5py.File) -> list[tuple[str, Any]]:
-    """Return everything that stands in the file itself, the root included."""
+    """Return all objects of the file itself, including the root."""
     found: list[tuple[str, Any]] = [("/", file)]
     file.visititems(lambda name, node: found.append((f"/{name}", node)))
     return found

@@ -1,7 +1,7 @@
-/* The wall clock of one process, off by the number of seconds in a shared file.
+/* Preloaded library that shifts the wall clock by the seconds in a shared file.
  *
- * Preloaded. libfaketime is not used: it breaks the absolute sleeps of Python and hangs
- * in the allocator of Redis. Monotonic clocks stay as they are, as on a real machine.
+ * libfaketime is not used: it breaks the absolute sleeps of Python and hangs in the
+ * allocator of Redis. Monotonic clocks are not shifted, as on a real machine.
  */
 #include <fcntl.h>
 #include <stdint.h>

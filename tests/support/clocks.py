@@ -1,4 +1,4 @@
-"""Wall clocks that jump while a process runs; monotonic ones do not."""
+"""Fake wall clocks that jump while a process runs; monotonic clocks do not jump."""
 
 import os
 import shutil
@@ -23,14 +23,14 @@ def clocks_can_jump() -> bool:
 
 
 class FakeClock:
-    """The wall clock of a process, right until it is told to jump.
+    """The wall clock of a process: correct until :meth:`jump` is called.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where its files may stand.
+        Folder for its files.
     name : str
-        Begins their names.
+        Prefix of their names.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -42,22 +42,22 @@ class FakeClock:
         subprocess.run([*command, "-o", self._library, _SOURCE], check=True)
 
     def jump(self, offset_s: int) -> None:
-        """Let it be wrong by so much."""
-        # In place: the processes have it mapped.
+        """Set the clock ahead of the true time by `offset_s` seconds."""
+        # Written in place: the processes have the file mapped.
         file = os.open(self._offset, os.O_RDWR | os.O_CREAT)
         os.pwrite(file, struct.pack("=q", offset_s), 0)
         os.close(file)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process that goes by this clock must be started with."""
+        """Environment variables of a process that is to use this clock."""
         return {
             "LD_PRELOAD": str(self._library),
             "CLOCK_OFFSET_FILE": str(self._offset),
         }
 
     def program(self, binary: Path) -> Path:
-        """Return a program that runs another one by this clock."""
+        """Return a script that runs a program with this clock."""
         script = self._offset.with_name(self._name)
         given = " ".join(
             f"{name}='{value}'" for name, value in self.environment.items()

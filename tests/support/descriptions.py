@@ -1,4 +1,4 @@
-"""Small scans to say on the bus."""
+"""Descriptions and documents of small scans."""
 
 from typing import Any
 

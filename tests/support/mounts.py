@@ -1,4 +1,4 @@
-"""Mounts that hang or refuse: frozen, dead, read-only. All of them need root."""
+"""Faulty mounts: frozen, dead, read-only. All of them need root."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ IMAGE_BYTES = 48 * 2**20
 
 @contextmanager
 def loop_mount(image: Path, folder: Path) -> Iterator[None]:
-    """An ext4 file system of its own, in a file; skips where there can be none."""
+    """Mount an ext4 file system from a file; skip the test where that is impossible."""
     programs = ("mkfs.ext4", "fsfreeze", "mount", "umount")
     if missing := [name for name in programs if not shutil.which(name)]:
         pytest.skip(f"not installed: {', '.join(missing)}")
@@ -32,13 +32,13 @@ def loop_mount(image: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Lazily: whoever was killed while it was frozen may not be gone yet.
+        # Lazily: a process that was killed while it was frozen may still exist.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
 def frozen(folder: Path) -> Iterator[None]:
-    """A mount on which every write waits, and cannot be killed while it does."""
+    """Freeze a mount: writes block, and the writing process cannot be killed."""
     subprocess.run(["fsfreeze", "--freeze", str(folder)], check=True)
     try:
         yield
@@ -48,9 +48,10 @@ def frozen(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def dead_mount(folder: Path) -> Iterator[None]:
-    """A mount over a folder that never answers, as a network mount without its server.
+    """Mount over a folder that never answers, like a network mount without its server.
 
-    It is FUSE without the program that would answer; closing its device ends it.
+    It is a FUSE mount without the program that would answer; closing its device ends
+    it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     try:
@@ -70,9 +71,10 @@ def dead_mount(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def read_only_mount(folder: Path) -> Iterator[None]:
-    """The same folder mounted over itself, read-only.
+    """Mount a folder over itself, read-only.
 
-    Made aside: a mount on which a file is open for writing cannot become read-only.
+    By way of a second folder: a mount on which a file is open for writing cannot become
+    read-only.
     """
     if os.geteuid():
         pytest.skip("only root can mount a file system")

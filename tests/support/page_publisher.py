@@ -1,6 +1,6 @@
 """A publisher made from docs/protocol.md alone: raw Redis commands, JSON, msgpack.
 
-It imports nothing of scanbus, on purpose: what it needs to know stands on that page.
+It imports nothing of scanbus on purpose: that page must contain all that it needs.
 """
 
 import importlib
@@ -40,7 +40,7 @@ return redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
 
 
 class PagePublisher:
-    """Publishes one scan as the page says.
+    """Publishes one scan as the page specifies.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class PagePublisher:
         return run(*command)
 
     def open(self, lanes: Sequence[dict[str, Any]], quota: int, **more: Any) -> None:
-        """Announce the scan, make its lanes, say what is fixed, start."""
+        """Announce the scan, create its lanes, send ``prepared`` and ``started``."""
         self._do("SET", self._heartbeat, "page", "PX", 10_000)
         self._do("XADD", "scanbus:scans", "*", "doc", self._said("announced"))
         answer = self._do(
@@ -90,20 +90,20 @@ class PagePublisher:
         self._append(lane, count, payload, header)
 
     def send_gap(self, lane: str, count: int) -> None:
-        """Say that the next points will never come."""
+        """Declare the next points as a gap."""
         self._append(lane, count, b"", {"gap": True})
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Say something about the scan on the way."""
+        """Send metadata during the scan."""
         self._tell("updated", metadata=metadata)
 
     def seal(self) -> None:
-        """Say of every lane how many points it has."""
+        """Seal every lane with its number of points."""
         for lane, length in self._next.items():
             self._xadd(lane, SEAL_ID, b"", {"length": length})
 
     def end(self, reason: str, text: str = "") -> None:
-        """Say why it ended."""
+        """Send ``ended``."""
         self._tell("ended", end_reason=reason, text=text)
 
     def _append(
@@ -150,13 +150,13 @@ def text_block(texts: Sequence[str]) -> bytes:
 
 
 def ragged_block(series: Sequence[Sequence[float]]) -> bytes:
-    """Series of float32."""
+    """Return a block of series of float32."""
     lengths = struct.pack(f"<{len(series)}I", *(len(points) for points in series))
     return lengths + b"".join(struct.pack(f"<{len(s)}f", *s) for s in series)
 
 
 def bslz4(frames: npt.NDArray[Any]) -> bytes:
-    """Frame A of the page."""
+    """Return frames encoded with bitshuffle and LZ4, as "Frame A" of the page."""
     bitshuffle: Any = importlib.import_module("bitshuffle")
     itemsize = frames.dtype.itemsize
     block_items = max(8192 // itemsize // 8 * 8, 128)

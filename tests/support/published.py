@@ -1,8 +1,9 @@
-"""What a publisher brought to the bus, and a writer that only keeps it in memory."""
+"""Read what a publisher sent, and a writer that only keeps it in memory."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import time
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from scanbus.bus.protocol import (
+    Arrival,
     Entry,
     Kind,
     LaneReader,
@@ -36,7 +38,7 @@ from scanbus.schemas.errors import ScanbusError
 
 @dataclass
 class ReadLane:
-    """One lane as it was read, from its first entry on."""
+    """Content of one lane, from its first entry on."""
 
     description: LaneDescription
     entries: list[Entry] = field(default_factory=list)
@@ -63,24 +65,28 @@ class ReadLane:
                 found.extend(points[: entry.count])
         return found
 
+    def add(self, arrivals: Iterable[Arrival]) -> None:
+        """Add the next arrivals of the lane."""
+        for arrival in arrivals:
+            if arrival.kind is Kind.POINTS and arrival.entry is not None:
+                self.entries.append(arrival.entry)
+            elif arrival.kind is Kind.SEAL:
+                self.length = arrival.stop
+            else:
+                self.odd.append(f"{arrival.kind} {arrival.reason}")
+
     def gaps(self, name: str) -> list[tuple[int, int]]:
-        """Return what the headers say is missing of a channel."""
+        """Return the gaps of a channel that the headers declare."""
         return [pair for entry in self.entries for pair in entry.gaps.get(name, ())]
 
 
 def read_lane(client: Bus, uid: str, description: LaneDescription) -> ReadLane:
-    """Read what stands in a lane now."""
+    """Return the content of a lane now."""
     reader = LaneReader(uid, description)
     found = ReadLane(description)
     while arrived := read_lanes(client, [reader], max_bytes=2**26, block_ms=0):
         for _, arrivals in arrived:
-            for arrival in arrivals:
-                if arrival.kind is Kind.POINTS and arrival.entry is not None:
-                    found.entries.append(arrival.entry)
-                elif arrival.kind is Kind.SEAL:
-                    found.length = arrival.stop
-                else:
-                    found.odd.append(f"{arrival.kind} {arrival.reason}")
+            found.add(arrivals)
     return found
 
 
@@ -100,7 +106,7 @@ def read_scan(client: Bus, uid: str) -> dict[str, ReadLane]:
 
 
 class MemoryWriter(threading.Thread):
-    """Reads every scan, keeps it in memory, acknowledges segments, gives verdicts."""
+    """Reads every scan into memory, acknowledges segments, sends verdicts."""
 
     def __init__(self, url: str, *, judges: bool = True) -> None:
         super().__init__(name="memory-writer")
@@ -159,13 +165,7 @@ class MemoryWriter(threading.Thread):
             for _, arrivals in read_lanes(
                 client, [reader], max_bytes=2**22, block_ms=0
             ):
-                for arrival in arrivals:
-                    if arrival.kind is Kind.POINTS and arrival.entry is not None:
-                        kept.entries.append(arrival.entry)
-                    elif arrival.kind is Kind.SEAL:
-                        kept.length = arrival.stop
-                    else:
-                        kept.odd.append(f"{arrival.kind} {arrival.reason}")
+                kept.add(arrivals)
             whole = reader.expected // lane.points_per_segment * lane.points_per_segment
             durable = reader.expected if reader.is_over else whole
             if durable:
@@ -178,7 +178,7 @@ class MemoryWriter(threading.Thread):
 
 
 def frames(first: int, count: int, shape: tuple[int, int] = (64, 64)) -> Any:
-    """Return frames that tell their number, hard enough to pack."""
+    """Return frames whose values follow from their number, not too compressible."""
     numbers = np.arange(first, first + count, dtype=np.uint32)
     pixels = np.arange(shape[0] * shape[1], dtype=np.uint32).reshape(shape)
     return numbers[:, np.newaxis, np.newaxis] * 7 + pixels

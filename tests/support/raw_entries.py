@@ -1,4 +1,4 @@
-"""Entries as they come from Redis: ids and flat lists of fields."""
+"""Entries, encoded and in the raw form of Redis: an id and a flat list of fields."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def header_of(payload: bytes = b"", **more: Any) -> bytes:
 
 
 def frozen(first: int, count: int, payload: bytes | None = None) -> EncodedEntry:
-    """An entry of one byte per point, if nothing else is said."""
+    """Return an encoded entry; by default with one byte per point."""
     payload = bytes(count) if payload is None else payload
     return EncodedEntry(
         entry_id(first, count), first + count, header_of(payload), payload

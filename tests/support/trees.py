@@ -1,4 +1,4 @@
-"""Are two folders of HDF5 files the same, but for when they were written?"""
+"""Compare two folders of HDF5 files, except for the times of writing."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ import numpy as np
 
 __all__ = ["differences", "files_of"]
 
-# Attributes and fields that say when a file was written, and nothing else may differ.
+# Attributes and fields with the time of writing: only these may differ.
 TIMES_OF_WRITING = {"file_time", "file_update_time", "date"}
 SLICE_BYTES = 2**27
 
 
 def files_of(root: Path) -> set[str]:
-    """Names of all files below a root that have a final name."""
+    """Return the names of all files below a root that have a final name."""
     return {
         str(path.relative_to(root))
         for path in root.rglob("*")
@@ -24,7 +24,7 @@ def files_of(root: Path) -> set[str]:
 
 
 def differences(left: Path, right: Path) -> list[str]:
-    """What is not the same in two trees of files; empty if they are equal."""
+    """Return the differences of two trees of files; empty if they are equal."""
     ours, theirs = files_of(left), files_of(right)
     found = [f"only in one: {name}" for name in sorted(ours ^ theirs)]
     for name in sorted(ours & theirs):

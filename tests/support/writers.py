@@ -1,4 +1,4 @@
-"""Writers as processes, to be killed, paused and told to leave."""
+"""Writers as processes, to be killed, paused and stopped."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ class WriterProcess:
 
 @contextmanager
 def writer(url: str, root: Path, *options: str) -> Iterator[WriterProcess]:
-    """A writer that is killed when the test is over, if it still runs."""
+    """Run a writer; kill it at the end of the test if it is still running."""
     one = WriterProcess(url, root, *options)
     try:
         yield one
@@ -59,13 +59,13 @@ def writer(url: str, root: Path, *options: str) -> Iterator[WriterProcess]:
             one.go_on()
             one.kill()
         elif one.process.stderr is not None:
-            one.process.stderr.close()  # It left by itself, and nobody asked why.
+            one.process.stderr.close()  # It has exited, and the test did not read it.
 
 
 def wait_until(
     condition: Callable[[], Any], timeout_s: float = 30, every_s: float = 0.02
 ) -> Any:
-    """Return what a condition says as soon as it is true."""
+    """Return the value of a condition as soon as it is true."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if found := condition():
@@ -75,7 +75,7 @@ def wait_until(
 
 
 def final_verdict(url: str, uid: str, timeout_s: float = 30) -> Verdict:
-    """The final verdict of a scan, when it stands on the bus."""
+    """Wait for the final verdict of a scan and return it."""
     with connect(url, name="test") as client:
 
         def judged() -> Verdict | None:

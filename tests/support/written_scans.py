@@ -1,4 +1,4 @@
-"""Whole scans as the writer leaves them, made by its own parts but without Redis."""
+"""Complete scans on the disk, written by parts of the writer without Redis."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def value_lane(*, per_segment: int = 12) -> LaneDescription:
 
 
 def points_of(channel: ChannelDescription, first: int, count: int) -> Any:
-    """Return what a channel holds at points ``[first, first + count)``."""
+    """Return the values of a channel at points ``[first, first + count)``."""
     numbers = range(first, first + count)
     if channel.is_string:
         return ["" if number % 7 == 3 else f"Punkt № {number}" for number in numbers]
@@ -119,14 +119,14 @@ def entry_of(
     count: int | None = None,
     gaps: Mapping[str, tuple[PointRange, ...]] | None = None,
 ) -> Entry:
-    """Return an entry as it comes off the bus, checked.
+    """Return an entry as it is read from the bus, validated.
 
     Parameters
     ----------
     points : sequence
-        One for each channel.
+        The points of each channel.
     count : int, optional
-        How many points are meant, where the chunk is padded.
+        Number of points if the chunk is padded.
     """
     codecs = codecs or ["none"] * len(lane.channels)
     blocks: list[tuple[bytes | memoryview, ...]] = []
@@ -152,7 +152,7 @@ def entry_of(
 
 
 def plain_entry(lane: LaneDescription, first: int, count: int) -> Entry:
-    """Return an entry of unpacked points, as `points_of` has them."""
+    """Return an entry of the unpacked points that `points_of` returns."""
     points = [points_of(channel, first, count) for channel in lane.channels]
     return entry_of(lane, first, points)
 
@@ -174,7 +174,7 @@ def chunk_entry(lane: LaneDescription, first: int, count: int) -> Entry:
 def entries_of(
     lane: LaneDescription, n_points: int, step: int | None = None
 ) -> list[Entry]:
-    """Return all entries of a lane, none across the edge of a chunk or segment."""
+    """Return all entries of a lane; none crosses the edge of a chunk or segment."""
     make = plain_entry if lane.storage is Storage.VALUES else chunk_entry
     if step is None:
         step = 3 if lane.storage is Storage.VALUES else lane.points_per_chunk
@@ -192,7 +192,7 @@ def write_segments(
     *,
     n_points: int,
 ) -> tuple[list[SegmentFile], list[SegmentAccount]]:
-    """Write, verify and leave the segments of a lane; points without entry miss."""
+    """Write and verify the segments of a lane; points without an entry are missing."""
     kind = ValueSegment if lane.storage is Storage.VALUES else FrameSegment
     entries = list(entries)
     files: list[SegmentFile] = []
@@ -265,7 +265,7 @@ def write_scan(
     Parameters
     ----------
     lost : sequence of PointRange
-        Points whose entries never came, in all lanes.
+        Points without entries, in all lanes.
     """
     lanes = (value_lane(), frame_lane()) if lanes is None else lanes
     identity = ScanIdentity(
