@@ -1,4 +1,4 @@
-"""The append-only file: what each policy costs, how it grows, what a rewrite takes."""
+"""The append-only file: cost of each policy, growth, duration of a rewrite."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from scanbus.cli.private_redis import PrivateRedis
 GOAL = 9
 POLICIES = {"none": "no", "everysec": "yes", "always": "yes"}
 N_ENTRIES = 150
-# What Redis holds when it rewrites its file, and how often that is measured.
+# Data in Redis during a rewrite of its file, and number of measurements.
 HELD_BYTES = 2**30
 REWRITES = 3
 REWRITE_S = 60.0
@@ -61,7 +61,7 @@ def _add(client: Bus, payloads: list[bytes], count: int, *, held: int) -> None:
 
 
 def _rewrites(payloads: list[bytes]) -> Iterator[Figure]:
-    """Measure growth, then a rewrite with frames coming in, some times."""
+    """Measure growth, then several times a rewrite while frames are sent."""
     runs = [_rewrite(payloads) for _ in range(REWRITES)]
     found = {name: [run[name] for run in runs] for name in runs[0]}
     note = f"{HELD_BYTES / 2**20:.0f} MiB held, frames coming in"
@@ -117,7 +117,7 @@ def _is_rewriting(client: Bus) -> bool:
 
 @contextmanager
 def _sampled(pid: int) -> Iterator[list[int]]:
-    """Collect what a server's children do not share with it, in bytes."""
+    """Collect the memory that a server's children do not share with it, in bytes."""
     samples: list[int] = []
     is_over = threading.Event()
 

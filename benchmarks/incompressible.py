@@ -1,4 +1,4 @@
-"""Goal 3: 8 MB frames that nothing packs, against XADD and XREAD alone.
+"""Goal 3: incompressible 8 MB frames, compared with XADD and XREAD alone.
 
 Once with the allocator's settings of ``deploy/``, called tuned, once with Redis' own.
 """
@@ -14,7 +14,7 @@ from benchmarks.harness.results import Figure, figure_of, ratios
 GOAL = 3
 # Half a gigabyte where it goes fast, so that the end of a run is not most of it.
 COUNT, TUNED_COUNT = 28, 60
-# Runs of what is no goal.
+# Runs of measurements that are not goals.
 ASIDE = 3
 
 
@@ -39,7 +39,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
 def _race(
     plan: Plan, frames: FrameSet, *, aof: bool, is_tuned: bool
 ) -> Generator[Figure, None, tuple[list[float], list[float]]]:
-    """Yield the figures of one Redis; return the rates of the bare loop and ours."""
+    """Yield the figures of one Redis; return the rates of the bare loop and scanbus."""
     count = TUNED_COUNT if is_tuned else COUNT
     megabytes = frames.raw_bytes / 1e6
     bare, to_file, ours, copied = [], [], [], []

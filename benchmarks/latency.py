@@ -22,7 +22,7 @@ GOAL = 5
 FRAME_SHAPE = (2048, 2048)
 WAIT_S = 60.0
 Ready = Callable[[], None]
-# Points per second, and how many points a run has.
+# Points per second, and points of a run.
 SCALARS = ((10, 28), (200, 200), (1000, 1000))
 FRAMES = (20, 30)
 BARE_POINTS = 15
@@ -67,11 +67,11 @@ def _latencies(
     rate: int,
     count: int,
 ) -> _Run:
-    """Return the latencies of one scan in milliseconds, without its first points."""
+    """Return the latencies of one scan in milliseconds, without the warm-up points."""
     subscriber = start_child(receiver, stage.url, count)
     publisher = start_child(sender, stage.url, rate, count)
     subscriber.go()
-    # Only scans that are announced after it began to listen are followed.
+    # The subscriber follows only scans that are announced after it has started.
     time.sleep(0.3)
     publisher.go()
     publisher.result()
@@ -86,14 +86,14 @@ def _figures(
     median_ms: float | None = None,
     p99_ms: float | None = None,
 ) -> Iterator[Figure]:
-    """Yield the median of the runs' medians, and the 99 % of all their points."""
+    """Yield the median of the runs' medians, and the 99th percentile of all points."""
     medians = [float(np.median(run)) for run in runs]
     points = np.concatenate(runs)
     yield figure_of(
         GOAL, f"{name}, median", medians, "ms", wanted=median_ms, at_most=True
     )
     late = float(np.percentile(points, 99))
-    # Of all runs together: one alone has too few points for a figure of the latest.
+    # Over all runs: one run has too few points for a percentile.
     note = f"of {len(points)} points, the last came after {points.max():.3g} ms"
     yield Figure(GOAL, f"{name}, p99", late, "ms", p99_ms, True, note=note)
 
@@ -117,7 +117,7 @@ def send_stamped(ready: Ready, url: str, rate: int, count: int) -> None:
         with publisher.scan(require_writer=True, compression=3.0) as scan:
             _declare_camera(scan)
             for _ in _ticks(rate, count):
-                # A fresh array each, as a driver hands out: it is not copied again.
+                # A new array each time, as from a driver: it is not copied again.
                 fresh = frame.copy()
                 stamp = fresh.reshape(-1)[:4].view(np.float64)
                 stamp[0] = time.perf_counter()
@@ -131,7 +131,7 @@ def _declare_camera(scan: Scan) -> None:
 
 
 def _ticks(rate: int, count: int) -> Iterator[int]:
-    # The subscriber finds the scan first: a late start is not a late point.
+    # The subscriber finds the scan first, so that its start-up is not measured.
     started = time.perf_counter() + 0.5
     for number in range(count):
         time.sleep(max(0.0, started + number / rate - time.perf_counter()))
@@ -159,7 +159,7 @@ def receive_stamped(ready: Ready, url: str, count: int) -> list[float]:
 
 
 def _received(ready: Ready, url: str) -> Iterator[tuple[Any, float]]:
-    """Yield the decoded values of each batch and when they were there."""
+    """Yield the decoded values of each batch and the time of their arrival."""
     with Subscriber(url) as subscriber:
         ready()
         scan = next(subscriber.follow(timeout_s=WAIT_S))

@@ -25,7 +25,7 @@ GOAL = 6
 MB = 10**6
 MIB = 2**20
 MAXMEMORY_MIB = 512
-# Growth that is no growth: the allocator's.
+# Growth that does not count: that of the allocator.
 FLAT = 1.15
 MOST_GROWTH_MB = 50.0
 Ready = Callable[[], None]
@@ -38,17 +38,17 @@ class Case:
     Attributes
     ----------
     what : str
-        Of what a scan consists.
+        Content of a scan, for the figure's name.
     sender : callable
-        Main of the publisher's process.
+        Main function of the publisher's process.
     shape : tuple of int or int
-        Of a frame; of a point, how many counters.
+        Shape of a frame, or number of counters of a point.
     counts : tuple of int
-        How long the scans are, the shortest first.
+        Lengths of the scans, the shortest first.
     quota_bytes : int
-        The scans'.
+        Quota of the scans.
     maxmemory_mib : int
-        Redis'.
+        Memory limit of Redis, in MiB.
     """
 
     what: str
@@ -61,16 +61,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Peaks:
-    """The most that was seen, in MB.
+    """Largest memory use, in MB.
 
     Attributes
     ----------
     publisher, writer, redis : float
-        Resident.
+        Resident memory.
     used : float
-        Of Redis, by its own count: what its budget is about.
+        Memory of Redis as it reports it: its budget is about this.
     quotas_sent : float
-        How many times the quota was sent.
+        Data sent, as a multiple of the quota.
     """
 
     publisher: float
@@ -82,7 +82,7 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Sent:
-    """What a publisher reports: its peak and what it sent, in bytes."""
+    """Report of a publisher: its peak memory and the data sent, in bytes."""
 
     resident: int
     nbytes: int
@@ -126,7 +126,7 @@ def _entries_of_64_mib() -> Case:
 
 
 def _growing(plan: Plan, case: Case, *, in_mb: bool = False) -> Iterator[Figure]:
-    """Yield how much more a longer scan needs: as a ratio, or in MB."""
+    """Yield the additional memory of a longer scan, as a ratio or in MB."""
     few, many = (_peaks(plan, case, count) for count in case.counts)
     what = "{} to {} ".format(*case.counts) + case.what
     for name in ("writer", "publisher"):
@@ -166,7 +166,7 @@ def _pressed(case: Case, peaks: Peaks) -> str:
 
 
 def _peaks(plan: Plan, case: Case, count: int) -> Peaks:
-    """Run one scan; return the peaks of all who took part."""
+    """Run one scan; return the peaks of all processes."""
     with plan.stage(aof=True, maxmemory_mib=case.maxmemory_mib) as stage:
         child = start_child(case.sender, stage.url, case.shape, count, case.quota_bytes)
         child.go()
@@ -183,7 +183,7 @@ def _peaks(plan: Plan, case: Case, count: int) -> Peaks:
 
 
 def _peak_resident(pid: int | str) -> int:
-    """Return the most that a process had resident since it started, in bytes."""
+    """Return the peak resident memory of a process since it started, in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -249,10 +249,10 @@ def _publish(
     expected: dict[str, int],
     **options: Any,
 ) -> int:
-    """Publish a scan to its verdict; return the most that was resident meanwhile."""
+    """Publish a scan to its verdict; return the peak resident memory meanwhile."""
     with Publisher(url, name="memory") as publisher:
         ready()
-        # What making the frames took is not the publisher's: the peak begins anew.
+        # The peak is reset: creating the frames is not part of the publisher.
         Path("/proc/self/clear_refs").write_text("5")
         with publisher.scan(require_writer=True, **options) as scan:
             send(scan)

@@ -1,4 +1,4 @@
-"""Goal 2: frames that come packed, as detectors send them."""
+"""Goal 2: frames that are packed already, as detectors send them."""
 
 from collections.abc import Iterator
 

@@ -79,7 +79,7 @@ def _profile(name: str, program: str, stage: Stage, child: Child, folder: Path) 
 
 
 def _shares(before: Any, after: Any) -> str:
-    """Return what all processors did between two looks; kernel threads count, too."""
+    """Return the CPU use between two samples, including kernel threads."""
     spent = {
         name: getattr(after, name) - getattr(before, name)
         for name in ("user", "system", "iowait", "idle")

@@ -1,4 +1,4 @@
-"""Goal 1: frames that the publisher packs, against h5py and against the bare loop."""
+"""Goal 1: frames that the publisher packs, compared with h5py and the bare loop."""
 
 from collections.abc import Iterator
 
@@ -57,7 +57,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
             frames=frames.source,
         )
         if copied:
-            # What `send` does unless it is told that nobody changes the array.
+            # As `send` does unless it is told that the array will not change.
             what = f"scanbus, copy=True (the default), {name}"
             yield figure_of(GOAL, what, copied, "frames/s")
             for side, rates, wanted in (("bare loop", bare, 0.9), ("h5py", h5py, 1.6)):

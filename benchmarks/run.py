@@ -45,7 +45,7 @@ QUICK_REPEATS = 5
 def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     prepare_environment()
-    # On the disk that files are written to: often /tmp lies in memory.
+    # On the disk that files are written to: /tmp is often in memory.
     with tempfile.TemporaryDirectory(
         prefix="scanbus-bench-", dir=arguments.folder
     ) as made:
@@ -102,7 +102,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 @dataclass
 class Measured:
-    """What came out of a run."""
+    """Results of a run."""
 
     figures: list[Figure] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -110,12 +110,12 @@ class Measured:
 
     @property
     def failed(self) -> str:
-        """What could not be measured, in words; empty if nothing."""
+        """Description of what could not be measured; empty if all was."""
         return ", ".join(f"{name} failed" for name in self.failures)
 
 
 def _all(plan: Plan, modules: Iterable[str]) -> Measured:
-    """Measure goal by goal, print as they come."""
+    """Measure goal by goal and print each result."""
     started = time.perf_counter()
     measured = Measured()
     for name in modules:
@@ -137,13 +137,13 @@ def _all(plan: Plan, modules: Iterable[str]) -> Measured:
 
 
 def _figures_of(name: str, plan: Plan) -> tuple[list[Figure], bool]:
-    """Return a goal's figures, and whether these are all: not if it failed."""
+    """Return a goal's figures, and whether they are complete: not if it failed."""
     found: list[Figure] = []
     try:
         for figure in _module(name).measure(plan):
             print(".", end="", file=sys.stderr, flush=True)
             found.append(figure)
-    except Exception as error:  # noqa: BLE001 - the figures of the others count
+    except Exception as error:  # noqa: BLE001 - the other goals are still measured
         print(f"\n{name} FAILED: {error}", file=sys.stderr)
         traceback.print_exc()
         return found, False
@@ -151,7 +151,7 @@ def _figures_of(name: str, plan: Plan) -> tuple[list[Figure], bool]:
 
 
 def _compared(plan: Plan, modules: Iterable[str]) -> int:
-    """Compare ratios with the kept ones; measure again what fell."""
+    """Compare ratios with the kept ones; measure those again that fell."""
     goals = {name: int(_module(name).GOAL) for name in modules}
     failed: list[str] = []
     rounds = 0

@@ -1,4 +1,4 @@
-"""Goal 4: counters from one publisher into the closed file, and what they cost."""
+"""Goal 4: counters from one publisher into the closed file, and their CPU time."""
 
 from collections.abc import Iterator
 from statistics import median
@@ -10,7 +10,7 @@ from benchmarks.harness.stage import Stage, start_child
 
 GOAL = 4
 N_CHANNELS = 10
-# Values of a send, sends of a channel, values/s wanted.
+# Values per send, sends per channel, required values/s.
 CASES = (
     (1, 100_000, 300_000.0),
     (100, 10_000, 6e6),

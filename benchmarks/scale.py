@@ -1,4 +1,4 @@
-"""Goal 7: what a scan costs as it grows, many scans, starting, importing."""
+"""Goal 7: cost of a growing scan, many scans, start-up, import."""
 
 import subprocess
 import sys
@@ -110,7 +110,7 @@ def _crowd(stage: Stage) -> Iterator[Figure]:
 def publish_crowd(
     ready: Ready, url: str, n_scans: int, n_points: int
 ) -> tuple[float, float, float]:
-    """Keep many scans open at once; return when all were open, sent, judged."""
+    """Keep many scans open at once; return the times of all open, sent, judged."""
     with Publisher(url, name="crowd") as publisher, ExitStack() as stack:
         ready()
         started = time.perf_counter()
@@ -135,7 +135,7 @@ def publish_crowd(
 
 
 def _session(plan: Plan) -> Iterator[Figure]:
-    """Time the masters that every scan writes which ends in a session of many."""
+    """Time the masters that each scan writes at its end, in a session of many scans."""
     scan = ScanIdentity(
         uid="0" * 32,
         proposal="hg123",
@@ -172,7 +172,7 @@ def _starting(plan: Plan) -> Iterator[Figure]:
 
 
 def _importing(plan: Plan) -> Iterator[Figure]:
-    """Time imports with their bytecode on the disk, as where a package is installed."""
+    """Time imports with compiled bytecode on the disk, as for an installed package."""
     libraries = "import numpy, pydantic, redis, structlog"
     ours = "import sys, scanbus.publisher; sys.exit('h5py' in sys.modules)"
     with tempfile.TemporaryDirectory(dir=plan.folder) as bytecode:

@@ -1,4 +1,4 @@
-"""Goal 8: small frames and spectra, gathered, against one entry and chunk each."""
+"""Goal 8: small frames and spectra, gathered, or with one entry and chunk each."""
 
 from collections.abc import Iterator
 

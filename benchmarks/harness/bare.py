@@ -1,4 +1,4 @@
-"""The bare loops: what this machine can do with no checks and no guarantees.
+"""Bare loops: speed of this machine without checks and guarantees.
 
 In-process h5py with the filter; the filter alone in threads; two processes and a Redis
 with nothing between them but XADD and XREAD. Each loop is a child process' main.
@@ -17,7 +17,7 @@ import redis
 from benchmarks.harness.frames import FrameSet, pack
 
 LANE = "bare:lane"
-# Frames that may be on their way; the publisher of a full system is bounded too.
+# Largest number of frames in flight; the real publisher has a limit too.
 _READ_COUNT = 4
 
 Ready = Callable[[], None]
@@ -42,7 +42,7 @@ def h5py_in_process(ready: Ready, frames: FrameSet, count: int, path: Path) -> f
 
 
 def packing(ready: Ready, frames: FrameSet, count: int) -> float:
-    """Pack frames in two threads, nothing else; return seconds."""
+    """Only pack frames, in two threads; return seconds."""
     raw = frames.raw()
     pack(raw[0])
     ready()
@@ -54,7 +54,7 @@ def packing(ready: Ready, frames: FrameSet, count: int) -> float:
 
 
 def publish(ready: Ready, url: str, frames: FrameSet, count: int, how: str) -> float:
-    """XADD frames; return when it began.
+    """XADD frames; return the time of the start.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def _add(bus: Any, number: int, payload: bytes) -> None:
 def write(
     ready: Ready, url: str, frames: FrameSet, count: int, path: Path, *, filtered: bool
 ) -> float:
-    """XREAD frames into direct chunks, trim, fsync; return when it was done."""
+    """XREAD frames into direct chunks, trim, fsync; return the time of the end."""
     import h5py  # noqa: PLC0415
     import hdf5plugin  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ def write(
 
 
 def read(ready: Ready, url: str, count: int) -> float:
-    """XREAD frames and throw them away; return when it was done."""
+    """XREAD frames and discard them; return the time of the end."""
     bus = redis.Redis.from_url(url, socket_timeout=None, protocol=2)
     ready()
     _drain(bus, count, lambda _number, _payload: None)
@@ -132,7 +132,7 @@ def _fsync(path: Path) -> None:
 
 
 def send_times(ready: Ready, url: str, rate: int, count: int) -> None:
-    """XADD the time, so many times a second."""
+    """XADD the time at a given rate per second."""
     bus = redis.Redis.from_url(url, protocol=2)
     bus.delete(LANE)
     ready()
@@ -143,7 +143,7 @@ def send_times(ready: Ready, url: str, rate: int, count: int) -> None:
 
 
 def receive_times(ready: Ready, url: str, count: int) -> list[float]:
-    """XREAD times; return how many seconds ago each was."""
+    """XREAD times; return the age of each in seconds."""
     bus = redis.Redis.from_url(url, socket_timeout=None, protocol=2)
     ready()
     last, found = b"0-0", []

@@ -1,4 +1,4 @@
-"""The frames that are sent: real ones where they are, simulated ones elsewhere."""
+"""Frames to send: real ones if there are any, else simulated ones."""
 
 import bz2
 import sys
@@ -17,26 +17,26 @@ CODEC = "bitshuffle-lz4"
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "thaumatin_grid"
 # A PILATUS3 6M.
 PILATUS_SHAPE = (2527, 2463)
-# What open segments are planned with; measured 9.4 for the real frames.
+# Compression ratio to plan segments with; 9.4 was measured for the real frames.
 COMPRESSION = 8.0
 
 
 @dataclass(frozen=True)
 class FrameSet:
-    """Some frames on disk, raw and packed, that child processes load.
+    """Frames on disk, raw and packed, that child processes load.
 
     Attributes
     ----------
     folder : pathlib.Path
-        Holds ``raw_N.npy`` and ``packed_N.bin``.
+        Contains ``raw_N.npy`` and ``packed_N.bin``.
     count : int
-        How many different ones.
+        Number of different frames.
     shape, dtype : tuple of int, str
-        Of a frame.
+        Shape and dtype of a frame.
     source : str
-        For the page: what they are.
+        Description, for the page.
     raw_bytes, packed_bytes : int
-        Of a frame; packed, the mean.
+        Size of a frame in bytes; the mean if packed.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class FrameSet:
         return [np.load(self.folder / f"raw_{i}.npy") for i in range(self.count)]
 
     def packed(self) -> list[bytes]:
-        """Return them as a detector would send them."""
+        """Return the packed frames, as a detector would send them."""
         paths = [self.folder / f"packed_{i}.bin" for i in range(self.count)]
         return [path.read_bytes() for path in paths]
 
@@ -65,7 +65,7 @@ def pack(frame: npt.NDArray[Any]) -> bytes:
 def detector_frames(folder: Path, count: int = 6, *, simulated: bool) -> FrameSet:
     """Return frames of a PILATUS 6M: simulated ones, or real ones if they can be read.
 
-    Kept ratios are of simulated frames everywhere: not every machine has the others.
+    Kept ratios always use simulated frames: not every machine has real ones.
     """
     if not simulated:
         try:
@@ -78,7 +78,7 @@ def detector_frames(folder: Path, count: int = 6, *, simulated: bool) -> FrameSe
 
 
 def noise_frames(folder: Path, count: int = 4) -> FrameSet:
-    """Return 8 MiB frames of uint16 noise, which nothing packs."""
+    """Return 8 MiB frames of uint16 noise, which is incompressible."""
     rng = np.random.default_rng(1)
     shape = (2048, 2048)
     frames = [rng.integers(0, 2**16, shape, dtype=np.uint16) for _ in range(count)]
@@ -86,7 +86,7 @@ def noise_frames(folder: Path, count: int = 4) -> FrameSet:
 
 
 def small_frames(folder: Path, shape: tuple[int, int], count: int = 16) -> FrameSet:
-    """Return small frames with few photons in them."""
+    """Return small frames with few photons."""
     rng = np.random.default_rng(2)
     frames = [rng.poisson(2.0, shape).astype(np.uint16) for _ in range(count)]
     return _kept(folder, frames, f"Poisson noise, {shape[0]} x {shape[1]} uint16")

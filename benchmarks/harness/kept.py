@@ -1,4 +1,4 @@
-"""The ratios that are kept in the repository, and what fell below them.
+"""Ratios that are kept in the repository, and comparison with new ones.
 
 Only ratios: they differ little from machine to machine. One changes only with a reason
 that stands in the CHANGELOG. Pure, but for reading and writing the file.
@@ -21,7 +21,7 @@ class KeptError(RuntimeError):
 
 @dataclass(frozen=True)
 class Kept:
-    """A ratio, and what it was measured with.
+    """A kept ratio, and the frames it was measured with.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Kept:
     goal : int
         Key of `benchmarks.harness.results.GOALS`.
     frames : str
-        Which frames were sent: only like is compared with like.
+        Kind of frames: only ratios of the same kind are compared.
     reason : str
-        Why it is this one; stands in the CHANGELOG.
+        Why the ratio changed; also in the CHANGELOG.
     """
 
     ratio: float
@@ -42,12 +42,12 @@ class Kept:
 
 
 def load(path: Path = PATH) -> dict[str, Kept]:
-    """Return what is kept, by key.
+    """Return the kept ratios by key.
 
     Raises
     ------
     KeptError
-        If there is no such file, or something else in it.
+        If the file does not exist or has other content.
     """
     try:
         content = json.loads(path.read_text())
@@ -63,7 +63,7 @@ def load(path: Path = PATH) -> dict[str, Kept]:
 
 
 def write(figures: Iterable[Figure], reason: str, path: Path = PATH) -> str:
-    """Keep the ratios that were measured, beside those that were not.
+    """Store the measured ratios; those that were not measured stay.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def write(figures: Iterable[Figure], reason: str, path: Path = PATH) -> str:
 
 
 def said(key: str, kept: Kept) -> str:
-    """Return how the CHANGELOG names a ratio."""
+    """Return the name of a ratio in the CHANGELOG."""
     return f"`{key}` {kept.ratio}"
 
 
@@ -91,16 +91,16 @@ def compare(
     ratios: Mapping[str, Kept],
     goals: Collection[int],
 ) -> list[str]:
-    """Measure goals, those that fell once more; return what is wrong in sentences.
+    """Measure goals, and those that fell again; return the problems as sentences.
 
     Parameters
     ----------
     measure : callable
-        Is given goals, returns their figures.
+        Measures the given goals and returns their figures.
     ratios : mapping
-        What is kept.
+        The kept ratios.
     goals : collection of int
-        Which to look at.
+        Goals to check.
     """
     figures = measure(goals)
     wrong = _not_comparable(figures, ratios, goals)
@@ -122,7 +122,7 @@ def compare(
 def _not_comparable(
     figures: Iterable[Figure], ratios: Mapping[str, Kept], goals: Collection[int]
 ) -> list[str]:
-    """Say which ratios were kept and not measured, or the other way round."""
+    """Return which ratios are kept but not measured, or measured but not kept."""
     measured = {figure.key: figure for figure in figures if figure.key}
     wanted = {key: kept for key, kept in ratios.items() if kept.goal in goals}
     wrong = [f"{key} is kept, but was not measured" for key in wanted.keys() - measured]
@@ -140,7 +140,7 @@ def _not_comparable(
 
 
 def _fallen(figures: Iterable[Figure], ratios: Mapping[str, Kept]) -> dict[str, float]:
-    """Return the ratios that are more than 30 % below what is kept."""
+    """Return the ratios that are more than 30 % below the kept ones."""
     return {
         each.key: each.value
         for each in figures

@@ -1,4 +1,4 @@
-"""What a figure was measured on: machine, disk, versions."""
+"""Description of the machine, the disk and the versions."""
 
 import os
 import platform
@@ -15,13 +15,13 @@ from scanbus.cli.private_redis import find_redis_server, server_version
 
 PACKAGES = ("scanbus", "redis", "hiredis", "h5py", "hdf5plugin", "numpy", "bitshuffle")
 _PROBE_BYTES = 256 * 2**20
-# More than this, and others use the machine while it is measured.
+# A higher load means that others use the machine during the measurement.
 _IDLE_LOAD = 1.0
 _IN_MEMORY = ("tmpfs", "ramfs")
 
 
 def describe(folder: Path) -> dict[str, str]:
-    """Return the machine in words, one line per thing; writes 256 MiB to the disk."""
+    """Return a description of the machine in lines; writes 256 MiB to the disk."""
     memory = psutil.virtual_memory().total / 2**30
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
@@ -39,7 +39,7 @@ def describe(folder: Path) -> dict[str, str]:
 
 
 def doubts(folder: Path) -> dict[str, str]:
-    """Return what makes figures doubtful here, in sentences, by what they are about."""
+    """Return reasons to doubt figures of this machine, as sentences by topic."""
     found = {}
     load = os.getloadavg()[0]
     if load > _IDLE_LOAD:
@@ -68,7 +68,7 @@ def _file_system(folder: Path) -> str:
         for mount in psutil.disk_partitions(all=True)
         if path.is_relative_to(mount.mountpoint)
     ]
-    # The last of those mounted at one place hides the others.
+    # Of several mounts at one place, the last one hides the others.
     nearest = max(
         reversed(mounts), key=lambda mount: len(mount.mountpoint), default=None
     )

@@ -1,4 +1,4 @@
-"""The page with all figures: what stands between two marks in docs/performance.md."""
+"""Write all figures between two marks in docs/performance.md."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ ALLOCATOR_SAID = "MALLOC_CONF=" + ALLOCATOR["MALLOC_CONF"]
 
 
 def write(figures: Sequence[Figure], machine: dict[str, str], minutes: float) -> None:
-    """Put the figures of a full run into the page; the rest of it stays."""
+    """Write the figures of a full run into the page; its other text stays."""
     text = PATH.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -1,4 +1,4 @@
-"""How much a run measures, and what all goals are given."""
+"""Plan of a run: how much it measures; passed to all goals."""
 
 import os
 import sys
@@ -20,11 +20,11 @@ class Plan:
     Attributes
     ----------
     folder : pathlib.Path
-        On the disk that is measured; removed afterwards.
+        Folder on the measured disk; removed afterwards.
     quick : bool
-        Ratios only, with less of everything: for CI.
+        Only ratios, with less data: for CI.
     repeats : int
-        Runs of each side, of which the median counts.
+        Number of runs of each side; their median counts.
     detector : FrameSet
         Frames of a large detector.
     """
@@ -36,11 +36,11 @@ class Plan:
 
     @property
     def persistence(self) -> tuple[bool, ...]:
-        """Whether Redis keeps an append-only file: both, in turn."""
+        """Values of "Redis keeps an append-only file" to measure, in turn."""
         return (False,) if self.quick else (False, True)
 
     def size(self, full: int, quick: int) -> int:
-        """Return how many of something."""
+        """Return a number of items, less for CI."""
         return quick if self.quick else full
 
     @contextmanager
@@ -56,12 +56,12 @@ class Plan:
 
 
 def with_aof(aof: bool) -> str:
-    """Return what is said behind a figure's name."""
+    """Return the words for the append-only file in a figure's name."""
     return "AOF everysec" if aof else "no AOF"
 
 
 def prepare_environment() -> None:
-    """Have children find the source tree, and use one thread per call."""
+    """Let children find the source tree, and use one thread per call."""
     folders = [str(ROOT), *(str(ROOT / name) for name in COMPONENTS)]
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join([*folders, *filter(None, given)])
@@ -70,12 +70,12 @@ def prepare_environment() -> None:
 
 
 def use_for_redis(folder: Path) -> None:
-    """Have private servers lie on the disk that is measured, append-only files too.
+    """Put private servers and their append-only files on the disk that is measured.
 
     Raises
     ------
     ValueError
-        If the path is so long that a server would lie elsewhere, for its socket.
+        If the path is too long for the socket of a server.
     """
     server = folder / "scanbus-redis-12345678" / "redis.sock"
     if len(os.fsencode(server)) > SOCKET_PATH_BYTES:

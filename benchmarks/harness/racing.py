@@ -21,7 +21,7 @@ def h5py_rate(plan: Plan, frames: FrameSet, count: int) -> float:
 
 
 def packing_rate(frames: FrameSet, count: int) -> float:
-    """Return frames/s of packing in two threads and nothing else."""
+    """Return frames/s of packing alone, in two threads."""
     child = start_child(bare.packing, frames, count)
     child.go()
     return count / float(child.result())

@@ -1,4 +1,4 @@
-"""Figures, the goals that they are held against, and how both are shown."""
+"""Figures, the goals that they are compared with, and tables of both."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ GOALS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """One number.
+    """One measured figure.
 
     Attributes
     ----------
@@ -32,19 +32,19 @@ class Figure:
     unit : str
         ``x`` for a ratio.
     wanted : float or None
-        The goal; None where there is none.
+        Value of the goal; None if there is none.
     at_most : bool
         Whether less is better.
     spread : tuple of float
         Smallest and largest of the runs.
     key : str
-        Name under which a ratio is kept in the repository; empty: it is not.
+        Name of a ratio that is kept in the repository; empty if it is not.
     note : str
-        What else is to be known.
+        Remark.
     runs : int
-        Of how many runs this is the median.
+        Number of runs.
     frames : str
-        Which frames were sent, where a ratio is kept.
+        Kind of frames, for a kept ratio.
     """
 
     goal: int
@@ -61,7 +61,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """``met``, ``not met``, or nothing where nothing was wanted."""
+        """``met``, ``not met``, or empty if there is no goal."""
         if self.wanted is None:
             return ""
         met = self.value <= self.wanted if self.at_most else self.value >= self.wanted
@@ -80,7 +80,7 @@ class Figure:
 
 
 def shown(value: float) -> str:
-    """Return a number with three digits that count.
+    """Return a number with three significant digits.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def figure_of(
 
 
 def ratios(over: Iterable[float], under: Iterable[float]) -> list[float]:
-    """Return the ratio of each run to the one that was interleaved with it."""
+    """Return the ratio of each run to the run interleaved with it."""
     return [above / below for above, below in zip(over, under, strict=True)]
 
 

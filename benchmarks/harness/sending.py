@@ -39,7 +39,7 @@ class Run:
 
 
 def check(verdict: Verdict, expected: Mapping[str, int]) -> None:
-    """Make sure that all points are in a file.
+    """Check that all points are in a file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A private Redis with the beamline's configuration, and a writer beside it."""
+"""A private Redis with the configuration of a beamline, and a writer."""
 
 import contextlib
 import logging
@@ -46,17 +46,17 @@ multiprocessing.util.get_temp_dir()
 
 @dataclass(frozen=True)
 class Child:
-    """A process that has said that it is ready and waits for the start."""
+    """A process that is ready and waits for its start."""
 
     process: Any
     pipe: Connection
 
     def go(self) -> None:
-        """Let it begin."""
+        """Start it."""
         self.pipe.send("go")
 
     def result(self, timeout_s: float = CHILD_S) -> Any:
-        """Return what it returned.
+        """Return the result of the process.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class Stage:
     Parameters
     ----------
     folder : pathlib.Path
-        For files; a folder in it is made and removed.
+        Parent of the folder for files, which is created and removed.
     aof : bool
         Whether Redis keeps an append-only file, ``everysec``.
     maxmemory_mib : int
@@ -176,7 +176,7 @@ class Stage:
         return self._writer.pid
 
     def start_writer(self) -> float:
-        """Start a writer; return after how many seconds it was ready."""
+        """Start a writer; return the seconds until it was ready."""
         log = self.folder / "writer.log"
         command = [sys.executable, "-m", "scanbus.cli", "writer", "--redis", self.url]
         started = time.perf_counter()
@@ -206,7 +206,7 @@ class Stage:
             writer.wait(20)
 
     def remove_files(self) -> None:
-        """Make room on the disk between two runs."""
+        """Remove files between two runs."""
         # Not the folder itself: the writer needs it.
         for path in (self.folder / "files").iterdir():
             shutil.rmtree(path, ignore_errors=True)
@@ -223,7 +223,7 @@ class Stage:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return what a process has used so far, of user and system time."""
+    """Return the user and system time of a process so far, in seconds."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
 

@@ -36,7 +36,7 @@ def play_all(peer: Peer, chosen: list[int], parallel: int) -> list[Row]:
         tempfile.TemporaryDirectory(prefix="accidents-") as folder,
         ThreadPoolExecutor(parallel) as pool,
     ):
-        # The longest first: the others run meanwhile.
+        # The longest first, as the others run in the meantime.
         order = sorted(chosen, key=lambda n: -ACCIDENTS[n].deadline_s)
         runs = {
             (number, system.name): pool.submit(

@@ -1,4 +1,4 @@
-"""What both systems are given to send: four counters and one small camera.
+"""Data that both systems send: four counters and one small camera.
 
 Every value follows from its channel and point, so a file can be judged without asking
 anybody. Only numpy is needed here: the peer's environment imports this, too.
@@ -21,7 +21,7 @@ POINT_S = 0.02
 
 
 def values(channel: str) -> npt.NDArray[Any]:
-    """Return all points of a channel; no two are alike and none is zero."""
+    """Return all points of a channel; all are different and none is zero."""
     random = np.random.default_rng([2026, CHANNELS.index(channel)])
     if channel == CAMERA:
         return random.integers(1, 4000, (N_POINTS, *FRAME_SHAPE)).astype(np.uint16)
@@ -29,6 +29,6 @@ def values(channel: str) -> npt.NDArray[Any]:
 
 
 def say(**what: object) -> None:
-    """Tell the process that started this one."""
+    """Send a message to the parent process."""
     sys.stdout.write(json.dumps({"at": time.time(), **what}) + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""How many of the points that were sent stand in a file, read with plain h5py."""
+"""Count the points of a scan in a file, read with plain h5py."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from benchmarks.peer.content import CHANNELS, values
 
 @dataclass(frozen=True)
 class Count:
-    """What a file holds.
+    """Counts of the points in a file.
 
     Attributes
     ----------
     right : int
-        Points of all channels that are what was sent, each at its own place.
+        Points of all channels that have the value that was sent, at the right place.
     wrong : int
-        Points in the file that are something else and that nobody named as missing.
+        Points with another value that are not named as missing.
     problem : str
-        Why there is nothing to count, else empty.
+        Why the points cannot be counted, else empty.
     """
 
     right: int = 0

@@ -1,4 +1,4 @@
-"""A network that changes one bit of one value on its way to Redis."""
+"""A proxy that changes one bit of one value in transit to Redis."""
 
 import contextlib
 import socket
@@ -14,16 +14,16 @@ _PIECE = 1 << 16
 
 
 class DamagingProxy:
-    """In front of one server; damages the first of these points of `channel` it sees.
+    """Proxy of one server; damages the first of these points of `channel` that it sees.
 
     Parameters
     ----------
     port : int
-        Where the server listens, on 127.0.0.1.
+        Port of the server on 127.0.0.1.
     channel : str
         A counter: both systems send its float64 values as they are.
     points : range
-        One of them is damaged. Several, as a value may lie across two pieces.
+        One of them is damaged. Several, as a value may be split over two reads.
     """
 
     def __init__(self, port: int, channel: str, points: range) -> None:

@@ -23,16 +23,16 @@ class PeerMissingError(Exception):
 
 @dataclass(frozen=True)
 class Peer:
-    """What is needed to run it.
+    """Paths and versions of the installed peer.
 
     Attributes
     ----------
     python : pathlib.Path
-        Of its environment.
+        Interpreter of its environment.
     redis_config : pathlib.Path
-        Loads the modules.
+        Configuration of Redis that loads the modules.
     versions : dict
-        Of its packages.
+        Versions of its packages.
     """
 
     python: Path
@@ -41,7 +41,7 @@ class Peer:
 
 
 def make_peer(cache: Path, modules: Path) -> Peer:
-    """Return the peer, installed and built below `cache` when it is not there yet.
+    """Return the peer; install and build it below `cache` if necessary.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The table of what happened, and the page around it."""
+"""Table of the results, and the page around it."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Row:
-    """One accident and what became of it on each system."""
+    """One accident and its outcome on each system."""
 
     number: int
     accident: Accident
@@ -33,7 +33,7 @@ class Row:
 
 
 def table(rows: list[Row]) -> str:
-    """Return all that happened as a Markdown table."""
+    """Return all outcomes as a Markdown table."""
     lines = [HEAD, "|---|---|---|---|---|---|---|---|"]
     for row in rows:
         for place, (name, outcome) in enumerate(row.outcomes.items()):

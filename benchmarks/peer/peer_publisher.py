@@ -26,12 +26,12 @@ from benchmarks.peer.content import (
 # Between creating and preparing a scan devices are made ready. Without a pause one scan
 # in a hundred is not seen by the writer, which would be another accident.
 PREPARATION_S = 0.3
-# A scan that cannot be closed is tried again: the trouble may pass.
+# Closing a scan is tried again, as the problem may be temporary.
 CLOSE_S = 10.0
 
 
 def work_order(number: int) -> Any:
-    """Return what the writer is to make of the streams."""
+    """Return the description of the streams for the writer."""
     channels = (*COUNTERS, CAMERA)
     datasets = {name: Dataset(value=StreamReference(stream=name)) for name in channels}
     measurement = Group(children=datasets)

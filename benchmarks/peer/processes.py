@@ -1,4 +1,4 @@
-"""Processes that are killed, paused and watched, and what they said."""
+"""Processes that are killed, paused and watched, and their output."""
 
 import json
 import os
@@ -18,7 +18,7 @@ OURS = Path(sys.executable)
 
 
 def until(is_so: Callable[[], Any], timeout_s: float) -> bool:
-    """Wait for something; return whether it came."""
+    """Wait for a condition; return whether it became true."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if is_so():
@@ -35,7 +35,7 @@ class Process:
     command : sequence of str
         The first word is the program.
     out : pathlib.Path
-        Where its output goes; its errors go beside it, into ``.log``.
+        File for its output; its errors go to ``.log`` beside it.
     """
 
     def __init__(self, command: Sequence[str], out: Path) -> None:
@@ -61,15 +61,15 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether it lives."""
+        """Whether it is running."""
         return self._process.poll() is None
 
     def pause(self) -> None:
-        """Have it stand still."""
+        """Pause it with SIGSTOP."""
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Undo `pause`."""
+        """Continue it after `pause`."""
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:

@@ -21,15 +21,15 @@ class Accident:
     Attributes
     ----------
     title : str
-        What happens, in a few words.
+        Short description.
     story : str
-        Exactly what is done.
+        Exact description.
     play : callable
-        Does it; returns when nothing remains but to wait.
+        Performs it; returns when only waiting remains.
     deadline_s : float
-        From the scan's begin; nothing is waited for any longer.
+        Longest wait in seconds, from the start of the scan.
     redis_options : dict
-        Of the server.
+        Options of the server.
     """
 
     title: str

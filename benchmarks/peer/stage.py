@@ -1,4 +1,4 @@
-"""One system on its own Redis, and what is left of a scan after an accident."""
+"""One system on its own Redis, and the outcome of a scan after an accident."""
 
 import time
 from collections.abc import Iterable
@@ -26,25 +26,25 @@ SEAL = b"18446744073709551615-"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scan.
+    """Outcome of one scan.
 
     Attributes
     ----------
     sent : int
-        Points of all channels that the publisher's program had handed over.
+        Points of all channels that the publisher's program had sent.
     count : Count
-        What the file holds.
+        Counts of the points in the file.
     n_in_redis : int
         Points of all channels that can still be read from Redis.
     word : str
-        What the system says; empty if nothing.
+        Verdict of the system; empty if there is none.
     publisher : str
         How the publisher's program ended.
     seconds : float
         From the scan's begin until the program had ended and the word was said; None
         if that did not come before the deadline.
     note : str
-        More that was seen.
+        Further observations.
     """
 
     sent: int
@@ -62,11 +62,11 @@ class Stage:
     Parameters
     ----------
     system : System
-        Which one.
+        The system under test.
     folder : pathlib.Path
-        Empty; for files and logs.
+        Empty folder for files and logs.
     options : dict
-        Of Redis.
+        Options of Redis.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Stage:
 
     @property
     def url(self) -> str:
-        """The address of its Redis; stays over restarts."""
+        """Address of its Redis; the same after restarts."""
         return self.redis.tcp_url
 
     @property
@@ -147,13 +147,13 @@ class Stage:
         self.asked = judged
 
     def start_publisher(self, url: str = "") -> dict[str, Any]:
-        """Start a publisher; return what it says of its scan."""
+        """Start a publisher; return its message about its scan."""
         one = self.system.publisher(url or self.url, self.folder, self.asked)
         self.publishers.append(one)
         return begun(one)
 
     def start_reader(self) -> Process:
-        """Start a reader and wait until it has looked once."""
+        """Start a reader and wait until it has read once."""
         command = [str(OURS), "-m", "benchmarks.peer.reader"]
         one = Process([*command, str(self.folder / "files")], self.folder / "reader")
         self._others.append(one)
@@ -161,7 +161,7 @@ class Stage:
         return one
 
     def wait_sent(self, points: int) -> None:
-        """Wait until so many points of each channel were handed over."""
+        """Wait until this number of points of each channel was sent."""
         until(lambda: self._n_sent(self.publisher) >= points, 30)
 
     def _n_sent(self, publisher: Process) -> int:
@@ -169,7 +169,7 @@ class Stage:
         return int(told[-1]["points"]) if told else 0
 
     def settle(self, deadline_s: float) -> Outcome:
-        """Wait for the program's end and the system's word, until a deadline."""
+        """Wait for the program's end and the system's verdict, until a deadline."""
         told = begun(self.publisher)
         started = told["at"]
         run = Run(self.url, self.folder, told["scan"], self.asked, self.writers)

@@ -1,4 +1,4 @@
-"""The two systems: how each is started, and where each says what became of a scan."""
+"""The two systems: how each is started, and where it reports the outcome of a scan."""
 
 import re
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ Entry = tuple[bytes, Mapping[bytes, bytes]]
 
 @dataclass(frozen=True)
 class Word:
-    """What a system itself says about a scan.
+    """Verdict of a system on a scan.
 
     Attributes
     ----------
     text : str
-        The word and its reason; empty while it says nothing.
+        The verdict and its reason; empty while there is none.
     is_final : bool
-        Whether it is the last one.
+        Whether it is final.
     named : dict
         Points that it calls missing, damaged or refused, per channel.
     """
@@ -44,7 +44,7 @@ class Asked:
     Attributes
     ----------
     dataset : str
-        What it belongs to.
+        Dataset of the scan.
     number : int
         Its number in the dataset.
     n_points : int
@@ -57,7 +57,7 @@ class Asked:
 
     @property
     def name(self) -> str:
-        """A name for its logs."""
+        """Name of its log files."""
         return f"publisher-{self.dataset}-{self.number}"
 
 
@@ -93,7 +93,7 @@ class System(Protocol):
     redis_config: Path | None
 
     def make_ready(self, url: str, folder: Path) -> None:
-        """Do what an empty Redis needs before it is used."""
+        """Prepare an empty Redis for use."""
 
     def writer(self, url: str, folder: Path, name: str) -> Process:
         """Start a writer and wait until it looks for scans."""
@@ -102,7 +102,7 @@ class System(Protocol):
         """Start a publisher of one scan."""
 
     def word(self, run: Run) -> Word:
-        """Return what is said about a scan."""
+        """Return the verdict on a scan."""
 
     def file(self, run: Run) -> Path | None:
         """Return the file to be read."""
@@ -118,7 +118,7 @@ class Scanbus:
     redis_config: Path | None = None
 
     def make_ready(self, url: str, folder: Path) -> None:
-        """Nothing: the first to come makes what it needs."""
+        """Do nothing: each process creates the keys that it needs."""
 
     def writer(self, url: str, folder: Path, name: str) -> Process:
         """Start ``scanbus writer``."""
@@ -135,7 +135,7 @@ class Scanbus:
         return Process([*command, *numbers], folder / asked.name)
 
     def word(self, run: Run) -> Word:
-        """Return the verdict that stands on the bus."""
+        """Return the verdict on the bus."""
         try:
             with connect(run.url, name="accidents") as client:
                 verdict = find_scan(client, run.scan).verdict
@@ -186,7 +186,7 @@ class Bliss:
         self.redis_config: Path | None = peer.redis_config
 
     def make_ready(self, url: str, folder: Path) -> None:
-        """Have blissdata set up an empty Redis."""
+        """Let blissdata set up an empty Redis."""
         module = "benchmarks.peer.peer_publisher"
         command = [str(self._peer.python), "-m", module, _patient(url), "--init"]
         process = Process(command, folder / "init")
@@ -250,7 +250,7 @@ def _patient(url: str) -> str:
 
 
 def begun(publisher: Process) -> dict[str, Any]:
-    """Return what a publisher said when its scan began."""
+    """Return the message of a publisher at the start of its scan."""
     until(lambda: publisher.said("begun") or not publisher.is_running, START_S)
     told = publisher.said("begun")
     if not told:
