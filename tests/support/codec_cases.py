@@ -33,13 +33,13 @@ COMPRESSORS: tuple[Compressor, ...] = ("lz4", "zstd")
 
 
 # Small parts: every array of more than a few blocks is shared.
-CREW = ThreadPool(3, "test", part_bytes=1 << 13)
+THREADS = ThreadPool(3, "test", part_bytes=1 << 13)
 
 
 def through_backend(package: str, compressor: Compressor) -> Codec:
     """Return the codec as it is where only that package is installed."""
     scheme = BitshuffleScheme(compressor, backend=BACKENDS[package])
-    return Codec(f"bitshuffle-{compressor}", True, scheme, scheme.helped_by)
+    return Codec(f"bitshuffle-{compressor}", True, scheme, scheme.with_threads)
 
 
 def needs_blosc2() -> Codec:
@@ -53,7 +53,7 @@ def needs_package(package: str, compressor: Compressor) -> Codec:
 
 
 def shared(package: str) -> Codec:
-    return needs_package(package, "lz4").helped_by(CREW)
+    return needs_package(package, "lz4").with_threads(THREADS)
 
 
 # Every codec, and bitshuffle once through each of the packages that bring it, alone and

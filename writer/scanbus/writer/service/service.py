@@ -202,7 +202,7 @@ class WriterService:
         self._memory_bytes = report.maxmemory_bytes or self._settings.memory_bytes
         for warning in report.warnings:
             log.warning(LogEvent.BUS_WARNING, problem=warning)
-        forget_lapsed_writers(self._client)
+        remove_lapsed_writers(self._client)
         # It may have come back empty: everything is announced again then.
         self._seen = self._position = read_position(self._client)
         self._knows_server = True
