@@ -69,14 +69,20 @@ def size_table(block_bytes: int, *sizes: int, total: int = SAMPLE.nbytes) -> byt
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
-        (b"\0" * 11, "11 bytes are no header"),
-        (size_table(8192, total=2**62), f"expected {SAMPLE.nbytes} bytes, 4611686018"),
+        (b"\0" * 11, "11 bytes, the header alone has 12"),
+        (
+            size_table(8192, total=2**62),
+            f"expected {SAMPLE.nbytes} bytes, the header declares 4611686018",
+        ),
         (size_table(0, 100), "blocks of 0 bytes"),
-        (size_table(8192), "cut before block 0 of 3"),
-        (size_table(8192, 100), "cut before block 1 of 3"),
-        (size_table(8192, 100, 2**31), "block 1 of 3 is cut: 2147483648 bytes"),
-        (size_table(8192, 100, 2**32 - 1), "block 1 of 3 is cut: 4294967295 bytes"),
-        (size_table(8192, 100, 100, 100, 100), "104 bytes behind the last of 3"),
+        (size_table(8192), "truncated before block 0 of 3"),
+        (size_table(8192, 100), "truncated before block 1 of 3"),
+        (size_table(8192, 100, 2**31), "block 1 of 3 is truncated: 2147483648 bytes"),
+        (
+            size_table(8192, 100, 2**32 - 1),
+            "block 1 of 3 is truncated: 4294967295 bytes",
+        ),
+        (size_table(8192, 100, 100, 100, 100), "104 bytes follow the last of 3"),
         (size_table(8192, 100, 100, 100), "damaged|failed|unpacks to"),
         (size_table(8192, 0, 0, 0), "damaged|failed|unpacks to"),
     ],
@@ -138,7 +144,7 @@ def test_a_zlib_bomb_is_not_inflated() -> None:
 
 def test_a_zstd_frame_that_declares_another_size_is_refused() -> None:
     frame = zstandard.ZstdCompressor().compress(bytes(10**6))
-    with pytest.raises(PayloadError, match="the frame has 1000000"):
+    with pytest.raises(PayloadError, match="the frame declares 1000000"):
         decode_sample(find_codec("zstd"), frame)
 
 
