@@ -15,7 +15,11 @@ from scanbus.bus.codecs import CODEC_NAMES
 from scanbus.schemas import LaneDescription, PointRange, Storage
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.check import check_files
-from scanbus.writer.recovery.segment_recovery import Remains, read_remains, restore
+from scanbus.writer.recovery.segment_recovery import (
+    TemporarySegment,
+    read_temporary_segment,
+    restore,
+)
 from scanbus.writer.storage.chunked_dataset import stored_chunks
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.segment_header import read_header
@@ -64,11 +68,11 @@ def leave(
     return path
 
 
-def restored(remains: Remains, lane: LaneDescription, folder: Path) -> Path:
+def restored(temporary: TemporarySegment, lane: LaneDescription, folder: Path) -> Path:
     path = folder / "new.h5"
     segment = segment_of(path, lane)
-    restore(remains, lane, segment)
-    segment.close(remains.stop)
+    restore(temporary, lane, segment)
+    segment.close(temporary.stop)
     segment.verify()
     return path
 
@@ -98,10 +102,10 @@ def test_all_points_are_restored(
 ) -> None:
     path = left(tmp_path, lane, n_points, closed=closed)
 
-    remains = read_remains(path, UID, lane)
+    temporary = read_temporary_segment(path, UID, lane)
 
-    assert (remains.n_points, remains.is_closed) == (n_points, closed)
-    assert_as_sent(restored(remains, lane, tmp_path), lane, [])
+    assert (temporary.n_points, temporary.is_closed) == (n_points, closed)
+    assert_as_sent(restored(temporary, lane, tmp_path), lane, [])
 
 
 @pytest.mark.parametrize("codec", CODEC_NAMES)
@@ -110,7 +114,7 @@ def test_chunks_are_copied_as_they_stand(tmp_path: Path, codec: str) -> None:
         pytest.importorskip("blosc2")
     lane = frame_lane(codec)
     path = left(tmp_path, lane, 11)
-    new = restored(read_remains(path, UID, lane), lane, tmp_path)
+    new = restored(read_temporary_segment(path, UID, lane), lane, tmp_path)
     assert _chunks(path) == _chunks(new)
     with h5py.File(new) as file:
         assert not file[f"{OWN}/chunk_from_source"][()].any()
@@ -130,7 +134,7 @@ def test_a_segment_that_was_closed_keeps_the_checksums_of_the_source(
     tmp_path: Path, lane: LaneDescription
 ) -> None:
     path = left(tmp_path, lane, 11, closed=True)
-    new = restored(read_remains(path, UID, lane), lane, tmp_path)
+    new = restored(read_temporary_segment(path, UID, lane), lane, tmp_path)
     names = ("chunk_from_source", "chunk_checksum", "time", "entries")
     with h5py.File(path) as before, h5py.File(new) as after:
         for name in set(names) & set(before[OWN]):
@@ -142,9 +146,9 @@ def test_a_chunk_that_is_not_full_is_not_in_the_file(tmp_path: Path) -> None:
     segment = segment_of(tmp_path / "made.h5", lane)
     for first in range(0, 10, 2):
         segment.put(plain_entry(lane, first, 2))
-    remains = read_remains(leave(segment, tmp_path), UID, lane)
-    assert remains.present == ((0, 8),)
-    assert_as_sent(restored(remains, lane, tmp_path), lane, [(8, 10)])
+    temporary = read_temporary_segment(leave(segment, tmp_path), UID, lane)
+    assert temporary.present == ((0, 8),)
+    assert_as_sent(restored(temporary, lane, tmp_path), lane, [(8, 10)])
 
 
 @pytest.mark.parametrize("lane", LANES, ids=["frames", "values"])
@@ -159,7 +163,7 @@ def test_fill_values_are_not_taken_for_points(
     segment.mark("duplicate", 1, 2)
     path = leave(segment, tmp_path, 12 if closed else None)
 
-    new = restored(read_remains(path, UID, lane), lane, tmp_path)
+    new = restored(read_temporary_segment(path, UID, lane), lane, tmp_path)
 
     assert_as_sent(new, lane, [(5, 7)])
     assert read_header(new).account.duplicate == [(1, 2)]
@@ -181,7 +185,7 @@ def test_an_account_that_cannot_be_read_makes_the_segment_useless(
     path = left(tmp_path, lane, 8)
     path.with_suffix(".account.json").write_text("{}")
     with pytest.raises(VerificationError, match="cannot be used"):
-        read_remains(path, UID, lane)
+        read_temporary_segment(path, UID, lane)
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -194,7 +198,7 @@ def test_a_damaged_chunk_is_missing_and_corrupt(tmp_path: Path, closed: bool) ->
         raw.seek(chunk.offset)
         raw.write(b"\0" * chunk.nbytes)
 
-    new = restored(read_remains(path, UID, lane), lane, tmp_path)
+    new = restored(read_temporary_segment(path, UID, lane), lane, tmp_path)
 
     assert_as_sent(new, lane, [(4, 8)])
     assert read_header(new).account.corrupt == [(4, 8)]
@@ -204,7 +208,7 @@ def test_a_damaged_entry_is_missing_and_corrupt(tmp_path: Path) -> None:
     lane = value_lane()
     path = left(tmp_path, lane, 12, closed=True)
     _overwrite(path, "counts", 4, -1)
-    new = restored(read_remains(path, UID, lane), lane, tmp_path)
+    new = restored(read_temporary_segment(path, UID, lane), lane, tmp_path)
     assert_as_sent(new, lane, [(3, 6)])
     assert read_header(new).account.corrupt == [(3, 6)]
 
@@ -213,7 +217,7 @@ def test_values_that_cannot_be_are_not_restored(tmp_path: Path) -> None:
     lane = value_lane()
     path = left(tmp_path, lane, 12)
     _overwrite(path, "label__length", 4, 60)
-    new = restored(read_remains(path, UID, lane), lane, tmp_path)
+    new = restored(read_temporary_segment(path, UID, lane), lane, tmp_path)
     assert_as_sent(new, lane, [(0, 12)])
 
 
@@ -230,7 +234,7 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
         (UID, frame_lane(per_chunk=6), "another description"),
     ):
         with pytest.raises(VerificationError, match=reason):
-            read_remains(path, uid, other)
+            read_temporary_segment(path, uid, other)
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(VerificationError, match="cannot be used"):
-        read_remains(path, UID, lane)
+        read_temporary_segment(path, UID, lane)

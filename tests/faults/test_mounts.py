@@ -252,9 +252,9 @@ def test_free_space_of_a_mount_that_does_not_answer_is_unknown_at_once(
     tmp_path: Path,
 ) -> None:
     space = FreeSpace(tmp_path)
-    assert space.look() > 0
+    assert space.measure() > 0
     with dead_mount(tmp_path):
         started = time.monotonic()
-        assert [space.look(), space.look()] == [0, 0]
+        assert [space.measure(), space.measure()] == [0, 0]
         assert time.monotonic() - started < SPARE_S
-    assert until(lambda: space.look() > 0, SOON_S)
+    assert until(lambda: space.measure() > 0, SOON_S)

@@ -28,7 +28,7 @@ def test_every_step_stands_in_the_writer(repository: Path) -> None:
 
 
 def test_without_the_variable_nothing_happens() -> None:
-    assert steps._traps is None
+    assert steps._failpoints is None
     for name in get_args(StepName):
         with step(name):
             pass
@@ -47,4 +47,4 @@ def test_without_the_variable_nothing_happens() -> None:
 )
 def test_a_trap_that_makes_no_sense_is_refused(traps: str) -> None:
     with pytest.raises(ConfigurationError, match=FAILPOINTS_VARIABLE):
-        steps._parsed(traps)
+        steps._parse_actions(traps)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scanbus.bus.codecs import find_codec
 from scanbus.writer.layouts.common import metadata
-from scanbus.writer.layouts.common.metadata import MetadataReader, laid_over
+from scanbus.writer.layouts.common.metadata import MetadataReader, merge_trees
 from scanbus.writer.model.nexus_tree import Dataset, Group, SoftLink
 
 
@@ -131,7 +131,7 @@ def test_trees_are_joined_and_ours_stands() -> None:
             "d": Dataset("v", {"units": "m"}),
         },
     )
-    joined = laid_over(ours, theirs, problems)
+    joined = merge_trees(ours, theirs, problems)
     assert joined.attributes == {"x": 1, "y": 3}
     assert joined.children["g"] == Group("NXb", {}, {"new": Dataset(1)})
     assert joined.children["l"] == SoftLink("/a")
@@ -157,7 +157,7 @@ def test_no_tree_raises(tree: dict[str, Any]) -> None:
     problems: list[str] = []
 
     found = reader.read(tree)
-    joined = laid_over(Group("NXentry", {}, {"a": Dataset("ours")}), found, problems)
+    joined = merge_trees(Group("NXentry", {}, {"a": Dataset("ours")}), found, problems)
 
     ours = joined.children["a"]
     assert isinstance(ours, Dataset)

@@ -11,7 +11,7 @@ from scanbus.schemas import Storage
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.recovery.salvage import plan_segments
-from scanbus.writer.recovery.segment_recovery import Remains
+from scanbus.writer.recovery.segment_recovery import TemporarySegment
 from tests.support.descriptions import bytes_lane
 
 LANE = bytes_lane(per_segment=100)
@@ -19,11 +19,13 @@ LANE = bytes_lane(per_segment=100)
 
 def left(
     start: int, n_points: int, *, name: str = "a", closed: bool = False
-) -> Remains:
+) -> TemporarySegment:
     stop = start + n_points
     present = ((start, stop),) if n_points else ()
     path = Path(name)
-    return Remains(path, start, stop, present, SegmentAccount(), is_closed=closed)
+    return TemporarySegment(
+        path, start, stop, present, SegmentAccount(), is_closed=closed
+    )
 
 
 def finished(*stops: int) -> list[SegmentFile]:
@@ -37,13 +39,13 @@ def test_the_temporary_segment_with_the_most_points_is_taken() -> None:
     found = [left(100, 7), left(100, 30, name="best"), left(100, 29, closed=True)]
     (plan,) = plan_segments(LANE, finished(100), found)
     assert (plan.name, plan.start, plan.stop) == ("group_0001.h5", 100, 130)
-    assert plan.remains is found[1]
+    assert plan.source is found[1]
 
 
 def test_of_equal_ones_the_one_with_checksums_is_taken() -> None:
     found = [left(0, 7), left(0, 7, closed=True), left(0, 7)]
     (plan,) = plan_segments(LANE, [], found)
-    assert plan.remains is found[1]
+    assert plan.source is found[1]
 
 
 def test_what_is_finished_is_not_made_again() -> None:
@@ -95,4 +97,4 @@ def test_segments_follow_each_other_without_a_hole(
     assert edge == max([100 * n_finished, *(one.stop for one in useful)])
     for plan in plans:
         rivals = [one.n_points for one in useful if one.start == plan.start]
-        assert max(rivals, default=0) == (plan.remains.n_points if plan.remains else 0)
+        assert max(rivals, default=0) == (plan.source.n_points if plan.source else 0)

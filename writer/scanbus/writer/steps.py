@@ -76,7 +76,11 @@ def step(name: StepName) -> AbstractContextManager[None]:
     Redis, which has deadlines of its own. If the step fails, its second failpoint is
     not reached.
     """
-    return _UNTRAPPED if _traps is None else _trapped(_traps, name)
+    return (
+        _NO_FAILPOINTS
+        if _failpoints is None
+        else _between_failpoints(_failpoints, name)
+    )
 
 
 class Steps:
@@ -142,7 +146,7 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trap:
+class _Action:
     """What happens at the n-th hit of one failpoint."""
 
     name: str
@@ -151,11 +155,11 @@ class _Trap:
     hit: int
 
 
-class _Traps:
-    """The traps of this process, and how often each failpoint was reached."""
+class _Failpoints:
+    """The failpoints of this process, and how often each failpoint was reached."""
 
-    def __init__(self, traps: Sequence[_Trap], log_path: str) -> None:
-        self._traps = {(trap.name, trap.hit): trap for trap in traps}
+    def __init__(self, failpoints: Sequence[_Action], log_path: str) -> None:
+        self._actions = {(action.name, action.hit): action for action in failpoints}
         self._log_path = log_path
         self._hits: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -164,18 +168,18 @@ class _Traps:
         """Count one hit of a failpoint, and do what the tests want there."""
         with self._lock:
             self._hits[name] += 1
-            trap = self._traps.get((name, self._hits[name]))
-            if trap is not None:
-                self._note(f"{name} {trap.hit} {trap.kind}\n")
-        if trap is not None:
-            _spring(trap)
+            action = self._actions.get((name, self._hits[name]))
+            if action is not None:
+                self._append(f"{name} {action.hit} {action.kind}\n")
+        if action is not None:
+            _perform(action)
 
-    def note_hits(self) -> None:
+    def write_hits(self) -> None:
         """Write how often each failpoint was passed."""
         lines = (f"{name} {hits} passed\n" for name, hits in self._hits.items())
-        self._note("".join(lines))
+        self._append("".join(lines))
 
-    def _note(self, text: str) -> None:
+    def _append(self, text: str) -> None:
         if self._log_path:
             # One write to a file opened for appending: others log to it too.
             with open(self._log_path, "a", buffering=1) as file:  # noqa: PTH123
@@ -183,14 +187,14 @@ class _Traps:
 
 
 @contextmanager
-def _trapped(traps: _Traps, name: StepName) -> Iterator[None]:
-    traps.reach(f"{name}.before")
+def _between_failpoints(failpoints: _Failpoints, name: StepName) -> Iterator[None]:
+    failpoints.reach(f"{name}.before")
     yield
-    traps.reach(f"{name}.after")
+    failpoints.reach(f"{name}.after")
 
 
-def _spring(trap: _Trap) -> None:
-    match trap.kind:
+def _perform(action: _Action) -> None:
+    match action.kind:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(60)  # Until the system gets round to it.
@@ -199,17 +203,17 @@ def _spring(trap: _Trap) -> None:
             # this one could run on for a moment.
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         case "delay":
-            time.sleep(float(trap.value))
+            time.sleep(float(action.value))
         case _:
-            number = getattr(errno, trap.value)
-            raise OSError(number, f"{os.strerror(number)} (failpoint {trap.name})")
+            number = getattr(errno, action.value)
+            raise OSError(number, f"{os.strerror(number)} (failpoint {action.name})")
 
 
-def _parsed(text: str) -> list[_Trap]:
-    return [_trap(part.strip()) for part in text.split(";") if part.strip()]
+def _parse_actions(text: str) -> list[_Action]:
+    return [_parse_action(part.strip()) for part in text.split(";") if part.strip()]
 
 
-def _trap(part: str) -> _Trap:
+def _parse_action(part: str) -> _Action:
     name, _, action = part.partition("=")
     action, _, hit = action.partition("@")
     kind, _, value = action.partition("=")
@@ -227,18 +231,18 @@ def _trap(part: str) -> _Trap:
         raise ConfigurationError(
             FAILPOINTS_VARIABLE, f"{part!r}: {value!r} is no time in seconds"
         )
-    return _Trap(name, kind, value, int(hit or "1"))
+    return _Action(name, kind, value, int(hit or "1"))
 
 
-def _from(environment: Mapping[str, str]) -> _Traps | None:
+def _failpoints_from(environment: Mapping[str, str]) -> _Failpoints | None:
     text = environment.get(FAILPOINTS_VARIABLE)
     if text is None:
         return None
     log_path = environment.get(FAILPOINT_LOG_VARIABLE, "")
-    traps = _Traps(_parsed(text), log_path)
-    atexit.register(traps.note_hits)
-    return traps
+    failpoints = _Failpoints(_parse_actions(text), log_path)
+    atexit.register(failpoints.write_hits)
+    return failpoints
 
 
-_traps = _from(os.environ)
-_UNTRAPPED: Final = nullcontext()
+_failpoints = _failpoints_from(os.environ)
+_NO_FAILPOINTS: Final = nullcontext()

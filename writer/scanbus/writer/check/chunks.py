@@ -18,7 +18,7 @@ import xxhash
 
 from scanbus.schemas import PointRange
 from scanbus.writer.check.counts import without
-from scanbus.writer.check.own import SegmentWord, open_file
+from scanbus.writer.check.own import SegmentInfo, open_file
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.sampling import sampled
 from scanbus.writer.model.ledger import joined
@@ -40,7 +40,7 @@ class FrameFile:
     """A frame segment whose table was found in order: its chunks can be compared."""
 
     path: Path
-    segment: SegmentWord
+    segment: SegmentInfo
     chunks: tuple[int, ...]
 
     def points(self, index: int) -> PointRange:
@@ -48,26 +48,26 @@ class FrameFile:
         return _points(self.segment, index)
 
 
-def _points(segment: SegmentWord, index: int) -> PointRange:
+def _points(segment: SegmentInfo, index: int) -> PointRange:
     rows = segment.lane.points_per_chunk
     start = segment.start + index * rows
     return start, min(start + rows, segment.stop)
 
 
 def check_table(
-    file: h5py.File, path: Path, segment: SegmentWord, tally: Tally
+    file: h5py.File, path: Path, segment: SegmentInfo, tally: Tally
 ) -> FrameFile | None:
     """Compare a segment's table and account with the chunks that stand in the file."""
     dataset = file[_DATA]
-    problem = _misfit(dataset, segment)
+    problem = _layout_problem(dataset, segment)
     if problem:
         every = ((segment.start, segment.stop),)
-        tally.find(path, _DATA, problem, every)
+        tally.record(path, _DATA, problem, every)
         return None
     table = _table(file)
     rows = segment.lane.points_per_chunk
     if len(table) != -(-len(dataset) // rows):
-        tally.find(
+        tally.record(
             path, _DATA, f"{len(table)} checksums do not fit {len(dataset)} points"
         )
         return None
@@ -79,12 +79,12 @@ def check_table(
         (standing - wanted, "chunks for which no checksum came"),
     ):
         if odd:
-            tally.find(path, _DATA, sentence, (_points(segment, one) for one in odd))
+            tally.record(path, _DATA, sentence, (_points(segment, one) for one in odd))
     _check_account(path, segment, wanted, len(table), tally)
     return FrameFile(path, segment, tuple(sorted(wanted & standing)))
 
 
-def _misfit(dataset: h5py.Dataset, segment: SegmentWord) -> str:
+def _layout_problem(dataset: h5py.Dataset, segment: SegmentInfo) -> str:
     channel = segment.lane.channels[0]
     shape = (segment.stop - segment.start, *channel.shape)
     if dataset.shape != shape:
@@ -102,14 +102,14 @@ def _table(file: h5py.File) -> npt.NDArray[np.uint64]:
 
 
 def _check_account(
-    path: Path, segment: SegmentWord, wanted: set[int], n_chunks: int, tally: Tally
+    path: Path, segment: SegmentInfo, wanted: set[int], n_chunks: int, tally: Tally
 ) -> None:
     """See that chunks are absent just where the account says that points are."""
     missing = segment.account.missing_of(segment.lane.channels[0].name)
     lost = [_points(segment, one) for one in range(n_chunks) if one not in wanted]
     unsaid = without(joined(lost), missing)
     if unsaid:
-        tally.find(path, _DATA, "points without data that are not missing", unsaid)
+        tally.record(path, _DATA, "points without data that are not missing", unsaid)
     # Gaps of an entry are left out: they came in it, with something in their place.
     nothing = joined(segment.account.missing)
     kept = [
@@ -118,7 +118,7 @@ def _check_account(
         if not without((_points(segment, one),), nothing)
     ]
     if kept:
-        tally.find(path, _DATA, "points said to be missing have data", kept)
+        tally.record(path, _DATA, "points said to be missing have data", kept)
 
 
 def check_chunks(files: Sequence[FrameFile], tally: Tally, *, everything: bool) -> None:
@@ -151,7 +151,7 @@ def _check_file(
         try:
             damaged: list[PointRange] = []
             for n_done, index in enumerate(chosen):
-                tally.say(one.path, n_done, len(chosen))
+                tally.report_progress(one.path, n_done, len(chosen))
                 if not _is_intact(descriptor, chunks[index], int(table[index])):
                     damaged.append(one.points(index))
                 elif everything or n_done == 0:
@@ -161,7 +161,7 @@ def _check_file(
             os.close(descriptor)
     if damaged:
         sentence = f"{len(damaged)} chunks are not what came over the bus"
-        tally.find(one.path, _DATA, sentence, damaged)
+        tally.record(one.path, _DATA, sentence, damaged)
 
 
 def _is_intact(descriptor: int, chunk: StoredChunk, checksum: int) -> bool:
@@ -176,4 +176,4 @@ def _check_unpacks(
         dataset[start - one.segment.start : stop - one.segment.start]
     except UNREADABLE as error:
         sentence = f"the bytes that came do not unpack: {one_line(error)}"
-        tally.find(one.path, _DATA, sentence, ((start, stop),))
+        tally.record(one.path, _DATA, sentence, ((start, stop),))

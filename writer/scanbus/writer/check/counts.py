@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scanbus.schemas import ChannelLedger, PointRange, VerdictWord
-from scanbus.writer.check.own import Judgement, MasterWord
+from scanbus.writer.check.own import Judgement, MasterInfo
 from scanbus.writer.check.report import Spot, Tally
-from scanbus.writer.check.virtual import VirtualWord
+from scanbus.writer.check.virtual import VirtualInfo
 from scanbus.writer.model.ledger import joined
 
 __all__ = ["check_ledger", "check_master", "compare_judgements", "note_judgement"]
@@ -36,65 +36,65 @@ def check_ledger(
     """
     if n_points > ledger.expected:
         sentence = f"{channel}: {n_points} points, the ledger expects {ledger.expected}"
-        spot.find(sentence, ((ledger.expected, n_points),))
+        spot.record(sentence, ((ledger.expected, n_points),))
         return
     lost = joined([*missing, (n_points, ledger.expected)])
     said = joined(ledger.missing)
     unsaid, unseen = without(lost, said), without(said, lost)
     if unsaid:
         sentence = f"{channel}: missing, but not by the ledger"
-        spot.find(sentence, unsaid)
+        spot.record(sentence, unsaid)
     if unseen and is_exact:
         sentence = f"{channel}: missing by the ledger, but in the files"
-        spot.find(sentence, unseen)
+        spot.record(sentence, unseen)
     n_missing = sum(stop - start for start, stop in said)
     if ledger.written != ledger.expected - n_missing:
         sentence = (
             f"{channel}: the ledger counts {ledger.written} of {ledger.expected} "
             f"points as written and names {n_missing} as missing"
         )
-        spot.find(sentence, said)
+        spot.record(sentence, said)
 
 
 def check_master(
-    path: Path, master: MasterWord, virtual: Sequence[VirtualWord], tally: Tally
+    path: Path, master: MasterInfo, virtual: Sequence[VirtualInfo], tally: Tally
 ) -> None:
     """Compare ledger and list of sources of a scan master with its virtual datasets."""
-    joined_up: dict[str, list[VirtualWord]] = {}
-    for word in virtual:
-        if word.channel is not None:
-            joined_up.setdefault(word.channel, []).append(word)
+    joined_up: dict[str, list[VirtualInfo]] = {}
+    for info in virtual:
+        if info.channel is not None:
+            joined_up.setdefault(info.channel, []).append(info)
     own = f"{master.entry}/scanbus"
     for channel, sources in master.sources.items():
         where = f"{own}/sources/{channel}"
-        words = joined_up.get(channel, [])
-        if sources and not words and all(word.is_whole for word in virtual):
-            tally.find(path, where, "no virtual dataset joins these files")
-        if any(tuple(word.parts) != sources for word in words):
-            tally.find(path, where, "not the sources of the virtual dataset")
+        infos = joined_up.get(channel, [])
+        if sources and not infos and all(info.is_whole for info in virtual):
+            tally.record(path, where, "no virtual dataset joins these files")
+        if any(tuple(info.parts) != sources for info in infos):
+            tally.record(path, where, "not the sources of the virtual dataset")
     final = master.judgement
     if final is None or final.provisional:
         tally.note(f"{path}: {master.entry} has no final verdict; more may come")
         return
-    for channel, words in joined_up.items():
-        for word in words:
-            spot = tally.at(path, word.name)
-            _check_counts(spot, channel, final.ledgers.get(channel), word)
+    for channel, infos in joined_up.items():
+        for info in infos:
+            spot = tally.at(path, info.name)
+            _check_counts(spot, channel, final.ledgers.get(channel), info)
 
 
 def _check_counts(
-    spot: Spot, channel: str, ledger: ChannelLedger | None, word: VirtualWord
+    spot: Spot, channel: str, ledger: ChannelLedger | None, info: VirtualInfo
 ) -> None:
     if ledger is None:
-        spot.find(f"the ledger does not name {channel}")
+        spot.record(f"the ledger does not name {channel}")
         return
     check_ledger(
         spot,
         channel,
         ledger,
-        n_points=word.n_rows,
-        missing=word.missing,
-        is_exact=word.is_whole,
+        n_points=info.n_rows,
+        missing=info.missing,
+        is_exact=info.is_whole,
     )
 
 
@@ -114,11 +114,11 @@ def compare_judgements(
         return
     if ours.word != theirs.word:
         sentence = f"verdict {ours.word.value}; {other.name}: {theirs.word.value}"
-        tally.find(path, "scanbus/verdict", sentence)
+        tally.record(path, "scanbus/verdict", sentence)
     for channel in sorted({*ours.ledgers, *theirs.ledgers}):
         if ours.ledgers.get(channel) != theirs.ledgers.get(channel):
             sentence = f"{channel}: another account than in {other.name}"
-            tally.find(path, "scanbus/ledger", sentence)
+            tally.record(path, "scanbus/ledger", sentence)
 
 
 def without(

@@ -19,7 +19,7 @@ from scanbus.bus.protocol import checksum_of
 from scanbus.schemas import LaneDescription, PointRange
 from scanbus.writer.check.columns import Column, scan_file_column, segment_column
 from scanbus.writer.check.counts import without
-from scanbus.writer.check.own import SegmentWord
+from scanbus.writer.check.own import SegmentInfo
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.sampling import sampled
 from scanbus.writer.check.virtual import holes
@@ -28,13 +28,13 @@ from scanbus.writer.model.scan_contents import data_path
 from scanbus.writer.storage.segment_header import OWN_GROUP
 from scanbus.writer.storage.value_segment import ENTRY_FIELDS
 
-__all__ = ["LaneWord", "check_scan_lane", "check_value_segment"]
+__all__ = ["LaneCoverage", "check_scan_lane", "check_value_segment"]
 
 _WINDOW_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
-class LaneWord:
+class LaneCoverage:
     """How many points a lane has in a file, and which of them no entry brought."""
 
     n_points: int
@@ -42,7 +42,7 @@ class LaneWord:
 
 
 def check_value_segment(
-    file: h5py.File, path: Path, segment: SegmentWord, tally: Tally, *, everything: bool
+    file: h5py.File, path: Path, segment: SegmentInfo, tally: Tally, *, everything: bool
 ) -> None:
     """Check a segment of a group: lengths, account, and entries."""
     window = _WINDOW_BYTES if everything else 0
@@ -53,21 +53,21 @@ def check_value_segment(
             columns[channel.name] = segment_column(file, channel, window)
     rows = file[spot.dataset][()]
     stored = _StoredLane(lane, columns, rows, segment.start, spot)
-    word = stored.check(segment.uid, everything=everything)
-    if word is None:
+    coverage = stored.check(segment.uid, everything=everything)
+    if coverage is None:
         return
     every, n_points = ((segment.start, segment.stop),), segment.stop - segment.start
-    if word.n_points != n_points:
-        spot.find(f"{word.n_points} points instead of {n_points}", every)
+    if coverage.n_points != n_points:
+        spot.record(f"{coverage.n_points} points instead of {n_points}", every)
     said = joined(segment.account.missing)
-    if word.missing != said:
-        hit = (*without(word.missing, said), *without(said, word.missing))
-        spot.find("in no entry and not missing by the account, or both", hit)
+    if coverage.missing != said:
+        hit = (*without(coverage.missing, said), *without(said, coverage.missing))
+        spot.record("in no entry and not missing by the account, or both", hit)
 
 
 def check_scan_lane(
     file: h5py.File, lane: LaneDescription, uid: str, spot: Spot, *, everything: bool
-) -> LaneWord | None:
+) -> LaneCoverage | None:
     """Check all channels of one group in a scan file; None if they do not agree."""
     window = _WINDOW_BYTES if everything else 0
     columns: dict[str, Column] = {}
@@ -98,7 +98,7 @@ class _StoredLane:
         self._start = start
         self._spot = spot
 
-    def check(self, uid: str, *, everything: bool) -> LaneWord | None:
+    def check(self, uid: str, *, everything: bool) -> LaneCoverage | None:
         """Check lengths, order and checksums; None if lengths or order are wrong."""
         rows, start, spot = self._rows, self._start, self._spot
         spot.tally.count(entries=len(rows))
@@ -107,23 +107,23 @@ class _StoredLane:
         lengths = {name: len(column) for name, column in self._columns.items()}
         n_points = min(lengths.values())
         if len(set(lengths.values())) > 1:
-            spot.find(f"channels of differing length: {lengths}")
+            spot.record(f"channels of differing length: {lengths}")
             return None
         edges = np.stack([rows["first"], rows["first"] + rows["count"]], axis=1)
         if not _is_in_order(edges, start, start + n_points):
-            spot.find(f"entries overlap or lie outside of {n_points} points")
+            spot.record(f"entries overlap or lie outside of {n_points} points")
             return None
         seed = f"{uid}/{self._lane.name}"
         self._compare(sampled(len(rows), seed, everything=everything))
         covered = [(0, start), *((int(low), int(high)) for low, high in edges)]
-        return LaneWord(n_points, holes(covered, start + n_points))
+        return LaneCoverage(n_points, holes(covered, start + n_points))
 
     def _compare(self, picked: Sequence[int]) -> None:
         """Make payloads again and compare them with their checksums."""
         tally, differing = self._spot.tally, list[PointRange]()
         unreadable: dict[str, list[PointRange]] = {}
         for n_done, index in enumerate(picked):
-            tally.say(self._spot.file, n_done, len(picked))
+            tally.report_progress(self._spot.file, n_done, len(picked))
             row = self._rows[index]
             points = int(row["first"]), int(row["first"] + row["count"])
             try:
@@ -133,12 +133,12 @@ class _StoredLane:
                 unreadable.setdefault(one_line(error), []).append(points)
         tally.count(entries_checked=len(picked))
         for sentence, found in unreadable.items():
-            self._spot.find(f"values cannot be read: {sentence}", found)
+            self._spot.record(f"values cannot be read: {sentence}", found)
         if differing:
             names = ", ".join(channel.name for channel in self._lane.channels[:5])
             more = ", …" if len(self._lane.channels) > 5 else ""
             sentence = f"values of {names}{more} are not what came over the bus"
-            self._spot.find(sentence, differing)
+            self._spot.record(sentence, differing)
 
     def _payload(self, start: int, stop: int) -> list[bytes]:
         return [

@@ -45,7 +45,7 @@ def take_inventory(file: h5py.File, path: Path, tally: Tally) -> Inventory:
     while groups:
         name, depth = groups.pop()
         if depth > _DEEPEST_GROUP:
-            tally.find(path, name, f"groups nested deeper than {_DEEPEST_GROUP}")
+            tally.record(path, name, f"groups nested deeper than {_DEEPEST_GROUP}")
             continue
         with tally.guard(path, name):
             group = file[name]
@@ -76,7 +76,7 @@ class _Visitor:
             self._tally.count(links=1)
             if _dangles(group, name):
                 sentence = f"soft link to {link.path}, which is not there"
-                self._tally.find(self._path, below, sentence)
+                self._tally.record(self._path, below, sentence)
             return False
         return self._visit_object(group, name, below)
 
@@ -139,10 +139,10 @@ def check_external(
     """
     where = _listed([link for link, _ in links])
     if Path(name).is_absolute():
-        tally.find(path, where, f"absolute link to {name}: breaks when files move")
+        tally.record(path, where, f"absolute link to {name}: breaks when files move")
     target = target_of(path, name)
     if not target.is_file():
-        tally.find(path, where, f"external link to {name}, which is not there")
+        tally.record(path, where, f"external link to {name}, which is not there")
         return None
     try:
         file = open_file(target)
@@ -153,10 +153,10 @@ def check_external(
         for link, inner in links:
             if inner not in file:
                 sentence = f"external link to {inner} in {name}, which is not there"
-                tally.find(path, link, sentence)
+                tally.record(path, link, sentence)
             ours = uids.get("/" + link.strip("/").split("/")[0])
             if uid is not None and ours is not None and uid != ours:
-                tally.find(path, link, f"{name} belongs to scan {uid}, not {ours}")
+                tally.record(path, link, f"{name} belongs to scan {uid}, not {ours}")
     return target
 
 

@@ -24,8 +24,8 @@ from scanbus.writer.storage.segment_header import OWN_GROUP
 
 __all__ = [
     "Judgement",
-    "MasterWord",
-    "SegmentWord",
+    "MasterInfo",
+    "SegmentInfo",
     "is_scanbus",
     "open_file",
     "read_masters",
@@ -38,7 +38,7 @@ _CACHE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
-class SegmentWord:
+class SegmentInfo:
     """What a segment says of itself; `kind` is ``frames`` or ``values``."""
 
     uid: str
@@ -67,7 +67,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class MasterWord:
+class MasterInfo:
     """What one entry of a scan master says of its scan.
 
     Attributes
@@ -110,7 +110,7 @@ def text(dataset: Any) -> str:
     return found
 
 
-def read_segment(file: h5py.File) -> SegmentWord | None:
+def read_segment(file: h5py.File) -> SegmentInfo | None:
     """Return what a segment says of itself, None if the file is none.
 
     Raises
@@ -124,7 +124,7 @@ def read_segment(file: h5py.File) -> SegmentWord | None:
     if "account" not in own:
         raise ValueError("a segment that was never finished")
     lane = LaneDescription.model_validate_json(text(own["lane"]))
-    return SegmentWord(
+    return SegmentInfo(
         uid=text(own["uid"]),
         lane=lane,
         start=int(own["start"][()]),
@@ -134,7 +134,7 @@ def read_segment(file: h5py.File) -> SegmentWord | None:
     )
 
 
-def read_masters(file: h5py.File) -> list[MasterWord]:
+def read_masters(file: h5py.File) -> list[MasterInfo]:
     """Return what the entries of a scan master say; nothing if it is none."""
     found = []
     for name in file:
@@ -146,8 +146,8 @@ def read_masters(file: h5py.File) -> list[MasterWord]:
     return found
 
 
-def _read_master(entry: str, own: h5py.Group) -> MasterWord:
-    return MasterWord(
+def _read_master(entry: str, own: h5py.Group) -> MasterInfo:
+    return MasterInfo(
         entry=entry,
         uid=text(own["uid"]),
         scan_number=int(own["scan_number"][()]),

@@ -128,7 +128,7 @@ class Tally:
     n_entries: int = 0
     n_entries_checked: int = 0
 
-    def find(
+    def record(
         self,
         file: Path | str,
         dataset: str,
@@ -163,7 +163,7 @@ class Tally:
         if text not in self.notes:
             self.notes.append(text)
 
-    def say(self, file: Path | str, done: int, total: int | None) -> None:
+    def report_progress(self, file: Path | str, done: int, total: int | None) -> None:
         """Tell whoever waits how far the check is."""
         if self.progress is not None:
             self.progress(str(file), done, total)
@@ -177,7 +177,7 @@ class Tally:
             yield
         except UNREADABLE as error:
             sentence = f"cannot be read: {one_line(error)}"
-            self.find(file, dataset, sentence, points)
+            self.record(file, dataset, sentence, points)
 
     def at(self, file: Path | str, dataset: str) -> Spot:
         """Return a short hand for findings at one place."""
@@ -207,9 +207,9 @@ class Spot:
     file: Path | str
     dataset: str
 
-    def find(self, problem: str, points: Iterable[PointRange] = ()) -> None:
+    def record(self, problem: str, points: Iterable[PointRange] = ()) -> None:
         """Take down something that is wrong here."""
-        self.tally.find(self.file, self.dataset, problem, points)
+        self.tally.record(self.file, self.dataset, problem, points)
 
 
 def one_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from scanbus.schemas import (
     parse_event,
 )
 from scanbus.writer.check.counts import check_ledger
-from scanbus.writer.check.entries import LaneWord, check_scan_lane
+from scanbus.writer.check.entries import LaneCoverage, check_scan_lane
 from scanbus.writer.check.own import Judgement, text
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.storage.segment_header import OWN_GROUP
@@ -43,9 +43,9 @@ def check_scan_file(
         if lane.storage is Storage.VALUES:
             spot = tally.at(path, f"{OWN_GROUP}/lanes/{lane.name}")
             with tally.guard(path, spot.dataset):
-                word = check_scan_lane(file, lane, uid, spot, everything=everything)
-                if word is not None and verdict is not None:
-                    _check_counts(lane, word, verdict, spot)
+                coverage = check_scan_lane(file, lane, uid, spot, everything=everything)
+                if coverage is not None and verdict is not None:
+                    _check_counts(lane, coverage, verdict, spot)
     if verdict is None:
         return None
     return uid, Judgement(
@@ -56,10 +56,10 @@ def check_scan_file(
 def _read_verdict(own: h5py.Group, path: Path, tally: Tally) -> Verdict | None:
     try:
         verdict = Verdict.model_validate_json(text(own["verdict"]))
-        _check_words(own, path, verdict, tally)
+        _check_verdict(own, path, verdict, tally)
     except UNREADABLE as error:
         sentence = f"cannot be read: {one_line(error)}"
-        tally.find(path, f"{OWN_GROUP}/verdict", sentence)
+        tally.record(path, f"{OWN_GROUP}/verdict", sentence)
         return None
     return verdict
 
@@ -74,31 +74,31 @@ def _lanes_of(own: h5py.Group, path: Path, tally: Tally) -> tuple[LaneDescriptio
     return lanes
 
 
-def _check_words(own: h5py.Group, path: Path, verdict: Verdict, tally: Tally) -> None:
+def _check_verdict(own: h5py.Group, path: Path, verdict: Verdict, tally: Tally) -> None:
     if verdict.uid != text(own["uid"]):
         sentence = f"the verdict is that of scan {verdict.uid}"
-        tally.find(path, f"{OWN_GROUP}/verdict", sentence)
+        tally.record(path, f"{OWN_GROUP}/verdict", sentence)
     ledger = json.loads(text(own["ledger"]))
     said = {name: one.model_dump(mode="json") for name, one in verdict.channels.items()}
     if ledger != said:
         sentence = "the ledger is not that of the verdict"
-        tally.find(path, f"{OWN_GROUP}/ledger", sentence)
+        tally.record(path, f"{OWN_GROUP}/ledger", sentence)
 
 
 def _check_counts(
-    lane: LaneDescription, word: LaneWord, verdict: Verdict, spot: Spot
+    lane: LaneDescription, coverage: LaneCoverage, verdict: Verdict, spot: Spot
 ) -> None:
     for channel in lane.channels:
         ledger = verdict.channels.get(channel.name)
         if ledger is None:
-            spot.find(f"the ledger does not name {channel.name}")
+            spot.record(f"the ledger does not name {channel.name}")
             continue
         check_ledger(
             spot,
             channel.name,
             ledger,
-            n_points=word.n_points,
-            missing=word.missing,
+            n_points=coverage.n_points,
+            missing=coverage.missing,
             # Gaps of single channels stand in the ledger alone.
             is_exact=False,
         )

@@ -16,15 +16,15 @@ import h5py
 
 from scanbus.schemas import PointRange
 from scanbus.writer.check.links import target_of
-from scanbus.writer.check.own import SegmentWord, open_file, read_segment
+from scanbus.writer.check.own import SegmentInfo, open_file, read_segment
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.model.ledger import joined
 
-__all__ = ["VirtualWord", "check_virtual"]
+__all__ = ["VirtualInfo", "check_virtual"]
 
 
 @dataclass
-class VirtualWord:
+class VirtualInfo:
     """What one virtual dataset joins.
 
     Attributes
@@ -55,7 +55,7 @@ class VirtualWord:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Mapping:
     """One mapping: rows ``[start, stop)`` come from a dataset of a file."""
 
     file: str
@@ -73,7 +73,7 @@ class _Part:
 
 def check_virtual(
     file: h5py.File, path: Path, name: str, uid: str | None, tally: Tally
-) -> VirtualWord:
+) -> VirtualInfo:
     """Check all sources of a virtual dataset.
 
     Parameters
@@ -82,7 +82,7 @@ def check_virtual(
         The scan that it must belong to, None if no scan master holds it.
     """
     dataset = file[name]
-    parts = list(_parts(dataset))
+    parts = list(_mappings(dataset))
     spot = tally.at(path, name)
     checker = _VirtualCheck(dataset, path, uid, spot)
     for part in parts:
@@ -90,16 +90,16 @@ def check_virtual(
         with tally.guard(path, name, part.points):
             checker.check(part)
     _check_cover(dataset, parts, spot, is_ours=uid is not None)
-    return checker.word
+    return checker.info
 
 
-def _parts(dataset: h5py.Dataset) -> Iterator[_Part]:
+def _mappings(dataset: h5py.Dataset) -> Iterator[_Mapping]:
     for one in dataset.virtual_sources():
         low, high = one.vspace.get_select_bounds()
         edges = tuple(length - 1 for length in dataset.shape[1:])
         is_all = one.src_space.get_select_type() == h5py.h5s.SEL_ALL
         n_values = int(one.vspace.get_select_npoints())
-        yield _Part(
+        yield _Mapping(
             file=one.file_name,
             dataset=one.dset_name,
             start=int(low[0]),
@@ -119,23 +119,23 @@ class _VirtualCheck:
         self, dataset: h5py.Dataset, path: Path, uid: str | None, spot: Spot
     ) -> None:
         n_rows = dataset.shape[0] if dataset.shape else 0
-        self.word = VirtualWord(spot.dataset, n_rows)
+        self.info = VirtualInfo(spot.dataset, n_rows)
         self._dataset = dataset
         self._path = path
         self._uid = uid
         self._spot = spot
 
-    def check(self, part: _Part) -> None:
+    def check(self, part: _Mapping) -> None:
         """Check one source."""
-        self.word.parts.append((part.file, part.start, part.stop))
-        was_whole, self.word.is_whole = self.word.is_whole, False
+        self.info.parts.append((part.file, part.start, part.stop))
+        was_whole, self.info.is_whole = self.info.is_whole, False
         problem, points = self._problem(part)
         if problem:
-            self._spot.find(problem, points)
+            self._spot.record(problem, points)
         elif "%b" not in part.file:
-            self.word.is_whole = was_whole
+            self.info.is_whole = was_whole
 
-    def _problem(self, part: _Part) -> tuple[str, tuple[PointRange]]:
+    def _problem(self, part: _Mapping) -> tuple[str, tuple[PointRange]]:
         """Return what is wrong with a source, and the points that it hits."""
         if part.file == ".":
             return self._misfit(self._dataset.file, part)
@@ -145,12 +145,12 @@ class _VirtualCheck:
             return "", part.points
         if Path(part.file).is_absolute():
             sentence = f"absolute source {part.file}: breaks when files move"
-            self._spot.find(sentence, part.points)
+            self._spot.record(sentence, part.points)
         target = target_of(self._path, part.file)
         if not target.is_file():
             sentence = f"source {part.file} is not there: fill values are read instead"
             return sentence, part.points
-        self.word.targets.add(target)
+        self.info.targets.add(target)
         try:
             source = open_file(target)
         except UNREADABLE as error:
@@ -162,7 +162,7 @@ class _VirtualCheck:
             other = self._mismatch(segment, part) if segment else ""
         return (other, part.points) if other else (problem, points)
 
-    def _misfit(self, file: h5py.File, part: _Part) -> tuple[str, tuple[PointRange]]:
+    def _misfit(self, file: h5py.File, part: _Mapping) -> tuple[str, tuple[PointRange]]:
         """Compare a source with its mapping, by type and shape."""
         source = file.get(part.dataset)
         if not isinstance(source, h5py.Dataset):
@@ -173,17 +173,17 @@ class _VirtualCheck:
         sentence, lost = _misfit(source, part)
         return (f"{part.file}: {sentence}" if sentence else ""), (lost,)
 
-    def _mismatch(self, segment: SegmentWord, part: _Part) -> str:
+    def _mismatch(self, segment: SegmentInfo, part: _Mapping) -> str:
         """Compare what a segment says of itself with where it is mapped."""
         channel = segment.channel_at(part.dataset)
         if self._uid is not None and segment.uid != self._uid:
             return f"{part.file} belongs to scan {segment.uid}, not {self._uid}"
         if channel is None:
             return f"{part.file} does not describe {part.dataset}"
-        if self.word.channel not in (None, channel.name):
-            return f"{part.file} holds {channel.name}, others {self.word.channel}"
-        self.word.channel = channel.name
-        self.word.missing += segment.account.missing_of(channel.name)
+        if self.info.channel not in (None, channel.name):
+            return f"{part.file} holds {channel.name}, others {self.info.channel}"
+        self.info.channel = channel.name
+        self.info.missing += segment.account.missing_of(channel.name)
         if (segment.start, segment.stop) != (part.start, part.stop):
             return (
                 f"{part.file} holds points {segment.start} to {segment.stop - 1}, "
@@ -192,7 +192,7 @@ class _VirtualCheck:
         return ""
 
 
-def _misfit(source: Any, part: _Part) -> tuple[str, PointRange]:
+def _misfit(source: Any, part: _Mapping) -> tuple[str, PointRange]:
     """Return why a source's shape does not fit its mapping, and the points hit."""
     every, shape = (part.start, part.stop), source.shape
     if part.selection is None:
@@ -214,7 +214,7 @@ def _misfit(source: Any, part: _Part) -> tuple[str, PointRange]:
 
 
 def _check_cover(
-    dataset: h5py.Dataset, parts: list[_Part], spot: Spot, *, is_ours: bool
+    dataset: h5py.Dataset, parts: list[_Mapping], spot: Spot, *, is_ours: bool
 ) -> None:
     """See that the sources fill every row once."""
     if not all(part.is_block for part in parts):
@@ -231,9 +231,9 @@ def _check_cover(
         n_rows - sum(stop - start for start, stop in uncovered)
     )
     if n_twice:
-        spot.find(f"{n_twice} points have more than one source")
+        spot.record(f"{n_twice} points have more than one source")
     if uncovered and is_ours:
-        spot.find("points without a source", uncovered)
+        spot.record("points without a source", uncovered)
     elif uncovered:
         sentence = f"rows of {spot.dataset} without a source: {uncovered}"
         spot.tally.note(f"{spot.file}: {sentence}")

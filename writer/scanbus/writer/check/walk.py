@@ -26,7 +26,7 @@ from scanbus.writer.check.entries import check_value_segment
 from scanbus.writer.check.links import Inventory, check_external, take_inventory
 from scanbus.writer.check.own import (
     Judgement,
-    MasterWord,
+    MasterInfo,
     is_scanbus,
     open_file,
     read_masters,
@@ -34,7 +34,7 @@ from scanbus.writer.check.own import (
 )
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
-from scanbus.writer.check.virtual import VirtualWord, check_virtual
+from scanbus.writer.check.virtual import VirtualInfo, check_virtual
 
 __all__ = ["Walk"]
 
@@ -59,7 +59,7 @@ class Walk:
         self._seen: set[tuple[int, int]] = set()
         self._folders: list[Path] = []
         self._frames: dict[tuple[str, str], list[FrameFile]] = {}
-        self._masters: list[tuple[Path, MasterWord]] = []
+        self._masters: list[tuple[Path, MasterInfo]] = []
         self._scan_files: dict[str, tuple[Path, Judgement]] = {}
 
     def start_at(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class Walk:
         while self._waiting:
             path, depth = self._waiting.popleft()
             self._tally.count(files=1)
-            self._tally.say(path, 0, None)
+            self._tally.report_progress(path, 0, None)
             self._visit(path, depth)
         for files in self._frames.values():
             files.sort(key=lambda one: one.segment.start)
@@ -92,7 +92,7 @@ class Walk:
 
     def _refuse(self, path: Path, sentence: str) -> None:
         self._tally.unreadable.append(str(path))
-        self._tally.find(path, "", sentence)
+        self._tally.record(path, "", sentence)
 
     def _add(self, path: Path, depth: int) -> None:
         status = path.stat()
@@ -102,7 +102,7 @@ class Walk:
         self._seen.add(identity)
         if depth > _DEEPEST_FILE:
             sentence = f"more than {_DEEPEST_FILE} files behind one another"
-            self._tally.find(path, "", sentence)
+            self._tally.record(path, "", sentence)
             return
         if not any(path.resolve().is_relative_to(one) for one in self._folders):
             self._tally.note(
@@ -121,11 +121,11 @@ class Walk:
         try:
             file = open_file(path)
         except UNREADABLE as error:
-            sentence = f"cannot be opened: {_why_not(path, error)}"
+            sentence = f"cannot be opened: {_open_problem(path, error)}"
             if depth == 0:
                 self._refuse(path, sentence)
             else:
-                self._tally.find(path, "", sentence)
+                self._tally.record(path, "", sentence)
             return
         with file:
             with self._tally.guard(path, ""):
@@ -136,7 +136,7 @@ class Walk:
     def _visit_links(self, file: h5py.File, path: Path, depth: int) -> None:
         tally = self._tally
         inventory = take_inventory(file, path, tally)
-        masters: list[MasterWord] = []
+        masters: list[MasterInfo] = []
         with tally.guard(path, ""):
             masters = read_masters(file)
         uids = {one.entry: one.uid for one in masters}
@@ -144,27 +144,27 @@ class Walk:
             with tally.guard(path, links[0][0]):
                 target = check_external(path, name, links, uids, tally)
                 self._follow([target], depth)
-        words: dict[str, list[VirtualWord]] = {}
+        infos: dict[str, list[VirtualInfo]] = {}
         for name in inventory.virtual:
             entry = "/" + name.strip("/").split("/")[0]
             with tally.guard(path, name):
-                word = check_virtual(file, path, name, uids.get(entry), tally)
-                words.setdefault(entry, []).append(word)
-                self._follow(sorted(word.targets), depth)
+                info = check_virtual(file, path, name, uids.get(entry), tally)
+                infos.setdefault(entry, []).append(info)
+                self._follow(sorted(info.targets), depth)
         for master in masters:
-            self._visit_master(path, master, words.get(master.entry, []))
+            self._visit_master(path, master, infos.get(master.entry, []))
             self._follow([self._values_file(path, master, inventory)], depth)
 
     def _visit_master(
-        self, path: Path, master: MasterWord, words: list[VirtualWord]
+        self, path: Path, master: MasterInfo, infos: list[VirtualInfo]
     ) -> None:
         self._masters.append((path, master))
-        check_master(path, master, words, self._tally)
+        check_master(path, master, infos, self._tally)
         if master.judgement is not None:
             note_judgement(path, master.judgement, self._tally)
 
     def _values_file(
-        self, path: Path, master: MasterWord, inventory: Inventory
+        self, path: Path, master: MasterInfo, inventory: Inventory
     ) -> Path | None:
         """Return the scan file: a scan of frames alone has no link to it."""
         name = values_file_name(master.scan_number)
@@ -174,7 +174,7 @@ class Walk:
         is_final = master.judgement is not None and not master.judgement.provisional
         if is_final and name not in inventory.external:
             sentence = f"{name}, with the events and the ledger, is not there"
-            self._tally.find(path, f"{master.entry}/scanbus", sentence)
+            self._tally.record(path, f"{master.entry}/scanbus", sentence)
         return None
 
     def _visit_content(self, file: h5py.File, path: Path) -> None:
@@ -204,7 +204,7 @@ class Walk:
             note_judgement(path, judgement, self._tally)
 
 
-def _why_not(path: Path, error: BaseException) -> str:
+def _open_problem(path: Path, error: BaseException) -> str:
     """Return why a file cannot be opened, in words of this project."""
     if isinstance(error, PermissionError) or not os.access(path, os.R_OK):
         return "no permission to read it"

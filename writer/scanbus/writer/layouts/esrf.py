@@ -30,7 +30,7 @@ from scanbus.writer.layouts.common.ledger_notes import (
     scanbus_group,
     writer_note,
 )
-from scanbus.writer.layouts.common.metadata import MetadataReader, laid_over
+from scanbus.writer.layouts.common.metadata import MetadataReader, merge_trees
 from scanbus.writer.layouts.common.plots import DEFAULT_PLOT, plot_nodes
 from scanbus.writer.layouts.common.root import iso_time, root_attributes
 from scanbus.writer.model.file_stamp import FileStamp
@@ -99,8 +99,8 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
         },
     )
     reader = MetadataReader(with_users=with_users)
-    entry = laid_over(known, _metadata(record, reader), reader.problems)
-    entry = laid_over(entry, _defaults(record), [])
+    entry = merge_trees(known, _metadata(record, reader), reader.problems)
+    entry = merge_trees(entry, _defaults(record), [])
     wanted = record.prepared.plots if record.prepared else ()
     taken = (*_NOT_METADATA, *entry.children)
     plots = plot_nodes(contents.entry_name, wanted, places, taken)

@@ -175,7 +175,7 @@ def read_contents(folder: Path) -> ScanContents:
     for lane in prepared.lanes:
         if lane.storage is Storage.FILES:
             files = finished_segments(folder, record.uid, lane)
-            _check_reach(folder, lane, files, verdict.channels)
+            _check_extent(folder, lane, files, verdict.channels)
             segments[lane.name] = files
     late = {
         lane.channels[0].name: tuple(
@@ -225,7 +225,7 @@ def finished_segments(
     return tuple(segments)
 
 
-def _check_reach(
+def _check_extent(
     folder: Path,
     lane: LaneDescription,
     files: tuple[SegmentFile, ...],

@@ -158,11 +158,11 @@ def write_dataset_masters(root: Path, identity: ScanIdentity) -> tuple[Path, ...
             partial(_write_proposal_master, root, session),
         ),
     )
-    written = [_FLIGHTS.fly(path, write) for path, write in masters]
+    written = [_SHARED_WRITES.run(path, write) for path, write in masters]
     return tuple(path for path in written if path is not None)
 
 
-class _Flights:
+class _SharedWrites:
     """Masters that several scans of this process want written at the same time.
 
     Who waits for one that begins after it asked need not write it again: hundreds of
@@ -175,7 +175,7 @@ class _Flights:
         self._asked: dict[Path, int] = {}
         self._done: dict[Path, int] = {}
 
-    def fly(self, path: Path, write: Callable[[Path], Path | None]) -> Path | None:
+    def run(self, path: Path, write: Callable[[Path], Path | None]) -> Path | None:
         with self._guard:
             lock = self._locks.setdefault(path, threading.Lock())
             ticket = self._asked[path] = self._asked.get(path, 0) + 1
@@ -189,7 +189,7 @@ class _Flights:
             return written
 
 
-_FLIGHTS = _Flights()
+_SHARED_WRITES = _SharedWrites()
 
 
 def rebuild_masters(root: Path) -> tuple[Path, ...]:
@@ -257,7 +257,7 @@ def _write_until_unchanged(
     found: Callable[[], tuple[ScanMaster, ...]],
     made: Callable[[tuple[ScanMaster, ...]], Group],
 ) -> Path | None:
-    _check_ours(path)
+    _check_creator(path)
     scans = found()
     if not scans:
         return None
@@ -270,7 +270,7 @@ def _write_until_unchanged(
     return path
 
 
-def _check_ours(path: Path) -> None:
+def _check_creator(path: Path) -> None:
     if not path.exists():
         return
     try:

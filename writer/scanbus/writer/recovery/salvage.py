@@ -36,7 +36,11 @@ from scanbus.writer.masters.rebuild import SkippedScan, finished_segments, read_
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.model.scan_contents import SegmentFile
-from scanbus.writer.recovery.segment_recovery import Remains, read_remains, restore
+from scanbus.writer.recovery.segment_recovery import (
+    TemporarySegment,
+    read_temporary_segment,
+    restore,
+)
 from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
 from scanbus.writer.steps import Steps
 from scanbus.writer.storage.chunked_dataset import make_folder
@@ -102,18 +106,20 @@ class SegmentPlan:
         Its final name.
     start, stop : int
         Its points.
-    remains : Remains or None
+    source : TemporarySegment or None
         What it is made from; None where nothing is left and all points are missing.
     """
 
     name: str
     start: int
     stop: int
-    remains: Remains | None
+    source: TemporarySegment | None
 
 
 def plan_segments(
-    lane: LaneDescription, finished: Sequence[SegmentFile], found: Iterable[Remains]
+    lane: LaneDescription,
+    finished: Sequence[SegmentFile],
+    found: Iterable[TemporarySegment],
 ) -> tuple[SegmentPlan, ...]:
     """Return the segments of a lane to be made behind those that are finished.
 
@@ -124,7 +130,7 @@ def plan_segments(
     edge = finished[-1].stop if finished else 0
     if lane.storage is Storage.FILES and edge % length:
         return ()  # The lane was over, or was salvaged before.
-    best: dict[int, Remains] = {}
+    best: dict[int, TemporarySegment] = {}
     for one in found:
         other = best.get(one.start)
         is_new = one.start >= edge and one.stop > one.start
@@ -151,8 +157,8 @@ def plan_segments(
     )
 
 
-def _rank(remains: Remains) -> tuple[int, bool, int]:
-    return remains.n_points, remains.is_closed, remains.stop
+def _rank(temporary: TemporarySegment) -> tuple[int, bool, int]:
+    return temporary.n_points, temporary.is_closed, temporary.stop
 
 
 def salvage(
@@ -184,12 +190,12 @@ def salvage(
     skipped: list[SkippedScan] = []
     known: set[str] = set()
     for unfinished in find_unfinished(root):
-        called = unfinished.called_by(names)
-        known |= called
-        if names and not called:
+        named = unfinished.named_by(names)
+        known |= named
+        if names and not named:
             continue
         try:
-            reason = unfinished.why_not(force=force)
+            reason = unfinished.refusal(force=force)
             if reason is None:
                 scans.append(_Salvage(unfinished, progress).run())
             else:
@@ -233,7 +239,7 @@ class _Salvage:
             }
             plans = {
                 lane.name: plan_segments(
-                    lane, finished[lane.name], self._remains_of(lane)
+                    lane, finished[lane.name], self._temporary_segments_of(lane)
                 )
                 for lane in self._prepared.lanes
             }
@@ -248,13 +254,15 @@ class _Salvage:
         )
         return SalvagedScan(str(self._folder), verdict, tuple(self._unusable))
 
-    def _remains_of(self, lane: LaneDescription) -> Iterator[Remains]:
+    def _temporary_segments_of(
+        self, lane: LaneDescription
+    ) -> Iterator[TemporarySegment]:
         for folder in work_folders(self._dataset, self._record.uid):
             for path in sorted(folder.iterdir()):
                 if not is_segment_of(lane.name, path.name):
                     continue
                 try:
-                    yield read_remains(path, self._record.uid, lane)
+                    yield read_temporary_segment(path, self._record.uid, lane)
                 except VerificationError as error:
                     self._unusable.append(str(error))
 
@@ -278,9 +286,9 @@ class _Salvage:
         path = self._work_folder.path(plan.name)
         segment = kind(path, self._record.uid, lane, plan.start)
         reached = plan.start
-        if plan.remains is not None:
-            restore(plan.remains, lane, segment)
-            reached = plan.remains.stop
+        if plan.source is not None:
+            restore(plan.source, lane, segment)
+            reached = plan.source.stop
         if reached < plan.stop:
             segment.mark("missing", reached, plan.stop)
         segment.close(plan.stop)

@@ -32,10 +32,10 @@ from scanbus.writer.storage.chunked_dataset import (
 )
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.hdf5 import open_hdf5
-from scanbus.writer.storage.segment_header import OWN_GROUP, noted_account, read_header
+from scanbus.writer.storage.segment_header import OWN_GROUP, load_account, read_header
 from scanbus.writer.storage.value_segment import ValueSegment
 
-__all__ = ["Remains", "read_remains", "restore"]
+__all__ = ["TemporarySegment", "read_temporary_segment", "restore"]
 
 _DATA: Final = f"{DATA_GROUP}/data"
 # What h5py raises over files whose writer was killed in the middle of a flush.
@@ -43,7 +43,7 @@ _UNREADABLE: Final = (OSError, RuntimeError, LookupError, ValueError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class TemporarySegment:
     """One temporary segment that can be read.
 
     Attributes
@@ -73,7 +73,9 @@ class Remains:
         return sum(stop - start for start, stop in self.present)
 
 
-def read_remains(path: Path, uid: str, lane: LaneDescription) -> Remains:
+def read_temporary_segment(
+    path: Path, uid: str, lane: LaneDescription
+) -> TemporarySegment:
     """Return what stands in a temporary segment.
 
     Raises
@@ -90,7 +92,7 @@ def read_remains(path: Path, uid: str, lane: LaneDescription) -> Remains:
         raise VerificationError(str(path), f"cannot be used: {error}") from error
     edges = (edge for _, edge in account.missing)
     length = lane.points_per_segment
-    return Remains(
+    return TemporarySegment(
         path,
         start,
         min(max(start + n_rows, *edges, start), (start // length + 1) * length),
@@ -141,12 +143,14 @@ def _account_and_stop(path: Path, stop: int) -> tuple[SegmentAccount, int | None
         header = read_header(path)
     except NameTakenError:
         # Without what was noted, fill values would be taken for points: no default.
-        return noted_account(path), None
+        return load_account(path), None
     return header.account, header.stop if header.stop == stop else None
 
 
 def restore(
-    remains: Remains, lane: LaneDescription, segment: FrameSegment | ValueSegment
+    temporary: TemporarySegment,
+    lane: LaneDescription,
+    segment: FrameSegment | ValueSegment,
 ) -> None:
     """Put all points that can be read into a new segment, without packing them again.
 
@@ -161,38 +165,41 @@ def restore(
     restored: list[PointRange] = []
     damaged: list[PointRange] = []
     try:
-        with open_hdf5(remains.path) as file:
+        with open_hdf5(temporary.path) as file:
             pieces = (
-                _restore_frames(file, remains, lane, segment)
+                _restore_frames(file, temporary, lane, segment)
                 if isinstance(segment, FrameSegment)
-                else _restore_values(file, remains, lane, segment)
+                else _restore_values(file, temporary, lane, segment)
             )
             for points, is_intact in pieces:
                 (restored if is_intact else damaged).append(points)
     except _UNREADABLE as error:
         reason = f"cannot be read any more: {error}"
-        raise VerificationError(str(remains.path), reason) from error
-    noted = remains.account
+        raise VerificationError(str(temporary.path), reason) from error
+    noted = temporary.account
     present = without(joined(restored), joined(noted.missing))
-    missing = without([(remains.start, remains.stop)], present)
+    missing = without([(temporary.start, temporary.stop)], present)
     corrupt = [*noted.corrupt, *damaged]
     segment.replace_account(replace(noted, missing=list(missing), corrupt=corrupt))
 
 
 def _restore_frames(
-    file: h5py.File, remains: Remains, lane: LaneDescription, segment: FrameSegment
+    file: h5py.File,
+    temporary: TemporarySegment,
+    lane: LaneDescription,
+    segment: FrameSegment,
 ) -> Iterator[tuple[PointRange, bool]]:
     """Copy chunks; yield the points of each, and whether they are intact."""
-    dataset, tables = file[_DATA], _Tables(file, remains, lane)
+    dataset, tables = file[_DATA], _Tables(file, temporary, lane)
     rows = lane.points_per_chunk
-    descriptor = os.open(remains.path, os.O_RDONLY)
+    descriptor = os.open(temporary.path, os.O_RDONLY)
     try:
         for chunk in stored_chunks(dataset):
             points = (
-                remains.start + chunk.start,
-                remains.start + min(chunk.start + rows, len(dataset)),
+                temporary.start + chunk.start,
+                temporary.start + min(chunk.start + rows, len(dataset)),
             )
-            if not _overlaps(points, remains.present):
+            if not _overlaps(points, temporary.present):
                 continue
             packed = stored_bytes(descriptor, chunk)
             is_intact = len(packed) == chunk.nbytes and tables.fits(chunk, packed)
@@ -216,11 +223,11 @@ class _Tables:
     """The tables of a segment of frames, as far as it has them."""
 
     def __init__(
-        self, file: h5py.File, remains: Remains, lane: LaneDescription
+        self, file: h5py.File, temporary: TemporarySegment, lane: LaneDescription
     ) -> None:
         self._lane = lane
         self._checksums: npt.NDArray[np.uint64] | None = None
-        if remains.is_closed:
+        if temporary.is_closed:
             own = file[OWN_GROUP]
             self._checksums = own["chunk_checksum"][()]
             self._from_source = own["chunk_from_source"][()]
@@ -256,13 +263,16 @@ def _unpacks(packed: bytes, lane: LaneDescription) -> bool:
 
 
 def _restore_values(
-    file: h5py.File, remains: Remains, lane: LaneDescription, segment: ValueSegment
+    file: h5py.File,
+    temporary: TemporarySegment,
+    lane: LaneDescription,
+    segment: ValueSegment,
 ) -> Iterator[tuple[PointRange, bool]]:
     """Copy entries; yield the points of each, and whether they are intact."""
     columns = _columns(file, lane)
-    for row in _entries(file, remains, lane):
+    for row in _entries(file, temporary, lane):
         first, count, checksum, *_ = row
-        place = first - remains.start
+        place = first - temporary.start
         payloads = [b"".join(column.block(place, count)) for column in columns]
         found = checksum_of(*payloads)
         is_intact = checksum in (None, found)
@@ -283,14 +293,14 @@ _Entry = tuple[int, int, int | None, bool, float, float]
 
 
 def _entries(
-    file: h5py.File, remains: Remains, lane: LaneDescription
+    file: h5py.File, temporary: TemporarySegment, lane: LaneDescription
 ) -> Iterator[_Entry]:
     """Yield what came as one; where nobody knows any more, pieces without checksum."""
-    if remains.is_closed:
+    if temporary.is_closed:
         rows: list[_Entry] = file[OWN_GROUP]["entries"][()].tolist()
         yield from rows
         return
-    for start, stop in remains.present:
+    for start, stop in temporary.present:
         for first in range(start, stop, lane.points_per_chunk):
             count = min(lane.points_per_chunk, stop - first)
             yield first, count, None, False, np.nan, np.nan

@@ -18,16 +18,16 @@ from scanbus.schemas.naming import (
     parse_work_folder,
     values_file_name,
 )
-from scanbus.writer.storage.event_journal import EVENTS_FILE, read_kept_events
+from scanbus.writer.storage.event_journal import EVENTS_FILE, read_journals
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.scan_paths import dataset_folder, inside, scan_folder
 from scanbus.writer.storage.work_folder import work_folders
 
-__all__ = ["SILENT_S", "UnfinishedScan", "find_unfinished"]
+__all__ = ["IDLE_S", "UnfinishedScan", "find_unfinished"]
 
 log = get_logger()
 
-SILENT_S: Final = 60.0
+IDLE_S: Final = 60.0
 """A writer shows at least every few seconds that it works; so long is no pause."""
 
 
@@ -53,7 +53,7 @@ class UnfinishedScan:
         """The scan's folder."""
         return scan_folder(self.root, self.record.identity) if self.record else None
 
-    def called_by(self, names: Sequence[str]) -> set[str]:
+    def named_by(self, names: Sequence[str]) -> set[str]:
         """Return which of the names mean this scan."""
         folder = self.folder
         return {
@@ -63,7 +63,7 @@ class UnfinishedScan:
             or (folder is not None and Path(name).resolve() == folder.resolve())
         }
 
-    def why_not(self, *, force: bool) -> tuple[str, bool] | None:
+    def refusal(self, *, force: bool) -> tuple[str, bool] | None:
         """Return why it must be left alone, and whether that is an error."""
         if self.record is None or self.folder is None:
             base = self.dataset / WORK_FOLDER
@@ -76,16 +76,16 @@ class UnfinishedScan:
             if holder != self.uid:
                 raise NameTakenError(str(values), f"scan {holder}")
             return "it is finished; `scanbus master rebuild` makes its masters", False
-        age_s = time.time() - self._last_sign()
-        if age_s < SILENT_S and not force:
+        age_s = time.time() - self._last_activity()
+        if age_s < IDLE_S and not force:
             return (
                 f"something moved in its work folder {max(0.0, age_s):.0f} s ago: a "
-                f"writer may have it. Wait until it is silent for {SILENT_S:.0f} s, "
+                f"writer may have it. Wait until it is silent for {IDLE_S:.0f} s, "
                 "or say --force"
             ), True
         return None
 
-    def _last_sign(self) -> float:
+    def _last_activity(self) -> float:
         """Return when something was last written in any of the work folders."""
         return max(
             path.stat().st_mtime
@@ -105,7 +105,7 @@ def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:
         names = (parse_work_folder(child.name) for child in base.iterdir())
         for uid in sorted({one.uid for one in names if one and not one.is_salvaged}):
             files = [one / EVENTS_FILE for one in work_folders(base.parent, uid)]
-            record = read_kept_events(one for one in files if one.is_file())
+            record = read_journals(one for one in files if one.is_file())
             if record is not None and record.uid != uid:
                 record = None
             yield UnfinishedScan(root, base.parent, uid, record)

@@ -99,28 +99,28 @@ class FreeSpace:
     ----------
     root : pathlib.Path
         Any path on the mount.
-    patience_s : float
+    timeout_s : float
         How long to wait for an answer.
     """
 
-    def __init__(self, root: Path, patience_s: float = 0.2) -> None:
+    def __init__(self, root: Path, timeout_s: float = 0.2) -> None:
         self._root = root
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._bytes = 0
-        self._asking: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
 
-    def look(self) -> int:
+    def measure(self) -> int:
         """Return the free bytes; 0 where the root is not there or does not answer."""
-        if self._asking is None:
-            self._asking = threading.Thread(target=self._ask, daemon=True)
-            self._asking.start()
-        self._asking.join(self._patience_s)
-        if self._asking.is_alive():
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._measure, daemon=True)
+            self._thread.start()
+        self._thread.join(self._timeout_s)
+        if self._thread.is_alive():
             return 0
-        self._asking = None
+        self._thread = None
         return self._bytes
 
-    def _ask(self) -> None:
+    def _measure(self) -> None:
         self._bytes = free_bytes(self._root)
 
 

@@ -80,10 +80,10 @@ class LaneWriter:
         self._sandbox = sandbox
         self._accounts: list[SegmentAccount] = []
         # What came between two segments; the next one to be opened takes it over.
-        self._stray = SegmentAccount()
+        self._pending_account = SegmentAccount()
         self._open: OpenSegment | None = None
         self.segments: list[SegmentFile] = []
-        self._take_stock()
+        self._find_published()
         self._last_id = self._accounts[-1].last_id if self._accounts else ""
         self.reader = LaneReader(uid, lane, self.stored, self._last_id.encode())
         self._submitted = self._reached = self.stored
@@ -118,11 +118,11 @@ class LaneWriter:
     def _take(self, arrival: Arrival) -> list[FinishedSegment]:
         match arrival.kind:
             case Kind.POINTS:
-                return self._points(arrival)
+                return self._store_points(arrival)
             case Kind.JUMP:
                 return self._mark("missing", arrival.start, arrival.stop)
             case Kind.BAD:
-                return self._bad(arrival)
+                return self._reject(arrival)
             case Kind.OVERLAP:
                 self._account.note_duplicate(arrival.start, arrival.stop)
                 return []
@@ -204,9 +204,9 @@ class LaneWriter:
 
         Never that of a segment that was finished: it may be under its final name.
         """
-        return self._stray if self._open is None else self._open.account
+        return self._pending_account if self._open is None else self._open.account
 
-    def _take_stock(self) -> None:
+    def _find_published(self) -> None:
         while True:
             name = segment_file_name(self.lane.name, len(self.segments))
             path = self._folder / name
@@ -230,11 +230,11 @@ class LaneWriter:
             kind = FrameSegment if self.lane.storage is Storage.FILES else ValueSegment
             start = self._submitted
             path = self._make_path(name)
-            self._open = kind(path, self._uid, self.lane, start, self._stray)
-            self._stray = SegmentAccount()
+            self._open = kind(path, self._uid, self.lane, start, self._pending_account)
+            self._pending_account = SegmentAccount()
         return self._open
 
-    def _points(self, arrival: Arrival) -> list[FinishedSegment]:
+    def _store_points(self, arrival: Arrival) -> list[FinishedSegment]:
         entry = arrival.entry
         if entry is None or entry.is_gap or entry.is_durable:
             # Durable points stand in our files, and this lane begins after those.
@@ -255,7 +255,7 @@ class LaneWriter:
         known = {channel.codec for channel in self.lane.channels} | {"none"}
         return known.issuperset(entry.codecs)
 
-    def _bad(self, arrival: Arrival) -> list[FinishedSegment]:
+    def _reject(self, arrival: Arrival) -> list[FinishedSegment]:
         if arrival.start == arrival.stop:
             self._account.note_problem(arrival.reason)
             return []

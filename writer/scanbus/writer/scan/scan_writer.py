@@ -148,12 +148,12 @@ class ScanWriter:
         """
         prepared = self._wait_for_prepared()
         if prepared is None:
-            return self._without_files()
+            return self._judge_unprepared()
         keep = True
         try:
             with self._steps.phase("open", self._folder):
                 self._open(prepared)
-            done = self._already_done()
+            done = self._existing_verdict()
             if done is not None:
                 return self._publish_verdict(done)
             with self._commits:
@@ -167,9 +167,9 @@ class ScanWriter:
                 raise LeaseLostError(self._record.uid, self._authority.fence) from error
             raise
         finally:
-            self._leave(keep=keep)
+            self._close(keep=keep)
 
-    def _leave(self, *, keep: bool) -> None:
+    def _close(self, *, keep: bool) -> None:
         """Close what is open; whatever has no final name is made again from the bus.
 
         It stays where it is, in case the bus is lost too; but not if it could not be
@@ -197,7 +197,7 @@ class ScanWriter:
             self._tick()
         return prepared
 
-    def _without_files(self) -> Verdict:
+    def _judge_unprepared(self) -> Verdict:
         problems = self._record.problems or ["the scan was announced, never prepared"]
         verdict = Verdict(
             uid=self._record.uid,
@@ -211,7 +211,7 @@ class ScanWriter:
         self._authority.announce(verdict)
         return verdict
 
-    def _already_done(self) -> Verdict | None:
+    def _existing_verdict(self) -> Verdict | None:
         """Return the verdict of a scan whose scan file stands already."""
         path = self._folder / values_file_name(self._record.identity.scan_number)
         if not path.exists():
@@ -221,7 +221,7 @@ class ScanWriter:
             raise NameTakenError(str(path), f"scan {found.uid}")
         return found.verdict
 
-    def _make_workspace(self) -> None:
+    def _take_over(self) -> None:
         """Take the scan over from predecessors; a lease lost before does no harm."""
         try:
             self._work_folder.open()
@@ -234,10 +234,10 @@ class ScanWriter:
                 raise
 
     def _open(self, prepared: ScanPrepared) -> None:
-        self._make_workspace()
+        self._take_over()
         make_folder(self._folder)
         self._events = EventJournal(self._work_folder.path(EVENTS_FILE))
-        self._events.keep(self._record)
+        self._events.append(self._record)
         self._work_folder.prune()
         self._lanes = self._make_lanes()
         self._check_space()
@@ -300,7 +300,7 @@ class ScanWriter:
         while not self._is_over():
             self._tick()
             n_arrivals = self._read()
-            self._collect()
+            self._collect_published()
             if n_arrivals:
                 self._silent_since = None
             elif self._is_abandoned() and self._commits.is_empty:
@@ -317,7 +317,7 @@ class ScanWriter:
     def _read(self) -> int:
         readers = {lane.reader: lane for lane in self._lanes if not lane.reader.is_over}
         if not readers or self._commits.is_full:
-            self._wait_for_the_rest()
+            self._wait_for_commits_or_end()
             return 0
         found = read_lanes(
             self._client,
@@ -338,7 +338,7 @@ class ScanWriter:
                         self._submit(lane, finished)
         return n_arrivals
 
-    def _wait_for_the_rest(self) -> None:
+    def _wait_for_commits_or_end(self) -> None:
         """Wait, when nothing is to be read now, for segments or the scan's end."""
         if not self._commits.is_empty:
             self._commits.wait(self._pace.poll_s)
@@ -359,7 +359,7 @@ class ScanWriter:
             finished, lane.lane.name, self._folder, self._work_folder, self._authority
         )
 
-    def _collect(self) -> None:
+    def _collect_published(self) -> None:
         """Take note of segments that were published; raise what went wrong."""
         for lane, finished in self._commits.published():
             lane.published(finished)
@@ -367,7 +367,7 @@ class ScanWriter:
             for channel in lane.lane.channels:
                 total = channel.points if length is None else length
                 self._on_points(channel.name, finished.stop, total)
-            self._grow_master()
+            self._update_master()
 
     def _tick(self) -> None:
         if self._is_stopped():
@@ -383,7 +383,7 @@ class ScanWriter:
             self._next_poll = now + self._pace.poll_s
             if read_events(self._client, self._record) and self._events is not None:
                 with self._steps.phase("events", self._folder):
-                    self._events.keep(self._record)
+                    self._events.append(self._record)
             self._add_late_lanes()
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
@@ -412,7 +412,7 @@ class ScanWriter:
             write_scan_master(self._folder, contents, self._work_folder.folder)
             write_dataset_masters(self._root, self._record.identity)
 
-    def _grow_master(self) -> None:
+    def _update_master(self) -> None:
         """Make the scan master again, now and then, while the scan grows."""
         # It refers to no segment of small values, for those go away.
         size = sum(

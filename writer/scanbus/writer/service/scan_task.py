@@ -81,10 +81,10 @@ class ScanTask:
         self._writer: ScanWriter | None = None
         self._steps = Steps()
         self._is_stalled = False
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         self._n_unexpected = 0
         self._needed_bytes = 0
-        self._needs_a_human = False
+        self._needs_operator = False
 
     @property
     def is_running(self) -> bool:
@@ -101,7 +101,7 @@ class ScanTask:
     @property
     def is_settled(self) -> bool:
         """Whether ``--once`` need not wait for it."""
-        return self.is_final or self._needs_a_human or self.verdict is not None
+        return self.is_final or self._needs_operator or self.verdict is not None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -149,14 +149,14 @@ class ScanTask:
         """Begin no attempt for a while."""
         self._not_before = time.monotonic() + wait_s
 
-    def forget_content(self) -> None:
+    def release_content(self) -> None:
         """Keep only what is still needed of a scan that is done."""
         if self.record is None:
             return
         self.record = self._writer = None
         self.problem = ""
         self._steps = Steps()
-        self._said.clear()
+        self._reported.clear()
 
     def start(
         self,
@@ -188,7 +188,7 @@ class ScanTask:
         progress: Progress,
     ) -> None:
         try:
-            with self._handled(settings):
+            with self._errors_reported(settings):
                 verdict = self._write(lease, settings, must_stop, progress)
                 if not verdict.provisional:
                     self._own_verdict = verdict
@@ -212,7 +212,7 @@ class ScanTask:
         self.record = ScanRecord(self.record.identity, self.record.title)
         client = connect(settings.redis, name="scanbus-scan")
         self._authority = LeaseAuthority(client, lease, int(settings.lease_s * 1000))
-        returned = _given_back(self._authority, settings.redis)
+        returned = _returning_lease(self._authority, settings.redis)
         with translated(settings.redis), client, returned, ExitStack() as stack:
             sandbox = None
             if self._authority.begin() > _MAX_KILLED:
@@ -239,35 +239,35 @@ class ScanTask:
             return self._writer.run()
 
     @contextmanager
-    def _handled(self, settings: WriterSettings) -> Iterator[None]:
+    def _errors_reported(self, settings: WriterSettings) -> Iterator[None]:
         """Say what ended an attempt; the scan stays open and is tried again."""
         try:
             yield
         except Stopped:
             pass
         except OSError as error:
-            self._say_storage(error, settings)
+            self._report_storage(error, settings)
         except (LeaseLostError, BusUnavailableError) as error:
-            self._say(str(error))
+            self._report(str(error))
         except ScanbusError as error:
-            self._needs_a_human = isinstance(error, NameTakenError)
+            self._needs_operator = isinstance(error, NameTakenError)
             if is_full(error):
-                self._say_storage(error, settings)
+                self._report_storage(error, settings)
             else:
-                self._say(f"paused: {error}")
+                self._report(f"paused: {error}")
         except Exception as error:
             if errno_of(error) is not None:  # HDF5 says some of them in words only.
-                self._say_storage(error, settings)
+                self._report_storage(error, settings)
                 return
             self._n_unexpected += 1
-            self._needs_a_human = self._n_unexpected >= _MAX_UNEXPECTED
+            self._needs_operator = self._n_unexpected >= _MAX_UNEXPECTED
             said = f"{type(error).__name__}: {error}"
             # The traceback once: the scan is tried again every few seconds.
-            trace = error if said not in self._said else None
+            trace = error if said not in self._reported else None
             log.error(  # noqa: TRY400
                 LogEvent.ATTEMPT_FAILED, scan=self.uid, reason=said, exc_info=trace
             )
-            self._say(said)
+            self._report(said)
 
     @property
     def uid(self) -> str:
@@ -286,18 +286,18 @@ class ScanTask:
             log.warning(LogEvent.SCAN_STALLED, scan=self.uid, reason=stalled)
         self._is_stalled = bool(stalled)
 
-    def _say_storage(self, error: BaseException, settings: WriterSettings) -> None:
+    def _report_storage(self, error: BaseException, settings: WriterSettings) -> None:
         # An attempt that could not even begin knows less than the one before.
         needed = self._writer.bytes_needed if self._writer else 0
         self._needed_bytes = needed or self._needed_bytes
         with self._steps.phase("space", settings.root):
             sentence = storage_sentence(error, settings.root, self._needed_bytes)
-        self._say(sentence)
+        self._report(sentence)
 
-    def _say(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         self.problem = problem
-        if problem not in self._said:
-            self._said.add(problem)
+        if problem not in self._reported:
+            self._reported.add(problem)
             log.warning(LogEvent.SCAN_PAUSED, scan=self.uid, reason=problem)
 
 
@@ -314,7 +314,7 @@ def _pace(settings: WriterSettings) -> Pace:
 
 
 @contextmanager
-def _given_back(authority: LeaseAuthority, url: str) -> Iterator[None]:
+def _returning_lease(authority: LeaseAuthority, url: str) -> Iterator[None]:
     try:
         yield
     finally:

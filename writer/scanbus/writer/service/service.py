@@ -94,9 +94,9 @@ class WriterService:
         self._is_stopping = False
         self._due: dict[str, float] = {}
         self._memory_bytes = settings.memory_bytes
-        self._knows_server = False
+        self._is_server_checked = False
         self._free = FreeSpace(settings.root)
-        self._room = Evictor()
+        self._evictor = Evictor()
         self._metrics: Metrics = NoMetrics()
 
     @property
@@ -129,7 +129,7 @@ class WriterService:
         """
         check_root(self._settings.root)
         with translated(self._settings.redis):
-            self._look_at_server()
+            self._check_server()
             raise_numbers(self._client, self._settings.root)
         self._metrics = make_metrics(self._settings.metrics_port)
         log.info(
@@ -138,32 +138,32 @@ class WriterService:
         notify("READY=1")
         try:
             while not self._is_stopping:
-                is_up = self._turn()
+                is_up = self._run_round()
                 if once and is_up and all(t.is_settled for t in self._tasks.values()):
                     break
-                self._rest(is_up=is_up)
+                self._wait_for_next_round(is_up=is_up)
         finally:
-            self._leave()
+            self._shut_down()
         codes = (task.exit_code for task in self._tasks.values())
         return max([self._worst_exit_code, *codes]) if once else ExitCode.COMPLETE
 
-    def _turn(self) -> bool:
+    def _run_round(self) -> bool:
         """Do one round of what the service does itself; False if Redis is away."""
         try:
             with translated(self._settings.redis):
-                self._look_at_server()
-                self._beat()
+                self._check_server()
+                self._send_heartbeat()
                 self._renew_leases()
                 self._discover()
-                self._judge_again()
-                self._look_after_interrupted()
+                self._restore_verdicts()
+                self._resume_interrupted()
                 self._start_attempts()
                 self._move_position()
-                self._free_room()
+                self._evict()
         except BusUnavailableError as error:
-            if self._knows_server:
+            if self._is_server_checked:
                 log.warning(LogEvent.BUS_LOST, reason=str(error))
-            self._knows_server = False
+            self._is_server_checked = False
             self._client.close()
             self._client = self._connect()
             return False
@@ -173,9 +173,9 @@ class WriterService:
         # Once: a Redis that came back between two commands may lack what it had.
         return connect(self._settings.redis, name="scanbus-writer", once=True)
 
-    def _rest(self, *, is_up: bool) -> None:
+    def _wait_for_next_round(self, *, is_up: bool) -> None:
         """Wait for the next round, which begins at once with a new scan."""
-        rest_s = self._settings.poll_s / 2
+        wait_s = self._settings.poll_s / 2
         if is_up:
             try:
                 with translated(self._settings.redis):
@@ -185,7 +185,7 @@ class WriterService:
                 log.debug(LogEvent.WAIT_CUT_SHORT, reason=str(error))
             else:
                 return
-        time.sleep(rest_s)
+        time.sleep(wait_s)
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -194,9 +194,9 @@ class WriterService:
         self._due[what] = now + every_s
         return True
 
-    def _look_at_server(self) -> None:
+    def _check_server(self) -> None:
         """Look at Redis at the start and after every loss of it."""
-        if self._knows_server:
+        if self._is_server_checked:
             return
         report = describe_server(self._client, self._settings.redis)
         self._memory_bytes = report.maxmemory_bytes or self._settings.memory_bytes
@@ -205,9 +205,9 @@ class WriterService:
         remove_lapsed_writers(self._client)
         # It may have come back empty: everything is announced again then.
         self._seen = self._position = read_position(self._client)
-        self._knows_server = True
+        self._is_server_checked = True
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         every_s = self._settings.heartbeat_s
         if not self._is_due("beat", every_s):
             return
@@ -218,7 +218,7 @@ class WriterService:
         self._metrics.state(
             unfinished=len(unfinished),
             in_trouble=sum(1 for task in unfinished if task.trouble),
-            free_bytes=self._free.look(),
+            free_bytes=self._free.measure(),
         )
         info = {
             "host": socket.gethostname(),
@@ -255,7 +255,7 @@ class WriterService:
                 continue
             self._tasks[uid] = ScanTask(line.id, record, make_writer=self._make_writer)
 
-    def _judge_again(self) -> None:
+    def _restore_verdicts(self) -> None:
         """Say verdicts again that Redis lost before their publishers read them."""
         for uid, document in tuple(self._announced_again.items()):
             task = self._tasks[uid]
@@ -267,7 +267,7 @@ class WriterService:
             if said is None:
                 task.reopen(record)
 
-    def _look_after_interrupted(self) -> None:
+    def _resume_interrupted(self) -> None:
         """Resume scans whose publisher came back or whose end somebody else wrote."""
         if not self._is_due("interrupted", self._settings.heartbeat_s / 2):
             return
@@ -293,7 +293,7 @@ class WriterService:
                 continue
             lease = acquire_lease(self._client, task.uid, self.name, lease_ms)
             if lease is None:
-                self._look_at_other_writer(task)
+                self._follow_other_writer(task)
             elif self._is_forgotten(task):
                 # Another writer finished it. Nobody forgets it under our lease.
                 remove_traces(self._client, lease, task.record)
@@ -308,7 +308,7 @@ class WriterService:
     def _must_stop(self) -> bool:
         return self._is_stopping
 
-    def _look_at_other_writer(self, task: ScanTask) -> None:
+    def _follow_other_writer(self, task: ScanTask) -> None:
         """Take note of the verdict of a scan that another writer has."""
         task.defer(self._settings.poll_s)
         if task.record is not None:
@@ -336,11 +336,11 @@ class WriterService:
             else:
                 # The position cannot pass it as long as one before it is interrupted,
                 # and there may be thousands.
-                task.forget_content()
+                task.release_content()
         if self._position != before:
             move_position(self._client, self._position)
 
-    def _free_room(self) -> None:
+    def _evict(self) -> None:
         """Trim acknowledged data and forget finished scans above the watermark."""
         if not self._is_due("room", self._settings.poll_s):
             return
@@ -348,9 +348,9 @@ class WriterService:
         limit = int(budget * self._settings.watermark)
         if used_memory(self._client) > limit:
             with step("trim"):
-                self._room.free(self._client, limit)
+                self._evictor.free(self._client, limit)
 
-    def _leave(self) -> None:
+    def _shut_down(self) -> None:
         notify("STOPPING=1")
         self._is_stopping = True
         deadline = time.monotonic() + self._settings.stop_s

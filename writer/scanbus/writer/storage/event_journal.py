@@ -15,21 +15,21 @@ from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Event, ScanPrepared, parse_event
 from scanbus.schemas.errors import DocumentError
 
-__all__ = ["EVENTS_FILE", "EventJournal", "read_kept_events", "said_events"]
+__all__ = ["EVENTS_FILE", "EventJournal", "publisher_events", "read_journals"]
 
 EVENTS_FILE = "events.jsonl"
 
 
-def said_events(record: ScanRecord) -> tuple[Event, ...]:
+def publisher_events(record: ScanRecord) -> tuple[Event, ...]:
     """Return what the publisher said of a scan so far, in order.
 
     A title that only the announcement has is put into ``prepared``: announcements
     stand in no file.
     """
-    return tuple(_titled(event, record.title) for event in _as_they_came(record))
+    return tuple(_titled(event, record.title) for event in _in_order(record))
 
 
-def _as_they_came(record: ScanRecord) -> list[Event]:
+def _in_order(record: ScanRecord) -> list[Event]:
     said = (record.prepared, record.started, *record.updates, record.ended)
     return [event for event in said if event is not None]
 
@@ -53,14 +53,14 @@ class EventJournal:
         # Held open: a folder that was renamed away takes its file along.
         self._file = path.open("xb")
         # By identity: to compare what was said is slow, and NaN differs from itself.
-        self._kept: dict[int, Event] = {}
+        self._appended: dict[int, Event] = {}
 
-    def keep(self, record: ScanRecord) -> None:
+    def append(self, record: ScanRecord) -> None:
         """Append what was said since the last time; the first time, to the disk."""
-        is_first = not self._kept
-        for event in _as_they_came(record):
-            if id(event) not in self._kept:
-                self._kept[id(event)] = event
+        is_first = not self._appended
+        for event in _in_order(record):
+            if id(event) not in self._appended:
+                self._appended[id(event)] = event
                 self._file.write(_titled(event, record.title).to_json() + b"\n")
         self._file.flush()
         if is_first:
@@ -75,7 +75,7 @@ class EventJournal:
         self._file.close()
 
 
-def read_kept_events(paths: Iterable[Path]) -> ScanRecord | None:
+def read_journals(paths: Iterable[Path]) -> ScanRecord | None:
     """Return a scan as the events files of its work folders tell it.
 
     Lines that cannot be read are passed over: the last one of a killed writer may be

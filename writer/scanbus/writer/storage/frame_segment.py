@@ -29,9 +29,9 @@ from scanbus.writer.storage.segment_header import (
     OWN_GROUP,
     compare_chunks,
     finish_segment,
-    forget_account,
     make_segment_file,
-    note_account,
+    remove_account,
+    save_account,
 )
 from scanbus.writer.storage.tree_writer import write_attributes
 
@@ -74,7 +74,7 @@ class FrameSegment:
         self._channel = lane.channels[0]
         self.start = start
         self.account = account or SegmentAccount()
-        self._n_notes = self._n_ahead = 0
+        self._n_notes = self._n_unsynced = 0
         length, rows = lane.points_per_segment, lane.points_per_chunk
         self._checksums = np.zeros(length // rows, np.uint64)
         self._from_source = np.zeros(length // rows, np.bool_)
@@ -129,14 +129,14 @@ class FrameSegment:
     def flush(self) -> None:
         """Have what was stored survive a kill of this process."""
         with step("flush"):
-            self._keep_account()
+            self._save_account()
             self._file.flush()
 
-    def _keep_account(self) -> None:
+    def _save_account(self) -> None:
         # Before the chunks: none may be in the file whose holes nobody knows of.
         if self.account.n_notes > self._n_notes:
             self._n_notes = self.account.n_notes
-            note_account(self._path, self.account)
+            save_account(self._path, self.account)
 
     def restore(
         self, index: int, packed: bytes, times: npt.NDArray[Any], *, from_source: bool
@@ -164,7 +164,7 @@ class FrameSegment:
 
     def close(self, stop: int) -> None:
         """Finish the file with the points up to `stop`."""
-        self._keep_account()
+        self._save_account()
         self._pack_open_chunk()
         length = stop - self.start
         self._grow(length)
@@ -181,7 +181,7 @@ class FrameSegment:
         finish_segment(self._file, stop, self.account)
         self._file.close()
         if self._n_notes:
-            forget_account(self._path)
+            remove_account(self._path)
 
     @property
     def is_closed(self) -> bool:
@@ -217,9 +217,9 @@ class FrameSegment:
         place = (index * self._lane.points_per_chunk,) + (0,) * len(self._channel.shape)
         with step("write"):
             self._dataset.id.write_direct_chunk(place, packed)
-        self._n_ahead += len(packed)
-        if self._n_ahead >= _WRITEBACK_BYTES:
-            self._n_ahead = 0
+        self._n_unsynced += len(packed)
+        if self._n_unsynced >= _WRITEBACK_BYTES:
+            self._n_unsynced = 0
             start_writeback(self._file.id.get_vfd_handle())
         self._checksums[index] = checksum
         self._from_source[index] = from_source

@@ -28,7 +28,7 @@ from scanbus.schemas import Verdict, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.scan_contents import DATA_GROUP
-from scanbus.writer.storage.event_journal import said_events
+from scanbus.writer.storage.event_journal import publisher_events
 from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
 from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, OWN_GROUP
 from scanbus.writer.storage.value_columns import digest_of, write_lane
@@ -114,7 +114,7 @@ def _make_groups(file: h5py.File) -> None:
 
 
 def _write_words(own: h5py.Group, record: ScanRecord, verdict: Verdict) -> None:
-    events = [event.to_json().decode() for event in said_events(record)]
+    events = [event.to_json().decode() for event in publisher_events(record)]
     own.create_dataset("uid", data=record.uid, dtype=FREE_TEXT)
     own.create_dataset("events", data=events, dtype=FREE_TEXT)
     own.create_dataset("verdict", data=verdict.model_dump_json(), dtype=FREE_TEXT)

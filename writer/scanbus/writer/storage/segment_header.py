@@ -30,12 +30,12 @@ __all__ = [
     "SegmentHeader",
     "compare_chunks",
     "finish_segment",
-    "forget_account",
+    "load_account",
     "make_segment_file",
-    "note_account",
-    "noted_account",
     "read_header",
     "read_late_points",
+    "remove_account",
+    "save_account",
 ]
 
 OWN_GROUP = "/entry_0000/scanbus"
@@ -109,7 +109,7 @@ def finish_segment(file: h5py.File, stop: int, account: SegmentAccount) -> None:
     own.create_dataset("account", data=account.to_json(), dtype=FREE_TEXT)
 
 
-def note_account(path: Path, account: SegmentAccount) -> None:
+def save_account(path: Path, account: SegmentAccount) -> None:
     """Keep the account of an unfinished segment beside it, for salvage.
 
     Fill values in a chunk that is not full look like points. Not in the segment: a
@@ -120,12 +120,12 @@ def note_account(path: Path, account: SegmentAccount) -> None:
     aside.replace(path.with_suffix(_ACCOUNT))
 
 
-def forget_account(path: Path) -> None:
+def remove_account(path: Path) -> None:
     """Remove what stands beside a segment that has its account in it now."""
     path.with_suffix(_ACCOUNT).unlink(missing_ok=True)
 
 
-def noted_account(path: Path) -> SegmentAccount:
+def load_account(path: Path) -> SegmentAccount:
     """Return the account that stands beside an unfinished segment.
 
     Raises

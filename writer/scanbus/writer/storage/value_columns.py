@@ -41,7 +41,7 @@ _PLAIN_BYTES = 1 << 20
 # What HDF5 and h5py hold for a dataset that is open, and what all channels may take
 # that are written together.
 _OPEN_BYTES = 1 << 16
-_TOGETHER_BYTES = 4 << 20
+_BATCH_BYTES = 4 << 20
 _TEXTS = 4096
 _ENTRIES = f"{OWN_GROUP}/entries"
 
@@ -84,9 +84,9 @@ def write_lane(
     """
     extent = _extent_of(lane, segments)
     digests = _write_entries(file, lane.name, segments, extent)
-    for channels in _together(lane, extent):
+    for channels in _batches(lane, extent):
         columns = [_column(file, lane, channel, extent) for channel in channels]
-        for segment in _opened(segments):
+        for segment in _open_each(segments):
             for column in columns:
                 column.take(segment)
         digests |= {column.path: column.end() for column in columns}
@@ -115,17 +115,17 @@ def digest_of(dataset: h5py.Dataset, descriptor: int) -> str:
     return digest.hexdigest()
 
 
-def _opened(segments: Sequence[Path]) -> Iterator[h5py.File]:
+def _open_each(segments: Sequence[Path]) -> Iterator[h5py.File]:
     for path in segments:
         with open_hdf5(path, reads_once=True) as segment:
             yield segment
 
 
 def _extent_of(lane: LaneDescription, segments: Sequence[Path]) -> _Extent:
-    counted = _counted(lane.channels[0])
+    counted = _length_dataset(lane.channels[0])
     ragged = [channel for channel in lane.channels if channel.is_ragged]
     extent = _Extent(0, 0, None, {channel.name: 0 for channel in ragged})
-    for segment in _opened(segments):
+    for segment in _open_each(segments):
         group = segment[DATA_GROUP]
         extent.n_points += len(group[counted])
         extent.n_entries += len(segment[_ENTRIES])
@@ -136,7 +136,7 @@ def _extent_of(lane: LaneDescription, segments: Sequence[Path]) -> _Extent:
     return extent
 
 
-def _counted(channel: ChannelDescription) -> str:
+def _length_dataset(channel: ChannelDescription) -> str:
     """Return the dataset of a segment that has a row for each point of a channel."""
     return length_name(channel) if channel.is_variable else channel.name
 
@@ -149,12 +149,12 @@ def _write_entries(
         return {}
     path = f"{OWN_GROUP}/lanes/{name}"
     table = _Plain(file.create_dataset(path, (extent.n_entries,), extent.entries))
-    for segment in _opened(segments):
+    for segment in _open_each(segments):
         table.add(segment[_ENTRIES][()])
     return {path: table.end()}
 
 
-def _together(
+def _batches(
     lane: LaneDescription, extent: _Extent
 ) -> Iterator[list[ChannelDescription]]:
     """Yield the channels in their order, as many at a time as may be written so."""
@@ -162,7 +162,7 @@ def _together(
     held = 0
     for channel in lane.channels:
         nbytes = _OPEN_BYTES + _held_bytes(channel, extent)
-        if batch and held + nbytes > _TOGETHER_BYTES:
+        if batch and held + nbytes > _BATCH_BYTES:
             yield batch
             batch, held = [], 0
         batch.append(channel)

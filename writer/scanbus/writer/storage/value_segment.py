@@ -29,9 +29,9 @@ from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import (
     OWN_GROUP,
     finish_segment,
-    forget_account,
     make_segment_file,
-    note_account,
+    remove_account,
+    save_account,
 )
 
 __all__ = [
@@ -48,7 +48,7 @@ _CHUNK_BYTES = 1 << 18
 _HELD_BYTES = 1 << 20
 _HELD_BYTES_EACH = 1 << 13
 # From here on rows are kept as a table: 41 bytes each instead of 230.
-_LISTED_ENTRIES = 1024
+_MAX_LISTED_ENTRIES = 1024
 ENTRY_FIELDS = np.dtype(
     [
         ("first", "<u8"),
@@ -94,7 +94,7 @@ class ValueSegment:
         self.start = start
         self._stop = start
         self._held_bytes = 0
-        self._most_held = max(_HELD_BYTES, _HELD_BYTES_EACH * len(lane.channels))
+        self._max_held = max(_HELD_BYTES, _HELD_BYTES_EACH * len(lane.channels))
         self._n_notes = 0
         self.account = account or SegmentAccount()
         self._late_points: list[int] = []
@@ -137,8 +137,8 @@ class ValueSegment:
         first, count, *_ = row
         self._fill_up_to(first)
         self._entries.append(row)
-        if len(self._entries) >= _LISTED_ENTRIES:
-            self._settle_entries()
+        if len(self._entries) >= _MAX_LISTED_ENTRIES:
+            self._move_entries_to_table()
         self._hold(blocks)
         self._stop = first + count
 
@@ -150,7 +150,7 @@ class ValueSegment:
             gaps = [
                 (a - entry.first, b - entry.first) for a, b in _gaps(entry, channel)
             ]
-            blocks.append(_without(channel, block, gaps) if gaps else block)
+            blocks.append(_with_fill_values(channel, block, gaps) if gaps else block)
         return blocks
 
     def mark(self, kind: str, start: int, stop: int) -> None:
@@ -164,10 +164,10 @@ class ValueSegment:
             for column, part in zip(columns, _parts_of(block), strict=True):
                 column.hold(part)
                 self._held_bytes += part.nbytes
-        if self._held_bytes >= self._most_held:
+        if self._held_bytes >= self._max_held:
             self._write_held()
 
-    def _settle_entries(self) -> None:
+    def _move_entries_to_table(self) -> None:
         self._tables.append(np.array(self._entries, ENTRY_FIELDS))
         self._entries = []
 
@@ -181,13 +181,13 @@ class ValueSegment:
         """Write what came since the last time, to survive a kill of this process."""
         self._write_held()
         with step("flush"):
-            self._keep_account()
+            self._save_account()
             self._file.flush()
 
-    def _keep_account(self) -> None:
+    def _save_account(self) -> None:
         if self.account.n_notes > self._n_notes:
             self._n_notes = self.account.n_notes
-            note_account(self._path, self.account)
+            save_account(self._path, self.account)
 
     def restore(
         self,
@@ -213,7 +213,7 @@ class ValueSegment:
         """Finish the file with the points up to `stop`."""
         self._fill_up_to(stop)
         self.flush()
-        self._settle_entries()
+        self._move_entries_to_table()
         table = np.concatenate(self._tables)
         self._file[OWN_GROUP].create_dataset("entries", data=table)
         if self._lane.is_late:
@@ -222,7 +222,7 @@ class ValueSegment:
         finish_segment(self._file, stop, self.account)
         self._file.close()
         if self._n_notes:
-            forget_account(self._path)
+            remove_account(self._path)
 
     @property
     def is_closed(self) -> bool:
@@ -331,7 +331,7 @@ def _gaps(entry: Entry, channel: ChannelDescription) -> tuple[PointRange, ...]:
     return entry.gaps.get(channel.name, ())
 
 
-def _without(
+def _with_fill_values(
     channel: ChannelDescription,
     block: npt.NDArray[Any] | Variable,
     gaps: list[PointRange],

@@ -59,7 +59,7 @@ _ASCII_UNITS: Final = {
     "\N{SUPERSCRIPT THREE}": "^3",
     "\N{MIDDLE DOT}": "*",
 }
-_RANK_MEANS: Final = {1: "spectrum", 2: "image", 3: "vertex"}
+_INTERPRETATION_BY_RANK: Final = {1: "spectrum", 2: "image", 3: "vertex"}
 # Names in NXinstrument that no device can have.
 _RESERVED: Final = (
     "name",
@@ -124,7 +124,9 @@ def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
         found["units"] = ascii_units(channel.units)
     if channel.display_name:
         found["long_name"] = channel.display_name
-    meaning = channel.nexus.interpretation or _RANK_MEANS.get(len(channel.shape))
+    meaning = channel.nexus.interpretation or _INTERPRETATION_BY_RANK.get(
+        len(channel.shape)
+    )
     if meaning:
         found["interpretation"] = meaning
     return found
@@ -237,7 +239,7 @@ def _device_group(contents: ScanContents, members: list[Place]) -> Group:
     for place in members:
         if place.n_points is None:
             continue
-        children[place.field] = _stored(contents, place)
+        children[place.field] = _points_node(contents, place)
         if place.channel.is_ragged:
             file, path = contents.values_file, length_path(place.lane, place.channel)
             if file:
@@ -256,7 +258,7 @@ def _device_class(
     return "NXpositioner" if _is_positioner(channels) else "NXdetector"
 
 
-def _stored(contents: ScanContents, place: Place) -> Node:
+def _points_node(contents: ScanContents, place: Place) -> Node:
     """Return a channel's points: linked, or joined from its segments."""
     lane, channel = place.lane, place.channel
     if lane.storage is Storage.VALUES and contents.values_file:

@@ -19,7 +19,7 @@ from scanbus.schemas.errors import PayloadError, UnknownCodecError
 from scanbus.writer.layouts.common.channels import ascii_units
 from scanbus.writer.model.nexus_tree import Array, Dataset, Group, Node, Value
 
-__all__ = ["MAX_ARRAY_BYTES", "MetadataReader", "laid_over"]
+__all__ = ["MAX_ARRAY_BYTES", "MetadataReader", "merge_trees"]
 
 MAX_ARRAY_BYTES: Final = 512 * 2**20
 """Bytes of a scan's metadata arrays together, unpacked: packed zeros are small."""
@@ -166,7 +166,7 @@ def _plain_value(value: Any) -> Value:
     return values if isinstance(value, list) else values[()]
 
 
-def laid_over(
+def merge_trees(
     ours: Group, theirs: Group, problems: list[str], where: str = ""
 ) -> Group:
     """Return two trees as one; where both have a name, ours stands.
@@ -188,7 +188,7 @@ def laid_over(
             case None, _:
                 children[name] = node
             case Group() as old, Group():
-                children[name] = laid_over(old, node, problems, path)
+                children[name] = merge_trees(old, node, problems, path)
             case Dataset() as old, Dataset() if _equal(old.value, node.value):
                 attributes = {**node.attributes, **old.attributes}
                 children[name] = Dataset(old.value, attributes)

@@ -48,10 +48,10 @@ def plot_nodes(
     """
     nodes: dict[str, Node] = {}
     occupied = {*taken, DEFAULT_PLOT}
-    drawable = [each.channel for each in places.values() if _is_drawable(each)]
-    for plot in all_plots(wanted, drawable):
+    plottable = [each.channel for each in places.values() if _is_plottable(each)]
+    for plot in all_plots(wanted, plottable):
         group = _plot_group(plot, places)
-        if group is None or _is_there(group, nodes):
+        if group is None or _is_plotted(group, nodes):
             continue
         name = unique_name(plot.name, {*occupied, *nodes})
         nodes[name] = group
@@ -61,7 +61,7 @@ def plot_nodes(
     return nodes
 
 
-def _is_there(group: Group, nodes: Mapping[str, Node]) -> bool:
+def _is_plotted(group: Group, nodes: Mapping[str, Node]) -> bool:
     """Whether the plot of an array was asked for already."""
     return any(
         isinstance(node, Group)
@@ -71,13 +71,13 @@ def _is_there(group: Group, nodes: Mapping[str, Node]) -> bool:
     )
 
 
-def _is_drawable(place: Place) -> bool:
+def _is_plottable(place: Place) -> bool:
     channel = place.channel
     return bool(place.n_points) and not channel.is_string and channel.dtype != "bool"
 
 
 def _plot_group(plot: PlotDescription, places: Mapping[str, Place]) -> Group | None:
-    signals = [places[name] for name in plot.signals if _is_drawable(places[name])]
+    signals = [places[name] for name in plot.signals if _is_plottable(places[name])]
     if not signals:
         return None
     signal, others = signals[0], signals[1:]
@@ -110,7 +110,7 @@ def _axes(
     fitting = [
         places[name]
         for name in plot.axes
-        if _is_drawable(places[name])
+        if _is_plottable(places[name])
         and not places[name].channel.shape
         and places[name].n_points == signal.n_points
         and name != signal.channel.name
