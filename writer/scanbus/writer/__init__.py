@@ -1,10 +1,10 @@
-"""The last subscriber: from the bus into NeXus files, and their proof.
+"""Writer: writes scans from the bus into NeXus files, and verifies these files.
 
-:func:`run_writer` is the service, :func:`replay` writes one scan again,
-:func:`rebuild` makes masters from the disk alone, :func:`salvage` partial scans where
-Redis was lost, :func:`check_files` proves files against the checksums made at the
-source. Other components import from here only; each name is loaded when it is first
-asked for, so ``check`` does not wait for the service.
+:func:`run_writer` runs the service, :func:`replay` writes one scan again,
+:func:`rebuild` rebuilds master files from the disk alone, :func:`salvage` recovers
+partial scans after a loss of Redis, :func:`check_files` compares files with the
+checksums computed at the source. Other components import from here only. Each name is
+loaded on first access, so ``check`` does not load the service.
 """
 
 from importlib import import_module
@@ -53,7 +53,7 @@ _MODULES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is offered here when it is first asked for."""
+    """Load a public name on first access."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
@@ -62,5 +62,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return what is offered here, loaded or not."""
+    """Return all public names, loaded or not."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The settings of the writer: read once at start, from file, environment and flags."""
+"""Settings of the writer, read once at start from a file, the environment and flags."""
 
 from __future__ import annotations
 
@@ -23,44 +23,45 @@ __all__ = ["WriterSettings"]
 
 
 class WriterSettings(BaseSettings):
-    """What one writer process needs to know.
+    """Settings of one writer process.
 
-    Flags win over the environment (``SCANBUS_…``), which wins over the TOML file.
+    Flags override the environment (``SCANBUS_…``), which overrides the TOML file.
 
     Attributes
     ----------
     redis : str
-        URL of the bus.
+        URL of the Redis server.
     root : pathlib.Path
         Folder below which all files are written.
     memory_bytes : int
-        Size of Redis's memory where it has no ``maxmemory``.
+        Memory size of Redis where no ``maxmemory`` is configured.
     watermark : float
-        Share of the budget of the bus above which acknowledged data are trimmed.
+        Fraction of the bus's memory budget above which acknowledged data are trimmed.
     lease_s : float
-        A writer that is silent for so long loses its scans to another.
+        Lease duration; after it expires another writer may take over.
     heartbeat_s : float
-        How often it says that it is alive; at most every 20 s.
+        Heartbeat interval, at most 20 s.
     flush_s : float
-        How often temporary files are flushed.
+        Interval at which temporary files are flushed.
     poll_s : float
-        How often new scans and metadata are looked for, at least.
+        Longest interval between looks for new scans and metadata; twice that for the
+        metadata of a scan that sends no points.
     retry_s : float
-        Pause before a scan that could not be written is tried again.
+        Pause before a failed scan is tried again.
     read_bytes : int
-        Bytes asked of Redis at a time, per scan.
+        Largest number of bytes per read from Redis, per scan.
     master_s : float
-        A growing scan's master is made again at most so often.
+        Shortest interval between updates of a growing scan's master.
     least_free_bytes : int
-        With less free on the disk, no scan is begun or goes on.
+        Free disk space below which scans neither start nor continue.
     low_water_bytes : int
-        With less free on the disk, a warning is given.
+        Free disk space below which a warning is logged.
     slow_s : float
-        Steps of publishing a segment that take longer are reported.
+        Duration above which a step on the disk is logged as slow.
     metrics_port : int or None
-        TCP port on which Prometheus may ask; none by default.
+        TCP port for Prometheus metrics; None disables them.
     stop_s : float
-        Deadline of leaving after SIGTERM.
+        Deadline for stopping after SIGTERM.
     """
 
     model_config = SettingsConfigDict(
@@ -91,14 +92,14 @@ class WriterSettings(BaseSettings):
         Parameters
         ----------
         config : pathlib.Path or None
-            A TOML file.
+            TOML file.
         flags : dict
-            Values that win over everything; those that are None do not count.
+            Values that override all others; None means "not given".
 
         Raises
         ------
         ConfigurationError
-            If a value is wrong, a key unknown or the file unreadable.
+            If a value is invalid, a key is unknown or the file is unreadable.
         """
         given = {name: value for name, value in flags.items() if value is not None}
         _refuse_unknown_environment(cls)
@@ -141,7 +142,7 @@ def _with_file(kind: type[WriterSettings], config: Path | None) -> Any:
     return FromFile
 
 
-# Variables of the command line and the tests that are no settings of the writer.
+# Variables of the command line and of the tests; they are not settings of the writer.
 _OTHER_VARIABLES = {
     "SCANBUS_REDIS_SERVER",
     FAILPOINTS_VARIABLE,

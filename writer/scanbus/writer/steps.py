@@ -1,15 +1,15 @@
-"""The steps of writing: timed, visible while they last, and where tests make them fail.
+"""Steps of writing: timed, reported when they stall, with failpoints for tests.
 
-A stalled mount blocks a call for as long as it likes; nobody can interrupt it. What can
-be done is to say which step of which file it is, and since when: :class:`Steps`.
+A system call on a stalled mount can block for an unlimited time and cannot be
+interrupted. :class:`Steps` reports which step of which file is blocked, and since when.
 
-Before and after each step stands a failpoint. With ``SCANBUS_FAILPOINTS``, e.g.
-``link.before=kill@3;fsync.after=stop@1``, the n-th time that one is reached the process
-kills or stops itself, raises an error of the operating system
-(``write.before=raise=ENOSPC@2``) or is delayed (``close.before=delay=0.5@1``). What is
-done is first written to the file that ``SCANBUS_FAILPOINT_LOG`` names, so a kill is on
-record; how often each failpoint was passed is written when the process leaves. Without
-the variable a step costs one look at it.
+There is a failpoint before and after each step. ``SCANBUS_FAILPOINTS``, e.g.
+``link.before=kill@3;fsync.after=stop@1``, defines actions for the n-th hit of a
+failpoint: the process kills or stops itself, raises an error of the operating system
+(``write.before=raise=ENOSPC@2``) or is delayed (``close.before=delay=0.5@1``). Each
+action is first written to the file named by ``SCANBUS_FAILPOINT_LOG``, so a kill is on
+record; the number of hits of each failpoint is written when the process exits. Without
+the variable, a step costs one comparison.
 """
 
 from __future__ import annotations
@@ -58,23 +58,23 @@ StepName: TypeAlias = Literal[
     "verdict",
     "renew",
 ]
-"""Every step at which a kill, an error or a delay must lose nothing."""
+"""All steps at which a kill, an error or a delay must not lose data."""
 
 FAILPOINTS_VARIABLE: Final = "SCANBUS_FAILPOINTS"
 FAILPOINT_LOG_VARIABLE: Final = "SCANBUS_FAILPOINT_LOG"
 FAILPOINTS: Final = tuple(
     f"{name}.{when}" for name in get_args(StepName) for when in ("before", "after")
 )
-"""Every failpoint: before and after each step."""
+"""All failpoints: one before and one after each step."""
 _KINDS: Final = ("kill", "stop", "raise", "delay")
 
 
 def step(name: StepName) -> AbstractContextManager[None]:
     """Return a context for one step that is not timed.
 
-    For steps within a phase that is (:meth:`Steps.phase`), and for those that ask
-    Redis, which has deadlines of its own. If the step fails, its second failpoint is
-    not reached.
+    Used for steps within a timed phase (:meth:`Steps.phase`), and for calls to Redis,
+    which have their own deadlines. If the step fails, its second failpoint is not
+    reached.
     """
     return (
         _NO_FAILPOINTS
@@ -84,12 +84,12 @@ def step(name: StepName) -> AbstractContextManager[None]:
 
 
 class Steps:
-    """The steps of one attempt; safe to share between its threads.
+    """Timer of the steps of one attempt; safe to share between its threads.
 
     Parameters
     ----------
     slow_s : float
-        Steps and phases that take longer are reported when they end.
+        Steps and phases that take longer are logged when they end.
     """
 
     def __init__(self, slow_s: float = 5.0) -> None:
@@ -99,18 +99,18 @@ class Steps:
 
     @contextmanager
     def step(self, name: StepName, path: Path) -> Iterator[None]:
-        """Time one step on one file, perhaps within a phase."""
+        """Time one step on one file; may be nested in a phase."""
         with self.phase(name, path), step(name):
             yield
 
     @contextmanager
     def phase(self, name: str, path: Path) -> Iterator[None]:
-        """Time a part of an attempt: what may hang, and has no failpoints of its own.
+        """Time a part of an attempt that may hang and has no failpoints of its own.
 
         Parameters
         ----------
         name : str
-            ``open``, ``write``, ``events``, ``leave``, …: what is said if it hangs.
+            ``open``, ``write``, ``events``, ``leave``, …: its name in logs.
         """
         started = time.monotonic()
         thread = threading.get_ident()
@@ -135,7 +135,7 @@ class Steps:
                 )
 
     def stalled(self) -> str:
-        """Return a sentence on the step that lasts longest, empty if none is slow."""
+        """Return a sentence about the longest running step, empty if none is slow."""
         now = time.monotonic()
         with self._lock:
             current = sorted(self._current.values(), key=lambda each: each[2])
@@ -147,7 +147,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class _Action:
-    """What happens at the n-th hit of one failpoint."""
+    """The action to perform at the n-th hit of one failpoint."""
 
     name: str
     kind: str
@@ -156,16 +156,16 @@ class _Action:
 
 
 class _Failpoints:
-    """The failpoints of this process, and how often each failpoint was reached."""
+    """The actions and hit counts of this process's failpoints."""
 
-    def __init__(self, failpoints: Sequence[_Action], log_path: str) -> None:
-        self._actions = {(action.name, action.hit): action for action in failpoints}
+    def __init__(self, actions: Sequence[_Action], log_path: str) -> None:
+        self._actions = {(action.name, action.hit): action for action in actions}
         self._log_path = log_path
         self._hits: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def reach(self, name: str) -> None:
-        """Count one hit of a failpoint, and do what the tests want there."""
+        """Count one hit of a failpoint and perform the action defined for it."""
         with self._lock:
             self._hits[name] += 1
             action = self._actions.get((name, self._hits[name]))
@@ -175,13 +175,13 @@ class _Failpoints:
             _perform(action)
 
     def write_hits(self) -> None:
-        """Write how often each failpoint was passed."""
+        """Write the hit count of each failpoint to the log file."""
         lines = (f"{name} {hits} passed\n" for name, hits in self._hits.items())
         self._append("".join(lines))
 
     def _append(self, text: str) -> None:
         if self._log_path:
-            # One write to a file opened for appending: others log to it too.
+            # A single append: other processes write to the same file.
             with open(self._log_path, "a", buffering=1) as file:  # noqa: PTH123
                 file.write(text)
 
@@ -197,10 +197,10 @@ def _perform(action: _Action) -> None:
     match action.kind:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(60)  # Until the system gets round to it.
+            time.sleep(60)  # SIGKILL may be delivered with a delay.
         case "stop":
-            # To this very thread: sent to the process, another one might take it, and
-            # this one could run on for a moment.
+            # To this thread: a signal sent to the process may be handled by another
+            # thread, and this one could continue for a moment.
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         case "delay":
             time.sleep(float(action.value))
@@ -218,18 +218,18 @@ def _parse_action(part: str) -> _Action:
     action, _, hit = action.partition("@")
     kind, _, value = action.partition("=")
     if name not in FAILPOINTS:
-        raise ConfigurationError(FAILPOINTS_VARIABLE, f"{name!r} is no failpoint")
+        raise ConfigurationError(FAILPOINTS_VARIABLE, f"{name!r} is not a failpoint")
     if kind not in _KINDS or not (hit or "1").isdigit():
         raise ConfigurationError(
             FAILPOINTS_VARIABLE, f"{part!r}: expected NAME=ACTION@N"
         )
     if kind == "raise" and not hasattr(errno, value):
         raise ConfigurationError(
-            FAILPOINTS_VARIABLE, f"{part!r}: {value!r} is no error number"
+            FAILPOINTS_VARIABLE, f"{part!r}: {value!r} is not an error number"
         )
     if kind == "delay" and not value.replace(".", "", 1).isdigit():
         raise ConfigurationError(
-            FAILPOINTS_VARIABLE, f"{part!r}: {value!r} is no time in seconds"
+            FAILPOINTS_VARIABLE, f"{part!r}: {value!r} is not a time in seconds"
         )
     return _Action(name, kind, value, int(hit or "1"))
 

@@ -1,4 +1,4 @@
-"""Pure data of the writer: ledgers, scan contents, trees, names, file stamps.
+"""Pure data of the writer: ledgers, scan contents, NeXus trees, file stamps.
 
-May import schemas and the bus' protocol, and nothing else of the writer.
+May import schemas and the bus's protocol, and nothing else of the writer.
 """

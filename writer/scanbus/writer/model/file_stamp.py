@@ -1,6 +1,6 @@
-"""What a file says of its making: when, and by which versions of what.
+"""Provenance of a file: the time of writing and the software versions.
 
-Layouts write it down; ``storage`` knows it (:mod:`scanbus.writer.storage.provenance`).
+Layouts store it in files; :mod:`scanbus.writer.storage.provenance` determines it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Final
 __all__ = ["CREATOR", "FileStamp"]
 
 CREATOR: Final = "scanbus"
-"""The attribute ``creator`` of every file that scanbus makes."""
+"""Value of the attribute ``creator`` of every file written by scanbus."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """When a file is written, and with what.
+    """Time of writing and software versions of one file.
 
     Attributes
     ----------
     time : str
-        ISO 8601, local, with the offset from UTC.
+        Local time of writing, ISO 8601 with UTC offset.
     scanbus_version, hdf5_version, h5py_version : str
-        Of what writes it.
+        Versions of the software that writes the file.
     """
 
     time: str

@@ -1,7 +1,7 @@
-"""What became of a lane's points, and the word over a scan that follows from it.
+"""Accounts of points per segment, ledgers per channel, and the verdict on a scan.
 
-Pure. A segment's account is stored in the segment, so that a writer that takes over
-knows it without reading the bus again; a scan's ledger is the sum of its segments'.
+Pure. A segment's account is stored in the segment, so a writer that takes over need
+not read the bus again; a channel's ledger is the sum of its segments' accounts.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from scanbus.schemas import (
 
 __all__ = ["SegmentAccount", "joined", "judge", "lane_ledgers"]
 
-# Sentences that one segment keeps.
+# Largest number of problem sentences per segment.
 MAX_PROBLEMS = 20
 
 
 @dataclass(slots=True)
 class SegmentAccount:
-    """What is not as it should be with the points of one segment.
+    """Account of missing, duplicate, damaged and refused points of one segment.
 
     Attributes
     ----------
     missing : list of PointRange
-        Points of which nothing is in the file, for all channels of the lane.
+        Points without data in the file, for all channels of the lane.
     duplicate, corrupt, refused : list of PointRange
-        Points that came twice, damaged, or in a form that cannot be stored.
+        Points received twice, damaged, or in a form that cannot be stored.
     gaps : dict
-        Channel name to points that are missing for it alone.
+        Channel name to points that are missing for this channel only.
     problems : list of str
-        What came meanwhile and says nothing about points.
+        Problems that concern no particular points.
     last_id : str
-        Id of the last entry that was read for it: whoever goes on behind this segment
-        begins there, and so comes to the same account of the next.
+        Id of the last entry read for this segment. A writer that takes over continues
+        there, so its account of the next segment is the same.
     """
 
     missing: list[PointRange] = field(default_factory=list)
@@ -53,7 +53,7 @@ class SegmentAccount:
     last_id: str = ""
 
     def note(self, kind: str, start: int, stop: int) -> None:
-        """Note points that did not come as they should.
+        """Record the points ``[start, stop)`` under one kind.
 
         Parameters
         ----------
@@ -63,21 +63,21 @@ class SegmentAccount:
         getattr(self, kind).append((start, stop))
 
     def note_gaps(self, gaps: Mapping[str, Iterable[PointRange]]) -> None:
-        """Note points that are missing for single channels."""
+        """Record points that are missing for single channels."""
         for name, found in gaps.items():
             self.gaps.setdefault(name, []).extend(found)
 
     def read_up_to(self, entry_id: str) -> None:
-        """Note up to which entry the lane was read for this segment."""
+        """Record the id of the last entry read for this segment."""
         self.last_id = entry_id
 
     def note_problem(self, problem: str) -> None:
-        """Keep a sentence, but only some and each once: they come from anybody."""
+        """Record a problem once; their number is bounded, as any client causes them."""
         if len(self.problems) < MAX_PROBLEMS and problem not in self.problems:
             self.problems.append(problem)
 
     def note_duplicate(self, start: int, stop: int) -> None:
-        """Note points that came again; bounded, however often they come."""
+        """Record points received again, merged with adjacent ones to bound the list."""
         found = self.duplicate
         if found and found[-1][0] <= start <= found[-1][1]:
             found[-1] = (found[-1][0], max(stop, found[-1][1]))
@@ -86,13 +86,13 @@ class SegmentAccount:
 
     @property
     def n_notes(self) -> int:
-        """How often something was noted; it only grows while a segment is open."""
+        """Number of records; it only grows while a segment is open."""
         lists = (self.missing, self.duplicate, self.corrupt, self.refused)
         n_ranges = sum(len(found) for found in (*lists, *self.gaps.values()))
         return n_ranges + len(self.problems)
 
     def to_json(self) -> str:
-        """Return the account as text, the same for the same account."""
+        """Return the account as JSON text; equal accounts give equal text."""
         fields = {
             "missing": joined(self.missing),
             "duplicate": joined(self.duplicate),
@@ -106,7 +106,7 @@ class SegmentAccount:
 
     @classmethod
     def from_json(cls, text: str) -> SegmentAccount:
-        """Return the account that a segment holds."""
+        """Return an account from the JSON text stored in a segment."""
         found = json.loads(text)
         kinds = ("missing", "duplicate", "corrupt", "refused")
         lists = {kind: _pairs(found[kind]) for kind in kinds}
@@ -114,13 +114,13 @@ class SegmentAccount:
         return cls(
             **lists,
             gaps=gaps,
-            # Segments of earlier versions have neither.
+            # Segments of earlier versions lack these fields.
             problems=[str(problem) for problem in found.get("problems", [])],
             last_id=str(found.get("last_id", "")),
         )
 
     def missing_of(self, channel: str) -> tuple[PointRange, ...]:
-        """Return the points that one channel lacks."""
+        """Return the missing points of one channel, sorted and merged."""
         return joined([*self.missing, *self.gaps.get(channel, ())])
 
 
@@ -129,7 +129,7 @@ def _pairs(found: list[list[int]]) -> list[PointRange]:
 
 
 def joined(found: Iterable[PointRange]) -> tuple[PointRange, ...]:
-    """Return ranges in order, without overlap, neighbours made one.
+    """Return ranges sorted, with overlapping and adjacent ones merged.
 
     Examples
     --------
@@ -155,18 +155,18 @@ def lane_ledgers(
     stored: int,
     sealed: bool,
 ) -> dict[str, ChannelLedger]:
-    """Return the ledger of every channel of a lane.
+    """Return the ledger of every channel of a lane, by channel name.
 
     Parameters
     ----------
     accounts : iterable of SegmentAccount
-        Of all segments that are in the files.
+        Accounts of all segments in the files.
     expected : int
-        Points up to the seal, or up to the last one seen.
+        Number of points up to the seal, or up to the last one seen.
     stored : int
-        Points that the files have a place for.
+        Number of points covered by the files, including missing ones.
     sealed : bool
-        Whether the publisher said how many there are.
+        Whether the publisher sealed the lane, i.e. declared its length.
     """
     accounts = list(accounts)
     beyond = [(stored, expected)] if expected > stored else []
@@ -200,17 +200,18 @@ def judge(
     problems: Iterable[str] = (),
     provisional: bool = False,
 ) -> Verdict:
-    """Return the verdict that follows from the ledgers.
+    """Return the verdict that follows from the ledgers: complete or partial.
 
     Parameters
     ----------
     end_reason : EndReason or None
-        What the publisher said of the acquisition; None if it did not.
+        How the acquisition ended, by the publisher; None if it did not end the scan.
     master : str
-        Path of the scan master below the root.
+        Path of the scan master relative to the root.
     problems : iterable of str
-        What else keeps the scan from being complete, e.g. events that could not be
-        understood.
+        Other reasons why the scan is not complete, e.g. events that cannot be parsed.
+    provisional : bool
+        Whether the verdict may change because the publisher may return.
     """
     faults = [*problems, *_faults(ledgers)]
     if end_reason is None:

@@ -1,8 +1,8 @@
-"""What stands in an HDF5 file, as plain data: groups, datasets, links.
+"""Contents of an HDF5 file as plain data: groups, datasets, links.
 
-Layouts make such trees from what is known of a scan, and one function writes any of
-them. So how a file looks can be decided, tested and compared without a file, and no
-layout knows HDF5.
+Layouts build such trees from the contents of a scan, and one function writes any tree
+to a file. So a layout can be defined, tested and compared without a file, and does not
+depend on HDF5.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Array: TypeAlias = npt.NDArray[Any]
 Value: TypeAlias = (
     str | bool | int | float | complex | tuple[str, ...] | np.generic | Array
 )
-"""A text, a number, a list of texts, or numbers as an array."""
+"""A string, a number, a list of strings, or a numerical array."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Values that stand in the file itself.
+    """A dataset with its values in the file itself.
 
     Attributes
     ----------
     value : Value
-        What stands there; its type is kept.
+        The values; their type is kept.
     attributes : mapping
-        Among them ``units``.
+        HDF5 attributes, including ``units``.
     """
 
     value: Value
@@ -51,12 +51,13 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class SoftLink:
-    """Another name for something in the same file.
+    """A soft link to an object in the same file.
 
     Attributes
     ----------
     path : str
-        Absolute, so that it also holds behind an external link to this file.
+        Absolute path, so that the link also resolves through an external link to this
+        file.
     """
 
     path: str
@@ -64,12 +65,12 @@ class SoftLink:
 
 @dataclass(frozen=True, slots=True)
 class ExternalLink:
-    """Something in another file.
+    """An external link to an object in another file.
 
     Attributes
     ----------
     file : str
-        Relative to the folder of the file that holds the link.
+        File name relative to the folder of the file that holds the link.
     path : str
         Absolute path in that file.
     """
@@ -80,16 +81,16 @@ class ExternalLink:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A dataset that is a contiguous part of a virtual one.
+    """A source of a virtual dataset, mapped contiguously along the first axis.
 
     Attributes
     ----------
     file : str
-        Relative to the folder of the file that holds the virtual dataset.
+        File name relative to the folder of the file that holds the virtual dataset.
     path : str
         Absolute path of the dataset in that file.
     start, stop : int
-        The whole of it stands at ``[start, stop)`` along the first axis.
+        The whole source is mapped to ``[start, stop)`` along the first axis.
     """
 
     file: str
@@ -100,20 +101,20 @@ class Source:
 
 @dataclass(frozen=True)
 class VirtualDataset:
-    """Datasets of other files, joined along the first axis.
+    """A virtual dataset (HDF5 VDS): datasets of other files, joined along axis 0.
 
     Attributes
     ----------
     shape : tuple of int
-        Shape of the whole, points first.
+        Shape of the virtual dataset, points first.
     dtype : numpy.dtype
-        That of the sources.
+        Type of the sources.
     fill_value : number
-        What is read where no source is, or where its file is not there.
+        Value read where no source is mapped, or where the source file is missing.
     sources : tuple of Source
-        In ascending order.
+        Sources in ascending order of `start`.
     attributes : mapping
-        Among them ``units``.
+        HDF5 attributes, including ``units``.
     """
 
     shape: tuple[int, ...]
@@ -125,16 +126,16 @@ class VirtualDataset:
 
 @dataclass(frozen=True)
 class Group:
-    """A group with its class.
+    """A group with its NeXus class.
 
     Attributes
     ----------
     nx_class : str
-        NeXus class; empty where nobody said, then it is written as ``NXcollection``.
+        NeXus class; empty if unspecified, which is written as ``NXcollection``.
     attributes : mapping
-        Without ``NX_class``.
+        HDF5 attributes without ``NX_class``.
     children : mapping
-        In the order in which they are written.
+        Members by name, in the order in which they are written.
     """
 
     nx_class: str = ""

@@ -1,7 +1,7 @@
-"""What there is of a scan: everything that its masters are made from.
+"""Contents of a scan: the input from which its masters are built.
 
-Pure data, gathered from the bus while the scan runs and from its files afterwards; the
-layouts turn it into trees. Two gatherings that agree give the same master.
+Pure data, collected from the bus while the scan runs and from its files afterwards;
+layouts turn it into trees. Equal contents give equal masters.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 DATA_GROUP: Final = "/entry_0000/measurement"
-"""Where the points stand in segments and in the scan file."""
+"""Group of the points in segments and in the scan file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class SegmentFile:
     Attributes
     ----------
     name : str
-        File name, in the scan's folder.
+        File name in the scan's folder.
     start, stop : int
-        Its points ``[start, stop)``; as many stand in its datasets.
+        Its points ``[start, stop)``; its datasets have ``stop - start`` rows.
     """
 
     name: str
@@ -44,21 +44,21 @@ class SegmentFile:
 
 @dataclass(frozen=True)
 class ScanContents:
-    """One scan as its masters see it.
+    """The contents of one scan, as needed for its masters.
 
     Attributes
     ----------
     record : ScanRecord
-        Everything that was said, and the verdict if there is one.
+        All events of the scan, and the verdict if there is one.
     segments : mapping
-        LaneQueue name to its segments, ascending and without a hole.
+        Lane name to its segments, ascending and contiguous.
     values_file : str or None
-        Name of the scan file in the scan's folder; None while there is none. Where
-        there is one, it holds all channels of ``Storage.VALUES``.
+        Name of the scan file in the scan's folder; None while there is none. If there
+        is one, it holds all channels of ``Storage.VALUES``.
     n_points : mapping
-        Channel name to the points that the files hold, missing ones included.
+        Channel name to the number of points in the files, including missing ones.
     late : mapping
-        Channel name to the files with its points that came too late.
+        Channel name to the names of the files with its late points.
     """
 
     record: ScanRecord
@@ -74,15 +74,15 @@ class ScanContents:
 
 
 def data_path(lane: LaneDescription, channel: ChannelDescription) -> str:
-    """Return where a channel's points stand in segments and in the scan file.
+    """Return the HDF5 path of a channel's points in segments and in the scan file.
 
-    Ragged channels stand there as a padded two-dimensional dataset, texts as
-    variable-length UTF-8.
+    In the scan file a ragged channel is a padded two-dimensional dataset, and strings
+    are variable-length UTF-8.
     """
     name = "data" if lane.storage is Storage.FILES else channel.name
     return f"{DATA_GROUP}/{name}"
 
 
 def length_path(lane: LaneDescription, channel: ChannelDescription) -> str:
-    """Return where the lengths of a ragged channel's points stand."""
+    """Return the HDF5 path of the lengths of a ragged channel's points."""
     return f"{data_path(lane, channel)}__length"
