@@ -1,4 +1,4 @@
-"""How files look, as data: pure functions that turn scan contents into trees.
+"""Layouts of files: pure functions that turn scan contents into NeXus trees.
 
-May import :mod:`scanbus.writer.model`, the bus' protocol and codecs, and the schemas.
+May import :mod:`scanbus.writer.model`, the bus's protocol and codecs, and the schemas.
 """

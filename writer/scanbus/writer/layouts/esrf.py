@@ -1,9 +1,9 @@
-"""The scan master as ESRF lays it out, from what is known of a scan.
+"""The scan master in ESRF's layout, from the contents of a scan.
 
 One NXentry ``N.1`` with ``instrument`` (a group per device), ``measurement`` (a link
-per channel), positioners, sample, notes, plots, and what scanbus has to say. Data are
-never here: virtual datasets and external links lead to them. Pure: neither HDF5 nor a
-clock.
+per channel), positioners, sample, notes, plots, and the group ``scanbus``. A master
+holds no data: virtual datasets and external links refer to them. Pure: neither HDF5
+nor a clock.
 
 References
 ----------
@@ -39,8 +39,8 @@ from scanbus.writer.model.scan_contents import ScanContents
 
 __all__ = ["layout"]
 
-# Metadata cannot say these, even while the scan does not: that it has ended, that it
-# follows an application definition, and what scanbus alone knows.
+# Names that metadata must not set, even while the scan does not have them: the end of
+# the scan, an application definition, and what scanbus itself writes.
 _NOT_METADATA: Final = (
     "definition",
     "end_reason",
@@ -64,11 +64,11 @@ def layout(
     Parameters
     ----------
     contents : ScanContents
-        The scan; the same contents give the same master, but for the times of writing.
+        The scan; equal contents give equal masters, except for the times of writing.
     stamp : FileStamp
-        When it is written, and with what.
+        Time of writing and software versions.
     with_users : bool
-        Whether NXuser groups of the metadata, personal data, are written.
+        Whether NXuser groups of the metadata (personal data) are written.
 
     Returns
     -------
@@ -122,10 +122,10 @@ def _start_time(record: ScanRecord) -> float:
 
 
 def _end(record: ScanRecord) -> dict[str, Node]:
-    """Return the last children of an entry.
+    """Return the fields about the end of the scan.
 
-    Readers take ``end_time`` for "nothing will change any more", so it waits for the
-    final verdict.
+    Readers take ``end_time`` to mean that nothing will change, so it is written only
+    with the final verdict.
     """
     nodes: dict[str, Node] = {}
     if record.ended:
@@ -136,7 +136,7 @@ def _end(record: ScanRecord) -> dict[str, Node]:
 
 
 def _end_time(record: ScanRecord) -> float:
-    """Return when the scan ended, or when last something was said of it."""
+    """Return the time of the end event; without one, that of the last event."""
     if record.ended:
         return record.ended.time
     return max([_start_time(record), *(update.time for update in record.updates)])
@@ -151,7 +151,7 @@ def _metadata(record: ScanRecord, reader: MetadataReader) -> Group:
 
 
 def _defaults(record: ScanRecord) -> Group:
-    """Return what is there where the metadata do not say it."""
+    """Return fields that are written where the metadata do not define them."""
     scan = record.identity
     name = Dataset(scan.beamline, {"short_name": scan.beamline})
     return Group(
@@ -175,13 +175,13 @@ def _instrument(contents: ScanContents, places: Mapping[str, Place]) -> Group:
 
 
 def _positioners(record: ScanRecord, places: Mapping[str, Place]) -> dict[str, Node]:
-    """Return where motors stood before and after, and where they went meanwhile."""
+    """Return motor positions before and after the scan, and links to scanned axes."""
     before = record.prepared.positioners if record.prepared else {}
     after = record.ended.positioners if record.ended else {}
     during: dict[str, Node] = dict(_positions(before))
     for name, place in places.items():
         if place.channel.role is Role.AXIS and place.n_points is not None:
-            # An array replaces the one number, as in Bliss.
+            # The points of a scanned axis replace its initial position, as in Bliss.
             motor = place.channel.device if place.channel.device in before else name
             during[motor] = SoftLink(place.path)
     found = {

@@ -1,7 +1,7 @@
-"""Masters above the scan: a dataset's, a collection's, a proposal's.
+"""Layouts of the masters of datasets, collections and proposals.
 
-They hold external links to entries and nothing else, so they follow from the names of
-the files alone.
+These masters hold only external links to entries, so the names of the scan masters
+determine them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["ScanMaster", "collection_layout", "dataset_layout"]
 
 
 class ScanMaster(NamedTuple):
-    """A scan master as it is found on the disk.
+    """A scan master found on the disk.
 
     Attributes
     ----------
     dataset : str
         Name of the dataset's folder, ``{collection}_{dataset}``.
     scan_number : int
-        From the name of the scan's folder.
+        Number in the name of the scan's folder.
     path : str
-        Relative to the folder of the master that links it, with ``/``.
+        Path relative to the folder of the master that links it, separated by ``/``.
     """
 
     dataset: str
@@ -42,7 +42,7 @@ class ScanMaster(NamedTuple):
 def dataset_layout(
     file_name: str, scans: Iterable[ScanMaster], stamp: FileStamp
 ) -> Group:
-    """Return the master of a dataset: its entries under their own names.
+    """Return the master of a dataset: links to its entries by entry name.
 
     Examples
     --------
@@ -61,10 +61,10 @@ def dataset_layout(
 def collection_layout(
     file_name: str, scans: Iterable[ScanMaster], stamp: FileStamp
 ) -> Group:
-    """Return the master of a collection or proposal: ``{dataset}_N.1`` for each entry.
+    """Return the master of a collection or proposal: a ``{dataset}_N.1`` per entry.
 
-    Folder names may hold a hyphen, NeXus names may not: it becomes an underscore, and
-    where two names then agree the later one gets a number.
+    Folder names may contain hyphens, NeXus names must not: a hyphen becomes an
+    underscore. If two names collide after that, the later one gets a number.
     """
     links: dict[str, Node] = {}
     for scan in sorted(scans):

@@ -1,4 +1,4 @@
-"""What layouts share: channels, plots, metadata, ledger notes, root attributes.
+"""Parts shared by layouts: channels, plots, metadata, ledger notes, root attributes.
 
-May import what :mod:`scanbus.writer.layouts` may, but no single layout.
+May import what :mod:`scanbus.writer.layouts` may, but no particular layout.
 """

@@ -1,4 +1,4 @@
-"""Where the channels of a scan stand in its NXentry, and what is said of each there."""
+"""Paths, groups and attributes of a scan's channels in its NXentry."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
     "virtual_sources",
 ]
 
-# Bliss's names of what an MCA counts, and those of NeXus for the same.
+# Bliss's names of MCA counters, to the NeXus names of the same quantities.
 _MCA_FIELDS: Final = {
     "icr": "trigger_count_rate",
     "ocr": "event_count_rate",
@@ -45,7 +45,7 @@ _MCA_FIELDS: Final = {
     "energy_livetime": "live_time",
     "realtime": "elapsed_time",
 }
-# Units are words of NeXus, in ASCII; these are how pint spells what is often typed.
+# NeXus units are ASCII; these are pint's spellings of common non-ASCII characters.
 _ASCII_UNITS: Final = {
     "\N{MICRO SIGN}": "u",
     "\N{GREEK SMALL LETTER MU}": "u",
@@ -60,7 +60,7 @@ _ASCII_UNITS: Final = {
     "\N{MIDDLE DOT}": "*",
 }
 _INTERPRETATION_BY_RANK: Final = {1: "spectrum", 2: "image", 3: "vertex"}
-# Names in NXinstrument that no device can have.
+# Names in NXinstrument that a device must not have.
 _RESERVED: Final = (
     "name",
     "positioners",
@@ -73,12 +73,14 @@ _RESERVED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one channel stands in the scan master.
+    """The place of one channel in the scan master.
 
     Attributes
     ----------
-    lane, channel
-        What it is.
+    lane : LaneDescription
+        The lane of the channel.
+    channel : ChannelDescription
+        The channel.
     device : str
         Name of the device's group in ``instrument``.
     field : str
@@ -86,7 +88,7 @@ class Place:
     path : str
         Absolute path of the dataset.
     n_points : int or None
-        Points there; None where the files hold nothing of it yet.
+        Number of points; None while no file can be linked for it.
     """
 
     lane: LaneDescription
@@ -98,12 +100,12 @@ class Place:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the dataset; -1 for an axis that only the file knows."""
+        """Shape of the dataset; -1 for an axis whose length only the file defines."""
         return (self.n_points or 0, *self.channel.shape)
 
 
 def ascii_units(units: str) -> str:
-    """Return units as NeXus and pint spell them.
+    """Return units in ASCII, as NeXus and pint spell them.
 
     Examples
     --------
@@ -116,7 +118,7 @@ def ascii_units(units: str) -> str:
 
 
 def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
-    """Return the attributes of a channel's dataset, in whichever file it stands."""
+    """Return the attributes of a channel's dataset; the same in every file."""
     found: dict[str, Value] = {
         name: _storable(value) for name, value in channel.nexus.attributes.items()
     }
@@ -133,14 +135,14 @@ def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
 
 
 def _storable(value: str | float) -> Value:
-    # HDF5 has no integers beyond 64 bits; JSON has.
+    # JSON integers are unbounded, HDF5 integers have at most 64 bits.
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
     return value
 
 
 def find_places(contents: ScanContents) -> dict[str, Place]:
-    """Return the place of every channel of a scan, by its name."""
+    """Return the place of every channel of a scan, by channel name."""
     prepared = contents.record.prepared
     lanes = prepared.lanes if prepared else ()
     by_device: dict[str, list[tuple[LaneDescription, ChannelDescription]]] = {}
@@ -159,7 +161,7 @@ def find_places(contents: ScanContents) -> dict[str, Place]:
             n_points = _n_points(contents, lane, channel)
             place = Place(lane, channel, name, field, path, n_points)
             places[channel.name] = place
-    # In the order in which they were declared, which is that of `measurement`.
+    # In the order of declaration, which is the order in `measurement`.
     return {each.name: places[each.name] for lane in lanes for each in lane.channels}
 
 
@@ -169,7 +171,7 @@ def _n_points(
     if lane.storage is Storage.VALUES and contents.values_file:
         return contents.n_points.get(channel.name, 0)
     if channel.is_variable:
-        # Every segment pads to its own longest point: no virtual dataset joins them.
+        # Segments differ in width, so a virtual dataset cannot join them.
         return None
     segments = contents.segments.get(lane.name, ())
     return segments[-1].stop if segments else 0
@@ -181,7 +183,7 @@ def _is_positioner(channels: Iterable[ChannelDescription]) -> bool:
 
 
 def _principal(device: str, channels: list[ChannelDescription]) -> ChannelDescription:
-    """Return the channel that a device is about."""
+    """Return the main channel of a device."""
     for role in (Role.DETECTOR, Role.SPECTRUM, Role.AXIS):
         for channel in channels:
             if channel.role is role:
@@ -191,7 +193,7 @@ def _principal(device: str, channels: list[ChannelDescription]) -> ChannelDescri
 
 
 def _field_names(device: str, channels: list[ChannelDescription]) -> dict[str, str]:
-    """Return the name of each channel's dataset in its device's group."""
+    """Return the dataset name of each channel in its device's group."""
     principal = _principal(device, channels)
     names = {principal.name: _principal_field(principal, channels)}
     taken = {"data", "value", names[principal.name]}
@@ -211,7 +213,7 @@ def _principal_field(
     if _is_positioner(channels):
         return "value"
     if principal.role is Role.DETECTOR and len(principal.shape) == 2:
-        return "image"  # as LImA's frames are called; `data` is a link to it
+        return "image"  # LImA's name for frames; `data` is a link to it
     if principal.role is Role.SPECTRUM and len(principal.shape) == 1:
         return "spectrum"
     return "data"
@@ -259,7 +261,7 @@ def _device_class(
 
 
 def _points_node(contents: ScanContents, place: Place) -> Node:
-    """Return a channel's points: linked, or joined from its segments."""
+    """Return a link to a channel's points, or a virtual dataset of its segments."""
     lane, channel = place.lane, place.channel
     if lane.storage is Storage.VALUES and contents.values_file:
         return ExternalLink(contents.values_file, data_path(lane, channel))
@@ -267,7 +269,7 @@ def _points_node(contents: ScanContents, place: Place) -> Node:
     missing = channel.missing_value
     sources = virtual_sources(contents, lane, channel)
     if isinstance(missing, str) or not sources:
-        # nexusformat looks at the first source of every virtual dataset.
+        # nexusformat opens the first source of every virtual dataset: one must exist.
         return Dataset(np.empty(place.shape, channel.numpy_dtype), attributes)
     shape, dtype = place.shape, channel.numpy_dtype
     return VirtualDataset(shape, dtype, missing, sources, attributes)

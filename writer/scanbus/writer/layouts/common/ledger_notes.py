@@ -1,4 +1,4 @@
-"""What scanbus says of a scan: verdict, accounts, sources, notes."""
+"""Groups about the scan itself: verdict, ledgers, sources, notes, state of writing."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def final_verdict(record: ScanRecord) -> Verdict | None:
 
 
 def writer_note(record: ScanRecord, stamp: FileStamp) -> Group:
-    """Return the note from which Bliss's readers learn how far the writer is.
+    """Return the NXnote with the state of writing that Bliss's readers expect.
 
-    ``SUCCEEDED`` means that everything was written: a partial scan did not succeed.
+    ``SUCCEEDED`` means that everything was written; a partial scan is ``FAILED``.
     """
     verdict = final_verdict(record)
     if verdict is None:
@@ -55,7 +55,7 @@ def writer_note(record: ScanRecord, stamp: FileStamp) -> Group:
 
 
 def note_groups(record: ScanRecord) -> Group:
-    """Return what was noted during the scan, and the text of its end."""
+    """Return the notes added during the scan, and the text given at its end."""
     said = [(update.time, update.note) for update in record.updates if update.note]
     if record.ended and record.ended.text:
         said.append((record.ended.time, record.ended.text))
@@ -75,16 +75,16 @@ def note_groups(record: ScanRecord) -> Group:
 def scanbus_group(
     contents: ScanContents, places: Mapping[str, Place], problems: Iterable[str]
 ) -> Group:
-    """Return who the scan is, its verdict with the accounts, and its sources.
+    """Return the scan's identity, verdict with ledgers, sources and problems.
 
     Parameters
     ----------
     contents : ScanContents
         The scan.
     places : mapping
-        Place of every channel.
+        Channel name to its place.
     problems : iterable of str
-        What could not be written, one sentence each.
+        One sentence for each value that could not be written.
     """
     record = contents.record
     scan = record.identity
@@ -112,7 +112,7 @@ def scanbus_group(
 
 
 def _late_group(late: Mapping[str, tuple[str, ...]]) -> Group:
-    """Return links to the points that came too late; they are merged with nothing."""
+    """Return links to the files with late points; these are not merged with others."""
     return Group(
         "NXcollection",
         children={
@@ -133,7 +133,7 @@ def _verdict_nodes(verdict: Verdict) -> dict[str, Node]:
 
 
 def _ledger_group(ledgers: Mapping[str, ChannelLedger]) -> Group:
-    """Return the accounts as columns: a scan may have thousands of channels."""
+    """Return the ledgers as columns, since a scan may have thousands of channels."""
     each = ledgers.values()
     children: dict[str, Node] = {
         "channel": Dataset(tuple(ledgers)),
@@ -160,10 +160,10 @@ def _rows(found: tuple[PointRange, ...]) -> Array:
 def _source_groups(
     contents: ScanContents, places: Mapping[str, Place]
 ) -> dict[str, Node]:
-    """Return the data files of each channel that has its own.
+    """Return the data files of each channel of ``Storage.FILES``.
 
-    They also stand in the virtual datasets; but a reader of one cannot tell a file
-    that is not there from points that are missing.
+    The virtual datasets name them too, but a reader of a virtual dataset cannot
+    distinguish a missing file from missing points: both read as fill values.
     """
     groups: dict[str, Node] = {}
     for name, place in places.items():

@@ -1,7 +1,7 @@
-"""A scan's free metadata as a tree, and trees laid over each other.
+"""Convert a scan's free metadata into a tree, and merge trees.
 
-Metadata come from whoever published the scan and are checked for form only. What
-cannot be written is left out and said; nothing here makes a master fail.
+Metadata come from the publisher and are checked for form only. Values that cannot be
+written are left out and reported as problems; they never prevent writing a master.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from scanbus.writer.model.nexus_tree import Array, Dataset, Group, Node, Value
 __all__ = ["MAX_ARRAY_BYTES", "MetadataReader", "merge_trees"]
 
 MAX_ARRAY_BYTES: Final = 512 * 2**20
-"""Bytes of a scan's metadata arrays together, unpacked: packed zeros are small."""
+"""Largest total size of a scan's metadata arrays in bytes, uncompressed.
 
-# HDF5 keeps attributes in object headers of 64 KiB.
+A small payload may decompress to a huge array of zeros."""
+
+# HDF5 stores attributes in object headers of at most 64 KiB.
 _MAX_ATTRIBUTE_BYTES: Final = 2**15
 
-# Groups that have a class of their own in NeXus; all others are NXcollection.
+# NeXus class by group name; all other groups are NXcollection.
 _CLASSES: Final = {
     "attenuator": "NXattenuator",
     "beam": "NXbeam",
@@ -43,13 +45,13 @@ _CLASSES: Final = {
 
 
 class MetadataReader:
-    """Turns one scan's metadata into a tree, and keeps what could not be turned.
+    """Converts one scan's metadata into a tree and collects problems.
 
     Parameters
     ----------
     with_users : bool
-        Whether NXuser groups are kept. They hold personal data, so somebody has to
-        ask for them.
+        Whether NXuser groups are included. They hold personal data, so they are left
+        out by default.
     """
 
     def __init__(self, *, with_users: bool = False) -> None:
@@ -60,8 +62,8 @@ class MetadataReader:
     def read(self, tree: Mapping[str, Any], where: str = "") -> Group:
         """Return a tree of metadata as a group.
 
-        Keys are as in :mod:`scanbus.schemas.metadata`. A value of null, which is how
-        a later document takes an earlier one back, is no value.
+        Keys are as in :mod:`scanbus.schemas.metadata`. A null is skipped: a later
+        document sets a value to null to withdraw it.
         """
         children: dict[str, Node] = {}
         for name, value in tree.items():
@@ -91,7 +93,7 @@ class MetadataReader:
     def _add_attributes(
         self, children: dict[str, Node], tree: Mapping[str, Any], where: str
     ) -> dict[str, Value]:
-        """Give fields their attributes; return those of the group."""
+        """Add attributes to the fields in `children`; return those of the group."""
         of_group: dict[str, Value] = {}
         for key, value in tree.items():
             field, at, name = key.partition("@")
@@ -147,7 +149,7 @@ class MetadataReader:
                 f"an array of {n_bytes} bytes; all arrays of a scan's metadata "
                 f"together may have {MAX_ARRAY_BYTES}"
             )
-        # Any byte but 0 is true: what came must not reach HDF5's enumeration as it is.
+        # Any byte but 0 is true; HDF5's boolean enumeration has only 0 and 1.
         wire = np.dtype("u1") if dtype.kind == "b" else dtype.newbyteorder("<")
         values = find_codec(array.codec).decode(array.data, wire, array.shape)
         self._bytes_left -= n_bytes
@@ -169,15 +171,15 @@ def _plain_value(value: Any) -> Value:
 def merge_trees(
     ours: Group, theirs: Group, problems: list[str], where: str = ""
 ) -> Group:
-    """Return two trees as one; where both have a name, ours stands.
+    """Return two trees merged; where names collide, `ours` takes precedence.
 
     Parameters
     ----------
     ours, theirs : Group
-        Groups of one name are laid over each other, and so are the attributes of
-        fields.
+        Groups of the same name are merged recursively; so are the attributes of
+        fields of the same name and value.
     problems : list of str
-        A sentence is added for everything of theirs that does not stand.
+        A sentence is appended for each node or class of `theirs` that is dropped.
     where : str
         Path of the groups, for these sentences.
     """

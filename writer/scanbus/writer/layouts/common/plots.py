@@ -1,8 +1,8 @@
 """Default plots: NXdata groups whose members are links to channels.
 
-Which plots a scan has is chosen in :mod:`scanbus.schemas.plots`. A plot is only written
-as far as its members fit: a reader refuses a whole NXdata whose axis is longer than its
-signal. Lanes grow at their own pace, so this happens in every growing scan.
+:mod:`scanbus.schemas.plots` chooses the plots of a scan. Members whose length differs
+from the signal's are left out, because readers reject an NXdata whose axis is longer
+than its signal. Lanes grow independently, so this occurs in every growing scan.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scanbus.writer.model.nexus_tree import Group, Node, SoftLink, Value
 __all__ = ["DEFAULT_PLOT", "plot_nodes"]
 
 DEFAULT_PLOT: Final = "plotselect"
-"""Name of the link to the default plot, as at ESRF."""
+"""Name of the link to the default plot, as in ESRF's files."""
 
 
 def plot_nodes(
@@ -35,16 +35,16 @@ def plot_nodes(
     entry_name : str
         Name of the NXentry.
     wanted : tuple of PlotDescription
-        Those that the publisher asked for, the default one first.
+        Plots requested by the publisher, the default one first.
     places : mapping
-        Place of every channel.
+        Channel name to its place.
     taken : collection of str
-        Names in the entry that no plot can have.
+        Names in the entry that a plot must not have.
 
     Returns
     -------
     dict
-        Empty where nothing can be plotted yet.
+        Name to NXdata group or link; empty if nothing can be plotted yet.
     """
     nodes: dict[str, Node] = {}
     occupied = {*taken, DEFAULT_PLOT}
@@ -62,7 +62,7 @@ def plot_nodes(
 
 
 def _is_plotted(group: Group, nodes: Mapping[str, Node]) -> bool:
-    """Whether the plot of an array was asked for already."""
+    """Whether a plot of this signal alone is among the nodes already."""
     return any(
         isinstance(node, Group)
         and node.attributes["signal"] == group.attributes["signal"]
@@ -91,7 +91,7 @@ def _plot_group(plot: PlotDescription, places: Mapping[str, Place]) -> Group | N
     if others:
         names = tuple(other.channel.name for other in others)
         attributes["auxiliary_signals"] = names
-    # A dot is an axis without values, i.e. pixels or channels.
+    # NXdata: a dot is an axis without values, e.g. pixels or channels of a spectrum.
     rest = (".",) * len(signal.channel.shape)
     names = tuple(axis.channel.name for axis in axes) or (".",)
     attributes["axes"] = (*names, *rest)
@@ -106,7 +106,7 @@ def _plot_group(plot: PlotDescription, places: Mapping[str, Place]) -> Group | N
 def _axes(
     plot: PlotDescription, signal: Place, places: Mapping[str, Place]
 ) -> list[Place]:
-    """Return the axes that fit: two make a scatter plot of a scalar signal."""
+    """Return the axes as long as the signal; two make a scatter plot of a scalar."""
     fitting = [
         places[name]
         for name in plot.axes

@@ -1,4 +1,4 @@
-"""What all files of the ESRF layout share: the root's attributes, times, names."""
+"""Root attributes, times and unique names in all files of the ESRF layout."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def root_attributes(
     Parameters
     ----------
     file_name : str
-        Name of the file, without folder: the tree may be moved.
+        Name of the file without folder, since the folder tree may be moved.
     publisher : str
-        Program that published the scan, with its version behind a blank if it said
-        one; empty where the file is nobody's.
+        Program that published the scan, followed by a space and its version if known;
+        empty for a file that has no publisher.
     stamp : FileStamp
-        Of this version of the file.
+        Provenance of this version of the file.
 
     References
     ----------
@@ -34,7 +34,7 @@ def root_attributes(
     name, _, publisher_version = publisher.strip().partition(" ")
     written_by: dict[str, Value] = {
         "file_name": file_name,
-        # A new version is a new file under the old name, hence one time for both.
+        # A new version replaces the file as a whole, so both times are the same.
         "file_time": stamp.time,
         "file_update_time": stamp.time,
         "creator": CREATOR,
@@ -50,13 +50,13 @@ def root_attributes(
 
 
 def iso_time(seconds: float) -> str:
-    """Return a time of a document as files state it.
+    """Return a time as ISO 8601 text with UTC offset (NeXus type NX_DATE_TIME).
 
     Parameters
     ----------
     seconds : float
-        Since 1970 (UTC). It came over the bus and may be anything: what is no time
-        of a calendar becomes 1970.
+        Seconds since 1970 (UTC). It comes from the bus unchecked; a value outside the
+        calendar becomes 1970.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def iso_time(seconds: float) -> str:
 
 
 def unique_name(wanted: str, taken: Collection[str]) -> str:
-    """Return a NeXus name that is not taken, the wanted one if it can be.
+    """Return a valid NeXus name that is not taken, `wanted` if possible.
 
     Examples
     --------
