@@ -1,8 +1,7 @@
-"""Datasets whose chunks arrive packed: made, filled and read back chunk by chunk.
+"""Datasets with chunks compressed outside HDF5: create, fill, and read chunk by chunk.
 
-Everything that knows HDF5's filter pipeline and chunk addresses is here. Packing
-happens outside, in :mod:`scanbus.bus.codecs`, so HDF5's global lock is held for copies
-only.
+This module alone deals with HDF5's filter pipeline and chunk addresses. Compression is
+done in :mod:`scanbus.bus.codecs`, so HDF5's global lock is held for copies only.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ __all__ = [
     "fsync_path",
     "make_folder",
     "make_packed_dataset",
+    "pack_rows",
     "start_writeback",
     "stored_bytes",
     "stored_chunks",
@@ -50,14 +50,14 @@ _SYNC_FILE_RANGE = _find_sync_file_range()
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """Where one chunk stands in its file.
+    """Location of one chunk in its file.
 
     Attributes
     ----------
     start : int
         Its first row.
     offset, nbytes : int
-        Its bytes in the file.
+        Its position in the file, and its stored size, in bytes.
     """
 
     start: int
@@ -76,17 +76,28 @@ def make_packed_dataset(
     fill_value: Any = None,
     max_rows: int | None = None,
 ) -> h5py.Dataset:
-    """Make a chunked dataset whose filters fit what the codec produces.
+    """Create a chunked dataset whose filters match the codec's output.
 
     Parameters
     ----------
     shape : tuple of int
-        Rows first. Rows must not be taken away later: HDF5 then packs the chunk at
-        the edge again, with fill values in what was cut off.
+        Shape, rows first. Rows must not be removed later: HDF5 would then compress the
+        chunk at the edge again, with fill values for the removed rows.
     rows_per_chunk : int
-        A chunk has these rows and the whole of the other axes.
+        Chunk length along the first axis; a chunk spans the other axes completely.
+    dtype : numpy.dtype
+        Type of the values.
+    codec_name : str
+        Name of the codec in :mod:`scanbus.bus.codecs`.
+    fill_value : number, optional
+        Fill value; HDF5's default (0) if None.
     max_rows : int or None
-        To how many rows it may grow; None if it never does.
+        Largest number of rows to which it may grow; None if it never grows.
+
+    Raises
+    ------
+    UnknownCodecError
+        If the codec is unknown or its library is not installed.
     """
     chunk = (rows_per_chunk, *shape[1:])
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -104,7 +115,7 @@ def make_packed_dataset(
 
 
 def stored_chunks(dataset: h5py.Dataset) -> Iterator[StoredChunk]:
-    """Yield the chunks that stand in the file, in the order of their rows."""
+    """Yield the chunks that are allocated in the file, in row order."""
     found: list[StoredChunk] = []
 
     def note(info: Any) -> None:
@@ -116,12 +127,12 @@ def stored_chunks(dataset: h5py.Dataset) -> Iterator[StoredChunk]:
 
 
 def stored_bytes(descriptor: int, chunk: StoredChunk) -> bytes:
-    """Return a chunk as it stands in the file, without HDF5 and so without its lock."""
+    """Return the stored bytes of a chunk, read without HDF5 and its global lock."""
     return os.pread(descriptor, chunk.nbytes, chunk.offset)
 
 
 def pack_rows(rows: npt.NDArray[Any], rows_per_chunk: int, codec_name: str) -> Any:
-    """Return rows as the bytes of one chunk, padded with zeros to its length."""
+    """Return rows, padded with zeros to a full chunk, as the compressed chunk."""
     if len(rows) < rows_per_chunk:
         padded = np.zeros((rows_per_chunk, *rows.shape[1:]), rows.dtype)
         padded[: len(rows)] = rows
@@ -130,23 +141,24 @@ def pack_rows(rows: npt.NDArray[Any], rows_per_chunk: int, codec_name: str) -> A
 
 
 def start_writeback(descriptor: int) -> None:
-    """Have the system begin to put what a file has in memory on the disk.
+    """Start asynchronous writeback of a file's dirty pages (sync_file_range(2)).
 
-    Promises nothing: what is to be durable has to be synced afterwards, which is then
-    a matter of what came last, and not of a whole segment. Does nothing where the
-    system has no such call (it is Linux' own).
+    Gives no guarantee of durability; a later fsync does, and then has only the last
+    pages to write instead of a whole segment. Does nothing on systems without this
+    Linux-specific call.
     """
     if _SYNC_FILE_RANGE is not None:
         _SYNC_FILE_RANGE(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
 
 def fsync_path(path: Path) -> None:
-    """Have the system put a file or folder on the disk.
+    """Fsync a file or folder.
 
     Raises
     ------
     OSError
-        If it could not; then the file must not be trusted, and not tried again.
+        If fsync fails. The file must be discarded then: a second fsync may succeed
+        although data were lost.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -156,12 +168,12 @@ def fsync_path(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it that lack, and make their names durable.
+    """Create a folder with its missing parents, and fsync their names.
 
     Raises
     ------
     OSError
-        If one cannot be made, or not be put on the disk.
+        If a folder cannot be created or synced.
     """
     lacking = []
     while not path.exists():

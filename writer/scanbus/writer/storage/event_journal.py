@@ -1,8 +1,8 @@
-"""What was said of a scan, kept beside its temporary segments while it is written.
+"""Journal of a scan's events, kept beside its temporary segments.
 
-Segments know their lane, not their scan's title, metadata or folder: those stand on
-the bus alone until the scan file is written. JSON lines, only ever appended to, so a
-kill costs at most the last line.
+Segments contain their lane, but not their scan's title, metadata or folder. Until the
+scan file is written, these are only on the bus and in this journal. It has one JSON
+line per event and is only appended to, so a kill loses at most the last line.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ EVENTS_FILE = "events.jsonl"
 
 
 def publisher_events(record: ScanRecord) -> tuple[Event, ...]:
-    """Return what the publisher said of a scan so far, in order.
+    """Return the publisher's events of a scan so far, in order.
 
-    A title that only the announcement has is put into ``prepared``: announcements
-    stand in no file.
+    Announcements are stored in no file, so a title given only there is copied into
+    ``prepared``.
     """
     return tuple(_titled(event, record.title) for event in _in_order(record))
 
@@ -46,17 +46,17 @@ class EventJournal:
     Parameters
     ----------
     path : pathlib.Path
-        Must not exist.
+        Path of the file, which must not exist.
     """
 
     def __init__(self, path: Path) -> None:
-        # Held open: a folder that was renamed away takes its file along.
+        # Kept open, so it stays valid when a successor renames the folder.
         self._file = path.open("xb")
-        # By identity: to compare what was said is slow, and NaN differs from itself.
+        # By identity: comparing events is slow, and NaN differs from itself.
         self._appended: dict[int, Event] = {}
 
     def append(self, record: ScanRecord) -> None:
-        """Append what was said since the last time; the first time, to the disk."""
+        """Append events that are new since the last call; fsync on the first call."""
         is_first = not self._appended
         for event in _in_order(record):
             if id(event) not in self._appended:
@@ -67,24 +67,24 @@ class EventJournal:
             os.fsync(self._file.fileno())
 
     def touch(self) -> None:
-        """Show that somebody works here, also while no points come."""
+        """Update the file's mtime, which shows salvage that the scan has a writer."""
         os.utime(self._file.fileno())
 
     def close(self) -> None:
-        """End keeping events; the file stays."""
+        """Close the file; it is not removed."""
         self._file.close()
 
 
 def read_journals(paths: Iterable[Path]) -> ScanRecord | None:
-    """Return a scan as the events files of its work folders tell it.
+    """Return a scan's record from the events files of its work folders.
 
-    Lines that cannot be read are passed over: the last one of a killed writer may be
-    half a line.
+    Lines that cannot be parsed are skipped, because the last line of a killed writer
+    may be incomplete.
 
     Returns
     -------
     ScanRecord or None
-        None where no file says what the scan is.
+        None if no file contains the event ``prepared``, which identifies the scan.
     """
     events = [event for path in paths for event in _read(path)]
     prepared = next((one for one in events if isinstance(one, ScanPrepared)), None)

@@ -1,7 +1,8 @@
-"""A segment of a lane with files of its own: one dataset, chunk by chunk.
+"""Segments of frame lanes (``Storage.FILES``): one dataset, written chunk by chunk.
 
-An entry that is exactly one chunk is stored as it came. What came in smaller pieces is
-gathered until the chunk is full and packed here.
+An entry that is exactly one chunk is stored unchanged (HDF5 direct chunk write).
+Smaller or misaligned entries are unpacked into a chunk buffer, which is packed when it
+is full.
 """
 
 from __future__ import annotations
@@ -37,28 +38,28 @@ from scanbus.writer.storage.tree_writer import write_attributes
 
 __all__ = ["FrameSegment"]
 
-# The disk begins after so many bytes, so that it need not be waited for at the end.
+# Writeback starts after this many bytes, to shorten the fsync at the end.
 _WRITEBACK_BYTES = 16 << 20
 
 
 class FrameSegment:
     """One temporary HDF5 file with the points ``[start, start + N)`` of a detector.
 
-    One lane writer owns it; `put` and `flush` from one thread, then `close` and
-    `verify`, in that order, from any.
+    One lane writer owns it. Call `put` and `flush` from one thread, then `close` and
+    `verify`, in that order, from any thread.
 
     Parameters
     ----------
     path : pathlib.Path
-        Temporary name; must not exist.
+        Temporary path, which must not exist.
     uid : str
-        The scan.
+        Uid of the scan.
     lane : LaneDescription
         A lane of ``Storage.FILES``.
     start : int
         First point, a multiple of ``points_per_segment``.
     account : SegmentAccount, optional
-        What was noted before its first point; an empty one by default.
+        Records made before its first point; an empty account by default.
     """
 
     def __init__(
@@ -99,8 +100,10 @@ class FrameSegment:
         Raises
         ------
         PayloadError
-            If they do not unpack; then nothing of the entry is stored. A whole chunk
-            is not unpacked here, only the sizes that it declares are compared.
+            If they cannot be unpacked; then nothing of the entry is stored. A whole
+            chunk is not unpacked here; only the sizes in its header are checked.
+        UnknownCodecError
+            If the codec is unknown or its library is not installed.
         """
         first = entry.first - self.start
         rows = self._lane.points_per_chunk
@@ -117,7 +120,7 @@ class FrameSegment:
         self.account.note_gaps(entry.gaps)
 
     def mark(self, kind: str, start: int, stop: int) -> None:
-        """Note points that did not come as they should.
+        """Record the points ``[start, stop)`` in the account.
 
         Parameters
         ----------
@@ -127,13 +130,13 @@ class FrameSegment:
         self.account.note(kind, start, stop)
 
     def flush(self) -> None:
-        """Have what was stored survive a kill of this process."""
+        """Flush stored chunks, so that they survive a kill of this process."""
         with step("flush"):
             self._save_account()
             self._file.flush()
 
     def _save_account(self) -> None:
-        # Before the chunks: none may be in the file whose holes nobody knows of.
+        # Before the chunks: no chunk may reach the file before its gaps are recorded.
         if self.account.n_notes > self._n_notes:
             self._n_notes = self.account.n_notes
             save_account(self._path, self.account)
@@ -141,17 +144,19 @@ class FrameSegment:
     def restore(
         self, index: int, packed: bytes, times: npt.NDArray[Any], *, from_source: bool
     ) -> None:
-        """Store a chunk that another file of this segment holds, as it stands there.
+        """Store a chunk from another file of this segment, unchanged.
 
         Parameters
         ----------
         index : int
-            Which chunk of the segment.
+            Index of the chunk in the segment.
+        packed : bytes
+            The chunk as stored in the file, i.e. after the filters.
         times : numpy.ndarray
-            One for each of its points, NaN where unknown; fewer than a whole chunk's
-            at the end of a lane.
+            float64, shape ``(n_points,)``: time of each point, NaN if unknown; fewer
+            points than a whole chunk's at the end of a lane.
         from_source : bool
-            Whether it was compared with a checksum that was made at the source.
+            Whether it was verified with a checksum computed at the source.
         """
         first = index * self._lane.points_per_chunk
         self._grow(first + len(times))
@@ -159,11 +164,11 @@ class FrameSegment:
         self._times[first : first + len(times)] = times
 
     def replace_account(self, account: SegmentAccount) -> None:
-        """Go by another account: what was restored is known as a whole only."""
+        """Replace the account, which a restore determines for the whole segment."""
         self.account = account
 
     def close(self, stop: int) -> None:
-        """Finish the file with the points up to `stop`."""
+        """Write everything up to point `stop` and close the file."""
         self._save_account()
         self._pack_open_chunk()
         length = stop - self.start
@@ -185,7 +190,7 @@ class FrameSegment:
 
     @property
     def is_closed(self) -> bool:
-        """Whether its file is."""
+        """Whether the file is closed."""
         return not self._file
 
     def verify(self) -> None:
@@ -194,12 +199,12 @@ class FrameSegment:
         Raises
         ------
         VerificationError
-            If any differs.
+            If a chunk differs.
         """
         compare_chunks(self._path, self._checksums)
 
     def discard(self) -> None:
-        """Close whatever is open; the file is not to be used."""
+        """Close the file, which must not be used afterwards."""
         self._file.close()
 
     def _check_chunk(self, entry: Entry) -> None:
@@ -225,7 +230,7 @@ class FrameSegment:
         self._from_source[index] = from_source
 
     def _grow(self, n_rows: int) -> None:
-        # Never shrunk: HDF5 would pack the last chunk again, with other bytes.
+        # Never shrunk: HDF5 would compress the last chunk again, to other bytes.
         if n_rows > self._dataset.shape[0]:
             self._dataset.id.set_extent((n_rows, *self._channel.shape))
 
@@ -240,7 +245,7 @@ class FrameSegment:
             done += self._fill(first + done, points[done:])
 
     def _fill(self, first: int, points: npt.NDArray[Any]) -> int:
-        """Put rows into the open chunk; return how many fitted."""
+        """Copy rows into the open chunk; return how many fit."""
         rows = self._lane.points_per_chunk
         index, within = divmod(first, rows)
         if self._open_chunk is None or self._open_chunk[0] != index:
@@ -255,12 +260,12 @@ class FrameSegment:
         return n_rows
 
     def _chunk_so_far(self, index: int) -> npt.NDArray[Any]:
-        """Return the rows of a chunk: mostly missing values."""
+        """Return the rows of a chunk: fill values, and what is stored already."""
         rows = self._lane.points_per_chunk
         shape = (rows, *self._channel.shape)
         chunk = np.full(shape, self._channel.missing_value, self._channel.numpy_dtype)
         if self._checksums[index]:
-            # A padded chunk stands here, and points came behind it after all.
+            # A padded chunk is stored here, and more points followed.
             held = self._dataset[index * rows : (index + 1) * rows]
             chunk[: len(held)] = held
         return chunk

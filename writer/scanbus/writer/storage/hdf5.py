@@ -1,10 +1,10 @@
-"""Opening HDF5 files so that a mount that hangs stops one thread, not the process.
+"""Open HDF5 files such that a hanging mount blocks one thread, not the process.
 
-h5py lets other threads of Python run while it writes, flushes and closes, but not while
-it opens or makes a file: on a mount that does not answer the whole process would stand
-still, with its heartbeat and its answer to SIGTERM. So the system is asked first, which
-other threads need not wait for, and HDF5 itself is called as h5py does it, under h5py's
-lock, but with ctypes: the mount may have gone in between.
+h5py releases the GIL while it writes, flushes and closes a file, but not while it opens
+or creates one: a hanging mount would block the whole process, including its heartbeat
+and its reaction to SIGTERM. So the file is first opened with a system call, which
+releases the GIL. HDF5 itself is then called through ctypes, which releases the GIL too,
+under h5py's lock as h5py does, because the mount may fail in between.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from h5py._objects import phil
 
 __all__ = ["make_hdf5", "open_hdf5"]
 
-# The library that h5py uses: its symbols are found from those that depend on it.
+# The HDF5 library that h5py uses: the extension module resolves its symbols.
 _HDF5 = ctypes.CDLL(h5f.__file__)
 _HDF5.H5Fcreate.restype = _HDF5.H5Fopen.restype = ctypes.c_int64
 _HDF5.H5Fcreate.argtypes = [
@@ -34,12 +34,17 @@ _IN_ORDER = h5p.CRT_ORDER_TRACKED | h5p.CRT_ORDER_INDEXED
 
 
 def make_hdf5(path: Path, *, track_order: bool = False) -> h5py.File:
-    """Return a new file, open for writing.
+    """Create a file and return it, open for writing.
+
+    Parameters
+    ----------
+    track_order : bool
+        Whether the root group keeps links and attributes in creation order.
 
     Raises
     ------
     FileExistsError
-        If there is one.
+        If the file exists.
     OSError
         If the file system refuses.
     """
@@ -57,7 +62,7 @@ def _made(path: Path, *, track_order: bool = False) -> h5py.File:
     with phil:
         number = _HDF5.H5Fcreate(name, h5f.ACC_TRUNC, made.id, access.id)
         if number < 0:
-            # It was refused: h5py does it once more, for the error.
+            # On failure h5py repeats the call, to raise the error.
             file = h5py.File(h5f.create(name, h5f.ACC_TRUNC, made, access))
         else:
             file = h5py.File(h5f.FileID(number))
@@ -66,11 +71,11 @@ def _made(path: Path, *, track_order: bool = False) -> h5py.File:
 
 
 def _keep_metadata_in_memory(file: h5py.File) -> None:
-    """Have metadata written by flush and close only.
+    """Disable evictions of HDF5's metadata cache: only flush and close write metadata.
 
-    So a kill leaves the last flush: with evictions a killed writer damaged 3 of 12
-    segments, without them none. And nothing else waits for the disk: while groups and
-    attributes are made h5py lets no other thread run.
+    So a killed writer leaves the state of the last flush: with evictions, kills damaged
+    3 of 12 segments, without them none. It also avoids disk writes while groups and
+    attributes are created, during which h5py holds the GIL.
     """
     config = file.id.get_mdc_config()
     config.evictions_enabled = False
@@ -81,18 +86,20 @@ def _keep_metadata_in_memory(file: h5py.File) -> None:
 
 
 def open_hdf5(path: Path, *, reads_once: bool = False) -> h5py.File:
-    """Return a file, open for reading; without a lock, for nobody writes to it now.
+    """Return a file, open for reading, without HDF5's file lock.
+
+    No lock is needed, because no process writes to the file any more.
 
     Parameters
     ----------
     reads_once : bool
-        Whether every chunk is read as a whole, once: without HDF5's chunk cache, and
-        the copy into it, that takes half the time.
+        Whether every chunk is read once and as a whole. HDF5's chunk cache is disabled
+        then, which saves a copy and halves the time.
 
     Raises
     ------
     OSError
-        If it cannot be read, or is no HDF5 file.
+        If the file cannot be read, or is not an HDF5 file.
     """
     os.close(os.open(path, os.O_RDONLY))
     return _opened(path, reads_once=reads_once)
@@ -113,7 +120,7 @@ def _opened(path: Path, *, reads_once: bool = False) -> h5py.File:
 
 
 def _access() -> Any:
-    """Return what h5py's own `File` gives HDF5 by default."""
+    """Return the file access property list that `h5py.File` uses by default."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
     return access

@@ -1,4 +1,4 @@
-"""Which versions write a file now: the clock and the libraries of this process."""
+"""Provenance of files written by this process: time and software versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["stamp_now"]
 
 
 def stamp_now() -> FileStamp:
-    """Return the stamp of a file that this process writes now."""
+    """Return the stamp of a file written now by this process."""
     return FileStamp(
         time=datetime.now(UTC).astimezone().isoformat(),
         scanbus_version=_scanbus_version(),

@@ -1,14 +1,14 @@
 """The scan file: a scan's small values, events, ledger and verdict, written once.
 
-It is made from the groups' segments when every lane is sealed, and replaces them. With
-it and the detectors' segments, every master can be made again.
+It is written from the segments of small values when every lane is sealed, and replaces
+them. All masters can be rebuilt from it and the detectors' segments.
 
 Layout::
 
     /entry_0000/measurement/<channel>            points of every small channel
     /entry_0000/measurement/<channel>__length    lengths of a ragged channel's points
-    /entry_0000/scanbus/uid, events, verdict     JSON lines as they stood on the bus
-    /entry_0000/scanbus/problems                 events that could not be understood
+    /entry_0000/scanbus/uid, events, verdict     JSON lines as on the bus
+    /entry_0000/scanbus/problems                 events that could not be parsed
     /entry_0000/scanbus/lanes/<lane>             one row per entry, with checksums
 """
 
@@ -35,7 +35,7 @@ from scanbus.writer.storage.value_columns import digest_of, write_lane
 
 __all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
 
-# What h5py and the parsers raise over anything else.
+# Errors of h5py and the parsers on a file that is not a scan file.
 _NO_SCAN_FILE = (
     OSError,
     KeyError,
@@ -48,18 +48,18 @@ _NO_SCAN_FILE = (
 
 @dataclass(frozen=True)
 class ScanFile:
-    """What a scan file says of its scan.
+    """The scan's uid, events and verdict from a scan file.
 
     Attributes
     ----------
     uid : str
-        The scan.
+        Uid of the scan.
     events : tuple of Event
-        Everything that was said, in order.
+        All events of the publisher, in order.
     verdict : Verdict
-        The final one.
+        The final verdict.
     problems : tuple of str
-        Events that could not be understood.
+        Events that could not be parsed.
     """
 
     uid: str
@@ -79,12 +79,16 @@ def write_scan_file(
     Parameters
     ----------
     segments : mapping
-        LaneQueue name to the segments of that group, ascending.
+        Lane name to the segments of that lane of ``Storage.VALUES``, ascending.
 
     Raises
     ------
     VerificationError
-        If what stands in the closed file is not what the segments hold.
+        If the contents of the closed file differ from those of the segments.
+    ValueError
+        If the scan was never prepared.
+    OSError
+        If the file system refuses.
     """
     if record.prepared is None:
         raise ValueError("a scan that was never prepared has no values")
@@ -125,12 +129,12 @@ def _write_words(own: h5py.Group, record: ScanRecord, verdict: Verdict) -> None:
 
 
 def read_scan_file(path: Path) -> ScanFile:
-    """Return what a scan file says.
+    """Return the uid, events and verdict in a scan file.
 
     Raises
     ------
     NameTakenError
-        If the file is none.
+        If the file cannot be read as a scan file.
     """
     try:
         with open_hdf5(path) as file:

@@ -1,8 +1,8 @@
-"""Folders and files of scans below the root, on a disk.
+"""Paths of scans' folders and files below the root.
 
-What they are called is said in :mod:`scanbus.schemas.naming`. Names come from the bus;
-the schemas let through only what can be a file name. Symbolic links in the tree may be
-anybody's, so every folder is resolved and must still be below the root.
+:mod:`scanbus.schemas.naming` defines their names. Names come from the bus; the schemas
+accept only valid file names. Users may place symbolic links in the tree, so every path
+is resolved and must still be below the root.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ __all__ = [
 
 
 def check_root(root: Path) -> None:
-    """Make the root if need be, and see that files can be made and linked in it.
+    """Create the root if needed, and check that files can be created and linked in it.
 
     Raises
     ------
     RootUnusableError
-        If they cannot.
+        If the root cannot be created, or files cannot be created or linked in it.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -59,16 +59,16 @@ def check_root(root: Path) -> None:
 
 
 def inside(root: Path, path: Path) -> Path:
-    """Return a path below the root, as it is given, after a look at where it leads.
+    """Return `path` unchanged after checking that it resolves to a path below `root`.
 
     Raises
     ------
     RootUnusableError
-        If symbolic links lead it out of the root.
+        If symbolic links lead out of the root, or form a loop.
     """
     try:
         target, base = path.resolve(), root.resolve()
-    except (OSError, RuntimeError) as error:  # links in circles, until Python 3.13
+    except (OSError, RuntimeError) as error:  # RuntimeError: link loop, before 3.13
         raise RootUnusableError(str(path), str(error)) from error
     if not target.is_relative_to(base):
         raise RootUnusableError(
@@ -99,7 +99,7 @@ def scan_folder(root: Path, identity: ScanIdentity) -> Path:
 
 
 def scan_master(root: Path, identity: ScanIdentity) -> Path:
-    """Return where a scan's master stands."""
+    """Return the path of a scan's master."""
     name = scan_master_name(identity.scan_number)
     return inside(root, scan_folder(root, identity) / name)
 
@@ -112,18 +112,18 @@ def remove_segments(folder: Path, lane: str) -> None:
 
 
 def dataset_master(root: Path, identity: ScanIdentity) -> Path:
-    """Return where the master of a dataset stands."""
+    """Return the path of a dataset's master."""
     folder = dataset_folder(root, identity)
     return inside(root, folder / dataset_master_name(folder.name))
 
 
 def collection_master(root: Path, identity: ScanIdentity) -> Path:
-    """Return where the master of a collection stands."""
+    """Return the path of a collection's master."""
     name = collection_master_name(identity.proposal, identity.collection)
     return inside(root, collection_folder(root, identity) / name)
 
 
 def proposal_master(root: Path, identity: ScanIdentity) -> Path:
-    """Return where the master of a proposal's session stands."""
+    """Return the path of the master of a proposal's session."""
     name = proposal_master_name(identity.proposal, identity.beamline)
     return inside(root, session_folder(root, identity) / name)

@@ -1,7 +1,8 @@
-"""What every segment file says of itself, and how one is opened and read again.
+"""Headers of segment files: writing, reading and verifying them.
 
-A segment carries its scan's uid, its lane, its range and its account from the moment
-it is made, so that salvage can use one that was never finished.
+A segment carries its scan's uid, its lane and its first point from its creation, and
+its account is kept beside it until it is finished, so salvage can use unfinished
+segments.
 """
 
 from __future__ import annotations
@@ -39,26 +40,26 @@ __all__ = [
 ]
 
 OWN_GROUP = "/entry_0000/scanbus"
-"""Where files say what scanbus needs to know of them."""
+"""Group with scanbus's own description of a file."""
 NEXUS_TEXT = h5py.string_dtype("ascii")
-"""NeXus keywords: variable-length ASCII, the one type that every reader accepts."""
+"""Type of NeXus keywords: variable-length ASCII, the only type all readers accept."""
 FREE_TEXT = h5py.string_dtype("utf-8")
-"""Everything that people write: variable-length UTF-8."""
+"""Type of free text: variable-length UTF-8."""
 _ACCOUNT = ".account.json"
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentHeader:
-    """What a finished segment says of itself.
+    """The header of a finished segment.
 
     Attributes
     ----------
     uid, lane : str
-        Scan and lane that it belongs to.
+        Uid of its scan, and name of its lane.
     start, stop : int
-        Its points.
+        Its points ``[start, stop)``.
     account : SegmentAccount
-        What became of them.
+        Missing, duplicate and damaged points among them.
     """
 
     uid: str
@@ -71,12 +72,12 @@ class SegmentHeader:
 def make_segment_file(
     path: Path, uid: str, lane: LaneDescription, start: int
 ) -> h5py.File:
-    """Make a new file for the points of a lane from `start` on.
+    """Create a file for the points of a lane from `start` on, and write its header.
 
     Raises
     ------
     FileExistsError, OSError
-        If it cannot be made.
+        If it exists, or cannot be created.
     """
     file = make_hdf5(path)
     file.attrs.create("NX_class", "NXroot", dtype=NEXUS_TEXT)
@@ -103,17 +104,18 @@ def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
 
 
 def finish_segment(file: h5py.File, stop: int, account: SegmentAccount) -> None:
-    """Write what is known only at the end; the caller closes the file."""
+    """Write the end point and the account; the caller closes the file."""
     own = file[OWN_GROUP]
     own.create_dataset("stop", data=stop)
     own.create_dataset("account", data=account.to_json(), dtype=FREE_TEXT)
 
 
 def save_account(path: Path, account: SegmentAccount) -> None:
-    """Keep the account of an unfinished segment beside it, for salvage.
+    """Save the account of an unfinished segment to a file beside it, for salvage.
 
-    Fill values in a chunk that is not full look like points. Not in the segment: a
-    file that was interrupted must end up as one that was not.
+    Without the account, fill values in a partly filled chunk look like points. It is
+    not stored in the segment, because an interrupted attempt must give the same file as
+    an uninterrupted one.
     """
     aside = path.with_suffix(".account.tmp")
     aside.write_text(account.to_json())
@@ -121,12 +123,12 @@ def save_account(path: Path, account: SegmentAccount) -> None:
 
 
 def remove_account(path: Path) -> None:
-    """Remove what stands beside a segment that has its account in it now."""
+    """Remove the account file of a segment that contains its account now."""
     path.with_suffix(_ACCOUNT).unlink(missing_ok=True)
 
 
 def load_account(path: Path) -> SegmentAccount:
-    """Return the account that stands beside an unfinished segment.
+    """Return the account saved beside an unfinished segment, empty if there is none.
 
     Raises
     ------
@@ -141,12 +143,12 @@ def load_account(path: Path) -> SegmentAccount:
 
 
 def read_header(path: Path) -> SegmentHeader:
-    """Return what a segment under its final name says of itself.
+    """Return the header of a finished segment.
 
     Raises
     ------
     NameTakenError
-        If the file is no finished segment of scanbus.
+        If the file is not a finished segment of scanbus.
     """
     try:
         with open_hdf5(path) as file:
@@ -163,7 +165,7 @@ def read_header(path: Path) -> SegmentHeader:
 
 
 def read_late_points(path: Path) -> list[int]:
-    """Return which points of their channel the arrivals of a late segment are."""
+    """Return the point number, in its channel, of each point in a late segment."""
     with open_hdf5(path) as file:
         return [int(point) for point in file[OWN_GROUP]["point"][()]]
 
@@ -174,12 +176,12 @@ def compare_chunks(path: Path, expected: npt.NDArray[np.uint64]) -> None:
     Parameters
     ----------
     expected : numpy.ndarray
-        uint64, shape ``(n_chunks,)``; 0 where no chunk stands.
+        XXH3 checksums, uint64, shape ``(n_chunks,)``; 0 where no chunk is stored.
 
     Raises
     ------
     VerificationError
-        If a chunk differs, is missing, or stands where none should.
+        If a chunk differs, is missing, or is stored where none is expected.
     """
     with open_hdf5(path) as file:
         dataset = file[f"{DATA_GROUP}/data"]

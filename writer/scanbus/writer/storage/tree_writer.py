@@ -1,9 +1,9 @@
-"""Write any tree into an open HDF5 file.
+"""Write a NeXus tree into an open HDF5 file.
 
-The types are those that every reader we know accepts. Words of NeXus (classes, units,
-names of fields in attributes) are variable-length ASCII: XDS's durin refuses anything
-else, pynxtools and nxtomomill fail on fixed-length text. Free text is variable-length
-UTF-8. Creation order is kept; the same tree gives the same bytes.
+All known readers accept the types used here. NeXus keywords (classes, units, names of
+fields in attributes) are variable-length ASCII: XDS's durin rejects anything else,
+pynxtools and nxtomomill fail on fixed-length strings. Free text is variable-length
+UTF-8. Creation order is kept; equal trees give equal bytes.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ _NEXUS_WORDS: Final = frozenset(
 )
 _ASCII: Final = h5py.string_dtype("ascii")
 _UTF8: Final = h5py.string_dtype("utf-8")
-# Larger arrays (masks, flat fields) are packed, by the codec and so outside HDF5's
-# global lock, with the one pipeline that needs no plug-in anywhere.
+# Larger arrays (masks, flat fields) are compressed by the codec, outside HDF5's global
+# lock, with gzip and shuffle, the only filters that need no plug-in.
 _PACKED_FROM_BYTES: Final = 2**16
 _PACKED_CODEC: Final = "gzip-shuffle"
 
 
 def write_tree(target: h5py.Group, tree: Group) -> None:
-    """Write a tree into a group; nothing of it may exist there.
+    """Write a tree into a group that has none of its members yet.
 
     Parameters
     ----------
     target : h5py.Group
         Usually the root of a new file, opened with ``track_order=True`` and without
-        ``libver``: HDF5 1.10 must read it.
+        ``libver``, so that HDF5 1.10 can read it.
     tree : Group
-        Its class and attributes become those of `target`.
+        Its class and attributes are written to `target`.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def _write_node(parent: h5py.Group, name: str, node: Node) -> None:
         case SoftLink():
             parent[name] = h5py.SoftLink(node.path)
         case ExternalLink():
-            # A master may have one for each of thousands of scans: a third of the time.
+            # A master may link thousands of scans: this takes a third of h5py's time.
             parent.id.links.create_external(
                 name.encode(), os.fsencode(node.file), node.path.encode()
             )
@@ -114,7 +114,7 @@ def _write_packed(parent: h5py.Group, name: str, value: Array) -> h5py.Dataset:
 
 
 def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.Dataset:
-    """Make a virtual dataset by HDF5's own calls; the sources are not opened."""
+    """Create a virtual dataset with the low-level API; sources are not opened."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_layout(h5py.h5d.VIRTUAL)
     plist.set_fill_value(np.array(node.fill_value, dtype=node.dtype))
@@ -137,7 +137,7 @@ def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.
 def write_attributes(
     target: h5py.Group | h5py.Dataset, attributes: Mapping[str, Value]
 ) -> None:
-    """Write attributes: NeXus's words as ASCII, everything else as UTF-8."""
+    """Write attributes: NeXus keywords as ASCII, other text as UTF-8."""
     for name, value in attributes.items():
         if not isinstance(value, str | tuple):
             target.attrs.create(name, value)
@@ -147,7 +147,7 @@ def write_attributes(
 
 
 def _attribute_type(name: str, text: Any) -> Any:
-    # Text that is not ASCII, as a unit may be, is kept as it is and says so.
+    # Keywords with other characters, e.g. in a unit, are stored as UTF-8.
     is_ascii = all(part.isascii() for part in np.ravel(text))
     return _ASCII if name in _NEXUS_WORDS and is_ascii else _UTF8
 
@@ -159,5 +159,5 @@ def _text(value: str | tuple[str, ...]) -> Any:
 
 
 def _storable(text: str) -> str:
-    """Return text that HDF5 can hold: neither NUL nor half a surrogate pair."""
+    """Return text that HDF5 can store: without NUL and unpaired surrogates."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

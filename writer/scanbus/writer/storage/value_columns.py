@@ -1,8 +1,8 @@
-"""The points of small channels on their way from a group's segments into the scan file.
+"""Copy the points of small channels from segments into the scan file.
 
-HDF5 takes half a megabyte for a file that is open, whatever it holds, and a scan may
-have thousands of segments: so one is open at a time, and read for as many channels
-together as may hold a chunk each.
+An open HDF5 file takes half a megabyte of memory, and a scan may have thousands of
+segments. So one segment is open at a time, and is read for as many channels together as
+fit into memory with one chunk each.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from scanbus.writer.storage.value_segment import flat_name, length_name
 __all__ = ["digest_of", "write_lane"]
 
 _CHUNK_BYTES = 1 << 20
-# Smaller datasets are stored plain: readable by everything, and not worth a chunk.
+# Smaller datasets are stored contiguously, not chunked and compressed.
 _PLAIN_BYTES = 1 << 20
-# What HDF5 and h5py hold for a dataset that is open, and what all channels may take
-# that are written together.
+# Memory that HDF5 and h5py use per open dataset, and the limit for all channels that
+# are written together.
 _OPEN_BYTES = 1 << 16
 _BATCH_BYTES = 4 << 20
 _TEXTS = 4096
@@ -48,14 +48,14 @@ _ENTRIES = f"{OWN_GROUP}/entries"
 
 @dataclass(slots=True)
 class _Extent:
-    """How much the segments of a lane hold together.
+    """Total size of the segments of a lane.
 
     Attributes
     ----------
     n_points, n_entries : int
-        Points of each channel; rows of the table of entries.
+        Number of points of each channel; number of rows in the table of entries.
     entries : numpy.dtype or None
-        Of a row of that table; None if there is no segment.
+        Type of a row of that table; None if there is no segment.
     widths : dict
         Name of each ragged channel to the length of its longest point.
     """
@@ -69,18 +69,23 @@ class _Extent:
 def write_lane(
     file: h5py.File, lane: LaneDescription, segments: Sequence[Path]
 ) -> dict[str, str]:
-    """Write all channels of a group and its table of entries into a scan file.
+    """Write all channels of a lane and its table of entries into a scan file.
 
     Parameters
     ----------
     segments : sequence of pathlib.Path
-        Of the group, ascending.
+        Segments of the lane, ascending.
 
     Returns
     -------
     dict
-        Path of each channel's dataset, and of the table, to the digest of what was
-        given to HDF5, as :func:`digest_of` returns it for what stands in the file.
+        Path of each channel's dataset, and of the table, to the digest of the data
+        passed to HDF5; :func:`digest_of` computes the same digest from the file.
+
+    Raises
+    ------
+    OSError, KeyError
+        If a segment cannot be read, or the file system refuses.
     """
     extent = _extent_of(lane, segments)
     digests = _write_entries(file, lane.name, segments, extent)
@@ -94,12 +99,12 @@ def write_lane(
 
 
 def digest_of(dataset: h5py.Dataset, descriptor: int) -> str:
-    """Return the digest of what stands in a dataset that `write_lane` made.
+    """Return the XXH3 digest of a dataset written by `write_lane`, in hexadecimal.
 
     Parameters
     ----------
     descriptor : int
-        The file, opened for reading: packed chunks are digested as they stand there.
+        Descriptor of the file, open for reading; chunks are digested as stored there.
     """
     digest = xxhash.xxh3_64()
     if h5py.check_string_dtype(dataset.dtype) is not None:
@@ -137,7 +142,7 @@ def _extent_of(lane: LaneDescription, segments: Sequence[Path]) -> _Extent:
 
 
 def _length_dataset(channel: ChannelDescription) -> str:
-    """Return the dataset of a segment that has a row for each point of a channel."""
+    """Return the name of the segment dataset with one row per point of a channel."""
     return length_name(channel) if channel.is_variable else channel.name
 
 
@@ -157,7 +162,7 @@ def _write_entries(
 def _batches(
     lane: LaneDescription, extent: _Extent
 ) -> Iterator[list[ChannelDescription]]:
-    """Yield the channels in their order, as many at a time as may be written so."""
+    """Yield the channels in order, in batches that fit into the memory limit."""
     batch: list[ChannelDescription] = []
     held = 0
     for channel in lane.channels:
@@ -171,7 +176,7 @@ def _batches(
 
 
 def _held_bytes(channel: ChannelDescription, extent: _Extent) -> int:
-    """Return what is held of a channel until its next chunk is full."""
+    """Return the number of bytes buffered for a channel until a chunk is full."""
     if channel.is_string:
         return 0
     row_bytes = _row_bytes(channel.numpy_dtype, _shape(channel, extent))
@@ -205,7 +210,7 @@ def _column(
 
 
 class _Rows:
-    """A channel whose points are all of one shape, filled segment by segment."""
+    """A channel with points of fixed shape, filled segment by segment."""
 
     def __init__(
         self,
@@ -232,12 +237,12 @@ class _Rows:
             self._sink.add(rows)
 
     def end(self) -> str:
-        """Store what is held; return the digest of all that was stored."""
+        """Store buffered rows; return the digest of everything stored."""
         return self._sink.end()
 
 
 class _Padded(_Rows):
-    """A ragged channel: its points, padded, and their lengths."""
+    """A ragged channel: its padded points and their lengths."""
 
     def __init__(
         self,
@@ -269,7 +274,7 @@ class _Padded(_Rows):
 
 
 class _Texts:
-    """A channel of texts, filled segment by segment."""
+    """A channel of strings, filled segment by segment."""
 
     def __init__(
         self, file: h5py.File, path: str, channel: ChannelDescription, n_points: int
@@ -293,12 +298,12 @@ class _Texts:
         self._digest.update(_text_bytes(texts))
 
     def end(self) -> str:
-        """Return the digest of all that was taken."""
+        """Return the digest of all strings."""
         return self._digest.hexdigest()
 
 
 class _Plain:
-    """A dataset that is stored as it is."""
+    """A contiguous, uncompressed dataset."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._dataset = dataset
@@ -317,7 +322,7 @@ class _Plain:
 
 
 class _Packed:
-    """A dataset that is packed chunk by chunk; holds the one that is not full yet."""
+    """A compressed dataset, written chunk by chunk; buffers the last, partial chunk."""
 
     def __init__(self, dataset: h5py.Dataset, codec_name: str) -> None:
         self._dataset = dataset
@@ -328,7 +333,7 @@ class _Packed:
         self._digest = xxhash.xxh3_64()
 
     def add(self, rows: npt.NDArray[Any]) -> None:
-        """Take the next rows."""
+        """Add the next rows."""
         while len(rows):
             taken, rows = np.split(rows, [len(self._chunk) - self._n_held])
             if len(taken) == len(self._chunk):
@@ -340,7 +345,7 @@ class _Packed:
                 self._store_held()
 
     def end(self) -> str:
-        """Store what is held; return the digest of all chunks as they were packed."""
+        """Store buffered rows; return the digest of all compressed chunks."""
         if self._n_held:
             self._store_held()
         return self._digest.hexdigest()

@@ -1,8 +1,8 @@
-"""A segment of a group of small values: plain datasets that grow, kept until the end.
+"""Segments of small values: growing, uncompressed datasets.
 
-These files live only until the scan file is written from them, so nothing is packed.
-Points are written as they come, a few megabytes at a time; what is kept of them is a
-digest, with which the closed file is compared.
+The scan file replaces these files at the end of a scan, so nothing is compressed.
+Points are written a few megabytes at a time. A digest of each dataset is kept in
+memory, and the closed file is compared with it.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ __all__ = [
 ]
 
 _CHUNK_BYTES = 1 << 18
-# What is held until it is written, unless a flush comes first: of each segment, and of
-# each dataset where a group has very many, for every one takes a call.
+# Bytes buffered before a write, unless a flush comes first: per segment, or, in lanes
+# with very many datasets, per dataset, because each dataset takes a call.
 _HELD_BYTES = 1 << 20
 _HELD_BYTES_EACH = 1 << 13
-# From here on rows are kept as a table: 41 bytes each instead of 230.
+# Longer lists of rows are moved to arrays: 41 bytes per row instead of 230.
 _MAX_LISTED_ENTRIES = 1024
 ENTRY_FIELDS = np.dtype(
     [
@@ -59,26 +59,28 @@ ENTRY_FIELDS = np.dtype(
         ("time_last", "<f8"),
     ]
 )
-"""One row per entry. The checksum is the source's over the payload where the blocks
-came unpacked, else ours over the unpacked blocks."""
+"""Fields of the table of entries, one row per entry.
+
+The checksum is the source's, over the payload, if the blocks came uncompressed
+(``from_source``); otherwise the writer's, over the unpacked blocks."""
 
 
 def flat_name(channel: ChannelDescription) -> str:
-    """Return the dataset with all values of a variable channel in a row."""
+    """Return the name of the dataset with a variable channel's values, concatenated."""
     return f"{channel.name}__flat"
 
 
 def length_name(channel: ChannelDescription) -> str:
-    """Return the dataset with the lengths of a variable channel's points."""
+    """Return the name of the dataset with a variable channel's point lengths."""
     return f"{channel.name}__length"
 
 
 class ValueSegment:
-    """One temporary HDF5 file with the points ``[start, start + N)`` of a group.
+    """One temporary HDF5 file with the points ``[start, start + N)`` of a lane.
 
-    One lane writer owns it; `put` and `flush` from one thread, then `close` and
-    `verify`, in that order, from any. Parameters as for ``FrameSegment``, with a lane
-    of ``Storage.VALUES``.
+    One lane writer owns it. Call `put` and `flush` from one thread, then `close` and
+    `verify`, in that order, from any thread. Parameters as for ``FrameSegment``, with a
+    lane of ``Storage.VALUES``.
     """
 
     def __init__(
@@ -108,18 +110,21 @@ class ValueSegment:
         ]
 
     def put(self, entry: Entry) -> None:
-        """Take the points of an entry.
+        """Store the points of an entry.
 
         Raises
         ------
         PayloadError
-            If any block does not unpack; then nothing of the entry is taken.
+            If a block cannot be unpacked; then nothing of the entry is stored.
+        UnknownCodecError
+            If a block's codec is unknown or its library is not installed.
         """
         blocks = self._decoded(entry)
         from_source = set(entry.codecs) == {"none"}
         checksum = entry.checksum
         if entry.gaps or not from_source:
-            # Whatever was sent for a point that is missing, nobody shall take for one.
+            # Values sent for missing points are replaced by fill values, so the
+            # source's checksum holds only if nothing changed.
             checksum = unpacked_checksum(blocks)
             from_source = from_source and checksum == entry.checksum
         self._take(
@@ -154,7 +159,7 @@ class ValueSegment:
         return blocks
 
     def mark(self, kind: str, start: int, stop: int) -> None:
-        """Note points that did not come as they should; ``missing`` ones are filled."""
+        """Record points in the account; store fill values for ``missing`` ones."""
         self.account.note(kind, start, stop)
         if kind == "missing":
             self._fill_up_to(stop)
@@ -178,7 +183,7 @@ class ValueSegment:
         self._held_bytes = 0
 
     def flush(self) -> None:
-        """Write what came since the last time, to survive a kill of this process."""
+        """Write and flush buffered points, to survive a kill of this process."""
         self._write_held()
         with step("flush"):
             self._save_account()
@@ -194,23 +199,23 @@ class ValueSegment:
         row: tuple[int, int, int, bool, float, float],
         blocks: list[npt.NDArray[Any] | Variable],
     ) -> None:
-        """Take the points of an entry that another file of this segment holds.
+        """Store the points of an entry read from another file of this segment.
 
         Parameters
         ----------
         row : tuple
-            The entry: ``ENTRY_FIELDS``.
+            The entry's row, as in ``ENTRY_FIELDS``.
         blocks : list
-            Its points, one item for each channel.
+            The entry's points, one item per channel.
         """
         self._take(row, blocks)
 
     def replace_account(self, account: SegmentAccount) -> None:
-        """Go by another account: what was restored is known as a whole only."""
+        """Replace the account, which a restore determines for the whole segment."""
         self.account = account
 
     def close(self, stop: int) -> None:
-        """Finish the file with the points up to `stop`."""
+        """Write everything up to point `stop` and close the file."""
         self._fill_up_to(stop)
         self.flush()
         self._move_entries_to_table()
@@ -226,16 +231,16 @@ class ValueSegment:
 
     @property
     def is_closed(self) -> bool:
-        """Whether its file is."""
+        """Whether the file is closed."""
         return not self._file
 
     def verify(self) -> None:
-        """Reopen the closed file and compare all that stands in it with what came.
+        """Reopen the closed file and compare each dataset with its digest.
 
         Raises
         ------
         VerificationError
-            If any differs.
+            If a dataset differs from the points that were received.
         """
         descriptor = os.open(self._path, os.O_RDONLY)
         try:
@@ -247,7 +252,7 @@ class ValueSegment:
             os.close(descriptor)
 
     def discard(self) -> None:
-        """Close whatever is open; the file is not to be used."""
+        """Close the file, which must not be used afterwards."""
         self._file.close()
 
     def _fill_up_to(self, point: int) -> None:
@@ -259,12 +264,12 @@ class ValueSegment:
 
 
 class _Column:
-    """One dataset that grows, and the digest of what it holds.
+    """One growing dataset, and the digest of its contents.
 
     Parameters
     ----------
     dataset : h5py.Dataset
-        Of the file that is written.
+        A dataset of the file being written.
     """
 
     def __init__(self, dataset: h5py.Dataset) -> None:
@@ -275,11 +280,11 @@ class _Column:
         self._digest = xxhash.xxh3_64()
 
     def hold(self, points: npt.NDArray[Any]) -> None:
-        """Take points, to be written with those that come next."""
+        """Buffer points until the next write."""
         self._held.append(points)
 
     def write(self) -> None:
-        """Write what is held; what could not be written stays."""
+        """Write buffered points; on an error the unwritten ones stay buffered."""
         while self._held:
             count = _count_together(self._held)
             points = self._held[0] if count == 1 else np.concatenate(self._held[:count])
@@ -291,12 +296,12 @@ class _Column:
             del self._held[:count]
 
     def verify(self, group: h5py.Group, descriptor: int) -> None:
-        """Compare what stands in the closed file, without HDF5's buffers.
+        """Compare the closed file's bytes with the digest, bypassing HDF5's caches.
 
         Raises
         ------
         VerificationError
-            If it is not what was written.
+            If they differ from what was written.
         """
         dataset = group[self._name]
         digest = xxhash.xxh3_64()
@@ -315,13 +320,13 @@ class _Column:
 
 
 def _count_together(blocks: Sequence[npt.NDArray[Any]]) -> int:
-    """Return how many of the first blocks to write at once: large ones one by one."""
+    """Return how many leading blocks to write at once; large blocks go one by one."""
     small = itertools.takewhile(lambda block: block.nbytes < _CHUNK_BYTES, blocks)
     return max(1, sum(1 for _ in small))
 
 
 def _parts_of(block: npt.NDArray[Any] | Variable) -> tuple[npt.NDArray[Any], ...]:
-    """Return what goes into the datasets of a channel."""
+    """Return the arrays of a block, one per dataset of the channel."""
     if isinstance(block, Variable):
         return block.values, block.lengths
     return (block,)
@@ -336,7 +341,7 @@ def _with_fill_values(
     block: npt.NDArray[Any] | Variable,
     gaps: list[PointRange],
 ) -> npt.NDArray[Any] | Variable:
-    """Return a block with what stands in a file for points that are missing."""
+    """Return a block with the points in `gaps` replaced by fill values."""
     keep = np.ones(len(block), bool)
     for start, stop in gaps:
         keep[start:stop] = False
@@ -357,7 +362,7 @@ def _missing(channel: ChannelDescription, n_points: int) -> npt.NDArray[Any] | V
 
 
 def unpacked_checksum(blocks: list[npt.NDArray[Any] | Variable]) -> int:
-    """Return the checksum of an entry's unpacked blocks, in the order of the lane."""
+    """Return the checksum of an entry's unpacked blocks, in the order of channels."""
     parts: list[bytes] = []
     for block in blocks:
         if isinstance(block, Variable):

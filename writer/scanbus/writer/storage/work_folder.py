@@ -1,10 +1,11 @@
-"""Folders that fence: where files are made before they get their final names.
+"""Work folders: fenced folders in which files are written before they are published.
 
-A file system cannot check a fence, but it refuses to link a path that is gone. So each
-lease works in a folder of its own, made once; a successor renames it away first, and
-what a paused predecessor does after waking up fails in the file system itself. What a
-predecessor had made is of no use to its successor, who reads the bus again; it stays
-until the scan has its verdict, because salvage needs it if the bus is lost.
+A file system cannot check a fence, but link(2) and rename(2) fail if the source path
+does not exist. So each lease works in its own folder, created once. A successor first
+renames that folder, and every later link or rename of a paused predecessor fails in the
+file system. A successor does not use its predecessor's files, because it reads the bus
+again; they are kept until the scan has its verdict, because salvage needs them if the
+bus is lost.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from scanbus.writer.storage.event_journal import EVENTS_FILE
 
 __all__ = ["WorkFolder", "work_folders"]
 
-# Predecessors' folders with temporary segments that are kept.
+# Number of predecessors' folders with temporary segments that are kept.
 _KEPT_STALE = 2
 
 
 def work_folders(dataset_folder: Path, uid: str) -> list[Path]:
-    """Return the folders in which a scan is or was written, the youngest first."""
+    """Return the work folders of a scan, current and stale, the newest first."""
     base = dataset_folder / WORK_FOLDER
     return _by_age(
         [*base.glob(work_folders_glob(uid)), *base.glob(stale_folders_glob(uid))]
@@ -48,7 +49,7 @@ def _by_age(folders: Iterable[Path]) -> list[Path]:
     for folder in folders:
         try:
             ages.append((folder.stat().st_mtime_ns, folder))
-        except FileNotFoundError:  # a successor was faster
+        except FileNotFoundError:  # renamed or removed by a successor meanwhile
             continue
     return [folder for _, folder in sorted(ages, reverse=True)]
 
@@ -59,15 +60,15 @@ class WorkFolder:
     Parameters
     ----------
     dataset_folder : pathlib.Path
-        Folder of the dataset; the work folder is made below it, on the same file
+        Folder of the dataset; the work folder is created below it, on the same file
         system as the final names.
     uid : str
-        The scan.
+        Uid of the scan.
     fence : int
-        The lease's fence; the name also holds a random part, for Redis may have
-        forgotten its counters.
+        The lease's fence. The folder name also has a random part, because Redis may
+        have lost its counters and issue a fence again.
     steps : Steps
-        Times what is done here.
+        Timer of the steps performed here.
     """
 
     def __init__(
@@ -80,11 +81,11 @@ class WorkFolder:
         self._was_made = False
 
     def open(self) -> None:
-        """Rename predecessors' folders away and make this one."""
+        """Rename predecessors' folders and create this one."""
         make_folder(self._base)
         with step("rename"):
             for old in self._base.glob(work_folders_glob(self._uid)):
-                # Another successor may be faster; who has the lease is asked next.
+                # Another successor may have renamed it; the lease is checked next.
                 with suppress(FileNotFoundError):
                     old.rename(old.with_name(stale_name(old.name)))
         self.folder.mkdir()
@@ -93,14 +94,14 @@ class WorkFolder:
 
     @property
     def was_taken(self) -> bool:
-        """Whether a successor has renamed this folder away."""
+        """Whether a successor has renamed this folder."""
         return self._was_made and not self.folder.exists()
 
     def prune(self) -> None:
-        """Remove folders of older predecessors; what they had is on the bus.
+        """Remove folders of older predecessors; their points are still on the bus.
 
-        Folders in which nothing is to salvage do not count: attempts that fail at once
-        must not push out the last one that had points.
+        The newest folders with segments are kept. Folders without segments do not
+        count: attempts that fail at once must not displace the last one with points.
         """
         stale = _by_age(self._base.glob(stale_folders_glob(self._uid)))
         useful = [one for one in stale if any(one.glob(SEGMENTS_GLOB))]
@@ -109,18 +110,20 @@ class WorkFolder:
                 shutil.rmtree(old, ignore_errors=True)
 
     def path(self, name: str) -> Path:
-        """Return where a file of that final name is made."""
+        """Return the path below this folder for a file with that final name."""
         return self.folder / name
 
     def publish(self, name: str, final: Path) -> None:
-        """Give a finished file its final name, and make both durable.
+        """Link a finished file to its final name; fsync the file and the folder.
 
         Raises
         ------
         FileExistsError
             If the final name is taken.
         FileNotFoundError
-            If this folder was renamed away: the lease is another's.
+            If this folder was renamed: another writer has the lease.
+        OSError
+            If the file system refuses.
         """
         made = self.path(name)
         with self.steps.step("fsync", final):
@@ -132,35 +135,35 @@ class WorkFolder:
             made.unlink()
 
     def make_names_durable(self, folder: Path) -> None:
-        """Have the names that stand in a folder survive a loss of power.
+        """Fsync a folder, so that the names in it survive a loss of power.
 
-        Also those that somebody else gave: whoever linked a file may have been killed
-        before it came to this.
+        This includes names linked by other writers, which may have been killed between
+        link and fsync.
         """
         with self.steps.step("fsync_folder", folder):
             fsync_path(folder)
 
     def discard(self) -> None:
-        """Remove what was made in this folder, but for what was said of the scan."""
+        """Remove all files in this folder except the events file."""
         if not self.folder.is_dir():
-            return  # It is a successor's to remove now.
+            return  # A successor renamed it and will remove it.
         for made in self.folder.iterdir():
             if made.name != EVENTS_FILE:
                 made.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove this folder and what it holds; nothing in it has a final name."""
+        """Remove this folder with its files, none of which has a final name."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._remove_base()
 
     def set_aside(self) -> None:
-        """Keep predecessors' folders under a name that no writer removes."""
+        """Rename predecessors' folders to names that no writer removes."""
         for old in self._base.glob(stale_folders_glob(self._uid)):
             old.rename(old.with_name(salvaged_name(old.name)))
         fsync_path(self._base)
 
     def clear(self) -> None:
-        """Remove every folder of this scan, when nothing is left to salvage."""
+        """Remove all work folders of this scan, once nothing is left to salvage."""
         for old in (*self._base.glob(stale_folders_glob(self._uid)), self.folder):
             shutil.rmtree(old, ignore_errors=True)
         self._remove_base()
@@ -169,4 +172,4 @@ class WorkFolder:
         try:
             self._base.rmdir()
         except OSError:
-            return  # Other scans of the dataset work in it.
+            return  # It is not empty: other scans of the dataset use it.
