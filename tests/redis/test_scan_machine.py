@@ -43,7 +43,7 @@ from scanbus.schemas import (
 from scanbus.schemas.errors import LaneConflictError, ScanStateError, UnknownScanError
 from scanbus.schemas.naming import values_file_name
 from scanbus.writer.model.ledger import joined
-from scanbus.writer.scan.scan_writer import Stopped
+from scanbus.writer.scan.commit_queue import Stopped
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.scan_paths import scan_folder, scan_master
 from tests.support.descriptions import channel, lane_of

@@ -42,7 +42,9 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import LeaseLostError
 from scanbus.writer.scan.authority import LeaseAuthority
-from scanbus.writer.scan.scan_writer import Pace, ScanWriter, Stopped
+from scanbus.writer.scan.commit_queue import Stopped
+from scanbus.writer.scan.pace import Pace
+from scanbus.writer.scan.scan_writer import ScanWriter
 from tests.support.descriptions import NOW, announced, prepared
 
 __all__ = ["Meddling", "SteppedPublisher", "attempt"]

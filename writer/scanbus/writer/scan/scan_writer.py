@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from scanbus.bus.protocol import Kind, ScanRecord
@@ -36,6 +36,7 @@ from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.commit_queue import CommitQueue, Stopped
 from scanbus.writer.scan.disk_space import bytes_needed, check_space
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.progress import contents_of, value_segments, verdict_on
 from scanbus.writer.scan.sandbox import Sandbox
 from scanbus.writer.steps import Steps, step
@@ -49,23 +50,9 @@ from scanbus.writer.storage.scan_paths import (
 )
 from scanbus.writer.storage.work_folder import WorkFolder
 
-__all__ = ["Pace", "ScanWriter", "Stopped"]
+__all__ = ["ScanWriter"]
 
 log = get_logger()
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How often a scan writer does what it does, in seconds; and bytes at a time."""
-
-    flush_s: float = 1.0
-    poll_s: float = 0.2
-    master_s: float = 5.0
-    lapse_s: float = 3.0
-    check_s: float = 2.0
-    read_bytes: int = 16 * 2**20
-    least_free_bytes: int = 0
-    low_water_bytes: int = 0
 
 
 class ScanWriter:
