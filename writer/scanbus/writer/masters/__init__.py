@@ -1,4 +1,4 @@
-"""Masters written and made again.
+"""Writing and rebuilding of master files.
 
-May import storage and what that may.
+May import storage and what storage may import.
 """

@@ -1,8 +1,8 @@
-"""Masters made again from the disk alone: no Redis, nothing that only a writer knew.
+"""Rebuild master files from the disk alone, without Redis.
 
-The scan file says what was said and how it came out, the segments say which points
-they hold; that is all that a scan master is made from. Scans without a scan file are
-still being written, or were interrupted: their masters are their writer's affair.
+The scan file has the events and the verdict, the segments have their points; a scan
+master is built from these. Scans without a scan file are still being written, or were
+interrupted; their masters are left to their writer.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class SkippedScan:
-    """A scan that was left as it is.
+    """A scan that was skipped.
 
     Attributes
     ----------
     scan : str
-        Its folder, or the name by which it was asked for.
+        Its folder or uid, or the name given by the user.
     reason : str
-        One sentence.
+        The reason, one sentence.
     is_damaged : bool
-        Whether something is wrong with it; else it is only not finished.
+        Whether the reason is an error; False, e.g., for a scan still being written.
     """
 
     scan: str
@@ -69,14 +69,14 @@ class SkippedScan:
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """What a rebuild wrote and what it left alone.
+    """Result of a rebuild.
 
     Attributes
     ----------
     masters : tuple of pathlib.Path
-        All masters that were written, those of scans first.
+        All masters written, scan masters first.
     skipped : tuple of SkippedScan
-        Scans without a new master.
+        Scans whose master was not rebuilt.
     """
 
     masters: tuple[Path, ...] = ()
@@ -84,7 +84,7 @@ class RebuildReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Partial if finished scans are damaged, else complete."""
+        """``PARTIAL`` if finished scans are damaged, else ``COMPLETE``."""
         is_damaged = any(scan.is_damaged for scan in self.skipped)
         return ExitCode.PARTIAL if is_damaged else ExitCode.COMPLETE
 
@@ -92,19 +92,20 @@ class RebuildReport:
 def rebuild(
     root: Path, *, progress: Callable[[str, int, int | None], None] | None = None
 ) -> RebuildReport:
-    """Make all masters below a root again.
+    """Rebuild all master files below a root.
 
     Parameters
     ----------
     progress : callable, optional
-        Told how many scans are done, and of how many.
+        Called with ``("scans", number done, total)``.
 
     Raises
     ------
     NameTakenError
-        If a file that scanbus did not write has the name of a master above scans.
+        If the name of a dataset's, collection's or proposal's master is taken by a
+        file that scanbus did not write.
     RootUnusableError
-        If the root is not there, or the file system refuses.
+        If the root does not exist, or the file system refuses.
     """
     if not root.is_dir():
         raise RootUnusableError(str(root), "there is no such folder")
@@ -123,7 +124,7 @@ def rebuild(
 
 
 def scan_folders(root: Path) -> Iterator[Path]:
-    """Yield the folders of all scans below a root; links out of it are not followed."""
+    """Yield all scan folders below a root; links out of the root are not followed."""
     for folder in sorted(root.glob(SCAN_FOLDERS_GLOB)):
         if parse_scan_folder(folder.name) is None:
             continue
@@ -153,21 +154,23 @@ def _scan_file(folder: Path) -> Path:
 
 
 def read_contents(folder: Path) -> ScanContents:
-    """Return a finished scan as its files tell it.
+    """Return the contents of a finished scan, from its files.
 
     Parameters
     ----------
     folder : pathlib.Path
-        The scan's folder, named as scanbus names it.
+        The scan's folder, with its standard name.
 
     Raises
     ------
     NameTakenError
-        If the scan file or a segment is none, or another scan's.
+        If the scan file or a segment is not one, or belongs to another scan.
     VerificationError
-        If a segment is not there.
+        If a segment is missing.
     DocumentError
         If the events contradict each other.
+    ValueError
+        If the folder does not have the name of a scan folder.
     """
     path = _scan_file(folder)
     record, prepared, verdict = _read_record(path)
@@ -193,7 +196,7 @@ def _read_record(path: Path) -> tuple[ScanRecord, ScanPrepared, Verdict]:
     prepared = next(said, None)
     if prepared is None or prepared.scan.uid != found.uid:
         raise NameTakenError(
-            str(path), "a scan file that does not say what the scan is"
+            str(path), "a scan file whose events do not identify the scan"
         )
     if path.name != values_file_name(prepared.scan.scan_number):
         raise NameTakenError(str(path), f"scan number {prepared.scan.scan_number}")
@@ -208,12 +211,12 @@ def _read_record(path: Path) -> tuple[ScanRecord, ScanPrepared, Verdict]:
 def finished_segments(
     folder: Path, uid: str, lane: LaneDescription
 ) -> tuple[SegmentFile, ...]:
-    """Return the segments of a lane that stand under their final names, up to a hole.
+    """Return the published segments of a lane, up to the first missing one.
 
     Raises
     ------
     NameTakenError
-        If a file of such a name is something else.
+        If a file with a segment's final name is not that segment.
     """
     segments: list[SegmentFile] = []
     while (path := folder / segment_file_name(lane.name, len(segments))).exists():
@@ -231,7 +234,7 @@ def _check_extent(
     files: tuple[SegmentFile, ...],
     ledgers: Mapping[str, ChannelLedger],
 ) -> None:
-    """Refuse to make a master that is silently shorter than the scan was."""
+    """Raise if segments are missing: the master would be shorter than the scan."""
     stop = files[-1].stop if files else 0
     for channel in lane.channels:
         ledger = ledgers.get(channel.name)
@@ -242,7 +245,7 @@ def _check_extent(
 
 
 def _last_written(ledger: ChannelLedger) -> int:
-    """Return the point after the last one that is in the files."""
+    """Return the end of the last range of points that is in the files."""
     last = ledger.missing[-1] if ledger.missing else None
     is_at_the_end = last is not None and last[1] >= ledger.expected
     return last[0] if is_at_the_end and last is not None else ledger.expected

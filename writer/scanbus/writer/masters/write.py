@@ -1,8 +1,8 @@
-"""Masters on the disk: written aside and renamed, never appended to.
+"""Write master files: to a temporary file that replaces the old one, never in place.
 
-Appending to a good file is how its old content gets lost: killed in the middle, 10 of
-12 such files no longer opened. A master is a function of what lies below it, so it is
-made as a whole, and readers see the old one or the new one.
+Changing a file in place endangers its old contents: killed in the middle, 10 of 12 such
+files could not be opened any more. A master is a function of the files below it, so it
+is written as a whole, and readers see either the old or the new version.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ __all__ = [
 
 log = get_logger()
 
-# What pathlib, too, takes for a file that is not there; links in circles among it.
+# Errors that mean "no such file", also to pathlib; ELOOP is a loop of links.
 _NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-# Others write at the same time, once per scan: more rounds than this mean that
-# something else moves the listing.
+# Other writers change the listing at most once per scan; after more rounds than this,
+# something else keeps changing it.
 _MAX_ROUNDS: Final = 20
-# Left by a writer that was killed; a master takes seconds.
+# Older temporary files were left by killed writers; writing a master takes seconds.
 _LEFTOVER_AGE_S: Final = 3600.0
 _HOST: Final = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())
 
@@ -85,18 +85,18 @@ _HOST: Final = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())
 def write_scan_master(
     folder: Path, contents: ScanContents, aside: Path | None = None
 ) -> Path:
-    """Make a scan's master again; return its path.
+    """Write a scan's master, replacing the old one; return its path.
 
     Parameters
     ----------
     folder : pathlib.Path
-        The scan's folder; it exists.
+        The scan's folder, which must exist.
     contents : ScanContents
         The scan.
     aside : pathlib.Path or None
-        Where it is made: the work folder of a lease, so that a writer that lost the
-        lease while it was paused cannot replace its successor's master. By default
-        the scan's folder.
+        Folder of the temporary file; the scan's folder by default. With the work folder
+        of a lease, a writer that lost the lease while it was paused cannot replace its
+        successor's master.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def write_scan_master(
 
 
 def _check_scan(path: Path, contents: ScanContents) -> None:
-    """Refuse to replace what is not the master of this scan."""
+    """Raise if a file exists at `path` that is not the master of this scan."""
     if not path.exists():
         return
     try:
@@ -121,26 +121,26 @@ def _check_scan(path: Path, contents: ScanContents) -> None:
             stated: Any = file[f"{contents.entry_name}/scanbus/uid"]
             uid = stated.asstr()[()]
     except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise NameTakenError(str(path), "something that is no scan master") from error
+        raise NameTakenError(str(path), "a file that is not a scan master") from error
     if uid != contents.record.uid:
         raise NameTakenError(str(path), f"scan {uid}")
 
 
 def write_dataset_masters(root: Path, identity: ScanIdentity) -> tuple[Path, ...]:
-    """Make the masters of a scan's dataset, collection and proposal again.
+    """Write the masters of a scan's dataset, collection and proposal.
 
-    No lock is held: whoever writes one looks again at the folders afterwards, so the
-    last one to rename has seen everybody's scans.
+    There is no lock between processes: each writer lists the folders again after its
+    rename, so the last one to rename has listed all scans.
 
     Returns
     -------
     tuple of pathlib.Path
-        Those that were written; none where there is no scan.
+        The masters written; empty if there is no scan.
 
     Raises
     ------
     NameTakenError
-        If a file of that name exists that scanbus did not write.
+        If the name of a master is taken by a file that scanbus did not write.
     RootUnusableError
         If the file system refuses.
     """
@@ -163,10 +163,10 @@ def write_dataset_masters(root: Path, identity: ScanIdentity) -> tuple[Path, ...
 
 
 class _SharedWrites:
-    """Masters that several scans of this process want written at the same time.
+    """Combines concurrent requests of this process to write the same master.
 
-    Who waits for one that begins after it asked need not write it again: hundreds of
-    scans that end together make each master twice, not hundreds of times.
+    A request that was waiting when a write started is served by that write: hundreds of
+    scans that end together write each master twice, not hundreds of times.
     """
 
     def __init__(self) -> None:
@@ -176,6 +176,7 @@ class _SharedWrites:
         self._done: dict[Path, int] = {}
 
     def run(self, path: Path, write: Callable[[Path], Path | None]) -> Path | None:
+        """Write a master unless a write that started after this call has done so."""
         with self._guard:
             lock = self._locks.setdefault(path, threading.Lock())
             ticket = self._asked[path] = self._asked.get(path, 0) + 1
@@ -193,12 +194,12 @@ _SHARED_WRITES = _SharedWrites()
 
 
 def rebuild_masters(root: Path) -> tuple[Path, ...]:
-    """Make all masters above scans again, from the files below a root alone.
+    """Rebuild the masters of all datasets, collections and proposals below a root.
 
     Raises
     ------
     NameTakenError
-        If a file of such a name exists that scanbus did not write.
+        If the name of a master is taken by a file that scanbus did not write.
     RootUnusableError
         If the file system refuses.
     """
@@ -237,7 +238,7 @@ def _write_proposal_master(root: Path, folder: Path, path: Path) -> Path | None:
 def _write_master_of(
     root: Path, folder: Path, datasets: str, path: Path
 ) -> Path | None:
-    """Write the master of all datasets that stand below a folder."""
+    """Write the master of all datasets below a folder."""
 
     def found() -> tuple[ScanMaster, ...]:
         return tuple(
@@ -277,25 +278,26 @@ def _check_creator(path: Path) -> None:
         with open_hdf5(path) as file:
             creator = file.attrs.get("creator")
     except OSError as error:
-        raise NameTakenError(str(path), "something that is no HDF5 file") from error
+        raise NameTakenError(str(path), "a file that is not HDF5") from error
     if creator != CREATOR:
         raise NameTakenError(str(path), f"a file of {creator or 'unknown origin'}")
 
 
 def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
-    """Return the scan masters that stand in a dataset's folder.
+    """Return the scan masters in a dataset's folder.
 
-    Every scan that ends lists all of its session, before and after each master is
-    made: by text and one call of the system for each; paths took several times as long.
+    At its end every scan lists all scans of its session, before and after it writes
+    each master. So this works on strings, with one system call per scan; `pathlib`
+    took several times as long.
 
     Parameters
     ----------
     root : pathlib.Path
-        What leads out of it by symbolic links is not listed.
+        Root; targets of symbolic links outside of it are not listed.
     dataset : pathlib.Path
         The dataset's folder.
     base : pathlib.Path
-        The folder that their paths are relative to.
+        The folder to which their paths are relative.
     """
     if not dataset.is_dir() or not _is_inside(root, dataset):
         return ()
@@ -316,7 +318,7 @@ def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
 
 
 def _is_file(root: Path, path: str) -> bool:
-    """Whether a file is there, and no link leads out of the root."""
+    """Whether `path` is a regular file, and no link leads out of the root."""
     try:
         mode = os.lstat(path).st_mode
     except OSError as error:
@@ -329,7 +331,7 @@ def _is_file(root: Path, path: str) -> bool:
 
 
 def _folders(root: Path, folder: Path) -> Iterator[Path]:
-    """Yield the folders in a folder that do not lead out of the root, by name."""
+    """Yield the subfolders of a folder, sorted, without links out of the root."""
     if not folder.is_dir() or not _is_inside(root, folder):
         return
     for child in sorted(folder.iterdir()):
@@ -347,17 +349,17 @@ def _is_inside(root: Path, path: Path) -> bool:
 
 
 def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
-    """Write a tree under a temporary name and put it in the place of `path`.
+    """Write a tree to a temporary file, fsync it and rename it to `path`.
 
     Parameters
     ----------
     folder : pathlib.Path or None
-        Where the temporary name stands; beside `path` by default.
+        Folder of the temporary file; that of `path` by default.
 
     Raises
     ------
     RootUnusableError
-        If the file system refuses; what stood there stands there still.
+        If the file system refuses. The old file is replaced as a whole or not at all.
     """
     _remove_leftovers(path)
     name = temporary_name(path.name, _HOST, os.getpid(), secrets.token_hex(8))
@@ -370,7 +372,7 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
             aside.replace(path)
         fsync_path(path.parent)
     except (OSError, RuntimeError) as error:
-        # h5py says with a RuntimeError that a file could not be closed.
+        # h5py raises RuntimeError if a file cannot be closed.
         raise RootUnusableError(str(path), str(error)) from error
     finally:
         aside.unlink(missing_ok=True)
@@ -383,15 +385,16 @@ def _remove_leftovers(path: Path) -> None:
             is_old = now - leftover.stat().st_mtime > _LEFTOVER_AGE_S
             if is_old or _is_of_a_dead_process(leftover.name):
                 leftover.unlink()
-        except FileNotFoundError:  # another writer was faster
+        except FileNotFoundError:  # removed by another writer meanwhile
             continue
 
 
 def _is_of_a_dead_process(name: str) -> bool:
-    """Whether a process of this machine made it that is not there any more.
+    """Whether a process of this host wrote the temporary file and no longer exists.
 
-    Where two machines have one name, or a container has processes of its own, a living
-    one may be taken for dead: its master is not replaced then, but made again.
+    If two hosts share a name, or in a container with its own pid namespace, a running
+    process may be taken for dead. Then its rename fails and the master is written
+    again.
     """
     made = parse_temporary(name)
     if made is None or made.host != _HOST:
