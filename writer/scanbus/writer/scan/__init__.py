@@ -1,4 +1,4 @@
-"""One scan from the bus into files: lanes, commits, authority, replay.
+"""Writing one scan from the bus into files: lanes, commits, authority, replay.
 
-May import masters, check, storage and what those may, and :mod:`scanbus.bus.store`.
+May import masters, check, storage and their imports, and :mod:`scanbus.bus.store`.
 """

@@ -1,7 +1,7 @@
-"""In whose name a scan is written: a lease holder's, or a replay's.
+"""Authority to write a scan: that of a lease holder, or that of a replay.
 
-The scan writer is the same code in both cases; what differs is whether it may
-acknowledge, announce and trim.
+The scan writer is the same in both cases. They differ in whether the cursor, the
+verdict and the quota on the bus may be changed.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ __all__ = ["LeaseAuthority", "ReplayAuthority", "WriteAuthority"]
 
 
 class WriteAuthority(Protocol):
-    """The right to write a scan's files."""
+    """Authority to write a scan's files, and to change its state on the bus."""
 
     fence: int
 
     def check(self) -> None:
-        """Raise LeaseLostError if the right is over."""
+        """Renew the authority; raise LeaseLostError if it has ended."""
 
     def acknowledge(self, lane: str, point: int) -> None:
-        """Say that all points of a lane before `point` are durable."""
+        """Acknowledge that all points of a lane before `point` are durable."""
 
     def announce(self, verdict: Verdict) -> None:
-        """Say what became of the scan."""
+        """Publish the verdict on the scan."""
 
     def shrink(self, lanes: Iterable[str]) -> None:
-        """Free the room that a scan without a publisher reserves and does not use."""
+        """Release the unused part of the quota of a scan without a publisher."""
 
 
 class LeaseAuthority:
-    """The right of a writer that holds the lease.
+    """Authority of a writer that holds the scan's lease.
 
     Parameters
     ----------
     client : Bus
-        A connection of its own.
+        A connection used by this attempt only.
     lease : Lease
-        As acquired.
+        The acquired lease.
     ttl_ms : int
-        For how long each renewal counts.
+        Lease duration after each renewal, in milliseconds.
     """
 
     def __init__(self, client: Bus, lease: Lease, ttl_ms: int) -> None:
@@ -68,29 +68,35 @@ class LeaseAuthority:
         self.fence = lease.fence
 
     def renew(self, client: Bus | None = None) -> bool:
-        """Keep the lease for another while; False if it is lost.
+        """Renew the lease; return False if it is lost.
 
         Parameters
         ----------
         client : Bus or None
-            The caller's connection, where it is not the owner of this authority: the
-            owner closes its own when it likes.
+            The connection to use; this authority's own by default. Other threads pass
+            their own connection, because the attempt may close its one at any time.
         """
         with step("renew"):
             return renew_lease(client or self._client, self._lease, self._ttl_ms)
 
     def check(self) -> None:
-        """Renew the lease, or raise."""
+        """Renew the lease; raise LeaseLostError if it is lost."""
         if not self.renew():
             raise LeaseLostError(self._lease.uid, self._lease.fence)
 
     def acknowledge(self, lane: str, point: int) -> None:
-        """Move the writer's cursor; it only grows, so this needs no fence."""
+        """Advance the writer's cursor; the cursor only grows, so no fence is needed."""
         with step("acknowledge"):
             acknowledge(self._client, self._lease.uid, lane, point)
 
     def announce(self, verdict: Verdict) -> None:
-        """Append the verdict to the scan's events; free the quota if it is final."""
+        """Append the verdict to the scan's events; release the quota if it is final.
+
+        Raises
+        ------
+        LeaseLostError
+            If another writer has the lease.
+        """
         event = ScanJudged(time=time.time(), verdict=verdict)
         with step("verdict"):
             if not append_fenced_event(self._client, self._lease, event):
@@ -99,34 +105,34 @@ class LeaseAuthority:
             release_quota(self._client, verdict.uid)
 
     def shrink(self, lanes: Iterable[str]) -> None:
-        """Reserve only what the scan holds: its publisher is gone and sends no more."""
+        """Reduce the quota to the data on the bus: a dead publisher sends no more."""
         shrink_quota(self._client, self._lease.uid, lanes)
 
     def begin(self) -> int:
-        """Count this attempt; return how many ended in a kill, and this one.
+        """Count this attempt; return the number of attempts since the last orderly end.
 
-        Only an orderly end forgets them, whatever became durable meanwhile: other
-        lanes may get on although one entry kills every attempt.
+        All but this one ended in a kill. Durable points do not reset the count: other
+        lanes may advance although one entry kills every attempt.
         """
         return begin_attempt(self._client, self._lease.uid)
 
     def give_back(self) -> None:
-        """End the lease, so that nobody waits for it to expire."""
+        """Reset the count of attempts and release the lease before it expires."""
         end_attempt(self._client, self._lease.uid)
         release_lease(self._client, self._lease)
 
 
 class ReplayAuthority:
-    """The right of a replay: it keeps the scan on the bus, and says nothing.
+    """Authority of a replay: it holds the scan on the bus and changes nothing else.
 
     Parameters
     ----------
     client : Bus
-        A connection of its own.
+        A connection used by this replay only.
     uid : str
-        The scan.
+        Uid of the scan.
     hold_ms : int
-        For how long each check keeps the scan from being trimmed.
+        Duration for which each check prevents trimming, in milliseconds.
     """
 
     fence = 0
@@ -137,14 +143,14 @@ class ReplayAuthority:
         self._hold_ms = hold_ms
 
     def check(self) -> None:
-        """Keep the scan from being trimmed for another while."""
+        """Renew the hold that prevents trimming."""
         hold_scan(self._client, self._uid, self._hold_ms)
 
     def acknowledge(self, lane: str, point: int) -> None:
-        """Say nothing: the files of a replay are not the ones that were promised."""
+        """Do nothing: a replay's files do not count as the scan's durable files."""
 
     def announce(self, verdict: Verdict) -> None:
-        """Say nothing: the verdict is returned to whoever replays."""
+        """Do nothing: the verdict is returned to the caller of the replay."""
 
     def shrink(self, lanes: Iterable[str]) -> None:
-        """Leave it to the writer."""
+        """Do nothing: the quota belongs to the scan's writer."""

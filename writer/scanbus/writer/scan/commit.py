@@ -1,7 +1,8 @@
-"""From a full temporary segment to an acknowledged file, step by step.
+"""Publish a full temporary segment and acknowledge its points.
 
-Close, reopen and compare, check the lease, fsync, link, fsync the folder, acknowledge:
-in this order and no other. Runs in a thread of its own, while the next segment fills.
+The steps are, in this order: close, reopen and compare, check the lease, fsync, link,
+fsync the folder, acknowledge. They run in a separate thread, while the next segment
+fills.
 """
 
 from __future__ import annotations
@@ -29,16 +30,21 @@ def publish_segment(
 ) -> None:
     """Give a segment its final name and acknowledge its points.
 
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The scan's folder.
+
     Raises
     ------
     VerificationError
-        If the closed file does not hold what came over the bus.
+        If the contents of the closed file differ from what was received.
     NameTakenError
-        If the final name holds something else.
+        If a different file has the final name.
     LeaseLostError
-        If the lease is another's now; nothing was published.
+        If another writer has the lease; nothing was published.
     OSError
-        If the file system refused; nothing was acknowledged.
+        If the file system refuses; nothing was acknowledged.
     """
     final = folder / finished.name
     with work_folder.steps.step("close", final):
@@ -69,7 +75,7 @@ def _check_same(work_folder: WorkFolder, name: str, final: Path, fence: int) -> 
         theirs.start,
     )
     if is_same_place and ours.stop != theirs.stop:
-        # Small values that another writer met as other entries: its file counts.
+        # Small values that another writer read as other entries: its file is kept.
         raise LeaseLostError(ours.uid, fence)
     if not is_same_place or not _same_checksums(made, final):
         raise NameTakenError(str(final), f"scan {theirs.uid}, lane {theirs.lane}")

@@ -1,8 +1,8 @@
-"""Finished segments on their way to their final names, one after the other.
+"""Queue of finished segments that are published one after the other.
 
-A thread of its own closes, verifies and publishes them, while the lanes go on. None is
-published behind one that failed: a cursor says that everything before it is durable,
-so acknowledging a segment whose predecessor failed would have that one trimmed.
+A separate thread closes, verifies and publishes them, while lanes continue. After a
+failure no further segment is published: a cursor acknowledges everything before it, so
+acknowledging a later segment would allow trimming of the points that failed.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 
 __all__ = ["CommitQueue", "Stopped"]
 
-# Each segment that waits to be published has a file open and its points in memory.
+# Each waiting segment has an open file, and buffers in memory.
 _MOST_WAITING = 16
 
 
-class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
-    """The attempt was asked to end; a successor goes on."""
+class Stopped(Exception):  # noqa: N818  (a requested stop, not an error)
+    """The attempt was stopped on request; a successor continues."""
 
 
 class CommitQueue:
-    """The finished segments of one attempt that are not published yet.
+    """Finished but unpublished segments of one attempt, and the thread publishing them.
 
-    One scan writer owns it. As a context it ends its thread, and waits until that is
-    done with what it has; what was not published can be asked for afterwards.
+    One scan writer owns it. Use it as a context manager: on exit it waits for submitted
+    segments and ends the thread. `unpublished` can be called afterwards.
 
     Parameters
     ----------
     publish : callable
-        Publishes one segment of a lane, in the thread.
+        Publishes one segment of a lane; called in the thread.
     """
 
     def __init__(self, publish: Callable[[LaneWriter, FinishedSegment], None]) -> None:
@@ -49,28 +49,28 @@ class CommitQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all segments were published."""
+        """Whether all submitted segments are published."""
         return not self._waiting
 
     @property
     def is_full(self) -> bool:
-        """Whether so many wait that no more points should be read."""
+        """Whether so many segments wait that no more points should be read."""
         return len(self._waiting) >= _MOST_WAITING
 
     def submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:
-        """Have a segment published behind those that were submitted before."""
+        """Queue a segment, to be published after those submitted before."""
         future = self._thread.submit(self._publish_next, lane, finished)
         self._waiting.append((lane, finished, future))
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until the next segment is published, or failed, or time is up."""
+        """Wait until the next segment is published or has failed, or until timeout."""
         if self._waiting:
             wait([self._waiting[0][2]], timeout=timeout_s)
 
     def published(self) -> Iterator[tuple[LaneWriter, FinishedSegment]]:
-        """Yield the segments that were published since the last time; raise for others.
+        """Yield segments published since the last call; raise the error of a failure.
 
-        One that failed stays in the queue: it is kept or discarded in the end.
+        A failed segment stays in the queue, to be kept or discarded at the end.
         """
         while self._waiting and self._waiting[0][2].done():
             lane, finished, future = self._waiting[0]
@@ -79,7 +79,7 @@ class CommitQueue:
             yield lane, finished
 
     def unpublished(self, lane: LaneWriter) -> list[FinishedSegment]:
-        """Return the segments of a lane that are not published."""
+        """Return the segments of a lane that are not published yet."""
         return [finished for of, finished, _ in self._waiting if of is lane]
 
     def _publish_next(self, lane: LaneWriter, finished: FinishedSegment) -> None:

@@ -1,7 +1,7 @@
-"""Room on the disk: how much a scan still needs, and what to say when it is short.
+"""Disk space: what a scan still needs, what is free, and sentences about shortage.
 
-A full disk pauses a scan, it does not fail it: the data stay on the bus, and the writer
-goes on by itself once there is room.
+A full disk pauses a scan but does not fail it: the data stay on the bus, and the writer
+continues once there is space.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 def bytes_needed(lanes: Iterable[LaneWriter], folder: Path) -> int:
-    """Return about how many bytes the rest of a scan needs on the disk.
+    """Return an estimate of the bytes that the rest of a scan needs on the disk.
 
-    Points that are announced, or known to be on the bus, at the size that the points
-    before them had; unpacked where there are none yet.
+    Counts points that are declared or known to be on the bus, at the size per point of
+    the last segment; at their uncompressed size if there is no segment yet.
     """
     needed = 0
     for lane in lanes:
@@ -61,14 +61,14 @@ def _point_bytes(lane: LaneWriter, folder: Path) -> float:
 
 
 def check_space(root: Path, needed: int, *, least: int) -> int:
-    """Return the free bytes below a root, if a scan may begin or go on.
+    """Return the free bytes below a root, if a scan may start or continue.
 
     Parameters
     ----------
     needed : int
-        Bytes that the scan is expected to need.
+        Bytes that the scan is expected to need; used in the error only.
     least : int
-        With less free than this, nothing is begun.
+        Required free bytes.
 
     Raises
     ------
@@ -82,25 +82,25 @@ def check_space(root: Path, needed: int, *, least: int) -> int:
 
 
 def free_bytes(root: Path) -> int:
-    """Return the free bytes below a root; 0 where the root is not there just now."""
+    """Return the free bytes below a root; 0 if the root is not accessible."""
     try:
         return shutil.disk_usage(root).free
     except OSError:
-        return 0  # A mount that went away comes back; scans are paused meanwhile.
+        return 0  # A lost mount may come back; scans are paused meanwhile.
 
 
 class FreeSpace:
-    """The free bytes below a root, asked by somebody who must not hang.
+    """Free bytes below a root, measured with a timeout.
 
-    A dead network mount may not answer for hours, and nothing can interrupt the
-    question, so a thread of its own asks it. One owner; not safe to share.
+    statvfs(2) on a dead network mount may block for hours and cannot be interrupted, so
+    it is called in a separate thread. It has one owner and is not safe to share.
 
     Parameters
     ----------
     root : pathlib.Path
         Any path on the mount.
     timeout_s : float
-        How long to wait for an answer.
+        How long to wait for the result, in seconds.
     """
 
     def __init__(self, root: Path, timeout_s: float = 0.2) -> None:
@@ -110,7 +110,7 @@ class FreeSpace:
         self._thread: threading.Thread | None = None
 
     def measure(self) -> int:
-        """Return the free bytes; 0 where the root is not there or does not answer."""
+        """Return the free bytes; 0 if the root is not accessible or does not answer."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._measure, daemon=True)
             self._thread.start()
@@ -125,7 +125,7 @@ class FreeSpace:
 
 
 def errno_of(error: BaseException) -> int | None:
-    """Return the system's number of an error, also where HDF5 says it in words only."""
+    """Return the errno of an error or its cause; HDF5 gives it in the text only."""
     number = getattr(error, "errno", None)
     if isinstance(number, int):
         return number
@@ -136,12 +136,18 @@ def errno_of(error: BaseException) -> int | None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk, or its quota, is full."""
+    """Whether an error means that the disk or the user's disk quota is full."""
     return isinstance(error, StorageFullError) or errno_of(error) in _FULL
 
 
 def storage_sentence(error: BaseException, root: Path, needed: int) -> str:
-    """Say what a scan waits for, and what it needs."""
+    """Return a sentence about why a scan is paused, with a remedy where one is known.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes that the scan is expected to need.
+    """
     if not is_full(error):
         reason = str(error).splitlines()[0]
         return f"paused: cannot write below {root}: {reason}{_remedy(error)}"

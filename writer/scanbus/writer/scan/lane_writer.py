@@ -1,7 +1,7 @@
-"""One lane on its way into segments: what is open, what is finished, what is next.
+"""Write one lane into segments: arrivals in, finished segments out.
 
-Arrivals in, finished segments out. The disk is the truth: a lane begins after the
-segments that stand under their final names, whatever a cursor says.
+The files on the disk are authoritative: a lane starts after its published segments,
+whatever the cursor on the bus is.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class FinishedSegment:
-    """A segment to be closed, verified and published.
+    """A complete segment, to be closed, verified and published.
 
     Attributes
     ----------
     segment : OpenSegment
-        Holds all its points; nothing is added any more.
+        The segment, with all its points.
     name : str
         Its final name in the scan's folder.
     stop : int
@@ -49,20 +49,25 @@ class FinishedSegment:
 
 
 class LaneWriter:
-    """The state of writing one lane; one scan writer owns it.
+    """Writes one lane; one scan writer owns it.
 
     Parameters
     ----------
     uid : str
-        The scan.
+        Uid of the scan.
     lane : LaneDescription
-        What to write.
+        The lane to write.
     scan_folder : pathlib.Path
-        Where finished segments stand.
+        Folder of published segments.
     make_path : callable
-        Returns where a segment of that final name is made.
+        Returns the temporary path of a segment, given its final name.
     sandbox : Sandbox or None
-        Unpacks entries in a child process first, where something kills this one.
+        Unpacks entries in a child process first, after attempts that ended in a kill.
+
+    Raises
+    ------
+    NameTakenError
+        If a file with a segment's final name is not that segment.
     """
 
     def __init__(
@@ -79,7 +84,7 @@ class LaneWriter:
         self._make_path = make_path
         self._sandbox = sandbox
         self._accounts: list[SegmentAccount] = []
-        # What came between two segments; the next one to be opened takes it over.
+        # Records made between two segments; they go into the next one.
         self._pending_account = SegmentAccount()
         self._open: OpenSegment | None = None
         self.segments: list[SegmentFile] = []
@@ -88,12 +93,12 @@ class LaneWriter:
         self.reader = LaneReader(uid, lane, self.stored, self._last_id.encode())
         self._submitted = self._reached = self.stored
         self._n_segments = len(self.segments)
-        # On the bus, since the last segment ended.
+        # Size on the bus of the entries since the last segment.
         self._bus_bytes = 0
 
     @property
     def stored(self) -> int:
-        """The point after the last one under a final name."""
+        """The point after the last published one."""
         return self.segments[-1].stop if self.segments else 0
 
     @property
@@ -103,12 +108,20 @@ class LaneWriter:
 
     @property
     def problems(self) -> list[str]:
-        """What else was wrong with the lane, each once."""
+        """Problems of the lane that concern no particular points, each once."""
         found = [text for one in self._all_accounts() for text in one.problems]
         return [f"{self.lane.name}: {text}" for text in dict.fromkeys(found)]
 
     def take(self, arrival: Arrival) -> list[FinishedSegment]:
-        """Take what came from the lane; return the segments that it finished."""
+        """Process an arrival from the lane; return the segments that it completes.
+
+        Raises
+        ------
+        UnknownCodecError
+            If a declared codec's library is not installed.
+        OSError
+            If the file system refuses.
+        """
         self._last_id = arrival.last_id.decode()
         self._bus_bytes += arrival.nbytes
         finished = self._take(arrival)
@@ -130,29 +143,29 @@ class LaneWriter:
                 return self._finish(self.reader.expected)
 
     def flush(self) -> None:
-        """Have what came so far survive a kill of this process."""
+        """Flush the open segment, so that its points survive a kill of this process."""
         if self._open is not None:
             self._open.flush()
 
     def published(self, finished: FinishedSegment) -> None:
-        """Take note that a segment stands under its final name."""
+        """Record that a segment is published."""
         start = finished.segment.start
         self.segments.append(SegmentFile(finished.name, start, finished.stop))
         self._accounts.append(finished.segment.account)
 
     def discard(self, finished: Iterable[FinishedSegment] = ()) -> None:
-        """Close what is open; it is made again from the bus.
+        """Close unpublished segments without completing them.
 
         Parameters
         ----------
         finished : iterable of FinishedSegment, optional
-            Of this lane, not published: nobody is at them any more.
+            Unpublished segments of this lane, no longer used by another thread.
         """
         for segment, _ in self._unpublished(finished):
             segment.discard()
 
     def keep(self, finished: Iterable[FinishedSegment] = ()) -> None:
-        """Close what is open with all that came, for salvage if the bus is lost.
+        """Complete and close unpublished segments, for salvage if the bus is lost.
 
         Parameters
         ----------
@@ -165,7 +178,8 @@ class LaneWriter:
             try:
                 segment.close(stop)
             except (OSError, RuntimeError, ValueError) as error:
-                # The bus has these points; why the attempt ends is not to be hidden.
+                # Not raised: the bus has these points, and the error that ended the
+                # attempt must not be hidden.
                 log.warning(LogEvent.NOT_KEPT, lane=self.lane.name, reason=str(error))
 
     def _unpublished(
@@ -177,14 +191,14 @@ class LaneWriter:
             yield self._open, max(self._reached, self._open.start)
 
     def late_points(self) -> list[int]:
-        """Return which points the published arrivals are, in a lane of late ones."""
+        """Return the point numbers of the published points of a late lane."""
         points: list[int] = []
         for one in self.segments:
             points += read_late_points(self._folder / one.name)
         return points
 
     def ledgers(self) -> dict[str, ChannelLedger]:
-        """Return the accounts of the lane's channels, as far as they are published."""
+        """Return the ledgers of the lane's channels; unpublished points are missing."""
         length = self.reader.length
         return lane_ledgers(
             self.lane,
@@ -195,14 +209,14 @@ class LaneWriter:
         )
 
     def _all_accounts(self) -> list[SegmentAccount]:
-        """Return the accounts of all that came, also of what is not published yet."""
+        """Return the accounts of published segments, and that of the open one."""
         return [*self._accounts, self._account]
 
     @property
     def _account(self) -> SegmentAccount:
-        """Where to note what is odd now.
+        """The account for new records.
 
-        Never that of a segment that was finished: it may be under its final name.
+        Never that of a finished segment, which may be published already.
         """
         return self._pending_account if self._open is None else self._open.account
 
@@ -237,7 +251,7 @@ class LaneWriter:
     def _store_points(self, arrival: Arrival) -> list[FinishedSegment]:
         entry = arrival.entry
         if entry is None or entry.is_gap or entry.is_durable:
-            # Durable points stand in our files, and this lane begins after those.
+            # Marked durable, but not in our files, after which this lane starts.
             return self._mark("missing", arrival.start, arrival.stop)
         try:
             if self._sandbox is not None:
@@ -245,13 +259,13 @@ class LaneWriter:
             self._segment().put(entry)
         except (PayloadError, UnknownCodecError) as error:
             if isinstance(error, UnknownCodecError) and self._declares(entry):
-                raise  # The scan waits until the library is installed.
+                raise  # The scan is paused until the library is installed.
             self._segment().mark("refused", arrival.start, arrival.stop)
             return self._mark("missing", arrival.start, arrival.stop)
         return self._finish_at(arrival.stop)
 
     def _declares(self, entry: Entry) -> bool:
-        """Whether an entry is packed as its channels say, or not at all."""
+        """Whether an entry uses only its channels' declared codecs, or none."""
         known = {channel.codec for channel in self.lane.channels} | {"none"}
         return known.issuperset(entry.codecs)
 
@@ -264,7 +278,7 @@ class LaneWriter:
         return self._mark("missing", arrival.start, arrival.stop)
 
     def _mark(self, kind: str, start: int, stop: int) -> list[FinishedSegment]:
-        """Note points of one kind, segment by segment."""
+        """Record points of one kind, segment by segment."""
         finished: list[FinishedSegment] = []
         while start < stop:
             length = self.lane.points_per_segment

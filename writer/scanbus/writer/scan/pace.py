@@ -9,7 +9,28 @@ __all__ = ["Pace"]
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a scan writer does what it does, in seconds; and bytes at a time."""
+    """Intervals of a scan writer in seconds, and sizes in bytes.
+
+    Attributes
+    ----------
+    flush_s : float
+        Interval at which temporary files are flushed.
+    poll_s : float
+        Interval at which events are read.
+    master_s : float
+        Shortest interval between updates of the growing scan's master.
+    lapse_s : float
+        Time without arrivals, after the publisher's heartbeat expired, until the scan
+        is interrupted.
+    check_s : float
+        Interval at which the lease is renewed and disk space is checked.
+    read_bytes : int
+        Largest number of bytes per read from Redis.
+    least_free_bytes : int
+        Free disk space below which the scan is paused.
+    low_water_bytes : int
+        Free disk space below which a warning is logged.
+    """
 
     flush_s: float = 1.0
     poll_s: float = 0.2

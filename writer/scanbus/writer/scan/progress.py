@@ -1,6 +1,6 @@
-"""What there is of a scan that is being written: for its masters, and its verdict.
+"""State of a scan that is being written: contents for masters, ledgers, verdict.
 
-Pure but for a look at which files exist.
+Pure, except for checks which files exist, and reads of late segments.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["contents_of", "ledgers_of", "value_segments", "verdict_on"]
 def contents_of(
     record: ScanRecord, lanes: Sequence[LaneWriter], folder: Path
 ) -> ScanContents:
-    """Return what a master of the scan is made from now.
+    """Return the current contents of the scan, from which its master is built.
 
     Parameters
     ----------
     folder : pathlib.Path
-        The scan's.
+        The scan's folder.
     """
     path = folder / values_file_name(record.identity.scan_number)
     own = [lane for lane in lanes if not lane.lane.is_late]
@@ -37,8 +37,8 @@ def contents_of(
     verdict = record.verdict
     if verdict is not None and not verdict.provisional:
         n_points = {name: one.expected for name, one in verdict.channels.items()}
-    # The segments of groups go when the scan file is there, so no master may refer to
-    # them: while a scan runs, its small values are on the bus.
+    # Segments of small values are removed once the scan file exists, so no master may
+    # refer to them: while a scan runs, its small values are on the bus.
     segments = {
         lane.lane.name: tuple(lane.segments)
         for lane in own
@@ -54,7 +54,7 @@ def contents_of(
 
 
 def value_segments(lanes: Sequence[LaneWriter], folder: Path) -> dict[str, list[Path]]:
-    """Return the segments that the scan file is made from, by lane."""
+    """Return the segments from which the scan file is written, by lane name."""
     return {
         lane.lane.name: [folder / one.name for one in lane.segments]
         for lane in lanes
@@ -63,7 +63,7 @@ def value_segments(lanes: Sequence[LaneWriter], folder: Path) -> dict[str, list[
 
 
 def ledgers_of(lanes: Sequence[LaneWriter]) -> dict[str, ChannelLedger]:
-    """Return the account of every channel; late points belong to their channel's."""
+    """Return the ledger of every channel, including its late points."""
     ledgers: dict[str, ChannelLedger] = {}
     for lane in lanes:
         if not lane.lane.is_late:
@@ -78,7 +78,7 @@ def ledgers_of(lanes: Sequence[LaneWriter]) -> dict[str, ChannelLedger]:
 def verdict_on(
     record: ScanRecord, lanes: Sequence[LaneWriter], root: Path, *, provisional: bool
 ) -> Verdict:
-    """Return the verdict on what was written so far."""
+    """Return the verdict on the scan as written so far."""
     problems = [*record.problems]
     for lane in lanes:
         problems += lane.problems

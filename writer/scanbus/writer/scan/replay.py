@@ -1,4 +1,4 @@
-"""A scan that is still on the bus, written again: the same code, the same files."""
+"""Replay: write a scan that is still on the bus again, with the writer's own code."""
 
 from __future__ import annotations
 
@@ -34,26 +34,35 @@ def replay(
     *,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
 ) -> Verdict:
-    """Write a scan from the bus into files below `root`; follow it if it still runs.
+    """Write a scan from the bus into files below `root`; follow it while it runs.
 
-    The scan is kept from being trimmed meanwhile. Nothing is acknowledged, announced or
-    overwritten.
+    A hold prevents trimming of the scan meanwhile. Nothing is acknowledged, announced
+    or overwritten.
 
     Parameters
     ----------
+    url : str
+        URL of the Redis server.
     scan : str
-        Its uid, the beginning of it, or its number.
+        Uid of the scan, the beginning of it, or the scan number.
+    progress : callable
+        Called with ``(channel, points stored, points expected or None)``.
+
+    Returns
+    -------
+    Verdict
+        Final; or provisional, if the publisher is gone and did not end the scan.
 
     Raises
     ------
     UnknownScanError, BusUnavailableError
-        If the scan or the bus is not there.
+        If the scan does not exist, or the bus cannot be reached.
     NoLongerError
-        If points of it were trimmed; names the first and the file that has it.
+        If points of it were trimmed; names the first one and the file that has it.
     NameTakenError
-        If its files stand below `root` already.
+        If its files already exist below `root`.
     RootUnusableError
-        If `root` cannot be written.
+        If files cannot be written below `root`.
     """
     check_root(root)
     client = connect(url, name="scanbus-replay")
@@ -79,8 +88,8 @@ def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
         durable = read_cursor(client, record.uid, lane.name)
         if first == _LARGEST:
             first = durable
-        # Only what is durable is trimmed; anything else before the first entry is lost,
-        # and a replay says so as the writer did.
+        # Only durable points are trimmed; others before the first entry are lost, and
+        # the replay records them as missing, like the writer.
         is_trimmed = 0 < first <= durable and not _is_lost(record, lane, first)
         if is_trimmed or ends is None:
             master = record.verdict.master if record.verdict else ""
@@ -88,7 +97,7 @@ def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
 
 
 def _is_lost(record: ScanRecord, lane: LaneDescription, stop: int) -> bool:
-    """Whether the verdict says that no point of a lane before `stop` ever came."""
+    """Whether the verdict has all points of a lane before `stop` as missing."""
     ledgers = record.verdict.channels if record.verdict else {}
     return all(
         channel.name in ledgers

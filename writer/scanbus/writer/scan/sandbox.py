@@ -1,8 +1,8 @@
-"""Entries looked at by a child process first, when something kills this one.
+"""Sandbox: unpack entries in a child process before the writer does.
 
-An entry that crashes a decoder takes the process with it, and every successor's. After
-some attempts that ended so, each entry is unpacked in a child before it is unpacked
-here; one that the child does not survive is refused, and the rest goes on.
+An entry that crashes a decoder kills the process, and that of every successor. After
+several attempts that ended in a kill, each entry is first unpacked in a child process.
+An entry that kills the child is refused, and the scan continues.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["Sandbox", "main"]
 
 log = get_logger()
 _LENGTH = struct.Struct("<Q")
-# This file alone, with no look at the folder that it stands in: a child that imports
-# the whole writer takes twice as long to start.
+# Runs this file alone, without its folder in sys.path (-P): a child that imports the
+# whole writer takes twice as long to start.
 _COMMAND = (sys.executable, "-P", __file__)
 
 
 class Sandbox:
-    """A child process that unpacks entries, replaced when one kills it.
+    """A child process that unpacks entries; it is restarted when an entry kills it.
 
-    One scan writer owns it; close it in the end.
+    One scan writer owns it and must close it.
 
     Parameters
     ----------
     command : sequence of str
-        How the child is started; speaks what :func:`main` speaks.
+        Command line of the child, which uses the protocol of :func:`main`.
     """
 
     def __init__(self, command: Sequence[str] = _COMMAND) -> None:
@@ -47,12 +47,12 @@ class Sandbox:
         self._child: subprocess.Popen[bytes] | None = None
 
     def check(self, lane: LaneDescription, entry: Entry) -> None:
-        """Have an entry unpacked.
+        """Unpack an entry in the child.
 
         Raises
         ------
         PayloadError
-            If it does not unpack, or the child did not survive it.
+            If it cannot be unpacked, or kills the child.
         """
         problem = self._problem(lane, entry)
         if problem:
@@ -77,7 +77,7 @@ class Sandbox:
         return f"killed the process that unpacked it (exit code {code})"
 
     def close(self) -> None:
-        """End the child."""
+        """Kill the child and close its pipes."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -132,7 +132,12 @@ def _unpack(lane: LaneDescription, packed: bytes) -> str:
 
 
 def main() -> int:
-    """Unpack what comes on standard input until it ends, and say what is wrong."""
+    """Unpack entries from standard input until its end; return the exit code.
+
+    Each request is a lane description (JSON) and an entry (MessagePack), each after its
+    length (uint64, little-endian). The reply on standard output, in the same framing,
+    is the problem as text, empty if there is none.
+    """
     while True:
         lane = _receive(sys.stdin.buffer)
         packed = _receive(sys.stdin.buffer)

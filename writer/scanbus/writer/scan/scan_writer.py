@@ -1,7 +1,7 @@
-"""One scan from the bus into files, from where the disk says that it stands.
+"""Write one scan from the bus into files, continuing from the files on the disk.
 
-Anything that goes wrong ends the attempt with an error; whoever runs it tries again,
-and the next attempt begins from the disk. So there is no state to repair.
+Any error ends the attempt. The caller starts another attempt, which continues from the
+disk, so there is no state to repair.
 """
 
 from __future__ import annotations
@@ -61,23 +61,28 @@ class ScanWriter:
     Parameters
     ----------
     client : Bus
-        A connection of its own.
+        A connection used by this attempt only.
     record : ScanRecord
-        The scan; its events are read on.
+        The scan; further events are added to it.
     root : pathlib.Path
         Folder below which files are written.
     authority : WriteAuthority
-        In whose name.
+        Authority of a lease or of a replay.
     pace : Pace
-        How often what.
+        Intervals and sizes.
     is_stopped : callable
-        Asked often; True ends the attempt.
+        Called often; the attempt ends when it returns True.
     on_points : callable
-        Told ``(channel, points stored, points expected or None)``.
+        Called with ``(channel, points stored, points expected or None)``.
     sandbox : Sandbox or None
-        Unpacks entries in a child process first, where something kills this one.
+        Unpacks entries in a child process first, after attempts that ended in a kill.
     steps : Steps or None
-        Times what may hang.
+        Timer of steps that may hang.
+
+    Raises
+    ------
+    RootUnusableError
+        If symbolic links lead the scan's folder out of the root.
     """
 
     def __init__(
@@ -119,19 +124,23 @@ class ScanWriter:
         self._events: EventJournal | None = None
 
     def run(self) -> Verdict:
-        """Write the scan up to its end, or as far as its publisher came.
+        """Write the scan until it ends, or until its publisher is gone.
 
         Returns
         -------
         Verdict
-            Final, or provisional if the publisher is gone without a word.
+            Final; or provisional, if the publisher is gone and did not end the scan.
 
         Raises
         ------
         Stopped
-            If asked to stop.
+            If `is_stopped` returned True.
+        LeaseLostError
+            If another writer has the lease.
+        NameTakenError
+            If a different file has the name of one of the scan's files.
         StorageError, OSError, BusUnavailableError
-            If this attempt failed; the next one goes on from the disk.
+            If this attempt failed; the next one continues from the disk.
         """
         prepared = self._wait_for_prepared()
         if prepared is None:
@@ -147,20 +156,20 @@ class ScanWriter:
                 is_whole = self._write()
             return self._finalise() if is_whole else self._interrupt()
         except (OSError, RuntimeError, StorageError) as error:
-            # RuntimeError is how h5py says that a file could not be closed.
+            # h5py raises RuntimeError if a file cannot be closed.
             keep = isinstance(error, LeaseLostError)
             if not keep and self._work_folder.was_taken:
-                # Whatever the file system said: a successor took the folder away.
+                # The error is a consequence: a successor has renamed the folder.
                 raise LeaseLostError(self._record.uid, self._authority.fence) from error
             raise
         finally:
             self._close(keep=keep)
 
     def _close(self, *, keep: bool) -> None:
-        """Close what is open; whatever has no final name is made again from the bus.
+        """Close open files; unpublished ones are written again from the bus.
 
-        It stays where it is, in case the bus is lost too; but not if it could not be
-        written: then the room that it takes may be just what lacks.
+        Temporary files are kept for salvage if the bus is lost. They are removed after
+        an error on the disk, because the space that they use may be what is needed.
         """
         with self._steps.phase("leave", self._folder):
             for lane in self._lanes:
@@ -175,8 +184,8 @@ class ScanWriter:
                 self._work_folder.discard()
 
     def _wait_for_prepared(self) -> ScanPrepared | None:
-        """Return what is to be written; None if the publisher went without saying."""
-        # Asked before anything else: one look may bring it together with the end.
+        """Return the event ``prepared``; None if the scan ends or lapses before it."""
+        # Checked first: one read may return it together with the end of the scan.
         while (prepared := self._record.prepared) is None:
             if self._is_abandoned() or self._record.ended is not None:
                 return None
@@ -199,7 +208,7 @@ class ScanWriter:
         return verdict
 
     def _existing_verdict(self) -> Verdict | None:
-        """Return the verdict of a scan whose scan file stands already."""
+        """Return the verdict of a scan that has a scan file already, else None."""
         path = self._folder / values_file_name(self._record.identity.scan_number)
         if not path.exists():
             return None
@@ -209,11 +218,11 @@ class ScanWriter:
         return found.verdict
 
     def _take_over(self) -> None:
-        """Take the scan over from predecessors; a lease lost before does no harm."""
+        """Take over from predecessors and check that this attempt has the lease."""
         try:
             self._work_folder.open()
         finally:
-            # Whatever went wrong: a successor may have removed what it is made in.
+            # Also after an error: a successor may have removed the folder meanwhile.
             try:
                 self._authority.check()
             except LeaseLostError:
@@ -229,7 +238,7 @@ class ScanWriter:
         self._lanes = self._make_lanes()
         self._check_space()
         if any(lane.stored for lane in self._lanes):
-            # A predecessor may have been killed between link and this.
+            # A predecessor may have been killed between link and fsync.
             self._work_folder.make_names_durable(self._folder)
         for lane in self._lanes:
             self._authority.acknowledge(lane.lane.name, lane.stored)
@@ -242,11 +251,11 @@ class ScanWriter:
 
     @property
     def bytes_needed(self) -> int:
-        """About how many bytes the rest of the scan needs on the disk."""
+        """Estimate of the bytes that the rest of the scan needs on the disk."""
         return bytes_needed(self._lanes, self._folder)
 
     def _check_space(self) -> None:
-        """Refuse to go on without room, and warn, once, before there is none."""
+        """Raise StorageFullError if space is short; warn once before it is."""
         needed = self.bytes_needed
         least = self._pace.least_free_bytes
         free = check_space(self._root, needed, least=least)
@@ -271,7 +280,7 @@ class ScanWriter:
         return LaneWriter(self._record.uid, lane, self._folder, path, self._sandbox)
 
     def _add_late_lanes(self) -> None:
-        """Go on with what came too late, once the end says for which channels."""
+        """Add lanes of late points, which the end of the scan declares."""
         prepared, ended = self._record.prepared, self._record.ended
         if prepared is None or ended is None or not self._lanes:
             return
@@ -283,7 +292,7 @@ class ScanWriter:
                 self._lanes.append(lane)
 
     def _write(self) -> bool:
-        """Write until all is over; return False if the publisher is gone."""
+        """Write until all lanes are over; return False if the publisher is gone."""
         while not self._is_over():
             self._tick()
             n_arrivals = self._read()
@@ -310,7 +319,8 @@ class ScanWriter:
             self._client,
             list(readers),
             max_bytes=self._pace.read_bytes,
-            # Hundreds of scans may wait at the same time: each look costs all of them.
+            # Blocks for twice poll_s: hundreds of scans may be idle at the same time,
+            # and each wake-up takes CPU time from all of them.
             block_ms=max(1, int(self._pace.poll_s * 2000)),
         )
         n_arrivals = 0
@@ -326,7 +336,7 @@ class ScanWriter:
         return n_arrivals
 
     def _wait_for_commits_or_end(self) -> None:
-        """Wait, when nothing is to be read now, for segments or the scan's end."""
+        """Wait, when there is nothing to read, for commits or the end of the scan."""
         if not self._commits.is_empty:
             self._commits.wait(self._pace.poll_s)
         elif self._record.ended is None:
@@ -341,13 +351,13 @@ class ScanWriter:
         self._commits.submit(lane, finished)
 
     def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
-        """Publish one segment, in the thread of the commits."""
+        """Publish one segment; called in the thread of the commit queue."""
         publish_segment(
             finished, lane.lane.name, self._folder, self._work_folder, self._authority
         )
 
     def _collect_published(self) -> None:
-        """Take note of segments that were published; raise what went wrong."""
+        """Process segments that were published; raise the error of a failed one."""
         for lane, finished in self._commits.published():
             lane.published(finished)
             length = lane.reader.length
@@ -381,7 +391,7 @@ class ScanWriter:
                     self._events.touch()
 
     def _is_abandoned(self) -> bool:
-        """Whether the publisher has been gone for long enough to give up waiting."""
+        """Whether the publisher's heartbeat expired more than `lapse_s` ago."""
         if publisher_is_alive(self._client, self._record.uid):
             self._silent_since = None
             return False
@@ -391,8 +401,8 @@ class ScanWriter:
         return now - self._silent_since > self._pace.lapse_s
 
     def _write_masters(self, verdict: Verdict | None = None) -> None:
-        """Make the masters from what is stored; a verdict need not be announced yet."""
-        # A copy: the record is what the bus says, and others go by that.
+        """Write all masters, with a verdict that need not be announced yet."""
+        # A copy: the record must hold only what is on the bus.
         record = replace(self._record, verdict=verdict or self._record.verdict)
         with self._steps.phase("master", self._folder):
             contents = contents_of(record, self._lanes, self._folder)
@@ -400,8 +410,11 @@ class ScanWriter:
             write_dataset_masters(self._root, self._record.identity)
 
     def _update_master(self) -> None:
-        """Make the scan master again, now and then, while the scan grows."""
-        # It refers to no segment of small values, for those go away.
+        """Update the masters of a growing scan when its segments have doubled.
+
+        Not more often than every `master_s`.
+        """
+        # Masters never refer to segments of small values, which are removed later.
         size = sum(
             len(lane.segments)
             for lane in self._lanes
@@ -431,9 +444,9 @@ class ScanWriter:
         return self._publish_verdict(verdict)
 
     def _publish_verdict(self, verdict: Verdict) -> Verdict:
-        """Do what follows the scan file; all of it can be done again."""
+        """Write masters, clean up and announce the verdict; all of it is repeatable."""
         self._write_masters(verdict)
-        # Before it is announced: nobody comes back to a scan with a final verdict.
+        # Before the announcement: no writer opens a scan with a final verdict again.
         with self._steps.phase("clear", self._folder):
             for lane in value_segments(self._lanes, self._folder):
                 remove_segments(self._folder, lane)
@@ -448,7 +461,10 @@ class ScanWriter:
         return verdict
 
     def _interrupt(self) -> Verdict:
-        """Say what there is of a scan whose publisher is gone; it may come back."""
+        """Announce a provisional verdict on a scan whose publisher is gone.
+
+        The publisher may come back, and the scan is resumed then.
+        """
         verdict = self._verdict(provisional=True)
         self._authority.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:
