@@ -1,4 +1,4 @@
-"""The writer as a service: many scans at once, numbering, metrics, systemd.
+"""The writer service: concurrent scans, scan numbers, metrics, systemd.
 
 May import all of the writer.
 """

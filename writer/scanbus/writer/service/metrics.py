@@ -1,6 +1,6 @@
-"""What the writer tells Prometheus, where it is configured to.
+"""Prometheus metrics of the writer, if configured.
 
-The verdicts counted here are the ones that stand in the masters and on the bus.
+The verdicts counted here are those in the masters and on the bus.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ __all__ = ["Metrics", "NoMetrics", "PrometheusMetrics", "make_metrics"]
 
 
 class Metrics(Protocol):
-    """Where the writer counts what it does."""
+    """Metrics of the writer service."""
 
     def judged(self, verdict: Verdict) -> None:
-        """Count a final verdict and the points that it accounts for."""
+        """Count a final verdict, and the written and missing points of its scan."""
 
     def state(self, *, unfinished: int, in_trouble: int, free_bytes: int) -> None:
-        """Say how many scans are open, how many of them paused, and the free disk."""
+        """Set the gauges: open scans, paused or stalled ones, free disk space."""
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop the HTTP server."""
 
 
 class NoMetrics:
-    """Nobody asks."""
+    """Disabled metrics."""
 
     def judged(self, verdict: Verdict) -> None:
-        """Count nothing."""
+        """Do nothing."""
 
     def state(self, *, unfinished: int, in_trouble: int, free_bytes: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class PrometheusMetrics:
-    """Metrics over HTTP, in a registry of their own.
+    """Metrics over HTTP, in a separate registry.
 
     Parameters
     ----------
     port : int
-        On all addresses of this machine; 0 for any free one.
+        TCP port on all addresses of this host; 0 for any free port.
     """
 
     def __init__(self, port: int) -> None:
@@ -81,32 +81,32 @@ class PrometheusMetrics:
         self.port: int = self._server.server_port
 
     def judged(self, verdict: Verdict) -> None:
-        """Count a final verdict and the points that it accounts for."""
+        """Count a final verdict, and the written and missing points of its scan."""
         self._scans.labels(verdict.verdict.value).inc()
         for ledger in verdict.channels.values():
             self._points.labels("written").inc(ledger.written)
             self._points.labels("missing").inc(ledger.expected - ledger.written)
 
     def state(self, *, unfinished: int, in_trouble: int, free_bytes: int) -> None:
-        """Say how many scans are open, how many of them paused, and the free disk."""
+        """Set the gauges: open scans, paused or stalled ones, free disk space."""
         self._unfinished.set(unfinished)
         self._in_trouble.set(in_trouble)
         self._free.set(free_bytes)
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop the HTTP server and join its thread."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
 
 def make_metrics(port: int | None) -> Metrics:
-    """Return metrics on a port, or none.
+    """Return metrics on a port, or disabled ones if `port` is None.
 
     Raises
     ------
     ConfigurationError
-        If the port is taken, or the extra ``metrics`` is not installed.
+        If the port is in use, or the extra ``metrics`` is not installed.
     """
     if port is None:
         return NoMetrics()

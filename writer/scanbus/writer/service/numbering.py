@@ -1,4 +1,4 @@
-"""Scan numbers that stay unique after Redis forgot its counters."""
+"""Scan numbers that stay unique after Redis has lost its counters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["numbers_on_disk", "raise_numbers"]
 
 
 def numbers_on_disk(root: Path) -> Iterator[tuple[str, int]]:
-    """Yield every dataset's folder below the root, and its largest scan number."""
+    """Yield each dataset's folder, relative to the root, and largest scan number."""
     for dataset in root.glob(DATASETS_GLOB):
         if not dataset.is_dir():
             continue
@@ -23,6 +23,6 @@ def numbers_on_disk(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def raise_numbers(client: Bus, root: Path) -> None:
-    """Have Redis count on from the numbers that stand on the disk."""
+    """Raise Redis's counters to at least the scan numbers on the disk."""
     for dataset, number in numbers_on_disk(root):
         raise_scan_number(client, dataset, number)

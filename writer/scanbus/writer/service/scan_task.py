@@ -1,7 +1,7 @@
-"""One announced scan as the service sees it: attempts, what ended them, the verdict.
+"""One announced scan in the service: its attempts, their errors, and the verdict.
 
-An attempt runs in a thread of its own. Whatever goes wrong ends it, is said once, and
-is tried again; only a name that somebody else's file has needs a human.
+Each attempt runs in a separate thread. Any error ends the attempt, is logged once, and
+is followed by another attempt. Only a name taken by another file needs an operator.
 """
 
 from __future__ import annotations
@@ -36,31 +36,30 @@ __all__ = ["Progress", "ScanTask"]
 
 log = get_logger()
 Progress = Callable[[str, int, int | None], None]
-"""Told ``(name, done, total or None)``."""
+"""Called with ``(name, done, total or None)``."""
 
-# Attempts that may end in a way that nobody foresaw before `--once` gives up on a scan.
+# Number of unexpected errors after which `--once` does not wait for a scan any more.
 _MAX_UNEXPECTED = 3
-# Attempts that a kill ended, before entries are unpacked in a child process first.
+# Number of killed attempts after which entries are first unpacked in a child process.
 _MAX_KILLED = 3
 
 
 class ScanTask:
-    """What the service knows of one scan, and the thread that writes it.
+    """State of one scan in the service, and the thread that writes it.
 
-    The service owns it and tells it what became of the scan elsewhere; it changes
-    nothing of it directly. The thread of an attempt sets the verdict, the problem and,
-    last, that nothing is running.
+    The service owns it and changes it through its methods only. The thread of an
+    attempt sets the verdict and the problem, and finally clears the thread.
 
     Parameters
     ----------
     announcement : str
-        Id of its line in the announcements.
+        Id of the scan's entry in the announcements.
     record : ScanRecord or None
-        None if the announcement could not be understood.
+        Record of the scan; None if the announcement could not be parsed.
     problem : str
-        Why not.
+        Why it could not be parsed.
     make_writer : callable
-        Makes the writer of each attempt.
+        Creates the scan writer of each attempt.
     """
 
     def __init__(
@@ -90,69 +89,69 @@ class ScanTask:
 
     @property
     def is_running(self) -> bool:
-        """Whether an attempt is under way."""
+        """Whether an attempt is running."""
         return self._thread is not None
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing is left to do for it."""
+        """Whether nothing is left to do for the scan."""
         if self.record is None:
             return True
         return self.verdict is not None and not self.verdict.provisional
 
     @property
     def is_settled(self) -> bool:
-        """Whether ``--once`` need not wait for it."""
+        """Whether ``--once`` need not wait for the scan."""
         return self.is_final or self._needs_operator or self.verdict is not None
 
     @property
     def exit_code(self) -> ExitCode:
-        """That of the verdict; failed if the scan is not written at all."""
+        """Exit code of the verdict; ``FAILED`` if the scan cannot be written."""
         if self.verdict is not None:
             return self.verdict.verdict.exit_code
         return ExitCode.FAILED if self.problem else ExitCode.COMPLETE
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for an attempt."""
+        """Whether the next attempt may start now."""
         idle = not self.is_running and self.record is not None and self.verdict is None
         return idle and time.monotonic() >= self._not_before
 
     def announced_again(self, announcement: str) -> None:
-        """Go by a later line of the announcements: Redis had lost the earlier one."""
+        """Use the id of a later announcement; Redis has lost the earlier one."""
         self.announcement = announcement
 
     def accept_verdict(self) -> None:
-        """Take the final verdict that somebody else gave, if the record has one."""
+        """Accept the final verdict of another writer, if the record has one."""
         judged = self.record.final_verdict if self.record else None
         self.verdict = judged or self.verdict
 
     def take_own_verdict(self) -> Verdict | None:
-        """Return, once, the final verdict if it was given by this process."""
+        """Return the final verdict if this process gave it; on later calls None."""
         judged, self._own_verdict = self._own_verdict, None
         return judged
 
     def resume(self) -> None:
-        """Go on with a scan that was interrupted."""
+        """Continue a scan that was interrupted."""
         self.verdict = None
 
     def reopen(self, record: ScanRecord) -> None:
-        """Go on from what Redis says now: it lost the verdict."""
+        """Continue with a new record, because Redis has lost the verdict."""
         self.record = record
         self.verdict = None
 
     def renew_lease(self, client: Bus) -> None:
-        """Keep the lease of the attempt under way, which may wait for a slow disk."""
-        authority = self._authority  # The attempt's thread may end, and drop it.
+        """Renew the lease of the running attempt, which may wait for a slow disk."""
+        authority = self._authority  # The attempt's thread may reset it meanwhile.
         if authority is not None:
             authority.renew(client)
 
     def defer(self, wait_s: float) -> None:
-        """Begin no attempt for a while."""
+        """Start no attempt for `wait_s` seconds."""
         self._not_before = time.monotonic() + wait_s
 
     def release_content(self) -> None:
-        """Keep only what is still needed of a scan that is done."""
+        """Release the record and the writer of a scan that is final."""
         if self.record is None:
             return
         self.record = self._writer = None
@@ -167,7 +166,17 @@ class ScanTask:
         must_stop: Callable[[], bool],
         progress: Progress,
     ) -> None:
-        """Begin an attempt in a thread of its own."""
+        """Start an attempt in a new thread.
+
+        Parameters
+        ----------
+        lease : Lease
+            The acquired lease; released at the end of the attempt.
+        must_stop : callable
+            Called often; the attempt ends when it returns True.
+        progress : callable
+            Called with ``(channel, points stored, points expected or None)``.
+        """
         thread = threading.Thread(
             target=self._attempt,
             args=(lease, settings, must_stop, progress),
@@ -177,7 +186,7 @@ class ScanTask:
         thread.start()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the attempt under way, if there is one."""
+        """Wait for the running attempt, if there is one, for at most `timeout_s`."""
         thread = self._thread
         if thread is not None:
             thread.join(max(0.0, timeout_s))
@@ -210,7 +219,7 @@ class ScanTask:
     ) -> Verdict:
         if self.record is None:
             raise ValueError("a scan that could not be understood cannot be written")
-        # Folded anew: Redis may have come back without what it said before.
+        # Read again from the start: Redis may have lost earlier events.
         self.record = ScanRecord(self.record.identity, self.record.title)
         client = connect(settings.redis, name="scanbus-scan")
         self._authority = LeaseAuthority(client, lease, int(settings.lease_s * 1000))
@@ -224,7 +233,7 @@ class ScanTask:
             read_events(client, self.record)
             judged = self.record.final_verdict
             if judged is not None:
-                return judged  # By another writer, just before this lease.
+                return judged  # Given by another writer, just before this lease.
             self._steps = Steps(settings.slow_s)
             with self._steps.phase("look", settings.root):
                 self._writer = self._make_writer(
@@ -242,7 +251,7 @@ class ScanTask:
 
     @contextmanager
     def _errors_reported(self, settings: WriterSettings) -> Iterator[None]:
-        """Say what ended an attempt; the scan stays open and is tried again."""
+        """Report the error that ended an attempt; the scan stays open."""
         try:
             yield
         except Stopped:
@@ -258,13 +267,13 @@ class ScanTask:
             else:
                 self._report(f"paused: {error}")
         except Exception as error:
-            if errno_of(error) is not None:  # HDF5 says some of them in words only.
+            if errno_of(error) is not None:  # HDF5 gives some only in the text.
                 self._report_storage(error, settings)
                 return
             self._n_unexpected += 1
             self._needs_operator = self._n_unexpected >= _MAX_UNEXPECTED
             said = f"{type(error).__name__}: {error}"
-            # The traceback once: the scan is tried again every few seconds.
+            # The traceback only once: attempts repeat every few seconds.
             trace = error if said not in self._reported else None
             log.error(  # noqa: TRY400
                 LogEvent.ATTEMPT_FAILED, scan=self.uid, reason=said, exc_info=trace
@@ -273,23 +282,23 @@ class ScanTask:
 
     @property
     def uid(self) -> str:
-        """The scan's uid, empty if nobody knows it."""
+        """Uid of the scan; empty if the announcement could not be parsed."""
         return self.record.uid if self.record else ""
 
     @property
     def trouble(self) -> str:
-        """What keeps it from being written now; empty if nothing does."""
+        """Sentence about what prevents writing now; empty if nothing does."""
         return self._steps.stalled() or self.problem
 
     def warn_if_stalled(self) -> None:
-        """Log once that a step hangs; nothing else is heard while it does."""
+        """Log a stalled step once; a blocked thread cannot log it itself."""
         stalled = self._steps.stalled()
         if stalled and not self._is_stalled:
             log.warning(LogEvent.SCAN_STALLED, scan=self.uid, reason=stalled)
         self._is_stalled = bool(stalled)
 
     def _report_storage(self, error: BaseException, settings: WriterSettings) -> None:
-        # An attempt that could not even begin knows less than the one before.
+        # An attempt that failed early has no estimate: keep that of the one before.
         needed = self._writer.bytes_needed if self._writer else 0
         self._needed_bytes = needed or self._needed_bytes
         with self._steps.phase("space", settings.root):

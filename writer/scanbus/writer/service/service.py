@@ -1,7 +1,7 @@
-"""The writer as a service: finds scans, writes several at once, leaves cleanly.
+"""The writer service: finds announced scans, writes them concurrently, stops cleanly.
 
-Its position in the announcements passes only scans with a final verdict, so what began
-while no writer ran is found. Each scan is a :class:`ScanTask`.
+Its position in the announcements passes only scans with a final verdict, so scans that
+started while no writer was running are found. Each scan is a :class:`ScanTask`.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class WriterService:
-    """All scans of a bus, on their way below one root.
+    """Writes all scans of one bus below one root.
 
     Parameters
     ----------
     settings : WriterSettings
-        Of this process.
+        Settings of this process.
     progress : callable
-        Told what was written.
+        Called with ``(channel, points stored, points expected or None)``.
     make_writer : callable
-        Makes the writer of each attempt at a scan.
+        Creates the scan writer of each attempt.
     """
 
     def __init__(
@@ -89,8 +89,8 @@ class WriterService:
         self._announced_again: dict[str, ScanAnnounced] = {}
         self._worst_exit_code = ExitCode.COMPLETE
         self._seen = self._position = "0-0"
-        # No threading.Event: a signal handler that sets one waits for ever for its lock
-        # where it has interrupted the very thread that holds it.
+        # Not a threading.Event: a signal handler that sets one deadlocks if it has
+        # interrupted the thread that holds the event's lock.
         self._is_stopping = False
         self._due: dict[str, float] = {}
         self._memory_bytes = settings.memory_bytes
@@ -101,7 +101,7 @@ class WriterService:
 
     @property
     def stalled(self) -> list[str]:
-        """What still hangs in the threads of scans."""
+        """Sentences about the scans whose threads are still running."""
         return [
             task.trouble or f"scan {task.uid} does not stop"
             for task in self._tasks.values()
@@ -109,7 +109,7 @@ class WriterService:
         ]
 
     def stop(self) -> None:
-        """Leave soon; successors finish what is open. Safe in a signal handler."""
+        """Request a stop; successors finish open scans. Safe in a signal handler."""
         self._is_stopping = True
 
     def run(self, *, once: bool) -> ExitCode:
@@ -118,14 +118,16 @@ class WriterService:
         Returns
         -------
         ExitCode
-            With `once` the worst of all scans, else complete.
+            With `once` the worst exit code of all scans, else ``COMPLETE``.
 
         Raises
         ------
         BusUnavailableError, BusUnsuitableError
             If the bus cannot be used at the start; later the service waits for it.
         RootUnusableError
-            If the root cannot be written.
+            If files cannot be written below the root.
+        ConfigurationError
+            If the metrics port cannot be used.
         """
         check_root(self._settings.root)
         with translated(self._settings.redis):
@@ -148,7 +150,7 @@ class WriterService:
         return max([self._worst_exit_code, *codes]) if once else ExitCode.COMPLETE
 
     def _run_round(self) -> bool:
-        """Do one round of what the service does itself; False if Redis is away."""
+        """Run all periodic tasks once; return False if Redis is unavailable."""
         try:
             with translated(self._settings.redis):
                 self._check_server()
@@ -170,11 +172,11 @@ class WriterService:
         return True
 
     def _connect(self) -> Bus:
-        # Once: a Redis that came back between two commands may lack what it had.
+        # once: no reconnection between two commands, as Redis may have lost data.
         return connect(self._settings.redis, name="scanbus-writer", once=True)
 
     def _wait_for_next_round(self, *, is_up: bool) -> None:
-        """Wait for the next round, which begins at once with a new scan."""
+        """Wait until the next round is due, or until a scan is announced."""
         wait_s = self._settings.poll_s / 2
         if is_up:
             try:
@@ -195,7 +197,7 @@ class WriterService:
         return True
 
     def _check_server(self) -> None:
-        """Look at Redis at the start and after every loss of it."""
+        """Check Redis at the start and after every loss of the connection."""
         if self._is_server_checked:
             return
         report = describe_server(self._client, self._settings.redis)
@@ -232,7 +234,7 @@ class WriterService:
         beat_writer(self._client, self.name, info, ttl_ms)
 
     def _renew_leases(self) -> None:
-        """Keep the leases of attempts that wait for a slow disk."""
+        """Renew the leases of running attempts, which may wait for a slow disk."""
         if not self._is_due("renew", self._settings.lease_s / 4):
             return
         for task in self._tasks.values():
@@ -256,11 +258,11 @@ class WriterService:
             self._tasks[uid] = ScanTask(line.id, record, make_writer=self._make_writer)
 
     def _restore_verdicts(self) -> None:
-        """Say verdicts again that Redis lost before their publishers read them."""
+        """Reopen scans announced again whose verdicts Redis has lost."""
         for uid, document in tuple(self._announced_again.items()):
             task = self._tasks[uid]
             if task.is_running or task.verdict is None:
-                continue  # If it is judged before Redis is lost again, all is well.
+                continue  # Its current or next attempt publishes the verdict.
             del self._announced_again[uid]
             record = load_record(self._client, document)
             said = record.final_verdict if task.is_final else record.verdict
@@ -268,7 +270,7 @@ class WriterService:
                 task.reopen(record)
 
     def _resume_interrupted(self) -> None:
-        """Resume scans whose publisher came back or whose end somebody else wrote."""
+        """Resume interrupted scans that ended or whose publisher came back."""
         if not self._is_due("interrupted", self._settings.heartbeat_s / 2):
             return
         for task in self._tasks.values():
@@ -295,7 +297,8 @@ class WriterService:
             if lease is None:
                 self._follow_other_writer(task)
             elif self._is_forgotten(task):
-                # Another writer finished it. Nobody forgets it under our lease.
+                # Another writer finished it and it was removed from Redis. With the
+                # lease held, no other process removes its traces now.
                 remove_traces(self._client, lease, task.record)
                 self._announced_again.pop(task.uid, None)
                 del self._tasks[task.uid]
@@ -309,20 +312,23 @@ class WriterService:
         return self._is_stopping
 
     def _follow_other_writer(self, task: ScanTask) -> None:
-        """Take note of the verdict of a scan that another writer has."""
+        """Read the verdict of a scan that another writer has the lease of."""
         task.defer(self._settings.poll_s)
         if task.record is not None:
             read_events(self._client, task.record)
             task.accept_verdict()
 
     def _move_position(self) -> None:
-        """Pass the scans before the first that is not done; let go of what is done."""
+        """Advance the position up to the first scan that is not final.
+
+        Also count new verdicts, and release the contents of final scans.
+        """
         before = self._position
         is_first = True
         for key, task in sorted(
             self._tasks.items(), key=lambda each: id_order(each[1].announcement)
         ):
-            # Announced again, it may have to be judged again: nobody passes it before.
+            # A scan announced again may have to be judged again: do not pass it yet.
             if not task.is_final or task.is_running or key in self._announced_again:
                 is_first = False
                 continue
@@ -334,14 +340,14 @@ class WriterService:
                 self._worst_exit_code = max(self._worst_exit_code, task.exit_code)
                 del self._tasks[key]
             else:
-                # The position cannot pass it as long as one before it is interrupted,
-                # and there may be thousands.
+                # The position cannot pass it while an earlier scan is interrupted;
+                # thousands of scans may wait like this.
                 task.release_content()
         if self._position != before:
             move_position(self._client, self._position)
 
     def _evict(self) -> None:
-        """Trim acknowledged data and forget finished scans above the watermark."""
+        """Trim acknowledged data and remove finished scans above the watermark."""
         if not self._is_due("room", self._settings.poll_s):
             return
         budget = budget_bytes(self._memory_bytes)
@@ -374,14 +380,24 @@ def run_writer(
     progress: Progress | None = None,
     make_writer: type[ScanWriter] = ScanWriter,
 ) -> ExitCode:
-    """Run the writer in this process until it is asked to leave; return its exit code.
+    """Run the writer in this process until it is stopped; return its exit code.
 
-    SIGTERM and SIGINT make it leave within ``stop_s``; a successor finishes. If a call
-    to the disk hangs then, the whole process ends at once: no exit handler is run.
+    SIGTERM and SIGINT stop it within ``stop_s``; a successor finishes open scans. If a
+    system call on the disk still hangs then, the process exits at once, without running
+    exit handlers.
+
+    Parameters
+    ----------
+    once : bool
+        Whether to return when every announced scan has a verdict.
+    progress : callable, optional
+        Called with ``(channel, points stored, points expected or None)``.
+    make_writer : callable
+        Creates the scan writer of each attempt.
 
     Raises
     ------
-    BusUnavailableError, BusUnsuitableError, RootUnusableError
+    BusUnavailableError, BusUnsuitableError, RootUnusableError, ConfigurationError
         If it cannot start.
     """
     service = WriterService(
@@ -395,7 +411,7 @@ def run_writer(
     try:
         code = service.run(once=once)
         if service.stalled:
-            # Python would wait for the threads that hang, for as long as they do.
+            # A normal exit of Python would wait for the hanging threads.
             sys.stdout.flush()
             os._exit(code)
         return code

@@ -1,7 +1,7 @@
-"""Telling systemd that the service is ready, alive, and leaving.
+"""Notify systemd of the service's state: ready, alive, stopping.
 
-The protocol is a datagram to the socket that systemd names (sd_notify(3)); outside of
-systemd nothing happens.
+The protocol is a datagram to the socket named by ``NOTIFY_SOCKET`` (sd_notify(3));
+without systemd nothing is sent.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ __all__ = ["notify"]
 
 
 def notify(state: str) -> bool:
-    """Send one state, e.g. ``READY=1``; return whether anybody was there to tell."""
+    """Send a state, e.g. ``READY=1``, to systemd; return whether it was sent."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
-    # A leading @ stands for the NUL of Linux's abstract sockets.
+    # A leading @ means an abstract socket of Linux, whose name begins with NUL.
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
         try:
             out.sendto(state.encode(), address)
         except OSError:
-            return False  # systemd decides by its own deadline; scans come first.
+            return False  # Not fatal: writing continues, and systemd has a timeout.
     return True
