@@ -1,4 +1,4 @@
-"""Partial scans from what killed writers left on the disk.
+"""Recovery of partial scans from files that killed writers left on the disk.
 
-May import masters, check, storage and what those may; asks no Redis.
+May import masters, check, storage and their imports; does not access Redis.
 """

@@ -1,11 +1,11 @@
-"""A partial scan from what killed writers left, when Redis is lost too.
+"""Salvage: recover partial scans from files of killed writers after a loss of Redis.
 
-Finished segments are taken as they are. For those after them, the best of all temporary
-ones is copied: each attempt to write a scan has left one, and the one with the most
-points has all that the others have. The folder in which this works fences like a
-writer's, so a writer that was only paused damages nothing when it wakes up. Everything
-is made and verified before anything gets a final name; nothing is overwritten, and
-what the points were taken from is kept.
+Published segments are used unchanged. For each following segment, the best temporary
+one is copied: each attempt to write a scan has left one, and the one with the most
+points has all points of the others. Salvage works in a fenced work folder like a
+writer, so a writer that was only paused does no damage when it resumes. All files are
+written and verified before any gets its final name; nothing is overwritten, and the
+temporary files are kept.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SalvagedScan:
-    """A scan that has its files now.
+    """A scan that was salvaged.
 
     Attributes
     ----------
     folder : str
-        Where they are.
+        The scan's folder.
     verdict : Verdict
-        Always partial, final.
+        The verdict: partial and final.
     unusable : tuple of str
-        Temporary segments that could not be used, and why.
+        One sentence for each temporary segment that could not be used.
     """
 
     folder: str
@@ -83,14 +83,17 @@ class SalvagedScan:
 
 @dataclass(frozen=True, slots=True)
 class SalvageReport:
-    """What was salvaged and what was left alone."""
+    """Result of a salvage: salvaged and skipped scans."""
 
     scans: tuple[SalvagedScan, ...] = ()
     skipped: tuple[SkippedScan, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
-        """Complete if nothing was to be done; failed if some scans are refused."""
+        """``FAILED`` if scans were refused, else ``PARTIAL`` if some were salvaged.
+
+        ``COMPLETE`` if there was nothing to do.
+        """
         if any(scan.is_damaged for scan in self.skipped):
             return ExitCode.FAILED
         return ExitCode.PARTIAL if self.scans else ExitCode.COMPLETE
@@ -98,16 +101,17 @@ class SalvageReport:
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlan:
-    """One segment that is to be made.
+    """One segment to be written.
 
     Attributes
     ----------
     name : str
         Its final name.
     start, stop : int
-        Its points.
+        Its points ``[start, stop)``.
     source : TemporarySegment or None
-        What it is made from; None where nothing is left and all points are missing.
+        The file from which it is copied; None if there is none and all points are
+        missing.
     """
 
     name: str
@@ -121,15 +125,22 @@ def plan_segments(
     finished: Sequence[SegmentFile],
     found: Iterable[TemporarySegment],
 ) -> tuple[SegmentPlan, ...]:
-    """Return the segments of a lane to be made behind those that are finished.
+    """Return the segments of a lane to be written after the published ones.
 
-    Pure. Segments follow each other without a hole, so one of which nothing is left
-    is made too if there is a later one. Those of small values may end anywhere.
+    Pure. Segments are contiguous, so a segment without a source is planned too if a
+    later one has a source. Segments of small values may end at any point.
+
+    Parameters
+    ----------
+    finished : sequence of SegmentFile
+        Published segments, ascending.
+    found : iterable of TemporarySegment
+        Temporary segments of all attempts.
     """
     length = lane.points_per_segment
     edge = finished[-1].stop if finished else 0
     if lane.storage is Storage.FILES and edge % length:
-        return ()  # The lane was over, or was salvaged before.
+        return ()  # The lane was complete, or has been salvaged before.
     best: dict[int, TemporarySegment] = {}
     for one in found:
         other = best.get(one.start)
@@ -141,7 +152,7 @@ def plan_segments(
     stop = edge
     for start in sorted(best):
         if start < stop:
-            del best[start]  # Of an attempt that ended its segments elsewhere.
+            del best[start]  # From an attempt with other segment boundaries.
         else:
             stop = best[start].stop
     boundaries = range((edge // length + 1) * length, stop, length)
@@ -168,21 +179,21 @@ def salvage(
     force: bool = False,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
 ) -> SalvageReport:
-    """Make partial scans of what writers left below a root.
+    """Recover partial scans from files that writers left below a root.
 
     Parameters
     ----------
     names : sequence of str
-        Uids or scan folders; all scans that were not finished if empty.
+        Uids or scan folders; all unfinished scans if empty.
     force : bool
-        Whether scans are taken in whose work folder something moved a short while ago.
+        Whether to include scans whose work folders changed recently (`IDLE_S`).
     progress : callable
-        Told the scan, its segments made, and how many there are to make.
+        Called with ``(uid, segments written, total)``.
 
     Raises
     ------
     RootUnusableError
-        If the root is not there, or the file system refuses.
+        If the root does not exist, or the file system refuses.
     """
     if not root.is_dir():
         raise RootUnusableError(str(root), "there is no such folder")
@@ -210,7 +221,7 @@ def salvage(
 
 
 class _Salvage:
-    """The salvage of one scan, from its work folders to its masters."""
+    """Salvages one scan, from its work folders to its masters."""
 
     def __init__(
         self,
@@ -218,7 +229,7 @@ class _Salvage:
         progress: Callable[[str, int, int | None], None],
     ) -> None:
         if unfinished.record is None or unfinished.record.prepared is None:
-            raise ValueError("nobody knows what this scan was")
+            raise ValueError("the scan's events were not kept")
         self._root = unfinished.root
         self._dataset = unfinished.dataset
         self._record = unfinished.record
@@ -229,7 +240,7 @@ class _Salvage:
         self._unusable: list[str] = []
 
     def run(self) -> SalvagedScan:
-        """Make the scan's files; return what there is of it now."""
+        """Write the scan's files; return the result."""
         self._work_folder.open()
         try:
             make_folder(self._folder)
@@ -269,7 +280,7 @@ class _Salvage:
     def _make_segments(
         self, plans: dict[str, tuple[SegmentPlan, ...]]
     ) -> dict[str, list[SegmentAccount]]:
-        """Make all segments under temporary names; return their accounts."""
+        """Write all segments under temporary names; return their accounts by lane."""
         n_segments = sum(map(len, plans.values()))
         accounts: dict[str, list[SegmentAccount]] = {}
         n_made = 0
@@ -328,7 +339,7 @@ class _Salvage:
         return judged.model_copy(update={"reason": f"salvaged: {judged.reason}"})
 
     def _late(self, ledgers: dict[str, ChannelLedger]) -> dict[str, ChannelLedger]:
-        """Return the accounts of channels of which late points are in the files."""
+        """Return the ledgers of channels with published late points."""
         found: dict[str, ChannelLedger] = {}
         for lane in self._prepared.late_lanes(self._record.ended):
             files = finished_segments(self._folder, self._record.uid, lane)
@@ -346,7 +357,7 @@ class _Salvage:
         plans: dict[str, tuple[SegmentPlan, ...]],
         verdict: Verdict,
     ) -> None:
-        """Give everything its final name, the scan file last, and make the masters."""
+        """Publish all files, the scan file last, and write the masters."""
         lanes = self._prepared.lanes
         values = {
             lane.name: [

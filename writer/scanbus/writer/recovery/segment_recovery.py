@@ -1,8 +1,8 @@
-"""What a writer that was killed left of one segment, read and put into a new one.
+"""Read a killed writer's temporary segment and copy its points into a new segment.
 
-A temporary segment was flushed every second: its chunks and rows are there up to the
-last flush, its tables of checksums and entries are not. One that was closed in time,
-because the writer could still do that, has them, and its points are compared with them.
+A temporary segment has the chunks and rows up to the last flush (every ``flush_s``),
+but not the tables of checksums and entries. A segment that the writer could still close
+has these tables, and its points are compared with them.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from scanbus.writer.storage.value_segment import ValueSegment
 __all__ = ["TemporarySegment", "read_temporary_segment", "restore"]
 
 _DATA: Final = f"{DATA_GROUP}/data"
-# What h5py raises over files whose writer was killed in the middle of a flush.
+# Errors of h5py on files whose writer was killed during a flush.
 _UNREADABLE: Final = (OSError, RuntimeError, LookupError, ValueError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
 class TemporarySegment:
-    """One temporary segment that can be read.
+    """A temporary segment that can be read.
 
     Attributes
     ----------
     path : pathlib.Path
-        The file.
+        Path of the file.
     start, stop : int
-        First point, and the one after the last that its writer knew of.
+        First point, and the point after the last one stored or recorded as missing.
     present : tuple of PointRange
-        Points that seem to stand in it.
+        Points that appear to be stored in it.
     account : SegmentAccount
-        What its writer had noted.
+        Account of its writer.
     is_closed : bool
-        Whether it has its tables of checksums.
+        Whether it was closed, and so has its tables of checksums.
     """
 
     path: Path
@@ -69,19 +69,19 @@ class TemporarySegment:
 
     @property
     def n_points(self) -> int:
-        """How many points seem to stand in it."""
+        """Number of points that appear to be stored in it."""
         return sum(stop - start for start, stop in self.present)
 
 
 def read_temporary_segment(
     path: Path, uid: str, lane: LaneDescription
 ) -> TemporarySegment:
-    """Return what stands in a temporary segment.
+    """Return the range, stored points and account of a temporary segment.
 
     Raises
     ------
     VerificationError
-        If it cannot be read, or is none of this lane.
+        If it cannot be read, or is not a segment of this lane.
     """
     try:
         with open_hdf5(path) as file:
@@ -107,17 +107,17 @@ def read_temporary_segment(
 def _start(file: h5py.File, uid: str, lane: LaneDescription) -> int:
     own = file[OWN_GROUP]
     if own["uid"].asstr()[()] != uid:
-        raise ValueError("it is another scan's")
+        raise ValueError("it belongs to another scan")
     if own["lane"].asstr()[()] != lane.model_dump_json():
-        raise ValueError("it is another lane's, or of another description")
+        raise ValueError("it belongs to another lane, or to another description of it")
     start = int(own["start"][()])
     if lane.storage is Storage.FILES and start % lane.points_per_segment:
-        raise ValueError(f"it begins with point {start}, where no segment does")
+        raise ValueError(f"it starts at point {start}, which is no segment boundary")
     return start
 
 
 def _stored(file: h5py.File, lane: LaneDescription) -> tuple[int, list[PointRange]]:
-    """Return how many rows a segment has, and which of them were stored."""
+    """Return the number of rows of a segment, and the ranges of stored rows."""
     if lane.storage is Storage.VALUES:
         columns = _columns(file, lane)
         n_rows = min(len(column) for column in columns)
@@ -138,11 +138,12 @@ def _columns(file: h5py.File, lane: LaneDescription) -> list[Column]:
 
 
 def _account_and_stop(path: Path, stop: int) -> tuple[SegmentAccount, int | None]:
-    """Return the account of a segment, and its end if it was closed there."""
+    """Return the account of a segment, and its end if it was closed at `stop`."""
     try:
         header = read_header(path)
     except NameTakenError:
-        # Without what was noted, fill values would be taken for points: no default.
+        # Errors are not replaced by an empty account: without the account, fill
+        # values would be taken for points.
         return load_account(path), None
     return header.account, header.stop if header.stop == stop else None
 
@@ -152,15 +153,16 @@ def restore(
     lane: LaneDescription,
     segment: FrameSegment | ValueSegment,
 ) -> None:
-    """Put all points that can be read into a new segment, without packing them again.
+    """Copy all readable points into a new segment; chunks are not compressed again.
 
-    Its account names what was noted, what does not fit its checksum or does not unpack,
-    and, as missing, whatever else of the points ``[start, stop)`` is not there.
+    The account of the new segment includes the old one's records. Points that fail
+    their checksum or cannot be unpacked are corrupt. All points of ``[start, stop)``
+    that were not copied are missing.
 
     Raises
     ------
     VerificationError
-        If the file that could be read before cannot be read now.
+        If the file cannot be read any more.
     """
     restored: list[PointRange] = []
     damaged: list[PointRange] = []
@@ -220,7 +222,7 @@ def _overlaps(points: PointRange, present: Sequence[PointRange]) -> bool:
 
 
 class _Tables:
-    """The tables of a segment of frames, as far as it has them."""
+    """The tables of a frame segment, if it has them."""
 
     def __init__(
         self, file: h5py.File, temporary: TemporarySegment, lane: LaneDescription
@@ -295,7 +297,7 @@ _Entry = tuple[int, int, int | None, bool, float, float]
 def _entries(
     file: h5py.File, temporary: TemporarySegment, lane: LaneDescription
 ) -> Iterator[_Entry]:
-    """Yield what came as one; where nobody knows any more, pieces without checksum."""
+    """Yield the segment's entries; without a table, ranges that have no checksum."""
     if temporary.is_closed:
         rows: list[_Entry] = file[OWN_GROUP]["entries"][()].tolist()
         yield from rows

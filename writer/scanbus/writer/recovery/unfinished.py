@@ -1,4 +1,4 @@
-"""Scans that were not finished, as their work folders tell of them."""
+"""Unfinished scans, found by their work folders."""
 
 from __future__ import annotations
 
@@ -28,19 +28,25 @@ __all__ = ["IDLE_S", "UnfinishedScan", "find_unfinished"]
 log = get_logger()
 
 IDLE_S: Final = 60.0
-"""A writer shows at least every few seconds that it works; so long is no pause."""
+"""Time without changes after which a work folder has no writer, in seconds.
+
+A running writer updates its work folder at intervals of ``flush_s``, 1 s by default."""
 
 
 @dataclass(frozen=True)
 class UnfinishedScan:
-    """What is left of writing one scan.
+    """An unfinished scan with work folders.
 
     Attributes
     ----------
+    root : pathlib.Path
+        Root of all files.
+    dataset : pathlib.Path
+        Folder of the dataset that has the work folders.
     uid : str
-        The scan, by the names of its work folders.
+        Uid of the scan, from the names of its work folders.
     record : ScanRecord or None
-        What was said of it; None where that was not kept.
+        Record of its events; None if no work folder has them.
     """
 
     root: Path
@@ -50,11 +56,11 @@ class UnfinishedScan:
 
     @property
     def folder(self) -> Path | None:
-        """The scan's folder."""
+        """Folder of the scan's files; None without a record."""
         return scan_folder(self.root, self.record.identity) if self.record else None
 
     def named_by(self, names: Sequence[str]) -> set[str]:
-        """Return which of the names mean this scan."""
+        """Return the names that mean this scan: its uid, or paths of its folder."""
         folder = self.folder
         return {
             name
@@ -64,7 +70,13 @@ class UnfinishedScan:
         }
 
     def refusal(self, *, force: bool) -> tuple[str, bool] | None:
-        """Return why it must be left alone, and whether that is an error."""
+        """Return why it must not be salvaged, and whether that is an error, or None.
+
+        Raises
+        ------
+        NameTakenError
+            If the scan file belongs to another scan, or is not a scan file.
+        """
         if self.record is None or self.folder is None:
             base = self.dataset / WORK_FOLDER
             return f"no {EVENTS_FILE} in {base} says what the scan was", True
@@ -86,7 +98,7 @@ class UnfinishedScan:
         return None
 
     def _last_activity(self) -> float:
-        """Return when something was last written in any of the work folders."""
+        """Return the latest mtime in all work folders, in seconds since 1970."""
         return max(
             path.stat().st_mtime
             for folder in work_folders(self.dataset, self.uid)
@@ -95,7 +107,7 @@ class UnfinishedScan:
 
 
 def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:
-    """Yield every scan below a root that has work folders, links not followed."""
+    """Yield all scans with work folders below a root; links out of it are skipped."""
     for base in sorted(root.glob(WORK_FOLDERS_GLOB)):
         try:
             inside(root, base)
