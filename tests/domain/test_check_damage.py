@@ -135,7 +135,7 @@ def test_a_chunk_without_checksum_is_found(scan: WrittenScan) -> None:
         file[OWN]["chunk_checksum"][1] = 0
     report = check_files([scan.segment(0)])
     assert hit(report) == {((4, 8),)}
-    assert "no checksum came" in problems(report)
+    assert "chunks without a checksum" in problems(report)
     assert "points without data that are not missing" in problems(report)
 
 
@@ -365,7 +365,7 @@ def test_channels_that_are_gone_or_short_are_found(scan: WrittenScan) -> None:
     }
     with h5py.File(scan.values, "r+") as file:
         file["/entry_0000/measurement/th"] = np.zeros(29)
-    assert "differing length" in problems(check_files([scan.values]))
+    assert "differ in length" in problems(check_files([scan.values]))
 
 
 @pytest.mark.parametrize("field", ["first", "count", "checksum"])
@@ -436,7 +436,7 @@ def test_a_ledger_that_does_not_add_up_is_found(scan: WrittenScan) -> None:
 def test_a_ledger_beside_the_verdict_must_be_the_same(scan: WrittenScan) -> None:
     with h5py.File(scan.values, "r+") as file:
         file[OWN]["ledger"][()] = "{}"
-    assert "not that of the verdict" in problems(check_files([scan.values]))
+    assert "differs from that of the verdict" in problems(check_files([scan.values]))
 
 
 @pytest.mark.parametrize("name", ["verdict", "events"])
@@ -458,7 +458,7 @@ def test_files_that_cannot_be_read_at_all_exit_with_3(tmp_path: Path) -> None:
     report = check_files([tmp_path / name for name in names])
     assert report.exit_code == 3
     assert len(report.unreadable) == len(report.findings) == 5
-    assert "it is no HDF5 file" in problems(report)
+    assert "it is not an HDF5 file" in problems(report)
     assert "there is no such file" in problems(report)
 
 

@@ -1,7 +1,7 @@
-"""Prove files: everything below them is there, and is what came over the bus.
+"""Verify files: everything that they refer to exists and matches its checksums.
 
-Nothing is changed, no Redis is asked: the checksums that were made where the data were
-born stand in the files. May import storage and what that may.
+The checksums computed at the source are stored in the files, so Redis is not needed.
+Nothing is changed. May import storage and what storage may import.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ def check_files(
     everything: bool = False,
     progress: Progress | None = None,
 ) -> CheckReport:
-    """Check files and all that they lead to.
+    """Check files and all files that they refer to.
 
     Parameters
     ----------
     paths : sequence of pathlib.Path
-        Masters of any level, scan files, segments, or other HDF5 files, of which
-        links and virtual datasets are checked.
+        Masters of any level, scan files, segments, or other HDF5 files. Of the latter
+        only links and virtual datasets are checked.
     everything : bool
-        Whether all chunks and entries are compared with their checksums; else at
-        least one in a hundred and at least twenty of each channel.
+        Whether all chunks and entries are compared with their checksums; otherwise at
+        least 1 % and at least 20 of each channel.
     progress : callable, optional
-        Called with a file, how much of it is done, and of how much (None if unknown).
+        Called with ``(file, items done, items in total or None)``.
 
     Returns
     -------
     CheckReport
-        Whatever is wrong with the files is in it; nothing is raised over them.
+        All problems of the files; no error is raised for them.
     """
     tally = Tally(progress)
     walk = Walk(tally, everything=everything)

@@ -1,7 +1,7 @@
-"""The chunks of frame segments against the checksums made where frames were born.
+"""Compare the chunks of frame segments with the checksums computed at the source.
 
-First every segment's table is compared with the chunks that stand in its file, which
-reads no data; then the bytes of chunks are, all of them or a sample over the channel.
+First each segment's table of checksums is compared with the chunks allocated in its
+file, which reads no data. Then the bytes of chunks are compared, of all or of a sample.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DATA = f"{DATA_GROUP}/data"
 
 @dataclass(frozen=True)
 class FrameFile:
-    """A frame segment whose table was found in order: its chunks can be compared."""
+    """A frame segment with a valid table of checksums; its chunks can be compared."""
 
     path: Path
     segment: SegmentInfo
@@ -57,7 +57,10 @@ def _points(segment: SegmentInfo, index: int) -> PointRange:
 def check_table(
     file: h5py.File, path: Path, segment: SegmentInfo, tally: Tally
 ) -> FrameFile | None:
-    """Compare a segment's table and account with the chunks that stand in the file."""
+    """Compare a segment's table and account with the chunks allocated in the file.
+
+    Return None if its shape, type or table is invalid.
+    """
     dataset = file[_DATA]
     problem = _layout_problem(dataset, segment)
     if problem:
@@ -76,7 +79,7 @@ def check_table(
     tally.count(chunks=len(wanted))
     for odd, sentence in (
         (wanted - standing, "chunks that came over the bus are not in the file"),
-        (standing - wanted, "chunks for which no checksum came"),
+        (standing - wanted, "chunks without a checksum"),
     ):
         if odd:
             tally.record(path, _DATA, sentence, (_points(segment, one) for one in odd))
@@ -104,13 +107,13 @@ def _table(file: h5py.File) -> npt.NDArray[np.uint64]:
 def _check_account(
     path: Path, segment: SegmentInfo, wanted: set[int], n_chunks: int, tally: Tally
 ) -> None:
-    """See that chunks are absent just where the account says that points are."""
+    """Check that exactly the points that the account calls missing have no chunks."""
     missing = segment.account.missing_of(segment.lane.channels[0].name)
     lost = [_points(segment, one) for one in range(n_chunks) if one not in wanted]
     unsaid = without(joined(lost), missing)
     if unsaid:
         tally.record(path, _DATA, "points without data that are not missing", unsaid)
-    # Gaps of an entry are left out: they came in it, with something in their place.
+    # Gaps of an entry do not count: their chunks exist, with arbitrary values.
     nothing = joined(segment.account.missing)
     kept = [
         _points(segment, one)
@@ -124,7 +127,7 @@ def _check_account(
 def check_chunks(files: Sequence[FrameFile], tally: Tally, *, everything: bool) -> None:
     """Compare chunks of one channel's segments with their checksums, and unpack some.
 
-    The sample is spread over the channel; every segment has one chunk in it.
+    A sample is spread over the channel and includes at least one chunk per segment.
     """
     total = sum(len(one.chunks) for one in files)
     first = files[0].segment
@@ -175,5 +178,5 @@ def _check_unpacks(
     try:
         dataset[start - one.segment.start : stop - one.segment.start]
     except UNREADABLE as error:
-        sentence = f"the bytes that came do not unpack: {one_line(error)}"
+        sentence = f"bytes that match their checksum do not unpack: {one_line(error)}"
         tally.record(one.path, _DATA, sentence, ((start, stop),))

@@ -1,7 +1,7 @@
-"""A channel's stored points as the bytes in which they came over the bus.
+"""Convert a channel's stored points back to the bytes sent over the bus.
 
-Values segments keep variable points flat, the scan file keeps them as readers want
-them: padded, or as text. Both give the block of an entry back: lengths, then values.
+Value segments store points of variable length concatenated; the scan file stores them
+padded, or as strings. Both are converted to an entry's block: lengths, then values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Column(Protocol):
     """The stored points of one channel."""
 
     def __len__(self) -> int:
-        """Return how many points there are."""
+        """Return the number of points."""
         ...
 
     def block(self, first: int, count: int) -> tuple[bytes, ...]:
@@ -32,7 +32,7 @@ class Column(Protocol):
 
 
 class _Window:
-    """Rows of a dataset, read some at a time: entries are small, calls are not free."""
+    """Read-ahead buffer for the rows of a dataset, because entries are small."""
 
     def __init__(self, dataset: h5py.Dataset, window_bytes: int) -> None:
         self._dataset = dataset
@@ -146,10 +146,15 @@ def scan_file_column(
 ) -> Column:
     """Return a channel's points in a scan file.
 
+    Parameters
+    ----------
+    window_bytes : int
+        Size of the read-ahead buffer of each dataset.
+
     Raises
     ------
     KeyError, ValueError
-        If they are not there, or not of the type that was declared.
+        If they are missing, or differ from the declared type or shape.
     """
     dataset = file[data_path(lane, channel)]
     if channel.is_string:
@@ -163,7 +168,7 @@ def scan_file_column(
 def segment_column(
     file: h5py.File, channel: ChannelDescription, window_bytes: int
 ) -> Column:
-    """Return a channel's points in a values segment; errors as above."""
+    """Return a channel's points in a value segment; raise as `scan_file_column`."""
     group = file[DATA_GROUP]
     if channel.is_variable:
         flat, lengths = group[flat_name(channel)], group[length_name(channel)]

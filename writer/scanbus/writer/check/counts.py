@@ -1,4 +1,4 @@
-"""What verdicts and ledgers say against what stands in the files, in points."""
+"""Compare verdicts and ledgers with the points in the files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def check_ledger(
     missing: Iterable[PointRange],
     is_exact: bool,
 ) -> None:
-    """Compare a channel's account with its points in the files.
+    """Compare a channel's ledger with its points in the files.
 
     Parameters
     ----------
     n_points : int
-        Points that the files have a place for.
+        Number of points covered by the files, including missing ones.
     missing : iterable of PointRange
-        Those of them that are not there.
+        Points among them that are missing in the files.
     is_exact : bool
-        Whether `missing` is all that the account may name.
+        Whether the ledger must not name more missing points than these.
     """
     if n_points > ledger.expected:
         sentence = f"{channel}: {n_points} points, the ledger expects {ledger.expected}"
@@ -59,7 +59,7 @@ def check_ledger(
 def check_master(
     path: Path, master: MasterInfo, virtual: Sequence[VirtualInfo], tally: Tally
 ) -> None:
-    """Compare ledger and list of sources of a scan master with its virtual datasets."""
+    """Compare a scan master's ledger and sources with its virtual datasets."""
     joined_up: dict[str, list[VirtualInfo]] = {}
     for info in virtual:
         if info.channel is not None:
@@ -99,7 +99,7 @@ def _check_counts(
 
 
 def note_judgement(path: Path, judgement: Judgement, tally: Tally) -> None:
-    """Note a verdict that is not ``complete``: the files are sound, points lack."""
+    """Add a note on a verdict that is provisional or not ``complete``."""
     if judgement.provisional:
         tally.note(f"{path}: the verdict, {judgement.word.value}, is provisional")
     elif judgement.word is not VerdictWord.COMPLETE:
@@ -109,7 +109,7 @@ def note_judgement(path: Path, judgement: Judgement, tally: Tally) -> None:
 def compare_judgements(
     path: Path, ours: Judgement, other: Path, theirs: Judgement, tally: Tally
 ) -> None:
-    """Report where the verdicts of a master and of a scan file differ."""
+    """Record differences between the verdicts of a master and of a scan file."""
     if ours.provisional:
         return
     if ours.word != theirs.word:
@@ -124,7 +124,7 @@ def compare_judgements(
 def without(
     ranges: Iterable[PointRange], taken: Sequence[PointRange]
 ) -> tuple[PointRange, ...]:
-    """Return what is left of ranges without others; both ascending and joined.
+    """Return ranges minus other ranges; both must be sorted and merged.
 
     Examples
     --------

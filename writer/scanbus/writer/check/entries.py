@@ -1,7 +1,7 @@
-"""The entries of small values: their payloads made again, and their checksums.
+"""Verify entries of small values: rebuild their payloads and compare checksums.
 
-A payload is the blocks of a lane's channels, in the order of the lane. Where it came
-unpacked, its checksum is the one that was made at the source.
+A payload consists of the blocks of a lane's channels, in the order of the lane. For
+entries that were sent uncompressed, the checksum is the one computed at the source.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WINDOW_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True)
 class LaneCoverage:
-    """How many points a lane has in a file, and which of them no entry brought."""
+    """Number of points of a lane in a file, and the points that no entry contains."""
 
     n_points: int
     missing: tuple[PointRange, ...]
@@ -44,7 +44,7 @@ class LaneCoverage:
 def check_value_segment(
     file: h5py.File, path: Path, segment: SegmentInfo, tally: Tally, *, everything: bool
 ) -> None:
-    """Check a segment of a group: lengths, account, and entries."""
+    """Check a segment of small values: lengths, account, and entries."""
     window = _WINDOW_BYTES if everything else 0
     lane, spot = segment.lane, tally.at(path, f"{OWN_GROUP}/entries")
     columns: dict[str, Column] = {}
@@ -62,19 +62,22 @@ def check_value_segment(
     said = joined(segment.account.missing)
     if coverage.missing != said:
         hit = (*without(coverage.missing, said), *without(said, coverage.missing))
-        spot.record("in no entry and not missing by the account, or both", hit)
+        spot.record("missing points of the entries and of the account differ", hit)
 
 
 def check_scan_lane(
     file: h5py.File, lane: LaneDescription, uid: str, spot: Spot, *, everything: bool
 ) -> LaneCoverage | None:
-    """Check all channels of one group in a scan file; None if they do not agree."""
+    """Check all channels of one lane in a scan file.
+
+    Return None if lengths or the order of entries are invalid.
+    """
     window = _WINDOW_BYTES if everything else 0
     columns: dict[str, Column] = {}
     for channel in lane.channels:
         with spot.tally.guard(spot.file, data_path(lane, channel)):
             columns[channel.name] = scan_file_column(file, lane, channel, window)
-    # A group of which nothing ever came has no segments, and so no table.
+    # A lane without any points has no segments, and so no table.
     table = file.get(spot.dataset)
     rows = np.empty(0, ENTRY_FIELDS) if table is None else table[()]
     stored = _StoredLane(lane, columns, rows, 0, spot)
@@ -82,7 +85,7 @@ def check_scan_lane(
 
 
 class _StoredLane:
-    """The entries of one lane in one file, and the values that they must fit."""
+    """The entries of one lane in one file, and the values that they must match."""
 
     def __init__(
         self,
@@ -103,11 +106,11 @@ class _StoredLane:
         rows, start, spot = self._rows, self._start, self._spot
         spot.tally.count(entries=len(rows))
         if len(self._columns) != len(self._lane.channels):
-            return None  # Found before; payloads cannot be made without them.
+            return None  # Recorded already; payloads cannot be rebuilt without them.
         lengths = {name: len(column) for name, column in self._columns.items()}
         n_points = min(lengths.values())
         if len(set(lengths.values())) > 1:
-            spot.record(f"channels of differing length: {lengths}")
+            spot.record(f"channels differ in length: {lengths}")
             return None
         edges = np.stack([rows["first"], rows["first"] + rows["count"]], axis=1)
         if not _is_in_order(edges, start, start + n_points):
@@ -119,7 +122,7 @@ class _StoredLane:
         return LaneCoverage(n_points, holes(covered, start + n_points))
 
     def _compare(self, picked: Sequence[int]) -> None:
-        """Make payloads again and compare them with their checksums."""
+        """Rebuild payloads and compare them with their checksums."""
         tally, differing = self._spot.tally, list[PointRange]()
         unreadable: dict[str, list[PointRange]] = {}
         for n_done, index in enumerate(picked):

@@ -1,7 +1,7 @@
-"""Every group, link and virtual dataset of one file, and where its links lead.
+"""Links of one file: an inventory of links and virtual datasets, and their targets.
 
-Targets are found here, not by HDF5, which also looks in the current folder and in
-folders from the environment: what a check finds must hold wherever the tree is moved.
+Targets are resolved here and not by HDF5, which also searches the current folder and
+folders from the environment: the result must hold wherever the folder tree is moved.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _NAMED: Final = 3
 
 @dataclass
 class Inventory:
-    """What one file holds that leads elsewhere.
+    """External links and virtual datasets of one file.
 
     Attributes
     ----------
     external : dict
-        File as the links name it, to pairs of the link's path and the path behind it.
+        File name in the links, to pairs of a link's path and its target's path.
     virtual : list of str
         Paths of virtual datasets.
     """
@@ -39,7 +39,7 @@ class Inventory:
 
 
 def take_inventory(file: h5py.File, path: Path, tally: Tally) -> Inventory:
-    """Visit every group of a file once; report soft links that dangle."""
+    """Visit every group of a file once; record dangling soft links as findings."""
     visitor = _Visitor(path, tally)
     groups: list[tuple[str, int]] = [("/", 0)]
     while groups:
@@ -65,7 +65,7 @@ class _Visitor:
         self._seen: set[int] = set()
 
     def visit(self, group: h5py.Group, name: str, below: str) -> bool:
-        """Look at one link; return whether it leads to a group not seen before."""
+        """Visit one link; return whether it leads to a group not visited before."""
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
             self._tally.count(links=1)
@@ -93,9 +93,9 @@ class _Visitor:
 
 
 def _dangles(group: h5py.Group, path: str, hops: int = 0) -> bool:
-    """Return whether a path ends within its own file without reaching anything.
+    """Return whether a path dangles within its own file.
 
-    What lies behind an external link is that link's matter.
+    Targets of external links are checked with these links.
     """
     here = group.file if path.startswith("/") else group
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -115,11 +115,11 @@ def _dangles(group: h5py.Group, path: str, hops: int = 0) -> bool:
 
 
 def target_of(path: Path, name: str) -> Path:
-    """Return the file that a link in `path` names: beside it, as HDF5 looks first."""
+    """Return the file named by a link in `path`: relative to its folder, as in HDF5."""
     beside = path.parent / name
     if beside.exists():
         return beside
-    behind = path.resolve().parent / name  # where `path` is itself a symbolic link
+    behind = path.resolve().parent / name  # if `path` is a symbolic link
     return behind if behind.exists() else beside
 
 
@@ -130,12 +130,18 @@ def check_external(
     uids: dict[str, str],
     tally: Tally,
 ) -> Path | None:
-    """Check all links of a file to one other; return that if it can be visited.
+    """Check all links to one other file; return its path if it exists.
 
     Parameters
     ----------
+    path : pathlib.Path
+        The file with the links.
+    name : str
+        The other file, as named in the links.
+    links : list of tuple
+        Pairs of a link's path and its target's path.
     uids : dict
-        Entry of the file to its scan, where it is a scan master.
+        Path of each NXentry in `path` to its scan's uid, if `path` is a scan master.
     """
     where = _listed([link for link, _ in links])
     if Path(name).is_absolute():
@@ -147,7 +153,7 @@ def check_external(
     try:
         file = open_file(target)
     except UNREADABLE:
-        return target  # Reported when it is visited.
+        return target  # The error is recorded when the file is visited.
     with file, tally.guard(target, ""):
         uid = uid_of(file)
         for link, inner in links:

@@ -1,4 +1,4 @@
-"""What files of scanbus say of themselves, read from files that are open already."""
+"""Read scanbus's own descriptions from open files: segments, masters, verdicts."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = [
     "uid_of",
 ]
 
-# One chunk of the scan file fits, so entries that share a chunk unpack it once.
+# Holds a chunk of the scan file, so entries in one chunk decompress it only once.
 _CACHE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
 class SegmentInfo:
-    """What a segment says of itself; `kind` is ``frames`` or ``values``."""
+    """The header of a segment; `kind` is ``frames`` or ``values``."""
 
     uid: str
     lane: LaneDescription
@@ -49,7 +49,7 @@ class SegmentInfo:
     kind: str
 
     def channel_at(self, path: str) -> ChannelDescription | None:
-        """Return the channel whose points stand in a dataset of this segment."""
+        """Return the channel stored at a path in this segment, or None."""
         for channel in self.lane.channels:
             if path.strip("/") == data_path(self.lane, channel).strip("/"):
                 return channel
@@ -58,7 +58,7 @@ class SegmentInfo:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, as far as master and scan file must agree about it."""
+    """The parts of a verdict in which master and scan file must agree."""
 
     word: VerdictWord
     provisional: bool
@@ -68,16 +68,20 @@ class Judgement:
 
 @dataclass(frozen=True)
 class MasterInfo:
-    """What one entry of a scan master says of its scan.
+    """The scan of one NXentry in a scan master.
 
     Attributes
     ----------
     entry : str
         Path of the NXentry.
+    uid : str
+        Uid of the scan.
+    scan_number : int
+        Number of the scan.
     judgement : Judgement or None
-        None while there is no verdict.
+        The verdict; None while there is none.
     sources : mapping
-        Channel to its data files with the points ``[start, stop)`` of each.
+        Channel name to tuples of data file, start and stop of its points.
     """
 
     entry: str
@@ -88,30 +92,30 @@ class MasterInfo:
 
 
 def open_file(path: Path) -> h5py.File:
-    """Open a file for reading, also while somebody writes it."""
+    """Open a file for reading without locking, also while another process writes it."""
     return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
 
 
 def is_scanbus(file: h5py.File) -> bool:
-    """Return whether a file was made by scanbus."""
+    """Return whether a file was written by scanbus."""
     creator = file.attrs.get("creator")
     return isinstance(creator, str) and creator == CREATOR
 
 
 def uid_of(file: h5py.File) -> str | None:
-    """Return the scan of a segment or scan file, None if it is neither."""
+    """Return the scan's uid in a segment or scan file, None if it is neither."""
     own = file.get(f"{OWN_GROUP}/uid")
     return text(own) if isinstance(own, h5py.Dataset) else None
 
 
 def text(dataset: Any) -> str:
-    """Return a scalar dataset as text."""
+    """Return a scalar string dataset as text."""
     found: str = dataset.asstr()[()]
     return found
 
 
 def read_segment(file: h5py.File) -> SegmentInfo | None:
-    """Return what a segment says of itself, None if the file is none.
+    """Return the header of a segment, None if the file is not a segment.
 
     Raises
     ------
@@ -135,7 +139,7 @@ def read_segment(file: h5py.File) -> SegmentInfo | None:
 
 
 def read_masters(file: h5py.File) -> list[MasterInfo]:
-    """Return what the entries of a scan master say; nothing if it is none."""
+    """Return the scans in a scan master, empty if the file is not a scan master."""
     found = []
     for name in file:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):

@@ -1,7 +1,6 @@
-"""What a check found, and the tally that it is gathered in.
+"""The report of a check, and the tally that collects it.
 
-Findings are what is wrong; notes are what a reader of the report should know of files
-that are as they should be.
+Findings are problems; notes are facts about valid files that a reader should know.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ __all__ = [
 ]
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with a file, how many chunks or entries of it are done, and of how many."""
+"""Called with ``(file, chunks or entries done, total or None)``."""
 
-# What h5py, and what reads the texts in files, raise over damaged ones.
+# Errors of h5py and the parsers on damaged files.
 UNREADABLE: Final = (
     OSError,
     RuntimeError,
@@ -47,16 +46,16 @@ UNREADABLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem.
 
     Attributes
     ----------
     file, dataset : str
-        Where; `dataset` is empty if it is the file as a whole.
+        File, and path in it; `dataset` is empty if the file as a whole is concerned.
     problem : str
         One sentence.
     points : tuple of PointRange
-        The frames or points that it hits, counted in the scan; empty if unknown.
+        Affected points or frames, numbered in the scan; empty if unknown.
     """
 
     file: str
@@ -67,21 +66,23 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check looked at and what it found.
+    """Result of a check.
 
     Attributes
     ----------
     findings : tuple of Finding
-        What is wrong.
+        Problems.
     notes : tuple of str
-        What is not wrong, but should be known: a partial verdict, files without
-        checksums, links that lead out of the folder.
+        Facts that are not problems: a partial verdict, files without checksums, links
+        that lead out of the folder.
     n_files, n_links, n_vds_sources : int
-        Files, links and sources of virtual datasets, all of them looked at.
+        Number of files, links and sources of virtual datasets; all were checked.
     n_chunks, n_entries : int
-        Chunks and entries with a checksum; as many as ``…_checked`` were compared.
+        Number of chunks and entries with a checksum.
+    n_chunks_checked, n_entries_checked : int
+        Number of those that were compared with their checksum.
     unreadable : tuple of str
-        Files that were asked for and could not be read at all.
+        Files given by the user that could not be read at all.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -97,12 +98,12 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no findings."""
         return not self.findings
 
     @property
     def exit_code(self) -> ExitCode:
-        """Complete if nothing is wrong; failed if a file cannot be read at all."""
+        """``FAILED`` if a given file is unreadable, ``PARTIAL`` if any has findings."""
         if self.unreadable:
             return ExitCode.FAILED
         return ExitCode.COMPLETE if self.ok else ExitCode.PARTIAL
@@ -114,7 +115,7 @@ class CheckReport:
 
 @dataclass(slots=True)
 class Tally:
-    """The report while it is being made."""
+    """A report in the making."""
 
     progress: Progress | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -135,7 +136,7 @@ class Tally:
         problem: str,
         points: Iterable[PointRange] = (),
     ) -> None:
-        """Take down something that is wrong."""
+        """Record a finding."""
         self.findings.append(Finding(str(file), dataset, problem, joined(points)))
 
     def count(
@@ -149,7 +150,7 @@ class Tally:
         entries: int = 0,
         entries_checked: int = 0,
     ) -> None:
-        """Count what was found, and what of it was compared."""
+        """Add to the counts of items found and compared."""
         self.n_files += files
         self.n_links += links
         self.n_vds_sources += vds_sources
@@ -159,12 +160,12 @@ class Tally:
         self.n_entries_checked += entries_checked
 
     def note(self, text: str) -> None:
-        """Take down something that should be known, once."""
+        """Add a note, unless it is there already."""
         if text not in self.notes:
             self.notes.append(text)
 
     def report_progress(self, file: Path | str, done: int, total: int | None) -> None:
-        """Tell whoever waits how far the check is."""
+        """Call the progress callback, if there is one."""
         if self.progress is not None:
             self.progress(str(file), done, total)
 
@@ -172,7 +173,7 @@ class Tally:
     def guard(
         self, file: Path | str, dataset: str, points: Iterable[PointRange] = ()
     ) -> Iterator[None]:
-        """Make a finding of whatever a damaged file raises."""
+        """Convert errors caused by damaged files into findings."""
         try:
             yield
         except UNREADABLE as error:
@@ -180,11 +181,11 @@ class Tally:
             self.record(file, dataset, sentence, points)
 
     def at(self, file: Path | str, dataset: str) -> Spot:
-        """Return a short hand for findings at one place."""
+        """Return an object that records findings for one dataset."""
         return Spot(self, file, dataset)
 
     def report(self) -> CheckReport:
-        """Return the report as it stands."""
+        """Return the report."""
         return CheckReport(
             findings=tuple(self.findings),
             notes=tuple(self.notes),
@@ -201,18 +202,18 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """One dataset of one file, to take findings down at."""
+    """Records findings for one dataset of one file."""
 
     tally: Tally
     file: Path | str
     dataset: str
 
     def record(self, problem: str, points: Iterable[PointRange] = ()) -> None:
-        """Take down something that is wrong here."""
+        """Record a finding for this dataset."""
         self.tally.record(self.file, self.dataset, problem, points)
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's text, short enough for a report."""
+    """Return an error's text on one line, at most 300 characters long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:299]}…"

@@ -1,8 +1,9 @@
-"""Which chunks and entries are compared when not all are: pure, and the same each time.
+"""Stratified sampling of the chunks and entries to compare: pure and reproducible.
 
-At least one in a hundred, at least twenty, the first and the last. One is picked at
-random in each of as many equal stretches, by a seed from the scan's uid: a pattern in
-the data cannot hide from it, and two checks of the same files agree.
+A sample has at least 1 % and at least 20 of the items, and the first and the last one.
+One item is picked at random from each of as many intervals of equal length. Random
+picks do not miss periodic damage; the seed comes from the scan's uid, so two checks of
+the same files agree.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ _ONE_IN: Final = 100
 
 
 def sampled(n_items: int, seed: str, *, everything: bool = False) -> list[int]:
-    """Return which of `n_items` to look at, ascending.
+    """Return the sampled indices in ``range(n_items)``, ascending.
+
+    Parameters
+    ----------
+    seed : str
+        Text from which the random generator is seeded.
+    everything : bool
+        Whether to return all indices.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A scan file: its verdict and ledger against the values that stand in it."""
+"""Check a scan file: compare its verdict and ledger with its values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["check_scan_file", "is_scan_file"]
 
 
 def is_scan_file(file: h5py.File) -> bool:
-    """Return whether a file is, or was meant to be, a scan file."""
+    """Return whether a file is a scan file, complete or not."""
     own = file.get(OWN_GROUP)
     return isinstance(own, h5py.Group) and ("lanes" in own or "events" in own)
 
@@ -32,10 +32,7 @@ def is_scan_file(file: h5py.File) -> bool:
 def check_scan_file(
     file: h5py.File, path: Path, tally: Tally, *, everything: bool
 ) -> tuple[str, Judgement] | None:
-    """Check all that stands in a scan file; return its uid and what it says.
-
-    None if even that cannot be read.
-    """
+    """Check a scan file; return its uid and verdict, None if these cannot be read."""
     own = file[OWN_GROUP]
     uid = text(own["uid"])
     verdict = _read_verdict(own, path, tally)
@@ -76,12 +73,12 @@ def _lanes_of(own: h5py.Group, path: Path, tally: Tally) -> tuple[LaneDescriptio
 
 def _check_verdict(own: h5py.Group, path: Path, verdict: Verdict, tally: Tally) -> None:
     if verdict.uid != text(own["uid"]):
-        sentence = f"the verdict is that of scan {verdict.uid}"
+        sentence = f"the verdict belongs to scan {verdict.uid}"
         tally.record(path, f"{OWN_GROUP}/verdict", sentence)
     ledger = json.loads(text(own["ledger"]))
     said = {name: one.model_dump(mode="json") for name, one in verdict.channels.items()}
     if ledger != said:
-        sentence = "the ledger is not that of the verdict"
+        sentence = "the ledger differs from that of the verdict"
         tally.record(path, f"{OWN_GROUP}/ledger", sentence)
 
 
@@ -99,6 +96,6 @@ def _check_counts(
             ledger,
             n_points=coverage.n_points,
             missing=coverage.missing,
-            # Gaps of single channels stand in the ledger alone.
+            # Gaps of single channels are recorded only in the ledger.
             is_exact=False,
         )

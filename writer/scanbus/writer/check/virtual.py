@@ -1,7 +1,7 @@
-"""Virtual datasets, proved by shape: no data are read.
+"""Check virtual datasets by the shapes of their sources, without reading data.
 
-A source that is missing silently reads as fill value, one with fewer rows than mapped
-makes the whole read fail. Both are found here, with the points that they hit.
+A missing source silently reads as fill values; a source with fewer rows than mapped
+makes the whole read fail. Both are found here, with the affected points.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ __all__ = ["VirtualInfo", "check_virtual"]
 
 @dataclass
 class VirtualInfo:
-    """What one virtual dataset joins.
+    """A virtual dataset and its sources.
 
     Attributes
     ----------
     name : str
-        Its path.
+        Path of the dataset.
     n_rows : int
-        Its length.
+        Length along the first axis.
     channel : str or None
-        What stands in it, as its segments say.
+        Name of the channel, from its segments.
     parts : list
-        Source file, as it is named, with the rows ``[start, stop)`` it fills.
+        Tuples of source file, as named in the mapping, start and stop of its rows.
     missing : list of PointRange
-        Points that the segments say are missing.
+        Missing points, from the accounts of the segments.
     is_whole : bool
-        Whether every source could be read.
+        Whether every source could be checked and fits its mapping.
     targets : set of pathlib.Path
-        The sources that are there.
+        Source files that exist.
     """
 
     name: str
@@ -56,7 +56,7 @@ class VirtualInfo:
 
 @dataclass(frozen=True)
 class _Mapping:
-    """One mapping: rows ``[start, stop)`` come from a dataset of a file."""
+    """A mapping: rows ``[start, stop)`` come from a dataset of a source file."""
 
     file: str
     dataset: str
@@ -78,8 +78,10 @@ def check_virtual(
 
     Parameters
     ----------
+    name : str
+        Path of the virtual dataset.
     uid : str or None
-        The scan that it must belong to, None if no scan master holds it.
+        Uid of the scan to which it must belong; None if it is not in a scan master.
     """
     dataset = file[name]
     parts = list(_mappings(dataset))
@@ -113,7 +115,7 @@ def _mappings(dataset: h5py.Dataset) -> Iterator[_Mapping]:
 
 
 class _VirtualCheck:
-    """The check of one virtual dataset, part by part."""
+    """Checks one virtual dataset, mapping by mapping."""
 
     def __init__(
         self, dataset: h5py.Dataset, path: Path, uid: str | None, spot: Spot
@@ -126,7 +128,7 @@ class _VirtualCheck:
         self._spot = spot
 
     def check(self, part: _Mapping) -> None:
-        """Check one source."""
+        """Check the source of one mapping."""
         self.info.parts.append((part.file, part.start, part.stop))
         was_whole, self.info.is_whole = self.info.is_whole, False
         problem, points = self._problem(part)
@@ -136,12 +138,12 @@ class _VirtualCheck:
             self.info.is_whole = was_whole
 
     def _problem(self, part: _Mapping) -> tuple[str, tuple[PointRange]]:
-        """Return what is wrong with a source, and the points that it hits."""
+        """Return the problem of a source, empty if there is none, and its points."""
         if part.file == ".":
             return self._misfit(self._dataset.file, part)
         if "%b" in part.file:
             where = f"{self._spot.file}: {self._spot.dataset}"
-            self._spot.tally.note(f"{where} has sources by pattern, {part.file}")
+            self._spot.tally.note(f"{where} names sources by a pattern, {part.file}")
             return "", part.points
         if Path(part.file).is_absolute():
             sentence = f"absolute source {part.file}: breaks when files move"
@@ -163,7 +165,7 @@ class _VirtualCheck:
         return (other, part.points) if other else (problem, points)
 
     def _misfit(self, file: h5py.File, part: _Mapping) -> tuple[str, tuple[PointRange]]:
-        """Compare a source with its mapping, by type and shape."""
+        """Compare the type and shape of a source with its mapping."""
         source = file.get(part.dataset)
         if not isinstance(source, h5py.Dataset):
             return f"source {part.file} has no dataset {part.dataset}", part.points
@@ -174,7 +176,7 @@ class _VirtualCheck:
         return (f"{part.file}: {sentence}" if sentence else ""), (lost,)
 
     def _mismatch(self, segment: SegmentInfo, part: _Mapping) -> str:
-        """Compare what a segment says of itself with where it is mapped."""
+        """Compare the header of a segment with its mapping."""
         channel = segment.channel_at(part.dataset)
         if self._uid is not None and segment.uid != self._uid:
             return f"{part.file} belongs to scan {segment.uid}, not {self._uid}"
@@ -193,7 +195,7 @@ class _VirtualCheck:
 
 
 def _misfit(source: Any, part: _Mapping) -> tuple[str, PointRange]:
-    """Return why a source's shape does not fit its mapping, and the points hit."""
+    """Return why a source's shape does not fit its mapping, and affected points."""
     every, shape = (part.start, part.stop), source.shape
     if part.selection is None:
         if math.prod(shape) == part.n_values:
@@ -216,7 +218,7 @@ def _misfit(source: Any, part: _Mapping) -> tuple[str, PointRange]:
 def _check_cover(
     dataset: h5py.Dataset, parts: list[_Mapping], spot: Spot, *, is_ours: bool
 ) -> None:
-    """See that the sources fill every row once."""
+    """Check that every row has exactly one source."""
     if not all(part.is_block for part in parts):
         n_values = sum(part.n_values for part in parts)
         if n_values < dataset.size:
@@ -240,7 +242,7 @@ def _check_cover(
 
 
 def holes(covered: Any, stop: int) -> tuple[PointRange, ...]:
-    """Return what of ``[0, stop)`` no range covers.
+    """Return the parts of ``[0, stop)`` that no range covers.
 
     Examples
     --------

@@ -1,8 +1,7 @@
-"""From the files that were named to everything below them, each file once.
+"""Traverse files and everything that they refer to, visiting each file once.
 
-Files are visited in the order in which they are found, one open at a time. What is
-found out about chunks is kept until the end: only then is it known how many a channel
-has, and so how many of them make a sample.
+Files are visited breadth-first. Chunks are compared at the end, because only then the
+number of chunks per channel, and so the size of the sample, is known.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ _DEEPEST_FILE: Final = 16
 
 
 class Walk:
-    """One check: what is still to be visited, and what the visits brought.
+    """Traversal of one check: files to visit, and what was learned from visited ones.
 
     Parameters
     ----------
     tally : Tally
-        Where findings go.
+        Collects the findings.
     everything : bool
         Whether all chunks and entries are compared, or a sample.
     """
@@ -63,7 +62,7 @@ class Walk:
         self._scan_files: dict[str, tuple[Path, Judgement]] = {}
 
     def start_at(self, path: Path) -> None:
-        """Add a file that was asked for."""
+        """Add a file given by the user."""
         try:
             if not path.exists():
                 self._refuse(path, "there is no such file")
@@ -72,11 +71,11 @@ class Walk:
             else:
                 self._folders.append(path.resolve().parent)
                 self._add(path, 0)
-        except (OSError, RuntimeError) as error:  # a loop of links, a name too long
+        except (OSError, RuntimeError) as error:  # loop of links, or name too long
             self._refuse(path, one_line(error))
 
     def run(self) -> None:
-        """Visit everything."""
+        """Visit all files, then compare chunks and verdicts."""
         while self._waiting:
             path, depth = self._waiting.popleft()
             self._tally.count(files=1)
@@ -106,8 +105,8 @@ class Walk:
             return
         if not any(path.resolve().is_relative_to(one) for one in self._folders):
             self._tally.note(
-                f"{path} stands outside of the folder that was checked; links lead "
-                "to it, so it was checked too"
+                f"{path} is outside of the folder that was checked; it was checked "
+                "too, because links lead to it"
             )
         self._waiting.append((path, depth))
 
@@ -166,7 +165,7 @@ class Walk:
     def _values_file(
         self, path: Path, master: MasterInfo, inventory: Inventory
     ) -> Path | None:
-        """Return the scan file: a scan of frames alone has no link to it."""
+        """Return the scan file, to which a scan without small values has no link."""
         name = values_file_name(master.scan_number)
         values = path.resolve().parent / name
         if values.is_file():
@@ -192,8 +191,8 @@ class Walk:
             self._visit_scan_file(file, path)
         elif not is_scanbus(file):
             self._tally.note(
-                f"{path} is not of scanbus: links and virtual datasets were checked, "
-                "no checksums are there"
+                f"{path} was not written by scanbus: only links and virtual datasets "
+                "were checked, as it has no checksums"
             )
 
     def _visit_scan_file(self, file: h5py.File, path: Path) -> None:
@@ -205,12 +204,12 @@ class Walk:
 
 
 def _open_problem(path: Path, error: BaseException) -> str:
-    """Return why a file cannot be opened, in words of this project."""
+    """Return why a file cannot be opened, as a short phrase for a finding."""
     if isinstance(error, PermissionError) or not os.access(path, os.R_OK):
         return "no permission to read it"
     try:
         if not h5py.is_hdf5(path):
-            return "it is no HDF5 file"
+            return "it is not an HDF5 file"
     except UNREADABLE:
         return one_line(error)
     if "truncated" in str(error):
