@@ -25,7 +25,6 @@ from scanbus.writer.layouts.common.channels import (
     find_places,
 )
 from scanbus.writer.layouts.common.ledger_notes import (
-    final_verdict,
     note_groups,
     scanbus_group,
     writer_note,
@@ -130,7 +129,7 @@ def _end(record: ScanRecord) -> dict[str, Node]:
     nodes: dict[str, Node] = {}
     if record.ended:
         nodes["end_reason"] = Dataset(record.ended.end_reason.value)
-    if final_verdict(record):
+    if record.final_verdict:
         nodes["end_time"] = Dataset(iso_time(_end_time(record)))
     return nodes
 

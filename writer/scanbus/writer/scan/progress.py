@@ -34,8 +34,8 @@ def contents_of(
     n_points = {
         channel.name: lane.stored for lane in own for channel in lane.lane.channels
     }
-    verdict = record.verdict
-    if verdict is not None and not verdict.provisional:
+    verdict = record.final_verdict
+    if verdict is not None:
         n_points = {name: one.expected for name, one in verdict.channels.items()}
     # Segments of small values are removed once the scan file exists, so no master may
     # refer to them: while a scan runs, its small values are on the bus.

@@ -22,15 +22,9 @@ from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import Array, Dataset, ExternalLink, Group, Node
 from scanbus.writer.model.scan_contents import ScanContents, data_path
 
-__all__ = ["final_verdict", "note_groups", "scanbus_group", "writer_note"]
+__all__ = ["note_groups", "scanbus_group", "writer_note"]
 
 _RANGES: Final = ("missing", "duplicate", "late", "corrupt", "refused")
-
-
-def final_verdict(record: ScanRecord) -> Verdict | None:
-    """Return the verdict if it is the last word, else None."""
-    verdict = record.verdict
-    return verdict if verdict is not None and not verdict.provisional else None
 
 
 def writer_note(record: ScanRecord, stamp: FileStamp) -> Group:
@@ -38,7 +32,7 @@ def writer_note(record: ScanRecord, stamp: FileStamp) -> Group:
 
     ``SUCCEEDED`` means that everything was written; a partial scan is ``FAILED``.
     """
-    verdict = final_verdict(record)
+    verdict = record.final_verdict
     if verdict is None:
         status = "RUNNING" if record.started else "STARTING"
     else:
