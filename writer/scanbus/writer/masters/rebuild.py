@@ -36,7 +36,7 @@ from scanbus.writer.masters.write import rebuild_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.scan_paths import inside
-from scanbus.writer.storage.segment_header import read_header
+from scanbus.writer.storage.segment_header import read_headers
 
 __all__ = [
     "RebuildReport",
@@ -218,14 +218,10 @@ def finished_segments(
     NameTakenError
         If a file with a segment's final name is not that segment.
     """
-    segments: list[SegmentFile] = []
-    while (path := folder / segment_file_name(lane.name, len(segments))).exists():
-        header = read_header(path)
-        start = segments[-1].stop if segments else 0
-        if (header.uid, header.lane, header.start) != (uid, lane.name, start):
-            raise NameTakenError(str(path), f"scan {header.uid}, lane {header.lane}")
-        segments.append(SegmentFile(path.name, header.start, header.stop))
-    return tuple(segments)
+    headers = read_headers(folder, uid, lane.name)
+    return tuple(
+        SegmentFile(name, header.start, header.stop) for name, header in headers.items()
+    )
 
 
 def _check_extent(

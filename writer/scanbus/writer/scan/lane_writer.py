@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scanbus.bus.protocol import Arrival, Entry, Kind, LaneReader
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
-from scanbus.schemas.errors import NameTakenError, PayloadError, UnknownCodecError
+from scanbus.schemas.errors import PayloadError, UnknownCodecError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.naming import segment_file_name
@@ -20,7 +20,7 @@ from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.scan.sandbox import Sandbox
 from scanbus.writer.storage.frame_segment import FrameSegment
-from scanbus.writer.storage.segment_header import read_header, read_late_points
+from scanbus.writer.storage.segment_header import read_headers, read_late_points
 from scanbus.writer.storage.value_segment import ValueSegment
 
 __all__ = ["FinishedSegment", "LaneWriter", "OpenSegment"]
@@ -221,20 +221,8 @@ class LaneWriter:
         return self._pending_account if self._open is None else self._open.account
 
     def _find_published(self) -> None:
-        while True:
-            name = segment_file_name(self.lane.name, len(self.segments))
-            path = self._folder / name
-            if not path.exists():
-                return
-            header = read_header(path)
-            if (header.uid, header.lane, header.start) != (
-                self._uid,
-                self.lane.name,
-                self.stored,
-            ):
-                raise NameTakenError(
-                    str(path), f"scan {header.uid}, lane {header.lane}"
-                )
+        headers = read_headers(self._folder, self._uid, self.lane.name)
+        for name, header in headers.items():
             self.segments.append(SegmentFile(name, header.start, header.stop))
             self._accounts.append(header.account)
 

@@ -18,6 +18,7 @@ import xxhash
 
 from scanbus.schemas import LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, VerificationError
+from scanbus.schemas.naming import segment_file_name
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP
@@ -34,6 +35,7 @@ __all__ = [
     "load_account",
     "make_segment_file",
     "read_header",
+    "read_headers",
     "read_late_points",
     "remove_account",
     "save_account",
@@ -162,6 +164,37 @@ def read_header(path: Path) -> SegmentHeader:
             )
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise NameTakenError(str(path), f"no segment ({error})") from error
+
+
+def read_headers(folder: Path, uid: str, lane: str) -> dict[str, SegmentHeader]:
+    """Return the headers of a lane's published segments, up to the first missing one.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The scan's folder.
+    uid, lane : str
+        Uid of the scan, and name of the lane.
+
+    Returns
+    -------
+    dict
+        File name to header, ascending and contiguous.
+
+    Raises
+    ------
+    NameTakenError
+        If a file with a segment's final name is not that segment.
+    """
+    headers: dict[str, SegmentHeader] = {}
+    start = 0
+    while (path := folder / segment_file_name(lane, len(headers))).exists():
+        header = read_header(path)
+        if (header.uid, header.lane, header.start) != (uid, lane, start):
+            raise NameTakenError(str(path), f"scan {header.uid}, lane {header.lane}")
+        headers[path.name] = header
+        start = header.stop
+    return headers
 
 
 def read_late_points(path: Path) -> list[int]:
