@@ -181,7 +181,7 @@ class WriterService:
         if is_up:
             try:
                 with translated(self._settings.redis):
-                    wait_ms = int(rest_s * 1000)
+                    wait_ms = int(wait_s * 1000)
                     wait_for_announcement(self._client, self._seen, wait_ms)
             except BusUnavailableError as error:
                 log.debug(LogEvent.WAIT_CUT_SHORT, reason=str(error))
