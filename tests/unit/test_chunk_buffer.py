@@ -103,7 +103,7 @@ def test_memory_that_is_used_again_changes_no_entry(name: str, per_chunk: int) -
         piece = buffer.push(frame, 1.0)
         if piece is not None:
             entries.append(frame_entry(lane, piece, SESSION))
-            buffer.give_back(piece)
+            buffer.recycle(piece)
     shape = (per_chunk, *SHAPE)
     values = [find_codec(name).decode(each.payload, "<u2", shape) for each in entries]
     assert np.concatenate(values)[:, 0, 0].tolist() == list(range(12))
@@ -115,7 +115,7 @@ def test_a_frame_that_nobody_changes_is_taken_without_a_copy() -> None:
     piece = buffer.push(frame, 1.0, copy=False)
     assert piece is not None
     assert np.shares_memory(piece.frames, frame)
-    buffer.give_back(piece)
+    buffer.recycle(piece)
     after = buffer.push(frame, 2.0)
     assert after is not None
     assert not np.shares_memory(after.frames, frame)

@@ -101,7 +101,7 @@ def test_files_are_removed_when_all_in_them_is_durable(tmp_path: Path) -> None:
     files = LaneFiles(tmp_path, 200)
     files.recover()
     n_files = len(list(tmp_path.iterdir()))
-    files.forget(5)
+    files.remove_durable(5)
     assert 1 < len(list(tmp_path.iterdir())) < n_files
     assert files.load(entries[5].without_payload()) == entries[5]
     with pytest.raises(SpoolError, match="is not there"):
@@ -113,7 +113,7 @@ def test_files_are_removed_when_all_in_them_is_durable(tmp_path: Path) -> None:
 
 def test_a_scan_is_read_back_and_its_folder_belongs_to_one(tmp_path: Path) -> None:
     spool = ScanSpool.make(tmp_path, "spooled1")
-    spool.introduce(ANNOUNCED, "5-0", b"12345678")
+    spool.write_identity(ANNOUNCED, "5-0", b"12345678")
     events: list[Event] = [ScanStarted(time=2.0), ScanUpdated(time=3.0, note="ä")]
     spool.append_events(events)
     spool.lane("late.d").append(frozen(0, 1))

@@ -120,7 +120,7 @@ class Publisher:
         self._link = link
         self._threads = ThreadPool(encode_threads, "scanbus-encoder")
         self._monitor = ScanMonitor(
-            link, heartbeat, on_exit=self._leave, on_end=self._end_threads
+            link, heartbeat, on_exit=self._close_at_exit, on_end=self._end_threads
         )
         self._registrar = ScanRegistrar(
             link,
@@ -137,7 +137,7 @@ class Publisher:
             ),
             spool=None if spool is None else Path(spool),
         )
-        self._registrar.look_at_server()
+        self._registrar.check_server()
         self._resumed = self._registrar.resume()
         self._monitor.start()
 
@@ -254,11 +254,11 @@ class Publisher:
         the spool does.
         """
         self._end_open_scans("the publisher was closed inside the scan's block")
-        waited_for = self._monitor.waited_for
-        if waited_for and not self._is_closed:
+        unreleased = self._monitor.unreleased
+        if unreleased and not self._is_closed:
             log.info(
                 LogEvent.WAITING_FOR_VERDICTS,
-                scans=[queue.uid for queue in waited_for],
+                scans=[queue.uid for queue in unreleased],
                 at_most_s=self._close_timeout_s,
                 writers=self._monitor.n_writers,
             )
@@ -272,7 +272,7 @@ class Publisher:
             self._monitor.join(2 * _THREAD_END_S)
             raise
 
-    def _leave(self) -> None:
+    def _close_at_exit(self) -> None:
         """Do as `close` would: the program ends, and the monitor calls."""
         self._is_closed = True
         self._end_open_scans("the program ended inside the scan's block")

@@ -185,7 +185,7 @@ class Scan(ChannelDeclarations):
                 scalars.append(values)
                 if series.is_awaited or not len(scalars) & 1023:
                     assert self._intake is not None
-                    self._intake.look_after(name)
+                    self._intake.process_scalars(name)
                 return
         self._intake_for(name).send(name, values, packed, time, point, copy)
 

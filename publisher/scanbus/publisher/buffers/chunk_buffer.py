@@ -19,7 +19,7 @@ from scanbus.schemas import LaneDescription
 __all__ = ["ChunkBuffer", "Piece"]
 
 
-_MOST_SPARE = 4
+_MAX_SPARE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Piece:
 class ChunkBuffer:
     """The frames of one detector that are not a piece yet.
 
-    Not safe to share between threads, but for `give_back`.
+    Not safe to share between threads, but for `recycle`.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class ChunkBuffer:
         self._per_segment = lane.points_per_segment
         self._frames: npt.NDArray[Any] | None = None
         # The system takes as long to give fresh memory as the copy takes.
-        self._spare: deque[npt.NDArray[Any]] = deque(maxlen=_MOST_SPARE)
+        self._spare: deque[npt.NDArray[Any]] = deque(maxlen=_MAX_SPARE)
         self._times = (0.0, 0.0)
         self._first = 0
         self.count = 0
@@ -115,7 +115,7 @@ class ChunkBuffer:
             return self._spare.pop()
         return np.empty((space, *self._channel.shape), self._channel.numpy_dtype)
 
-    def give_back(self, piece: Piece) -> None:
+    def recycle(self, piece: Piece) -> None:
         """Take the memory of a piece that was packed, for the next one."""
         frames = piece.frames
         if not isinstance(frames, np.ndarray) or not piece.is_copy:

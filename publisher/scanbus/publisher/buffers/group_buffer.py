@@ -153,7 +153,7 @@ class Series:
 
     def append(self, run: Run) -> None:
         """Take points that come after all before; arrays are copied."""
-        self._settle_scalars()
+        self._flush_scalars()
         if isinstance(run, np.ndarray):
             self._copy(run)
         else:
@@ -186,9 +186,9 @@ class Series:
     def compact(self) -> None:
         """Keep single numbers as an array if they have become many."""
         if len(self.scalars) >= _COMPACT_POINTS:
-            self._settle_scalars()
+            self._flush_scalars()
 
-    def _settle_scalars(self) -> None:
+    def _flush_scalars(self) -> None:
         # Others may append meanwhile, at the end: only what was copied is removed.
         scalars = self.scalars[:]
         if scalars:
@@ -227,7 +227,7 @@ class Series:
         return taken
 
     @property
-    def together(self) -> int:
+    def contiguous(self) -> int:
         """How many of the next points lie in one piece."""
         return len(self._runs[0]) if self._runs else len(self.scalars)
 
@@ -358,7 +358,7 @@ class GroupBuffer:
         self._times = _Times()
         self.taken = 0
         self.complete = 0
-        self._await()
+        self._update_complete()
 
     @property
     def pending_bytes(self) -> int:
@@ -375,7 +375,7 @@ class GroupBuffer:
         """Points of the longest channel so far."""
         return max(series.count for series in self._all)
 
-    def laggard(self) -> tuple[str, str, int]:
+    def longest_and_shortest(self) -> tuple[str, str, int]:
         """Return the longest and the shortest channel, and the points between."""
         longest = max(self._all, key=lambda series: series.count)
         shortest = min(self._all, key=lambda series: series.count)
@@ -401,13 +401,13 @@ class GroupBuffer:
     def advance(self, now: float) -> bool:
         """Look how far all channels are; return whether a point was completed."""
         before = self.complete
-        self._await()
+        self._update_complete()
         if self.complete == before:
             return False
         self._times.reach(self.complete, now)
         return True
 
-    def _await(self) -> None:
+    def _update_complete(self) -> None:
         if len(self._all) == 1:
             self._all[0].is_awaited = True
             self.complete = self._all[0].count
@@ -451,9 +451,9 @@ class GroupBuffer:
             return count
         if not self._variable:
             most = max(1, GATHERED_BYTES // max(self._fixed_bytes, 1))
-            together = self._all[0].together if len(self._all) == 1 else most
+            contiguous = self._all[0].contiguous if len(self._all) == 1 else most
             # Points that lie together need not be joined; half an entry is worth it.
-            return min(count, most, together if 2 * together > most else most)
+            return min(count, most, contiguous if 2 * contiguous > most else most)
         sizes = np.full(count, self._fixed_bytes, np.int64)
         for series in self._variable:
             sizes += series.sizes(count)

@@ -72,7 +72,7 @@ def declare_channel(name: str, **described: Any) -> Declared:
     """
     described["group"] = described.get("group") or name
     described["device"] = described.get("device") or name
-    channel = checked(ChannelDescription, name=name, **_said(described))
+    channel = checked(ChannelDescription, name=name, **_given(described))
     find_codec(channel.codec)
     return Declared(channel, Storage.VALUES)
 
@@ -97,7 +97,7 @@ def declare_detector(
         name=name,
         group=name,
         role=Role.DETECTOR,
-        **_said(described),
+        **_given(described),
     )
     if channel.is_variable:
         raise ValueError(f"{name}: a detector's frames have a fixed shape")
@@ -105,11 +105,11 @@ def declare_detector(
     return Declared(channel, Storage.FILES, points_per_chunk)
 
 
-def _said(described: dict[str, Any]) -> dict[str, Any]:
-    said = {key: value for key, value in described.items() if value is not None}
-    if "dtype" in said:
-        said["dtype"] = _dtype_name(said["dtype"])
-    return said
+def _given(described: dict[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in described.items() if value is not None}
+    if "dtype" in given:
+        given["dtype"] = _dtype_name(given["dtype"])
+    return given
 
 
 def _dtype_name(dtype: Any) -> str:

@@ -55,7 +55,7 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _LaneRequest:
     """A lane before it is known how much room there is."""
 
     name: str
@@ -108,14 +108,16 @@ def plan_lanes(
     ValueError
         If channels of different storage share a group.
     """
-    wishes = [_wish(*group, compression) for group in _groups(declared)]
+    requests = [_lane_request(*group, compression) for group in _groups(declared)]
     room = quota_bytes / 2
-    small = [wish for wish in wishes if wish.storage is Storage.VALUES]
-    large = [wish for wish in wishes if wish.storage is Storage.FILES]
+    small = [request for request in requests if request.storage is Storage.VALUES]
+    large = [request for request in requests if request.storage is Storage.FILES]
     shares = _shares(small, room / _VALUES_SHARE if large else room)
     rest = room - sum(shares.values())
     shares |= _shares(large, rest)
-    return tuple(_lane(uid, quota_bytes, wish, shares[wish.name]) for wish in wishes)
+    return tuple(
+        _lane(uid, quota_bytes, request, shares[request.name]) for request in requests
+    )
 
 
 def _groups(declared: Sequence[Declared]) -> list[tuple[str, list[Declared]]]:
@@ -128,7 +130,9 @@ def _groups(declared: Sequence[Declared]) -> list[tuple[str, list[Declared]]]:
     return list(groups.items())
 
 
-def _wish(name: str, members: list[Declared], compression: float) -> _Wish:
+def _lane_request(
+    name: str, members: list[Declared], compression: float
+) -> _LaneRequest:
     channels = tuple(member.channel for member in members)
     point_bytes = sum(channel.point_bytes for channel in channels)
     storage = members[0].storage
@@ -142,7 +146,7 @@ def _wish(name: str, members: list[Declared], compression: float) -> _Wish:
         most = min(
             MAX_VALUES_SEGMENT_POINTS, max(1, MAX_VALUES_SEGMENT_BYTES // point_bytes)
         )
-    return _Wish(
+    return _LaneRequest(
         name=name,
         storage=storage,
         channels=channels,
@@ -159,66 +163,66 @@ def _expected(channels: Sequence[ChannelDescription]) -> int | None:
     return max(1, *known) if known and len(known) == len(points) else None
 
 
-def _shares(wishes: Sequence[_Wish], room: float) -> dict[str, float]:
+def _shares(requests: Sequence[_LaneRequest], room: float) -> dict[str, float]:
     """Share out `room`: who wants little gets it, the others the same of the rest."""
     shares: dict[str, float] = {}
-    ordered = sorted(wishes, key=lambda wish: wish.wanted_bytes)
-    for index, wish in enumerate(ordered):
+    ordered = sorted(requests, key=lambda request: request.wanted_bytes)
+    for index, request in enumerate(ordered):
         fair = room / (len(ordered) - index)
-        shares[wish.name] = min(wish.wanted_bytes, fair)
-        room -= shares[wish.name]
+        shares[request.name] = min(request.wanted_bytes, fair)
+        room -= shares[request.name]
     return shares
 
 
-def _lane(uid: str, quota: int, wish: _Wish, share: float) -> LaneDescription:
+def _lane(uid: str, quota: int, request: _LaneRequest, share: float) -> LaneDescription:
     # Half a byte against rounding: the wanted bytes are a product of floats.
-    fits = int((share + 0.5) // wish.cost_bytes)
+    fits = int((share + 0.5) // request.cost_bytes)
     segment_bytes = None
-    if wish.storage is Storage.VALUES:
-        points = chunk = min(fits, 1) and _values_points(wish, share)
-        segment_bytes = _values_bytes(wish, share, points)
+    if request.storage is Storage.VALUES:
+        points = chunk = min(fits, 1) and _values_points(request, share)
+        segment_bytes = _values_bytes(request, share, points)
     else:
-        chunk = wish.points_per_chunk or _chunk(wish, fits)
+        chunk = request.points_per_chunk or _chunk(request, fits)
         # A short scan may have less points than a chunk: the chunk is padded.
-        wanted = -(-wish.wanted_points // chunk) * chunk
+        wanted = -(-request.wanted_points // chunk) * chunk
         points = min(fits, wanted) // chunk * chunk
     if points < 1:
-        raise QuotaRefusedError(uid, quota, _too_small(wish, chunk, share))
+        raise QuotaRefusedError(uid, quota, _too_small(request, chunk, share))
     return LaneDescription(
-        name=wish.name,
-        storage=wish.storage,
-        channels=wish.channels,
+        name=request.name,
+        storage=request.storage,
+        channels=request.channels,
         points_per_segment=points,
         points_per_chunk=chunk,
         segment_bytes=segment_bytes,
     )
 
 
-def _values_points(wish: _Wish, share: float) -> int:
+def _values_points(request: _LaneRequest, share: float) -> int:
     """Return the points of a segment of small values: at most half the share."""
-    fits = int((share / 2 - ENTRY_OVERHEAD_BYTES) // wish.point_bytes)
-    return max(1, min(fits, wish.wanted_points))
+    fits = int((share / 2 - ENTRY_OVERHEAD_BYTES) // request.point_bytes)
+    return max(1, min(fits, request.wanted_points))
 
 
-def _values_bytes(wish: _Wish, share: float, points: int) -> int:
+def _values_bytes(request: _LaneRequest, share: float, points: int) -> int:
     """Return what a segment ends after: with its last entry it is within the share."""
-    largest = points * wish.point_bytes + ENTRY_OVERHEAD_BYTES
+    largest = points * request.point_bytes + ENTRY_OVERHEAD_BYTES
     return max(1, min(MAX_VALUES_SEGMENT_BYTES, int(share) - largest))
 
 
-def _chunk(wish: _Wish, fits: int) -> int:
+def _chunk(request: _LaneRequest, fits: int) -> int:
     """Return the points of a chunk: a power of two, about 1 MiB of small frames."""
-    frame_bytes = wish.channels[0].point_bytes
+    frame_bytes = request.channels[0].point_bytes
     if frame_bytes >= _LARGE_FRAME_BYTES:
         return 1
-    points = min(_CHUNK_BYTES // frame_bytes, max(fits, 1), wish.wanted_points)
+    points = min(_CHUNK_BYTES // frame_bytes, max(fits, 1), request.wanted_points)
     return 1 << (int(points).bit_length() - 1)
 
 
-def _too_small(wish: _Wish, chunk: int, share: float) -> str:
-    needed = max(chunk, 1) * wish.cost_bytes
+def _too_small(request: _LaneRequest, chunk: int, share: float) -> str:
+    needed = max(chunk, 1) * request.cost_bytes
     return (
         f"open segments may take half of it, which leaves {share / 2**20:.2f} MiB for "
-        f"{wish.name!r}, less than the {needed / 2**20:.2f} MiB of one chunk; ask for "
-        "more (quota_bytes)"
+        f"{request.name!r}, less than the {needed / 2**20:.2f} MiB of one chunk; ask "
+        "for more (quota_bytes)"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import time as wall_clock
 
-from scanbus.publisher.ingest.numbered import settle
+from scanbus.publisher.ingest.numbered import give_up_holes
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import EndReason, Positioner, ScanEnded
 from scanbus.schemas.errors import LaneConflictError
@@ -32,8 +32,8 @@ def end_scan(
     positioners: Mapping[str, Positioner],
 ) -> None:
     """Take nothing more, let the lanes run out, and have the end said after them."""
-    queue.close_entrance()
-    settle(queue)
+    queue.close_input()
+    give_up_holes(queue)
     queue.end_lanes()
     # The events of a scan that somebody else publishes are not ours to end.
     if isinstance(queue.error, LaneConflictError):

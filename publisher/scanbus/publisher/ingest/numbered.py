@@ -35,18 +35,17 @@ from scanbus.schemas.logs import get_logger
 
 __all__ = [
     "Arrived",
-    "needs_tending",
+    "awaits_timeout",
+    "flush_overdue",
     "order_of",
     "run_bytes",
     "send_numbered",
-    "settle",
     "skip_points",
-    "tend",
 ]
 
 log = get_logger()
 
-_FedLane: TypeAlias = FrameLaneQueue | ValueLaneQueue
+_InputLane: TypeAlias = FrameLaneQueue | ValueLaneQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Arrived:
 _Order: TypeAlias = ReorderBuffer[Arrived]
 
 
-def order_of(queue: ScanQueue, lane: _FedLane, name: str) -> _Order:
+def order_of(queue: ScanQueue, lane: _InputLane, name: str) -> _Order:
     """Return what keeps the points of a lane in order, from the first use on.
 
     Raises
@@ -100,9 +99,9 @@ def order_of(queue: ScanQueue, lane: _FedLane, name: str) -> _Order:
 
 
 def send_numbered(
-    queue: ScanQueue, lane: _FedLane, point: int | None, arrived: Sequence[Arrived]
+    queue: ScanQueue, lane: _InputLane, point: int | None, arrived: Sequence[Arrived]
 ) -> None:
-    """Take points that the program has numbered; the lane's `feeding` is held.
+    """Take points that the program has numbered; the lane's `input_lock` is held.
 
     Parameters
     ----------
@@ -124,7 +123,7 @@ def send_numbered(
         held = each if number == order.next_point else _copied(each)
         most = queue.room_to_hold(lane)
         steps = order.push(number, held, each.nbytes, monotonic(), most)
-        _take(queue, lane, steps)
+        _apply(queue, lane, steps)
     if order.is_holding:
         queue.wake(lane)  # It has to look at the clock from now on.
 
@@ -136,43 +135,43 @@ def _copied(arrived: Arrived) -> Arrived:
     return arrived
 
 
-def skip_points(queue: ScanQueue, lane: _FedLane, count: int) -> None:
+def skip_points(queue: ScanQueue, lane: _InputLane, count: int) -> None:
     """Say that the points after all that came will never come."""
-    with lane.feeding:
+    with lane.input_lock:
         lane.reserve(0)
         if lane.order is None:
             _skip(queue, lane, count)
         else:
-            _take(queue, lane, lane.order.skip(count))
+            _apply(queue, lane, lane.order.skip(count))
 
 
-def settle(queue: ScanQueue) -> None:
+def give_up_holes(queue: ScanQueue) -> None:
     """Give up all holes: nothing comes any more."""
     for lane in queue.lanes.values():
-        with lane.feeding:
+        with lane.input_lock:
             if lane.order is not None:
-                _take(queue, lane, lane.order.flush())
+                _apply(queue, lane, lane.order.flush())
 
 
-def needs_tending(lane: LaneQueue) -> bool:
+def awaits_timeout(lane: LaneQueue) -> bool:
     """Whether something in a lane waits for the clock."""
     holding = lane.order is not None and lane.order.is_holding
     return holding or (isinstance(lane, FrameLaneQueue) and lane.chunks.held > 0)
 
 
-def tend(queue: ScanQueue, lane: LaneQueue, patience_s: float) -> None:
+def flush_overdue(queue: ScanQueue, lane: LaneQueue, max_wait_s: float) -> None:
     """Send on what has waited too long: a chunk that is not full, points behind holes.
 
     Somebody who feeds the lane just now is not waited for.
     """
     if isinstance(lane, FrameLaneQueue):
-        queue.encoders.cut_idle(lane, patience_s)
-    if lane.order is None or not lane.feeding.acquire(blocking=False):
+        queue.encoders.flush_idle(lane, max_wait_s)
+    if lane.order is None or not lane.input_lock.acquire(blocking=False):
         return
     try:
-        _take(queue, lane, lane.order.give_up(monotonic()))
+        _apply(queue, lane, lane.order.give_up(monotonic()))
     finally:
-        lane.feeding.release()
+        lane.input_lock.release()
 
 
 def run_bytes(run: Run) -> int:
@@ -182,7 +181,7 @@ def run_bytes(run: Run) -> int:
     return int(run.nbytes) if isinstance(run, np.ndarray) else 0
 
 
-def _take(queue: ScanQueue, lane: LaneQueue, steps: Iterable[Step[Arrived]]) -> None:
+def _apply(queue: ScanQueue, lane: LaneQueue, steps: Iterable[Step[Arrived]]) -> None:
     """Do what was decided; there is room for it, so nothing waits here."""
     for step in steps:
         match step:

@@ -68,11 +68,11 @@ class ScanIntake:
         queue.offer_fast_series(floats)
         self.fast: Mapping[str, Series] = queue.fast_series
 
-    def look_after(self, name: str) -> None:
+    def process_scalars(self, name: str) -> None:
         """Look after single numbers that were put into `fast`."""
         lane, _ = self._lanes[name]
         assert isinstance(lane, ValueLaneQueue)
-        lane.look_after()
+        lane.process_scalars()
 
     def send(  # noqa: PLR0917 - what Scan.send was given, as it was
         self,
@@ -131,7 +131,7 @@ class ScanIntake:
             for part, times in _parts(channel, points, time):
                 lane.gather(channel.name, part, times, need=run_bytes(part))
             return
-        with lane.feeding:
+        with lane.input_lock:
             self._send_numbered_values(lane, channel, points, time, point)
 
     def _send_numbered_values(
@@ -163,7 +163,7 @@ class ScanIntake:
         copy: bool,
     ) -> None:
         times = _frame_times(time, len(frames))
-        with lane.feeding:
+        with lane.input_lock:
             if point is not None or lane.order is not None:
                 nbytes = lane.point_bytes
                 arrived = [
@@ -191,7 +191,7 @@ class ScanIntake:
             )
         frames = packed_frames_of(channel, packed)
         times = _frame_times(time, len(frames))
-        with lane.feeding:
+        with lane.input_lock:
             if point is not None or lane.order is not None:
                 arrived = [
                     Arrived(frame, (taken, taken), len(frame))
@@ -222,7 +222,7 @@ def _sent_plain(lane: ValueLaneQueue, channel: ChannelDescription, values: Any) 
         return False
     series.scalars.append(number)
     if series.is_awaited or not len(series.scalars) & 1023:
-        lane.look_after()
+        lane.process_scalars()
     return True
 
 

@@ -17,7 +17,7 @@ __all__ = ["Backpressure", "fits", "late_counts", "why_no_room"]
 log = get_logger()
 
 # How often somebody who waits for room says why.
-_SAY_EVERY_S = 5.0
+_LOG_EVERY_S = 5.0
 # Adding up what all lanes keep costs more than taking a few values: that much of the
 # room that is left is given out at once. Values of 8 bytes may become entries of 250.
 _GRANTED_SHARE = 32
@@ -59,20 +59,20 @@ class Backpressure:
         if 0 < need <= self._granted_bytes:
             self._granted_bytes -= need
             return
-        started = said = 0.0
-        while not fits(state.lanes.values(), lane, need, state.most_kept_bytes):
+        started = logged_at = 0.0
+        while not fits(state.lanes.values(), lane, need, state.max_kept_bytes):
             now = monotonic()
             started = started or now
             left = started + state.limits.send_deadline_s - now
             if left <= 0:
                 what = f"scan {state.uid}: sending {lane.name}"
                 raise DeadlineError(what, now - started, self._reason(lane))
-            if now - said >= _SAY_EVERY_S and now - started > 1.0:
-                said = now
-                self._say_waiting(lane, now - started)
+            if now - logged_at >= _LOG_EVERY_S and now - started > 1.0:
+                logged_at = now
+                self._log_waiting(lane, now - started)
             self._sleep(min(0.5, left))
             state.check_open()
-        spare = state.most_kept_bytes - state.kept_bytes - need
+        spare = state.max_kept_bytes - state.kept_bytes - need
         self._granted_bytes = max(0, spare) // _GRANTED_SHARE
 
     def _sleep(self, timeout_s: float) -> None:
@@ -88,9 +88,9 @@ class Backpressure:
             return trouble
         why = why_no_room(state.lanes.values(), lane, self._why_full())
         bound = "quota" if state.spool_waker is None else "memory_bytes_kept"
-        return f"{bound} of {state.most_kept_bytes} bytes reached: {why}"
+        return f"{bound} of {state.max_kept_bytes} bytes reached: {why}"
 
-    def _say_waiting(self, lane: LaneQueue, waited_s: float) -> None:
+    def _log_waiting(self, lane: LaneQueue, waited_s: float) -> None:
         log.warning(
             LogEvent.WAITING_FOR_ROOM,
             scan=self._state.uid,

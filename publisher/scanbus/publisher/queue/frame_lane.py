@@ -51,7 +51,7 @@ class FrameLaneQueue(LaneQueue):
     Attributes
     ----------
     chunks : ChunkBuffer
-        Frames that wait for their chunk; guarded by `feeding`.
+        Frames that wait for their chunk; guarded by `input_lock`.
     point_bytes : int
         Of one frame.
     """
@@ -90,7 +90,7 @@ class FrameLaneQueue(LaneQueue):
         return self.chunks.count
 
     @property
-    def is_run_out(self) -> bool:
+    def is_drained(self) -> bool:
         """Whether all points are entries."""
         return not self._slots
 
@@ -139,9 +139,9 @@ class FrameLaneQueue(LaneQueue):
         """Count a frame no longer that did not come."""
         self._raw_bytes -= raw_bytes
 
-    def is_held_for(self, patience_s: float) -> bool:
+    def is_held_for(self, duration_s: float) -> bool:
         """Whether a frame waits for its chunk for that long."""
-        return bool(self.chunks.held) and monotonic() - self._held_since >= patience_s
+        return bool(self.chunks.held) and monotonic() - self._held_since >= duration_s
 
     def add_slot(self, piece: Piece) -> _Slot:
         """Keep the place of a piece that is packed now."""
@@ -168,7 +168,7 @@ class FrameLaneQueue(LaneQueue):
 class EncoderPool:
     """Packs the frames of one scan.
 
-    Whoever feeds a lane holds its `feeding`, but for `cut_idle`.
+    Whoever feeds a lane holds its `input_lock`, but for `flush_idle`.
 
     Parameters
     ----------
@@ -251,17 +251,17 @@ class EncoderPool:
         """Have the last chunk packed, full or not."""
         self._pack(lane, lane.chunks.end())
 
-    def cut(self, lane: FrameLaneQueue) -> None:
+    def flush(self, lane: FrameLaneQueue) -> None:
         """Have what is held packed, though its chunk is not full."""
         self._pack(lane, lane.chunks.cut())
 
-    def cut_idle(self, lane: FrameLaneQueue, patience_s: float) -> None:
+    def flush_idle(self, lane: FrameLaneQueue, max_wait_s: float) -> None:
         """Do so if it has waited for long, for those who look live."""
-        if lane.is_held_for(patience_s) and lane.feeding.acquire(blocking=False):
+        if lane.is_held_for(max_wait_s) and lane.input_lock.acquire(blocking=False):
             try:
-                self.cut(lane)
+                self.flush(lane)
             finally:
-                lane.feeding.release()
+                lane.input_lock.release()
 
     def _pack(self, lane: FrameLaneQueue, piece: Piece | None) -> None:
         if piece is None:
@@ -293,7 +293,7 @@ class EncoderPool:
         except Exception as error:  # noqa: BLE001 - nobody looks at a pool's errors
             self._on_error(error)
             entry = gap_entry(piece.first, piece.count, piece.times, self._session)
-        lane.chunks.give_back(piece)
+        lane.chunks.recycle(piece)
         with self._room:
             lane.fill_slot(slot, entry)
             self._room.notify_all()

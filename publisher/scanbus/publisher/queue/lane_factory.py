@@ -15,7 +15,7 @@ from scanbus.publisher.queue.scan_state import ScanState
 from scanbus.publisher.queue.value_lane import ValueLaneQueue
 from scanbus.schemas import LaneDescription, Storage
 
-__all__ = ["chunk_bytes", "late_lane", "open_lane", "taken_lane"]
+__all__ = ["chunk_bytes", "late_lane", "open_lane", "recovered_lane"]
 
 
 def chunk_bytes(lanes: Iterable[LaneDescription]) -> int:
@@ -54,7 +54,7 @@ def open_lane(
     )
 
 
-def taken_lane(
+def recovered_lane(
     state: ScanState,
     description: LaneDescription,
     session: bytes,
@@ -84,5 +84,5 @@ def late_lane(state: ScanState, lane: LaneQueue, session: bytes) -> LaneQueue:
     late = state.lanes.get(description.name)
     if late is None:
         late = LateLaneQueue(description, session, state.wakers[0], state.spool_waker)
-        state.adopt([late])
+        state.add_lanes([late])
     return late

@@ -23,7 +23,7 @@ __all__ = ["LaneQueue", "LateLaneQueue"]
 class LaneQueue:
     """One lane on its way: entries in the retransmit buffer, and who sends them.
 
-    Guarded by the scan's lock; `order` by `feeding`, which is held by whoever puts
+    Guarded by the scan's lock; `order` by `input_lock`, which is held by whoever puts
     points in, so that their order is one.
 
     Parameters
@@ -40,7 +40,7 @@ class LaneQueue:
 
     Attributes
     ----------
-    feeding : threading.Lock
+    input_lock : threading.Lock
         Held by whoever puts points in.
     order : ReorderBuffer or None
         What keeps points in order that the program numbers.
@@ -54,7 +54,7 @@ class LaneQueue:
         spool_waker: Waker | None = None,
     ) -> None:
         self.description = description
-        self.feeding = threading.Lock()
+        self.input_lock = threading.Lock()
         self.order: ReorderBuffer[Any] | None = None
         self._retransmit = RetransmitBuffer(session, keeps_payloads=spool_waker is None)
         self._waker = waker
@@ -168,7 +168,7 @@ class LaneQueue:
         return self._is_ending
 
     @property
-    def is_run_out(self) -> bool:
+    def is_drained(self) -> bool:
         """Whether all points are entries."""
         return True
 
@@ -185,7 +185,7 @@ class LaneQueue:
     @property
     def can_seal(self) -> bool:
         """Whether nothing but the seal is missing."""
-        if not (self._is_ending and self.is_run_out):
+        if not (self._is_ending and self.is_drained):
             return False
         is_waiting = bool(self._unspooled and self._unspooled[-1].is_seal)
         return not (self._retransmit.sealed or is_waiting)
@@ -268,7 +268,7 @@ class LaneQueue:
         """The entry that is to be written to the spool next."""
         return self._unspooled[0] if self._unspooled else None
 
-    def note_spooled(self, most_kept_bytes: int) -> None:
+    def note_spooled(self, max_kept_bytes: int) -> None:
         """Have the first unspooled entry sent, now that it is in the spool.
 
         Its payload is read back from there if that much is kept in memory already.

@@ -21,7 +21,7 @@ from scanbus.publisher.queue.lane_factory import (
     chunk_bytes,
     late_lane,
     open_lane,
-    taken_lane,
+    recovered_lane,
 )
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_state import ScanState
@@ -129,7 +129,7 @@ class ScanQueue:
         return self._state.is_released
 
     @property
-    def is_waited_for(self) -> bool:
+    def has_blocked_send(self) -> bool:
         """Whether somebody waits for room."""
         return self._backpressure.is_waiting
 
@@ -140,10 +140,10 @@ class ScanQueue:
 
     # ------------------------------------------------------------------- opening
 
-    def note_announced(self, announcement: str) -> None:
+    def set_announcement(self, announcement: str) -> None:
         """Take note of the id of its announcement."""
         with self._state.lock:
-            self._state.announce(announcement)
+            self._state.set_announcement(announcement)
 
     def begin(
         self,
@@ -157,7 +157,7 @@ class ScanQueue:
         with self._state.lock:
             self._state.events.begin(events, n_sent=2)
             self._state.plan(quota_bytes, chunk_bytes(lanes))
-            self._state.adopt(
+            self._state.add_lanes(
                 open_lane(
                     self._state, each, self.session, self._backpressure, compression
                 )
@@ -183,11 +183,11 @@ class ScanQueue:
             Each lane with its entries, and how far Redis has it if it is not sealed.
         """
         with self._state.lock:
-            self._state.announce(announcement)
+            self._state.set_announcement(announcement)
             self._state.events.begin(events, n_sent=n_sent)
             self._state.plan(quota_bytes, 0)
-            self._state.adopt(
-                taken_lane(self._state, description, self.session, entries, reached)
+            self._state.add_lanes(
+                recovered_lane(self._state, description, self.session, entries, reached)
                 for description, entries, reached in lanes
             )
             self._state.close()
@@ -222,7 +222,7 @@ class ScanQueue:
         self._state.check_open()
 
     def number(self, lane: LaneQueue, order: ReorderBuffer[Any]) -> None:
-        """Keep the points of a lane in order from now on; its `feeding` is held."""
+        """Keep the points of a lane in order from now on; its `input_lock` is held."""
         with self._state.lock:
             for channel in lane.description.channels:
                 self._state.fast_series.pop(channel.name, None)
@@ -232,7 +232,7 @@ class ScanQueue:
         """Return how many bytes of a lane may wait for points before them."""
         lanes = self._state.lanes.values()
         held = sum(each.held_bytes for each in lanes)
-        return self._state.most_held_bytes - held + lane.held_bytes
+        return self._state.max_held_bytes - held + lane.held_bytes
 
     def wake(self, lane: LaneQueue) -> None:
         """Wake who sends a lane."""
@@ -246,7 +246,7 @@ class ScanQueue:
         *,
         reserved_bytes: int,
     ) -> int:
-        """Take a point that came after its place was closed; `feeding` is held.
+        """Take a point that came after its place was closed; `input_lock` is held.
 
         Parameters
         ----------
@@ -278,7 +278,7 @@ class ScanQueue:
             self._state.events.add(event)
             (self._state.spool_waker or self._state.wakers[0]).wake()
 
-    def close_entrance(self) -> None:
+    def close_input(self) -> None:
         """Take nothing more."""
         with self._state.lock:
             self._state.close()
@@ -287,7 +287,7 @@ class ScanQueue:
         """Let all lanes run out and be sealed."""
         for lane in self.lanes.values():
             if isinstance(lane, FrameLaneQueue):
-                with lane.feeding:
+                with lane.input_lock:
                     self.encoders.end(lane)
         with self._state.lock:
             for lane in self.lanes.values():

@@ -33,7 +33,7 @@ class ScanState:
     ----------
     lock : threading.Lock
         Guards this and all lanes; nobody holds it while talking to Redis.
-    room, settled : threading.Condition
+    room, progress : threading.Condition
         Of the lock: told when there may be more room, and when something was done.
     lanes : Mapping
         By name. Replaced, never changed: one may look through it without the lock.
@@ -50,7 +50,7 @@ class ScanState:
         self.limits = limits
         self.lock = threading.Lock()
         self.room = threading.Condition(self.lock)
-        self.settled = threading.Condition(self.lock)
+        self.progress = threading.Condition(self.lock)
         self.lanes: Mapping[str, LaneQueue] = {}
         self.wakers = [Waker(self.lock)]
         self.spool_waker = Waker(self.lock) if is_spooled else None
@@ -69,7 +69,7 @@ class ScanState:
         return sum(lane.kept_bytes for lane in self.lanes.values())
 
     @property
-    def most_kept_bytes(self) -> int:
+    def max_kept_bytes(self) -> int:
         """Bytes that may be kept in memory."""
         if self.spool_waker is None:
             return self.quota_bytes
@@ -77,12 +77,12 @@ class ScanState:
         return max(self.limits.memory_bytes_kept, 2 * self._chunk_bytes)
 
     @property
-    def most_held_bytes(self) -> int:
+    def max_held_bytes(self) -> int:
         """Bytes of all points together that may wait for points before them."""
-        return self.most_kept_bytes // _HELD_SHARE
+        return self.max_kept_bytes // _HELD_SHARE
 
     @property
-    def is_said(self) -> bool:
+    def is_fully_sent(self) -> bool:
         """Whether Redis has everything: all entries, all seals and the end."""
         return self.is_over and self.events.are_sent
 
@@ -102,7 +102,7 @@ class ScanState:
 
     # -------------------------------------------------------------- transitions
 
-    def announce(self, announcement: str) -> None:
+    def set_announcement(self, announcement: str) -> None:
         """Take note of the id of its announcement."""
         self.announcement = announcement
 
@@ -116,7 +116,7 @@ class ScanState:
         self.quota_bytes = quota_bytes
         self._chunk_bytes = chunk_bytes
 
-    def adopt(self, lanes: Iterable[LaneQueue]) -> None:
+    def add_lanes(self, lanes: Iterable[LaneQueue]) -> None:
         """Take more lanes."""
         self.lanes = {**self.lanes, **{lane.name: lane for lane in lanes}}
 
@@ -132,7 +132,7 @@ class ScanState:
         self.fast_series.clear()
         self.notify()
 
-    def lose(self) -> None:
+    def mark_lost(self) -> None:
         """Take note that Redis will never have all of it: nobody sends any more."""
         self.is_lost = True
         self.wakers[0].wake()
@@ -153,13 +153,13 @@ class ScanState:
         self.is_released = True
         for lane in self.lanes.values():
             lane.drop()
-        self.settled.notify_all()
+        self.progress.notify_all()
         self.wake_all()
 
     def notify(self) -> None:
         """Tell who waits for room, or for something to be done."""
         self.room.notify_all()
-        self.settled.notify_all()
+        self.progress.notify_all()
 
     def wake_all(self) -> None:
         """Wake all senders, and who writes the spool."""

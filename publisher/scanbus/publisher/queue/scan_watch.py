@@ -29,9 +29,9 @@ class ScanWatch:
         self._restoring = threading.Lock()
 
     @property
-    def is_said(self) -> bool:
+    def is_fully_sent(self) -> bool:
         """Whether Redis has everything: all entries, all seals and the end."""
-        return self._state.is_said
+        return self._state.is_fully_sent
 
     @property
     def is_lost(self) -> bool:
@@ -83,11 +83,11 @@ class ScanWatch:
         with self._restoring:
             yield not self._state.is_released
 
-    def lose(self, error: BaseException) -> None:
+    def mark_lost(self, error: BaseException) -> None:
         """Let the scan fail: nobody sends any more of it."""
         with self._state.lock:
             self._state.fail(error)
-            self._state.lose()
+            self._state.mark_lost()
 
     def release(self, verdict: Verdict | None) -> None:
         """Forget everything: the writer has judged, or nobody waits any more."""
@@ -111,9 +111,9 @@ class ScanWatch:
         unsent = sum(lane.unsent_bytes for lane in lanes) + unspooled
         return sum(lane.sent_bytes for lane in lanes), unsent, unspooled
 
-    def settle(
+    def wait_until(
         self,
-        is_so: Callable[[], bool],
+        is_met: Callable[[], bool],
         timeout_s: float,
         *,
         what: str,
@@ -123,7 +123,7 @@ class ScanWatch:
 
         Parameters
         ----------
-        is_so, why : callable
+        is_met, why : callable
             Whether it is so, and why it is not; called with the lock held.
 
         Raises
@@ -136,7 +136,7 @@ class ScanWatch:
         state = self._state
         started = monotonic()
         with state.lock:
-            while not is_so():
+            while not is_met():
                 if state.is_lost and state.error is not None:
                     raise state.error
                 if state.is_released:
@@ -147,4 +147,4 @@ class ScanWatch:
                 waited_s = monotonic() - started
                 if waited_s >= timeout_s:
                     raise DeadlineError(f"scan {state.uid}: {what}", waited_s, why())
-                state.settled.wait(min(timeout_s - waited_s, 0.5))
+                state.progress.wait(min(timeout_s - waited_s, 0.5))

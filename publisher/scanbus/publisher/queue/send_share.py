@@ -46,12 +46,12 @@ class SendShare:
             self._looked_at = known
         return self._lanes
 
-    def await_work(self, patience_s: Callable[[], float]) -> bool | None:
+    def await_work(self, timeout_s: Callable[[], float]) -> bool | None:
         """Sleep once, if there is nothing to do.
 
         Parameters
         ----------
-        patience_s : callable
+        timeout_s : callable
             Returns for how long at most.
 
         Returns
@@ -63,7 +63,7 @@ class SendShare:
             if self._state.is_released:
                 return None
             if not self._has_work():
-                self._waker.sleep(patience_s())
+                self._waker.sleep(timeout_s())
                 return False
             return True
 
@@ -163,7 +163,7 @@ class SendShare:
         """Mark the next event as sent."""
         with self._state.lock:
             self._state.events.note_sent()
-            self._state.settled.notify_all()
+            self._state.progress.notify_all()
 
     # ------------------------------------------------------------------ trouble
 
@@ -191,5 +191,5 @@ class SendShare:
             for lane in self.lanes:
                 lane.abandon()
             if is_lost or self.is_main:
-                self._state.lose()
+                self._state.mark_lost()
             self._state.wakers[0].wake()

@@ -56,7 +56,7 @@ class SpoolBacklog:
         state = self._state
         with state.lock:
             if not state.is_released:
-                lane.note_spooled(state.most_kept_bytes // (2 * len(state.lanes)))
+                lane.note_spooled(state.max_kept_bytes // (2 * len(state.lanes)))
                 state.notify()
 
     def next_event(self) -> Event | None:
@@ -69,19 +69,19 @@ class SpoolBacklog:
         with self._state.lock:
             self._state.events.note_spooled()
             self._state.wakers[0].wake()
-            self._state.settled.notify_all()
+            self._state.progress.notify_all()
 
     def first_kept(self, lane: LaneQueue) -> int:
         """Return the first point of a lane that no file is known to have."""
         with self._state.lock:
             return lane.first_kept
 
-    def await_work(self, patience_s: Callable[[], float]) -> bool:
+    def await_work(self, timeout_s: Callable[[], float]) -> bool:
         """Sleep until there may be something to write.
 
         Parameters
         ----------
-        patience_s : callable
+        timeout_s : callable
             Returns how long at most.
 
         Returns
@@ -94,7 +94,7 @@ class SpoolBacklog:
                 return True
             if self._is_gathering():
                 return False
-            self._waker.sleep(patience_s())
+            self._waker.sleep(timeout_s())
             return True
 
     def _has_work(self) -> bool:
@@ -123,4 +123,4 @@ class SpoolBacklog:
         deadline = monotonic() + timeout_s
         with self._state.lock:
             while not self._state.is_spooled and (left_s := deadline - monotonic()) > 0:
-                self._state.settled.wait(min(left_s, 0.5))
+                self._state.progress.wait(min(left_s, 0.5))

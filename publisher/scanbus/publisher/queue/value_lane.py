@@ -75,7 +75,7 @@ class ValueLaneQueue(LaneQueue):
         return self._buffer.has_complete
 
     @property
-    def is_run_out(self) -> bool:
+    def is_drained(self) -> bool:
         """Whether all points are entries."""
         return not self._buffer.has_complete and not self._encoding_bytes
 
@@ -87,7 +87,7 @@ class ValueLaneQueue(LaneQueue):
     @property
     def why_incomplete(self) -> str:
         """Which channel waits for which of its group; empty if none does."""
-        ahead, behind, points = self._buffer.laggard()
+        ahead, behind, points = self._buffer.longest_and_shortest()
         if not points or self._buffer.has_complete:
             return ""
         return f"{ahead} is {points} points ahead of {behind} in its group"
@@ -132,7 +132,7 @@ class ValueLaneQueue(LaneQueue):
             if self._buffer.advance(wall_clock()):
                 self.wake()
 
-    def look_after(self) -> None:
+    def process_scalars(self) -> None:
         """Look after single values that were appended: complete points, memory, room.
 
         Raises

@@ -21,7 +21,7 @@ def wait_durable(queue: ScanQueue, timeout_s: float) -> None:
         If it is not so in time; it names lanes and points.
     """
     behind = _behind(queue, lambda lane: lane.durable)
-    queue.watch.settle(
+    queue.watch.wait_until(
         lambda: queue.verdict is not None or not behind(),
         timeout_s,
         what="waiting until it is durable",
@@ -39,7 +39,7 @@ def wait_for_verdict(queue: ScanQueue, timeout_s: float) -> Verdict:
     ScanStateError
         If nobody waits for it any more.
     """
-    queue.watch.settle(
+    queue.watch.wait_until(
         lambda: queue.verdict is not None,
         timeout_s,
         what="waiting for the verdict",
@@ -59,10 +59,10 @@ def wait_flushed(queue: ScanQueue, timeout_s: float) -> None:
     """
     for lane in queue.lanes.values():
         if isinstance(lane, FrameLaneQueue):
-            with lane.feeding:
-                queue.encoders.cut(lane)
+            with lane.input_lock:
+                queue.encoders.flush(lane)
     behind = _behind(queue, lambda lane: lane.handed_over)
-    queue.watch.settle(
+    queue.watch.wait_until(
         lambda: not behind(),
         timeout_s,
         what="flushing",

@@ -52,7 +52,7 @@ def renew_scan(url: str, root: Path, uid: str) -> str:
             number = next_scan_number(client, old.dataset_folder)
         update = {"uid": uuid.uuid4().hex, "scan_number": number}
         identity: ScanIdentity = old.model_copy(update=update)
-        spool.give_to(identity, scan)
+        spool.move_to(identity, scan)
         return identity.uid
     finally:
         spool.close()

@@ -79,7 +79,7 @@ def _resumed(
         scan.events,
         n_sent=len(scan.events) - ends,
         quota_bytes=prepared.quota_bytes if prepared else 0,
-        lanes=[_filled(client, each, scan) for each in _lanes(prepared, scan)],
+        lanes=[_recovered_lane(client, each, scan) for each in _lanes(prepared, scan)],
     )
     if not ends:
         queue.add_event(
@@ -104,7 +104,7 @@ def _lanes(
                 yield late
 
 
-def _filled(
+def _recovered_lane(
     client: Bus, lane: LaneDescription, scan: SpooledScan
 ) -> tuple[LaneDescription, list[EncodedEntry], int | None]:
     """Return a lane with its entries, and how far Redis has it if it is not sealed."""

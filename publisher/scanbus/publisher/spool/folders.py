@@ -100,7 +100,7 @@ class ScanSpool:
         lock = _locked(folder)
         return None if lock is None else cls(folder, lock)
 
-    def introduce(
+    def write_identity(
         self, announced: ScanAnnounced, announcement: str, session: bytes
     ) -> None:
         """Write which scan this is.
@@ -208,7 +208,7 @@ class ScanSpool:
             os.truncate(path, len(whole) + 1 if whole else 0)
         return [parse_event(line) for line in whole.splitlines()]
 
-    def give_to(self, identity: ScanIdentity, scan: SpooledScan) -> None:
+    def move_to(self, identity: ScanIdentity, scan: SpooledScan) -> None:
         """Move what was recovered to the folder of another scan; this one is removed.
 
         Raises
@@ -226,7 +226,7 @@ class ScanSpool:
             )
             announced = scan.announced.model_copy(update={"scan": identity})
             # Before the entries move: without it they would be taken for nothing.
-            new.introduce(announced, "", scan.session)
+            new.write_identity(announced, "", scan.session)
             if (self.folder / _LANES).is_dir():
                 (self.folder / _LANES).rename(new.folder / _LANES)
         except OSError as error:

@@ -148,7 +148,7 @@ class LaneFiles:
         for file in files:
             os.fdatasync(file.descriptor)
 
-    def forget(self, point: int) -> None:
+    def remove_durable(self, point: int) -> None:
         """Remove the files that hold nothing from this point on; the last one stays."""
         with self._lock:
             while len(self._files) > 1 and self._files[0].stop <= point:

@@ -38,9 +38,9 @@ __all__ = ["ScanMonitor"]
 log = get_logger()
 
 _TICK_S = 0.05
-_HURRIED_TICK_S = 0.01
+_FAST_TICK_S = 0.01
 # Verdicts are heard of when they come; this is for a Redis that lost some.
-_JUDGE_EVERY_S = 1.0
+_VERDICT_POLL_S = 1.0
 
 
 class ScanMonitor(threading.Thread):
@@ -78,8 +78,8 @@ class ScanMonitor(threading.Thread):
         self._close_at: float | None = None
         self._client: Bus | None = None
         self._was_lost = False
-        self._beat_at = -HEARTBEAT_S
-        self._judge_at = 0.0
+        self._heartbeat_at = -HEARTBEAT_S
+        self._verdict_poll_at = 0.0
         self._news: set[str] = set()
         self._wait_s = _TICK_S
         self._backoff = Backoff(2 * _TICK_S)
@@ -97,7 +97,7 @@ class ScanMonitor(threading.Thread):
         return "writer is behind" if self.n_writers else "no writer alive"
 
     @property
-    def waited_for(self) -> list[ScanQueue]:
+    def unreleased(self) -> list[ScanQueue]:
         """The scans that are not released."""
         with self._lock:
             return list(self._scans.values())
@@ -113,14 +113,14 @@ class ScanMonitor(threading.Thread):
         """Look after the scans until all is over."""
         try:
             while not self._is_done():
-                self._look()
-                self._rest()
+                self._poll()
+                self._wait()
         except Exception as error:
             log.exception(LogEvent.MONITOR_FAILED)
-            for queue in self.waited_for:
+            for queue in self.unreleased:
                 queue.fail(error)
         finally:
-            self._on_end(self.waited_for)
+            self._on_end(self.unreleased)
             self._disconnect()
 
     def _is_done(self) -> bool:
@@ -130,18 +130,18 @@ class ScanMonitor(threading.Thread):
                 # interpreter waits for this thread.
                 self._on_exit()
             return False
-        return not self.waited_for or monotonic() >= self._close_at
+        return not self.unreleased or monotonic() >= self._close_at
 
-    def _look(self) -> None:
-        scans = self.waited_for
+    def _poll(self) -> None:
+        scans = self.unreleased
         if not scans:
             return
         try:
             with translated(self._link.url):
                 client = self._connected(scans)
-                self._beat(client, scans)
+                self._send_heartbeats(client, scans)
                 self._note_cursors(client, scans)
-                self._look_for_verdicts(client, scans)
+                self._poll_verdicts(client, scans)
         except BusUnavailableError as error:
             self._disconnect()
             if not self._was_lost:
@@ -150,16 +150,16 @@ class ScanMonitor(threading.Thread):
             self._wait_s = self._backoff.next_s()
         else:
             self._backoff.reset()
-            self._wait_s = _HURRIED_TICK_S if self._must_hurry(scans) else _TICK_S
+            self._wait_s = _FAST_TICK_S if self._needs_fast_ticks(scans) else _TICK_S
 
-    def _must_hurry(self, scans: list[ScanQueue]) -> bool:
+    def _needs_fast_ticks(self, scans: list[ScanQueue]) -> bool:
         """Whether somebody waits for room, or soon for a verdict."""
         return any(
-            queue.is_waited_for or (queue.is_over and queue.uid not in self._records)
+            queue.has_blocked_send or (queue.is_over and queue.uid not in self._records)
             for queue in scans
         )
 
-    def _rest(self) -> None:
+    def _wait(self) -> None:
         """Wait for the next look, which begins at once when a verdict may have come."""
         if self._client is not None and self._records:
             try:
@@ -186,7 +186,7 @@ class ScanMonitor(threading.Thread):
         for queue in scans:
             queue.watch.request_compare()
         # At once: while it was away, signs of life may have lapsed.
-        self._beat_at = -HEARTBEAT_S
+        self._heartbeat_at = -HEARTBEAT_S
         return self._client
 
     def _disconnect(self) -> None:
@@ -202,11 +202,11 @@ class ScanMonitor(threading.Thread):
         ):
             queue.watch.note_durable(lane, point)
 
-    def _beat(self, client: Bus, scans: list[ScanQueue]) -> None:
+    def _send_heartbeats(self, client: Bus, scans: list[ScanQueue]) -> None:
         now = monotonic()
-        if now - self._beat_at < HEARTBEAT_S:
+        if now - self._heartbeat_at < HEARTBEAT_S:
             return
-        self._beat_at = now
+        self._heartbeat_at = now
         for queue in scans:
             alive = beat_publisher(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS)
             if not alive:
@@ -214,32 +214,32 @@ class ScanMonitor(threading.Thread):
                 queue.watch.request_compare()
         self.n_writers = len(writers_alive(client))
 
-    def _look_for_verdicts(self, client: Bus, scans: list[ScanQueue]) -> None:
+    def _poll_verdicts(self, client: Bus, scans: list[ScanQueue]) -> None:
         now = monotonic()
-        is_round = now >= self._judge_at
+        is_round = now >= self._verdict_poll_at
         if is_round:
-            self._judge_at = now + _JUDGE_EVERY_S
+            self._verdict_poll_at = now + _VERDICT_POLL_S
         for queue in scans:
             if not queue.is_over:
                 continue
-            if not (queue.watch.is_said or queue.watch.is_lost):
+            if not (queue.watch.is_fully_sent or queue.watch.is_lost):
                 # Nobody would read the news that this record waits for.
                 self._records.pop(queue.uid, None)
                 continue
             is_news = queue.uid in self._news or queue.uid not in self._records
-            if (is_news or is_round) and self._is_judged(client, queue):
+            if (is_news or is_round) and self._release_if_judged(client, queue):
                 # Not while a sender restores the scan: it would reserve again what
                 # nobody frees then.
                 with queue.watch.restoring():
                     release_quota(client, queue.uid)
                     if not queue.watch.is_lost:
                         end_publisher_beat(client, queue.uid)
-                self._forget(queue)
+                self._remove(queue)
             elif queue.watch.is_lost:
-                self._forget(queue)
+                self._remove(queue)
         self._news.clear()
 
-    def _is_judged(self, client: Bus, queue: ScanQueue) -> bool:
+    def _release_if_judged(self, client: Bus, queue: ScanQueue) -> bool:
         announced = queue.announced
         record = self._records.setdefault(
             queue.uid, ScanRecord(announced.scan, announced.title)
@@ -249,17 +249,17 @@ class ScanMonitor(threading.Thread):
         if verdict is None:
             return False
         if not queue.watch.is_lost:
-            self._look_for_points_left_out(queue, verdict)
+            self._check_points_left_out(queue, verdict)
         queue.watch.release(None if queue.watch.is_lost else verdict)
         return True
 
-    def _look_for_points_left_out(self, queue: ScanQueue, verdict: Verdict) -> None:
+    def _check_points_left_out(self, queue: ScanQueue, verdict: Verdict) -> None:
         left_out = closed_by_verdict(queue, verdict)
         if left_out is not None:
             log.error(LogEvent.POINTS_LEFT_OUT, scan=queue.uid, reason=str(left_out))
-            queue.watch.lose(left_out)
+            queue.watch.mark_lost(left_out)
 
-    def _forget(self, queue: ScanQueue) -> None:
+    def _remove(self, queue: ScanQueue) -> None:
         with self._lock:
             self._scans.pop(queue.uid, None)
         self._records.pop(queue.uid, None)

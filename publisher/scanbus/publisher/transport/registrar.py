@@ -47,7 +47,7 @@ from scanbus.publisher.spool import ScanSpool
 from scanbus.publisher.transport.link import Link
 from scanbus.publisher.transport.monitor import ScanMonitor
 from scanbus.publisher.transport.resync import ensure_announced
-from scanbus.publisher.transport.retry import until_room
+from scanbus.publisher.transport.retry import retry_until_room
 from scanbus.publisher.transport.sender import Sender
 from scanbus.publisher.transport.spool_writer import SpoolWriter
 from scanbus.schemas import (
@@ -115,10 +115,10 @@ class ScanRegistrar:
         self._limits = limits
         self._spool = spool
         self._client = connect(link.url, name=link.name)
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
         self.senders: list[Sender | SpoolWriter] = []
 
-    def look_at_server(self) -> ServerReport:
+    def check_server(self) -> ServerReport:
         """Return what kind of Redis this is; warn once of what weakens promises.
 
         Raises
@@ -131,8 +131,8 @@ class ScanRegistrar:
         report = describe_server(self._client, self._link.url)
         self._link.maxmemory_bytes = report.maxmemory_bytes
         for warning in report.warnings:
-            if warning not in self._said:
-                self._said.add(warning)
+            if warning not in self._warned:
+                self._warned.add(warning)
                 log.warning(LogEvent.BUS_WARNING, problem=warning)
         return report
 
@@ -145,12 +145,12 @@ class ScanRegistrar:
             If one is required and none is alive.
         """
         try:
-            self.look_at_server()
+            self.check_server()
         except BusUnavailableError:
             # The connection may have died while nobody used it; this one is new.
-            self.look_at_server()
-        self._ask("counting writers", lambda: self._check_writers(options))
-        identity = self._ask("the scan number", lambda: self._identity(options))
+            self.check_server()
+        self._call("counting writers", lambda: self._check_writers(options))
+        identity = self._call("the scan number", lambda: self._identity(options))
         announced = checked(
             ScanAnnounced, time=wall_clock(), scan=identity, title=options.title
         )
@@ -179,16 +179,16 @@ class ScanRegistrar:
         announced, uid = queue.announced, queue.uid
         what = f"announcing scan {uid}"
         # The sign of life first: who finds the announcement looks for it.
-        self._ask(
+        self._call(
             what,
             partial(
                 beat_publisher, self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS
             ),
         )
-        announcement = self._ask(what, lambda: announce(self._client, announced))
-        queue.note_announced(announcement)
+        announcement = self._call(what, lambda: announce(self._client, announced))
+        queue.set_announcement(announcement)
         if queue.spool is not None:
-            queue.spool.introduce(announced, queue.announcement, queue.session)
+            queue.spool.write_identity(announced, queue.announcement, queue.session)
 
     def resume(self) -> list[ScanQueue]:
         """Go on with the scans that dead publishers have left in the spool."""
@@ -292,7 +292,7 @@ class ScanRegistrar:
         ]
         try:
             for step in steps:
-                self._ask(what, step, patient=True)
+                self._call(what, step, retry_unavailable=True)
         except ScanbusError:
             with suppress(BusUnavailableError), translated(self._link.url):
                 release_quota(client, uid)
@@ -306,16 +306,16 @@ class ScanRegistrar:
         """
         names = [lane.name for lane in prepared.lanes]
         what = f"preparing scan {queue.uid}"
-        used = self._ask(
+        used = self._call(
             what,
             partial(lanes_in_use, self._client, queue.uid, names),
-            patient=True,
+            retry_unavailable=True,
         )
         if not used:
             return
         lane, last = next(iter(used.items()))
         error = LaneConflictError(lane, last.decode())
-        queue.watch.lose(error)
+        queue.watch.mark_lost(error)
         if queue.spool is not None:
             queue.spool.remove()
         raise error
@@ -335,14 +335,16 @@ class ScanRegistrar:
         """Close the connection."""
         self._client.close()
 
-    def _ask(self, what: str, ask: Callable[[], _T], *, patient: bool = False) -> _T:
-        return until_room(
-            ask,
+    def _call(
+        self, what: str, call: Callable[[], _T], *, retry_unavailable: bool = False
+    ) -> _T:
+        return retry_until_room(
+            call,
             what=what,
             url=self._link.url,
             deadline_s=self._limits.send_deadline_s,
             make_room=self._make_room,
-            patient=patient,
+            retry_unavailable=retry_unavailable,
         )
 
     def _make_room(self) -> None:

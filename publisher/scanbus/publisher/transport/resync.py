@@ -42,7 +42,7 @@ def ensure_announced(client: Bus, queue: ScanQueue) -> None:
         log.warning(LogEvent.ANNOUNCED_AGAIN, scan=identity.uid)
     # Its counter is gone too: the next scan must not get this one's number.
     raise_scan_number(client, identity.dataset_folder, identity.scan_number)
-    queue.note_announced(announce(client, queue.announced))
+    queue.set_announcement(announce(client, queue.announced))
 
 
 def restore_scan(client: Bus, queue: ScanQueue) -> None:

@@ -16,27 +16,27 @@ from scanbus.schemas.errors import BusUnavailableError, DeadlineError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
-__all__ = ["until_room"]
+__all__ = ["retry_until_room"]
 
 log = get_logger()
 
 _T = TypeVar("_T")
 
 
-def until_room(
-    ask: Callable[[], _T],
+def retry_until_room(
+    call: Callable[[], _T],
     *,
     what: str,
     url: str,
     deadline_s: float,
     make_room: Callable[[], None],
-    patient: bool = False,
+    retry_unavailable: bool = False,
 ) -> _T:
-    """Return ``ask()``; while Redis has no room, make some and try again.
+    """Return ``call()``; while Redis has no room, make some and try again.
 
     Parameters
     ----------
-    ask : callable
+    call : callable
         Talks to Redis; may be called again.
     what : str
         What is waited for, for messages.
@@ -44,7 +44,7 @@ def until_room(
         How long.
     make_room : callable
         Called before each further try.
-    patient : bool
+    retry_unavailable : bool
         Wait for a Redis that does not answer, too: it may only be starting again.
 
     Raises
@@ -58,14 +58,14 @@ def until_room(
     backoff = Backoff()
     while True:
         try:
-            return _ask_once(ask, url)
+            return _call_once(call, url)
         except NoRoomError as error:
             problem: Exception = DeadlineError(
                 what, monotonic() - started, error.reason
             )
             reason = error.reason
         except BusUnavailableError as error:
-            if not patient:
+            if not retry_unavailable:
                 raise
             problem, reason = error, error.reason
         left_s = started + deadline_s - monotonic()
@@ -78,11 +78,11 @@ def until_room(
             make_room()
 
 
-def _ask_once(ask: Callable[[], _T], url: str) -> _T:
-    """Return ``ask()``; raise NoRoomError whichever way Redis says so."""
+def _call_once(call: Callable[[], _T], url: str) -> _T:
+    """Return ``call()``; raise NoRoomError whichever way Redis says so."""
     with translated(url):
         try:
-            return ask()
+            return call()
         except Exception as error:
             reason = no_room_reason(error)
             if reason is None:

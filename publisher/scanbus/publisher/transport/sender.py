@@ -20,7 +20,7 @@ from scanbus.bus.store import (
     make_lane,
     translated,
 )
-from scanbus.publisher.ingest.numbered import needs_tending, tend
+from scanbus.publisher.ingest.numbered import awaits_timeout, flush_overdue
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_share import SendShare
@@ -76,7 +76,7 @@ class Sender(threading.Thread):
         """Send until the scan is released or the publisher stops."""
         try:
             while self._await_work():
-                self._work()
+                self._send_round()
         except LaneConflictError as error:
             why = self._explained(error)
             log.error(LogEvent.LANE_CONFLICT, scan=self._queue.uid, reason=str(why))  # noqa: TRY400
@@ -104,24 +104,24 @@ class Sender(threading.Thread):
         while not self._link.stop.is_set():
             if self._queue.spool is None:
                 for lane in self._share.lanes:
-                    tend(self._queue, lane, _IDLE_S)
-            has_work = self._share.await_work(self._patience_s)
+                    flush_overdue(self._queue, lane, _IDLE_S)
+            has_work = self._share.await_work(self._wait_s)
             if has_work is None:
                 return False
             if has_work:
                 return True
         return False
 
-    def _patience_s(self) -> float:
+    def _wait_s(self) -> float:
         # Not for ever even when idle: notifications may be missed at the very end.
         if self._queue.spool is not None:
             return 1.0
-        waits = any(needs_tending(lane) for lane in self._share.lanes)
+        waits = any(awaits_timeout(lane) for lane in self._share.lanes)
         return _IDLE_S if waits else 1.0
 
     # --------------------------------------------------------------- work
 
-    def _work(self) -> None:
+    def _send_round(self) -> None:
         """Do one round of sending; what Redis refuses is tried again later."""
         try:
             with translated(self._link.url):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from time import monotonic, sleep
 
-from scanbus.publisher.ingest.numbered import needs_tending, tend
+from scanbus.publisher.ingest.numbered import awaits_timeout, flush_overdue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.spool_backlog import SpoolBacklog
 from scanbus.publisher.spool import ScanSpool
@@ -24,10 +24,10 @@ log = get_logger()
 
 # Values are gathered at most so long while Redis is busy or away.
 _GATHER_S = 0.05
-_GATHERING_S = 0.005
-_CHUNK_PATIENCE_S = 0.2
+_GATHER_WAIT_S = 0.005
+_CHUNK_WAIT_S = 0.2
 _RETRY_S = 0.5
-_FORGET_EVERY_S = 0.5
+_REMOVE_EVERY_S = 0.5
 
 
 class SpoolWriter(threading.Thread):
@@ -54,14 +54,14 @@ class SpoolWriter(threading.Thread):
         self._is_dirty = False
         self._synced_at = monotonic()
         self._gathered_at = 0.0
-        self._forgot_at = 0.0
+        self._removed_at = 0.0
 
     def run(self) -> None:
         """Write until the scan is released."""
         queue = self._queue
         try:
             while not queue.is_released:
-                self._look()
+                self._write_round()
         except Exception as error:
             log.exception(LogEvent.SPOOL_WRITER_FAILED, scan=queue.uid)
             queue.fail(error)
@@ -71,7 +71,7 @@ class SpoolWriter(threading.Thread):
             else:
                 self._spool.remove()
 
-    def _look(self) -> None:
+    def _write_round(self) -> None:
         self._make_entries()
         try:
             wrote = self._write_all()
@@ -80,7 +80,7 @@ class SpoolWriter(threading.Thread):
             return
         self._backlog.clear_trouble()
         self._sync_if_due()
-        self._forget_durable()
+        self._remove_durable()
         if not wrote:
             self._sleep()
 
@@ -88,7 +88,7 @@ class SpoolWriter(threading.Thread):
         now = monotonic()
         is_due = now - self._gathered_at >= _GATHER_S
         for lane in self._queue.lanes.values():
-            tend(self._queue, lane, _CHUNK_PATIENCE_S)
+            flush_overdue(self._queue, lane, _CHUNK_WAIT_S)
             self._backlog.encode(lane, is_due=is_due)
             self._backlog.seal(lane)
         if is_due:
@@ -124,23 +124,23 @@ class SpoolWriter(threading.Thread):
         self._is_dirty = False
         self._synced_at = monotonic()
 
-    def _forget_durable(self) -> None:
+    def _remove_durable(self) -> None:
         now = monotonic()
-        if now - self._forgot_at < _FORGET_EVERY_S:
+        if now - self._removed_at < _REMOVE_EVERY_S:
             return
-        self._forgot_at = now
+        self._removed_at = now
         for lane in self._queue.lanes.values():
             first = self._backlog.first_kept(lane)
-            self._spool.lane(lane.name).forget(first)
+            self._spool.lane(lane.name).remove_durable(first)
 
     def _sleep(self) -> None:
-        if not self._backlog.await_work(self._patience_s):
-            sleep(_GATHERING_S)  # Not woken: every single value would.
+        if not self._backlog.await_work(self._wait_s):
+            sleep(_GATHER_WAIT_S)  # Not woken: every single value would.
 
-    def _patience_s(self) -> float:
+    def _wait_s(self) -> float:
         lanes = self._queue.lanes.values()
-        waits = self._is_dirty or any(needs_tending(lane) for lane in lanes)
-        return min(self._sync_s, _CHUNK_PATIENCE_S) if waits else 1.0
+        waits = self._is_dirty or any(awaits_timeout(lane) for lane in lanes)
+        return min(self._sync_s, _CHUNK_WAIT_S) if waits else 1.0
 
     def _wait_for_disk(self, error: OSError) -> None:
         """Keep what there is in memory until the disk takes it; senders wait then."""
