@@ -9,11 +9,12 @@
             scan.send("th", values)
             scan.send("eiger", frames)
 
-Sending returns soon; threads pack, gather and send. What the writer has not made
-durable is kept, within the scan's quota, and sent again if Redis loses it.
+``send`` returns before the data are on the bus; threads buffer, compress and send them.
+Data that the writer has not made durable are kept, within the scan's quota, and sent
+again if Redis loses them.
 
-Others import from here, and from `gateways`, `simulation` and `faulty`, which have
-needs of their own.
+Other components import from here, and from `gateways`, `simulation` and `faulty`,
+which have dependencies of their own.
 """
 
 from scanbus.publisher.publisher import Publisher

@@ -1,7 +1,7 @@
-"""The publisher: one per program, lives longer than its scans.
+"""The publisher: one per program; it outlives its scans.
 
-It owns the connections and threads, reserves quotas, and keeps what is not durable
-until the writer has it, also after a scan's block has ended.
+It owns the connections and threads, reserves quotas, and keeps data until the writer
+has made them durable, also after a scan's block has ended.
 """
 
 from __future__ import annotations
@@ -37,54 +37,58 @@ __all__ = ["Publisher"]
 
 log = get_logger()
 
-# Redis's own deadline is 10 s: no sender that was told to stop needs longer.
+# A Redis call times out after 10 s, so a sender that was told to stop ends within this.
 _THREAD_END_S = 15.0
 
 
 class Publisher:
-    """A program's way to the bus; a context manager, safe to share between threads.
+    """Connects a program to the bus; a context manager, safe to share between threads.
 
     Parameters
     ----------
     url : str
         ``redis://host:port/db``, ``rediss://…`` or ``unix:///path``.
     name : str, optional
-        Name of the program; by default that of its script.
+        Name of the program; by default the name of its script.
     memory_bytes : int, optional
-        Taken as Redis's size where it has no maxmemory; by default 4 GiB.
+        Assumed memory of Redis, in bytes, if it has no maxmemory; by default 4 GiB.
     close_timeout_s : float
-        How long closing waits for final verdicts.
+        Longest wait of `close` for final verdicts, in seconds.
     send_deadline_s : float
-        How long a send waits for room.
+        Longest wait of a send for room, in seconds.
     reorder_window : int
-        How many points ahead of the next one of its lane a numbered point may come.
+        Largest distance, in points, of a numbered point from the next point of its
+        lane.
     reorder_s : float
-        How long it waits for those before it until they are given up.
+        Longest time, in seconds, that a numbered point waits for the points before it;
+        then they are given up.
     encode_threads : int
-        Threads that pack frames. They run side by side for codecs that release
-        Python's lock, which is all but blosc2; for that one they merely keep the
-        packing off the caller's path.
+        Threads that compress frames. They run in parallel for codecs that release the
+        GIL, which is all but blosc2; for blosc2 they only keep the compression out of
+        the caller's thread.
     spool : path, optional
-        Folder on a local disk. Everything is written there before it is sent and stays
-        until it is durable, so that a scan survives the death of this process and of
-        Redis together; scans that a dead publisher left there are resumed at once.
-        ``send`` returns before it is written: a kill loses what was not packed yet,
-        some milliseconds, and frames of a chunk that is not full, 0.2 s at most.
-        ``scan.flush()`` waits until all that was sent stands there.
+        Folder on a local disk. All data are written there before they are sent and
+        stay until they are durable, so that a scan survives the death of both this
+        process and Redis; scans that a dead publisher left there are resumed at once.
+        ``send`` returns before the data are written: if the process is killed, it
+        loses what was not compressed yet, some milliseconds, and frames of a chunk
+        that is not full, 0.2 s at most. ``scan.flush()`` waits until all that was sent
+        is in the spool.
     memory_bytes_kept : int
         With a spool: bytes of a scan that stay in memory, at least two chunks of each
-        detector. The quota then bounds only what stands on the bus, and the disk what
-        is kept.
+        detector. The quota then limits only what is on the bus, and the disk limits
+        what is kept.
     spool_sync_s : float
-        How often the spool is brought to the disk (fdatasync): what a crash of this
-        machine may cost. The death of this process alone costs nothing of it.
+        Interval, in seconds, between syncs of the spool to the disk (fdatasync): the
+        data that a crash of this machine may lose. If only this process dies, none of
+        them are lost.
 
     Raises
     ------
     BusUnavailableError
         If Redis does not answer.
     BusUnsuitableError
-        If it is older than 6.2.
+        If Redis is older than 6.2.
 
     Examples
     --------
@@ -142,7 +146,7 @@ class Publisher:
         self._monitor.start()
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the publisher."""
         return self
 
     def __exit__(
@@ -151,7 +155,7 @@ class Publisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Close the publisher."""
         self.close()
 
     def scan(
@@ -178,34 +182,38 @@ class Publisher:
         Parameters
         ----------
         title : str
-            What it does, as the user typed it.
+            The command of the scan, as the user typed it.
         proposal, beamline, session, collection, dataset : str
-            Where it belongs; the session is today (YYYYMMDD) by default.
+            Names of the folders of the scan; the session is today (YYYYMMDD) by
+            default.
         scan_number : int, optional
-            Unique in the dataset; by default the next one that Redis counts.
+            Unique in the dataset; by default the next number of the counter in Redis.
         instrument : str
             Name of the instrument.
         metadata : mapping
-            A tree that is laid over the NXentry; numbers, texts, lists, arrays.
+            A tree that is merged into the NXentry; numbers, strings, lists, arrays.
         positioners : mapping
-            Where motors stand: numbers, ``(units, value)`` or Positioner.
+            Positions of motors at the start: numbers, ``(units, value)`` or Positioner.
         quota_bytes : int, optional
-            What may stand on the bus without being in a file; by default 1 GiB or
+            Bytes that may be on the bus without being in a file; by default 1 GiB or
             half of what there is.
         compression : float
-            Raw over packed bytes expected of the frames: larger segments fit the
-            same quota. Where it is wrong by much, sending comes to a halt.
+            Expected compression ratio of the frames, raw over compressed bytes: with a
+            higher ratio, larger segments fit the same quota. If it is far too high,
+            sending stops.
         require_writer : bool
-            Refuse to start when no writer is alive.
+            Refuse to start if no writer is alive.
         plots : sequence of PlotDescription, optional
             Default plots; by default counters over the first axis.
         uid : str, optional
-            8 to 40 letters and digits, unique for ever.
+            8 to 40 letters and digits, never used before.
 
         Raises
         ------
         ValueError
-            If something does not fit; more is found when the block is entered.
+            If an argument is invalid; others are checked when the block is entered.
+        ScanStateError
+            If the publisher is closed.
         """
         if self._is_closed:
             raise ScanStateError("the publisher is closed")
@@ -239,19 +247,19 @@ class Publisher:
 
     @property
     def resumed(self) -> dict[str, Verdict | None]:
-        """The scans that were resumed from the spool, and their final verdicts."""
+        """Uids of the scans that were resumed from the spool, with final verdicts."""
         return {queue.uid: queue.verdict for queue in self._resumed}
 
     def why_not_judged(self, uid: str) -> str:
-        """Why a scan that was resumed has no verdict; empty if nobody knows yet."""
+        """Return why a resumed scan has no verdict; empty if that is not known."""
         found = (each.error for each in self._resumed if each.uid == uid)
         return str(next(found, None) or "")
 
     def close(self) -> None:
-        """Wait for the final verdicts, at most `close_timeout_s`, then let go.
+        """Wait for the final verdicts, at most `close_timeout_s`, then disconnect.
 
-        What has no verdict by then is named in a warning: Redis alone holds it, or
-        the spool does.
+        Scans without a verdict by then are named in a warning: only Redis, or the
+        spool, has their data.
         """
         self._end_open_scans("the publisher was closed inside the scan's block")
         unreleased = self._monitor.unreleased
@@ -267,13 +275,13 @@ class Publisher:
         try:
             self._monitor.join(self._close_timeout_s + 2 * _THREAD_END_S)
         except BaseException:
-            # Somebody pressed Ctrl-C: they do not want to wait, but be told.
+            # Ctrl-C: the user does not want to wait, but needs the warning.
             self._monitor.close_within(0)
             self._monitor.join(2 * _THREAD_END_S)
             raise
 
     def _close_at_exit(self) -> None:
-        """Do as `close` would: the program ends, and the monitor calls."""
+        """Start to close; the monitor calls this when the program ends without it."""
         self._is_closed = True
         self._end_open_scans("the program ended inside the scan's block")
         self._monitor.close_within(self._close_timeout_s)
@@ -286,7 +294,13 @@ class Publisher:
                 scan.finish(EndReason.FAILURE, text)
 
     def _end_threads(self, left: list[ScanQueue]) -> None:
-        """Stop everything; the monitor's last deed."""
+        """Stop all threads; the monitor calls this last.
+
+        Parameters
+        ----------
+        left : list of ScanQueue
+            Scans without a verdict.
+        """
         for queue in left:
             if queue.backlog is not None:
                 queue.backlog.finish(_THREAD_END_S)

@@ -1,6 +1,6 @@
-"""One scan, as a program sees it: declare channels, send, leave the block.
+"""One scan, as a program uses it: declare channels, send, leave the block.
 
-Only opening and preparing wait for the network; the rest goes to the queue.
+Only opening and preparing wait for the network; everything else goes to the queue.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ __all__ = ["Scan"]
 class Scan(ChannelDeclarations):
     """One scan; a context manager, opened by ``Publisher.scan``.
 
-    Channels are declared first; the first send fixes them. Different channels may be
-    sent from different threads.
+    The first send fixes the channels. Threads may send different channels in parallel.
 
     Parameters
     ----------
     registrar : ScanRegistrar
-        The publisher.
+        Opens and prepares the scans of the publisher.
     options : ScanOptions
-        What the program said.
+        Arguments of ``Publisher.scan``.
     """
 
     def __init__(self, registrar: ScanRegistrar, options: ScanOptions) -> None:
@@ -67,7 +66,7 @@ class Scan(ChannelDeclarations):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the scan: SUCCESS, or why not."""
+        """End the scan with SUCCESS, or with the reason of `error`."""
         self.finish(*reason_of(error))
         if error is None and self._queue.error is not None:
             raise self._queue.error
@@ -89,7 +88,7 @@ class Scan(ChannelDeclarations):
 
     @property
     def identity(self) -> ScanIdentity:
-        """Which scan this is."""
+        """Uid, folders and number of the scan."""
         return self._queue.announced.scan
 
     @property
@@ -106,14 +105,14 @@ class Scan(ChannelDeclarations):
             )
 
     def prepare(self) -> None:
-        """Fix the channels and say that the scan starts; the first send does it too.
+        """Fix the channels and start the scan; the first send does it too.
 
         Raises
         ------
         QuotaRefusedError
-            If the scan's quota does not fit, or not into the quota.
+            If Redis has no room for the quota, or the quota none for the lanes.
         BusUnavailableError
-            If Redis does not answer for too long.
+            If Redis does not answer in time.
         """
         self._prepared()
 
@@ -147,37 +146,39 @@ class Scan(ChannelDeclarations):
         name : str
             The channel.
         values : array_like
-            One point, or ``(n, *shape)``; texts or one-dimensional arrays, or a list
+            One point, or ``(n, *shape)``; strings or one-dimensional arrays, or a list
             of them, for variable channels.
         packed : bytes or sequence of bytes
-            Frames that are packed already: exactly what the channel's codec stores
-            for a chunk of one frame.
+            Frames that are compressed already: exactly the bytes that the channel's
+            codec stores for a chunk of one frame.
         time : float or sequence of float, optional
             When they were taken, seconds since 1970: of all, or of first and last.
         point : int, optional
-            Number of the first of them, from 0, for detectors whose frames come out of
-            order: a detector, or a channel without group. What is ahead is held for a
-            while (``reorder_window``, ``reorder_s``); what is missing then becomes a
-            gap, and comes into a lane of late points should it still come. Without
-            it, points follow the last one that came.
+            Number of the first point, from 0, for detectors whose frames come out of
+            order: a detector, or a channel without group. Points ahead of a missing
+            one are held for a time (``reorder_window``, ``reorder_s``); then the
+            missing one becomes a gap, and goes to a lane of late points if it still
+            comes. By default points follow the last one that came.
         copy : bool
-            Whether the program may use an array of frames again at once: it is copied,
-            or, if it is large and packed by bitshuffle, packed before this returns.
-            With False it must never change it again, and this returns sooner. Frames
-            are taken as they are only where a chunk is one frame, and the array is
-            C-contiguous and of the declared type; all others are copied.
+            Whether the program may reuse an array of frames at once: it is copied, or,
+            if large and of codec bitshuffle, compressed before this returns. With False
+            it must never change, and this returns sooner; a frame is then used without
+            a copy only if a chunk is one frame and the array is C-contiguous and of the
+            declared type.
 
         Raises
         ------
         ValueError
-            If shape or type do not fit, or a point was sent before; nothing of it was
-            taken then.
+            If shape or type do not fit, or a point was sent before; nothing was taken
+            then.
+        UnknownChannelError, ScanStateError
+            If the channel was not declared, or the scan is over.
         DeadlineError
-            If there was no room for too long; what was sent before is safe.
+            If there was no room in time; what was sent before is safe.
         LaneConflictError
-            If somebody else publishes this scan.
+            If another publisher publishes this scan.
         """
-        # Counters come by single numbers, very often: nothing else is done for those.
+        # Counters send single numbers very often: this path does nothing else.
         if type(values) is float and time is None and packed is None and point is None:
             series = self._fast.get(name)
             if series is not None:
@@ -196,10 +197,10 @@ class Scan(ChannelDeclarations):
         return self._prepared()
 
     def skip(self, name: str, count: int = 1) -> None:
-        """Say that the next points of a channel will never come.
+        """Declare that the next points of a channel will never come.
 
-        They stand as gaps on the bus and as fill values in the file. Where points are
-        numbered, the next ones are those behind the last one that came.
+        They are gaps on the bus and fill values in the file. If points are numbered,
+        the next ones are those after the last one that came.
         """
         if count < 0:
             raise ValueError(f"{name}: cannot skip {count} points")
@@ -210,7 +211,7 @@ class Scan(ChannelDeclarations):
     def update(
         self, metadata: Mapping[str, Any] | None = None, *, note: str = ""
     ) -> None:
-        """Add metadata, laid over what was said before, or a note."""
+        """Add metadata, merged into the earlier ones, or a note."""
         if self._queue.is_over:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be added")
         event = checked(
@@ -223,11 +224,11 @@ class Scan(ChannelDeclarations):
                 self._early.append(event)
 
     def end_positioners(self, positioners: Mapping[str, Any]) -> None:
-        """Say where motors stand at the end; a number, or a pair of units and value."""
+        """Set motor positions at the end: a number, or a pair of units and value."""
         self._end_positioners |= positioners_of(positioners)
 
     def abort(self, text: str = "") -> None:
-        """Have the scan end as aborted by the user, whatever else happens."""
+        """Have the scan end with USER_ABORT, whatever else happens."""
         self._end = (EndReason.USER_ABORT, text)
 
     def wait_durable(self, timeout_s: float) -> None:
@@ -239,22 +240,22 @@ class Scan(ChannelDeclarations):
         Raises
         ------
         DeadlineError
-            If it is not so in time.
+            If they are not durable in time.
         """
         wait_durable(self._queue, timeout_s)
 
     def flush(self, timeout_s: float = 60.0) -> None:
         """Wait until everything sent so far is on the bus; with a spool, on the disk.
 
-        Sending returns before frames are packed and values gathered, a few
-        milliseconds of work that the death of this process takes along; what was
-        flushed to a spool survives it. Points of a group that not all its channels
-        have, and those ahead of their order, are not ready to be sent.
+        ``send`` returns before frames are compressed and values buffered, a few
+        milliseconds of work that is lost if this process dies; data that were flushed
+        to a spool survive it. Points of a group that not all its channels have, and
+        points that wait for those before them, are not ready to be sent.
 
         Raises
         ------
         DeadlineError
-            If it is not so in time.
+            If they are not flushed in time.
         """
         wait_flushed(self._queue, timeout_s)
 
@@ -273,7 +274,7 @@ class Scan(ChannelDeclarations):
     # ----------------------------------------------------------------- the end
 
     def finish(self, end_reason: EndReason, text: str = "") -> None:
-        """End the scan; what was sent goes out behind the caller's back."""
+        """End the scan without waiting; threads send what is still queued."""
         queue = self._queue
         if queue.is_over:
             return
@@ -281,18 +282,18 @@ class Scan(ChannelDeclarations):
             end_reason, text = reason_of(queue.error)
         end_reason, text = self._end or (end_reason, text)
         is_begun = self._intake is not None or queue.watch.is_lost
-        problem = None if is_begun else self._prepare_at_last()
+        problem = None if is_begun else self._prepare_empty()
         if problem is not None and end_reason is EndReason.SUCCESS:
             end_reason, text = reason_of(problem)
         end_scan(queue, end_reason, text, self._end_positioners)
         if problem is not None:
             self._registrar.start(queue)
 
-    def _prepare_at_last(self) -> Exception | None:
-        """Prepare a scan that sent nothing; return why that failed, if it did."""
+    def _prepare_empty(self) -> Exception | None:
+        """Prepare a scan that sent nothing; return the error if that failed."""
         try:
             self.prepare()
-        except Exception as error:  # noqa: BLE001 - the end must be said all the same
+        except Exception as error:  # noqa: BLE001 - the end must be sent all the same
             self._queue.fail(error)
             return error
         return None

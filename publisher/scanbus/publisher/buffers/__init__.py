@@ -1,5 +1,5 @@
-"""Points on their way to an entry: chunks, groups, points out of order.
+"""Buffers of points that are in no entry yet: chunks, groups, points out of order.
 
-Pure. May import `scanbus.bus.protocol`, `scanbus.bus.codecs` and `scanbus.schemas`; not
-Redis, no thread, no clock.
+Pure: no Redis, no thread, no clock. May import `scanbus.bus.protocol`,
+`scanbus.bus.codecs` and `scanbus.schemas`.
 """

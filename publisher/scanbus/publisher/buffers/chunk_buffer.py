@@ -1,8 +1,8 @@
-"""Gather frames into chunks, and cut what does not fill one.
+"""Buffer frames into whole chunks, and cut incomplete ones.
 
-The payload of a whole chunk is stored in HDF5 as it is, so frames are gathered until
-one is full. What cannot wait, or begins in the middle of a chunk, becomes a partial
-piece that the writer packs again. Pure: no codec, no Redis, no clock.
+The payload of a whole chunk is stored in HDF5 unchanged, so frames are buffered until
+a chunk is full. Frames that cannot wait, or begin in the middle of a chunk, become a
+partial piece that the writer compresses again. Pure: no codec, no Redis, no clock.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Piece:
     first, count : int
         The points ``[first, first + count)``.
     frames : numpy.ndarray, bytes or None
-        ``(count, *shape)``, or a whole chunk if padded; packed already if bytes;
+        ``(count, *shape)``, or a whole chunk if padded; compressed already if bytes;
         None for points that will never come.
     times : tuple of float
-        When the first and the last were sent.
+        Times of the first and the last point, in seconds since 1970.
     is_padded : bool
-        `frames` is a whole chunk of which `count` points are meant.
+        Whether `frames` is a whole chunk of which only `count` points are valid.
     raw_bytes : int
-        What it was counted as, and is until it is packed.
+        Bytes that it counts as until it is compressed.
     is_copy : bool
-        Nobody else has `frames`.
+        Whether `frames` is memory of the chunk buffer, not of the program.
     """
 
     first: int
@@ -53,9 +53,9 @@ class Piece:
 
 
 class ChunkBuffer:
-    """The frames of one detector that are not a piece yet.
+    """The frames of one detector that are not in a piece yet.
 
-    Not safe to share between threads, but for `recycle`.
+    Not safe to share between threads, except for `recycle`.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class ChunkBuffer:
         self._per_chunk = lane.points_per_chunk
         self._per_segment = lane.points_per_segment
         self._frames: npt.NDArray[Any] | None = None
-        # The system takes as long to give fresh memory as the copy takes.
+        # Allocating fresh memory takes as long as the copy, so memory is reused.
         self._spare: deque[npt.NDArray[Any]] = deque(maxlen=_MAX_SPARE)
         self._times = (0.0, 0.0)
         self._first = 0
@@ -76,19 +76,19 @@ class ChunkBuffer:
 
     @property
     def held(self) -> int:
-        """Frames that wait for their chunk."""
+        """Frames of the chunk that is not full."""
         return self.count - self._first
 
     def push(
         self, frame: npt.NDArray[Any], time: float, *, copy: bool = True
     ) -> Piece | None:
-        """Take one frame; return the piece that it completes, if any.
+        """Add one frame; return the piece that it completes, if any.
 
         Parameters
         ----------
         copy : bool
-            Whether somebody may change the frame afterwards. One that is a chunk as it
-            stands is not copied otherwise.
+            Whether the caller may change the frame afterwards. If not, a frame that is
+            a whole chunk is not copied.
         """
         if self._frames is None:
             self._times = (time, time)
@@ -102,7 +102,7 @@ class ChunkBuffer:
         return self.cut() if self.held == len(self._frames) else None
 
     def is_chunk(self, frame: npt.NDArray[Any]) -> bool:
-        """Whether a frame is a chunk as it stands."""
+        """Return whether a frame is a whole chunk without a copy or a conversion."""
         return (
             self._per_chunk == 1
             and frame.flags.c_contiguous
@@ -116,21 +116,21 @@ class ChunkBuffer:
         return np.empty((space, *self._channel.shape), self._channel.numpy_dtype)
 
     def recycle(self, piece: Piece) -> None:
-        """Take the memory of a piece that was packed, for the next one."""
+        """Reuse the memory of a compressed piece for the next one."""
         frames = piece.frames
         if not isinstance(frames, np.ndarray) or not piece.is_copy:
             return
-        # Frames that nothing packs are in their entry still.
+        # Without a codec, the entry still refers to the frames.
         if self._channel.codec != "none" and len(frames) == self._per_chunk:
             self._spare.append(frames)
 
     def push_packed(self, packed: bytes, time: float, raw_bytes: int) -> Piece:
-        """Return one frame that is a packed chunk; chunks must be of one frame.
+        """Return the piece of one compressed frame; chunks must be of one frame.
 
         Parameters
         ----------
         raw_bytes : int
-            What it was counted as.
+            Bytes that were reserved for it.
         """
         piece = Piece(self.count, 1, packed, (time, time), raw_bytes=raw_bytes)
         self.count += 1
@@ -138,13 +138,13 @@ class ChunkBuffer:
         return piece
 
     def cut(self) -> Piece | None:
-        """Return what is held as a piece, None if nothing is."""
+        """Return the held frames as a piece; None if there are none."""
         if self._frames is None:
             return None
         return self._piece(self._frames[: self.held], is_padded=False)
 
     def skip(self, count: int, time: float) -> list[Piece]:
-        """Return what is held, and `count` points that will never come."""
+        """Return pieces of the held frames, and of `count` points that never come."""
         held = self.cut()
         pieces = [held] if held else []
         while count:
@@ -157,7 +157,7 @@ class ChunkBuffer:
         return pieces
 
     def end(self) -> Piece | None:
-        """Return what is held; as a padded chunk where a chunk begins there."""
+        """Return the held frames as a piece, padded if they begin a chunk."""
         if self._frames is None or self._first % self._per_chunk:
             return self.cut()
         self._frames[self.held :] = self._channel.missing_value

@@ -1,7 +1,7 @@
-"""Make entries: the bytes that are sent, and sent again unchanged.
+"""Build entries: the bytes that are sent, and sent again unchanged.
 
-What was gathered becomes header and payload here, with the checksum that everything
-downstream is compared with. Pure, and safe to call from any thread.
+Buffered points become header and payload here, with the checksum against which readers
+verify the payload. Pure, and safe to call from any thread.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def values_entry(lane: LaneDescription, taken: Taken, session: bytes) -> Encoded
         block = encode_block(channel, _joined(channel, runs), _codec_of(channel))
         sizes.append(block_length(block))
         parts.extend(block)
-    # One array is sent from where it was gathered.
+    # A single array is sent without a copy.
     payload = parts[0] if len(parts) == 1 else b"".join(parts)
     header = pack_header(
         session=session,
@@ -70,17 +70,17 @@ def frame_entry(
     session: bytes,
     threads: ThreadPool | None = None,
 ) -> EncodedEntry:
-    """Return the entry of a detector's frames; packs them unless they are packed.
+    """Return the entry of a detector's frames; compress them unless they are bytes.
 
     Parameters
     ----------
     threads : ThreadPool, optional
-        Threads that may help.
+        Threads that may help to compress.
 
     Raises
     ------
     UnknownCodecError
-        If the library that packs is not installed.
+        If the codec's library is not installed.
     """
     if piece.frames is None:
         return gap_entry(piece.first, piece.count, piece.times, session)
@@ -110,16 +110,16 @@ def late_entry(
     times: tuple[float, float],
     session: bytes,
 ) -> EncodedEntry:
-    """Return the entry of one point that came after its place was closed.
+    """Return the entry of one late point, which came after its place was closed.
 
     Parameters
     ----------
     arrival : int
-        The how-manieth late point of its channel it is, from 0.
+        Its index among the late points of its channel, from 0.
     point : int
-        Which point of the channel it is.
+        Its number in the channel, from 0.
     value : numpy.ndarray, Variable or bytes
-        Shape ``(1, *shape)``; bytes if it is packed already.
+        Shape ``(1, *shape)``; bytes if it is compressed already.
     """
     name = _codec_of(channel)
     if isinstance(value, bytes):
@@ -149,7 +149,7 @@ def gap_entry(
 
 
 def seal_entry(length: int, session: bytes) -> EncodedEntry:
-    """Return the entry that ends a lane."""
+    """Return the seal of a lane of `length` points."""
     header = pack_header(session=session, checksum=checksum_of(b""), length=length)
     return EncodedEntry(SEAL_ID, length, header)
 
@@ -186,7 +186,7 @@ def _array(channel: ChannelDescription, run: Run) -> npt.NDArray[Any]:
         shape = (len(run), *channel.shape)
         return np.full(shape, channel.missing_value, channel.numpy_dtype)
     dtype = channel.numpy_dtype
-    if dtype == np.float64:  # Nothing can overflow; every live point comes here.
+    if dtype == np.float64:  # Cannot overflow, and is the path of every live point.
         return np.array(run, dtype)
     with np.errstate(over="ignore"):
         return np.array(run, dtype)

@@ -1,8 +1,8 @@
-"""Gather small values until every channel of a group has the point.
+"""Buffer small values until every channel of a group has the point.
 
 An entry of a group holds all its channels for the same points. Programs send channel
-by channel, one value or many at a time, up to hundreds of thousands a second: what
-happens per value is one ``list.append``; numpy arrays are made when the sender takes
+by channel, one value or many at a time, up to hundreds of thousands per second: the
+work per value is one ``list.append``; numpy arrays are made when the sender takes
 them. Pure: no Redis, no thread, and the clock is an argument.
 """
 
@@ -22,11 +22,11 @@ from scanbus.schemas import ChannelDescription, LaneDescription
 
 __all__ = ["Gap", "GroupBuffer", "Run", "Series", "Taken"]
 
-# From here on single numbers are kept as an array: 8 bytes instead of 32.
+# From this many on, single numbers are kept as an array: 8 bytes instead of 32.
 _COMPACT_POINTS = 4096
-# The least memory that is taken at once for arrays to be copied into.
+# The smallest block that is allocated for arrays to be copied into.
 _BLOCK_BYTES = 1 << 14
-# Points that come within this are taken to have come evenly.
+# Times of points that come within this interval are interpolated.
 _EVEN_S = 1e-3
 
 
@@ -46,10 +46,9 @@ Run: TypeAlias = npt.NDArray[Any] | Variable | Gap | list[Any]
 
 
 class _Block:
-    """Memory for points of one channel, which come one array after the other.
+    """Contiguous memory for consecutive arrays of points of one channel.
 
-    Points that came one after the other lie so, too: an entry of many arrays is one,
-    and is sent from where it stands.
+    An entry of many small arrays is then one array, and is sent without another copy.
 
     Parameters
     ----------
@@ -70,26 +69,26 @@ class _Block:
         return len(self.points) - self.stop
 
     def take(self, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Copy points behind the others; return all from `begin` on."""
+        """Append a copy of points; return all from `begin` on."""
         stop = self.stop + len(points)
         if points.dtype == self.points.dtype:
             self.points[self.stop : stop] = points
         else:
-            with np.errstate(over="ignore"):  # To float32: infinite is what it is.
+            with np.errstate(over="ignore"):  # Conversion to float32 may overflow.
                 self.points[self.stop : stop] = points
         self.stop = stop
         return self.points[self.begin : stop]
 
 
 class Series:
-    """The points of one channel that no entry holds yet.
+    """The points of one channel that are in no entry yet.
 
-    Appending to `scalars` is the one thing that needs no lock.
+    Only appending to `scalars` needs no lock.
 
     Parameters
     ----------
     channel : ChannelDescription
-        What is gathered.
+        The channel.
     """
 
     __slots__ = (
@@ -110,7 +109,7 @@ class Series:
 
     def __init__(self, channel: ChannelDescription) -> None:
         self.channel = channel
-        # Kept, for they are worked out anew whenever they are asked for.
+        # Cached: the description computes them at each access.
         self._dtype = channel.numpy_dtype
         self._shape = channel.shape
         self._is_variable = channel.is_variable
@@ -122,11 +121,11 @@ class Series:
         self._run_bytes = 0
         self._taken = 0
         self._block: _Block | None = None
-        self._is_open = False  # Whether the last run may grow, being the block's end.
+        self._is_open = False  # Whether the last run ends the block, and may grow.
 
     @property
     def count(self) -> int:
-        """Points that came so far, those that were taken included."""
+        """Points that came so far, with those that were taken."""
         return self._run_stop + len(self.scalars)
 
     @property
@@ -137,10 +136,7 @@ class Series:
         return (self.count - self._taken) * self._point_bytes
 
     def plain(self, values: Any) -> npt.NDArray[Any] | None:
-        """Return an array as points if it is of the declared type and shape as it is.
-
-        None for everything else, which has to be looked at more closely.
-        """
+        """Return an array as points; None if type or shape are not as declared."""
         if self._is_variable or type(values) is not np.ndarray:
             return None
         if values.dtype != self._dtype:
@@ -152,7 +148,7 @@ class Series:
         return values if is_many else None
 
     def append(self, run: Run) -> None:
-        """Take points that come after all before; arrays are copied."""
+        """Append points; arrays are copied."""
         self._flush_scalars()
         if isinstance(run, np.ndarray):
             self._copy(run)
@@ -177,19 +173,19 @@ class Series:
             self._is_open = block.space > 0
 
     def _new_block(self) -> _Block:
-        # As much as waits, up to an entry: where the sender keeps up there is little,
-        # and a block stays in memory as long as the last entry that lies in it.
+        # As large as what is pending, at most one entry: that is little if the sender
+        # keeps up. A block stays in memory as long as the last entry that refers to it.
         nbytes = min(max(self.pending_bytes, _BLOCK_BYTES), GATHERED_BYTES)
         count = max(1, nbytes // max(1, self._point_bytes))
         return _Block(np.empty((count, *self._shape), self._dtype))
 
     def compact(self) -> None:
-        """Keep single numbers as an array if they have become many."""
+        """Convert single numbers to an array if they have become many."""
         if len(self.scalars) >= _COMPACT_POINTS:
             self._flush_scalars()
 
     def _flush_scalars(self) -> None:
-        # Others may append meanwhile, at the end: only what was copied is removed.
+        # Another thread may append meanwhile: only what was copied is removed.
         scalars = self.scalars[:]
         if scalars:
             del self.scalars[: len(scalars)]
@@ -204,7 +200,7 @@ class Series:
             self._run_bytes += _variable_bytes(run)
 
     def take(self, count: int) -> list[Run]:
-        """Return the next `count` points, which must be there."""
+        """Remove and return the next `count` points, which must be there."""
         self._taken += count
         taken: list[Run] = []
         while count and self._runs:
@@ -228,7 +224,7 @@ class Series:
 
     @property
     def contiguous(self) -> int:
-        """How many of the next points lie in one piece."""
+        """How many of the next points are contiguous in memory."""
         return len(self._runs[0]) if self._runs else len(self.scalars)
 
     def sizes(self, count: int) -> npt.NDArray[np.int64]:
@@ -265,15 +261,15 @@ def _split(run: Run, count: int) -> tuple[Run, Run]:
 
 
 class _Times:
-    """When points came, as runs over which time passes evenly."""
+    """The times of points, as runs over which time is interpolated."""
 
     def __init__(self) -> None:
         self._runs: deque[tuple[int, int, float, float]] = deque()
-        self._may_grow = False  # Whether the last run is one that nobody spoke of.
+        self._may_grow = False  # Whether the last run has no times from the program.
         self.stop = 0
 
     def note(self, start: int, stop: int, first: float, last: float) -> None:
-        """Say when points ``[start, stop)`` came; what was said before stands."""
+        """Set the times of points ``[start, stop)``; times set before are kept."""
         if stop <= self.stop:
             return
         if start > self.stop:
@@ -285,7 +281,7 @@ class _Times:
         self.stop = stop
 
     def reach(self, stop: int, now: float) -> None:
-        """Say that the points before `stop` that nobody spoke of came now."""
+        """Set the time of the points before `stop` that have none to `now`."""
         if stop <= self.stop:
             return
         if self._may_grow and 0.0 <= now - self._runs[-1][2] < _EVEN_S:
@@ -297,7 +293,7 @@ class _Times:
         self.stop = stop
 
     def of(self, start: int, stop: int) -> tuple[float, float]:
-        """Return when the first and the last of these came; forget those before."""
+        """Return the times of the first and last of these; remove those before."""
         runs = self._runs
         while len(runs) > 1 and runs[0][1] <= start:
             runs.popleft()
@@ -316,16 +312,16 @@ def _between(run: tuple[int, int, float, float], point: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Points of a whole group that are to become one entry.
+    """Points of a whole group that become one entry.
 
     Attributes
     ----------
     first, count : int
         The points ``[first, first + count)``.
     runs : tuple of list
-        Per channel of the lane, in its order, runs of `count` points together.
+        For each channel, in the lane's order, runs with `count` points in all.
     times : tuple of float
-        When the first and the last point came.
+        Times of the first and the last point, in seconds since 1970.
     """
 
     first: int
@@ -335,9 +331,9 @@ class Taken:
 
 
 class GroupBuffer:
-    """The values of one group that no entry holds yet.
+    """The values of one group that are in no entry yet.
 
-    Not safe to share between threads without a lock, but for `Series.scalars`.
+    Not safe to share between threads without a lock, except for `Series.scalars`.
 
     Parameters
     ----------
@@ -362,12 +358,12 @@ class GroupBuffer:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of all points that no entry holds yet."""
+        """Bytes of all points that are in no entry yet."""
         return sum(series.pending_bytes for series in self._all)
 
     @property
     def has_complete(self) -> bool:
-        """Whether there is a point that all channels have."""
+        """Whether a point that all channels have is in no entry yet."""
         return self.complete > self.taken
 
     @property
@@ -376,7 +372,7 @@ class GroupBuffer:
         return max(series.count for series in self._all)
 
     def longest_and_shortest(self) -> tuple[str, str, int]:
-        """Return the longest and the shortest channel, and the points between."""
+        """Return the longest and the shortest channel, and how many points apart."""
         longest = max(self._all, key=lambda series: series.count)
         shortest = min(self._all, key=lambda series: series.count)
         behind = longest.count - shortest.count
@@ -385,12 +381,12 @@ class GroupBuffer:
     def append(
         self, name: str, run: Run, times: tuple[float, float] | None = None
     ) -> None:
-        """Take points of one channel.
+        """Append points of one channel.
 
         Parameters
         ----------
         times : tuple of float, optional
-            When the first and the last of them were taken.
+            Times of the first and the last of them, in seconds since 1970.
         """
         series = self.series[name]
         start = series.count
@@ -399,7 +395,7 @@ class GroupBuffer:
             self._times.note(start, start + len(run), *times)
 
     def advance(self, now: float) -> bool:
-        """Look how far all channels are; return whether a point was completed."""
+        """Update which points are complete; return whether there are more."""
         before = self.complete
         self._update_complete()
         if self.complete == before:
@@ -414,26 +410,26 @@ class GroupBuffer:
             return
         counts = [series.count for series in self._all]
         self.complete = min(counts)
-        # The last of those that lack the next point: programs send in order, so this
-        # one usually completes it, and only then is it worth to look at all.
+        # The last channel that lacks the next point: programs send in order, so this
+        # one usually completes it, and only then is an update needed.
         awaited = len(counts) - 1 - counts[::-1].index(self.complete)
         for index, series in enumerate(self._all):
             series.is_awaited = index == awaited
 
     def compact(self) -> None:
-        """Keep single numbers as arrays where they have become many."""
+        """Convert single numbers to arrays where they have become many."""
         for series in self._all:
             series.compact()
 
     def end(self, now: float) -> None:
-        """Fill up the channels that are shorter than the longest with gaps."""
+        """Extend the shorter channels with gaps to the length of the longest."""
         length = self.length
         for series in self._all:
             series.append(Gap(length - series.count))
         self.advance(now)
 
     def take(self) -> Taken | None:
-        """Return what makes the next entry; None if no point is complete."""
+        """Return the points of the next entry; None if no point is complete."""
         first = self.taken
         count = self._entry_points()
         if not count:
@@ -452,7 +448,7 @@ class GroupBuffer:
         if not self._variable:
             most = max(1, GATHERED_BYTES // max(self._fixed_bytes, 1))
             contiguous = self._all[0].contiguous if len(self._all) == 1 else most
-            # Points that lie together need not be joined; half an entry is worth it.
+            # Contiguous points need no copy: worth it from half an entry on.
             return min(count, most, contiguous if 2 * contiguous > most else most)
         sizes = np.full(count, self._fixed_bytes, np.int64)
         for series in self._variable:
@@ -462,7 +458,7 @@ class GroupBuffer:
 
 
 def gap_ranges(first: int, runs: Sequence[Run]) -> tuple[tuple[int, int], ...]:
-    """Return where the gaps of some runs lie, as points, adjoining ones joined.
+    """Return the points that are gaps in some runs, adjacent ones merged.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""Bring points that come out of order into order, within a bounded window.
+"""Put points that come out of order into order, within a bounded window.
 
 Some detectors deliver frames out of order. A point ahead of the next one is held until
-the points between have come; when it has waited too long, or too much is held, those
-are given up and become a gap. What comes for a point that was given up is late. Pure:
-no Redis, no thread, and the clock is an argument.
+the points between have come; when it has waited too long, or too much is held, the
+missing points are given up and become a gap. A point that comes after it was given up
+is late. Pure: no Redis, no thread, and the clock is an argument.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Held(Generic[_T]):
 
 
 class ReorderBuffer(Generic[_T]):
-    """The points of one channel that wait for those before them.
+    """The points of one channel that are held for missing ones before them.
 
     Not safe to share between threads.
 
@@ -63,9 +63,9 @@ class ReorderBuffer(Generic[_T]):
     next_point : int
         The first point that has not come.
     window_points : int
-        How far ahead of the next point others may be.
+        Largest distance, in points, between the next point and the last one held.
     window_s : float
-        How long a point waits for those before it.
+        Longest time, in seconds, that a point waits for those before it.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class ReorderBuffer(Generic[_T]):
         self._window_points = window_points
         self._window_s = window_s
         self._held: dict[int, _Held[_T]] = {}
-        # Ranges that were given up, ascending, apart from each other.
+        # Ranges that were given up, ascending, neither overlapping nor adjacent.
         self._closed: list[tuple[int, int]] = []
         self.next_point = next_point
         self.nbytes = 0
 
     @property
     def is_holding(self) -> bool:
-        """Whether points wait for others."""
+        """Whether points are held for missing ones."""
         return bool(self._held)
 
     def is_next(self, point: int) -> bool:
-        """Whether nothing has to be put into order for points from this one on."""
+        """Return whether points from this one on are in order."""
         return point == self.next_point and not self._held
 
     @property
@@ -95,12 +95,12 @@ class ReorderBuffer(Generic[_T]):
         return max(self._held) + 1 if self._held else self.next_point
 
     def check(self, point: int, count: int) -> None:
-        """Refuse points that came before.
+        """Refuse points that were sent before.
 
         Raises
         ------
         ValueError
-            If any of ``[point, point + count)`` did, or cannot be.
+            If any of ``[point, point + count)`` was sent before, or is out of range.
         """
         if point < 0 or point + count > MAX_POINTS:
             raise ValueError(f"{self._name}: there can be no point {point}")
@@ -114,18 +114,23 @@ class ReorderBuffer(Generic[_T]):
     def push(
         self, point: int, item: _T, nbytes: int, now_s: float, max_bytes: float
     ) -> list[Step[_T]]:
-        """Take one point that was checked; return what is to be done with which.
+        """Add one point that was checked; return the steps that follow from it.
 
         Parameters
         ----------
         point : int
-            Which one it is.
+            Its number, from 0.
         nbytes : int
-            What it counts as while it is held.
+            Bytes that it counts as while it is held.
         now_s : float
-            The time, of any clock that only grows.
+            The time of a monotonic clock, in seconds.
         max_bytes : float
-            How much may be held; above, holes are given up at once.
+            Most bytes held; above, holes are given up at once.
+
+        Raises
+        ------
+        ValueError
+            If the point was sent before.
         """
         if point < self.next_point:
             self._reopen(point)
@@ -140,20 +145,20 @@ class ReorderBuffer(Generic[_T]):
         return steps
 
     def advance(self, count: int) -> None:
-        """Take note of points that came in order, while nothing was held."""
+        """Skip over points that came in order while none was held."""
         self.next_point += count
 
     def skip(self, count: int) -> list[Step[_T]]:
-        """Say that the points after all that came will never come.
+        """Declare that the points after all that came will never come.
 
-        What is held is not waited for any longer.
+        Holes before the held points are given up.
         """
         return [*self.flush(), *self._close(count)]
 
     def give_up(self, now_s: float) -> list[Step[_T]]:
-        """Give up the holes that were noticed too long ago."""
+        """Give up the holes that were noticed at least `window_s` ago."""
         steps: list[Step[_T]] = []
-        # Whatever is held shows the first hole, so it was noticed with the oldest.
+        # Every held point is behind the first hole: the oldest one revealed it.
         while self._held and now_s >= self._noticed_s + self._window_s:
             steps += self._give_up_first()
         return steps
@@ -190,14 +195,14 @@ class ReorderBuffer(Generic[_T]):
         return [Hole(count)]
 
     def _closed_range(self, point: int) -> int | None:
-        """Return which range of points that were given up holds this one."""
+        """Return the index of the range given up that has this point; None if none."""
         index = bisect_right(self._closed, (point, MAX_POINTS)) - 1
         if index < 0 or point >= self._closed[index][1]:
             return None
         return index
 
     def _reopen(self, point: int) -> None:
-        """Take a point that came late out of those that were given up."""
+        """Remove a late point from the ranges that were given up."""
         index = self._closed_range(point)
         if index is None:
             raise ValueError(f"{self._name}: point {point} was sent before")

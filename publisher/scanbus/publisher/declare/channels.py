@@ -1,7 +1,7 @@
-"""What a program says of a scan, as checked documents.
+"""Convert a program's arguments into checked documents.
 
-Programs pass what is handy: numbers, pairs, numpy arrays, dicts. Here they become the
-documents of ``scanbus.schemas``, and what does not fit becomes one sentence. Pure.
+Programs pass numbers, pairs, numpy arrays and dicts. Here they become the documents of
+``scanbus.schemas``; an invalid argument becomes an error of one sentence. Pure.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ __all__ = [
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-# Below this, packing an array costs more than it saves.
+# Below this size, compressing an array costs more than it saves.
 _PACKED_FROM_BYTES = 1024
 
 
 def checked(make: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Return ``make(...)``; pydantic's complaint becomes one sentence.
+    """Return ``make(...)``; a validation error of pydantic becomes one sentence.
 
     Raises
     ------
     DeclarationError
-        That names the first thing that does not fit.
+        If an argument is invalid; it names the first one.
     """
     try:
         return make(*args, **kwargs)
@@ -66,7 +66,7 @@ def declare_channel(name: str, **described: Any) -> Declared:
     Raises
     ------
     ValueError
-        If the description does not hold together.
+        If the description is inconsistent.
     UnknownCodecError
         If there is no such codec.
     """
@@ -80,12 +80,12 @@ def declare_channel(name: str, **described: Any) -> Declared:
 def declare_detector(
     name: str, *, points_per_chunk: int | None = None, **described: Any
 ) -> Declared:
-    """Return a channel with a lane and data files of its own.
+    """Return a detector channel, which has its own lane and data files.
 
     Raises
     ------
     ValueError
-        If the description does not hold together.
+        If the description is inconsistent.
     UnknownCodecError
         If there is no such codec.
     """
@@ -119,16 +119,21 @@ def _dtype_name(dtype: Any) -> str:
     try:
         return str(np.dtype(dtype).name)
     except TypeError:
-        return str(dtype)  # The description says which ones there are.
+        return str(dtype)  # The description rejects it and lists the valid ones.
 
 
 def positioners_of(given: Mapping[str, Any] | None) -> dict[str, Positioner]:
-    """Return where motors stood.
+    """Return the positions of motors as documents.
 
     Parameters
     ----------
     given : mapping
-        Per motor a number, a text, a pair of units and value, or a Positioner.
+        By motor a number, a string, a pair of units and value, or a Positioner.
+
+    Raises
+    ------
+    ValueError
+        If a value is none of these.
 
     Examples
     --------
@@ -156,12 +161,12 @@ def _number_or_text(value: Any) -> Any:
 
 
 def tree_of(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return metadata as JSON: numpy arrays packed, numbers and times plain.
+    """Return metadata as JSON: numpy arrays encoded in base64, times in ISO 8601.
 
     Raises
     ------
     ValueError
-        For values that have no form in JSON.
+        If a value cannot be expressed in JSON.
 
     Examples
     --------
@@ -174,7 +179,7 @@ def tree_of(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 def _leaf(key: str, value: Any) -> Any:
     plain: Any = value
     match value:
-        case np.generic():  # First: some of them are floats or texts, too.
+        case np.generic():  # First: some of them are also float or str.
             plain = _leaf(key, value.item())
         case None | bool() | int() | float() | str():
             pass

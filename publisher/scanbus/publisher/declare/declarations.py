@@ -15,7 +15,7 @@ __all__ = ["ChannelDeclarations"]
 
 
 class ChannelDeclarations(ABC):
-    """What can be declared of a scan until its first send; see ``Scan``."""
+    """The channels that a scan declares until its first send; see ``Scan``."""
 
     def __init__(self) -> None:
         self._declared: dict[str, Declared] = {}
@@ -37,40 +37,46 @@ class ChannelDeclarations(ABC):
         display_name: str = "",
         nexus: NexusHints | Mapping[str, Any] | None = None,
     ) -> None:
-        """Declare a channel of small values: a counter, an axis, a spectrum, a text.
+        """Declare a channel of small values: a counter, axis, spectrum or string.
 
         Parameters
         ----------
         name : str
             Unique in the scan.
         units : str
-            As NeXus wants it.
+            Units in the form that NeXus defines.
         role : {"axis", "counter", "timer", "spectrum"}
-            What it is for.
+            Role of the channel in the scan.
         dtype : str or numpy.dtype
             numpy's name of the type, or ``"string"``.
         shape : tuple of int
-            Of one point; ``(-1,)`` if the length differs from point to point.
+            Shape of one point; ``(-1,)`` if the length differs from point to point.
         group : str, optional
             Channels of one group advance together and share entries; by default a
             channel is a group of its own.
         device : str, optional
-            What produces it, by default `name`.
+            Device that produces it, by default `name`.
         points : int, optional
-            Points expected.
+            Expected number of points.
         codec : str
-            How blocks are packed.
+            Codec of the blocks.
         max_point_bytes : int, optional
-            Bound of one point; needed for strings and ragged channels.
+            Most bytes of one point; required for strings and ragged channels.
         fill_value : int or float, optional
-            What stands in the file for a missing point.
+            Value of a missing point in the file.
+        display_name : str
+            Name for people, in user interfaces.
+        nexus : NexusHints or mapping, optional
+            Class, field and attributes in the NeXus file; by default from the role.
 
         Raises
         ------
         ScanStateError
             After the first send.
         ValueError
-            If the description does not hold together.
+            If the description is inconsistent, or the channel was declared before.
+        UnknownCodecError
+            If there is no such codec.
         """
         self._declare(
             declare_channel(
@@ -105,12 +111,12 @@ class ChannelDeclarations(ABC):
         display_name: str = "",
         nexus: NexusHints | Mapping[str, Any] | None = None,
     ) -> None:
-        """Declare a detector: a lane and data files of its own.
+        """Declare a detector: it has its own lane and data files.
 
         Parameters
         ----------
         shape : tuple of int
-            Of one frame, ``(i, j)``.
+            Shape of one frame, ``(i, j)``.
         points_per_chunk : int, optional
             Frames of one HDF5 chunk; by default one, or about 1 MiB of small frames.
 
@@ -121,7 +127,9 @@ class ChannelDeclarations(ABC):
         ScanStateError
             After the first send.
         ValueError
-            If the description does not hold together.
+            If the description is inconsistent, or the channel was declared before.
+        UnknownCodecError
+            If there is no such codec.
         """
         self._declare(
             declare_detector(

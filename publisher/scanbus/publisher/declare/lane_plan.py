@@ -1,8 +1,8 @@
-"""Cut a scan's channels into lanes, segments and chunks that fit its quota.
+"""Divide a scan's channels into lanes, segments and chunks that fit its quota.
 
-The writer acknowledges whole segments. So if all open segments together could fill the
-quota, publisher and writer would wait for each other for ever: they get half of it.
-How many entries small values come in nobody knows beforehand, so their segments end by
+The writer acknowledges whole segments. If all open segments together could fill the
+quota, publisher and writer would deadlock, so open segments may take half of it.
+The number of entries of small values is not known beforehand, so their segments end by
 bytes too; otherwise each point would have to be planned as an entry of its own.
 Pure: descriptions and numbers in, lane descriptions out.
 """
@@ -28,10 +28,10 @@ MAX_VALUES_SEGMENT_BYTES = 8 * 2**20
 MAX_VALUES_SEGMENT_POINTS = 2**20
 MAX_FILES_SEGMENT_BYTES = 2**30
 MAX_FILES_SEGMENT_POINTS = 10_000
-# Frames from this size on are a chunk each; smaller ones are gathered into one.
+# Frames from this size on are a chunk each; smaller ones share a chunk.
 _LARGE_FRAME_BYTES = 256 * 2**10
 _CHUNK_BYTES = 2**20
-# What small values may take of the open segments' room where there are detectors.
+# Beside detectors, small values may take 1/8 of the open segments' room.
 _VALUES_SHARE = 8
 
 
@@ -42,11 +42,11 @@ class Declared:
     Attributes
     ----------
     channel : ChannelDescription
-        What it is.
+        Its description.
     storage : Storage
-        Where its lane's points end up.
+        How its lane's points are stored.
     points_per_chunk : int or None
-        As wished; chosen by size if None.
+        As declared; chosen by size if None.
     """
 
     channel: ChannelDescription
@@ -56,7 +56,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class _LaneRequest:
-    """A lane before it is known how much room there is."""
+    """The room that one lane requests, before the quota is shared out."""
 
     name: str
     storage: Storage
@@ -71,7 +71,7 @@ class _LaneRequest:
         wanted = self.cost_bytes * self.wanted_points
         if self.storage is Storage.FILES:
             return wanted
-        # The entry that ends a segment comes on top of what ends it.
+        # The entry that ends a segment may exceed the segment's bytes.
         largest = self.wanted_points * self.point_bytes + ENTRY_OVERHEAD_BYTES
         return min(wanted, MAX_VALUES_SEGMENT_BYTES) + largest
 
@@ -91,15 +91,15 @@ def plan_lanes(
     declared : sequence of Declared
         Its channels.
     quota_bytes : int
-        What may stand on the bus without being durable.
+        Bytes that may be on the bus without being durable.
     compression : float
-        Raw over packed bytes, as expected of the frames.
+        Expected compression ratio of the frames, raw over compressed bytes.
 
     Returns
     -------
     tuple of LaneDescription
-        Their segments fit in half the quota together, each entry counted with
-        `ENTRY_OVERHEAD_BYTES` more than its points have.
+        Together their segments fit in half the quota; each entry counts as the bytes
+        of its points plus `ENTRY_OVERHEAD_BYTES`.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _expected(channels: Sequence[ChannelDescription]) -> int | None:
 
 
 def _shares(requests: Sequence[_LaneRequest], room: float) -> dict[str, float]:
-    """Share out `room`: who wants little gets it, the others the same of the rest."""
+    """Share out `room`: small requests are met, the others share the rest equally."""
     shares: dict[str, float] = {}
     ordered = sorted(requests, key=lambda request: request.wanted_bytes)
     for index, request in enumerate(ordered):
@@ -175,7 +175,7 @@ def _shares(requests: Sequence[_LaneRequest], room: float) -> dict[str, float]:
 
 
 def _lane(uid: str, quota: int, request: _LaneRequest, share: float) -> LaneDescription:
-    # Half a byte against rounding: the wanted bytes are a product of floats.
+    # Half a byte against rounding errors: the wanted bytes are a product of floats.
     fits = int((share + 0.5) // request.cost_bytes)
     segment_bytes = None
     if request.storage is Storage.VALUES:
@@ -183,7 +183,7 @@ def _lane(uid: str, quota: int, request: _LaneRequest, share: float) -> LaneDesc
         segment_bytes = _values_bytes(request, share, points)
     else:
         chunk = request.points_per_chunk or _chunk(request, fits)
-        # A short scan may have less points than a chunk: the chunk is padded.
+        # A short scan may have fewer points than a chunk: the chunk is padded.
         wanted = -(-request.wanted_points // chunk) * chunk
         points = min(fits, wanted) // chunk * chunk
     if points < 1:
@@ -205,7 +205,7 @@ def _values_points(request: _LaneRequest, share: float) -> int:
 
 
 def _values_bytes(request: _LaneRequest, share: float, points: int) -> int:
-    """Return what a segment ends after: with its last entry it is within the share."""
+    """Return the bytes that end a segment; with its last entry it fits the share."""
     largest = points * request.point_bytes + ENTRY_OVERHEAD_BYTES
     return max(1, min(MAX_VALUES_SEGMENT_BYTES, int(share) - largest))
 

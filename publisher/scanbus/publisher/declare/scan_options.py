@@ -1,4 +1,4 @@
-"""What a program said of a scan when it opened it, and the document made of it."""
+"""The options with which a program opens a scan, and the document made of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ScanOptions"]
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
-    """What a program said of a scan when it opened it; see ``Publisher.scan``."""
+    """The options with which a program opens a scan; see ``Publisher.scan``."""
 
     title: str
     identity: dict[str, Any]
@@ -40,7 +40,7 @@ class ScanOptions:
         QuotaRefusedError
             If the quota does not hold a chunk of every lane.
         ValueError
-            If something does not fit.
+            If an option is invalid.
         """
         plots = self.plots
         if plots is None:

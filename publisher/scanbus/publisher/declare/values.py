@@ -1,8 +1,8 @@
-"""What a program sends, checked against its channel and brought into the wire's form.
+"""Check values against their channel, and convert them to the type on the bus.
 
-Small values may be converted where nothing but precision is lost; frames must have the
-declared type. Arrays that come out may be the program's own: whoever holds them copies
-them, so that the program may use its arrays again at once. Pure.
+Small values may be converted if only precision is lost; frames must have the declared
+type. Returned arrays may be the program's own: a caller that keeps them copies them, so
+that the program may reuse its arrays at once. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["frames_of", "number_of", "packed_frames_of", "points_of"]
 
 
 def number_of(channel: ChannelDescription, value: Any) -> float | int | None:
-    """Return one plain number for a scalar channel; None if it is no such thing.
+    """Return one plain number for a scalar channel; None if `value` is none.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def points_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any] | Va
     Raises
     ------
     ValueError
-        If shape or type do not fit; the sentence names both.
+        If shape or type do not fit; the message names what was expected and given.
     """
     if channel.is_variable:
         return pack_variable(channel, _variable_points(channel, values))
@@ -62,7 +62,7 @@ def points_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any] | Va
         _check_range(channel, array)
     elif not np.can_cast(array.dtype, expected, "same_kind"):
         raise _wrong_type(channel, array.dtype)
-    with np.errstate(over="ignore"):  # float64 to float32: infinite is what it is
+    with np.errstate(over="ignore"):  # float64 to float32 may overflow to infinity
         return np.array(array, expected, order="C", ndmin=1)
 
 
@@ -72,10 +72,10 @@ def frames_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any]:
     Raises
     ------
     ValueError
-        If the shape differs or the type would have to change its kind or lose bits.
+        If the shape differs, or the type is of another kind or would lose bits.
     """
     expected = channel.numpy_dtype
-    # One frame as it should be: small ones come by the ten thousand a second.
+    # Fast path for one valid frame: small ones come ten thousand times a second.
     if (
         type(values) is np.ndarray
         and values.dtype == expected
@@ -95,7 +95,7 @@ def frames_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any]:
 
 
 def packed_frames_of(channel: ChannelDescription, packed: Any) -> list[bytes]:
-    """Return frames that the program has packed itself, as bytes nobody changes.
+    """Return frames that the program has compressed itself, as immutable bytes.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _wrong_type(channel: ChannelDescription, got: np.dtype[Any]) -> ValueError:
 
 
 def _variable_points(channel: ChannelDescription, values: Any) -> list[Any]:
-    """Return one text, or one series, as a list of one; many as they are."""
+    """Return the points as a list, also for one string or one array."""
     if channel.is_string:
         return [values] if isinstance(values, str) else _listed(channel, values)
     if isinstance(values, np.ndarray):

@@ -1,4 +1,4 @@
-"""The way in: what a program sends, until it is in the scan's queue.
+"""Ingest: take what a program sends into the scan's queue.
 
-May import `queue`, `buffers`, `declare` and `spool`; talks to Redis nowhere.
+May import `queue`, `buffers`, `declare` and `spool`; makes no calls to Redis.
 """

@@ -1,4 +1,4 @@
-"""The end of a scan: everything that came goes out, then the end is said."""
+"""Finish a scan: flush everything that came, then send the end."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scanbus.schemas.errors import LaneConflictError
 
 __all__ = ["end_scan", "reason_of"]
 
-# What the document takes.
+# The limit of the document.
 _MAX_TEXT = 65536
 
 
 def reason_of(error: BaseException | None) -> tuple[EndReason, str]:
-    """Return how a scan ends that ended with this error, and the text that says so."""
+    """Return the end reason and text of a scan that ended with `error`."""
     if error is None:
         return EndReason.SUCCESS, ""
     if isinstance(error, KeyboardInterrupt):
@@ -31,11 +31,11 @@ def end_scan(
     text: str,
     positioners: Mapping[str, Positioner],
 ) -> None:
-    """Take nothing more, let the lanes run out, and have the end said after them."""
+    """Accept no more points, end all lanes, and queue the end to be sent after them."""
     queue.close_input()
     give_up_holes(queue)
     queue.end_lanes()
-    # The events of a scan that somebody else publishes are not ours to end.
+    # If another publisher publishes this scan, its events are not ours to end.
     if isinstance(queue.error, LaneConflictError):
         return
     queue.add_event(

@@ -1,8 +1,8 @@
-"""Points that the program numbers itself, and what waits in a lane for the clock.
+"""Points that the program numbers itself, and timeouts of held points.
 
-What a :class:`ReorderBuffer` decides is done here: the next points are queued, holes
-become gaps, and what comes for a place that was closed goes to the channel's lane of
-late points.
+The steps that a :class:`ReorderBuffer` returns are applied here: the next points are
+queued, holes become gaps, and a point whose place was closed goes to the channel's lane
+of late points.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Arrived:
     Attributes
     ----------
     value : numpy.ndarray, Variable or bytes
-        Shape ``(1, *shape)``; bytes if it is packed.
-    times : tuple of float, optional
-        When it was taken, twice.
+        Shape ``(1, *shape)``; bytes if it is compressed.
+    times : tuple of float
+        When it was taken, in seconds since 1970, twice.
     nbytes : int
-        What it counts as until it is packed.
+        Bytes that it counts as until it is compressed.
     is_ours : bool
-        Nobody changes `value` any more.
+        Whether the program no longer changes `value`.
     """
 
     value: npt.NDArray[Any] | Variable | bytes
@@ -74,7 +74,7 @@ _Order: TypeAlias = ReorderBuffer[Arrived]
 
 
 def order_of(queue: ScanQueue, lane: _InputLane, name: str) -> _Order:
-    """Return what keeps the points of a lane in order, from the first use on.
+    """Return the reorder buffer of a lane, made when first used.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def order_of(queue: ScanQueue, lane: _InputLane, name: str) -> _Order:
             window_points=queue.limits.reorder_window,
             window_s=queue.limits.reorder_s,
         )
-        queue.number(lane, order)
+        queue.use_order(lane, order)
         return order
     return lane.order
 
@@ -101,19 +101,19 @@ def order_of(queue: ScanQueue, lane: _InputLane, name: str) -> _Order:
 def send_numbered(
     queue: ScanQueue, lane: _InputLane, point: int | None, arrived: Sequence[Arrived]
 ) -> None:
-    """Take points that the program has numbered; the lane's `input_lock` is held.
+    """Add points that the program has numbered; the lane's `input_lock` is held.
 
     Parameters
     ----------
     point : int, optional
-        The first one; None for the one after all that came.
+        Number of the first one; None for the one after all that came.
 
     Raises
     ------
     ValueError
-        If one of them was sent before; nothing was taken then.
+        If one of them was sent before; none was added then.
     DeadlineError
-        If there is no room for too long; the points before are taken.
+        If there is no room in time; the points before were added.
     """
     order = order_of(queue, lane, lane.description.channels[0].name)
     first = order.stop if point is None else point
@@ -125,18 +125,18 @@ def send_numbered(
         steps = order.push(number, held, each.nbytes, monotonic(), most)
         _apply(queue, lane, steps)
     if order.is_holding:
-        queue.wake(lane)  # It has to look at the clock from now on.
+        queue.wake(lane)  # Its thread must watch the timeout from now on.
 
 
 def _copied(arrived: Arrived) -> Arrived:
-    """Return a point that may be held: the program uses its array again."""
+    """Return a point that may be held: the program may reuse its array."""
     if isinstance(arrived.value, np.ndarray) and not arrived.is_ours:
         return replace(arrived, value=arrived.value.copy(), is_ours=True)
     return arrived
 
 
 def skip_points(queue: ScanQueue, lane: _InputLane, count: int) -> None:
-    """Say that the points after all that came will never come."""
+    """Declare that the points after all that came will never come."""
     with lane.input_lock:
         lane.reserve(0)
         if lane.order is None:
@@ -146,7 +146,7 @@ def skip_points(queue: ScanQueue, lane: _InputLane, count: int) -> None:
 
 
 def give_up_holes(queue: ScanQueue) -> None:
-    """Give up all holes: nothing comes any more."""
+    """Close all holes as gaps: no more points will come."""
     for lane in queue.lanes.values():
         with lane.input_lock:
             if lane.order is not None:
@@ -154,15 +154,21 @@ def give_up_holes(queue: ScanQueue) -> None:
 
 
 def awaits_timeout(lane: LaneQueue) -> bool:
-    """Whether something in a lane waits for the clock."""
+    """Return whether a lane holds points that a timeout will flush."""
     holding = lane.order is not None and lane.order.is_holding
     return holding or (isinstance(lane, FrameLaneQueue) and lane.chunks.held > 0)
 
 
 def flush_overdue(queue: ScanQueue, lane: LaneQueue, max_wait_s: float) -> None:
-    """Send on what has waited too long: a chunk that is not full, points behind holes.
+    """Flush incomplete chunks and points behind holes that have waited too long.
 
-    Somebody who feeds the lane just now is not waited for.
+    If another thread is adding points to the lane, it is skipped.
+
+    Parameters
+    ----------
+    max_wait_s : float
+        Longest time, in seconds, that a frame waits for its chunk; points behind holes
+        wait as long as their reorder buffer allows.
     """
     if isinstance(lane, FrameLaneQueue):
         queue.encoders.flush_idle(lane, max_wait_s)
@@ -175,14 +181,14 @@ def flush_overdue(queue: ScanQueue, lane: LaneQueue, max_wait_s: float) -> None:
 
 
 def run_bytes(run: Run) -> int:
-    """Return what points count as until they are an entry."""
+    """Return the bytes that points count as until they are in an entry."""
     if isinstance(run, Variable):
         return 4 * len(run) + run.values.nbytes
     return int(run.nbytes) if isinstance(run, np.ndarray) else 0
 
 
 def _apply(queue: ScanQueue, lane: LaneQueue, steps: Iterable[Step[Arrived]]) -> None:
-    """Do what was decided; there is room for it, so nothing waits here."""
+    """Apply the steps of a reorder buffer; room is reserved, so this never waits."""
     for step in steps:
         match step:
             case Ready(item):

@@ -1,6 +1,6 @@
-"""What a program sends, on its way into the queue: checked, cut, timed.
+"""Check points that a program sends, split and time them, and add them to the queue.
 
-Runs in the program's thread; the only waiting is for room.
+Runs in the program's thread, which waits only for room.
 """
 
 from __future__ import annotations
@@ -38,17 +38,20 @@ from scanbus.schemas.errors import UnknownChannelError
 __all__ = ["ScanIntake", "Times"]
 
 Times: TypeAlias = float | Sequence[float] | None
-"""When points were taken: all of them, or the first and the last; None for now."""
+"""When points were taken, in seconds since 1970: one time for all, or first and last.
+
+None stands for now.
+"""
 
 _Points: TypeAlias = npt.NDArray[Any] | Variable
-# Large arrays are taken in parts of this, so that the quota bounds what is kept.
+# Large arrays are added in parts of this size, so that the quota limits what is kept.
 _PART_BYTES = 2**20
 
 
 class ScanIntake:
-    """The channels of one prepared scan, and what is sent to them.
+    """Adds what is sent to the channels of one prepared scan to its queue.
 
-    Single numbers need not come here: the scan looks into `fast` itself.
+    The scan appends single floats to the series in `fast` without calling this class.
 
     Parameters
     ----------
@@ -69,12 +72,12 @@ class ScanIntake:
         self.fast: Mapping[str, Series] = queue.fast_series
 
     def process_scalars(self, name: str) -> None:
-        """Look after single numbers that were put into `fast`."""
+        """Process single numbers that the scan appended to `fast`."""
         lane, _ = self._lanes[name]
         assert isinstance(lane, ValueLaneQueue)
         lane.process_scalars()
 
-    def send(  # noqa: PLR0917 - what Scan.send was given, as it was
+    def send(  # noqa: PLR0917 - the arguments of Scan.send, unchanged
         self,
         name: str,
         values: Any,
@@ -83,7 +86,7 @@ class ScanIntake:
         point: int | None,
         copy: bool,
     ) -> None:
-        """Take points; arguments and errors are those of ``Scan.send``."""
+        """Add points; arguments and errors are those of ``Scan.send``."""
         lane, channel = self._open_lane(name)
         first = None if point is None else operator.index(point)
         if isinstance(lane, ValueLaneQueue):
@@ -99,7 +102,7 @@ class ScanIntake:
                 raise ValueError(f"{name}: either values or packed frames")
 
     def skip(self, name: str, count: int) -> None:
-        """Say that points will never come; see ``Scan.skip``."""
+        """Declare that points will never come; see ``Scan.skip``."""
         lane, _ = self._open_lane(name)
         if isinstance(lane, ValueLaneQueue) and len(lane.description.channels) > 1:
             lane.gather(name, Gap(count), None, need=0)
@@ -209,7 +212,7 @@ def _is_float(channel: ChannelDescription) -> bool:
 
 
 def _sent_plain(lane: ValueLaneQueue, channel: ChannelDescription, values: Any) -> bool:
-    """Take an array as declared, or one number, the short way; False for all else."""
+    """Add an array as declared, or one number, on the fast path; else return False."""
     series = lane.series[channel.name]
     plain = series.plain(values)
     if plain is not None and plain.nbytes <= _PART_BYTES:

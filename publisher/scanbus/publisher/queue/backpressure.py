@@ -1,4 +1,4 @@
-"""Whether a scan may keep more, and why not; whoever sends waits here for room."""
+"""Backpressure: sends wait while a scan keeps as many bytes as it may."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["Backpressure", "fits", "late_counts", "why_no_room"]
 
 log = get_logger()
 
-# How often somebody who waits for room says why.
+# Interval between warnings of a send that waits for room.
 _LOG_EVERY_S = 5.0
-# Adding up what all lanes keep costs more than taking a few values: that much of the
-# room that is left is given out at once. Values of 8 bytes may become entries of 250.
+# Adding up the bytes of all lanes costs more than taking a few values, so this share
+# of the free room is granted at once. Values of 8 bytes may become entries of 250.
 _GRANTED_SHARE = 32
 
 
 class Backpressure:
-    """Waits for room in what one scan may keep.
+    """Lets sends of one scan wait until there is room for their points.
 
     Parameters
     ----------
     state : ScanState
         The scan.
     why_full : callable
-        Returns why nothing becomes durable, as far as is known elsewhere.
+        Returns why nothing becomes durable, as far as the monitor knows.
     """
 
     def __init__(self, state: ScanState, why_full: Callable[[], str]) -> None:
@@ -43,7 +43,7 @@ class Backpressure:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether somebody waits for room."""
+        """Whether a send waits for room."""
         return self._n_waiting > 0
 
     def wait(self, lane: LaneQueue, need: int) -> None:
@@ -52,7 +52,9 @@ class Backpressure:
         Raises
         ------
         DeadlineError
-            If there is no room for too long.
+            If there is no room in time.
+        ScanStateError
+            If the scan is over; the scan's own error if it failed.
         """
         state = self._state
         state.check_open()
@@ -102,14 +104,14 @@ class Backpressure:
 
 
 def fits(lanes: Collection[LaneQueue], lane: LaneQueue, need: int, limit: int) -> bool:
-    """Whether a scan may keep `need` more bytes, for a point of `lane`.
+    """Return whether a scan may keep `need` more bytes, for a point of `lane`.
 
     Parameters
     ----------
     lanes : collection of LaneQueue
-        All of the scan.
+        All lanes of the scan.
     limit : int
-        What it may keep; where it keeps nothing, any point fits.
+        Bytes that it may keep; if it keeps nothing, any point fits.
     """
     kept = sum(each.kept_bytes for each in lanes)
     if kept + need <= limit or not kept:
@@ -117,14 +119,14 @@ def fits(lanes: Collection[LaneQueue], lane: LaneQueue, need: int, limit: int) -
     has_frames = lane.description.storage is Storage.FILES
     if not has_frames or any(each.is_packing for each in lanes):
         return False
-    # Nothing is being packed that would make room: what is held in chunks counts as
-    # what it will be, as the plan counted it, else it could wait for ever.
+    # No compression in progress will make room: frames held in chunks count with their
+    # expected compressed size, as in the plan, or they could wait for ever.
     kept -= sum(each.saved_bytes for each in lanes)
     return kept + lane.packed_bytes(need) <= limit
 
 
 def late_counts(lanes: Collection[LaneQueue]) -> dict[str, int]:
-    """Return how many points of which channel came too late."""
+    """Return the number of late points of each channel that has any."""
     return {
         lane.description.channels[0].name: lane.length
         for lane in lanes
@@ -138,7 +140,7 @@ def why_no_room(lanes: Collection[LaneQueue], lane: LaneQueue, why_full: str) ->
     Parameters
     ----------
     why_full : str
-        Why nothing becomes durable, as far as is known elsewhere.
+        Why nothing becomes durable, as far as the monitor knows.
     """
     if lane.why_incomplete:
         return lane.why_incomplete

@@ -1,4 +1,4 @@
-"""The events of one scan on their way to the bus, in order."""
+"""The events of one scan, in order, with how many Redis and the spool have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["EventQueue"]
 
 
 class EventQueue:
-    """What was said of a scan, up to where Redis has it, and the spool.
+    """The events of one scan, and how many of them Redis and the spool have.
 
     State only, guarded by the scan's lock.
 
@@ -27,17 +27,17 @@ class EventQueue:
         self._n_spooled = 0
 
     def begin(self, events: Sequence[Event], *, n_sent: int) -> None:
-        """Take the first events: the spool has them all, Redis the first `n_sent`."""
+        """Set the first events: the spool has them all, Redis the first `n_sent`."""
         self._events = list(events)
         self._n_sent = n_sent
         self._n_spooled = len(self._events)
 
     def add(self, event: Event) -> None:
-        """Take one more event."""
+        """Append one event."""
         self._events.append(event)
 
     def has(self, event: Event) -> bool:
-        """Whether this event is among them."""
+        """Return whether this event was added."""
         return event in self._events
 
     @property
@@ -48,13 +48,13 @@ class EventQueue:
 
     @property
     def next_unspooled(self) -> Event | None:
-        """The event that is to be written to the spool now."""
+        """The event to be written to the spool now."""
         n_spooled = self._n_spooled
         return self._events[n_spooled] if n_spooled < len(self._events) else None
 
     @property
     def sent(self) -> list[Event]:
-        """What Redis has, or had."""
+        """Events that Redis has, or had."""
         return self._events[: self._n_sent]
 
     @property

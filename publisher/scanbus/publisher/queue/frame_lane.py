@@ -1,8 +1,8 @@
-"""Lanes of frames: gathered into chunks, packed by threads, kept in order.
+"""Lanes of frames: buffered into chunks, compressed by threads, kept in order.
 
-What is put in comes out as entries of its lane in the same order, whichever thread is
-done first. A large frame that the program may change afterwards is packed while the
-program waits, by all threads that have nothing else to do: that spares its copy.
+Entries leave in the order of the frames, whichever thread finishes first. A large frame
+that the program may change afterwards is compressed while the program waits, by all
+idle threads: that saves the copy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["EncoderPool", "FrameLaneQueue"]
 
 
 class _Slot:
-    """The place of a piece in its lane's order while it is packed."""
+    """The place of a piece in its lane's order while it is compressed."""
 
     __slots__ = ("entry", "piece")
 
@@ -44,16 +44,16 @@ class FrameLaneQueue(LaneQueue):
     Parameters
     ----------
     backpressure : Backpressure
-        Of the scan.
+        The scan's; a send waits there for room.
     compression : float
-        Raw over packed bytes, as the program expects.
+        Expected compression ratio, raw over compressed bytes.
 
     Attributes
     ----------
     chunks : ChunkBuffer
-        Frames that wait for their chunk; guarded by `input_lock`.
+        Frames of the chunk that is not full; guarded by `input_lock`.
     point_bytes : int
-        Of one frame.
+        Raw bytes of one frame.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class FrameLaneQueue(LaneQueue):
         super().__init__(description, session, waker, spool_waker)
         self._backpressure = backpressure
         self.chunks = ChunkBuffer(description)
-        # Kept, for it is worked out anew whenever the description is asked.
+        # Cached: the description computes it at each access.
         self.point_bytes = description.point_bytes
         packs = description.channels[0].codec != "none"
         self._compression = compression if packs else 1.0
@@ -81,36 +81,36 @@ class FrameLaneQueue(LaneQueue):
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes in memory that are not known to be durable, raw until packed."""
+        """Bytes in memory that are not known to be durable, raw until compressed."""
         return super().kept_bytes + self._raw_bytes
 
     @property
     def length(self) -> int:
-        """Points that its entries have, or will have."""
+        """Points so far, in entries or still to be put into one."""
         return self.chunks.count
 
     @property
     def is_drained(self) -> bool:
-        """Whether all points are entries."""
+        """Whether all points are in entries."""
         return not self._slots
 
     @property
     def is_packing(self) -> bool:
-        """Whether frames are being packed, and will take less memory soon."""
+        """Whether frames are being compressed, and will take less memory soon."""
         return bool(self._slots)
 
     def packed_bytes(self, raw_bytes: int) -> float:
-        """Return what frames of so many bytes take when packed, as expected."""
+        """Return the expected compressed size of frames, in bytes."""
         return raw_bytes / self._compression
 
     @property
     def saved_bytes(self) -> int:
-        """How much smaller what is kept will be when it is packed, as expected."""
+        """Bytes by which compression is expected to reduce what is kept."""
         return int(self._raw_bytes * (1 - 1 / self._compression))
 
     @property
     def why_full(self) -> str:
-        """Say so if frames pack much worse than the plan was told, else empty."""
+        """Text if frames compress much worse than the plan expects, else empty."""
         if self._packed_to * self._compression <= 1.25 * self._packed_from:
             return ""
         return (
@@ -125,7 +125,7 @@ class FrameLaneQueue(LaneQueue):
         Raises
         ------
         DeadlineError
-            If there is none for too long.
+            If there is no room in time.
         """
         with self._backpressure.lock:
             self._backpressure.wait(self, raw_bytes)
@@ -133,24 +133,24 @@ class FrameLaneQueue(LaneQueue):
             if not self.chunks.held:
                 self._held_since = monotonic()
                 if self.description.points_per_chunk > 1:
-                    self.wake()  # It has to look at the clock from now on.
+                    self.wake()  # The chunk must be flushed if it stays incomplete.
 
     def unreserve(self, raw_bytes: int) -> None:
-        """Count a frame no longer that did not come."""
+        """Release the room reserved for a frame that did not come."""
         self._raw_bytes -= raw_bytes
 
     def is_held_for(self, duration_s: float) -> bool:
-        """Whether a frame waits for its chunk for that long."""
+        """Return whether a frame has waited for its chunk for `duration_s`."""
         return bool(self.chunks.held) and monotonic() - self._held_since >= duration_s
 
     def add_slot(self, piece: Piece) -> _Slot:
-        """Keep the place of a piece that is packed now."""
+        """Reserve the place of a piece in the order of the lane."""
         slot = _Slot(piece)
         self._slots.append(slot)
         return slot
 
     def fill_slot(self, slot: _Slot, entry: EncodedEntry) -> None:
-        """Have what is packed sent, in order."""
+        """Set the entry of a slot, and queue all entries that are next in order."""
         slot.entry = entry
         while self._slots and (done := self._slots[0].entry) is not None:
             self._note_packed(self._slots.popleft().piece, done)
@@ -159,27 +159,27 @@ class FrameLaneQueue(LaneQueue):
 
     def _note_packed(self, piece: Piece, entry: EncodedEntry) -> None:
         self._raw_bytes -= piece.raw_bytes
-        # Of frames that the program packed nobody knows; they are counted as they are.
+        # The raw size of frames that the program compressed is not known.
         if piece.frames is not None and piece.raw_bytes != len(entry.payload):
             self._packed_from += piece.raw_bytes
             self._packed_to += len(entry.payload)
 
 
 class EncoderPool:
-    """Packs the frames of one scan.
+    """Compresses the frames of one scan.
 
-    Whoever feeds a lane holds its `input_lock`, but for `flush_idle`.
+    Callers hold the `input_lock` of the lane, except for `flush_idle`, which takes it.
 
     Parameters
     ----------
     threads : ThreadPool
         The threads.
     room : threading.Condition
-        Of the scan's lock; told when frames have become smaller.
+        Condition of the scan's lock; notified when frames have become smaller.
     session : bytes
         Names this publisher in the headers of entries.
     on_error : callable
-        Called with what a frame could not be packed for.
+        Called with the error if a frame could not be compressed.
     """
 
     def __init__(
@@ -203,12 +203,12 @@ class EncoderPool:
         *,
         copy: bool,
     ) -> None:
-        """Have a frame packed; one that is packed is taken as it is.
+        """Queue a frame for compression; bytes are compressed already.
 
         Parameters
         ----------
         copy : bool
-            Whether somebody may change the array afterwards.
+            Whether the caller may change the array afterwards.
         """
         if isinstance(frame, bytes):
             self._pack(lane, lane.chunks.push_packed(frame, time, len(frame)))
@@ -223,9 +223,9 @@ class EncoderPool:
     def _packed_now(
         self, lane: FrameLaneQueue, frame: npt.NDArray[Any]
     ) -> bytes | None:
-        """Return a packed frame if that spares its copy, and does not take too long.
+        """Return a frame compressed at once if that saves its copy, else None.
 
-        Nothing is known of the frame yet: whoever is interrupted here has not sent it.
+        The frame is not queued yet: a send that is interrupted here did not send it.
         """
         if frame.nbytes < 2 * self._threads.part_bytes:
             return None
@@ -243,20 +243,20 @@ class EncoderPool:
             raise
 
     def skip(self, lane: FrameLaneQueue, count: int) -> None:
-        """Say that the next frames will never come."""
+        """Declare that the next frames will never come."""
         for piece in lane.chunks.skip(count, wall_clock()):
             self._pack(lane, piece)
 
     def end(self, lane: FrameLaneQueue) -> None:
-        """Have the last chunk packed, full or not."""
+        """Queue the last chunk for compression, full or not."""
         self._pack(lane, lane.chunks.end())
 
     def flush(self, lane: FrameLaneQueue) -> None:
-        """Have what is held packed, though its chunk is not full."""
+        """Queue the held frames for compression, though their chunk is not full."""
         self._pack(lane, lane.chunks.cut())
 
     def flush_idle(self, lane: FrameLaneQueue, max_wait_s: float) -> None:
-        """Do so if it has waited for long, for those who look live."""
+        """Flush frames held for `max_wait_s`, for live readers; skip a lane in use."""
         if lane.is_held_for(max_wait_s) and lane.input_lock.acquire(blocking=False):
             try:
                 self.flush(lane)
@@ -270,13 +270,13 @@ class EncoderPool:
             slot = lane.add_slot(piece)
         try:
             self._threads.pool.submit(self._encode_in_pool, lane, slot)
-        except RuntimeError:  # The interpreter is leaving and takes no more work.
+        except RuntimeError:  # The interpreter is exiting: pools accept no more work.
             self._encode(lane, slot)
 
     def _encode_in_pool(self, lane: FrameLaneQueue, slot: _Slot) -> None:
-        """Pack a frame, all threads together if frames come slowly.
+        """Compress a frame, with all threads if frames come slowly.
 
-        Where they follow each other closely it costs less if each has its own.
+        If they come quickly, one thread per frame costs less.
         """
         begun_at = monotonic()
         is_slow = begun_at - self._begun_at > 2 * self._took_s
@@ -290,7 +290,7 @@ class EncoderPool:
         piece = slot.piece
         try:
             entry = frame_entry(lane.description, piece, self._session, threads)
-        except Exception as error:  # noqa: BLE001 - nobody looks at a pool's errors
+        except Exception as error:  # noqa: BLE001 - the pool would drop the error
             self._on_error(error)
             entry = gap_entry(piece.first, piece.count, piece.times, self._session)
         lane.chunks.recycle(piece)

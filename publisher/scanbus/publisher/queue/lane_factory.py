@@ -1,6 +1,6 @@
-"""The lane queues of a scan: of one that begins, of one from a spool, of late points.
+"""Make the lane queues of a scan: of a new scan, of a spooled one, of late points.
 
-All functions are for who holds the scan's lock.
+Callers hold the scan's lock.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def open_lane(
     backpressure: Backpressure,
     compression: float,
 ) -> LaneQueue:
-    """Return the queue of a lane into which a program puts points.
+    """Return the queue of a lane to which a program sends points.
 
     Parameters
     ----------
     compression : float
-        Raw over packed bytes of frames, as the program expects.
+        Expected compression ratio of frames, raw over compressed bytes.
     """
     if description.storage is not Storage.FILES:
         wakers = state.wakers[0], state.spool_waker
@@ -66,9 +66,9 @@ def recovered_lane(
     Parameters
     ----------
     reached : int, optional
-        How far Redis has it, where it is not sealed there.
+        First point that Redis lacks; None if the lane is sealed there.
     """
-    # Late points of a detector go with the rest: there are few.
+    # Late points of a detector have no sender of their own: they are few.
     is_own = description.storage is Storage.FILES and not description.is_late
     waker = state.new_waker() if is_own else state.wakers[0]
     kind = LateLaneQueue if description.is_late else LaneQueue

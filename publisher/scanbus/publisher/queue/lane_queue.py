@@ -1,7 +1,7 @@
-"""One lane on its way to the bus: entries that wait, were sent, are not durable yet.
+"""The queue of one lane: entries not yet spooled, not yet sent, not yet durable.
 
-State only, no Redis. It is guarded by the scan's lock: other classes of this package
-hold it while they call, but for methods that say that they take it.
+State only, no Redis. Guarded by the scan's lock: other classes of this package hold it
+during calls, except of methods that say that they take it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["LaneQueue", "LateLaneQueue"]
 
 
 class LaneQueue:
-    """One lane on its way: entries in the retransmit buffer, and who sends them.
+    """Entries of one lane that are not durable, and the wakers of their threads.
 
-    Guarded by the scan's lock; `order` by `input_lock`, which is held by whoever puts
-    points in, so that their order is one.
+    Guarded by the scan's lock; `order` by `input_lock`, which a thread holds while it
+    adds points, so that they have one order.
 
     Parameters
     ----------
@@ -33,17 +33,17 @@ class LaneQueue:
     session : bytes
         Names this publisher.
     waker : Waker
-        Where its sender sleeps.
+        On which its sender sleeps.
     spool_waker : Waker, optional
-        Where who writes its entries to a local spool sleeps: they are spooled before
-        they are sent.
+        On which the spool writer sleeps: if given, entries are spooled before they are
+        sent.
 
     Attributes
     ----------
     input_lock : threading.Lock
-        Held by whoever puts points in.
+        Held by a thread that adds points.
     order : ReorderBuffer or None
-        What keeps points in order that the program numbers.
+        Orders points that the program numbers.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LaneQueue:
         return self.description.name
 
     def is_sent_by(self, waker: Waker) -> bool:
-        """Whether the sender that sleeps there sends it."""
+        """Return whether the sender with this waker sends the lane."""
         return self._waker is waker
 
     # ------------------------------------------------------------- what is kept
@@ -83,39 +83,39 @@ class LaneQueue:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of points that wait for those before them."""
+        """Bytes of points held for missing ones before them."""
         return 0 if self.order is None else self.order.nbytes
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes that Redis has and no file yet."""
+        """Bytes that Redis has and that are not durable."""
         return self._retransmit.sent_bytes
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes of entries that may be sent and that Redis has not."""
+        """Bytes of entries that may be sent and that Redis lacks."""
         return self._retransmit.unsent_bytes
 
     @property
     def is_packing(self) -> bool:
-        """Whether it will take less memory without any help."""
+        """Whether compression is in progress, and will free memory."""
         return False
 
     @property
     def saved_bytes(self) -> int:
-        """How much smaller what is kept will be when it is packed, as expected."""
+        """Bytes by which compression is expected to reduce what is kept."""
         return 0
 
     def unreserve(self, raw_bytes: int) -> None:
-        """Count a point no longer that did not come, or came late."""
+        """Release the room reserved for a point that did not come, or came late."""
 
     def packed_bytes(self, raw_bytes: int) -> float:
-        """Return what points of so many bytes take when packed, as expected."""
+        """Return the expected compressed size of points, in bytes."""
         return raw_bytes
 
     @property
     def why_full(self) -> str:
-        """Why its points keep room taken for longer than planned; empty if not."""
+        """Why its points take more room than planned; empty if they do not."""
         return ""
 
     @property
@@ -132,7 +132,7 @@ class LaneQueue:
 
     @property
     def length(self) -> int:
-        """Points that its entries have, or will have."""
+        """Points so far, in entries or still to be put into one."""
         return self._unspooled[-1].stop if self._unspooled else self._retransmit.stop
 
     @property
@@ -142,12 +142,12 @@ class LaneQueue:
 
     @property
     def reached(self) -> int:
-        """Points so far, of its last channel to have them."""
+        """Points so far that all its channels have."""
         return self.length
 
     @property
     def durable(self) -> int:
-        """The first point that no file is known to have."""
+        """The first point that is not known to be durable."""
         return self._retransmit.durable
 
     @property
@@ -157,34 +157,34 @@ class LaneQueue:
 
     @property
     def handed_over(self) -> int:
-        """The first point that neither Redis has nor, where there is one, the spool."""
+        """The first point not yet in the spool, or without a spool not yet in Redis."""
         if self._spool_waker is None:
             return self._retransmit.sent_stop
         return self._retransmit.stop
 
     @property
     def is_ending(self) -> bool:
-        """Whether nothing is added any more."""
+        """Whether no more points are accepted."""
         return self._is_ending
 
     @property
     def is_drained(self) -> bool:
-        """Whether all points are entries."""
+        """Whether all points are in entries."""
         return True
 
     @property
     def has_work(self) -> bool:
-        """Whether its sender has something to do."""
+        """Whether its sender has work."""
         return self._retransmit.has_unsent or self.can_seal
 
     @property
     def has_spool_work(self) -> bool:
-        """Whether who writes the spool has something to do."""
+        """Whether the spool writer has work."""
         return bool(self._unspooled) or self.can_seal
 
     @property
     def can_seal(self) -> bool:
-        """Whether nothing but the seal is missing."""
+        """Whether only the seal is missing."""
         if not (self._is_ending and self.is_drained):
             return False
         is_waiting = bool(self._unspooled and self._unspooled[-1].is_seal)
@@ -192,19 +192,19 @@ class LaneQueue:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the seal may be sent, or was."""
+        """Whether the seal is ready to be sent, or was sent."""
         return self._retransmit.sealed
 
     @property
     def is_delivered(self) -> bool:
-        """Whether Redis has all of it, the seal included, or never will."""
+        """Whether Redis has all of it, with the seal, or never will."""
         sealed = self._retransmit.sealed and not self._retransmit.has_unsent
         return self._is_abandoned or sealed
 
     # -------------------------------------------------------------- transitions
 
     def put(self, entry: EncodedEntry) -> None:
-        """Have an entry sent after those before it."""
+        """Queue an entry, to be sent after all earlier ones."""
         if self._spool_waker is None:
             self._retransmit.put(entry)
         else:
@@ -212,23 +212,23 @@ class LaneQueue:
             self._unspooled_bytes += entry.nbytes
 
     def end(self) -> None:
-        """Take nothing more: the seal is next."""
+        """Accept no more points: the seal is next."""
         self._is_ending = True
         self.wake()
 
     def seal(self) -> None:
-        """Put the seal behind the last entry if it is time."""
+        """Add the seal if only that is missing."""
         if self.can_seal:
             self.put(seal_entry(self.length, self._session))
 
     def refill(self, entries: Sequence[EncodedEntry], reached: int | None) -> None:
-        """Take what a spool holds of a lane to which nothing is added any more.
+        """Load the spooled entries of a lane that accepts no more points.
 
         Parameters
         ----------
         reached : int, optional
-            How far Redis has it, where it is not sealed there: a crash of the machine
-            may have cost the spool what Redis has.
+            First point that Redis lacks; None if the lane is sealed there. After a
+            crash of the machine, Redis may have entries that the spool lost.
         """
         for entry in entries:
             self._retransmit.put(entry)
@@ -239,11 +239,11 @@ class LaneQueue:
 
     @property
     def next_unsent(self) -> EncodedEntry | None:
-        """The entry that is to be sent next."""
+        """The entry to be sent next."""
         return self._retransmit.next_unsent
 
     def to_send(self, max_bytes: int) -> list[EncodedEntry]:
-        """Return the next entries, at most so many bytes, but one if there is any."""
+        """Return the next entries, at most `max_bytes`, but one if there is any."""
         return self._retransmit.to_send(max_bytes)
 
     def note_sent(self, n_entries: int) -> None:
@@ -251,27 +251,28 @@ class LaneQueue:
         self._retransmit.mark_sent(n_entries)
 
     def note_durable(self, point: int) -> bool:
-        """Forget what the writer has; return whether that is more than before."""
+        """Release entries before `point`; return whether that is more than before."""
         is_news = point > self._retransmit.durable
         if is_news:
             self._retransmit.mark_durable(point)
         return is_news
 
     def resume_after(self, last_id: bytes) -> int:
-        """Arrange to send again what Redis lacks; return how many bytes that are."""
+        """Queue again the entries that Redis lacks; return their bytes."""
         before = self._retransmit.unsent_bytes
         self._retransmit.resume_after(last_id)
         return self._retransmit.unsent_bytes - before
 
     @property
     def next_unspooled(self) -> EncodedEntry | None:
-        """The entry that is to be written to the spool next."""
+        """The entry to be written to the spool next."""
         return self._unspooled[0] if self._unspooled else None
 
     def note_spooled(self, max_kept_bytes: int) -> None:
-        """Have the first unspooled entry sent, now that it is in the spool.
+        """Mark the next entry as spooled, so that it is sent.
 
-        Its payload is read back from there if that much is kept in memory already.
+        Its payload stays in memory only while less than `max_kept_bytes` are kept;
+        otherwise it is read back from the spool.
         """
         entry = self._unspooled.popleft()
         self._unspooled_bytes -= entry.nbytes
@@ -280,19 +281,19 @@ class LaneQueue:
         self._waker.wake()
 
     def abandon(self) -> None:
-        """Wait no longer for Redis to have it: its sender gave up."""
+        """Mark the lane as never to be sent completely: its sender gave up."""
         self._is_abandoned = True
 
     def drop(self) -> None:
-        """Forget all entries: nobody will send them any more."""
+        """Remove all entries: they are not sent any more."""
         self._retransmit.drop()
         self._unspooled.clear()
         self._unspooled_bytes = 0
 
     def wake(self) -> None:
-        """Wake whoever makes its entries and sends or spools them."""
+        """Wake the thread that makes its entries and sends or spools them."""
         (self._spool_waker or self._waker).wake()
 
 
 class LateLaneQueue(LaneQueue):
-    """A lane of points that came after their place was closed, one per entry."""
+    """A lane of late points, which came after their place was closed, one per entry."""

@@ -1,9 +1,9 @@
-"""What one scan still has to bring to the bus, shared by all threads that help.
+"""The queue of one scan, between the program's threads and the senders.
 
-The program's threads put values and frames in, encoders pack frames, senders send, the
-monitor reports what is durable. All of that meets here under one lock, which each
-method takes and nobody holds while talking to Redis. What is kept never exceeds the
-scan's quota: whoever sends waits.
+The program's threads add values and frames, encoders compress frames, senders send
+entries, the monitor reports what is durable. All of them share this state under one
+lock, which each method takes and no thread holds during a call to Redis. The bytes kept
+never exceed the scan's quota: a send waits for room.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class ScanQueue:
     session : bytes
         Names this publisher in the headers of entries.
     limits : SendLimits
-        How long a send waits, and how much is kept.
+        Longest waits and most bytes kept.
     threads : ThreadPool
-        Packs frames.
+        Compresses frames.
     why_full : callable
         Returns why nothing becomes durable, for messages.
     spool : ScanSpool, optional
@@ -56,9 +56,9 @@ class ScanQueue:
     Attributes
     ----------
     encoders : EncoderPool
-        Packs frames.
+        Compresses frames.
     watch : ScanWatch
-        What the monitor, and who restores the scan, see of it.
+        Interface of the monitor and of restoring the scan.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ScanQueue:
         self.encoders = EncoderPool(threads, self._state.room, session, self.fail)
         self.watch = ScanWatch(self._state)
 
-    # -------------------------------------------------------------- what is known
+    # ---------------------------------------------------------------------- state
 
     @property
     def uid(self) -> str:
@@ -90,12 +90,12 @@ class ScanQueue:
 
     @property
     def announcement(self) -> str:
-        """Id of its announcement; empty before it is announced."""
+        """Id of its announcement on the bus; empty before it is announced."""
         return self._state.announcement
 
     @property
     def quota_bytes(self) -> int:
-        """What was reserved on the bus; 0 before it is prepared."""
+        """Bytes reserved on the bus; 0 before the scan is prepared."""
         return self._state.quota_bytes
 
     @property
@@ -105,32 +105,32 @@ class ScanQueue:
 
     @property
     def late(self) -> dict[str, int]:
-        """How many points of which channel came too late."""
+        """Number of late points of each channel that has any."""
         return late_counts(self._state.lanes.values())
 
     @property
     def error(self) -> BaseException | None:
-        """What it failed for."""
+        """Why the scan failed; None if it did not."""
         return self._state.error
 
     @property
     def verdict(self) -> Verdict | None:
-        """The final verdict, once it came."""
+        """The final verdict; None before it came."""
         return self._state.verdict
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is added any more."""
+        """Whether no more points are accepted."""
         return self._state.is_over
 
     @property
     def is_released(self) -> bool:
-        """Whether nothing is kept any more."""
+        """Whether its entries were released."""
         return self._state.is_released
 
     @property
     def has_blocked_send(self) -> bool:
-        """Whether somebody waits for room."""
+        """Whether a send waits for room."""
         return self._backpressure.is_waiting
 
     @property
@@ -141,7 +141,7 @@ class ScanQueue:
     # ------------------------------------------------------------------- opening
 
     def set_announcement(self, announcement: str) -> None:
-        """Take note of the id of its announcement."""
+        """Set the id of its announcement on the bus."""
         with self._state.lock:
             self._state.set_announcement(announcement)
 
@@ -153,7 +153,7 @@ class ScanQueue:
         quota_bytes: int,
         compression: float,
     ) -> None:
-        """Take points from now on: Redis has the first two events, the spool all."""
+        """Accept points from now on: Redis has two events, a spool has all of them."""
         with self._state.lock:
             self._state.events.begin(events, n_sent=2)
             self._state.plan(quota_bytes, chunk_bytes(lanes))
@@ -173,14 +173,14 @@ class ScanQueue:
         quota_bytes: int,
         lanes: Iterable[tuple[LaneDescription, Sequence[EncodedEntry], int | None]],
     ) -> None:
-        """Take a scan that its publisher left in the spool; nothing is added to it.
+        """Load a scan that its publisher left in the spool; it accepts no more points.
 
         Parameters
         ----------
         n_sent : int
-            Events that are sent again only where one is missing.
+            Number of events that are sent again only if Redis lacks one.
         lanes : iterable of tuple
-            Each lane with its entries, and how far Redis has it if it is not sealed.
+            Each lane, its entries, the first point that Redis lacks (None if sealed).
         """
         with self._state.lock:
             self._state.set_announcement(announcement)
@@ -193,12 +193,12 @@ class ScanQueue:
             self._state.close()
 
     def shares(self) -> list[SendShare]:
-        """Return what each sender sends: each detector, and all the rest."""
+        """Return the shares of the senders: one per detector, and one for the rest."""
         return [SendShare(self._state, waker) for waker in self._state.wakers]
 
     @property
     def backlog(self) -> SpoolBacklog | None:
-        """What waits for the spool; None if there is no spool."""
+        """Entries and events not in the spool yet; None if there is no spool."""
         waker = self._state.spool_waker
         return None if waker is None else SpoolBacklog(self._state, waker)
 
@@ -206,36 +206,36 @@ class ScanQueue:
 
     @property
     def fast_series(self) -> Mapping[str, Series]:
-        """Series to which a program's thread appends plain floats itself.
+        """Series to which a program's thread appends plain floats without a lock.
 
-        Without a lock. It is this very table: it is emptied when the scan is over.
+        The mapping itself, not a copy: it is emptied when the scan is over.
         """
         return self._state.fast_series
 
     def offer_fast_series(self, series: Mapping[str, Series]) -> None:
-        """Have plain floats of these channels appended without a lock."""
+        """Let the program append plain floats of these channels without a lock."""
         with self._state.lock:
             self._state.fast_series.update(series)
 
     def check_open(self) -> None:
-        """Raise what the scan failed for, or ScanStateError if it is over."""
+        """Raise the scan's error if it failed, or ScanStateError if it is over."""
         self._state.check_open()
 
-    def number(self, lane: LaneQueue, order: ReorderBuffer[Any]) -> None:
-        """Keep the points of a lane in order from now on; its `input_lock` is held."""
+    def use_order(self, lane: LaneQueue, order: ReorderBuffer[Any]) -> None:
+        """Use a reorder buffer for a lane from now on; its `input_lock` is held."""
         with self._state.lock:
             for channel in lane.description.channels:
                 self._state.fast_series.pop(channel.name, None)
             lane.order = order
 
     def room_to_hold(self, lane: LaneQueue) -> int:
-        """Return how many bytes of a lane may wait for points before them."""
+        """Return how many bytes of a lane may be held for points before them."""
         lanes = self._state.lanes.values()
         held = sum(each.held_bytes for each in lanes)
         return self._state.max_held_bytes - held + lane.held_bytes
 
     def wake(self, lane: LaneQueue) -> None:
-        """Wake who sends a lane."""
+        """Wake the thread that makes a lane's entries and sends or spools them."""
         with self._state.lock:
             lane.wake()
 
@@ -246,23 +246,23 @@ class ScanQueue:
         *,
         reserved_bytes: int,
     ) -> int:
-        """Take a point that came after its place was closed; `input_lock` is held.
+        """Add a late point: its place became a gap before; `input_lock` is held.
 
         Parameters
         ----------
         build : callable
-            Returns its entry from the number of the arrival.
+            Returns its entry, given its index among the late points of its channel.
         reserved_bytes : int
-            What was reserved for it.
+            Bytes that were reserved for it.
 
         Returns
         -------
         int
-            How many late points the channel has.
+            Number of late points of the channel, with this one.
         """
         with self._state.lock:
             late = late_lane(self._state, lane, self.session)
-        # Whoever feeds the lane feeds this one, so nobody else counts meanwhile.
+        # `input_lock` covers this lane too, so its length cannot change meanwhile.
         entry = build(late.length)
         with self._state.lock:
             lane.unreserve(reserved_bytes)
@@ -273,18 +273,18 @@ class ScanQueue:
     # -------------------------------------------------------------------- the end
 
     def add_event(self, event: Event) -> None:
-        """Have an event sent after those before it."""
+        """Queue an event to be sent after all earlier ones."""
         with self._state.lock:
             self._state.events.add(event)
             (self._state.spool_waker or self._state.wakers[0]).wake()
 
     def close_input(self) -> None:
-        """Take nothing more."""
+        """Accept no more points."""
         with self._state.lock:
             self._state.close()
 
     def end_lanes(self) -> None:
-        """Let all lanes run out and be sealed."""
+        """End all lanes: they are sealed when all their points are entries."""
         for lane in self.lanes.values():
             if isinstance(lane, FrameLaneQueue):
                 with lane.input_lock:
@@ -294,6 +294,6 @@ class ScanQueue:
                 lane.end()
 
     def fail(self, error: BaseException) -> None:
-        """Let every further send raise `error`."""
+        """Let every further send raise `error`, or the scan's first error."""
         with self._state.lock:
             self._state.fail(error)

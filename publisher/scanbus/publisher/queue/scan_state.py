@@ -1,7 +1,8 @@
-"""The state of one scan on its way to the bus, and each change of it.
+"""The shared state of one scan's queue, and each change of it.
 
-Private to this package: the program, the senders, the monitor and who writes the spool
-see a face of it each, which takes the lock.
+Private to this package: the program, the senders, the monitor and the spool writer each
+use an interface of it (`ScanQueue`, `SendShare`, `ScanWatch`, `SpoolBacklog`) that
+takes the lock.
 """
 
 from __future__ import annotations
@@ -19,28 +20,29 @@ from scanbus.schemas.errors import ScanStateError
 
 __all__ = ["ScanState"]
 
-# What may wait for points before it, as a share of the quota: half of that is for open
-# segments, and the rest must let the point through that they wait for.
+# Points held for missing ones may take 1/4 of the quota: half of the quota is for open
+# segments, and what is left must let the missing point through.
 _HELD_SHARE = 4
 
 
 class ScanState:
-    """One scan; all methods and properties are for who holds `lock`.
+    """One scan; callers of its methods and properties hold `lock`.
 
-    Attributes are changed by its own methods only.
+    Only its own methods change its attributes.
 
     Attributes
     ----------
     lock : threading.Lock
-        Guards this and all lanes; nobody holds it while talking to Redis.
+        Guards this and all lanes; no thread holds it during a call to Redis.
     room, progress : threading.Condition
-        Of the lock: told when there may be more room, and when something was done.
+        Conditions of the lock: notified when there may be more room, and when entries
+        or events were sent, spooled or became durable.
     lanes : Mapping
-        By name. Replaced, never changed: one may look through it without the lock.
+        By name. Replaced, never changed: it can be read without the lock.
     wakers : list of Waker
-        One per sender; the first sends events, too.
+        One per sender; the first sender also sends events.
     spool_waker : Waker or None
-        Where who writes the spool sleeps.
+        On which the spool writer sleeps.
     fast_series : dict
         Series to which a program's thread appends plain floats itself.
     """
@@ -70,20 +72,20 @@ class ScanState:
 
     @property
     def max_kept_bytes(self) -> int:
-        """Bytes that may be kept in memory."""
+        """Most bytes that may be kept in memory."""
         if self.spool_waker is None:
             return self.quota_bytes
-        # A chunk that is not full cannot go to the disk: open ones take half at most.
+        # A chunk that is not full is not spooled: open chunks take half at most.
         return max(self.limits.memory_bytes_kept, 2 * self._chunk_bytes)
 
     @property
     def max_held_bytes(self) -> int:
-        """Bytes of all points together that may wait for points before them."""
+        """Most bytes of all points that are held for points before them."""
         return self.max_kept_bytes // _HELD_SHARE
 
     @property
     def is_fully_sent(self) -> bool:
-        """Whether Redis has everything: all entries, all seals and the end."""
+        """Whether Redis has all entries, all seals and the end."""
         return self.is_over and self.events.are_sent
 
     @property
@@ -94,7 +96,7 @@ class ScanState:
         return self.is_over and sealed and self.events.next_unspooled is None
 
     def check_open(self) -> None:
-        """Raise what the scan failed for, or ScanStateError if it is over."""
+        """Raise the scan's error if it failed, or ScanStateError if it is over."""
         if self.error is not None:
             raise self.error
         if self.is_over:
@@ -103,52 +105,52 @@ class ScanState:
     # -------------------------------------------------------------- transitions
 
     def set_announcement(self, announcement: str) -> None:
-        """Take note of the id of its announcement."""
+        """Set the id of its announcement on the bus."""
         self.announcement = announcement
 
     def new_waker(self) -> Waker:
-        """Return the waker of one more sender."""
+        """Add a sender and return its waker."""
         self.wakers.append(Waker(self.lock))
         return self.wakers[-1]
 
     def plan(self, quota_bytes: int, chunk_bytes: int) -> None:
-        """Take what was planned: the quota, and the bytes of one chunk of each lane."""
+        """Set the quota, and the bytes of one chunk of each detector together."""
         self.quota_bytes = quota_bytes
         self._chunk_bytes = chunk_bytes
 
     def add_lanes(self, lanes: Iterable[LaneQueue]) -> None:
-        """Take more lanes."""
+        """Add lanes."""
         self.lanes = {**self.lanes, **{lane.name: lane for lane in lanes}}
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Accept no more points."""
         self.is_over = True
         self.fast_series.clear()
         self.room.notify_all()
 
     def fail(self, error: BaseException) -> None:
-        """Let every further send raise `error`, or what came before it."""
+        """Let every further send raise `error`, or the scan's first error."""
         self.error = self.error or error
         self.fast_series.clear()
         self.notify()
 
     def mark_lost(self) -> None:
-        """Take note that Redis will never have all of it: nobody sends any more."""
+        """Record that Redis will never have all of the scan: sending has stopped."""
         self.is_lost = True
         self.wakers[0].wake()
 
     def note_trouble(self, reason: str) -> bool:
-        """Take note of why nothing can be sent now; return whether that is new."""
+        """Record why nothing can be sent now; return whether sending worked before."""
         is_new, self.trouble = not self.trouble, reason
         return is_new
 
     def note_spool_trouble(self, reason: str) -> bool:
-        """Take note of why the spool takes nothing now; return whether that is new."""
+        """Record why the spool takes nothing now; return whether it did before."""
         is_new, self.spool_trouble = not self.spool_trouble, reason
         return is_new
 
     def release(self, verdict: Verdict | None) -> None:
-        """Forget everything: the writer has judged, or nobody waits any more."""
+        """Release all entries: there is a final verdict, or no one waits for it."""
         self.verdict = verdict
         self.is_released = True
         for lane in self.lanes.values():
@@ -157,12 +159,12 @@ class ScanState:
         self.wake_all()
 
     def notify(self) -> None:
-        """Tell who waits for room, or for something to be done."""
+        """Notify threads that wait for room or for progress."""
         self.room.notify_all()
         self.progress.notify_all()
 
     def wake_all(self) -> None:
-        """Wake all senders, and who writes the spool."""
+        """Wake all senders and the spool writer."""
         for waker in (*self.wakers, self.spool_waker):
             if waker is not None:
                 waker.wake()

@@ -1,4 +1,4 @@
-"""What becomes of a scan's data: durable, compared, judged, or given up."""
+"""Interface of a scan's queue for the monitor: durable, compared, judged, lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ScanWatch"]
 
 
 class ScanWatch:
-    """What the monitor, and who restores a scan, see of it; takes the scan's lock.
+    """What the monitor and `resync` use of a scan; methods take the scan's lock.
 
     Parameters
     ----------
@@ -39,16 +39,16 @@ class ScanWatch:
         return self._state.is_lost
 
     def note_durable(self, lane: str, point: int) -> None:
-        """Forget what the writer has."""
+        """Release the entries of a lane before `point`: the writer has them."""
         state = self._state
         with state.lock:
             if state.lanes[lane].note_durable(point):
                 state.notify()
                 if state.spool_waker is not None:
-                    state.wake_all()  # There is room on the bus, for all lanes.
+                    state.wake_all()  # The room on the bus is shared by all lanes.
 
     def request_compare(self) -> None:
-        """Have every sender compare its lanes with what Redis holds."""
+        """Have every sender compare its lanes with Redis."""
         with self._state.lock:
             for waker in self._state.wakers:
                 waker.request_compare()
@@ -59,43 +59,43 @@ class ScanWatch:
             return self._state.events.sent
 
     def has_event(self, event: Event) -> bool:
-        """Whether this event was said here."""
+        """Return whether this publisher added this event."""
         with self._state.lock:
             return self._state.events.has(event)
 
     def resume_after(self, lane: LaneQueue, last_id: bytes) -> int:
-        """Arrange to send again what Redis lacks of a lane; return how many bytes.
+        """Queue again the entries of a lane that Redis lacks; return their bytes.
 
-        Only the lane's own sender may call it, with nothing on its way.
+        Only the lane's own sender may call it, and not during a call to Redis.
         """
         with self._state.lock:
             return 0 if self._state.is_released else lane.resume_after(last_id)
 
     @contextmanager
     def restoring(self) -> Iterator[bool]:
-        """Be the only one who puts the scan back, or takes its quota away, meanwhile.
+        """Hold the lock for restoring the scan on the bus or releasing its quota.
 
         Yields
         ------
         bool
-            False if there is nothing left to put back.
+            False if the scan was released: there is nothing to restore.
         """
         with self._restoring:
             yield not self._state.is_released
 
     def mark_lost(self, error: BaseException) -> None:
-        """Let the scan fail: nobody sends any more of it."""
+        """Fail the scan: no more of it is sent."""
         with self._state.lock:
             self._state.fail(error)
             self._state.mark_lost()
 
     def release(self, verdict: Verdict | None) -> None:
-        """Forget everything: the writer has judged, or nobody waits any more."""
+        """Release all entries: there is a final verdict, or no one waits for it."""
         with self._state.lock:
             self._state.release(verdict)
 
     def reached(self) -> dict[str, int]:
-        """Return the points of each lane so far, of its last channel to have them."""
+        """Return the number of points of each lane that all its channels have."""
         with self._state.lock:
             return {name: lane.reached for name, lane in self._state.lanes.items()}
 
@@ -105,7 +105,7 @@ class ScanWatch:
         return self._state.kept_bytes
 
     def undelivered_bytes(self) -> tuple[int, int, int]:
-        """Return the bytes that Redis alone has, never had, and the spool never had."""
+        """Return bytes not durable: sent, never sent, and of these never spooled."""
         lanes = self._state.lanes.values()
         unspooled = sum(lane.unspooled_bytes for lane in lanes)
         unsent = sum(lane.unsent_bytes for lane in lanes) + unspooled
@@ -119,19 +119,23 @@ class ScanWatch:
         what: str,
         why: Callable[[], str],
     ) -> None:
-        """Wait for something that the monitor or a sender reports.
+        """Wait until a condition is met that the monitor or a sender changes.
 
         Parameters
         ----------
         is_met, why : callable
-            Whether it is so, and why it is not; called with the lock held.
+            Return whether the condition is met, and why not; called with the lock held.
+        timeout_s : float
+            Longest wait, in seconds.
+        what : str
+            The wait, for the message.
 
         Raises
         ------
         DeadlineError
-            If it is not so in time.
+            If the condition is not met in time.
         ScanStateError
-            If nobody waits for it any more.
+            If the publisher was closed before; the scan's own error if it is lost.
         """
         state = self._state
         started = monotonic()

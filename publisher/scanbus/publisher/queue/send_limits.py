@@ -1,4 +1,4 @@
-"""How long and how much a publisher waits and keeps."""
+"""Limits of a publisher: longest waits and most bytes kept."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = ["SendLimits"]
 
 @dataclass(frozen=True, slots=True)
 class SendLimits:
-    """How long and how much a publisher waits and keeps.
+    """Longest waits, in seconds, and most bytes that a publisher keeps.
 
     Attributes
     ----------
     send_deadline_s : float
-        How long a send waits for room.
+        Longest wait of a send for room.
     reorder_window : int
-        How many points ahead of the next one of its lane a point may come.
+        Largest distance, in points, of a numbered point from the next of its lane.
     reorder_s : float
-        How long it waits for those before it.
+        Longest time that a numbered point waits for the points before it.
     memory_bytes_kept : int
-        Bytes of a scan that stay in memory where there is a spool; more is read back.
+        With a spool: bytes of a scan that stay in memory; more are read back.
     spool_sync_s : float
-        How often the spool is brought to the disk.
+        Interval between syncs of the spool to the disk.
     """
 
     send_deadline_s: float = 60.0

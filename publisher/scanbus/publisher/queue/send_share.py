@@ -1,4 +1,4 @@
-"""What one sender takes out of a scan: the entries of its lanes, and the events."""
+"""The share of a scan that one sender sends: entries of its lanes, and events."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["SendShare"]
 
 
 class SendShare:
-    """The part of a scan that one sender sends; each method takes the scan's lock.
+    """The share of a scan that one sender sends; each method takes the scan's lock.
 
     Parameters
     ----------
     state : ScanState
         The scan.
     waker : Waker
-        Its lanes, and where the sender sleeps.
+        The sender's waker; its lanes are those that have this waker.
     """
 
     def __init__(self, state: ScanState, waker: Waker) -> None:
@@ -36,7 +36,7 @@ class SendShare:
 
     @property
     def lanes(self) -> tuple[LaneQueue, ...]:
-        """What this sender sends, and nobody else; there may be more later."""
+        """Lanes that only this sender sends; lanes of late points may be added."""
         known = self._state.lanes
         if known is not self._looked_at:  # Replaced when a lane is added.
             waker = self._waker
@@ -47,17 +47,17 @@ class SendShare:
         return self._lanes
 
     def await_work(self, timeout_s: Callable[[], float]) -> bool | None:
-        """Sleep once, if there is nothing to do.
+        """Return whether there is work; sleep once if there is none.
 
         Parameters
         ----------
         timeout_s : callable
-            Returns for how long at most.
+            Returns the longest sleep, in seconds.
 
         Returns
         -------
         bool or None
-            Whether there is something to do; None if there never will be.
+            Whether there was work before the sleep; None if there never will be any.
         """
         with self._state.lock:
             if self._state.is_released:
@@ -77,23 +77,23 @@ class SendShare:
     # ---------------------------------------------------------------- comparing
 
     def take_compare_request(self) -> bool:
-        """Whether a look at what Redis holds was asked for since the last one."""
+        """Return whether a comparison with Redis was requested, and reset the flag."""
         if not self._waker.must_compare:
             return False
         with self._state.lock:
             return self._waker.take_compare_request()
 
     def request_compare(self) -> None:
-        """Have the next round begin with such a look."""
+        """Have the sender's next round begin with a comparison with Redis."""
         with self._state.lock:
             self._waker.request_compare()
 
     # ------------------------------------------------------------------ sending
 
     def encode(self, lane: LaneQueue) -> None:
-        """Make entries of what was gathered while the last ones were on their way.
+        """Make entries of the values buffered while the last ones were being sent.
 
-        Where there is a spool, who writes it makes them.
+        With a spool, the spool writer makes them.
         """
         if self._is_spooled or not isinstance(lane, ValueLaneQueue):
             return
@@ -114,7 +114,7 @@ class SendShare:
             return lane.to_send(min(max_bytes, self._bus_room(lane)))
 
     def _may_send(self, lane: LaneQueue) -> bool:
-        """Whether the next entry fits on the bus beside what is not durable there."""
+        """Return whether the next entry fits on the bus, within the quota."""
         entry = lane.next_unsent
         if entry is None:
             return False
@@ -122,10 +122,10 @@ class SendShare:
         return entry.is_seal or room >= min(entry.nbytes, self._state.quota_bytes)
 
     def _bus_room(self, lane: LaneQueue) -> int:
-        """Return how many more bytes may stand on the bus without being durable.
+        """Return how many more bytes may be on the bus without being durable.
 
-        Without a spool, all that is kept may. Late points always may: the writer takes
-        them when all else has been sent.
+        Without a spool, all kept bytes may. Late points always may: the writer reads
+        them after everything else has been sent.
         """
         if not self._is_spooled or lane.description.is_late:
             return sys.maxsize
@@ -140,7 +140,7 @@ class SendShare:
         """Mark the next entries of a lane as sent."""
         with self._state.lock:
             if self._state.is_released:
-                return  # The retransmit buffer is empty, whatever was on its way.
+                return  # The retransmit buffer was emptied during the call to Redis.
             lane.note_sent(n_entries)
             self._state.notify()
             if lane.is_ending:
@@ -168,23 +168,23 @@ class SendShare:
     # ------------------------------------------------------------------ trouble
 
     def note_trouble(self, reason: str) -> bool:
-        """Take note of why nothing can be sent now; return whether that is new."""
+        """Record why nothing can be sent now; return whether sending worked before."""
         with self._state.lock:
             return self._state.note_trouble(reason)
 
     def clear_trouble(self) -> None:
-        """Take note that Redis takes what it is given."""
+        """Record that Redis accepts entries again."""
         if self._state.trouble:
             with self._state.lock:
                 self._state.note_trouble("")
 
     def give_up(self, error: Exception, *, is_lost: bool) -> None:
-        """Send nothing more: the scan fails, and others do not wait for these lanes.
+        """Fail the scan: these lanes are not sent, and no thread waits for them.
 
         Parameters
         ----------
         is_lost : bool
-            Nobody can say the end of the scan any more.
+            The end of the scan can no longer be sent.
         """
         with self._state.lock:
             self._state.fail(error)

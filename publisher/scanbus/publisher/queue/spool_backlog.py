@@ -1,4 +1,4 @@
-"""What of a scan waits for the local spool, before it may be sent."""
+"""Entries and events of a scan that must be spooled before they are sent."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["SpoolBacklog"]
 
 
 class SpoolBacklog:
-    """The entries and events that the spool lacks; each method takes the scan's lock.
+    """Entries and events not in the spool yet; each method takes the scan's lock.
 
-    One thread writes them.
+    One thread, the spool writer, uses it.
 
     Parameters
     ----------
     state : ScanState
         The scan.
     waker : Waker
-        Where that thread sleeps.
+        On which that thread sleeps.
     """
 
     def __init__(self, state: ScanState, waker: Waker) -> None:
@@ -33,7 +33,7 @@ class SpoolBacklog:
         self._waker = waker
 
     def encode(self, lane: LaneQueue, *, is_due: bool) -> None:
-        """Make entries of what was gathered, if it is due or nothing else is to do."""
+        """Make entries of buffered values if due, or if the sender has none left."""
         if not isinstance(lane, ValueLaneQueue):
             return
         with self._state.lock:
@@ -42,17 +42,17 @@ class SpoolBacklog:
         lane.encode_gathered()
 
     def seal(self, lane: LaneQueue) -> None:
-        """Put the seal behind the last entry of a lane if it is time."""
+        """Add the seal of a lane if only that is missing."""
         with self._state.lock:
             lane.seal()
 
     def next_entry(self, lane: LaneQueue) -> EncodedEntry | None:
-        """Return the entry of a lane that is to be written now."""
+        """Return the entry of a lane to be written now."""
         with self._state.lock:
             return None if self._state.is_released else lane.next_unspooled
 
     def note_entry(self, lane: LaneQueue) -> None:
-        """Have the next entry of a lane sent, now that the spool has it."""
+        """Mark the next entry of a lane as spooled, so that it is sent."""
         state = self._state
         with state.lock:
             if not state.is_released:
@@ -60,19 +60,19 @@ class SpoolBacklog:
                 state.notify()
 
     def next_event(self) -> Event | None:
-        """Return the event that is to be written now."""
+        """Return the event to be written now."""
         with self._state.lock:
             return self._state.events.next_unspooled
 
     def note_event(self) -> None:
-        """Have the next event sent, now that the spool has it."""
+        """Mark the next event as spooled, so that it is sent."""
         with self._state.lock:
             self._state.events.note_spooled()
             self._state.wakers[0].wake()
             self._state.progress.notify_all()
 
     def first_kept(self, lane: LaneQueue) -> int:
-        """Return the first point of a lane that no file is known to have."""
+        """Return the first point of a lane that must stay in the spool."""
         with self._state.lock:
             return lane.first_kept
 
@@ -82,12 +82,12 @@ class SpoolBacklog:
         Parameters
         ----------
         timeout_s : callable
-            Returns how long at most.
+            Returns the longest sleep, in seconds.
 
         Returns
         -------
         bool
-            False, at once, where values are gathered: every single one would wake.
+            False, at once, while values are buffered: each one would end the sleep.
         """
         with self._state.lock:
             if self._state.is_released or self._has_work():
@@ -109,17 +109,17 @@ class SpoolBacklog:
         )
 
     def note_trouble(self, reason: str) -> bool:
-        """Take note of why the disk takes nothing now; return whether that is new."""
+        """Record why the disk takes nothing now; return whether it did before."""
         with self._state.lock:
             return self._state.note_spool_trouble(reason)
 
     def clear_trouble(self) -> None:
-        """Take note that the disk takes what it is given."""
+        """Record that the disk accepts data again."""
         with self._state.lock:
             self._state.note_spool_trouble("")
 
     def finish(self, timeout_s: float) -> None:
-        """Wait until the spool has all there is, at most so long."""
+        """Wait until the spool has all of the scan, at most `timeout_s`."""
         deadline = monotonic() + timeout_s
         with self._state.lock:
             while not self._state.is_spooled and (left_s := deadline - monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""Lanes of small values: gathered by their group, made entries when they are sent."""
+"""Lanes of small values: buffered by group, put into entries when they are sent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scanbus.schemas import LaneDescription
 __all__ = ["MAX_BATCH_BYTES", "ValueLaneQueue"]
 
 MAX_BATCH_BYTES = 8 * 2**20
-"""What is sent, or made, at once."""
-# Looking at everything that is kept costs too much for every single value.
+"""Most bytes of entries that are sent, or made, at once."""
+# Checking all kept bytes costs too much for every single value.
 _LOOK_EVERY_POINTS = 256
 
 
@@ -26,7 +26,7 @@ class ValueLaneQueue(LaneQueue):
     Parameters
     ----------
     backpressure : Backpressure
-        Of the scan.
+        The scan's; a send waits there for room.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ValueLaneQueue(LaneQueue):
 
     @property
     def series(self) -> Mapping[str, Series]:
-        """The points of each channel that no entry holds yet."""
+        """Points of each channel that are in no entry yet."""
         return self._buffer.series
 
     @property
@@ -56,12 +56,12 @@ class ValueLaneQueue(LaneQueue):
 
     @property
     def length(self) -> int:
-        """Points that its entries have, or will have."""
+        """Points taken into entries so far."""
         return self._buffer.taken
 
     @property
     def reached(self) -> int:
-        """Points that all its channels have."""
+        """Points so far that all its channels have."""
         return self._buffer.complete
 
     @property
@@ -71,28 +71,28 @@ class ValueLaneQueue(LaneQueue):
 
     @property
     def has_complete(self) -> bool:
-        """Whether there is a point for the next entry."""
+        """Whether a point that all channels have is in no entry yet."""
         return self._buffer.has_complete
 
     @property
     def is_drained(self) -> bool:
-        """Whether all points are entries."""
+        """Whether all complete points are in entries."""
         return not self._buffer.has_complete and not self._encoding_bytes
 
     @property
     def has_work(self) -> bool:
-        """Whether its sender has something to do."""
+        """Whether its sender has work."""
         return super().has_work or self._buffer.has_complete
 
     @property
     def why_incomplete(self) -> str:
-        """Which channel waits for which of its group; empty if none does."""
+        """Which channel of its group is behind which; empty if none is."""
         ahead, behind, points = self._buffer.longest_and_shortest()
         if not points or self._buffer.has_complete:
             return ""
         return f"{ahead} is {points} points ahead of {behind} in its group"
 
-    # ------------------------------------ for who puts points in; takes the lock
+    # ---------------------------------------------------------- takes the lock
 
     def reserve(self, nbytes: int) -> None:
         """Wait until there is room for points.
@@ -100,7 +100,7 @@ class ValueLaneQueue(LaneQueue):
         Raises
         ------
         DeadlineError
-            If there is none for too long.
+            If there is no room in time.
         """
         with self._backpressure.lock:
             self._backpressure.wait(self, nbytes)
@@ -113,17 +113,17 @@ class ValueLaneQueue(LaneQueue):
         *,
         need: int | None = None,
     ) -> None:
-        """Take checked values of one channel.
+        """Add checked values of one channel to the buffer.
 
         Parameters
         ----------
         need : int, optional
-            Bytes to wait for room for; None if they were reserved.
+            Bytes for which to wait for room; None if they were reserved.
 
         Raises
         ------
         DeadlineError
-            If there is no room for too long.
+            If there is no room in time.
         """
         with self._backpressure.lock:
             if need is not None:
@@ -133,12 +133,15 @@ class ValueLaneQueue(LaneQueue):
                 self.wake()
 
     def process_scalars(self) -> None:
-        """Look after single values that were appended: complete points, memory, room.
+        """Process single values that were appended to the series without a lock.
+
+        Complete points wake the sender; from time to time values are compacted, and
+        the caller waits for room.
 
         Raises
         ------
         DeadlineError
-            If there is no room for too long.
+            If there is no room in time.
         """
         with self._backpressure.lock:
             buffer = self._buffer
@@ -150,7 +153,7 @@ class ValueLaneQueue(LaneQueue):
             self._backpressure.wait(self, 0)
 
     def encode_gathered(self) -> None:
-        """Make entries of what was gathered; one thread at a time does it."""
+        """Make entries of buffered values; one thread at a time may call it."""
         taken = []
         with self._backpressure.lock:
             before = n_bytes = self._buffer.pending_bytes
@@ -170,6 +173,6 @@ class ValueLaneQueue(LaneQueue):
     # --------------------------------------------------------- the lock is held
 
     def end(self) -> None:
-        """Take nothing more; channels that are shorter than others end with gaps."""
+        """Accept no more points; channels shorter than others end with gaps."""
         self._buffer.end(wall_clock())
         super().end()

@@ -1,4 +1,4 @@
-"""Waiting for points to be on the bus or in files, and for the verdict."""
+"""Wait until points are on the bus or durable, and for the verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def wait_durable(queue: ScanQueue, timeout_s: float) -> None:
     Raises
     ------
     DeadlineError
-        If it is not so in time; it names lanes and points.
+        If it is not durable in time; the message names lanes and points.
     """
     behind = _behind(queue, lambda lane: lane.durable)
     queue.watch.wait_until(
@@ -37,7 +37,7 @@ def wait_for_verdict(queue: ScanQueue, timeout_s: float) -> Verdict:
     DeadlineError
         If there is none in time.
     ScanStateError
-        If nobody waits for it any more.
+        If the publisher was closed before.
     """
     queue.watch.wait_until(
         lambda: queue.verdict is not None,
@@ -55,7 +55,7 @@ def wait_flushed(queue: ScanQueue, timeout_s: float) -> None:
     Raises
     ------
     DeadlineError
-        If it is not so in time; it names lanes and points.
+        If it is not there in time; the message names lanes and points.
     """
     for lane in queue.lanes.values():
         if isinstance(lane, FrameLaneQueue):
@@ -73,7 +73,13 @@ def wait_flushed(queue: ScanQueue, timeout_s: float) -> None:
 def _behind(
     queue: ScanQueue, point_of: Callable[[LaneQueue], int]
 ) -> Callable[[], list[str]]:
-    """Return what tells which lanes are behind the points they have now."""
+    """Return a function that lists the lanes that lack points they have now.
+
+    Parameters
+    ----------
+    point_of : callable
+        Returns how far a lane is: its first point that is not durable, or not flushed.
+    """
     wanted = queue.watch.reached()
 
     def behind() -> list[str]:

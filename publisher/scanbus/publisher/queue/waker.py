@@ -1,4 +1,4 @@
-"""Where a sender sleeps until its lanes have work."""
+"""Condition on which a sender sleeps until its lanes have work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["Waker"]
 
 
 class Waker:
-    """Where one sender sleeps, and whether it has to look; guarded by the scan's lock.
+    """Condition and compare request of one sender; guarded by the scan's lock.
 
     Parameters
     ----------
     lock : threading.Lock
-        The scan's.
+        The scan's lock.
     """
 
     def __init__(self, lock: threading.Lock) -> None:
@@ -23,16 +23,16 @@ class Waker:
 
     @property
     def must_compare(self) -> bool:
-        """Whether it has to look at what Redis holds before it sends on."""
+        """Whether the sender must compare its lanes with Redis before it sends."""
         return self._must_compare
 
     def request_compare(self) -> None:
-        """Have the sender compare its lanes with what Redis holds."""
+        """Have the sender compare its lanes with Redis."""
         self._must_compare = True
         self.wake()
 
     def take_compare_request(self) -> bool:
-        """Whether a look was asked for; who asks from now on asks for another one."""
+        """Return whether a comparison was requested, and reset the flag."""
         asked, self._must_compare = self._must_compare, False
         return asked
 
@@ -42,7 +42,7 @@ class Waker:
             self._condition.notify()
 
     def sleep(self, timeout_s: float) -> None:
-        """Sleep until woken, at most so long; the lock is held."""
+        """Sleep until woken, at most `timeout_s`; the lock is held."""
         self._is_asleep = True
         self._condition.wait(timeout_s)
         self._is_asleep = False

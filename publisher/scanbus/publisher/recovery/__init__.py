@@ -1,4 +1,4 @@
-"""Scans whose publisher died: resumed, closed in its place, published anew.
+"""Scans whose publisher died: resume them, close them, or publish them as new scans.
 
-May import `queue` and what lies below it.
+May import `queue` and the packages below it.
 """

@@ -1,7 +1,8 @@
-"""What a publisher has that is in no file, because its scan was closed without it.
+"""Points of a publisher that are in no file, because an operator closed its scan.
 
-An operator closes a scan whose publisher is gone for good. Should it come back all the
-same, nothing of the scan changes any more; what it has and the scan has not is named.
+An operator closes a scan whose publisher is gone for good. If that publisher comes back
+nevertheless, the scan does not change any more; an error names the points that the
+publisher has and the scan lacks.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ __all__ = ["closed_by_verdict", "explained"]
 def explained(
     client: Bus, queue: ScanQueue, error: LaneConflictError
 ) -> LaneConflictError:
-    """Return why somebody else's entry stands in a lane: the scan may be closed."""
+    """Return why a lane has another publisher's entry: the scan may be closed.
+
+    Parameters
+    ----------
+    error : LaneConflictError
+        Returned unchanged if the scan was not closed by an operator.
+    """
     ended = load_record(client, queue.announced).ended
     if ended is None or queue.watch.has_event(ended):
         return error
@@ -30,13 +37,13 @@ def explained(
 
 
 def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ScanClosedError | None:
-    """Return what a final verdict leaves out of what was sent; None if nothing.
+    """Return an error with the sent points that a final verdict lacks; None if none.
 
-    Redis may have lost the seals and the end that an operator had said: then the
-    verdict, which the files have, is what tells of them.
+    Redis may have lost the seals and the end that an operator added; the verdict, which
+    the files have, still shows them.
     """
     if not verdict.channels and verdict.verdict is VerdictWord.COMPLETE:
-        return None  # Said by a writer that keeps no account.
+        return None  # From a writer that keeps no ledger.
     lengths = {
         lane.name: max(
             verdict.channels[channel.name].expected

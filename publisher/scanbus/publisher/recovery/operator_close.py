@@ -1,7 +1,7 @@
-"""Closing a scan whose publisher is gone for good, in its place.
+"""Close a scan whose publisher is gone for good.
 
-Only publishers seal, so a scan without one stays open: it may come back. Where an
-operator knows that it will not, this says so for it.
+Only publishers seal lanes, so a scan whose publisher died stays open: the publisher may
+come back. If an operator knows that it will not, this seals and ends the scan.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ __all__ = ["close_scan"]
 def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> str:
     """Seal every open lane of a scan where it stands, and end the scan with FAILURE.
 
-    Where the publisher ended it, but Redis lost a seal, that end stands.
+    If the publisher ended it, but Redis lost a seal, the publisher's end is kept.
 
     Parameters
     ----------
+    url : str
+        Address of Redis.
     scan : str
         Its uid, the beginning of it, or its number.
     text : str
-        Stands in the scan's notes.
+        Reason, for the scan's notes.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
     Raises
     ------
     UnknownScanError, AmbiguousScanError, BusUnavailableError
-        If the scan or the bus is not there, or several scans have that name.
+        If no or several scans match, or Redis does not answer.
     ScanStateError
         If its publisher is alive, or it has ended.
     """
@@ -70,7 +72,7 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
         ended = record.ended or ScanEnded(
             time=time.time(), end_reason=EndReason.FAILURE, text=text
         )
-        # Also where it stands: a writer that gave up waiting looks for an end.
+        # Sent again even if it is there: a writer that gave up waits for an end.
         append_event(client, record.uid, ended)
         return record.uid
 
@@ -89,7 +91,7 @@ def _seal(client: Bus, record: ScanRecord) -> bool:
         if last == SEAL_ID:
             continue
         is_any_open = True
-        # Redis may have lost what a file has.
+        # Redis may have lost points that are in a file.
         reached = sum(map(int, last.split(b"-")))
         length = max(reached, read_cursor(client, record.uid, lane.name))
         header = pack_header(session=session, checksum=checksum_of(b""), length=length)

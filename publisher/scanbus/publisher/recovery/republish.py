@@ -1,4 +1,4 @@
-"""Making a new scan of what a spool holds, where its own scan takes nothing more."""
+"""Publish the spooled data of a closed scan as a new scan."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ __all__ = ["renew_scan"]
 
 
 def renew_scan(url: str, root: Path, uid: str) -> str:
-    """Give a closed scan's spool to a new scan of the same dataset; return its uid.
+    """Move a closed scan's spool to a new scan of the same dataset; return its uid.
 
-    It is resumed as any other. What the spool has forgotten, because files have it,
-    is missing in the new scan; what it still has may stand in both.
+    The new scan is resumed as any other. It lacks the points that were removed from the
+    spool because they are in files; points still in the spool may be in both scans.
 
     Parameters
     ----------
+    url : str
+        Address of Redis.
     root : pathlib.Path
         Folder of the spool.
     uid : str
-        The scan that was closed.
+        Uid of the scan that was closed.
+
+    Returns
+    -------
+    str
+        Uid of the new scan.
 
     Raises
     ------
     SpoolError
-        If the spool has no such scan, or it cannot be read.
+        If the spool has no such scan, another process uses it, or it cannot be read or
+        moved.
     ScanStateError
-        If the scan was not closed: then it is resumed as it is.
+        If the scan was not closed: resume it unchanged.
     UnknownScanError, BusUnavailableError
-        If the scan is not on the bus, or the bus not there.
+        If the scan is not on the bus, or Redis does not answer.
     """
     folder = root / uid
     spool = ScanSpool.take(folder) if folder.is_dir() else None

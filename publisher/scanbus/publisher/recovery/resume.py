@@ -1,8 +1,8 @@
-"""Go on with what a publisher that died had left in its spool.
+"""Resume the scans that a dead publisher left in its spool.
 
-Its program is gone, so nothing is added: lanes are sealed where they end, and the scan
-is said to have failed unless its end was said. What Redis lost is put back as after any
-other loss.
+Its program is gone, so no points are added: lanes are sealed where they end, and the
+scan ends with FAILURE unless its end is in the spool. What Redis lost is restored as
+after any other loss.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ DIED = "the publisher died; what it had sent was resumed from its spool"
 def resumed_scans(
     root: Path, client: Bus, limits: SendLimits, threads: ThreadPool
 ) -> Iterator[ScanQueue]:
-    """Yield the scans of dead publishers, ready to be sent on.
+    """Yield the scans of dead publishers, ready to be sent.
 
-    What cannot be read is named in the log and left where it is.
+    A spool folder that cannot be read is named in the log and left unchanged.
     """
     for spool in find_scans(root):
         try:
@@ -44,7 +44,7 @@ def resumed_scans(
             spool.close()
             continue
         if scan is None:
-            spool.remove()  # It died before it had announced anything.
+            spool.remove()  # Its publisher died before it announced the scan.
             continue
         queue = _resumed(client, scan, spool, limits, threads)
         log.warning(
@@ -71,7 +71,8 @@ def _resumed(
         why_full=lambda: "its publisher died; the writer is behind",
         spool=spool,
     )
-    # Restoring sends them again where one is missing; the end comes after all seals.
+    # Events count as sent, and are restored if Redis lacks one. Not the end: it must
+    # come after all seals.
     ends = sum(isinstance(event, ScanEnded) for event in scan.events)
     prepared = next((e for e in scan.events if isinstance(e, ScanPrepared)), None)
     queue.take_over(
@@ -107,7 +108,10 @@ def _lanes(
 def _recovered_lane(
     client: Bus, lane: LaneDescription, scan: SpooledScan
 ) -> tuple[LaneDescription, list[EncodedEntry], int | None]:
-    """Return a lane with its entries, and how far Redis has it if it is not sealed."""
+    """Return a lane, its entries and the first point that Redis lacks.
+
+    The point is None if the lane is sealed in Redis.
+    """
     ends = stream_ends(client, scan.announced.scan.uid, lane.name)
     last = ends[1] if ends else b"0-0"
     reached = None if last == SEAL_ID else sum(map(int, last.split(b"-")))

@@ -1,7 +1,7 @@
-"""The folder of one scan in the spool, and who may use it.
+"""The folder of one scan in the spool, and its lock.
 
-A lock (``flock``) on a file in it belongs to the process that publishes the scan, and
-is free again when that process dies: so two never publish one scan.
+The process that publishes the scan holds a lock (``flock``) on a file in the folder;
+the system releases it when that process dies. So two processes never publish one scan.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from scanbus.schemas.errors import DocumentError, SpoolError
 __all__ = ["ScanSpool", "SpooledScan", "find_scans"]
 
 _SCAN, _EVENTS, _LOCK, _LANES = "scan.json", "events.jsonl", "lock", "lanes"
-# Begins the names of folders that are being removed; no uid begins so.
-_GONE = ".removed-"
+# Prefix of folders that are being removed; no uid begins with it.
+_REMOVED = ".removed-"
 
 
 @dataclass(frozen=True, slots=True)
 class SpooledScan:
-    """What a folder says of its scan.
+    """The content of a scan's folder in the spool.
 
     Attributes
     ----------
     announced : ScanAnnounced
-        Which scan.
+        Announcement of the scan, with its identity.
     announcement : str
-        Id of its announcement.
+        Id of the announcement on the bus.
     session : bytes
         Names its publisher in the headers of its entries.
     events : list
-        Its documents, in order.
+        Its events, in order.
     entries : dict
-        Name of a lane to its entries, without payloads.
+        Entries by name of their lane, without payloads.
     """
 
     announced: ScanAnnounced
@@ -60,9 +60,9 @@ class SpooledScan:
 
 
 class ScanSpool:
-    """The folder of one scan, held by this process.
+    """The folder of one scan, locked by this process.
 
-    One thread writes; any may load payloads.
+    One thread writes; any thread may load payloads.
     """
 
     def __init__(self, folder: Path, lock: int) -> None:
@@ -73,12 +73,12 @@ class ScanSpool:
 
     @classmethod
     def make(cls, root: Path, uid: str) -> Self:
-        """Make the folder of a new scan.
+        """Make and lock the folder of a new scan.
 
         Raises
         ------
         SpoolError
-            If there is one already, or it cannot be made.
+            If it exists already, or cannot be made or locked.
         """
         folder = root / uid
         if folder.exists():
@@ -96,19 +96,19 @@ class ScanSpool:
 
     @classmethod
     def take(cls, folder: Path) -> Self | None:
-        """Take the folder of a publisher that is dead; None if it is not."""
+        """Lock a dead publisher's folder; return None if another process has it."""
         lock = _locked(folder)
         return None if lock is None else cls(folder, lock)
 
     def write_identity(
         self, announced: ScanAnnounced, announcement: str, session: bytes
     ) -> None:
-        """Write which scan this is.
+        """Write the identity of the scan, and sync it to the disk.
 
         Raises
         ------
         SpoolError
-            If the disk does not take it.
+            If it cannot be written.
         """
         text = json.dumps(
             {
@@ -128,12 +128,12 @@ class ScanSpool:
             raise SpoolError(str(self.folder), str(error.strerror)) from error
 
     def append_event(self, event: Event) -> None:
-        """Write an event, to the disk at once.
+        """Write an event, and sync it to the disk.
 
         Raises
         ------
         OSError
-            If the disk does not take it; nothing of it stands there then.
+            If it cannot be written; the file is then as it was before.
         """
         if self._events is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -149,12 +149,12 @@ class ScanSpool:
             raise
 
     def append_events(self, events: Iterable[Event]) -> None:
-        """Write the first events of a scan.
+        """Write the first events of a scan, and sync them to the disk.
 
         Raises
         ------
         SpoolError
-            If the disk does not take them.
+            If they cannot be written.
         """
         try:
             for event in events:
@@ -170,12 +170,12 @@ class ScanSpool:
         return files
 
     def sync(self) -> None:
-        """Bring all that was written to the disk; see ``LaneFiles.sync``."""
+        """Sync the files of all lanes to the disk; see ``LaneFiles.sync``."""
         for files in list(self._lanes.values()):
             files.sync()
 
     def recover(self) -> SpooledScan | None:
-        """Return what stands here; None if the scan never began.
+        """Return the content of the folder; None if the scan was never announced.
 
         Raises
         ------
@@ -183,11 +183,11 @@ class ScanSpool:
             If it cannot be read.
         """
         try:
-            said = json.loads((self.folder / _SCAN).read_bytes())
+            stored = json.loads((self.folder / _SCAN).read_bytes())
             scan = SpooledScan(
-                parse_announcement(said["announced"].encode()),
-                said["announcement"],
-                bytes.fromhex(said["session"]),
+                parse_announcement(stored["announced"].encode()),
+                stored["announcement"],
+                bytes.fromhex(stored["session"]),
                 self._recover_events(),
             )
         except FileNotFoundError:
@@ -209,12 +209,12 @@ class ScanSpool:
         return [parse_event(line) for line in whole.splitlines()]
 
     def move_to(self, identity: ScanIdentity, scan: SpooledScan) -> None:
-        """Move what was recovered to the folder of another scan; this one is removed.
+        """Move a recovered scan to the folder of another scan; remove this folder.
 
         Raises
         ------
         SpoolError
-            If the disk does not take it.
+            If the other folder exists, or cannot be written.
         """
         new = ScanSpool.make(self.folder.parent, identity.uid)
         try:
@@ -225,7 +225,7 @@ class ScanSpool:
                 for event in scan.events
             )
             announced = scan.announced.model_copy(update={"scan": identity})
-            # Before the entries move: without it they would be taken for nothing.
+            # Before the entries move: a folder without it counts as never announced.
             new.write_identity(announced, "", scan.session)
             if (self.folder / _LANES).is_dir():
                 (self.folder / _LANES).rename(new.folder / _LANES)
@@ -236,18 +236,19 @@ class ScanSpool:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the folder: everything in it is durable."""
-        # At once first: whoever finds half of it would send half a scan again.
-        gone = self.folder.with_name(_GONE + self.folder.name)
+        """Remove the folder: everything in it is durable, or moved elsewhere."""
+        # Renamed first, which is atomic: a process that finds half of the folder would
+        # send half a scan again.
+        removed = self.folder.with_name(_REMOVED + self.folder.name)
         try:
-            self.folder.rename(gone)
+            self.folder.rename(removed)
         except OSError:
-            gone = self.folder
+            removed = self.folder
         self.close()
-        shutil.rmtree(gone, ignore_errors=True)
+        shutil.rmtree(removed, ignore_errors=True)
 
     def close(self) -> None:
-        """Let go of the folder; what is in it stays."""
+        """Close the files and release the lock; the folder stays."""
         for files in self._lanes.values():
             files.close()
         for descriptor in (self._events, self._lock):
@@ -257,11 +258,11 @@ class ScanSpool:
 
 
 def find_scans(root: Path) -> Iterator[ScanSpool]:
-    """Take the folders of publishers that are dead, one after the other."""
+    """Yield the folders of dead publishers, each locked by this process."""
     if not root.is_dir():
         return
     for folder in sorted(root.iterdir()):
-        if folder.name.startswith(_GONE):
+        if folder.name.startswith(_REMOVED):
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.is_dir():
             spool = ScanSpool.take(folder)
@@ -270,7 +271,7 @@ def find_scans(root: Path) -> Iterator[ScanSpool]:
 
 
 def _locked(folder: Path) -> int | None:
-    """Return the descriptor of a folder's lock; None if somebody else has it."""
+    """Return the descriptor of a folder's lock; None if another process has it."""
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

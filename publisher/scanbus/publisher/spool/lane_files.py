@@ -1,4 +1,4 @@
-"""The spooled entries of one lane: files that only grow, removed when durable."""
+"""The spooled entries of one lane: append-only files, removed when durable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ _SUFFIX = ".spool"
 
 @dataclass(slots=True)
 class _File:
-    """One file, open as long as it exists."""
+    """One file, open as long as it exists.
+
+    Attributes
+    ----------
+    end : int
+        Bytes of its records.
+    stop : int
+        The point after the last one of its entries.
+    """
 
     path: Path
     descriptor: int
@@ -33,16 +41,16 @@ class _File:
 
 
 class LaneFiles:
-    """Writes entries, reads payloads back, forgets what is durable.
+    """Writes entries, reads payloads back, removes files whose entries are durable.
 
-    One thread appends and forgets; any may load.
+    One thread appends and removes; any thread may load.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Of this lane alone; made with the first entry.
+        Folder of this lane alone; made with the first entry.
     segment_bytes : int
-        A file is not continued from this size on.
+        Size from which on a new file is begun.
     """
 
     def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -55,14 +63,14 @@ class LaneFiles:
         self._n_files = 0
 
     def recover(self) -> list[EncodedEntry]:
-        """Return the entries that stand in the files, without their payloads.
+        """Return the entries in the files, without their payloads.
 
-        What a crash cut off is removed.
+        The last file is cut at its first bad record, which a crash leaves at the end.
 
         Raises
         ------
         SpoolError
-            If whole records lie behind a damaged one.
+            If a file before the last one is damaged.
         """
         entries: list[EncodedEntry] = []
         paths = sorted(self._folder.glob(f"*{_SUFFIX}"))
@@ -82,12 +90,12 @@ class LaneFiles:
         return entries
 
     def append(self, entry: EncodedEntry) -> None:
-        """Write an entry; it survives this process, not yet the machine.
+        """Write an entry; it survives this process, but before `sync` no machine crash.
 
         Raises
         ------
         OSError
-            If the disk does not take it; nothing of it stands there then.
+            If it cannot be written; the file is then as it was before.
         """
         file = self._current()
         parts, place = record_parts(entry, file.end)
@@ -120,7 +128,7 @@ class LaneFiles:
         Raises
         ------
         SpoolError
-            If it is not there any more, or damaged.
+            If the entry was removed or is damaged.
         """
         if not entry.spooled_bytes:
             return entry
@@ -136,12 +144,12 @@ class LaneFiles:
         return EncodedEntry(entry.id, entry.stop, entry.header, payload)
 
     def sync(self) -> None:
-        """Bring what was written to the disk.
+        """Sync the entries written so far to the disk (fdatasync).
 
         Raises
         ------
         OSError
-            If the disk lost it: never tried again on the same file.
+            If the disk lost them: a file is never synced again after that.
         """
         with self._lock:
             files, self._unsynced = self._unsynced, []
@@ -149,12 +157,12 @@ class LaneFiles:
             os.fdatasync(file.descriptor)
 
     def remove_durable(self, point: int) -> None:
-        """Remove the files that hold nothing from this point on; the last one stays."""
+        """Remove files whose entries all end at or before `point`, except the last."""
         with self._lock:
             while len(self._files) > 1 and self._files[0].stop <= point:
                 file = self._files.pop(0)
-                gone = [i for i, (holder, _) in self._places.items() if holder is file]
-                for identifier in gone:
+                stale = [i for i, (holder, _) in self._places.items() if holder is file]
+                for identifier in stale:
                     del self._places[identifier]
                 if file in self._unsynced:
                     self._unsynced.remove(file)
@@ -162,7 +170,7 @@ class LaneFiles:
                 file.path.unlink()
 
     def close(self) -> None:
-        """Close all files; they stay."""
+        """Close all files; they stay on the disk."""
         with self._lock:
             for file in self._files:
                 os.close(file.descriptor)

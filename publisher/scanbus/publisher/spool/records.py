@@ -1,7 +1,7 @@
 """Entries as records of a file: length, checksum, then msgpack.
 
-A record that was cut by a crash does not fit its length or its checksum, so whoever
-reads knows where the file ends. Pure but for reading.
+A record that was cut by a crash does not match its length or its checksum, so a reader
+knows where the valid records end. Pure, except for reading.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _BIN32_TYPE = 0xC6
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record stands in its file.
+    """Position of a record in its file.
 
     Attributes
     ----------
     offset, nbytes : int
-        Of its body.
+        Position and length of its body, in bytes.
     checksum : int
         XXH3, 64 bits, of its body.
     """
@@ -43,9 +43,9 @@ class Place:
 def record_parts(
     entry: EncodedEntry, offset: int
 ) -> tuple[list[bytes | memoryview], Place]:
-    """Return the bytes of an entry's record, and where they stand if put at `offset`.
+    """Return the bytes of an entry's record, and its position if written at `offset`.
 
-    The payload is passed on, not copied.
+    The payload is not copied.
     """
     packer: Any = msgpack.Packer(autoreset=False)
     packer.pack_array_header(4)
@@ -70,7 +70,7 @@ def read_records(file: BinaryIO) -> Iterator[tuple[EncodedEntry, Place]]:
 
 
 def unpack_payload(body: bytes, place: Place) -> bytes | memoryview | None:
-    """Return the payload of a record; None if its bytes are not what was written."""
+    """Return the payload of a record; None if its checksum or length is wrong."""
     entry = _unpacked(body, place)
     return None if entry is None else entry.payload
 

@@ -1,4 +1,4 @@
-"""The threads between a scan's queue and Redis, and how scans are opened.
+"""The threads between a scan's queue and Redis, and the opening of scans.
 
-May import `ingest`, `recovery`, `queue` and what lies below them.
+May import `ingest`, `recovery`, `queue` and the packages below them.
 """

@@ -1,4 +1,4 @@
-"""How a publisher's threads reach Redis."""
+"""Connection parameters that a publisher's threads share."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from scanbus.bus.store import KEPT_WHEN_FULL, Bus, Evictor, Freed, connect
 
 __all__ = ["FULL", "Link"]
 
-# How full Redis may stay after room was made.
+# Fraction of maxmemory that may stay used after room was made.
 FULL = 0.85
 
 
 @dataclass(slots=True)
 class Link:
-    """How to reach Redis, and when to stop trying.
+    """Address of Redis and state shared by a publisher's threads.
 
     Attributes
     ----------
     url : str
-        Its address.
+        Address of Redis.
     name : str
-        Name of the connections.
+        Client name of the connections.
     maxmemory_bytes : int
-        0 where no limit is set; as last seen.
+        Memory limit of Redis when last read; 0 if it has none.
     stop : threading.Event
         Set when the publisher closes for good.
     room : Evictor
-        Knows what could be removed where Redis is full.
+        Removes durable entries and old scans if Redis is full.
     """
 
     url: str
@@ -38,12 +38,12 @@ class Link:
     room: Evictor = field(default_factory=Evictor)
 
     def make_room(self, client: Bus) -> Freed:
-        """Free memory where Redis refuses data, as the writer would below that."""
+        """Free memory when Redis refuses data; the writer frees it before that."""
         limit = int(self.maxmemory_bytes * FULL)
         if not limit:
             return Freed()
         return self.room.free(client, limit, kept_scans=KEPT_WHEN_FULL)
 
     def connect(self) -> Bus:
-        """Return a client that connects once."""
+        """Return a client that does not reconnect by itself."""
         return connect(self.url, name=self.name, once=True)

@@ -1,8 +1,8 @@
-"""Look after all scans of a publisher: what is durable, signs of life, verdicts.
+"""Monitor all scans of a publisher: durable points, heartbeats, verdicts.
 
-One thread with a connection of its own, so that a slow network on one lane delays
-nothing here. It also ends everything: when the publisher closes, or when the program
-ends without closing it.
+One thread with its own connection, so that a slow lane does not delay it. It also shuts
+down the publisher's threads: when the publisher closes, or when the program ends
+without closing it.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ log = get_logger()
 
 _TICK_S = 0.05
 _FAST_TICK_S = 0.01
-# Verdicts are heard of when they come; this is for a Redis that lost some.
+# Verdicts are noticed when they arrive; this interval is for a Redis that lost some.
 _VERDICT_POLL_S = 1.0
 
 
 class ScanMonitor(threading.Thread):
-    """The thread that looks after the scans of one publisher.
+    """The thread that monitors the scans of one publisher.
 
     Parameters
     ----------
     link : Link
-        How to reach Redis.
+        Connection parameters.
     publisher : str
-        What the heartbeat says.
+        Text of the heartbeat.
     on_exit : callable
         Called once when the program ends without closing the publisher.
     on_end : callable
-        Called last, with the scans that were not judged in time.
+        Called last, with the scans that have no verdict by then.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class ScanMonitor(threading.Thread):
     # ----------------------------------------------------- for other threads
 
     def watch(self, queue: ScanQueue) -> None:
-        """Look after one more scan, until it is released."""
+        """Monitor one more scan, until it is released."""
         with self._lock:
             self._scans[queue.uid] = queue
 
     def why_full(self) -> str:
-        """Return why nothing becomes durable, as far as is known here."""
+        """Return why nothing becomes durable, as far as the heartbeats show."""
         return "writer is behind" if self.n_writers else "no writer alive"
 
     @property
@@ -103,14 +103,14 @@ class ScanMonitor(threading.Thread):
             return list(self._scans.values())
 
     def close_within(self, timeout_s: float) -> None:
-        """End when all scans are released, or after this time."""
+        """End when all scans are released, at the latest after `timeout_s`."""
         self._close_at = monotonic() + timeout_s
         self._tick.set()
 
     # ------------------------------------------------------------------ run
 
     def run(self) -> None:
-        """Look after the scans until all is over."""
+        """Monitor the scans until the publisher is closed."""
         try:
             while not self._is_done():
                 self._poll()
@@ -126,8 +126,8 @@ class ScanMonitor(threading.Thread):
     def _is_done(self) -> bool:
         if self._close_at is None:
             if not threading.main_thread().is_alive():
-                # The program is at its end and nobody closed the publisher; the
-                # interpreter waits for this thread.
+                # The program ends without closing the publisher; the interpreter waits
+                # for this thread.
                 self._on_exit()
             return False
         return not self.unreleased or monotonic() >= self._close_at
@@ -153,14 +153,14 @@ class ScanMonitor(threading.Thread):
             self._wait_s = _FAST_TICK_S if self._needs_fast_ticks(scans) else _TICK_S
 
     def _needs_fast_ticks(self, scans: list[ScanQueue]) -> bool:
-        """Whether somebody waits for room, or soon for a verdict."""
+        """Return whether a send waits for room, or a verdict is due soon."""
         return any(
             queue.has_blocked_send or (queue.is_over and queue.uid not in self._records)
             for queue in scans
         )
 
     def _wait(self) -> None:
-        """Wait for the next look, which begins at once when a verdict may have come."""
+        """Wait until the next poll; shorter if an event of a scan arrives."""
         if self._client is not None and self._records:
             try:
                 with translated(self._link.url):
@@ -181,11 +181,11 @@ class ScanMonitor(threading.Thread):
         if self._was_lost:
             log.warning(LogEvent.BUS_RESTORED)
             self._was_lost = False
-        # With every new connection, the first one too: lanes where nothing is to be
-        # sent would never notice that Redis came back without them.
+        # With every new connection, also the first: idle lanes would never notice that
+        # Redis came back without them.
         for queue in scans:
             queue.watch.request_compare()
-        # At once: while it was away, signs of life may have lapsed.
+        # At once: heartbeats may have expired while Redis was unavailable.
         self._heartbeat_at = -HEARTBEAT_S
         return self._client
 
@@ -210,7 +210,7 @@ class ScanMonitor(threading.Thread):
         for queue in scans:
             alive = beat_publisher(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS)
             if not alive:
-                # Late, or Redis was emptied under a connection that stands.
+                # It expired, or Redis was emptied while the connection stayed open.
                 queue.watch.request_compare()
         self.n_writers = len(writers_alive(client))
 
@@ -223,13 +223,13 @@ class ScanMonitor(threading.Thread):
             if not queue.is_over:
                 continue
             if not (queue.watch.is_fully_sent or queue.watch.is_lost):
-                # Nobody would read the news that this record waits for.
+                # Without a verdict poll, this record would always report new events.
                 self._records.pop(queue.uid, None)
                 continue
             is_news = queue.uid in self._news or queue.uid not in self._records
             if (is_news or is_round) and self._release_if_judged(client, queue):
-                # Not while a sender restores the scan: it would reserve again what
-                # nobody frees then.
+                # Not while a sender restores the scan: it would reserve the quota
+                # again, and nobody would release it.
                 with queue.watch.restoring():
                     release_quota(client, queue.uid)
                     if not queue.watch.is_lost:

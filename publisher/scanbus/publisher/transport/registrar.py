@@ -1,7 +1,7 @@
-"""Where scans are opened: everything that must be settled with Redis before sending.
+"""Open and prepare scans: all calls to Redis that must succeed before data are sent.
 
-Runs in the program's own thread, on a connection of its own: a scan that cannot start
-is an error of the program, not a line in a log.
+Runs in the program's own thread, on its own connection: a scan that cannot start raises
+an error in the program, instead of a line in a log.
 """
 
 from __future__ import annotations
@@ -81,17 +81,17 @@ class ScanRegistrar:
     Parameters
     ----------
     link : Link
-        How to reach Redis.
+        Connection parameters.
     monitor : ScanMonitor
-        Looks after the scans from their announcement on.
+        Monitors the scans from their announcement on.
     threads : ThreadPool
-        Packs frames.
+        Compresses frames.
     heartbeat : str
-        What the first sign of life says.
+        Text of the first heartbeat.
     memory_bytes : int or None
-        Taken as Redis's size where it has no maxmemory.
+        Assumed memory of Redis, in bytes, if it has no maxmemory.
     limits : SendLimits
-        How patient scans are.
+        Longest waits and most bytes kept.
     spool : pathlib.Path, optional
         Folder of the local spool.
     """
@@ -119,12 +119,12 @@ class ScanRegistrar:
         self.senders: list[Sender | SpoolWriter] = []
 
     def check_server(self) -> ServerReport:
-        """Return what kind of Redis this is; warn once of what weakens promises.
+        """Return the server's version and limits; warn once of each weak setting.
 
         Raises
         ------
         BusUnavailableError
-            If it does not answer.
+            If Redis does not answer.
         BusUnsuitableError
             If it is too old.
         """
@@ -142,12 +142,18 @@ class ScanRegistrar:
         Raises
         ------
         NoWriterError
-            If one is required and none is alive.
+            If a writer is required and none is alive.
+        BusUnavailableError, BusUnsuitableError
+            If Redis does not answer, or is too old.
+        DeadlineError
+            If Redis has no room in time.
+        SpoolError
+            If the scan's folder in the spool cannot be made.
         """
         try:
             self.check_server()
         except BusUnavailableError:
-            # The connection may have died while nobody used it; this one is new.
+            # An idle connection may have been closed; the second try makes a new one.
             self.check_server()
         self._call("counting writers", lambda: self._check_writers(options))
         identity = self._call("the scan number", lambda: self._identity(options))
@@ -178,7 +184,7 @@ class ScanRegistrar:
     def _announce(self, queue: ScanQueue) -> None:
         announced, uid = queue.announced, queue.uid
         what = f"announcing scan {uid}"
-        # The sign of life first: who finds the announcement looks for it.
+        # Heartbeat first: a reader that finds the announcement checks it.
         self._call(
             what,
             partial(
@@ -191,7 +197,7 @@ class ScanRegistrar:
             queue.spool.write_identity(announced, queue.announcement, queue.session)
 
     def resume(self) -> list[ScanQueue]:
-        """Go on with the scans that dead publishers have left in the spool."""
+        """Resume the scans that dead publishers left in the spool; return them."""
         if self._spool is None:
             return []
         found: list[ScanQueue] = []
@@ -232,7 +238,7 @@ class ScanRegistrar:
         return identity.model_copy(update={"scan_number": number})
 
     def _quota_bytes(self, wished: int | None) -> int:
-        """Return the quota of a scan: what it wished, or the default."""
+        """Return the quota of a scan: the requested one, or the default."""
         if wished is not None and wished <= 0:
             raise ValueError(f"quota_bytes must be positive, got {wished}")
         return wished or default_quota(self._budget_bytes())
@@ -248,21 +254,25 @@ class ScanRegistrar:
         declared: Sequence[Declared],
         early: Sequence[Event],
     ) -> None:
-        """Reserve the quota, make the lanes, and say that the scan starts.
+        """Reserve the quota, make the lanes, and send the events of the start.
 
         Parameters
         ----------
         early : sequence of Event
-            What was said before.
+            Events that were added before; they are sent after the start.
 
         Raises
         ------
         QuotaRefusedError
-            If it does not fit beside other scans.
+            If the quota does not fit beside other scans, or is too small for a lane.
         DeadlineError
-            If Redis has no room for too long.
+            If Redis has no room in time.
+        BusUnavailableError
+            If Redis does not answer in time.
         LaneConflictError
-            If somebody else publishes a scan of this uid.
+            If another publisher publishes a scan of this uid.
+        SpoolError
+            If the events cannot be written to the spool.
         """
         quota_bytes = self._quota_bytes(options.quota_bytes)
         prepared = options.prepared(queue.announced.scan, declared, quota_bytes)
@@ -299,10 +309,10 @@ class ScanRegistrar:
             raise
 
     def _check_lanes_unused(self, queue: ScanQueue, prepared: ScanPrepared) -> None:
-        """Refuse a scan into which somebody else publishes.
+        """Refuse a scan into which another publisher publishes.
 
-        Redis would not: it refuses entries whose ids are taken, but takes an entry of
-        points 0 to 2 behind one of point 0.
+        Redis does not: it refuses an entry whose id is not above the last one, but
+        accepts an entry of points 0 to 2 after one of point 0.
         """
         names = [lane.name for lane in prepared.lanes]
         what = f"preparing scan {queue.uid}"

@@ -1,8 +1,8 @@
-"""Put back on the bus what Redis lost.
+"""Restore on the bus what Redis lost.
 
-After every reconnect, and when a lane is not there any more, a publisher compares. A
-Redis that came back empty gets the announcement, the quota, the events and the lanes
-again; one that lost the tail of its append-only file gets that tail again.
+After every reconnect, and when a lane has vanished, a publisher compares its state with
+Redis. A Redis that came back empty gets the announcement, the quota, the events and the
+lanes again; one that lost the tail of its append-only file gets that tail again.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ log = get_logger()
 
 
 def ensure_announced(client: Bus, queue: ScanQueue) -> None:
-    """Announce the scan again if its announcement is gone."""
+    """Announce the scan, or again if its announcement was lost."""
     identity = queue.announced.scan
     known = queue.announcement
     if known and is_announced(client, known, identity.uid):
         return
     if known:
         log.warning(LogEvent.ANNOUNCED_AGAIN, scan=identity.uid)
-    # Its counter is gone too: the next scan must not get this one's number.
+    # The counter is lost too: the next scan must not get this scan's number.
     raise_scan_number(client, identity.dataset_folder, identity.scan_number)
     queue.set_announcement(announce(client, queue.announced))
 
 
 def restore_scan(client: Bus, queue: ScanQueue) -> None:
-    """Make sure that announcement, quota and all events sent so far are there.
+    """Restore the announcement, the quota and all events sent so far, if missing.
 
-    One thread at a time does it; for the others there is nothing left to do then.
+    One thread at a time does it; the next ones find nothing missing.
     """
     with queue.watch.restoring() as is_needed:
         if not is_needed:
             return
         ensure_announced(client, queue)
-        # Forced: a scan that runs is not refused because Redis forgot about it.
+        # Forced: a running scan is not refused because Redis lost its reservation.
         if queue.quota_bytes:
             reserve_quota(client, queue.uid, queue.quota_bytes, 0, force=True)
         sent = queue.watch.sent_events()
@@ -78,16 +78,16 @@ def _has_all(record: ScanRecord, sent: list[Event]) -> bool:
 
 
 def compare_lane(client: Bus, queue: ScanQueue, lane: LaneQueue) -> None:
-    """Make the lane if it is gone, and arrange to send what it lacks.
+    """Make the lane if it is missing, and queue again the entries that it lacks.
 
-    Only the lane's own sender may call it, with nothing on its way.
+    Only the lane's own sender may call it, and not while it sends.
 
     Raises
     ------
     LaneConflictError
-        If somebody else wrote to it.
+        If another publisher wrote to it.
     NoRoomError
-        If Redis takes no data now.
+        If Redis accepts no data now.
     """
     make_lane(client, queue.uid, lane.name)
     ends = stream_ends(client, queue.uid, lane.name)

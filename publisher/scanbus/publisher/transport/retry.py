@@ -1,7 +1,8 @@
-"""Ask Redis for something small, and wait while it has no room.
+"""Retry a call to Redis while it has no room.
 
-Opening a scan needs a few replies before anything can be queued. A Redis that is full
-or loading is waited for; one that does not answer is an error at once.
+Opening a scan needs a few calls before anything can be queued. They are retried while
+Redis is full or loading; a Redis that does not answer is an error at once, unless the
+caller wants retries then too.
 """
 
 from __future__ import annotations
@@ -37,22 +38,24 @@ def retry_until_room(
     Parameters
     ----------
     call : callable
-        Talks to Redis; may be called again.
+        Makes one or more calls to Redis; may be repeated.
     what : str
-        What is waited for, for messages.
+        The wait, for messages.
+    url : str
+        Address of Redis, for errors.
     deadline_s : float
-        How long.
+        Longest time for all tries, in seconds.
     make_room : callable
         Called before each further try.
     retry_unavailable : bool
-        Wait for a Redis that does not answer, too: it may only be starting again.
+        Retry also if Redis does not answer: it may be restarting.
 
     Raises
     ------
     DeadlineError
-        If there is no room for too long.
+        If there is no room in time.
     BusUnavailableError
-        If Redis does not answer.
+        If Redis does not answer; with `retry_unavailable`, not in time.
     """
     started = monotonic()
     backoff = Backoff()
@@ -79,7 +82,7 @@ def retry_until_room(
 
 
 def _call_once(call: Callable[[], _T], url: str) -> _T:
-    """Return ``call()``; raise NoRoomError whichever way Redis says so."""
+    """Return ``call()``; raise NoRoomError for every reply that means no room."""
     with translated(url):
         try:
             return call()

@@ -1,8 +1,8 @@
-"""Send a scan's entries, each lane in order, whatever happens to Redis.
+"""Send a scan's entries, each lane in order, also after losses of Redis.
 
-A sender is a thread with a connection of its own that connects once: after a loss it
-connects again and compares before it sends on. There is one for each detector and one
-for all small values and the events of a scan.
+A sender is a thread with its own connection, which does not reconnect by itself: after
+a loss the sender connects again, and compares its lanes with Redis before it sends
+more. A scan has one for each detector, and one for all small values and the events.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = ["Sender"]
 
 log = get_logger()
 
-# A chunk that is not full by then is sent as it is, if nothing else is on its way.
+# A chunk that is not full after this time is flushed.
 _IDLE_S = 0.2
 _FREE_ROOM_EVERY_S = 1.0
-# After a refusal entries go one by one, then batches grow again from here.
+# After Redis had no room, entries are sent one by one; then batches grow again by this.
 _LARGER_BATCH_BYTES = 2**16
 
 
@@ -51,9 +51,9 @@ class Sender(threading.Thread):
     queue : ScanQueue
         The scan.
     share : SendShare
-        What of it this one sends.
+        The part of it that this thread sends.
     link : Link
-        How to reach Redis.
+        Connection parameters.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Sender(threading.Thread):
     # -------------------------------------------------------------- sleep
 
     def _await_work(self) -> bool:
-        """Sleep until there is something to do; False when there never will be."""
+        """Sleep until there is work; return False when there never will be any."""
         while not self._link.stop.is_set():
             if self._queue.spool is None:
                 for lane in self._share.lanes:
@@ -113,7 +113,7 @@ class Sender(threading.Thread):
         return False
 
     def _wait_s(self) -> float:
-        # Not for ever even when idle: notifications may be missed at the very end.
+        # Bounded even when idle: notifications may be missed at the very end.
         if self._queue.spool is not None:
             return 1.0
         waits = any(awaits_timeout(lane) for lane in self._share.lanes)
@@ -122,7 +122,7 @@ class Sender(threading.Thread):
     # --------------------------------------------------------------- work
 
     def _send_round(self) -> None:
-        """Do one round of sending; what Redis refuses is tried again later."""
+        """Send all lanes once; entries that Redis refuses are tried again later."""
         try:
             with translated(self._link.url):
                 client = self._connected()
@@ -135,14 +135,14 @@ class Sender(threading.Thread):
             self._disconnect()
             self._pause(error.reason)
         except NoRoomError as error:
-            # A batch goes whole or not at all. There may be room for its first entry,
-            # which may end a segment, and that is what makes more room.
+            # A batch is accepted as a whole or not at all. There may be room for its
+            # first entry, which may end a segment; writing that frees more room.
             self._batch_bytes = 0
             self._make_room()
             self._pause(error.reason)
         except VanishedError:
             log.warning(LogEvent.LANE_VANISHED, scan=self._queue.uid)
-            # Everybody: others may be idle, and would notice too late.
+            # All senders: an idle one would notice too late.
             self._queue.watch.request_compare()
         else:
             self._backoff.reset()
@@ -163,7 +163,7 @@ class Sender(threading.Thread):
             self._share.request_compare()
 
     def _compare(self, client: Bus) -> None:
-        # Taken before, not after: who asks meanwhile asks for another look.
+        # Reset before the comparison: a request meanwhile asks for another one.
         if not self._share.take_compare_request():
             return
         try:
@@ -201,7 +201,7 @@ class Sender(threading.Thread):
         self._link.stop.wait(self._backoff.next_s())
 
     def _make_room(self) -> None:
-        """Free memory that is taken by what files have, of any scan."""
+        """Free memory in Redis that holds durable data, of any scan."""
         now = monotonic()
         if self._client is None or now - self._freed_at < _FREE_ROOM_EVERY_S:
             return
@@ -211,7 +211,7 @@ class Sender(threading.Thread):
         except BusUnavailableError:
             self._disconnect()
             return
-        # Looking through all scans is much work: not soon again if it was in vain.
+        # Checking all scans is expensive: not again soon if nothing was freed.
         self._freed_at = 0.0 if freed else now
         if freed:
             log.info(

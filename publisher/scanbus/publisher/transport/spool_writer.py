@@ -1,8 +1,8 @@
 """The thread that writes a scan's entries and events to its spool.
 
-Nothing is sent that does not stand there: then whatever Redis has, or loses, can be
-sent again after the death of this process. It does not talk to Redis, so neither a
-Redis that is away nor a slow network delays it.
+Entries and events are sent only after they are in the spool, so that a successor of
+this process can send again whatever Redis loses. This thread makes no calls to Redis,
+so neither an unavailable Redis nor a slow network delays it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["SpoolWriter"]
 
 log = get_logger()
 
-# Values are gathered at most so long while Redis is busy or away.
+# Longest time that values are buffered while Redis is busy or unavailable.
 _GATHER_S = 0.05
 _GATHER_WAIT_S = 0.005
 _CHUNK_WAIT_S = 0.2
@@ -38,9 +38,9 @@ class SpoolWriter(threading.Thread):
     queue : ScanQueue
         The scan.
     backlog : SpoolBacklog
-        What of it is not in the spool yet.
+        Its entries and events that are not in the spool yet.
     spool : ScanSpool
-        Its folder; removed with the final verdict, else left for who resumes it.
+        Its folder; removed after the final verdict, otherwise left to be resumed.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class SpoolWriter(threading.Thread):
             self._gathered_at = now
 
     def _write_all(self) -> bool:
-        """Write what there is; return whether there was anything."""
+        """Write all pending entries and events; return whether there were any."""
         wrote = False
         for lane in self._queue.lanes.values():
             while (entry := self._backlog.next_entry(lane)) is not None:
@@ -118,7 +118,7 @@ class SpoolWriter(threading.Thread):
         try:
             self._spool.sync()
         except OSError as error:
-            # What the disk lost once it may lose again, and does not say so twice.
+            # The kernel reports a lost write only once: a second sync would succeed.
             reason = f"the disk lost what was written: {error.strerror}"
             raise SpoolError(str(self._spool.folder), reason) from error
         self._is_dirty = False
@@ -135,7 +135,7 @@ class SpoolWriter(threading.Thread):
 
     def _sleep(self) -> None:
         if not self._backlog.await_work(self._wait_s):
-            sleep(_GATHER_WAIT_S)  # Not woken: every single value would.
+            sleep(_GATHER_WAIT_S)  # Not woken: every single value would wake it.
 
     def _wait_s(self) -> float:
         lanes = self._queue.lanes.values()
@@ -143,7 +143,7 @@ class SpoolWriter(threading.Thread):
         return min(self._sync_s, _CHUNK_WAIT_S) if waits else 1.0
 
     def _wait_for_disk(self, error: OSError) -> None:
-        """Keep what there is in memory until the disk takes it; senders wait then."""
+        """Pause while the disk takes no data; sends then wait for room in memory."""
         reason = f"the spool {self._spool.folder}: {error.strerror}"
         if self._backlog.note_trouble(reason):
             log.warning(LogEvent.SPOOL_PAUSED, scan=self._queue.uid, reason=reason)
