@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from scanbus.bus.protocol import SEAL_ID
-from scanbus.publisher.faulty.expected_ledger import Effect, LaneBook, Means
+from scanbus.publisher.faulty.expected_ledger import Effect, LaneLedgers, Means
 from scanbus.publisher.faulty.raw_entries import (
     FORMS_AT_THE_EDGE,
     FORMS_WITHIN,
@@ -116,7 +116,7 @@ class LaneMachine(RuleBasedStateMachine):
     def open(self, lane: LaneDescription) -> None:
         self.lane = lane
         self.disk = Disk(self.lane)  # type: ignore[misc]
-        self.book = LaneBook(self.lane)
+        self.expected = LaneLedgers(self.lane)
         self.crafter = RawEntryBuilder(self.lane, seed=3, session=b"one")
         self.other = RawEntryBuilder(self.lane, seed=4, session=b"other")
         self.stream: list[Raw] = []
@@ -132,7 +132,7 @@ class LaneMachine(RuleBasedStateMachine):
             return False
         payload = [b"p", bytes(entry.payload)] if len(entry.payload) else []
         self.stream.append((entry.id, [b"h", entry.header, *payload]))
-        self.book.take(effect)
+        self.expected.add(effect)
         return True
 
     def stop_of(self, count: int) -> int:
@@ -260,7 +260,7 @@ class LaneMachine(RuleBasedStateMachine):
         try:
             self.disk.finish(self.stream)
             undisturbed.finish(self.stream)
-            expected = self.book.ledgers(has_ended=True)
+            expected = self.expected.ledgers(has_ended=True)
             assert without_names(self.disk.writer.ledgers()) == without_names(expected)
             assert self.disk.writer.is_over == self.is_sealed
             self._compare_with(undisturbed)

@@ -1,8 +1,8 @@
-"""A publisher that does what no correct one would, by seed, and says what it did.
+"""A simulated publisher that breaks the rules of a correct one, and reports how.
 
-For trying writers: drops, duplicates, points out of order, damaged and wrong entries,
-a second publisher on the same lanes, a death without a word. What is sent follows from
-the seed alone, and so does the account that an honest writer must come to.
+For testing writers: dropped and duplicate points, points out of order, corrupt and
+invalid entries, a second publisher on the same lanes, a publisher that dies. The seed
+alone determines what is sent, and the ledgers that a correct writer must produce.
 """
 
 from scanbus.publisher.faulty.content import points_of, simulated_lanes

@@ -1,4 +1,4 @@
-"""What the simulated scan holds: every value follows from seed, channel and point."""
+"""The content of the simulated scan: seed, channel and point give every value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_HITS = 8
 def simulated_lanes() -> tuple[LaneDescription, ...]:
     """Return a group of small values, a ragged channel and two small detectors.
 
-    The segments are short, so that faults meet their boundaries.
+    The segments are short, so that faults occur at their boundaries.
     """
     group = (
         _channel("th", "g", role=Role.AXIS, units="deg"),
@@ -65,7 +65,7 @@ def _lane(
 def points_of(
     seed: int, channel: ChannelDescription, start: int, stop: int
 ) -> list[str] | list[npt.NDArray[Any]]:
-    """Return the points ``[start, stop)`` of a channel: texts, or one array for each.
+    """Return the points ``[start, stop)`` of a channel: strings, or an array for each.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The account that an honest writer must come to, from what was sent.
+"""The ledgers that a correct writer must produce from the entries sent.
 
-Made from the rules in ``docs/protocol.md``, not from the writer's code: an entry that
-begins before the end of the one before is taken nothing of; a bad one is only believed
-to be about points where its id is the one that must come next.
+Derived from the rules of the protocol, not from the writer's code: of an entry that
+begins before the end of the previous one, nothing is stored; the points in the id of an
+invalid entry count only if it is the id that must come next.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from enum import Enum
 
 from scanbus.schemas import ChannelLedger, LaneDescription, PointRange, ranges
 
-__all__ = ["Effect", "LaneBook", "Means"]
+__all__ = ["Effect", "LaneLedgers", "Means"]
 
 
 class Means(Enum):
-    """What an entry means to whoever reads it."""
+    """How a reader must treat an entry."""
 
     POINTS = "points"
     GAP = "gap"
@@ -31,18 +31,18 @@ class Means(Enum):
 
 @dataclass(frozen=True)
 class Effect:
-    """What one entry is.
+    """The effect of one entry on the ledgers of its lane.
 
     Attributes
     ----------
     means : Means
-        Its kind.
+        How a reader must treat it.
     first, stop : int
-        The points that it names; for the seal, `stop` is the length.
+        The points in its id; for the seal, `stop` is the length.
     gaps : mapping
-        Channel name to points that it declares missing.
+        Points that it declares missing, by channel name.
     channel : str
-        Of a late point.
+        Channel of a late point; empty for other entries.
     """
 
     means: Means
@@ -52,8 +52,8 @@ class Effect:
     channel: str = ""
 
 
-class LaneBook:
-    """The account of one lane, entry by entry.
+class LaneLedgers:
+    """The ledgers of one lane, built entry by entry.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ class LaneBook:
         self._corrupt: set[int] = set()
         self._refused: set[int] = set()
 
-    def take(self, effect: Effect) -> None:
-        """Take one entry, in the order of the lane."""
+    def add(self, effect: Effect) -> None:
+        """Add one entry, in the order of the lane."""
         points = set(range(effect.first, effect.stop))
         match effect.means:
             case Means.SEAL:
@@ -110,12 +110,12 @@ class LaneBook:
             self._reached = effect.stop
 
     def ledgers(self, *, has_ended: bool) -> dict[str, ChannelLedger]:
-        """Return what must stand in the verdict of each channel.
+        """Return the ledger of each channel that the verdict must have.
 
         Parameters
         ----------
         has_ended : bool
-            Whether the scan's end was said, and with it what came too late.
+            Whether the end of the scan was sent, which counts its late points.
         """
         expected = max(self._reached, self._length or 0)
         stored = self._stored

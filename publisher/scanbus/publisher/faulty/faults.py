@@ -1,4 +1,4 @@
-"""Which faults there are, and how often each one happens."""
+"""The faults of the simulated publisher, with the probability of each."""
 
 from __future__ import annotations
 
@@ -11,32 +11,41 @@ __all__ = ["FAULTS", "Faults"]
 
 @dataclass(frozen=True)
 class Faults:
-    """How likely each fault is, for every entry; together at most 1.
+    """Probability of each fault, per entry; together at most 1.
 
     Attributes
     ----------
     drop : float
-        Points are never sent, and nothing is said of them.
+        Points are not sent, nor declared as a gap.
     gap : float
-        Points are declared never to come, for a lane or for one channel of it.
+        Points are declared as a gap, for a lane or for one channel of it.
     duplicate : float
-        Points are sent again, in an entry whose id Redis accepts, some of them with
-        new ones behind them.
+        Points are sent again, in an entry whose id Redis accepts, in some cases
+        together with new points.
     second : float
-        Another publisher, of another session, sends its own points over the last ones.
+        Another publisher, with another session, sends its points over the last ones.
     reorder : float
-        Points are acquired later than those behind them: within `window` they are
-        sorted, beyond it they go to the lanes of late points.
+        Points are acquired after later ones: within `window` they are sorted, beyond
+        it they go to the lanes of late points.
     corrupt : float
-        A bit of the payload flips after its checksum was made.
+        A bit of the payload flips after its checksum was computed.
     refused : float
-        An entry in a form that cannot be stored.
+        An entry has a form that cannot be stored.
     stall : float
-        Nothing is sent for `stall_s` seconds.
+        Nothing is sent for `stall_s`.
     die : float
-        For the whole scan: sending ends somewhere, without seal, end or heartbeat.
+        For the whole scan: sending stops at some entry, without seal, end or
+        heartbeat.
     window : int
-        How many entries are held back to be sorted.
+        Number of entries held back to be sorted.
+    stall_s : float
+        Duration of a stall, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If a probability is not from 0 to 1, they add up to more than 1, or `window` or
+        `stall_s` is out of range.
     """
 
     drop: float = 0.0
@@ -52,7 +61,7 @@ class Faults:
     stall_s: float = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse what is no probability."""
+        """Refuse invalid probabilities, window and duration."""
         for name in (*FAULTS, "die"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1")
@@ -62,7 +71,7 @@ class Faults:
             raise ValueError("window must be at least 1, stall_s not negative")
 
     def draw(self, random: np.random.Generator) -> str:
-        """Return the fault of one entry, empty for none."""
+        """Return the name of a random fault for one entry; empty for none."""
         left = float(random.random())
         for name in FAULTS:
             left -= getattr(self, name)

@@ -1,4 +1,4 @@
-"""The simulated publisher on a real bus: it does what its plan says, and reports it."""
+"""Send the plan of a simulated scan with faults to a real bus, and report it."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ from scanbus.schemas.errors import DeadlineError
 __all__ = ["FaultyScan", "Injected", "simulate"]
 
 _QUOTA_BYTES = 2**26
-# How long to wait for room on the bus, and how often to try.
+# Longest wait for room on the bus, and interval between tries.
 _ROOM_S = 60.0
 _RETRY_S = 0.1
 
 
 class Injected(BaseModel):
-    """What was done to a scan, and the account that must come of it.
+    """The faults injected into a scan, and the ledgers that must result.
 
     Attributes
     ----------
     uid : str
-        The scan.
+        Uid of the scan.
     scan_number : int
         Its number in its dataset.
     seed : int
-        Of points and faults.
+        Seed of points and faults.
     entries : int
-        How many were sent.
+        Number of entries sent.
     injected : dict
-        How often which fault.
+        Number of times each fault was injected.
     channels : dict
-        The ledger that a writer's verdict must hold, channel by channel.
+        The ledger of each channel that the writer's verdict must have.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,18 +74,23 @@ class Injected(BaseModel):
 
 
 class FaultyScan:
-    """One simulated scan, announced when it is made; not safe to share.
+    """One simulated scan, announced when it is made; not safe to share between threads.
 
     Parameters
     ----------
     url : str
-        Where the bus is.
+        Address of Redis.
     plan : Plan
-        What is done.
+        The entries and pauses.
     proposal, collection, dataset : str
-        Where the scan belongs.
+        Names of the folders of the scan.
     heartbeat_s : float
-        How long the publisher counts as alive after each entry.
+        Expiry of the heartbeat that is sent with each entry, in seconds.
+
+    Raises
+    ------
+    BusUnavailableError
+        If Redis does not answer.
     """
 
     def __init__(
@@ -127,7 +132,7 @@ class FaultyScan:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the connection; the scan is left as it is."""
+        """Close the connection; the scan stays as it is on the bus."""
         self._client.close()
 
     @property
@@ -137,7 +142,7 @@ class FaultyScan:
 
     def _open(self) -> None:
         title = f"simulated faults, seed {self._plan.seed}"
-        self._beat()
+        self._send_heartbeat()
         now = time.time()
         announce(self._client, ScanAnnounced(time=now, scan=self.identity, title=title))
         for lane in self._plan.lanes:
@@ -158,14 +163,14 @@ class FaultyScan:
         n_steps: int | None = None,
         progress: Callable[[str, int, int | None], None] = lambda *_: None,
     ) -> None:
-        """Do the next steps, all of them if no number is given.
+        """Send the next steps of the plan, by default all.
 
         Raises
         ------
         DeadlineError
-            If Redis takes no more.
+            If Redis has no room in time.
         BusUnavailableError
-            If it does not answer.
+            If Redis does not answer.
         """
         steps = self._plan.steps
         stop = (
@@ -173,12 +178,12 @@ class FaultyScan:
         )
         with translated(self._url):
             while self._n_done < stop:
-                self._do(steps[self._n_done])
+                self._send_step(steps[self._n_done])
                 self._n_done += 1
                 progress("entries", self._n_done, len(steps))
 
     def end(self) -> Injected:
-        """Say that the scan is over, unless it dies; return what was done."""
+        """Send the end of the scan, unless the plan dies; return what was injected."""
         if not self._plan.dies:
             ended = ScanEnded(
                 time=time.time(),
@@ -196,9 +201,9 @@ class FaultyScan:
             channels=self._plan.ledgers(),
         )
 
-    def _do(self, step: Step) -> None:
+    def _send_step(self, step: Step) -> None:
         time.sleep(step.pause_s)
-        self._beat()
+        self._send_heartbeat()
         if step.entry is None:
             return
         if step.stream is not step.lane:
@@ -213,10 +218,10 @@ class FaultyScan:
             except NoRoomError as error:
                 if time.monotonic() > deadline:
                     raise DeadlineError(lane, _ROOM_S, error.reason) from error
-            self._beat()
+            self._send_heartbeat()
             time.sleep(_RETRY_S)
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         beat_publisher(self._client, self.uid, "scanbus simulate", self._heartbeat_ms)
 
 
@@ -230,27 +235,27 @@ def simulate(
     dataset: str = "0001",
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
 ) -> Injected:
-    """Publish one scan with faults; return what was done and what must come of it.
+    """Publish one scan with faults; return the faults and the ledgers that must result.
 
     Parameters
     ----------
     url : str
-        Where the bus is.
+        Address of Redis.
     seed : int
-        Gives points and faults.
+        Seed of points and faults; not negative.
     faults : Faults
-        How likely each fault is.
+        Probability of each fault.
     n_points, n_frames : int
         Length of the lanes of small values, and of the detectors.
     dataset : str
         Dataset of the scan.
     progress : callable
-        Told what was sent.
+        Called with ``("entries", steps done, steps in all)``.
 
     Raises
     ------
     DeadlineError, BusUnavailableError
-        If Redis does not take it.
+        If Redis has no room in time, or does not answer.
     """
     plan = make_plan(seed, faults, n_points=n_points, n_frames=n_frames)
     with FaultyScan(url, plan, dataset=dataset) as scan:

@@ -1,6 +1,6 @@
-"""What the simulated publisher is going to do, step by step; pure.
+"""Plan the entries and faults of a simulated scan, step by step. Pure.
 
-The same seed, faults and lengths give the same plan, but for the sessions' names.
+The same seed, faults and lengths give the same plan, except for the sessions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.faulty.content import simulated_lanes
-from scanbus.publisher.faulty.expected_ledger import Effect, LaneBook, Means
+from scanbus.publisher.faulty.expected_ledger import Effect, LaneLedgers, Means
 from scanbus.publisher.faulty.faults import Faults
 from scanbus.publisher.faulty.raw_entries import (
     FORMS_AT_THE_EDGE,
@@ -24,8 +24,8 @@ from scanbus.schemas import ChannelLedger, LaneDescription, PointRange, Storage
 
 __all__ = ["Plan", "Step", "make_plan"]
 
-# Small values of one entry, at most.
-_MOST_VALUES = 12
+# Most points of one entry of small values.
+_MAX_VALUES = 12
 # Added to the seed for the points of the second publisher.
 _SECOND = 1_000_003
 
@@ -37,17 +37,17 @@ class Step:
     Attributes
     ----------
     lane : LaneDescription
-        Where it belongs; the account is that lane's, also for late points.
+        Lane whose ledgers it changes, also for late points.
     stream : LaneDescription
-        Where it is sent: the lane, or one of late points.
+        Lane to which it is sent: `lane`, or a lane of late points.
     entry : EncodedEntry or None
-        The bytes.
+        The entry; None for a pause or for dropped points.
     effect : Effect or None
-        What a reader must take it for.
+        Effect on the ledgers; None if there is none.
     fault : str
-        What is wrong; empty if nothing is.
+        Name of the fault; empty if there is none.
     pause_s : float
-        How long to wait before.
+        Pause before it, in seconds.
     """
 
     lane: LaneDescription
@@ -60,18 +60,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """A scan that is going to be sent.
+    """The plan of a simulated scan.
 
     Attributes
     ----------
     seed : int
-        Gives points and faults.
+        Seed of points and faults.
     lanes : tuple of LaneDescription
-        As they are prepared.
+        Lanes of the prepared scan.
     steps : tuple of Step
         In order.
     dies : bool
-        Whether the scan ends with the last step, without a word.
+        Whether sending stops after the last step, without an end.
     """
 
     seed: int
@@ -87,33 +87,33 @@ class Plan:
         return dict(sorted(found.items()))
 
     def late(self) -> dict[str, int]:
-        """Return how many points of each channel come too late."""
+        """Return the number of late points of each channel that has any."""
         effects = [step.effect for step in self.steps if step.effect]
         return dict(Counter(one.channel for one in effects if one.channel))
 
     def ledgers(self) -> dict[str, ChannelLedger]:
-        """Return the account that a writer must come to, per channel."""
-        books = {lane.name: LaneBook(lane) for lane in self.lanes}
+        """Return the ledger of each channel that a writer must produce."""
+        lane_ledgers = {lane.name: LaneLedgers(lane) for lane in self.lanes}
         for step in self.steps:
             if step.effect is not None:
-                books[step.lane.name].take(step.effect)
+                lane_ledgers[step.lane.name].add(step.effect)
         ledgers: dict[str, ChannelLedger] = {}
-        for book in books.values():
-            ledgers |= book.ledgers(has_ended=not self.dies)
+        for lane_ledger in lane_ledgers.values():
+            ledgers |= lane_ledger.ledgers(has_ended=not self.dies)
         return ledgers
 
 
 def make_plan(
     seed: int, faults: Faults, *, n_points: int = 200, n_frames: int = 60
 ) -> Plan:
-    """Return what a faulty publisher does.
+    """Return the plan of a simulated scan with faults.
 
     Parameters
     ----------
     seed : int
-        Not negative.
+        Seed of points and faults; not negative.
     faults : Faults
-        How likely each fault is.
+        Probability of each fault.
     n_points, n_frames : int
         Length of the lanes of small values, and of the detectors.
     """
@@ -131,7 +131,7 @@ def make_plan(
 
 
 def _merged(todo: Sequence[list[Step]], random: np.random.Generator) -> list[Step]:
-    """Return the steps of several lanes mixed, each lane's in its order."""
+    """Return the steps of several lanes in random order, each lane's in its order."""
     turns = np.repeat(np.arange(len(todo)), [len(steps) for steps in todo])
     random.shuffle(turns)
     lanes = [iter(steps) for steps in todo]
@@ -151,16 +151,16 @@ class _LanePlan:
         self._lane = lane
         self._faults = faults
         self._random = random
-        self._crafter = RawEntryBuilder(lane, seed)
+        self._builder = RawEntryBuilder(lane, seed)
         self._second = RawEntryBuilder(lane, seed + _SECOND)
         self._late_lanes = [lane.late_lane(channel) for channel in lane.channels]
-        self._late_crafters = [RawEntryBuilder(late, seed) for late in self._late_lanes]
+        self._late_builders = [RawEntryBuilder(late, seed) for late in self._late_lanes]
         self._n_late = 0
         self._length = 0
         self._steps: list[Step] = []
 
     def steps(self, length: int) -> list[Step]:
-        """Return the steps of a lane of so many points, with its seal."""
+        """Return the steps of a lane of `length` points, with its seal."""
         self._length = length
         inject: Mapping[str, Callable[[int, int], int]] = {
             "": self._good,
@@ -177,10 +177,10 @@ class _LanePlan:
         while point < length:
             stop = self._next_stop(point)
             point = inject[self._faults.draw(self._random)](point, stop)
-        self._add(self._crafter.seal(length), Effect(Means.SEAL, length, length))
-        for late, crafter in zip(self._late_lanes, self._late_crafters, strict=True):
+        self._add(self._builder.seal(length), Effect(Means.SEAL, length, length))
+        for late, builder in zip(self._late_lanes, self._late_builders, strict=True):
             if self._n_late:
-                self._add(crafter.seal(self._n_late), None, stream=late)
+                self._add(builder.seal(self._n_late), None, stream=late)
         return self._steps
 
     def _add(
@@ -203,7 +203,7 @@ class _LanePlan:
         """Return where the next entry ends: within segment, chunk and lane."""
         most = min(self._boundary(point), self._length)
         if self._lane.storage is Storage.VALUES:
-            return min(most, point + int(self._random.integers(1, _MOST_VALUES + 1)))
+            return min(most, point + int(self._random.integers(1, _MAX_VALUES + 1)))
         rows = self._lane.points_per_chunk
         stop = min(most, (point // rows + 1) * rows)
         is_whole = self._random.random() < 0.7
@@ -214,7 +214,7 @@ class _LanePlan:
         is_files = self._lane.storage is Storage.FILES
         is_last = first % rows == 0 and stop == self._length
         is_padded = is_files and is_last and stop - first < rows
-        entry = self._crafter.good(first, stop, is_padded=is_padded)
+        entry = self._builder.good(first, stop, is_padded=is_padded)
         self._add(entry, Effect(Means.POINTS, first, stop), fault)
         return stop
 
@@ -224,31 +224,31 @@ class _LanePlan:
 
     def _gap(self, first: int, stop: int) -> int:
         if len(self._lane.channels) == 1 or self._random.random() < 0.5:
-            entry = self._crafter.gap(first, stop)
+            entry = self._builder.gap(first, stop)
             self._add(entry, Effect(Means.GAP, first, stop), "gap")
             return stop
         channel = self._lane.channels[self._pick(len(self._lane.channels))]
         start = int(self._random.integers(first, stop))
         gaps: dict[str, tuple[PointRange, ...]] = {channel.name: ((start, stop),)}
-        entry = self._crafter.good(first, stop, gaps)
+        entry = self._builder.good(first, stop, gaps)
         self._add(entry, Effect(Means.POINTS, first, stop, gaps), "gap")
         return stop
 
     def _duplicate(self, first: int, stop: int) -> int:
         self._good(first, stop)
-        return self._again(self._crafter, first, stop, "duplicate")
+        return self._again(self._builder, first, stop, "duplicate")
 
     def _overrun(self, first: int, stop: int) -> int:
         self._good(first, stop)
         return self._again(self._second, first, stop, "second")
 
     def _again(
-        self, crafter: RawEntryBuilder, first: int, stop: int, fault: str
+        self, builder: RawEntryBuilder, first: int, stop: int, fault: str
     ) -> int:
-        """Send points once more, in an entry with a larger id; return where to go on.
+        """Send points again, in an entry with a larger id; return the next point.
 
-        The larger id comes from a later beginning, or from new points behind the old
-        ones. Those are in an entry that nobody may use, so they are sent again.
+        The id is larger because the entry begins later, or has new points after the
+        old ones. Readers must ignore that entry, so the new points are sent again.
         """
         most = min(self._boundary(first), self._length)
         choices = [
@@ -260,11 +260,11 @@ class _LanePlan:
         if choices:
             start, end = choices[self._pick(len(choices))]
             effect = Effect(Means.POINTS, start, end)
-            self._add(crafter.good(start, end), effect, fault)
+            self._add(builder.good(start, end), effect, fault)
         return stop
 
     def _reorder(self, first: int, stop: int) -> int:
-        """Acquire an entry later than those behind it; the publisher sorts."""
+        """Acquire an entry after later ones; the publisher sorts them."""
         n_behind = int(self._random.integers(1, 2 * self._faults.window + 1))
         if n_behind > self._faults.window:
             return self._too_late(first, stop)
@@ -280,43 +280,43 @@ class _LanePlan:
         return point
 
     def _too_late(self, first: int, stop: int) -> int:
-        """Close the place of points, and send them where nothing depends on it."""
-        entry = self._crafter.gap(first, stop)
+        """Declare points as a gap, and send them to the lanes of late points."""
+        entry = self._builder.gap(first, stop)
         self._add(entry, Effect(Means.GAP, first, stop), "late")
         for point in range(first, stop):
-            for late, crafter in zip(
-                self._late_lanes, self._late_crafters, strict=True
+            for late, builder in zip(
+                self._late_lanes, self._late_builders, strict=True
             ):
                 name = late.channels[0].name
                 effect = Effect(Means.LATE, point, point + 1, channel=name)
-                self._add(crafter.late(self._n_late, point), effect, stream=late)
+                self._add(builder.late(self._n_late, point), effect, stream=late)
             self._n_late += 1
         return stop
 
     def _corrupt(self, first: int, stop: int) -> int:
-        entry = self._crafter.corrupt(first, stop, self._pick(2**31))
+        entry = self._builder.corrupt(first, stop, self._pick(2**31))
         self._add(entry, Effect(Means.CORRUPT, first, stop), "corrupt")
         return stop
 
     def _refused(self, first: int, stop: int) -> int:
-        edge = self._crafter.forms(FORMS_AT_THE_EDGE)
-        forms = ["crossing", *edge, *self._crafter.forms(FORMS_WITHIN)]
+        edge = self._builder.forms(FORMS_AT_THE_EDGE)
+        forms = ["crossing", *edge, *self._builder.forms(FORMS_WITHIN)]
         form = forms[self._pick(len(forms))]
         if form == "crossing":
             return self._crossing(first)
         means = Means.REFUSED_AT_THE_EDGE if form in edge else Means.REFUSED_WITHIN
-        entry = self._crafter.wrong(form, first, stop)
+        entry = self._builder.wrong(form, first, stop)
         self._add(entry, Effect(means, first, stop), "refused")
         return stop
 
     def _crossing(self, first: int) -> int:
-        """Send points of two segments in one entry, where there are two."""
+        """Send points of two segments in one entry, if there is a second segment."""
         boundary = self._boundary(first)
         if boundary >= self._length:
             return self._good(first, self._next_stop(first))
         stop = self._next_stop(boundary)
         effect = Effect(Means.REFUSED_AT_THE_EDGE, first, stop)
-        self._add(self._crafter.good(first, stop), effect, "refused")
+        self._add(self._builder.good(first, stop), effect, "refused")
         return stop
 
     def _stall(self, first: int, stop: int) -> int:

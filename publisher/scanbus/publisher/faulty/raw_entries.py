@@ -1,4 +1,4 @@
-"""Entries of the simulated scan, right ones and wrong ones, as bytes for Redis."""
+"""Build valid and invalid entries of the simulated scan, as bytes for Redis."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from scanbus.schemas import ChannelDescription, LaneDescription, PointRange, Sto
 
 __all__ = ["FORMS_AT_THE_EDGE", "FORMS_WITHIN", "RawEntryBuilder"]
 
-# Of a frame that is one column wider than declared, of a text that is none, ….
+# A string that is not UTF-8, and a payload that no codec made.
 _NO_UTF8 = b"\xff\xfe"
 _NOISE = b"these bytes were never packed by anything"
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """An entry before its checksum is made."""
+    """An entry before its checksum is computed."""
 
     first: int
     count: int
@@ -46,16 +46,16 @@ class _Draft:
 
 
 class RawEntryBuilder:
-    """Makes the entries of one lane, in the name of one publisher.
+    """Builds the entries of one lane, for one session.
 
     Parameters
     ----------
     lane : LaneDescription
         The lane.
     seed : int
-        Gives the points.
+        Seed of the points.
     session : bytes
-        Names the publisher; a random one if empty.
+        Names the publisher; random if empty.
     """
 
     def __init__(self, lane: LaneDescription, seed: int, session: bytes = b"") -> None:
@@ -72,24 +72,24 @@ class RawEntryBuilder:
         is_padded: bool = False,
     ) -> EncodedEntry:
         """Return the entry of points ``[first, stop)``."""
-        return self._frozen(self._draft(first, stop, gaps or {}, is_padded=is_padded))
+        return self._entry(self._draft(first, stop, gaps or {}, is_padded=is_padded))
 
     def gap(self, first: int, stop: int) -> EncodedEntry:
-        """Return the entry that says that points will never come."""
+        """Return the entry that declares points as a gap."""
         header = pack_header(
             session=self._session, checksum=checksum_of(b""), is_gap=True
         )
         return EncodedEntry(entry_id(first, stop - first), stop, header)
 
     def seal(self, length: int) -> EncodedEntry:
-        """Return the end of a lane."""
+        """Return the seal of a lane of `length` points."""
         header = pack_header(
             session=self._session, checksum=checksum_of(b""), length=length
         )
         return EncodedEntry(SEAL_ID, length, header)
 
     def corrupt(self, first: int, stop: int, bit: int) -> EncodedEntry:
-        """Return an entry of which one bit flipped on its way."""
+        """Return an entry with one bit of its payload flipped."""
         entry = self.good(first, stop)
         payload = bytearray(entry.payload)
         place, shift = divmod(bit % (8 * len(payload)), 8)
@@ -97,7 +97,7 @@ class RawEntryBuilder:
         return replace(entry, payload=bytes(payload))
 
     def late(self, arrival: int, point: int) -> EncodedEntry:
-        """Return a point that came too late, in the lane of those."""
+        """Return the entry of a late point, for a lane of late points."""
         channel = self._lane.channels[0]
         block = _block(channel, self._points(channel, point, point + 1), channel.codec)
         header = pack_header(
@@ -109,14 +109,14 @@ class RawEntryBuilder:
         return EncodedEntry(entry_id(arrival, 1), arrival + 1, header, block)
 
     def wrong(self, form: str, first: int, stop: int) -> EncodedEntry:
-        """Return an entry in a form that cannot be stored, with a right checksum."""
+        """Return an entry of a form that cannot be stored, with a valid checksum."""
         draft = self._draft(first, stop, {})
         if form == "header":
-            return replace(self._frozen(draft), header=_NOISE)
-        return self._frozen(_WRONG[form](self._lane, draft))
+            return replace(self._entry(draft), header=_NOISE)
+        return self._entry(_WRONG[form](self._lane, draft))
 
     def forms(self, among: tuple[str, ...]) -> list[str]:
-        """Return which wrong forms this lane can take."""
+        """Return the invalid forms that are possible for this lane."""
         return [form for form in among if _applies(form, self._lane)]
 
     def _points(self, channel: ChannelDescription, first: int, stop: int) -> list[Any]:
@@ -146,7 +146,7 @@ class RawEntryBuilder:
         count = stop - first
         return _Draft(first, count, tuple(blocks), tuple(codecs), gaps, is_padded)
 
-    def _frozen(self, draft: _Draft) -> EncodedEntry:
+    def _entry(self, draft: _Draft) -> EncodedEntry:
         payload = b"".join(draft.blocks)
         header = pack_header(
             session=self._session,
@@ -222,9 +222,9 @@ _WRONG: Mapping[str, Callable[[LaneDescription, _Draft], _Draft]] = {
     "too long": _too_long,
 }
 FORMS_AT_THE_EDGE = ("header", "codec", "size")
-"""Seen without unpacking; such an entry's id is not believed where it does not fit."""
+"""Detected without decoding; such an entry's id counts only if it is the next one."""
 FORMS_WITHIN = ("shape", "undecodable", "no text", "too long")
-"""Seen when the payload is unpacked."""
+"""Detected when the payload is decoded."""
 
 
 def _applies(form: str, lane: LaneDescription) -> bool:

@@ -1,4 +1,4 @@
-"""Streams that others make, taken over as scans: files, and detectors' own protocols.
+"""Gateways: publish data from other sources as scans, such as image files.
 
-Each gateway needs libraries of its own, so none is imported with this package.
+Each gateway needs its own libraries, so none is imported with this package.
 """

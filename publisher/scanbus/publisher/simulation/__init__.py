@@ -1,4 +1,4 @@
-"""Simulated experiments: numbers with physics in them, for demos, tests, benchmarks.
+"""Simulated experiments: physically plausible data for demos, tests and benchmarks.
 
 Pure numpy: no Redis, no files, no clock. The same seed gives the same numbers.
 """

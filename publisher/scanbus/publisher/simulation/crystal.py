@@ -1,8 +1,8 @@
-"""Bragg spots of a crystal that turns in the beam.
+"""Bragg spots of a crystal that rotates in the beam.
 
-Every reflection of a lattice is turned until it meets the Ewald sphere: that gives the
-angle at which it flashes up, and where. Found once; a frame then picks those near its
-angle.
+For every reflection of a lattice, the rotation angles at which it meets the Ewald
+sphere give the angle and the position of its spot. Computed once; a frame then selects
+the spots near its angle.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scanbus.publisher.simulation.geometry import Geometry
 __all__ = ["Spots", "find_spots"]
 
 _Floats = npt.NDArray[np.float64]
-# A crystal of a small protein's kind, tetragonal, in angstrom; B as it is when frozen.
+# A tetragonal cell as of a small protein, in angstrom; B factor of a frozen crystal.
 _CELL_ANGSTROM = (28.0, 28.0, 41.0)
 _B_FACTOR = 9.0
 MOSAICITY_DEG = 0.18
@@ -27,18 +27,18 @@ _PATCH_RADIUS = 4
 
 @dataclass(frozen=True)
 class Spots:
-    """The reflections of one crystal that hit one detector, by angle.
+    """The reflections of one crystal that hit one detector.
 
     Attributes
     ----------
     angle_deg : numpy.ndarray
-        Where each flashes up, in [0, 360).
+        Rotation angle of each one's peak, in [0, 360).
     counts : numpy.ndarray
-        Photons of each at its peak, in one frame.
+        Photons of each one at its peak, in one frame.
     slow, fast : numpy.ndarray
-        Where each hits, in pixels.
+        Position of each one on the detector, in pixels.
     shape : tuple of int
-        Pixels of the detector.
+        Pixels of the detector, slow and fast.
     """
 
     angle_deg: _Floats
@@ -48,14 +48,14 @@ class Spots:
     shape: tuple[int, int]
 
     def rocking(self, angle_deg: float) -> _Floats:
-        """Return how much of its peak each spot shows at an angle, 0 to 1."""
+        """Return each spot's intensity at an angle, relative to its peak, 0 to 1."""
         away = (angle_deg - self.angle_deg + 180) % 360 - 180
         return np.asarray(np.exp(-0.5 * (away / MOSAICITY_DEG) ** 2))
 
     def expected(self, angle_deg: float) -> tuple[npt.NDArray[np.int64], _Floats]:
-        """Return pixels and expected counts of the spots seen at an angle.
+        """Return pixels and expected counts of the spots at an angle.
 
-        A pixel may come twice, where spots overlap.
+        A pixel is repeated where spots overlap.
         """
         rocking = self.rocking(angle_deg)
         seen = rocking > 1e-3
@@ -75,7 +75,7 @@ def find_spots(
     geometry : Geometry
         Detector and beam.
     rng : numpy.random.Generator
-        Orientation and structure factors.
+        Source of orientation and structure factors.
     peak_counts : float
         Mean photons of a strong reflection in the frame where it is brightest.
     """
@@ -89,7 +89,7 @@ def find_spots(
 
 
 def _reciprocal_lattice(geometry: Geometry, rng: np.random.Generator) -> _Floats:
-    """Return the turned reciprocal lattice up to the detector's corner, 1/angstrom."""
+    """Return the rotated reciprocal lattice up to the detector's corner, 1/angstrom."""
     largest = 2 * np.sin(geometry.two_theta().max() / 2) / geometry.wavelength_angstrom
     counts = [int(np.ceil(largest * edge)) for edge in _CELL_ANGSTROM]
     axes = [
@@ -106,8 +106,8 @@ def _diffracted(
 ) -> tuple[_Floats, _Floats, npt.NDArray[np.int64]]:
     """Return angle, scattered direction and index wherever a vector meets the sphere.
 
-    The beam goes along z and the crystal turns about x (the fast axis): the sphere
-    asks for ``r_z = -r^2 / (2 radius)``, which two angles fulfil, or none.
+    The beam is along z and the crystal rotates about x (the fast axis): a vector is on
+    the sphere if ``r_z = -r^2 / (2 radius)``, which holds for two angles or none.
     """
     across = np.hypot(vectors[:, 1], vectors[:, 2])
     wanted = -(vectors**2).sum(axis=1) / (2 * radius)
@@ -145,7 +145,7 @@ def _on_detector(
 def _patches(
     shape: tuple[int, int], slow: _Floats, fast: _Floats
 ) -> tuple[npt.NDArray[np.int64], _Floats]:
-    """Return flat indices of the pixels under each spot, and each one's share."""
+    """Return flat indices of the pixels of each spot, and each pixel's share of it."""
     around = np.arange(-_PATCH_RADIUS, _PATCH_RADIUS + 1)
     down, right = (each.ravel() for each in np.meshgrid(around, around, indexing="ij"))
     i = np.rint(slow).astype(np.int64)[:, None] + down

@@ -1,7 +1,7 @@
-"""One simulated experiment: a crystal in a powder turns, and everything is recorded.
+"""One simulated experiment: a rotation scan of a crystal in a powder.
 
-Every number of point `k` depends on the seed and `k` alone, so points can be asked for
-in any order, twice, or in several processes.
+Every number of point `k` depends only on the seed and `k`, so points can be computed in
+any order, twice, or in several processes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from scanbus.publisher.simulation.scattering import mean_image
 
 __all__ = ["CounterInfo", "SimulatedExperiment"]
 
-# Streams of random numbers that must not be the same.
+# Independent streams of random numbers.
 _SETUP, _FRAME, _SPECTRUM, _COUNTERS = range(4)
-# Entries of the landing table per pixel: 4 bytes each, and the finer the mean.
+# Entries of the landing table per pixel, 4 bytes each: more give a finer mean.
 _ENTRIES_PER_PIXEL = 6
 
 SPECTRUM_BINS = 4096
@@ -41,32 +41,37 @@ _LINES = (
 
 @dataclass(frozen=True)
 class CounterInfo:
-    """What a simulated counter measures."""
+    """Units and meaning of a simulated counter."""
 
     units: str
     text: str
 
 
 class SimulatedExperiment:
-    """A turning crystal, a large detector, a fluorescence detector and counters.
+    """A rotating crystal, a large detector, a fluorescence detector and counters.
 
     Immutable after it is made: safe to share between threads.
 
     Parameters
     ----------
     seed : int
-        Gives crystal, bad pixels and noise.
+        Seed of crystal, bad pixels and noise.
     shape : tuple of int
         Pixels of the detector, slow and fast.
     dtype : str
         ``uint16`` or ``uint32``; gaps and dead pixels hold its largest value.
     geometry : Geometry, optional
-        Detector and beam; its shape wins over `shape`.
+        Detector and beam; its shape replaces `shape`.
     start_deg, step_deg : float
-        Angle of the first point, and from point to point.
+        Angle of the first point, and step from point to point.
     ring_counts, air_counts, spot_counts : float
         Photons of a pixel on the strongest ring and beside the beam stop, and of a
         strong Bragg spot, in one frame.
+
+    Raises
+    ------
+    ValueError
+        If `dtype` is neither of the two, or no photons fall on the detector.
 
     Examples
     --------
@@ -104,7 +109,7 @@ class SimulatedExperiment:
             self.geometry, self._mask, ring_counts=ring_counts, air_counts=air_counts
         )
         self._landing, self._entries_per_photon = _landing_table(mean, rng)
-        # Where nothing is counted: gaps and dead pixels hold the flag value instead.
+        # Pixels without counts: gaps and dead pixels have the flag value instead.
         self._unusable = np.flatnonzero((self._mask & 0b11) != 0)
 
     @property
@@ -119,12 +124,12 @@ class SimulatedExperiment:
 
     @property
     def flag_value(self) -> int:
-        """What gaps and dead pixels hold in a frame."""
+        """Value of gaps and dead pixels in a frame."""
         return int(np.iinfo(self.dtype).max)
 
     @property
     def expectation(self) -> Image:
-        """Mean counts of every pixel without spots; 0 where nothing is counted."""
+        """Mean counts of every pixel without spots; 0 in gaps and dead pixels."""
         entries = np.bincount(self._landing, minlength=self._mask.size)
         return entries.astype(np.float64).reshape(self.shape) / self._entries_per_photon
 
@@ -147,10 +152,10 @@ class SimulatedExperiment:
     def frame(self, k: int) -> npt.NDArray[Any]:
         """Return frame `k`: Poisson counts around `expectation` plus `expected_spots`.
 
-        How many photons fall on the whole detector is drawn from a Poisson
-        distribution, then each lands by chance. Every pixel is then Poisson distributed
-        and independent of the others, which costs less than a draw per pixel as long as
-        most pixels stay dark.
+        The number of photons on the whole detector is drawn from a Poisson
+        distribution, then a pixel for each photon. Every pixel is then Poisson
+        distributed and independent of the others, at less cost than a draw per pixel as
+        long as most pixels have no photon.
         """
         rng = self._rng(_FRAME, k)
         n_photons = rng.poisson(self._landing.size / self._entries_per_photon)
@@ -158,7 +163,7 @@ class SimulatedExperiment:
         pixels, counts = self._spots.expected(self.angle_deg(k))
         image = np.bincount(self._landing[drawn], minlength=self._mask.size)
         np.add.at(image, pixels, rng.poisson(counts))
-        # The counter of a pixel stops below the value that flags it.
+        # The counter of a pixel saturates below the flag value.
         bright = pixels[image[pixels] >= self.flag_value]
         image[bright] = self.flag_value - 1
         image[self._unusable] = self.flag_value
@@ -180,10 +185,10 @@ class SimulatedExperiment:
         """Return the counters of point `k`, by name."""
         rng = self._rng(_COUNTERS, k)
         angle = self.angle_deg(k)
-        # 200 mA, lost with a lifetime of hours and filled up again every 60 points.
+        # 200 mA, decaying with a lifetime of hours, with a refill every 60 points.
         current = 198.0 + 2.0 * np.exp(-(k % 60) / 40) + rng.normal(scale=0.004)
         i0 = float(rng.poisson(5e5 * current / 200))
-        # A plate-like crystal absorbs least when the beam goes straight through it.
+        # A plate-like crystal absorbs least when it is perpendicular to the beam.
         tilt = np.radians(70) * np.sin(np.radians(3 * angle))
         transmission = np.exp(-0.35 / np.cos(tilt))
         bragg = float((self._spots.counts * self._spots.rocking(angle)).sum())
@@ -202,12 +207,12 @@ class SimulatedExperiment:
     def metadata(
         self, detector: str = "detector", spectrometer: str = ""
     ) -> dict[str, Any]:
-        """Return the NeXus tree of beam, detector and sample; the mask goes beside it.
+        """Return the NeXus tree of beam, detector and sample, without the pixel mask.
 
         Parameters
         ----------
         detector, spectrometer : str
-            Names of their groups; without the second, there is none of it.
+            Names of their groups; an empty `spectrometer` leaves its group out.
         """
         geometry = self.geometry
         slow, fast = geometry.beam_centre
@@ -260,10 +265,10 @@ _COUNTER_INFOS: Mapping[str, CounterInfo] = {
 def _landing_table(
     mean: Image, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int32], float]:
-    """Return pixels, each as often as photons fall on it, and entries per photon.
+    """Return pixel indices, repeated in proportion to `mean`, and entries per photon.
 
-    Whole entries make `mean` coarse; rounding up by chance keeps areas right, and what
-    the table says is what `SimulatedExperiment.expectation` reports.
+    Whole entries make the mean coarse; random rounding keeps the mean of an area right,
+    and `SimulatedExperiment.expectation` reports the mean of the table.
     """
     total = float(mean.sum())
     if total <= 0:

@@ -1,7 +1,7 @@
-"""Where a pixel of a simulated detector stands in the beam, and which pixels are good.
+"""Geometry of a simulated detector in the beam, and its pixel mask.
 
-Modules and gaps are those of a detector of 512 x 1028 pixel modules, as it is built of
-them; the beam hits it at a right angle. Nothing here is random but the bad pixels.
+The detector is built of modules of 512 x 1028 pixels with gaps between them,
+perpendicular to the beam. Only the bad pixels are random.
 """
 
 from __future__ import annotations
@@ -23,26 +23,31 @@ NOISY = 1 << 4
 
 MODULE = (512, 1028)
 MODULE_GAP = (38, 12)
-# Of a million pixels, so many are dead or hot.
+# Dead and hot pixels per million.
 _DEAD_PER_MILLION = 60
 _HOT_PER_MILLION = 25
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A flat detector at a right angle to the beam.
+    """A flat detector perpendicular to the beam.
 
     Parameters
     ----------
     shape : tuple of int
         Pixels, slow (down) and fast (across).
     wavelength_angstrom : float
-        Of the incident beam.
+        Wavelength of the incident beam.
     distance_m, pixel_m : float
-        From sample to detector; edge of a square pixel.
+        Distance from sample to detector; edge length of a square pixel.
     centre : tuple of float, optional
-        Pixel that the direct beam hits, slow and fast; a little off the middle if not
-        given, and never in a gap of the two default module rows.
+        Pixel that the direct beam hits, slow and fast; by default a little off the
+        middle, and not in a gap of the two default module rows.
+
+    Raises
+    ------
+    ValueError
+        If a length or the number of pixels is not positive.
     """
 
     shape: tuple[int, int] = (1062, 1028)
@@ -52,7 +57,7 @@ class Geometry:
     centre: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no detector can be."""
+        """Refuse lengths and numbers of pixels that are not positive."""
         if min(self.shape) < 1:
             raise ValueError(f"shape {self.shape} holds no pixel")
         lengths = (self.wavelength_angstrom, self.distance_m, self.pixel_m)
@@ -61,14 +66,14 @@ class Geometry:
 
     @property
     def beam_centre(self) -> tuple[float, float]:
-        """Where the direct beam hits, in pixels, slow and fast."""
+        """Position of the direct beam, in pixels, slow and fast."""
         if self.centre is not None:
             return self.centre
         return 0.54 * self.shape[0], 0.47 * self.shape[1]
 
     @property
     def energy_ev(self) -> float:
-        """Photon energy: hc / wavelength."""
+        """Photon energy in eV: hc / wavelength."""
         return 12398.41984 / self.wavelength_angstrom
 
     def positions_m(self) -> tuple[Image, Image]:
@@ -85,14 +90,14 @@ class Geometry:
         return np.asarray(np.arctan2(np.hypot(x, y), self.distance_m))
 
     def solid_angle(self) -> Image:
-        """Return the solid angle of every pixel relative to one on the beam.
+        """Return the solid angle of every pixel relative to one in the direct beam.
 
-        A flat detector sees cos(2 theta) cubed: twice the distance, once the tilt.
+        On a flat detector cos(2 theta) cubed: squared for distance, once for tilt.
         """
         return np.asarray(np.cos(self.two_theta()) ** 3)
 
     def polarization(self) -> Image:
-        """Return the factor of a beam polarized along the fast axis."""
+        """Return the polarization factor of a beam polarized along the fast axis."""
         x, y = self.positions_m()
         squared = x**2 / (x**2 + y**2 + self.distance_m**2)
         return np.asarray(1.0 - squared)
@@ -106,7 +111,7 @@ def pixel_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
     shape : tuple of int
         Pixels, slow and fast.
     rng : numpy.random.Generator
-        Says which pixels are bad.
+        Source of the bad pixels.
     """
     mask = np.zeros(shape, dtype=np.uint32)
     for axis in (0, 1):

@@ -1,6 +1,7 @@
-"""What falls on a simulated detector on average: powder rings, air, hot pixels.
+"""Mean image of a simulated detector: powder rings, air scattering, hot pixels.
 
-Rings are those of LaB6, the powder that wavelengths and distances are calibrated with.
+The rings are those of LaB6, the standard powder for calibrating wavelength and
+distance.
 """
 
 from __future__ import annotations
@@ -71,15 +72,15 @@ def mean_image(
     geometry : Geometry
         Detector and beam.
     mask : numpy.ndarray
-        Its bad pixels: those that are noisy count much, gaps and dead ones nothing.
+        Its pixel mask: noisy pixels have high counts, gaps and dead pixels none.
     ring_counts, air_counts : float
-        Counts of a pixel on top of the strongest ring, and next to the beam stop.
+        Counts of a pixel at the peak of the strongest ring, and next to the beam stop.
     """
     angle = geometry.two_theta()
     rings = np.zeros(geometry.shape)
     for centre, intensity in ring_angles(geometry.wavelength_angstrom):
         profile = np.exp(-0.5 * ((angle - centre) / _RING_WIDTH_RAD) ** 2)
-        # The same photons spread over a longer circle further out.
+        # The same photons are spread over a longer circle at larger angles.
         rings += intensity * profile * np.sin(0.12) / np.sin(max(centre, 0.12))
     air = 0.85 * np.exp(-angle / 0.09) + 0.15
     flat = geometry.solid_angle() * geometry.polarization()
@@ -93,7 +94,7 @@ def mean_image(
 def _behind_beam_stop(
     geometry: Geometry,
 ) -> npt.NDArray[np.bool]:
-    """Return the shadow of a disc in the beam and of the wire that holds it."""
+    """Return the pixels in the shadow of the beam stop, a disc on a wire."""
     x, y = geometry.positions_m()
     disc = np.hypot(x, y) < 2.2e-3
     wire = (np.abs(x + 0.04 * y) < 2.5e-4) & (y > 0)

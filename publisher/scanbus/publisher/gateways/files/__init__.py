@@ -1,7 +1,8 @@
-"""Image files as one scan: real frames for tests, replays of old data, other programs.
+"""Publish image files as one scan: for tests, old data, and data of other programs.
 
-Frames go out as they are, to the last flag; headers become NeXus metadata, angles and
-counters of the headers become channels, and every frame keeps the name of its file.
+Frames are sent unchanged, with the values that flag pixels; headers become NeXus
+metadata, angles and counters in them become channels, and every frame keeps the name of
+its file.
 """
 
 from scanbus.publisher.gateways.files.publish import PublishedScan, publish_files

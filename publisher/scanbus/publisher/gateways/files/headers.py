@@ -1,9 +1,9 @@
-"""What the header of an image says, as NeXus has it.
+"""Convert the header of an image to NeXus metadata.
 
 Three dialects: the mini-CBF and TIFF headers of DECTRIS detectors ("PILATUS_1.2"), the
 ESRF data format with SPEC's motors and counters, and anything else, of which only the
-text is kept. Pure: a header in, facts out. A value that cannot be understood is left
-out here, but never lost: the header's text goes along as it is.
+text is kept. Pure: a header in, facts out. A value that cannot be parsed is left out
+here, but never lost: the header's text is kept too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scanbus.schemas.names import MAX_NAME_LENGTH
 __all__ = ["HeaderFacts", "ScanAxis", "nexus_name", "read_header"]
 
 DEFAULT_DETECTOR = "detector"
-# Values that stand for "nothing known" in DECTRIS headers.
+# Values that mean "unknown" in DECTRIS headers.
 _NOTHING = ("", "(nil)", "n/a", "not implemented", "unknown")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _DATE = re.compile(r"\d{4}[-/]\w{2,3}[-/]\d{2}[T ]\d{2}:\d{2}:\d{2}(?:\.\d+)?\S*")
@@ -58,14 +58,14 @@ _EDF_NAMES = ("detectormodelname", "camera_model", "detector_model", "camera_typ
 
 @dataclass(frozen=True)
 class ScanAxis:
-    """The angle that turns from frame to frame.
+    """The rotation angle of the scan.
 
     Attributes
     ----------
     name, units : str
-        Of the motor.
+        Name and units of the motor.
     start, increment : float
-        At the begin of this frame, and how far it turns during it.
+        Angle at the start of this frame, and rotation during it.
     """
 
     name: str
@@ -76,7 +76,7 @@ class ScanAxis:
 
 @dataclass(frozen=True)
 class HeaderFacts:
-    """What one header says.
+    """The values of one header.
 
     Attributes
     ----------
@@ -89,13 +89,13 @@ class HeaderFacts:
     axis : ScanAxis or None
         The angle of this frame.
     counters : dict
-        Values of counters that were read with this frame.
+        Values of the counters of this frame.
     date : str
-        When the frame was taken, as the header writes it.
+        Time of the frame, in the form of the header.
     text : str
-        The header as it is.
+        Text of the header.
     flags_pixels : bool
-        Whether negative counts are flags of the detector.
+        Whether negative counts flag bad pixels.
     """
 
     detector: str = DEFAULT_DETECTOR
@@ -109,7 +109,7 @@ class HeaderFacts:
 
 
 def nexus_name(text: str, default: str = DEFAULT_DETECTOR) -> str:
-    """Return `text` as a NeXus name, in small letters.
+    """Return `text` as a NeXus name, in lower case.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def nexus_name(text: str, default: str = DEFAULT_DETECTOR) -> str:
 
 
 def read_header(header: Mapping[str, Any]) -> HeaderFacts:
-    """Return what a header says, whichever dialect it speaks.
+    """Return the values of a header of any of the dialects.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def read_header(header: Mapping[str, Any]) -> HeaderFacts:
 
 
 def _clean(text: str) -> str:
-    """Return text without what metadata may not hold."""
+    """Return text without characters that metadata may not contain."""
     return text.replace("\0", "").replace("\r\n", "\n").strip()
 
 
@@ -192,7 +192,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _numbers(text: str | None, count: int) -> list[float]:
-    """Return `count` numbers of a text, or none at all if there are less."""
+    """Return the first `count` numbers of a text; none at all if there are fewer."""
     found = [float(number) for number in _NUMBER.findall(text or "")]
     return found[:count] if len(found) >= count else []
 
@@ -235,7 +235,7 @@ def _read_dectris(text: str) -> HeaderFacts:
 
 
 def _dectris_keywords(text: str) -> dict[str, str]:
-    """Return the value of every keyword; the first one counts."""
+    """Return the value of every keyword, the first one if it is repeated."""
     keywords: dict[str, str] = {}
     for line in text.splitlines():
         found = re.match(r"\s*#?\s*([A-Za-z]\w*)\s*[:=]?\s*(.*?)\s*$", line)
@@ -269,7 +269,7 @@ def _dectris_fields(keywords: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _sensor(text: str) -> dict[str, Any]:
-    """Return material, as NXmx readers want it spelled, and thickness."""
+    """Return the sensor's material, in the spelling of NXmx, and its thickness."""
     found = _SENSOR.search(text)
     if not found:
         return {}
@@ -280,20 +280,20 @@ def _sensor(text: str) -> dict[str, Any]:
 
 def _dectris_beam(keywords: Mapping[str, str]) -> dict[str, Any]:
     wavelength = _number(keywords.get("Wavelength"))
-    if not wavelength:  # 0 where the beamline did not say
+    if not wavelength:  # 0 if the beamline did not set it
         wavelength = None
     beam = _with_units("incident_wavelength", wavelength, "angstrom")
-    # The header has no units for it, so neither have we.
+    # Without units, as in the header.
     beam |= _with_units("total_flux", _number(keywords.get("Flux")), "")
     polarization = _number(keywords.get("Polarization"))
     if polarization is not None:
-        # Intensity, horizontal, diagonal, circular; synchrotrons lie flat.
+        # Intensity, horizontal, diagonal, circular; synchrotron beams are horizontal.
         beam["incident_polarization_stokes"] = [1.0, polarization, 0.0, 0.0]
     return beam
 
 
 def _dectris_axis(keywords: Mapping[str, str]) -> ScanAxis | None:
-    """Return the angle that turns: the motor whose start and increment it shares."""
+    """Return the rotation axis: the motor with the same start and increment."""
     start = _number(keywords.get("Start_angle"))
     if start is None:
         return None

@@ -1,8 +1,8 @@
-"""Image files as frames: the one place that knows fabio and its many kinds of error.
+"""Read frames of image files; the only module that uses fabio.
 
-fabio opens a dozen formats and tells trouble in as many ways, some of them only in its
-log: a CBF with a wrong checksum and an EDF that ends too early come back as if they
-were good. Here a file gives whole frames or a :class:`SourceError`.
+fabio opens a dozen formats and reports errors in as many ways, some of them only in its
+log: it returns a CBF with a wrong checksum and an EDF that ends too early as if they
+were valid. Here a file gives whole frames or a :class:`SourceError`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scanbus.schemas.errors import SourceError
 
 __all__ = ["Frame", "find_images", "first_bytes", "natural_key", "open_image"]
 
-# What is taken from a folder; a file that is named is tried whatever it is called.
+# Suffixes of files taken from a folder; a file given by name may have any suffix.
 IMAGE_SUFFIXES = frozenset(
     (".cbf", ".edf", ".tif", ".tiff", ".mccd", ".img", ".ccd", ".sfrm", ".mar3450")
 )
@@ -39,7 +39,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAGIC_BYTES = 64
 _NOT_AN_IMAGE = "this is no image that can be read (CBF, EDF, TIFF)"
 # What fabio, the libraries below it and the file system raise for a bad file.
-_TROUBLE = (
+_READ_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -66,11 +66,11 @@ class Frame:
     header : dict
         Keywords and values as fabio returns them.
     file : Path
-        Where it came from.
+        The file.
     number : int
-        Its place in that file, from 0.
+        Index in the file, from 0.
     n_in_file : int
-        Frames of that file.
+        Number of frames of the file.
     """
 
     data: npt.NDArray[Any]
@@ -81,7 +81,7 @@ class Frame:
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
-    """Return what a path is sorted by, so that 2 comes before 10.
+    """Return a sort key by which 2 comes before 10.
 
     Examples
     --------
@@ -93,12 +93,12 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
 
 
 def find_images(paths: Sequence[Path | str]) -> list[Path]:
-    """Return the files named, and the images of the folders named, in order.
+    """Return the given files, and the images of the given folders, in order.
 
     Parameters
     ----------
     paths : sequence of Path
-        Files stay in the order given; a folder stands for its images, sorted naturally.
+        Files keep the given order; a folder stands for its images, sorted naturally.
 
     Raises
     ------
@@ -134,12 +134,12 @@ def _image_suffix(path: Path) -> str:
 
 
 def first_bytes(path: Path) -> bytes:
-    """Return how a file begins, packed or not: a cheap look before anything is sent.
+    """Return the first bytes of a file, compressed or not, as a cheap early check.
 
     Raises
     ------
     SourceError
-        If it does not exist, cannot be read, is no file, or is empty.
+        If it does not exist, cannot be read, is no file, is empty, or is HDF5.
     """
     try:
         if not path.exists():
@@ -169,7 +169,7 @@ def open_image(path: Path) -> Iterator[Frame]:
     Raises
     ------
     SourceError
-        At once, or with a later frame: what is wrong with the file.
+        If the file is invalid; raised at once, or with a later frame.
     """
     frames = _read(path)
     first = next(frames, None)
@@ -194,12 +194,12 @@ def _read(path: Path) -> Iterator[Frame]:
                 )
         finally:
             image.close()
-    except _TROUBLE as error:
+    except _READ_ERRORS as error:
         raise SourceError(str(path), _not_an_image(error)) from error
 
 
 def _opened(path: Path, start: bytes) -> Any:
-    """Return fabio's image; packed files are unpacked here, which finds a cut end."""
+    """Return fabio's image; decompress files here, which detects a truncated one."""
     try:
         import fabio  # noqa: PLC0415
     except ImportError as error:
@@ -216,11 +216,11 @@ def _opened(path: Path, start: bytes) -> Any:
         _check_cbf(path, content)
     from fabio.fabioutils import BytesIO  # noqa: PLC0415
 
-    return fabio.open(BytesIO(content))  # Its own kind has a lock, which EDF needs.
+    return fabio.open(BytesIO(content))  # fabio's own BytesIO: EDF needs its lock.
 
 
 def _unpacked(path: Path, start: bytes) -> bytes | None:
-    """Return the content of a packed file, None for any other."""
+    """Return the content of a compressed file; None for any other."""
     if start.startswith(_GZIP):
         with gzip.open(path) as stream:
             return stream.read()
@@ -231,7 +231,7 @@ def _unpacked(path: Path, start: bytes) -> bytes | None:
 
 
 def _check_cbf(path: Path, content: bytes) -> None:
-    """Compare size and checksum of the binary section; fabio only logs a difference."""
+    """Verify size and checksum of the binary section; fabio only logs a difference."""
     from fabio.cbfimage import CbfImage  # noqa: PLC0415
     from fabio.fabioutils import BytesIO  # noqa: PLC0415
 
@@ -255,7 +255,7 @@ def _check_cbf(path: Path, content: bytes) -> None:
 
 
 def _frames(image: Any, n_frames: int) -> Iterable[Any]:
-    # Single frames are read already; asking for frame 0 would read some formats twice.
+    # A single frame was read already; ``frames()`` would read some formats twice.
     return [image] if n_frames == 1 else image.frames()
 
 
@@ -275,7 +275,7 @@ def _pixels(path: Path, frame: Any) -> npt.NDArray[Any]:
 
 
 def _raw_frame(frame: Any) -> Any:
-    """Return what knows whether data are incomplete: of an EDF image, its frame."""
+    """Return the object that has ``incomplete_data``: of an EDF image, its frame."""
     get_frame = getattr(frame, "get_frame", None)
     return get_frame(0) if hasattr(frame, "_frames") and get_frame else frame
 
@@ -283,7 +283,7 @@ def _raw_frame(frame: Any) -> Any:
 def _not_an_image(error: BaseException) -> str:
     if isinstance(error, EOFError):
         return f"the file is cut: {error}"
-    # What fabio stumbles over inside helps nobody: "NoneType has no attribute find".
+    # Errors from inside fabio help no user: "NoneType has no attribute find".
     detail = f": {_reason(error)}" if isinstance(error, OSError) else ""
     return _NOT_AN_IMAGE + detail
 

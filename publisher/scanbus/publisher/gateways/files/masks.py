@@ -1,4 +1,4 @@
-"""Bad pixels as image files flag them, and as NeXus writes them down. Pure."""
+"""Convert the flags of bad pixels in image files to a NeXus pixel mask. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["pixel_mask"]
 # Bits of NXdetector/pixel_mask (NeXus base class NXdetector, v2026.01).
 _GAP = 1 << 0
 _DEAD = 1 << 1
-# What PILATUS writes there; other negative numbers are no counts either.
+# The value of PILATUS for a gap; other negative numbers flag bad pixels.
 _GAP_VALUE = -1
 
 
@@ -27,8 +27,8 @@ def pixel_mask(frame: npt.NDArray[Any]) -> npt.NDArray[np.uint32] | None:
     Returns
     -------
     numpy.ndarray or None
-        uint32 of the frame's shape: 0 good, 1 gap, 2 dead. None where the numbers have
-        no sign or none is negative.
+        uint32 of the frame's shape: 0 good, 1 gap, 2 dead. None if the frame is not of
+        a signed integer type, or no value is negative.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Send the frames of files as one scan, with what their headers say."""
+"""Publish the frames of image files as one scan, with metadata of their headers."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from scanbus.schemas.errors import DeadlineError, SourceError, UnknownScanError
 __all__ = ["Progress", "PublishedScan", "publish_files"]
 
 Progress = Callable[[str, int, int | None], None]
-"""Told ``(name, done, total or None)``."""
+"""Called with ``(name, done, total or None)``."""
 
-# Everything that a header gives per frame advances together.
+# Group of all channels with a value per frame from the header.
 _GROUP = "frames"
 _FILE_NAME = "file_name"
 _DATE = "frame_date"
 _NAME_BYTES = 512
 _DATE_BYTES = 64
 _MISSING = float("nan")
-# How long to wait for the writer's verdict where that is wanted, and for the bus to
-# take the last frames: as long as the publisher tries.
+# Longest waits for the writer's verdict, and until the end of the scan is on the bus;
+# the second covers the send deadline of the publisher.
 _VERDICT_TIMEOUT_S = 3600.0
-_SAID_TIMEOUT_S = 90.0
+_SENT_TIMEOUT_S = 90.0
 _POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedScan:
-    """What came of files.
+    """The scan that was published from files.
 
     Attributes
     ----------
     uid : str
-        The scan.
+        Uid of the scan.
     n_frames : int
-        Frames sent.
+        Number of frames sent.
     identity : ScanIdentity
-        Where it belongs, with its number.
+        Its folders and number.
     verdict : Verdict or None
-        The writer's, where it was waited for and a writer is alive.
+        Verdict of the writer; None if it was not waited for, or no writer is alive.
     """
 
     uid: str
@@ -85,34 +85,37 @@ def publish_files(
     Parameters
     ----------
     url : str
-        Of the bus.
+        Address of Redis.
     paths : sequence of Path
-        Images (CBF, EDF, TIFF, also packed by gzip or bzip2), in this order, and
-        folders of them. All frames must have one shape and one type.
+        Images (CBF, EDF, TIFF, also compressed by gzip or bzip2), in this order, and
+        folders of images. All frames must have one shape and one type.
     proposal, beamline, collection, dataset : str, optional
-        Where the scan belongs; the collection is the folder's name if not given.
+        Names of the folders of the scan; the collection is by default the name of the
+        first file's folder.
     scan_number : int, optional
-        The next free one if not given.
+        By default the next free one.
     title : str, optional
-        By default it names the first file and how many there are.
+        By default the name of the first file, and the number of files.
     rate_hz : float, optional
-        Frames per second; as fast as they go if not given.
+        Frames per second; by default as fast as possible.
     repeat : int
         How often all files are sent.
     wait : bool
-        Wait for the writer's verdict, at most a minute, if a writer is alive.
+        Wait for the writer's verdict, at most an hour, if a writer is alive.
     progress : callable, optional
-        Told ``("frames", sent, expected)``.
+        Called with ``("frames", sent, expected)``.
 
     Raises
     ------
     SourceError
-        If a file cannot be published. Where a look at the files and the first frame
-        shows it, nothing is announced; else the scan ends with FAILURE.
+        If a file cannot be published. If the files or the first frame show it, nothing
+        is announced; otherwise the scan ends with FAILURE.
     ValueError
-        If `rate_hz` or `repeat` is not positive, or a name is none.
+        If `rate_hz` or `repeat` is not positive, or a name is invalid.
     BusUnavailableError
         If Redis does not answer.
+    DeadlineError
+        If Redis has no room in time, or no verdict comes in time.
     """
     if repeat < 1 or (rate_hz is not None and not rate_hz > 0):
         raise ValueError(f"rate and repeat must be positive, got {rate_hz}, {repeat}")
@@ -120,9 +123,9 @@ def publish_files(
     uid = uuid.uuid4().hex
     with frames_ahead(files, repeat) as frames:
         source = _Source(next(frames), len(files) * repeat)
-        # Not closed before all is on the bus; from then on the files are there to be
-        # sent again, so nobody has to wait for the verdict.
-        with Publisher(url, close_timeout_s=0.0) as publisher, _all_said(url, uid):
+        # Not closed before all is on the bus. After that the files can be published
+        # again after a loss, so closing does not wait for the verdict.
+        with Publisher(url, close_timeout_s=0.0) as publisher, _all_sent(url, uid):
             opened = publisher.scan(
                 uid=uid,
                 title=title or f"{files[0].name} and on, {len(files)} files",
@@ -143,7 +146,7 @@ def publish_files(
 
 
 def _verdict(url: str, scan: Scan) -> Verdict | None:
-    """Return the writer's verdict; None where no writer is alive to give one."""
+    """Return the writer's verdict; None if no writer is alive."""
     with connect(url, name="scanbus-files") as client, translated(url):
         if not writers_alive(client):
             return None
@@ -151,28 +154,28 @@ def _verdict(url: str, scan: Scan) -> Verdict | None:
 
 
 @contextmanager
-def _all_said(url: str, uid: str) -> Iterator[None]:
-    """Leave the block only when the bus has the scan to its end, also a failed one.
+def _all_sent(url: str, uid: str) -> Iterator[None]:
+    """Leave the block only when the end of the scan is on the bus, also after an error.
 
     Raises
     ------
     DeadlineError
-        If Redis has no room for it for too long.
+        If Redis has no room for it in time.
     """
     try:
         yield
     finally:
         with connect(url, name="scanbus-files") as client, translated(url):
-            deadline = time.monotonic() + _SAID_TIMEOUT_S
-            while not _is_said(client, uid):
+            deadline = time.monotonic() + _SENT_TIMEOUT_S
+            while not _is_sent(client, uid):
                 if time.monotonic() > deadline:
                     reason = "is there room in Redis, and a writer that makes some?"
                     what = f"scan {uid}: waiting until all is on the bus"
-                    raise DeadlineError(what, _SAID_TIMEOUT_S, reason)
+                    raise DeadlineError(what, _SENT_TIMEOUT_S, reason)
                 time.sleep(_POLL_S)
 
 
-def _is_said(client: Bus, uid: str) -> bool:
+def _is_sent(client: Bus, uid: str) -> bool:
     try:
         return find_scan(client, uid).ended is not None
     except UnknownScanError:
@@ -184,14 +187,14 @@ def _folder_name(file: Path) -> str:
 
 
 class _Source:
-    """What the first frame says of all, and what channels follow from it.
+    """The first frame with its header, and the channels that follow from it.
 
     Parameters
     ----------
     first : Frame
         The first frame.
     n_files : int
-        Files to come, repeated ones counted again.
+        Number of files, each counted as often as it is sent.
     """
 
     def __init__(self, first: Frame, n_files: int) -> None:
@@ -210,7 +213,7 @@ class _Source:
         return self.facts.detector
 
     def metadata(self) -> dict[str, Any]:
-        """Return the NeXus tree of the first header, with the mask of its flags."""
+        """Return the NeXus tree of the first header, with its frame's pixel mask."""
         mask = pixel_mask(self.first.data) if self.facts.flags_pixels else None
         if mask is None:
             return self.facts.tree
@@ -218,21 +221,21 @@ class _Source:
         return merged(self.facts.tree, {"instrument": {self.detector: fields}})
 
     def plots(self) -> list[PlotDescription]:
-        """Return the frames as the default plot, and the counters beside it."""
+        """Return the default plots: frames first, then counters if there are any."""
         plots = [PlotDescription(name="plot2D", signals=(self.detector,))]
         if self._counters:
             signals = tuple(self._counters.values())
-            axes = (self._axis,) if self._turns else ()
+            axes = (self._axis,) if self._is_axis_moving else ()
             plots.append(PlotDescription(name="plot0D", signals=signals, axes=axes))
         return plots
 
     @property
-    def _turns(self) -> bool:
-        """Whether the angle is an axis: one that stands still is none."""
+    def _is_axis_moving(self) -> bool:
+        """Whether the angle changes from frame to frame; only then it is an axis."""
         return self.facts.axis is not None and self.facts.axis.increment != 0
 
     def declare(self, scan: Scan) -> None:
-        """Declare the detector and one channel for all that changes with the frame."""
+        """Declare the detector, and a channel for each value that its frames have."""
         data = self.first.data
         scan.detector(
             self.detector, shape=data.shape, dtype=data.dtype, points=self.n_expected
@@ -253,17 +256,17 @@ class _Source:
                 self._axis,
                 group=_GROUP,
                 units=axis.units,
-                role=Role.AXIS if self._turns else Role.COUNTER,
+                role=Role.AXIS if self._is_axis_moving else Role.COUNTER,
                 nexus={"nx_class": "NXpositioner", "field": "value"},
             )
 
     def send(self, scan: Scan, frame: Frame) -> None:
-        """Send one frame and what its header says.
+        """Send one frame and the values of its header.
 
         Raises
         ------
         SourceError
-            If it does not have the shape and type of the first one.
+            If the frame does not have the shape and type of the first one.
         """
         self._check(frame)
         facts = self.facts if frame is self.first else read_header(frame.header)
@@ -294,7 +297,7 @@ def _send(
     rate_hz: float | None,
     progress: Progress | None,
 ) -> int:
-    """Send all frames, not faster than wished; return how many there were."""
+    """Send all frames, at most `rate_hz`; return how many there were."""
     started = time.monotonic()
     frame: Frame | None = source.first
     n_sent = 0
@@ -310,7 +313,7 @@ def _send(
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """Return `name`, or with a tail where a channel has it already; take it."""
+    """Return `name`, with a suffix if it is taken, and add it to `taken`."""
     free = name
     number = 2
     while free in taken or free == _GROUP:
@@ -326,13 +329,13 @@ def _name_of(frame: Frame) -> str:
 
 
 def _short(text: str, max_bytes: int) -> str:
-    """Return the end of a text that is too long: of a path, the file's name."""
+    """Return `text`, or its end if it is too long: the end of a path names the file."""
     octets = text.encode("utf-8", "replace").replace(b"\0", b"")
     return octets[-max_bytes:].decode("utf-8", "ignore")
 
 
 def _seconds_of(date: str) -> float | None:
-    """Return a date as seconds since 1970, where it leaves no doubt.
+    """Return a date as seconds since 1970; None if it is invalid or has no time zone.
 
     Examples
     --------

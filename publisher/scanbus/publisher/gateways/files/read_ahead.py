@@ -1,7 +1,7 @@
-"""Frames of many files in order, the next files read while one is looked at.
+"""Read the frames of many files in order, a bounded number of files ahead.
 
-Unpacking and decoding a file takes longer than sending its frames: threads do it, a
-bounded number of files ahead.
+Decompressing and decoding a file takes longer than sending its frames, so threads do
+it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from scanbus.publisher.gateways.files.images import Frame, open_image
 
 __all__ = ["frames_ahead"]
 
-# bz2, gzip and fabio's decoders leave the GIL; more threads only hold more frames.
+# bz2, gzip and fabio's decoders release the GIL; more threads only keep more frames.
 _MAX_THREADS = 4
 
 
 @contextmanager
 def frames_ahead(files: Sequence[Path], repeat: int = 1) -> Iterator[Iterator[Frame]]:
-    """Give an iterator over the frames of all files, `repeat` times over.
+    """Yield an iterator over the frames of all files, `repeat` times.
 
-    Single frames are read ahead; of a file with many, only the first, the others when
-    it is their turn. At most one file per thread and one more are held.
+    The first frame of a file is read ahead, the others when it is their turn. At most
+    one file per thread and one more are held.
 
     Parameters
     ----------
     files : sequence of Path
         In order.
     repeat : int
-        How often all of them come.
+        How often all files are read.
     """
     n_threads = max(1, min(_MAX_THREADS, os.cpu_count() or 1))
     wanted = itertools.chain.from_iterable(itertools.repeat(list(files), repeat))
