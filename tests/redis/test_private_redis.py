@@ -178,11 +178,11 @@ def test_ctrl_c_at_the_terminal_does_not_reach_the_server() -> None:
         assert os.getsid(server.pid) != os.getsid(0)
 
 
-def test_a_killed_keeper_does_no_harm() -> None:
+def test_a_killed_cleanup_process_does_no_harm() -> None:
     with PrivateRedis() as server:
-        assert server._keeper is not None
-        server._keeper.kill()
-        server._keeper.wait()
+        assert server._cleanup is not None
+        server._cleanup.kill()
+        server._cleanup.wait()
         server.restart()
         assert server.is_running
         folder = server.folder

@@ -1,7 +1,7 @@
-"""The command ``scanbus``: parse, call, print, and nothing else.
+"""The command ``scanbus``: parse arguments, call a component, print the result.
 
-Everything heavy is imported inside the commands, so that ``scanbus --help`` is quick
-and ``scanbus ls`` works where there is no HDF5.
+Large packages are imported inside the commands, so that ``scanbus --help`` is fast and
+``scanbus ls`` works without HDF5.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments without the program's name; those of the process if not given.
+        Arguments without the program's name; by default those of the process.
 
     Returns
     -------
@@ -26,10 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 complete or in order; 1 usage, configuration or no Redis; 2 partial;
         3 failed; 130 interrupted by the user.
     """
-    # Tests and the demo import private_redis from here without the whole command.
+    # Imported here: tests and the demo import private_redis without the commands.
     try:
         from scanbus.cli.app import run  # noqa: PLC0415
-    except KeyboardInterrupt:  # Within the half second that the libraries take.
+    except KeyboardInterrupt:  # Importing the libraries takes half a second.
         sys.stderr.write("scanbus: interrupted before anything was done\n")
-        return 130  # ExitCode.INTERRUPTED, which comes with the libraries, too.
+        return 130  # ExitCode.INTERRUPTED, whose import may be the interrupted one.
     return run(argv)

@@ -1,6 +1,6 @@
-"""The command line: which commands there are, and what their errors become.
+"""The command line: the list of commands, and the handling of their errors.
 
-A user sees one sentence on stderr and an exit code; a traceback is a bug.
+A user gets one sentence on stderr and an exit code; a traceback is a bug.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from scanbus.schemas.exit_codes import ExitCode
 
 __all__ = ["app", "run"]
 
-# Typer brings its own copy of click since 0.26 and used the real one before.
+# Since 0.26 typer has its own copy of click; before, it used the click package.
 _UsageError: type[Exception] = next(
     each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
 )
-# What to install where one of these cannot be imported.
+# Extra to install if one of these packages cannot be imported.
 _EXTRAS = {
     "h5py": "writer",
     "hdf5plugin": "writer",
@@ -50,7 +50,7 @@ _EXTRAS = {
 
 app = typer.Typer(
     name="scanbus",
-    help="Acquisition bus on Redis streams, and the NeXus files that come out of it.",
+    help="Acquisition bus on Redis streams, and a writer of NeXus files from it.",
     epilog="Try it: scanbus demo",
     no_args_is_help=True,
     add_completion=True,
@@ -58,12 +58,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 publish = typer.Typer(
-    help="Publish what exists already.",
+    help="Publish existing data: image files, or the spool of a dead publisher.",
     no_args_is_help=True,
     epilog="Example: scanbus publish files frames/*.cbf --sample lysozyme",
 )
 master = typer.Typer(
-    help="Masters: what readers open, made from what lies below.",
+    help="Rebuild master files.",
     no_args_is_help=True,
     epilog="Example: scanbus master rebuild --root /data/visitor",
 )
@@ -92,7 +92,7 @@ app.add_typer(master, name="master")
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; return the exit code of :func:`scanbus.cli.main`."""
+    """Run one command line; return the exit code, as :func:`scanbus.cli.main` does."""
     _raise_file_limit()
     command = typer.main.get_command(app)
     arguments = None if argv is None else list(argv)
@@ -106,50 +106,50 @@ def run(argv: Sequence[str] | None = None) -> int:
         result = stop.code
     if result == ExitCode.INTERRUPTED:
         sentence = "interrupted; what was done so far stands"
-        return _complain(sentence, ExitCode.INTERRUPTED)
+        return _report(sentence, ExitCode.INTERRUPTED)
     return int(result or 0)
 
 
 def _raise_file_limit() -> None:
-    """Allow as many open files as the system allows this process to allow itself.
+    """Raise the soft limit of open files to the hard limit.
 
-    Each lane that is written has a file open, and so has each scan; 1024 is the usual
-    limit where nobody set one, for programs that watch file numbers with `select`.
+    Each lane being written has a file open, and so has each scan; the usual soft limit
+    is 1024, for programs that use `select`.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # As it was, then.
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # The limit then stays as it was.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _exit_code_of(error: Exception) -> ExitCode:
-    """Say an error in one sentence and return its exit code; a bug is raised again."""
+    """Print an error as one sentence and return its exit code; reraise a bug."""
     if isinstance(error, ScanbusError):
-        return _complain(str(error), error.exit_code)
+        return _report(str(error), error.exit_code)
     if isinstance(error, ImportError):
-        return _complain(_what_to_install(error), ExitCode.USAGE)
+        return _report(_what_to_install(error), ExitCode.USAGE)
     if isinstance(error, OSError):
-        return _complain(_of_file(error), ExitCode.USAGE)
-    return _complain_of_usage(error)
+        return _report(_file_problem(error), ExitCode.USAGE)
+    return _report_usage(error)
 
 
-def _complain(sentence: str, exit_code: ExitCode) -> ExitCode:
+def _report(sentence: str, exit_code: ExitCode) -> ExitCode:
     print_error(sentence)
     return exit_code
 
 
-def _complain_of_usage(error: Any) -> ExitCode:
-    """Print what typer has to say; never its exit code 2, which means partial."""
+def _report_usage(error: Any) -> ExitCode:
+    """Print typer's message; return USAGE, not typer's 2, which means partial."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return ExitCode.USAGE
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "scanbus"
     message = error.format_message().rstrip(".")
-    return _complain(f"{message}. See {command} --help", ExitCode.USAGE)
+    return _report(f"{message}. See {command} --help", ExitCode.USAGE)
 
 
 def _what_to_install(error: ImportError) -> str:
-    """Return which extra brings a missing package; what is no extra is a bug."""
+    """Return how to install a missing package; reraise if no extra has it: a bug."""
     package = (error.name or "").partition(".")[0]
     if package not in _EXTRAS:
         raise error
@@ -159,8 +159,8 @@ def _what_to_install(error: ImportError) -> str:
     )
 
 
-def _of_file(error: OSError) -> str:
-    """Return what the system says of a file; an OSError without one is a bug."""
+def _file_problem(error: OSError) -> str:
+    """Return the system's message on a file; reraise an OSError without one: a bug."""
     if error.filename is None:
         raise error
     return f"{error.filename}: {error.strerror}"

@@ -1,4 +1,4 @@
-"""Where log events go: to stderr, so that stdout holds results only."""
+"""Send log events to stderr, so that stdout has only results."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ __all__ = ["log_to_stderr"]
 
 
 def log_to_stderr(level: int = logging.WARNING) -> None:
-    """Send log events from `level` on to stderr.
+    """Send log events of `level` and above to stderr.
 
-    On a terminal as text for eyes, elsewhere (journal, container) one JSON object per
-    line.
+    As text on a terminal; elsewhere (journal, container) as one JSON object per line.
     """
-    import structlog  # noqa: PLC0415 - asyncio comes with it; --help has no use for it
+    import structlog  # noqa: PLC0415 - imports asyncio, which --help does not need
 
     renderer: structlog.typing.Processor
     if sys.stderr.isatty():
@@ -32,7 +31,7 @@ def log_to_stderr(level: int = logging.WARNING) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # Made for each event, as caching is off: it follows redirections of stderr.
+        # Without a cache it is made for each event, and follows redirections of stderr.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )

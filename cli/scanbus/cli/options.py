@@ -1,4 +1,4 @@
-"""Options that several commands share, and what becomes of their values."""
+"""Options that several commands share, and the subscriber that they open."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ RedisUrl = Annotated[
         "--redis",
         metavar="URL",
         envvar=REDIS_VARIABLE,
-        help="Where the bus is: redis://host:port, rediss://… (TLS), unix:///path.",
+        help="Address of Redis: redis://host:port, rediss://… (TLS), unix:///path.",
     ),
 ]
 Root = Annotated[
     Path,
-    typer.Option("--root", metavar="DIR", help="Folder under which files are made."),
+    typer.Option("--root", metavar="DIR", help="Root folder of the data."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @contextmanager

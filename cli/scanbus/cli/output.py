@@ -1,7 +1,7 @@
-"""What commands print: results to stdout, everything about them to stderr.
+"""Print results to stdout, and errors, notes and progress to stderr.
 
-Formatting is pure; the two consoles are made when they are used, so that they follow
-redirections of the streams.
+Formatting is pure; a console is made for each use, so that it follows redirections of
+the streams.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
     "to_json_line",
 ]
 
-# What an eye can tell apart at a glance in a terminal.
+# Styles of states and verdicts in a terminal.
 COLOURS = {
     "complete": "green",
     "partial": "yellow",
@@ -51,7 +51,7 @@ COLOURS = {
     "ended": "blue",
 }
 SHORTEST_UID = 8
-# Text that goes into a pipe is not wrapped or cut to the width of no terminal.
+# Without a terminal, lines are wrapped or cut at this width only.
 PIPE_WIDTH = 240
 
 
@@ -72,20 +72,20 @@ def _console(*, is_error: bool) -> Console:
 
 
 def print_error(sentence: str) -> None:
-    """Print what went wrong, in red where somebody looks."""
+    """Print an error as one line, in red on a terminal."""
     text = Text(f"scanbus: {one_line(sentence)}", style="red")
     stderr().print(text, soft_wrap=True)
 
 
 def print_note(sentence: str) -> None:
-    """Print something that is no result, such as how a scan ended."""
+    """Print a note, which is not part of the result, such as how a scan ended."""
     stderr().print(Text(one_line(sentence), style="dim"), soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with what could steer a terminal made harmless.
+    r"""Return `text` with control characters, which could steer a terminal, replaced.
 
-    Titles and names come over the bus, where anybody may write.
+    Titles and names come from the bus, where any client may write.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def print_json(value: object) -> None:
 
 
 def to_json_line(value: object) -> str:
-    """Return a value as JSON in one line; numbers that JSON cannot say become null.
+    """Return a value as JSON in one line; NaN and infinity become null.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def coloured(word: str) -> Text:
 
 
 def short_uids(uids: list[str]) -> dict[str, str]:
-    """Return for each uid the start that no other one of the list has.
+    """Return the prefix of each uid, equally long for all, that no other uid has.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def clock_time(time_s: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """Return how long ago something was, in the largest unit that fits.
+    """Return a duration as text, in the largest unit that fits.
 
     Examples
     --------
@@ -175,7 +175,13 @@ def age(seconds: float) -> str:
 
 
 def print_verdict(verdict: Verdict, root: Path) -> None:
-    """Print the word, its reason and what became of every channel."""
+    """Print a verdict, its reason, and the ledger of every channel.
+
+    Parameters
+    ----------
+    root : Path
+        Root folder of the data, to which the master's path is relative.
+    """
     console = stdout()
     console.print(coloured(verdict.verdict.value), verdict.reason, soft_wrap=True)
     table = Table("channel", "expected", "written", "missing", box=None)
@@ -188,7 +194,7 @@ def print_verdict(verdict: Verdict, root: Path) -> None:
 
 
 def point_ranges(ranges: tuple[PointRange, ...], shown: int = 5) -> str:
-    """Return ranges of points for a table, the first few of them.
+    """Return the first `shown` ranges of points as text.
 
     Examples
     --------
@@ -204,6 +210,6 @@ def point_ranges(ranges: tuple[PointRange, ...], shown: int = 5) -> str:
 
 
 def print_skipped(skipped: Iterable[SkippedScan]) -> None:
-    """Print which scans were left as they are, and why."""
+    """Print which scans were skipped, and why."""
     for scan in skipped:
         print_note(f"{scan.scan}: {scan.reason}")

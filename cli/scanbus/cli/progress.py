@@ -1,7 +1,7 @@
-"""Progress of long work: bars on a terminal, now and then a line elsewhere.
+"""Show progress of long tasks: bars on a terminal, a line every few seconds elsewhere.
 
-Whoever works is given a plain callable, ``progress(name, done, total)``, and knows
-nothing of terminals; `total` is None where it is not known.
+A task gets a plain callable, ``progress(name, done, total)``, and does not depend on
+terminals; `total` is None if it is not known.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from scanbus.cli.output import stderr
 __all__ = ["LineProgress", "Report", "shown_progress"]
 
 Report = Callable[[str, int, int | None], None]
-"""``progress(name, done, total)``: how far the work of that name is."""
+"""``progress(name, done, total)``: `done` of `total` items of the task `name`."""
 
-# Seldom enough for a log file, often enough to see that it moves.
+# Rare enough for a log file, frequent enough to show that it advances.
 LINE_PERIOD_S = 5.0
 
 
@@ -40,9 +40,9 @@ class LineProgress:
     Parameters
     ----------
     write : callable
-        Takes one line without its end.
+        Writes one line, given without a line break.
     clock : callable
-        Seconds, monotonic.
+        Returns the time of a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -51,21 +51,21 @@ class LineProgress:
         self._write = write
         self._clock = clock
         self._lock = threading.Lock()
-        self._said_at: dict[str, float] = {}
+        self._written_at: dict[str, float] = {}
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        """Take note of how far the work of that name is."""
+        """Write a line if one is due for the task `name`."""
         with self._lock:
             now = self._clock()
             is_over = total is not None and done >= total
             if (
                 not is_over
-                and now - self._said_at.setdefault(name, now) < LINE_PERIOD_S
+                and now - self._written_at.setdefault(name, now) < LINE_PERIOD_S
             ):
                 return
-            if self._said_at.get(name) == float("inf"):
-                return  # The end was said already.
-            self._said_at[name] = float("inf") if is_over else now
+            if self._written_at.get(name) == float("inf"):
+                return  # The last line was written already.
+            self._written_at[name] = float("inf") if is_over else now
             of_total = "" if total is None else f" of {total}"
             self._write(f"{name}: {done}{of_total}")
 
@@ -85,7 +85,7 @@ class _BarProgress:
 
 @contextmanager
 def shown_progress(*, quiet: bool = False) -> Iterator[Report]:
-    """Show progress on stderr while the block runs; yields the callable to report to.
+    """Show progress on stderr while the block runs; yield the callable that reports it.
 
     Parameters
     ----------

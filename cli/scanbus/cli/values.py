@@ -1,4 +1,4 @@
-"""The values of a batch as text and as JSON: pure, and the only user of numpy here."""
+"""Format the values of a batch as text or JSON. Pure; only this module needs numpy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_as_dict", "batch_as_line", "short_values"]
 
-# Values of one line: what fits a screen.
+# Most values of a line, and most characters of a string: they fit a terminal.
 SHOWN_VALUES = 8
 SHOWN_TEXT = 40
 
 
 def batch_as_line(batch: Batch) -> str:
-    """Return one batch as a line for eyes: channel, points, short values."""
+    """Return one batch as a line of text: channel, points, shortened values."""
     last = batch.stop - 1
     points = str(last) if last == batch.start else f"{batch.start}-{last}"
     n_missing = sum(stop - start for start, stop in batch.missing)
@@ -28,7 +28,7 @@ def batch_as_line(batch: Batch) -> str:
 
 
 def batch_as_dict(batch: Batch) -> dict[str, Any]:
-    """Return one batch for JSON: values of scalars, a summary of anything larger."""
+    """Return one batch for JSON: its values, or a summary of arrays per point."""
     found: dict[str, Any] = {
         "channel": batch.channel,
         "start": batch.start,
@@ -45,12 +45,12 @@ def batch_as_dict(batch: Batch) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a numpy value as Python's own."""
+    """Return a numpy value as a plain Python value."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def short_values(values: Any) -> str:
-    """Return the values of a batch in a few words.
+    """Return the values of a batch as short text.
 
     Examples
     --------

@@ -1,5 +1,5 @@
-"""One module for each command, of the command's name.
+"""The commands, one module each, with the command's name.
 
-Each has the function `run`, whose arguments and docstring are the command's, and an
-`EXAMPLE` of a command line. :mod:`scanbus.cli.app` lists them.
+Each module has a function `run`, whose arguments and docstring are those of the
+command, and `EXAMPLE`, a command line. :mod:`scanbus.cli.app` lists the commands.
 """

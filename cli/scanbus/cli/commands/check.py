@@ -1,4 +1,4 @@
-"""``scanbus check``: prove files against the checksums made at the source."""
+"""``scanbus check``: verify files against the checksums made by the publisher."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ __all__ = ["EXAMPLE", "run"]
 EXAMPLE = "scanbus check scan0001/scan0001.h5 --all"
 
 
-# A list of findings on a screen; --json has them all.
+# Most findings printed as text; --json prints all.
 SHOWN_FINDINGS = 50
 
 
 def run(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Masters or data files.")
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Master files or data files."),
     ],
     *,
     everything: Annotated[
         bool,
         typer.Option(
-            "--all", help="Read every chunk, not 1 % and 20 chunks of each channel."
+            "--all",
+            help="Read all chunks; by default 1 % of a channel's, at least 20.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Prove files: every link, every count, and chunks against their checksums.
+    """Verify files: all links, all counts, and chunks against their checksums.
 
-    Exit code: 0 in order, 2 data missing or wrong, 3 a file cannot be read at all.
+    Exit code: 0 valid, 2 data missing or wrong, 3 a file cannot be read at all.
     """
     from scanbus.writer import check_files  # noqa: PLC0415
 

@@ -16,14 +16,20 @@ EXAMPLE = "scanbus close 3f2a91c0 --text 'it crashed'"
 
 
 def run(
-    scan: Annotated[str, typer.Argument(metavar="SCAN", help="uid or number.")],
+    scan: Annotated[
+        str, typer.Argument(metavar="SCAN", help="Uid, its start, or number.")
+    ],
     *,
     redis: RedisUrl = DEFAULT_REDIS,
     text: Annotated[
-        str, typer.Option(metavar="T", help="Why; stands in the file.")
+        str, typer.Option(metavar="T", help="Reason, for the notes in the file.")
     ] = "closed by an operator",
 ) -> int:
-    """End a scan whose publisher is gone for good; the writer then judges it."""
+    """Close a scan whose publisher is gone for good.
+
+    Its lanes are sealed and the scan ends with FAILURE; a writer then gives the final
+    verdict.
+    """
     from scanbus.publisher import close_scan  # noqa: PLC0415
 
     uid = close_scan(redis, scan, text=text)

@@ -1,4 +1,4 @@
-"""``scanbus demo``: watch a simulated scan become a NeXus file."""
+"""``scanbus demo``: write a simulated scan to a NeXus file, and show it live."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ def run(
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Where the files go."),
+        typer.Option(
+            "--out", metavar="DIR", help="Output folder, by default scanbus-demo."
+        ),
     ] = None,
     frames: Annotated[
         int, typer.Option("--frames", metavar="N", min=1, help="Detector frames.")
     ] = 100,
 ) -> int:
-    """Watch a simulated scan go through a private Redis into a NeXus file."""
+    """Send a simulated scan through a private Redis into a NeXus file."""
     from scanbus.cli.demo import run_demo  # noqa: PLC0415
 
     log_to_stderr()

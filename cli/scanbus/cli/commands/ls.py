@@ -1,4 +1,4 @@
-"""``scanbus ls``: the scans on the bus."""
+"""``scanbus ls``: list the scans on the bus."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(
     redis: RedisUrl = DEFAULT_REDIS,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", metavar="N", min=1, help="Only the newest N."),
+        typer.Option("--limit", metavar="N", min=1, help="Newest N only; default all."),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -81,9 +81,9 @@ def scan_table(scans: list[ScanInfo], now: float) -> Table:
 
 
 def state_text(state: str, end_reason: str) -> str:
-    """Return a state, with the reason of the end where that was no success.
+    """Return a state, with the end reason unless it is SUCCESS.
 
-    A scan that was aborted can be written completely; both are said.
+    Both matter: a scan that was aborted can be written completely.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def state_text(state: str, end_reason: str) -> str:
 
 
 def points_text(points: dict[str, int]) -> str:
-    """Return how many points channels have, as one number or from fewest to most.
+    """Return the number of points of the channels: one number, or fewest to most.
 
     Examples
     --------

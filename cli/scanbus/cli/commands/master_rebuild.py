@@ -1,4 +1,4 @@
-"""``scanbus master rebuild``: make all masters again, without a bus."""
+"""``scanbus master rebuild``: rebuild all master files, without a bus."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ EXAMPLE = "scanbus master rebuild --root /data"
 
 
 def run(root: Root, *, as_json: AsJson = False) -> int:
-    """Make all masters again, from the scans' files alone.
+    """Rebuild all master files from the files of the scans.
 
-    Scans that are still being written, or were interrupted, are left as they are.
+    Scans that are still being written, or were interrupted, are skipped.
 
-    Exit code: 0 all made, 2 a finished scan is damaged.
+    Exit code: 0 all rebuilt, 2 a finished scan is damaged.
     """
     from scanbus.writer import rebuild  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""``scanbus publish files``: detector frames from files, as one scan."""
+"""``scanbus publish files``: publish detector frames from files as one scan."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ def run(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH...", help="Images, in order: CBF, EDF, TIFF, also .gz, .bz2."
+            metavar="PATH...",
+            help="Images or folders, in order: CBF, EDF, TIFF, also .gz, .bz2.",
         ),
     ],
     *,
     redis: RedisUrl = DEFAULT_REDIS,
     proposal: Annotated[
-        str | None, typer.Option(metavar="P", help="'files' if not given.")
+        str | None, typer.Option(metavar="P", help="Proposal, by default 'files'.")
     ] = None,
     sample: Annotated[
         str | None,
@@ -36,32 +37,36 @@ def run(
             "--sample",
             "--collection",
             metavar="S",
-            help="The collection, if not the folder's name.",
+            help="Collection, by default the name of the first file's folder.",
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="D", help="'0001' if not given.")
+        str | None, typer.Option(metavar="D", help="Dataset, by default '0001'.")
     ] = None,
     beamline: Annotated[
-        str | None, typer.Option(metavar="B", help="'files' if not given.")
+        str | None, typer.Option(metavar="B", help="Beamline, by default 'files'.")
     ] = None,
     scan_number: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="The next free one if not given."),
+        typer.Option(metavar="N", min=1, help="Scan number, by default the next one."),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(metavar="HZ", help="Frames per second; as fast as possible else."),
+        typer.Option(metavar="HZ", help="Frames per second, by default unlimited."),
     ] = None,
     title: Annotated[
         str | None,
-        typer.Option(metavar="T", help="By default the first file and how many."),
+        typer.Option(metavar="T", help="Title, by default first file and file count."),
     ] = None,
     wait: Annotated[
-        bool, typer.Option(help="Wait for the verdict, if a writer is alive.")
+        bool, typer.Option(help="Wait for the verdict if a writer is alive.")
     ] = True,
 ) -> int:
-    """Publish detector frames from files as one scan, with their headers' metadata."""
+    """Publish detector frames from files as one scan, with metadata of their headers.
+
+    Exit code: that of the verdict if it was waited for, 0 complete, 2 partial, 3
+    failed; otherwise 0.
+    """
     from scanbus.publisher.gateways.files import publish_files  # noqa: PLC0415
 
     log_to_stderr()

@@ -1,4 +1,4 @@
-"""``scanbus publish resume``: send on what a publisher that died left in its spool."""
+"""``scanbus publish resume``: finish the scans in the spool of a dead publisher."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def run(
     *,
     redis: RedisUrl = DEFAULT_REDIS,
     timeout_s: Annotated[
-        float, typer.Option(help="How long to wait for the verdicts.")
+        float, typer.Option(help="Longest wait for the verdicts, in seconds.")
     ] = 600.0,
     as_new: Annotated[
         str | None,
         typer.Option(
             metavar="UID",
-            help="Publish what the spool has of this closed scan as a new one.",
+            help="Publish the spooled data of this closed scan as a new scan.",
         ),
     ] = None,
 ) -> int:
-    """Send on, and end, the scans of publishers that died.
+    """Finish sending and close scans of dead publishers.
 
-    Scans of a publisher that lives are left alone, and nothing is added to a scan that
-    somebody closed meanwhile: what the spool has of it stays there.
+    Scans of a live publisher are skipped. A scan that was closed meanwhile does not
+    change: its data stay in the spool.
 
     Exit code: 0 all complete, 2 some partial, 3 some failed or without a verdict yet.
     """
@@ -48,7 +48,7 @@ def run(
     log_to_stderr()
     if as_new is not None:
         new = renew_scan(redis, spool, as_new)
-        stdout().print(f"what is left of scan {as_new} is scan {new} now")
+        stdout().print(f"the spooled data of scan {as_new} are now scan {new}")
     publisher = Publisher(
         redis, name="scanbus-resume", spool=spool, close_timeout_s=timeout_s
     )
@@ -57,7 +57,7 @@ def run(
     exit_code = ExitCode.COMPLETE
     for uid, verdict in publisher.resumed.items():
         if verdict is None:
-            reason = publisher.why_not_judged(uid) or "it stays in the spool"
+            reason = publisher.why_not_judged(uid) or "its data stay in the spool"
             table.add_row(uid, "none", reason)
             exit_code = ExitCode.FAILED
         else:

@@ -1,4 +1,4 @@
-"""``scanbus replay``: write a scan that is still on the bus once more."""
+"""``scanbus replay``: write a scan that is still on the bus again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(
     redis: RedisUrl = DEFAULT_REDIS,
     as_json: AsJson = False,
 ) -> int:
-    """Write a scan that is still on the bus once more, below another folder.
+    """Write a scan that is still on the bus again, under another root folder.
 
     Exit code: 0 complete, 2 partial, 3 failed.
     """

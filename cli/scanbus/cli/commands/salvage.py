@@ -1,4 +1,4 @@
-"""``scanbus salvage``: partial scans from the disk, when Redis was lost."""
+"""``scanbus salvage``: recover partial scans from the disk after a loss of Redis."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ def run(
     scans: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SCAN]...", help="Uids or scan folders; all unfinished if none."
+            metavar="[SCAN]...",
+            help="Uids or scan folders, by default all unfinished scans.",
         ),
     ] = None,
     *,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Also where a writer moved a short while ago."),
+        typer.Option("--force", help="Include scans that a writer changed recently."),
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Make partial scans of what writers left on the disk, when Redis was lost.
+    """Recover partial scans from files that writers left, after a loss of Redis.
 
-    As long as Redis has the scan, start a writer instead: it loses nothing.
+    If Redis still has a scan, start a writer instead: it loses no data.
 
-    Exit code: 0 nothing was to be done, 2 scans are partial now, 3 some are refused.
+    Exit code: 0 nothing to recover, 2 scans are partial now, 3 some are refused.
     """
     from scanbus.writer import salvage  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""``scanbus simulate``: publish a scan with faults that follow from a seed."""
+"""``scanbus simulate``: publish a scan with faults that a seed determines."""
 
 from __future__ import annotations
 
@@ -32,36 +32,37 @@ def _rate(text: str) -> typer.models.OptionInfo:
 def run(
     *,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="The same seed, the same faults.")
+        int, typer.Option(metavar="N", min=0, help="Seed of points and faults.")
     ] = 0,
     points: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Points of the small values.")
+        int, typer.Option(metavar="N", min=1, help="Points of small values.")
     ] = 200,
     frames: Annotated[
         int, typer.Option(metavar="N", min=1, help="Frames of each detector.")
     ] = 60,
-    drop: Annotated[float, _rate("Never sent.")] = 0.02,
-    gap: Annotated[float, _rate("Declared never to come.")] = 0.02,
-    duplicate: Annotated[float, _rate("Sent again, over what stands there.")] = 0.02,
-    second: Annotated[float, _rate("Another publisher sends over it.")] = 0.02,
-    reorder: Annotated[float, _rate("Acquired later than what is behind.")] = 0.02,
+    drop: Annotated[float, _rate("Points are not sent.")] = 0.02,
+    gap: Annotated[float, _rate("Points are declared as a gap.")] = 0.02,
+    duplicate: Annotated[float, _rate("Points are sent again.")] = 0.02,
+    second: Annotated[float, _rate("Another publisher sends the points too.")] = 0.02,
+    reorder: Annotated[float, _rate("Points are acquired after later ones.")] = 0.02,
     corrupt: Annotated[float, _rate("A bit flips after the checksum.")] = 0.02,
-    refused: Annotated[float, _rate("In a form that cannot be stored.")] = 0.02,
-    stall: Annotated[float, _rate("Nothing is sent for a while.")] = 0.0,
+    refused: Annotated[float, _rate("The entry cannot be stored.")] = 0.02,
+    stall: Annotated[float, _rate("Sending pauses for --stall-s.")] = 0.0,
     stall_s: Annotated[
-        float, typer.Option(metavar="S", min=0.0, help="For how long.")
+        float, typer.Option(metavar="S", min=0.0, help="Duration of a stall, seconds.")
     ] = 0.05,
-    die: Annotated[float, _rate("The scan stops without a word.")] = 0.0,
+    die: Annotated[float, _rate("The publisher dies; per scan.")] = 0.0,
     window: Annotated[
         int, typer.Option(metavar="N", min=1, help="Entries held back to be sorted.")
     ] = 3,
-    dataset: Annotated[str, typer.Option(metavar="D")] = "0001",
+    dataset: Annotated[str, typer.Option(metavar="D", help="Dataset.")] = "0001",
     redis: RedisUrl = DEFAULT_REDIS,
     as_json: AsJson = False,
 ) -> int:
-    """Publish a scan with faults, and say which account a writer must come to.
+    """Publish a scan with faults, and print the ledgers that a writer must produce.
 
-    Faults are chances per entry. Nothing that a correct publisher sees to is seen to.
+    Faults are probabilities per entry. The simulator deliberately breaks the rules that
+    a correct publisher follows.
     """
     from scanbus.publisher.faulty import Faults, simulate  # noqa: PLC0415
 

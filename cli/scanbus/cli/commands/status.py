@@ -1,4 +1,4 @@
-"""``scanbus status``: what Redis, writers and scans are at, on one screen."""
+"""``scanbus status``: the state of Redis, writers and open scans, on one screen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLE = "scanbus status --redis redis://bus.beamline:6379"
 
 
 def run(*, redis: RedisUrl = DEFAULT_REDIS, as_json: AsJson = False) -> int:
-    """Tell how full Redis is, which writers are alive and which scans are open."""
+    """Show the memory use of Redis, the live writers and the open scans."""
     log_to_stderr()
     with subscriber_at(redis) as subscriber:
         found = subscriber.status()
@@ -34,7 +34,7 @@ def run(*, redis: RedisUrl = DEFAULT_REDIS, as_json: AsJson = False) -> int:
 
 
 def status_lines(found: BusStatus) -> list[Text]:
-    """Return the status as lines for eyes; warnings are yellow."""
+    """Return the status as lines of text; warnings are yellow."""
     lines = [Text(f"Redis    {found.redis_version}, {_memory(found)}")]
     lines += [Text(f"         {warning}", style="yellow") for warning in found.warnings]
     lines.append(

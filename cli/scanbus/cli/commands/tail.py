@@ -1,4 +1,4 @@
-"""``scanbus tail``: the values of a scan, as they come."""
+"""``scanbus tail``: print the values of a scan live."""
 
 from __future__ import annotations
 
@@ -22,29 +22,33 @@ EXAMPLE = "scanbus tail last th diode"
 def run(
     scan: Annotated[
         str,
-        typer.Argument(metavar="SCAN", help="Uid, the start of it, number, or 'last'."),
+        typer.Argument(metavar="SCAN", help="Uid, its start, number, or 'last'."),
     ] = "last",
     channels: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CHANNEL...]", help="All, if none is named."),
+        typer.Argument(metavar="[CHANNEL...]", help="Channels, by default all."),
     ] = None,
     *,
     redis: RedisUrl = DEFAULT_REDIS,
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="Begin with the first point.")
+        bool,
+        typer.Option("--from-start", help="Begin at the first point, not at new ones."),
     ] = False,
     latest: Annotated[
-        bool, typer.Option("--latest", help="Skip what came while printing.")
+        bool, typer.Option("--latest", help="Skip values that came while printing.")
     ] = False,
     timeout_s: Annotated[
         float | None,
-        typer.Option(help="Give up after so long without data.", min=0.0),
+        typer.Option(
+            help="Longest time without data, in seconds, by default unlimited.",
+            min=0.0,
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per line.")
     ] = False,
 ) -> int:
-    """Print what a scan's channels carry, live, until the scan ends."""
+    """Print the values of a scan's channels live, until the scan ends."""
     log_to_stderr()
     with subscriber_at(redis) as subscriber:
         reader = subscriber.scan(scan)

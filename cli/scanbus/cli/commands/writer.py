@@ -21,17 +21,19 @@ def run(
     root: Annotated[
         Path | None,
         typer.Option(
-            "--root", metavar="DIR", help="Folder under which files are made."
+            "--root",
+            metavar="DIR",
+            help="Root folder of the data, unless set in the settings.",
         ),
     ] = None,
     *,
     once: Annotated[
         bool,
-        typer.Option("--once", help="Leave when every announced scan has a verdict."),
+        typer.Option("--once", help="Exit when all announced scans have a verdict."),
     ] = False,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Settings, TOML."),
+        typer.Option("--config", metavar="FILE", help="Settings file, TOML."),
     ] = None,
     redis: Annotated[
         str | None,
@@ -39,18 +41,23 @@ def run(
             "--redis",
             metavar="URL",
             envvar=REDIS_VARIABLE,
-            help=f"Where the bus is.  [default: {DEFAULT_REDIS}]",
+            help=f"Address of Redis, by default {DEFAULT_REDIS}.",
         ),
     ] = None,
     memory_bytes: Annotated[
         int | None,
-        typer.Option(help="Taken as Redis's memory where it has no maxmemory."),
+        typer.Option(
+            help="Assumed memory of Redis if it has no maxmemory, by default 4 GiB."
+        ),
     ] = None,
     lease_s: Annotated[
-        float | None, typer.Option(help="How long a silent writer keeps its scans.")
+        float | None,
+        typer.Option(
+            help="Lease duration, in seconds; after it another writer may take over."
+        ),
     ] = None,
 ) -> int:
-    """Write every scan on the bus into NeXus files; runs until it is stopped.
+    """Write all scans on the bus to NeXus files, until stopped.
 
     Exit code with --once: 0 all complete, 2 some partial, 3 some failed.
     """

@@ -1,7 +1,7 @@
-"""A scan to watch: simulated and published, seen live, written, by three processes.
+"""The demo: three processes publish a simulated scan, read it live, and write it.
 
-The processes speak to each other through Redis only; to the one that started them they
-report how far they are, as lines of JSON on stdout.
+The processes communicate with each other only through Redis; they report their progress
+to their parent process as lines of JSON on stdout.
 """
 
 from scanbus.cli.demo.runner import DemoError, run_demo

@@ -1,4 +1,4 @@
-"""The groups and datasets of a NeXus file, as a few lines for a screen."""
+"""List the groups and datasets of a NeXus file as a few lines of text."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class OutlineLine:
     Attributes
     ----------
     depth : int
-        0 for what stands in the root.
+        0 for members of the root group.
     name : str
-        Its name.
+        Name of the group or dataset.
     text : str
         Class of a group; value, or shape and type of a dataset; target of a link.
     """
@@ -36,14 +36,14 @@ class OutlineLine:
 
 
 def read_outline(file: Path, max_depth: int = 3) -> tuple[OutlineLine, ...]:
-    """Return the groups and datasets of a file down to a depth, links not followed.
+    """Return the groups and datasets of a file down to a depth, not through links.
 
-    External links are looked at, for the shape of what they lead to.
+    External links are opened only for the shape of their target.
 
     Raises
     ------
     VerificationError
-        If it cannot be opened.
+        If the file cannot be opened.
     """
     try:
         with h5py.File(file, "r", locking=False) as root:
@@ -57,7 +57,7 @@ def _lines(group: Any, depth: int, max_depth: int) -> Iterator[OutlineLine]:
         link = group.get(name, getlink=True)
         node = group.get(name)
         if node is None:
-            yield OutlineLine(depth, name, "leads nowhere")
+            yield OutlineLine(depth, name, "broken link")
         elif isinstance(link, h5py.SoftLink):
             yield OutlineLine(depth, name, _link_text(node, link))
         elif isinstance(node, h5py.Group):

@@ -22,22 +22,22 @@ _LINES_EV = {"Fe": 6398.0, "Cu": 8041.0, "Zr": 15746.0, "elastic": 24797.0}
 
 @dataclass(frozen=True)
 class ScanSnapshot:
-    """What a subscriber has seen of a scan.
+    """The data of a scan that a subscriber has received.
 
     Attributes
     ----------
     title : str
-        Of the scan.
+        Title of the scan.
     n_frames, n_expected : int
-        Frames that came, of how many.
+        Number of frames received and expected; None if the latter is not known.
     angle_deg : numpy.ndarray
-        Where the motor stood.
+        Positions of the motor, in degrees.
     counters : mapping
         Values of each counter, at least ``i0``, ``diode`` and ``bragg_sum``.
     energy_ev, spectrum : numpy.ndarray
-        Energies of the bins, and the sum of all spectra.
+        Energies of the bins in eV, and the sum of all spectra.
     frame, mask : numpy.ndarray
-        The newest frame, and the pixels that do not count: not 0.
+        The newest frame, and its pixel mask: pixels that are not 0 are not shown.
     """
 
     title: str
@@ -52,8 +52,8 @@ class ScanSnapshot:
 
 
 def draw(scan: ScanSnapshot, path: Path) -> None:
-    """Draw into a PNG; who looks at the file meanwhile sees the one before."""
-    # pyplot would look for a screen, and keep every figure.
+    """Draw a snapshot to a PNG file, which is replaced atomically."""
+    # pyplot would look for a display, and keep every figure in memory.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Processes that report progress: started and ended together, whatever happens."""
+"""Child processes that report progress, and always end with their parent's block."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from scanbus.cli.demo.progress_report import ProgressReport, parse_report
 
 __all__ = ["ChildProcess", "ProcessGroup"]
 
-# The writer closes its files when it is asked to end.
+# After SIGTERM the writer still closes its files.
 _END_TIMEOUT_S = 8.0
 _LAST_LINES = 3
 
 
 class ChildProcess:
-    """One process and what it printed on stderr.
+    """One child process and its stderr.
 
     Parameters
     ----------
     name : str
-        For messages.
+        Name for messages.
     module : str
-        What ``python -m`` runs.
+        Module that ``python -m`` runs.
     arguments : sequence of str
         Its arguments.
     """
@@ -46,7 +46,7 @@ class ChildProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            # A group of its own: Ctrl-C reaches the parent alone, which ends it.
+            # Its own process group: Ctrl-C reaches only the parent, which ends it.
             start_new_session=True,
         )
 
@@ -57,11 +57,11 @@ class ChildProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code, None while it runs."""
+        """Exit code; None while it runs."""
         return self._process.poll()
 
     def lines(self) -> Iterator[str]:
-        """Yield what it prints until it ends."""
+        """Yield the lines of its stdout until it ends."""
         assert self._process.stdout is not None
         yield from self._process.stdout
 
@@ -72,11 +72,11 @@ class ChildProcess:
         return " | ".join(line.strip() for line in lines[-_LAST_LINES:])
 
     def terminate(self) -> None:
-        """Ask it to end, with SIGTERM."""
+        """Send SIGTERM to its process group."""
         self._signal(signal.SIGTERM)
 
     def wait_or_kill(self, timeout_s: float) -> None:
-        """Wait for its end; after `timeout_s` kill it."""
+        """Wait until it ends; kill it after `timeout_s`."""
         try:
             self._process.wait(max(0.0, timeout_s))
         except subprocess.TimeoutExpired:
@@ -96,7 +96,7 @@ class ChildProcess:
 
 
 class ProcessGroup:
-    """Several processes; a context manager that leaves none behind."""
+    """Several child processes; a context manager that ends all of them."""
 
     def __init__(self) -> None:
         self._children: list[ChildProcess] = []
@@ -112,7 +112,7 @@ class ProcessGroup:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End all that still run, and wait until they are gone."""
+        """Terminate all processes that still run, and wait for their end."""
         for child in self._children:
             child.terminate()
         deadline = time.monotonic() + _END_TIMEOUT_S
@@ -133,7 +133,7 @@ class ProcessGroup:
         return child
 
     def reports(self, timeout_s: float) -> list[ProgressReport]:
-        """Return what was reported; waits for it, but not longer than `timeout_s`."""
+        """Return new reports; wait at most `timeout_s` for the first one."""
         found: list[ProgressReport] = []
         with contextlib.suppress(queue.Empty):
             found.append(self._reports.get(timeout=timeout_s))

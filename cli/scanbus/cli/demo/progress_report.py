@@ -10,16 +10,16 @@ __all__ = ["ProgressReport", "parse_report", "print_report"]
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
-    """How far one process is.
+    """Progress of one process.
 
     Attributes
     ----------
     name : str
-        What is counted.
+        Name of the task.
     done : int
-        How many.
+        Number of items done.
     total : int or None
-        Of how many.
+        Number of items expected; None if it is not known.
     """
 
     name: str
@@ -28,13 +28,13 @@ class ProgressReport:
 
 
 def print_report(name: str, done: int, total: int | None) -> None:
-    """Print how far this process is, for the process that started it."""
+    """Print the progress of this process to stdout, for its parent."""
     line = json.dumps({"name": name, "done": done, "total": total})
     print(line, flush=True)
 
 
 def parse_report(line: str) -> ProgressReport | None:
-    """Return what a line says; None for anything else that was printed.
+    """Return the report in a line; None if the line is not a report.
 
     Examples
     --------
@@ -44,10 +44,8 @@ def parse_report(line: str) -> ProgressReport | None:
     True
     """
     try:
-        said = json.loads(line)
-        total = said["total"]
-        return ProgressReport(
-            str(said["name"]), int(said["done"]), None if total is None else int(total)
-        )
+        fields = json.loads(line)
+        total = None if fields["total"] is None else int(fields["total"])
+        return ProgressReport(str(fields["name"]), int(fields["done"]), total)
     except (ValueError, KeyError, TypeError):
         return None

@@ -22,10 +22,10 @@ DETECTOR = "eiger"
 SPECTROMETER = "xrf"
 _GROUP = "counters"
 _STEP_DEG = 0.1
-# Slow enough to be watched, fast enough not to bore.
+# Duration of the scan, within the limits of the rate.
 _SHOWN_S = 10.0
 _SLOWEST_HZ, _FASTEST_HZ = 8.0, 20.0
-# Photon counting frames are mostly empty; a safe guess, so that segments are not tiny.
+# Photon-counting frames are mostly zeros: a cautious ratio, for larger segments.
 _COMPRESSION = 3.0
 
 

@@ -1,4 +1,4 @@
-"""Run the demo: a private Redis, three processes, and their progress."""
+"""Run the demo: a private Redis and three processes, with their progress."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _REDIS_OPTIONS: dict[str, str | int] = {
     "maxmemory": "768mb",
     "maxmemory-policy": "noeviction",
 }
-# Starting, drawing and closing on a busy machine; the frames come on top.
+# Time to start, draw and close on a busy machine, plus a time per frame.
 _DEADLINE_S = 120.0
 _DEADLINE_PER_FRAME_S = 0.5
 _POLL_S = 0.2
-# Partial and failed are answers of the writer, not its breakdown.
+# The writer exits with these for partial and failed verdicts, which are no errors here.
 _VERDICT_CODES = tuple(word.exit_code for word in VerdictWord)
 
 
 class DemoError(ScanbusError):
-    """One of the demo's processes did not do its part."""
+    """One of the demo's processes failed."""
 
     process: str
     reason: str
@@ -46,15 +46,15 @@ class DemoError(ScanbusError):
 
 
 def run_demo(out: Path | None, frames: int) -> ExitCode:
-    """Run the demo: watch a simulated scan go through Redis into NeXus files.
+    """Run the demo: send a simulated scan through Redis into NeXus files.
 
     Parameters
     ----------
     out : Path or None
-        Where files and picture go, by default ``scanbus-demo``; where that exists and
-        is not empty, the next free name is taken.
+        Folder of files and picture, by default ``scanbus-demo``; if it exists and is
+        not empty, the next free name is used.
     frames : int
-        Frames of the detector.
+        Number of detector frames.
 
     Returns
     -------
@@ -64,9 +64,11 @@ def run_demo(out: Path | None, frames: int) -> ExitCode:
     Raises
     ------
     DemoError
-        If one of the processes breaks down.
+        If one of the processes fails, or takes too long.
     NoRedisServerError
-        If there is no Redis server to be had.
+        If there is no Redis server, and none can be fetched.
+    PrivateRedisError
+        If the Redis server does not start.
     ImportError
         If a package that the demo needs is missing.
     """
@@ -87,10 +89,10 @@ def _check_packages() -> None:
             raise ImportError(f"no module named {package!r}", name=package)
 
 
-def _free_folder(wished: Path) -> Path:
-    """Make and return the folder, or the next name that is free."""
+def _free_folder(wanted: Path) -> Path:
+    """Make and return the folder, or one with the next free name."""
     for number in itertools.count(1):
-        folder = wished if number == 1 else wished.with_name(f"{wished.name}-{number}")
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             folder.mkdir(parents=True, exist_ok=True)
             return folder
@@ -99,7 +101,7 @@ def _free_folder(wished: Path) -> Path:
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM clean up as Ctrl-C does."""
+    """Raise KeyboardInterrupt on SIGTERM, so that both clean up."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -144,10 +146,10 @@ def _run_processes(url: str, folder: Path, frames: int) -> None:
 def _check(
     child: ChildProcess, *, good: tuple[int, ...] = (ExitCode.COMPLETE,)
 ) -> None:
-    """Raise if a process broke down."""
+    """Raise DemoError if a process failed."""
     code = child.exit_code
     if code is not None and code not in good:
-        words = child.last_lines() or "it said nothing"
+        words = child.last_lines() or "no output on stderr"
         raise DemoError(child.name, f"exit code {code}: {words}")
 
 
@@ -157,5 +159,5 @@ def _verdict(url: str) -> Verdict:
     with Subscriber(url, name="scanbus-demo") as subscriber:
         verdict = subscriber.scan("last").verdict
     if verdict is None:
-        raise DemoError("writer", "it left without a verdict")
+        raise DemoError("writer", "it exited without a verdict")
     return verdict

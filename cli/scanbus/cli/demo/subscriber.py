@@ -1,6 +1,6 @@
 """The live subscriber of the demo: ``python -m scanbus.cli.demo.subscriber URL PNG``.
 
-It reads every channel while the scan runs and draws what came every few seconds.
+It reads every channel while the scan runs, and draws the data every few seconds.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["main"]
 
 _SCAN_TIMEOUT_S = 60.0
 _DATA_TIMEOUT_S = 60.0
-# Drawing takes most of a second of one core, and there are others who want it.
+# Drawing takes most of a second of one core, which other processes need too.
 _DRAW_INTERVAL_S = 3.0
 
 
 def main(argv: Sequence[str]) -> ExitCode:
-    """Watch the next scan on the bus and draw it."""
+    """Read the first scan on the bus live, and draw it."""
     log_to_stderr()
     url, picture = argv[0], Path(argv[1])
     try:
@@ -53,7 +53,7 @@ def _first_scan(subscriber: Subscriber) -> ScanReader:
 
 
 def watch(scan: ScanReader, picture: Path) -> None:
-    """Read a scan to its end; draw it now and then, and at the end."""
+    """Read a scan to its end; draw it every few seconds and at the end."""
     accumulator = _Accumulator(scan)
     draw_at = time.monotonic() + _DRAW_INTERVAL_S / 2
     for batch in scan.stream(timeout_s=_DATA_TIMEOUT_S):
@@ -65,12 +65,12 @@ def watch(scan: ScanReader, picture: Path) -> None:
 
 
 class _Accumulator:
-    """The live data of a scan so far.
+    """The data of a scan received so far.
 
     Parameters
     ----------
     scan : ScanReader
-        The scan, prepared.
+        The scan; its prepared document has been read.
     """
 
     def __init__(self, scan: ScanReader) -> None:
@@ -88,7 +88,7 @@ class _Accumulator:
         self.n_frames = 0
 
     def add(self, batch: Batch) -> None:
-        """Take one batch; of frames, only the newest is ever unpacked."""
+        """Add one batch; only the newest frames are decompressed."""
         if batch.channel == DETECTOR:
             self._newest = batch
             self.n_frames = batch.stop
@@ -99,7 +99,13 @@ class _Accumulator:
             self._scalars[batch.channel].extend(np.asarray(batch.values).tolist())
 
     def snapshot(self) -> ScanSnapshot:
-        """Return what came so far, to be drawn."""
+        """Return the data so far, to be drawn.
+
+        Raises
+        ------
+        DeadlineError
+            If no frame came.
+        """
         if self._newest is None:
             raise DeadlineError("waiting for a frame", _DATA_TIMEOUT_S, "none came")
         calibration = self._metadata[SPECTROMETER]
@@ -124,7 +130,7 @@ class _Accumulator:
 
 
 def _array(value: Mapping[str, Any]) -> Any:
-    """Return an array that travelled in the metadata."""
+    """Return an array that is encoded in the metadata."""
     packed = value["array"]
     described = ArrayValue(
         dtype=packed["dtype"],

@@ -1,4 +1,4 @@
-"""What came of the demo, on a screen: files, NeXus tree, verdict, what to type next."""
+"""Print the result of the demo: files, NeXus tree, verdict, commands to try next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scanbus.schemas import Verdict
 __all__ = ["file_tree", "next_commands", "print_summary"]
 
 _UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
-# Groups of the master that are shown closed: long lists that repeat what is elsewhere.
+# Groups of the master shown without members: long lists that repeat other data.
 _CLOSED = (
     "positioners",
     "positioners_start",
@@ -31,7 +31,7 @@ _CLOSED = (
 
 
 def print_summary(folder: Path, verdict: Verdict, picture: Path) -> None:
-    """Print what came of the demo."""
+    """Print the result of the demo."""
     console = stdout()
     master = folder / verdict.master
     console.print(Text("\nFiles", style="bold"))
@@ -43,7 +43,7 @@ def print_summary(folder: Path, verdict: Verdict, picture: Path) -> None:
     if picture.is_file():
         console.print(Text("Picture  "), end="")
         console.print(str(picture), markup=False, soft_wrap=True)
-    console.print(Text("\nWhat to type next", style="bold"))
+    console.print(Text("\nCommands to try next", style="bold"))
     for command, purpose in next_commands(master):
         console.print(Text(f"  # {purpose}", style="dim"), soft_wrap=True)
         console.print(f"  {command}", markup=False, soft_wrap=True)
@@ -95,7 +95,7 @@ def size_text(n_bytes: int) -> str:
 
 
 def nexus_tree(master: Path) -> Tree:
-    """Return the tree of a master, in short."""
+    """Return the outline of a master as a tree."""
     tree = Tree(Text(master.name, style="bold"))
     parents = [tree]
     closed_at: int | None = None
@@ -114,16 +114,16 @@ def _label(line: OutlineLine) -> Text:
 
 
 def next_commands(master: Path) -> list[tuple[str, str]]:
-    """Return commands that work here as they stand, each with what it is for."""
+    """Return commands that work on this machine, each with its purpose."""
     scanbus, file = _scanbus(), shlex.quote(str(master))
-    found = [(f"{scanbus} check --all {file}", "prove the files")]
+    found = [(f"{scanbus} check --all {file}", "verify the files")]
     silx = _program("silx")
     if silx and importlib.util.find_spec("silx"):
-        found.append((f"{silx} view {file}", "look into them"))
+        found.append((f"{silx} view {file}", "view the data"))
     h5dump = _program("h5dump")
     if h5dump:
-        found.append((f"{h5dump} -n 1 {file}", "list everything that is in them"))
-    found.append((f"{scanbus} demo --frames 400", "watch a longer scan"))
+        found.append((f"{h5dump} -n 1 {file}", "list all groups and datasets"))
+    found.append((f"{scanbus} demo --frames 400", "run a longer scan"))
     found.append((f"{scanbus} writer --help", "write scans of your own Redis"))
     return found
 
@@ -133,7 +133,7 @@ def _scanbus() -> str:
 
 
 def _program(name: str) -> str | None:
-    """Return how a program is called here, if there is one."""
+    """Return the command of a program that is installed; None if it is not."""
     if shutil.which(name):
         return name
     beside = Path(sys.executable).parent / name
@@ -141,6 +141,6 @@ def _program(name: str) -> str | None:
 
 
 def _short(path: Path) -> str:
-    """Return a path from here, where that is shorter."""
+    """Return a path relative to the working directory if it is below it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

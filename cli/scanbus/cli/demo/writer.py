@@ -1,6 +1,6 @@
 """The writer of the demo: ``python -m scanbus.cli.demo.writer URL ROOT``.
 
-It is ``scanbus writer --once``, but waits for the first scan and counts in JSON.
+It is ``scanbus writer --once``, but waits for the first scan and reports in JSON.
 """
 
 from __future__ import annotations

