@@ -65,7 +65,7 @@ class SteppedQueue(ScanQueue):
             for lane in lanes:
                 has_frames = lane.storage is Storage.FILES
                 waker = state.new_waker() if has_frames else state.wakers[0]
-                state.adopt([LaneQueue(lane, self.session, waker)])
+                state.add_lanes([LaneQueue(lane, self.session, waker)])
 
     def put(self, lane: str, entry: EncodedEntry) -> None:
         with self._state.lock:

@@ -106,7 +106,7 @@ def test_files_are_removed_when_all_in_them_is_durable(tmp_path: Path) -> None:
     assert files.load(entries[5].without_payload()) == entries[5]
     with pytest.raises(SpoolError, match="is not there"):
         files.load(entries[1].without_payload())
-    files.forget(10)
+    files.remove_durable(10)
     assert len(list(tmp_path.iterdir())) == 1
     files.close()
 

@@ -276,7 +276,7 @@ class LaneQueue:
         """
         entry = self._unspooled.popleft()
         self._unspooled_bytes -= entry.nbytes
-        keep_payload = self._retransmit.memory_bytes < most_kept_bytes
+        keep_payload = self._retransmit.memory_bytes < max_kept_bytes
         self._retransmit.put(entry if keep_payload else entry.without_payload())
         self._waker.wake()
 
