@@ -17,7 +17,7 @@ from benchmarks.harness.results import Figure, figure_of
 from benchmarks.harness.stage import Stage, child_environment, start_child
 from scanbus.publisher import Publisher
 from scanbus.schemas import ScanIdentity
-from scanbus.schemas.naming import scan_master_path
+from scanbus.schemas.file_names import scan_master_path
 from scanbus.writer import write_dataset_masters
 
 GOAL = 7

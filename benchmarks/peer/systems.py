@@ -12,7 +12,7 @@ from benchmarks.peer.processes import OURS, Process, until
 from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import ScanbusError
-from scanbus.schemas.naming import scan_folder_name, scan_master_name
+from scanbus.schemas.file_names import scan_folder_name, scan_master_name
 
 START_S = 30.0
 Entry = tuple[bytes, Mapping[bytes, bytes]]

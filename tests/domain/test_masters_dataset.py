@@ -23,7 +23,7 @@ from scanbus.writer.masters.write import (
     write_scan_master,
 )
 from scanbus.writer.model.nexus_tree import Group
-from scanbus.writer.storage.scan_paths import dataset_folder
+from scanbus.writer.storage.data_root import dataset_folder
 from tests.support.scan_folders import identity, make_scan
 
 RAW = Path("ch-1234/id00/20240131/RAW_DATA")

@@ -10,7 +10,7 @@ import pytest
 
 from scanbus.cli import main
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
-from scanbus.schemas.naming import is_segment_of, parse_values_file
+from scanbus.schemas.file_names import is_segment_of, parse_values_file
 from scanbus.writer import rebuild
 from scanbus.writer.masters.rebuild import read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master

@@ -17,15 +17,15 @@ from scanbus.bus.protocol import (
     parse_entry,
 )
 from scanbus.schemas.errors import PayloadError
+from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.lane_writer import LaneWriter
-from scanbus.writer.scan.sandbox import Sandbox
 from tests.support.descriptions import channel, lane_of
 
 LANE = lane_of(channel("c"), per_segment=100)
 # A child that is killed by every payload that begins with a NaN.
 KILLED_BY_NAN = """
 import os, signal, sys
-from scanbus.writer.scan import sandbox as sandbox
+from scanbus.writer.scan import entry_sandbox as sandbox
 unpack = sandbox._unpack
 def deadly(lane, packed):
     if b"\\x00\\x00\\xf8\\x7f" in packed:

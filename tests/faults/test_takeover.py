@@ -13,7 +13,7 @@ from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, Verdict, VerdictWord
-from scanbus.schemas.naming import WORK_FOLDER
+from scanbus.schemas.file_names import WORK_FOLDER
 from scanbus.writer import replay
 from tests.conftest import RedisFactory
 from tests.faults.content import scan_uid

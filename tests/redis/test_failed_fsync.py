@@ -9,7 +9,7 @@ import pytest
 
 from scanbus.bus.store import read_cursor
 from scanbus.schemas import VerdictWord
-from scanbus.schemas.naming import WORK_FOLDER
+from scanbus.schemas.file_names import WORK_FOLDER
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 from tests.support.raw_publisher import RawScan, frames, mixed_lanes
 from tests.support.writers import WriterProcess, final_verdict, wait_until, writer

@@ -16,7 +16,7 @@ from scanbus.bus.store import append_event
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, VerdictWord
-from scanbus.schemas.naming import WORK_FOLDER
+from scanbus.schemas.file_names import WORK_FOLDER
 from scanbus.writer import rebuild, salvage
 from scanbus.writer.check import check_files
 from scanbus.writer.steps import FAILPOINTS_VARIABLE

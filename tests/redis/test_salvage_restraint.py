@@ -11,7 +11,7 @@ import pytest
 from scanbus.bus.store import connect, writers_alive
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import VerdictWord
-from scanbus.schemas.naming import WORK_FOLDER
+from scanbus.schemas.file_names import WORK_FOLDER
 from scanbus.writer import salvage
 from scanbus.writer.storage.event_journal import EVENTS_FILE
 from tests.conftest import RedisFactory

@@ -41,11 +41,11 @@ from scanbus.schemas import (
     parse_event,
 )
 from scanbus.schemas.errors import LaneConflictError, ScanStateError, UnknownScanError
-from scanbus.schemas.naming import values_file_name
+from scanbus.schemas.file_names import values_file_name
 from scanbus.writer.model.ledger import joined
 from scanbus.writer.scan.commit_queue import Stopped
+from scanbus.writer.storage.data_root import scan_folder, scan_master
 from scanbus.writer.storage.scan_file import read_scan_file
-from scanbus.writer.storage.scan_paths import scan_folder, scan_master
 from tests.support.descriptions import channel, lane_of
 from tests.support.scan_machine_parts import SESSION, SteppedPublisher, attempt
 

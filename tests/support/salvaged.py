@@ -14,7 +14,7 @@ import numpy as np
 from scanbus.bus.store import append_event, read_cursor
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import ScanUpdated, Verdict, VerdictWord
-from scanbus.schemas.naming import WORK_FOLDER
+from scanbus.schemas.file_names import WORK_FOLDER
 from scanbus.writer import salvage
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.writers import wait_until, writer

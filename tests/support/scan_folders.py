@@ -28,14 +28,14 @@ from scanbus.schemas import (
     Verdict,
     VerdictWord,
 )
-from scanbus.schemas.naming import segment_file_name, values_file_name
+from scanbus.schemas.file_names import segment_file_name, values_file_name
 from scanbus.writer.model.scan_contents import (
     ScanContents,
     SegmentFile,
     data_path,
     length_path,
 )
-from scanbus.writer.storage.scan_paths import scan_folder
+from scanbus.writer.storage.data_root import scan_folder
 
 N_POINTS = 25
 POINTS_PER_SEGMENT = 10

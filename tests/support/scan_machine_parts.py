@@ -41,10 +41,10 @@ from scanbus.schemas import (
     Verdict,
 )
 from scanbus.schemas.errors import LeaseLostError
-from scanbus.writer.scan.authority import LeaseAuthority
 from scanbus.writer.scan.commit_queue import Stopped
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.scan_writer import ScanWriter
+from scanbus.writer.scan.write_authority import LeaseAuthority
 from tests.support.descriptions import NOW, announced, prepared
 
 __all__ = ["Meddling", "SteppedPublisher", "attempt"]

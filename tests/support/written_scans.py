@@ -37,18 +37,18 @@ from scanbus.schemas import (
     ScanStarted,
     Storage,
 )
-from scanbus.schemas.naming import segment_file_name, values_file_name
+from scanbus.schemas.file_names import segment_file_name, values_file_name
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
-from scanbus.writer.storage.frame_segment import FrameSegment
-from scanbus.writer.storage.scan_file import write_scan_file
-from scanbus.writer.storage.scan_paths import (
+from scanbus.writer.storage.data_root import (
     dataset_master,
     proposal_master,
     scan_folder,
     scan_master,
 )
+from scanbus.writer.storage.frame_segment import FrameSegment
+from scanbus.writer.storage.scan_file import write_scan_file
 from scanbus.writer.storage.value_segment import ValueSegment
 
 UID = "0123456789abcdef"

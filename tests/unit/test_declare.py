@@ -9,7 +9,7 @@ import pytest
 
 from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol import Variable
-from scanbus.publisher.declare.channels import (
+from scanbus.publisher.declare.arguments import (
     declare_channel,
     declare_detector,
     positioners_of,

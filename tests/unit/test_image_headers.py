@@ -16,7 +16,7 @@ from scanbus.publisher.gateways.files.headers import (
 )
 from scanbus.publisher.gateways.files.masks import pixel_mask
 from scanbus.schemas.metadata import MetadataTree
-from scanbus.schemas.names import NexusName
+from scanbus.schemas.valid_names import NexusName
 
 PILATUS = (
     "# Detector: PILATUS3 6M, S/N 60-0119\r\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.publisher.declare.channels import declare_channel, declare_detector
+from scanbus.publisher.declare.arguments import declare_channel, declare_detector
 from scanbus.publisher.declare.lane_plan import (
     MAX_FILES_SEGMENT_POINTS,
     MAX_VALUES_SEGMENT_POINTS,

@@ -17,7 +17,7 @@ from scanbus.schemas import (
     Verdict,
     VerdictWord,
 )
-from scanbus.writer.layouts.common.channels import ascii_units, find_places
+from scanbus.writer.layouts.common.channel_nodes import ascii_units, find_places
 from scanbus.writer.layouts.common.root import iso_time, unique_name
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.model.file_stamp import FileStamp

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scanbus.schemas import PlotDescription, Role, Storage
-from scanbus.writer.layouts.common.channels import Place
-from scanbus.writer.layouts.common.plots import plot_nodes
+from scanbus.writer.layouts.common.channel_nodes import Place
+from scanbus.writer.layouts.common.nxdata import plot_nodes
 from scanbus.writer.model.nexus_tree import Group, SoftLink
 from tests.support.scan_folders import channel, lane
 

@@ -20,14 +20,14 @@ from typing import Any, Self
 
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.store import DEFAULT_URL
-from scanbus.publisher.declare.channels import positioners_of, tree_of
+from scanbus.publisher.declare.arguments import positioners_of, tree_of
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.scan import Scan
-from scanbus.publisher.transport.link import Link
-from scanbus.publisher.transport.monitor import ScanMonitor
-from scanbus.publisher.transport.registrar import ScanRegistrar
+from scanbus.publisher.transport.redis_link import Link
+from scanbus.publisher.transport.scan_monitor import ScanMonitor
+from scanbus.publisher.transport.scan_registrar import ScanRegistrar
 from scanbus.schemas import EndReason, PlotDescription, Verdict
 from scanbus.schemas.errors import ScanStateError
 from scanbus.schemas.log_events import LogEvent

@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from scanbus.publisher.buffers.group_buffer import Series
-from scanbus.publisher.declare.channels import checked, positioners_of, tree_of
+from scanbus.publisher.declare.arguments import checked, positioners_of, tree_of
 from scanbus.publisher.declare.declarations import ChannelDeclarations
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.ingest.finish import end_scan, reason_of
 from scanbus.publisher.ingest.send import ScanIntake
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.waiting import wait_durable, wait_flushed, wait_for_verdict
-from scanbus.publisher.transport.registrar import ScanRegistrar
+from scanbus.publisher.transport.scan_registrar import ScanRegistrar
 from scanbus.schemas import EndReason, Positioner, ScanIdentity, ScanUpdated, Verdict
 from scanbus.schemas.errors import ScanStateError
 

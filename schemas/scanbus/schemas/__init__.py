@@ -30,8 +30,8 @@ from scanbus.schemas.documents import (
     parse_event,
 )
 from scanbus.schemas.errors import ScanbusError
+from scanbus.schemas.file_names import LATE_PREFIX
 from scanbus.schemas.metadata import ArrayValue, is_array, merged
-from scanbus.schemas.naming import LATE_PREFIX
 from scanbus.schemas.verdict import (
     ChannelLedger,
     PointRange,

@@ -13,8 +13,8 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from scanbus.schemas.names import LaneName, NexusName, PlainText
-from scanbus.schemas.naming import late_channel, late_lane_name
+from scanbus.schemas.file_names import late_channel, late_lane_name
+from scanbus.schemas.valid_names import LaneName, NexusName, PlainText
 
 __all__ = [
     "ENTRY_OVERHEAD_BYTES",

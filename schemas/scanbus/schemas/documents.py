@@ -28,9 +28,9 @@ from scanbus.schemas.channels import (
     LaneDescription,
 )
 from scanbus.schemas.errors import DocumentError, UnknownProtocolError
+from scanbus.schemas.file_names import dataset_path, late_channel
 from scanbus.schemas.metadata import MetadataTree
-from scanbus.schemas.names import FolderName, NexusName, PlainText, ScanUid
-from scanbus.schemas.naming import dataset_path, late_channel
+from scanbus.schemas.valid_names import FolderName, NexusName, PlainText, ScanUid
 from scanbus.schemas.verdict import Verdict
 
 __all__ = [

@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from scanbus.schemas.channels import MAX_ENTRY_BYTES, NumberName
-from scanbus.schemas.names import MAX_NAME_LENGTH, NEXUS_NAME
+from scanbus.schemas.valid_names import MAX_NAME_LENGTH, NEXUS_NAME
 
 __all__ = ["ArrayValue", "MetadataTree", "is_array", "merged"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from scanbus.schemas.channels import ChannelDescription, Role
 from scanbus.schemas.documents import PlotDescription
-from scanbus.schemas.names import nexus_name
+from scanbus.schemas.valid_names import nexus_name
 
 __all__ = ["all_plots", "default_plots"]
 

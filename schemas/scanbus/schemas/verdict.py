@@ -12,7 +12,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from scanbus.schemas.exit_codes import ExitCode
-from scanbus.schemas.names import NexusName, PlainText, ScanUid
+from scanbus.schemas.valid_names import NexusName, PlainText, ScanUid
 
 __all__ = ["ChannelLedger", "PointRange", "Verdict", "VerdictWord", "ranges"]
 

@@ -13,7 +13,7 @@ from scanbus.schemas.errors import (
     ScanStateError,
     UnknownChannelError,
 )
-from scanbus.schemas.naming import scan_master_path
+from scanbus.schemas.file_names import scan_master_path
 from scanbus.subscriber.batch import Batch
 from scanbus.subscriber.channel import ChannelReader
 from scanbus.subscriber.connection import Link

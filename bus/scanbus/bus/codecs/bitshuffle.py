@@ -29,8 +29,8 @@ from scanbus.bus.codecs.bitshuffle_backends import (
     Cut,
     load_backend,
 )
+from scanbus.bus.codecs.block_table import HEADER, parts_of_blocks, read_header
 from scanbus.bus.codecs.codec import MAX_CHUNK_BYTES, Buffer, Filter, Octets
-from scanbus.bus.codecs.framing import HEADER, parts_of_blocks, read_header
 from scanbus.bus.codecs.thread_pool import ThreadPool
 from scanbus.schemas.errors import PayloadError
 

@@ -12,8 +12,13 @@ from itertools import chain
 import lz4.block
 import numpy as np
 
+from scanbus.bus.codecs.block_table import (
+    BLOCK_SIZE,
+    HEADER,
+    packed_blocks,
+    read_header,
+)
 from scanbus.bus.codecs.codec import Buffer, Filter, Octets, view_or_copy
-from scanbus.bus.codecs.framing import BLOCK_SIZE, HEADER, packed_blocks, read_header
 from scanbus.schemas.errors import PayloadError
 
 _LZ4_ID = 32004

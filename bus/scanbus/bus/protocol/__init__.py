@@ -26,6 +26,13 @@ from scanbus.bus.protocol.entries import (
     session_of,
     split_id,
 )
+from scanbus.bus.protocol.heartbeat_periods import (
+    HEARTBEAT_S,
+    HEARTBEAT_TTL_MS,
+    HEARTBEATS_TO_LAPSE,
+    LEASE_S,
+    LONGEST_TTL_MS,
+)
 from scanbus.bus.protocol.keys import (
     ANNOUNCEMENTS,
     FORGOTTEN,
@@ -54,13 +61,6 @@ from scanbus.bus.protocol.limits import (
     DEFAULT_MEMORY_BYTES,
     budget_bytes,
     default_quota,
-)
-from scanbus.bus.protocol.periods import (
-    HEARTBEAT_S,
-    HEARTBEAT_TTL_MS,
-    HEARTBEATS_TO_LAPSE,
-    LEASE_S,
-    LONGEST_TTL_MS,
 )
 from scanbus.bus.protocol.retransmit import EncodedEntry, RetransmitBuffer
 from scanbus.bus.protocol.scan_record import ScanRecord

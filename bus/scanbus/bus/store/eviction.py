@@ -35,7 +35,7 @@ from scanbus.bus.store.leases import Lease
 from scanbus.bus.store.quota import used_memory
 from scanbus.bus.store.scans import announcements, read_events
 from scanbus.schemas import LaneDescription, ScanPrepared
-from scanbus.schemas.naming import late_lane_name
+from scanbus.schemas.file_names import late_lane_name
 
 __all__ = ["KEPT_SCANS", "KEPT_WHEN_FULL", "Evictor", "Freed", "remove_traces"]
 

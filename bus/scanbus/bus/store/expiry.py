@@ -7,7 +7,7 @@ long. So each read shortens a time to live that is too long.
 
 from __future__ import annotations
 
-from scanbus.bus.protocol.periods import LONGEST_TTL_MS
+from scanbus.bus.protocol.heartbeat_periods import LONGEST_TTL_MS
 from scanbus.bus.store.connection import Bus
 
 __all__ = ["is_unexpired"]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from scanbus.publisher.declare.channels import declare_channel, declare_detector
+from scanbus.publisher.declare.arguments import declare_channel, declare_detector
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.schemas import NexusHints, Role
 from scanbus.schemas.errors import UnknownChannelError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import time as wall_clock
 from typing import Any
 
-from scanbus.publisher.declare.channels import checked
+from scanbus.publisher.declare.arguments import checked
 from scanbus.publisher.declare.lane_plan import Declared, plan_lanes
 from scanbus.schemas import PlotDescription, Positioner, ScanIdentity, ScanPrepared
 from scanbus.schemas.plots import default_plots

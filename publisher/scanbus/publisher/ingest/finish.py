@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import time as wall_clock
 
-from scanbus.publisher.ingest.numbered import give_up_holes
+from scanbus.publisher.ingest.numbered_points import give_up_holes
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import EndReason, Positioner, ScanEnded
 from scanbus.schemas.errors import LaneConflictError

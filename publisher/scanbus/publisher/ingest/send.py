@@ -21,7 +21,7 @@ from scanbus.publisher.declare.values import (
     packed_frames_of,
     points_of,
 )
-from scanbus.publisher.ingest.numbered import (
+from scanbus.publisher.ingest.numbered_points import (
     Arrived,
     order_of,
     run_bytes,

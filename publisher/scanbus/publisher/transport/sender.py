@@ -20,13 +20,13 @@ from scanbus.bus.store import (
     make_lane,
     translated,
 )
-from scanbus.publisher.ingest.numbered import awaits_timeout, flush_overdue
+from scanbus.publisher.ingest.numbered_points import awaits_timeout, flush_overdue
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_share import SendShare
 from scanbus.publisher.queue.value_lane import MAX_BATCH_BYTES
 from scanbus.publisher.recovery.closed_scan import explained
-from scanbus.publisher.transport.link import Link
+from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.resync import compare_lane, restore_scan
 from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
 from scanbus.schemas.log_events import LogEvent

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from time import monotonic, sleep
 
-from scanbus.publisher.ingest.numbered import awaits_timeout, flush_overdue
+from scanbus.publisher.ingest.numbered_points import awaits_timeout, flush_overdue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.spool_backlog import SpoolBacklog
 from scanbus.publisher.spool import ScanSpool

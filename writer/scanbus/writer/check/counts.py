@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scanbus.schemas import ChannelLedger, PointRange, VerdictWord
-from scanbus.writer.check.own import Judgement, MasterInfo
 from scanbus.writer.check.report import Spot, Tally
-from scanbus.writer.check.virtual import VirtualInfo
+from scanbus.writer.check.scanbus_files import Judgement, MasterInfo
+from scanbus.writer.check.virtual_datasets import VirtualInfo
 from scanbus.writer.model.ledger import joined
 
 __all__ = ["check_ledger", "check_master", "compare_judgements", "note_judgement"]

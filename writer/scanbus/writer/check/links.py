@@ -12,8 +12,8 @@ from typing import Final
 
 import h5py
 
-from scanbus.writer.check.own import open_file, uid_of
 from scanbus.writer.check.report import UNREADABLE, Tally
+from scanbus.writer.check.scanbus_files import open_file, uid_of
 
 __all__ = ["Inventory", "check_external", "take_inventory", "target_of"]
 

@@ -16,8 +16,8 @@ from scanbus.schemas import (
 )
 from scanbus.writer.check.counts import check_ledger
 from scanbus.writer.check.entries import LaneCoverage, check_scan_lane
-from scanbus.writer.check.own import Judgement, text
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
+from scanbus.writer.check.scanbus_files import Judgement, text
 from scanbus.writer.storage.segment_header import OWN_GROUP
 
 __all__ = ["check_scan_file", "is_scan_file"]

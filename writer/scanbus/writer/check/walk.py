@@ -14,7 +14,7 @@ from typing import Final
 
 import h5py
 
-from scanbus.schemas.naming import values_file_name
+from scanbus.schemas.file_names import values_file_name
 from scanbus.writer.check.chunks import FrameFile, check_chunks, check_table
 from scanbus.writer.check.counts import (
     check_master,
@@ -23,7 +23,9 @@ from scanbus.writer.check.counts import (
 )
 from scanbus.writer.check.entries import check_value_segment
 from scanbus.writer.check.links import Inventory, check_external, take_inventory
-from scanbus.writer.check.own import (
+from scanbus.writer.check.report import UNREADABLE, Tally, one_line
+from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
+from scanbus.writer.check.scanbus_files import (
     Judgement,
     MasterInfo,
     is_scanbus,
@@ -31,9 +33,7 @@ from scanbus.writer.check.own import (
     read_masters,
     read_segment,
 )
-from scanbus.writer.check.report import UNREADABLE, Tally, one_line
-from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
-from scanbus.writer.check.virtual import VirtualInfo, check_virtual
+from scanbus.writer.check.virtual_datasets import VirtualInfo, check_virtual
 
 __all__ = ["Walk"]
 

@@ -17,8 +17,8 @@ from typing import Final
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Positioner, Role
-from scanbus.schemas.naming import scan_master_name
-from scanbus.writer.layouts.common.channels import (
+from scanbus.schemas.file_names import scan_master_name
+from scanbus.writer.layouts.common.channel_nodes import (
     Place,
     ascii_units,
     device_groups,
@@ -30,7 +30,7 @@ from scanbus.writer.layouts.common.ledger_notes import (
     writer_note,
 )
 from scanbus.writer.layouts.common.metadata import MetadataReader, merge_trees
-from scanbus.writer.layouts.common.plots import DEFAULT_PLOT, plot_nodes
+from scanbus.writer.layouts.common.nxdata import DEFAULT_PLOT, plot_nodes
 from scanbus.writer.layouts.common.root import iso_time, root_attributes
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import Dataset, Group, Node, SoftLink, Value

@@ -26,7 +26,7 @@ from scanbus.schemas.errors import (
     VerificationError,
 )
 from scanbus.schemas.exit_codes import ExitCode
-from scanbus.schemas.naming import (
+from scanbus.schemas.file_names import (
     SCAN_FOLDERS_GLOB,
     parse_scan_folder,
     segment_file_name,
@@ -34,8 +34,8 @@ from scanbus.schemas.naming import (
 )
 from scanbus.writer.masters.write import rebuild_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
+from scanbus.writer.storage.data_root import inside
 from scanbus.writer.storage.scan_file import read_scan_file
-from scanbus.writer.storage.scan_paths import inside
 from scanbus.writer.storage.segment_header import read_headers
 
 __all__ = [

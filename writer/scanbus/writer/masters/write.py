@@ -22,9 +22,7 @@ from typing import Any, Final
 
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
-from scanbus.schemas.log_events import LogEvent
-from scanbus.schemas.logs import get_logger
-from scanbus.schemas.naming import (
+from scanbus.schemas.file_names import (
     COLLECTION_DATASETS_GLOB,
     SESSION_DATASETS_GLOB,
     SESSIONS_GLOB,
@@ -38,6 +36,8 @@ from scanbus.schemas.naming import (
     temporaries_glob,
     temporary_name,
 )
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.layouts.link_masters import (
     ScanMaster,
@@ -49,9 +49,7 @@ from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import fsync_path
-from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
-from scanbus.writer.storage.provenance import stamp_now
-from scanbus.writer.storage.scan_paths import (
+from scanbus.writer.storage.data_root import (
     collection_folder,
     collection_master,
     dataset_folder,
@@ -60,6 +58,8 @@ from scanbus.writer.storage.scan_paths import (
     proposal_master,
     session_folder,
 )
+from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
+from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.tree_writer import write_tree
 
 __all__ = [

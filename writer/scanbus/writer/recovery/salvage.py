@@ -29,9 +29,13 @@ from scanbus.schemas.errors import (
     VerificationError,
 )
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.file_names import (
+    is_segment_of,
+    segment_file_name,
+    values_file_name,
+)
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
-from scanbus.schemas.naming import is_segment_of, segment_file_name, values_file_name
 from scanbus.writer.masters.rebuild import SkippedScan, finished_segments, read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
@@ -44,9 +48,9 @@ from scanbus.writer.recovery.segment_recovery import (
 from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
 from scanbus.writer.steps import Steps
 from scanbus.writer.storage.chunked_dataset import make_folder
+from scanbus.writer.storage.data_root import remove_segments, scan_folder, scan_master
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.scan_file import write_scan_file
-from scanbus.writer.storage.scan_paths import remove_segments, scan_folder, scan_master
 from scanbus.writer.storage.segment_header import read_header, read_late_points
 from scanbus.writer.storage.value_segment import ValueSegment
 from scanbus.writer.storage.work_folder import WorkFolder, work_folders

@@ -10,17 +10,17 @@ from typing import Final
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
-from scanbus.schemas.log_events import LogEvent
-from scanbus.schemas.logs import get_logger
-from scanbus.schemas.naming import (
+from scanbus.schemas.file_names import (
     WORK_FOLDER,
     WORK_FOLDERS_GLOB,
     parse_work_folder,
     values_file_name,
 )
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
+from scanbus.writer.storage.data_root import dataset_folder, inside, scan_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE, read_journals
 from scanbus.writer.storage.scan_file import read_scan_file
-from scanbus.writer.storage.scan_paths import dataset_folder, inside, scan_folder
 from scanbus.writer.storage.work_folder import work_folders
 
 __all__ = ["IDLE_S", "UnfinishedScan", "find_unfinished"]

@@ -13,12 +13,12 @@ from pathlib import Path
 from scanbus.bus.protocol import Arrival, Entry, Kind, LaneReader
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
+from scanbus.schemas.file_names import segment_file_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
-from scanbus.schemas.naming import segment_file_name
 from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
 from scanbus.writer.model.scan_contents import SegmentFile
-from scanbus.writer.scan.sandbox import Sandbox
+from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.segment_header import read_headers, read_late_points
 from scanbus.writer.storage.value_segment import ValueSegment

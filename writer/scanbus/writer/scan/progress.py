@@ -10,11 +10,11 @@ from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelLedger, Storage, Verdict, ranges
-from scanbus.schemas.naming import values_file_name
+from scanbus.schemas.file_names import values_file_name
 from scanbus.writer.model.ledger import judge
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.scan.lane_writer import LaneWriter
-from scanbus.writer.storage.scan_paths import scan_master
+from scanbus.writer.storage.data_root import scan_master
 
 __all__ = ["contents_of", "ledgers_of", "value_segments", "verdict_on"]
 

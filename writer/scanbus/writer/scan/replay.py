@@ -17,10 +17,10 @@ from scanbus.bus.store import (
 )
 from scanbus.schemas import LaneDescription, Verdict
 from scanbus.schemas.errors import NameTakenError, NoLongerError
-from scanbus.schemas.naming import values_file_name
-from scanbus.writer.scan.authority import ReplayAuthority
+from scanbus.schemas.file_names import values_file_name
 from scanbus.writer.scan.scan_writer import ScanWriter
-from scanbus.writer.storage.scan_paths import check_root, scan_folder
+from scanbus.writer.scan.write_authority import ReplayAuthority
+from scanbus.writer.storage.data_root import check_root, scan_folder
 
 __all__ = ["replay"]
 

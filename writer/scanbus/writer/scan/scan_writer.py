@@ -27,27 +27,27 @@ from scanbus.schemas import (
     VerdictWord,
 )
 from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
+from scanbus.schemas.file_names import values_file_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
-from scanbus.schemas.naming import values_file_name
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
-from scanbus.writer.scan.authority import WriteAuthority
 from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.commit_queue import CommitQueue, Stopped
 from scanbus.writer.scan.disk_space import bytes_needed, check_space
+from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.progress import contents_of, value_segments, verdict_on
-from scanbus.writer.scan.sandbox import Sandbox
+from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.chunked_dataset import make_folder
-from scanbus.writer.storage.event_journal import EVENTS_FILE, EventJournal
-from scanbus.writer.storage.scan_file import read_scan_file, write_scan_file
-from scanbus.writer.storage.scan_paths import (
+from scanbus.writer.storage.data_root import (
     dataset_folder,
     remove_segments,
     scan_folder,
 )
+from scanbus.writer.storage.event_journal import EVENTS_FILE, EventJournal
+from scanbus.writer.storage.scan_file import read_scan_file, write_scan_file
 from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["ScanWriter"]

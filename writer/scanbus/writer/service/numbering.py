@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scanbus.bus.store import Bus, raise_scan_number
-from scanbus.schemas.naming import DATASETS_GLOB, parse_scan_folder
+from scanbus.schemas.file_names import DATASETS_GLOB, parse_scan_folder
 
 __all__ = ["numbers_on_disk", "raise_numbers"]
 

@@ -23,12 +23,12 @@ from scanbus.schemas.errors import (
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.scan.authority import LeaseAuthority
 from scanbus.writer.scan.commit_queue import Stopped
 from scanbus.writer.scan.disk_space import errno_of, is_full, storage_sentence
+from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.pace import Pace
-from scanbus.writer.scan.sandbox import Sandbox
 from scanbus.writer.scan.scan_writer import ScanWriter
+from scanbus.writer.scan.write_authority import LeaseAuthority
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import Steps
 

@@ -52,7 +52,7 @@ from scanbus.writer.service.scan_task import Progress, ScanTask
 from scanbus.writer.service.systemd import notify
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import step
-from scanbus.writer.storage.scan_paths import check_root
+from scanbus.writer.storage.data_root import check_root
 
 __all__ = ["WriterService", "run_writer"]
 

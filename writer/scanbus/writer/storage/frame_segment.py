@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol import Entry, Variable, checksum_of, decode_block
 from scanbus.schemas import LaneDescription
-from scanbus.writer.layouts.common.channels import channel_attributes
+from scanbus.writer.layouts.common.channel_nodes import channel_attributes
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP
 from scanbus.writer.steps import step

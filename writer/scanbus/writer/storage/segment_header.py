@@ -18,7 +18,7 @@ import xxhash
 
 from scanbus.schemas import LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, VerificationError
-from scanbus.schemas.naming import segment_file_name
+from scanbus.schemas.file_names import segment_file_name
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP

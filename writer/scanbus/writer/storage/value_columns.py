@@ -20,7 +20,7 @@ import xxhash
 
 from scanbus.bus.codecs import DEFAULT_CODEC
 from scanbus.schemas import ChannelDescription, LaneDescription
-from scanbus.writer.layouts.common.channels import channel_attributes
+from scanbus.writer.layouts.common.channel_nodes import channel_attributes
 from scanbus.writer.model.scan_contents import DATA_GROUP, data_path, length_path
 from scanbus.writer.storage.chunked_dataset import (
     make_packed_dataset,

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from scanbus.schemas.naming import (
+from scanbus.schemas.file_names import (
     SEGMENTS_GLOB,
     WORK_FOLDER,
     salvaged_name,

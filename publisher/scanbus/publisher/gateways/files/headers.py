@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scanbus.schemas.names import MAX_NAME_LENGTH
+from scanbus.schemas.valid_names import MAX_NAME_LENGTH
 
 __all__ = ["HeaderFacts", "ScanAxis", "nexus_name", "read_header"]
 

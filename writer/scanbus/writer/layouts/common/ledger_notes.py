@@ -16,7 +16,7 @@ from scanbus.schemas import (
     Verdict,
     VerdictWord,
 )
-from scanbus.writer.layouts.common.channels import Place
+from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.root import iso_time
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import Array, Dataset, ExternalLink, Group, Node

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from scanbus.bus.codecs import find_codec
 from scanbus.schemas import ArrayValue, is_array
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
-from scanbus.writer.layouts.common.channels import ascii_units
+from scanbus.writer.layouts.common.channel_nodes import ascii_units
 from scanbus.writer.model.nexus_tree import Array, Dataset, Group, Node, Value
 
 __all__ = ["MAX_ARRAY_BYTES", "MetadataReader", "merge_trees"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime
 
-from scanbus.schemas.names import MAX_NAME_LENGTH, nexus_name
+from scanbus.schemas.valid_names import MAX_NAME_LENGTH, nexus_name
 from scanbus.writer.model.file_stamp import CREATOR, FileStamp
 from scanbus.writer.model.nexus_tree import Value
 

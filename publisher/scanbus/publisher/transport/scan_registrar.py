@@ -37,17 +37,17 @@ from scanbus.bus.store import (
     translated,
     writers_alive,
 )
-from scanbus.publisher.declare.channels import checked
+from scanbus.publisher.declare.arguments import checked
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.recovery.resume import resumed_scans
 from scanbus.publisher.spool import ScanSpool
-from scanbus.publisher.transport.link import Link
-from scanbus.publisher.transport.monitor import ScanMonitor
+from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.resync import ensure_announced
 from scanbus.publisher.transport.retry import retry_until_room
+from scanbus.publisher.transport.scan_monitor import ScanMonitor
 from scanbus.publisher.transport.sender import Sender
 from scanbus.publisher.transport.spool_writer import SpoolWriter
 from scanbus.schemas import (

@@ -27,7 +27,7 @@ from scanbus.bus.store import (
 )
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
-from scanbus.publisher.transport.link import Link
+from scanbus.publisher.transport.redis_link import Link
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.schemas.log_events import LogEvent

@@ -1,8 +1,8 @@
 """Paths of scans' folders and files below the root.
 
-:mod:`scanbus.schemas.naming` defines their names. Names come from the bus; the schemas
-accept only valid file names. Users may place symbolic links in the tree, so every path
-is resolved and must still be below the root.
+:mod:`scanbus.schemas.file_names` defines their names. Names come from the bus; the
+schemas accept only valid file names. Users may place symbolic links in the tree, so
+every path is resolved and must still be below the root.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import RootUnusableError
-from scanbus.schemas.naming import (
+from scanbus.schemas.file_names import (
     collection_master_name,
     dataset_master_name,
     dataset_path,

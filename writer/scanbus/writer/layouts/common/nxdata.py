@@ -12,7 +12,7 @@ from typing import Final
 
 from scanbus.schemas import PlotDescription
 from scanbus.schemas.plots import all_plots
-from scanbus.writer.layouts.common.channels import Place
+from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.root import unique_name
 from scanbus.writer.model.nexus_tree import Group, Node, SoftLink, Value
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from scanbus.schemas.errors import RootUnusableError
-from scanbus.schemas.naming import values_file_name
+from scanbus.schemas.file_names import values_file_name
 from scanbus.writer.layouts.link_masters import ScanMaster, collection_layout
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import ExternalLink
-from scanbus.writer.storage import scan_paths as paths
+from scanbus.writer.storage import data_root as paths
 from tests.support.scan_folders import identity
 
 

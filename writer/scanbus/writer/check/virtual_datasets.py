@@ -16,8 +16,8 @@ import h5py
 
 from scanbus.schemas import PointRange
 from scanbus.writer.check.links import target_of
-from scanbus.writer.check.own import SegmentInfo, open_file, read_segment
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
+from scanbus.writer.check.scanbus_files import SegmentInfo, open_file, read_segment
 from scanbus.writer.model.ledger import joined
 
 __all__ = ["VirtualInfo", "check_virtual"]
