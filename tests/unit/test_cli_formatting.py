@@ -12,10 +12,11 @@ from rich.console import Console
 from scanbus.bus.store import DEFAULT_URL
 from scanbus.cli import main
 from scanbus.cli.commands.ls import scan_table
-from scanbus.cli.commands.status import bytes_text, status_lines
+from scanbus.cli.commands.status import status_lines
 from scanbus.cli.options import DEFAULT_REDIS
 from scanbus.cli.output import (
     age,
+    bytes_text,
     clock_time,
     point_ranges,
     print_error,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "age",
+    "bytes_text",
     "clock_time",
     "coloured",
     "point_ranges",
@@ -172,6 +173,23 @@ def age(seconds: float) -> str:
         if seconds >= length_s:
             return f"{int(seconds // length_s)} {unit}"
     return f"{max(0, int(seconds))} s"
+
+
+def bytes_text(n_bytes: float) -> str:
+    """Return a number of bytes as text, in the largest unit that fits.
+
+    Examples
+    --------
+    >>> bytes_text(512), bytes_text(3 * 2**20), bytes_text(2.5 * 2**30)
+    ('512 B', '3.0 MiB', '2.5 GiB')
+    """
+    if n_bytes < 1024:
+        return f"{n_bytes:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        n_bytes /= 1024
+        if n_bytes < 1024:
+            return f"{n_bytes:.1f} {unit}"
+    return f"{n_bytes / 1024:.1f} TiB"
 
 
 def print_verdict(verdict: Verdict, root: Path) -> None:

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl, subscriber_at
-from scanbus.cli.output import coloured, print_json, printable, stdout
+from scanbus.cli.output import bytes_text, coloured, print_json, printable, stdout
 from scanbus.schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from scanbus.subscriber import BusStatus
 
-__all__ = ["EXAMPLE", "bytes_text", "run", "status_lines"]
+__all__ = ["EXAMPLE", "run", "status_lines"]
 
 EXAMPLE = "scanbus status --redis redis://bus.beamline:6379"
 
@@ -68,20 +68,3 @@ def _memory(found: BusStatus) -> str:
         return f"{used} used"
     percent = 100 * found.used_bytes / found.maxmemory_bytes
     return f"{used} of {bytes_text(found.maxmemory_bytes)} used ({percent:.0f} %)"
-
-
-def bytes_text(n_bytes: float) -> str:
-    """Return bytes in the unit that fits.
-
-    Examples
-    --------
-    >>> bytes_text(512), bytes_text(3 * 2**20), bytes_text(2.5 * 2**30)
-    ('512 B', '3.0 MiB', '2.5 GiB')
-    """
-    if n_bytes < 1024:
-        return f"{n_bytes:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        n_bytes /= 1024
-        if n_bytes < 1024:
-            return f"{n_bytes:.1f} {unit}"
-    return f"{n_bytes / 1024:.1f} TiB"

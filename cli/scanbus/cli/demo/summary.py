@@ -13,12 +13,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from scanbus.cli.demo.nexus_outline import OutlineLine, read_outline
-from scanbus.cli.output import coloured, stdout
+from scanbus.cli.output import bytes_text, coloured, stdout
 from scanbus.schemas import Verdict
 
 __all__ = ["file_tree", "next_commands", "print_summary"]
 
-_UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+
 # Groups of the master shown without members: long lists that repeat other data.
 _CLOSED = (
     "positioners",
@@ -76,22 +76,8 @@ def _add_files(tree: Tree, folder: Path) -> None:
         if path.is_dir():
             _add_files(tree.add(Text(f"{path.name}/", style="blue")), path)
         else:
-            size = Text(f"  {size_text(path.stat().st_size)}", style="dim")
+            size = Text(f"  {bytes_text(path.stat().st_size)}", style="dim")
             tree.add(Text(path.name) + size)
-
-
-def size_text(n_bytes: int) -> str:
-    """Return a file's size for an eye.
-
-    Examples
-    --------
-    >>> size_text(17), size_text(5 * 2**20)
-    ('17 B', '5.0 MiB')
-    """
-    for size, unit in _UNITS:
-        if n_bytes >= size:
-            return f"{n_bytes / size:.1f} {unit}"
-    return f"{n_bytes} B"
 
 
 def nexus_tree(master: Path) -> Tree:
