@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.queue.backpressure import Backpressure
 from scanbus.publisher.queue.frame_lane import FrameLaneQueue
-from scanbus.publisher.queue.lane_queue import LaneQueue, LateLaneQueue
+from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_state import ScanState
 from scanbus.publisher.queue.value_lane import ValueLaneQueue
 from scanbus.schemas import LaneDescription, Storage
@@ -71,8 +71,7 @@ def recovered_lane(
     # Late points of a detector have no sender of their own: they are few.
     is_own = description.storage is Storage.FILES and not description.is_late
     waker = state.new_waker() if is_own else state.wakers[0]
-    kind = LateLaneQueue if description.is_late else LaneQueue
-    lane = kind(description, session, waker, state.spool_waker)
+    lane = LaneQueue(description, session, waker, state.spool_waker)
     lane.refill(entries, reached)
     lane.end()
     return lane
@@ -83,6 +82,6 @@ def late_lane(state: ScanState, lane: LaneQueue, session: bytes) -> LaneQueue:
     description = lane.description.late_lane(lane.description.channels[0])
     late = state.lanes.get(description.name)
     if late is None:
-        late = LateLaneQueue(description, session, state.wakers[0], state.spool_waker)
+        late = LaneQueue(description, session, state.wakers[0], state.spool_waker)
         state.add_lanes([late])
     return late

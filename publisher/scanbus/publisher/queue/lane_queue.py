@@ -17,11 +17,13 @@ from scanbus.publisher.buffers.reorder_buffer import ReorderBuffer
 from scanbus.publisher.queue.waker import Waker
 from scanbus.schemas import LaneDescription
 
-__all__ = ["LaneQueue", "LateLaneQueue"]
+__all__ = ["LaneQueue"]
 
 
 class LaneQueue:
     """Entries of one lane that are not durable, and the wakers of their threads.
+
+    A queue of this class itself is for a lane of late points, or of a spooled scan.
 
     Guarded by the scan's lock; `order` by `input_lock`, which a thread holds while it
     adds points, so that they have one order.
@@ -293,7 +295,3 @@ class LaneQueue:
     def wake(self) -> None:
         """Wake the thread that makes its entries and sends or spools them."""
         (self._spool_waker or self._waker).wake()
-
-
-class LateLaneQueue(LaneQueue):
-    """A lane of late points, which came after their place was closed, one per entry."""
