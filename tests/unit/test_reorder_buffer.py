@@ -129,7 +129,7 @@ def test_a_point_that_is_held_or_late_already_is_refused() -> None:
 
 @pytest.mark.parametrize(("point", "count"), [(-1, 1), (MAX_POINTS, 1)])
 def test_numbers_that_no_point_can_have_are_refused(point: int, count: int) -> None:
-    with pytest.raises(ValueError, match="d: there can be no point"):
+    with pytest.raises(ValueError, match=f"d: point {point} is out of range"):
         reordering().check(point, count)
 
 

@@ -105,7 +105,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # typer, when the reader of a pipe is gone
         result = stop.code
     if result == ExitCode.INTERRUPTED:
-        sentence = "interrupted; what was done so far stands"
+        sentence = "interrupted; what was done so far is kept"
         return _report(sentence, ExitCode.INTERRUPTED)
     return int(result or 0)
 

@@ -96,7 +96,7 @@ def _free_folder(wanted: Path) -> Path:
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             folder.mkdir(parents=True, exist_ok=True)
             return folder
-    raise AssertionError("numbers do not end")
+    raise AssertionError("count() never ends")
 
 
 @contextmanager

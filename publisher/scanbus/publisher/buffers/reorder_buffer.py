@@ -103,7 +103,7 @@ class ReorderBuffer(Generic[_T]):
             If any of ``[point, point + count)`` was sent before, or is out of range.
         """
         if point < 0 or point + count > MAX_POINTS:
-            raise ValueError(f"{self._name}: there can be no point {point}")
+            raise ValueError(f"{self._name}: point {point} is out of range")
         if point >= self.next_point and not self._held:
             return
         for one in range(point, point + count):

@@ -195,7 +195,7 @@ def _leaf(key: str, value: Any) -> Any:
             plain = str(value)
         case _:
             raise ValueError(
-                f"metadata {key!r}: a {type(value).__name__} has no form in JSON"
+                f"metadata {key!r}: a {type(value).__name__} cannot be JSON"
             )
     return plain
 

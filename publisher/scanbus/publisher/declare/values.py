@@ -108,7 +108,7 @@ def packed_frames_of(channel: ChannelDescription, packed: Any) -> list[bytes]:
         if not frame or (channel.codec == "none" and len(frame) != channel.point_bytes):
             raise ValueError(
                 f"{channel.name}: expected frames of {channel.shape} {channel.dtype} "
-                f"packed by {channel.codec}, got {len(frame)} bytes"
+                f"compressed by {channel.codec}, got {len(frame)} bytes"
             )
     return frames
 

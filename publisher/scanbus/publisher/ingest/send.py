@@ -91,7 +91,9 @@ class ScanIntake:
         first = None if point is None else operator.index(point)
         if isinstance(lane, ValueLaneQueue):
             if packed is not None:
-                raise ValueError(f"{name}: only a detector's frames are sent packed")
+                raise ValueError(
+                    f"{name}: only frames of a detector can be sent packed"
+                )
             self._send_values(lane, channel, values, time, first)
         elif isinstance(lane, FrameLaneQueue):
             if packed is None:
@@ -99,7 +101,7 @@ class ScanIntake:
             elif values is None:
                 self._send_packed(lane, channel, packed, time, first)
             else:
-                raise ValueError(f"{name}: either values or packed frames")
+                raise ValueError(f"{name}: give either values or packed, not both")
 
     def skip(self, name: str, count: int) -> None:
         """Declare that points will never come; see ``Scan.skip``."""

@@ -113,10 +113,10 @@ class FrameLaneQueue(LaneQueue):
         """Text if frames compress much worse than the plan expects, else empty."""
         if self._packed_to * self._compression <= 1.25 * self._packed_from:
             return ""
+        found = self._packed_from / self._packed_to
         return (
-            f"frames of {self.name} pack {self._packed_from / self._packed_to:.1f} : 1,"
-            f" not {self._compression:.1f} : 1 as expected (compression), so that open "
-            "segments do not fit"
+            f"frames of {self.name} compress {found:.1f} : 1, not "
+            f"{self._compression:.1f} : 1 (compression), so open segments do not fit"
         )
 
     def reserve(self, raw_bytes: int) -> None:

@@ -65,7 +65,7 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
         if publisher_is_alive(client, record.uid):
             raise ScanStateError(
                 f"scan {record.uid}: its publisher is alive, or was in the last 10 s; "
-                "while it lives only it ends the scan"
+                "only the publisher ends a scan while it is alive"
             )
         if not _seal(client, record) and record.ended is not None:
             raise ScanStateError(f"scan {record.uid} has ended already")

@@ -46,11 +46,11 @@ def renew_scan(url: str, root: Path, uid: str) -> str:
     folder = root / uid
     spool = ScanSpool.take(folder) if folder.is_dir() else None
     if spool is None:
-        raise SpoolError(str(folder), "there is none, or another process has it")
+        raise SpoolError(str(folder), "it does not exist, or another process uses it")
     try:
         scan = spool.recover()
         if scan is None:
-            raise SpoolError(str(folder), "its scan never began")
+            raise SpoolError(str(folder), "its scan was never announced")
         old = scan.announced.scan
         with connect(url, name="scanbus-renew") as client, translated(url):
             if not find_scan(client, uid).ended:

@@ -272,7 +272,7 @@ def _landing_table(
     """
     total = float(mean.sum())
     if total <= 0:
-        raise ValueError("nothing would fall on this detector")
+        raise ValueError("no photons fall on this detector")
     per_photon = _ENTRIES_PER_PIXEL * mean.size / total
     entries = np.floor(mean * per_photon + rng.random(mean.shape)).astype(np.int64)
     pixels = np.arange(mean.size, dtype=np.int32)

@@ -59,7 +59,7 @@ class Geometry:
     def __post_init__(self) -> None:
         """Refuse lengths and numbers of pixels that are not positive."""
         if min(self.shape) < 1:
-            raise ValueError(f"shape {self.shape} holds no pixel")
+            raise ValueError(f"shape {self.shape} has no pixel")
         lengths = (self.wavelength_angstrom, self.distance_m, self.pixel_m)
         if min(lengths) <= 0:
             raise ValueError(f"wavelength, distance, pixel must be positive: {lengths}")

@@ -91,7 +91,7 @@ class ScanSpool:
         except OSError as error:
             raise SpoolError(str(folder), error.strerror or str(error)) from error
         if lock is None:
-            raise SpoolError(str(folder), "another process has it")
+            raise SpoolError(str(folder), "another process uses it")
         return cls(folder, lock)
 
     @classmethod

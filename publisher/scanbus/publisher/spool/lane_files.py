@@ -135,7 +135,7 @@ class LaneFiles:
         with self._lock:
             found = self._places.get(entry.id)
             if found is None:
-                raise SpoolError(str(self._folder), f"entry {entry.id!r} is not there")
+                raise SpoolError(str(self._folder), f"entry {entry.id!r} is missing")
             file, place = found
             body = os.pread(file.descriptor, place.nbytes, place.offset)
         payload = unpack_payload(body, place)

@@ -37,7 +37,7 @@ _BZIP2 = b"BZh"
 _CBF = b"###CBF"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAGIC_BYTES = 64
-_NOT_AN_IMAGE = "this is no image that can be read (CBF, EDF, TIFF)"
+_NOT_AN_IMAGE = "this is not a readable image (CBF, EDF, TIFF)"
 # What fabio, the libraries below it and the file system raise for a bad file.
 _READ_ERRORS = (
     ArithmeticError,
@@ -109,7 +109,7 @@ def find_images(paths: Sequence[Path | str]) -> list[Path]:
     for path in map(Path, paths):
         found.extend(_images_in(path) if path.is_dir() else [path])
     if not found:
-        raise SourceError("(no path)", "no image was named")
+        raise SourceError("(no path)", "no image was given")
     for path in found:
         first_bytes(path)
     return found
@@ -123,7 +123,8 @@ def _images_in(folder: Path) -> list[Path]:
     images = [path for path in inside if _image_suffix(path) in IMAGE_SUFFIXES]
     if not images:
         raise SourceError(
-            str(folder), "this folder holds no image (CBF, EDF, TIFF, also .gz, .bz2)"
+            str(folder),
+            "this folder contains no image (CBF, EDF, TIFF, also .gz, .bz2)",
         )
     return sorted(images, key=natural_key)
 
@@ -174,7 +175,7 @@ def open_image(path: Path) -> Iterator[Frame]:
     frames = _read(path)
     first = next(frames, None)
     if first is None:
-        raise SourceError(str(path), "the file holds no frame")
+        raise SourceError(str(path), "the file contains no frame")
     return itertools.chain([first], frames)
 
 
@@ -204,7 +205,7 @@ def _opened(path: Path, start: bytes) -> Any:
         import fabio  # noqa: PLC0415
     except ImportError as error:
         raise SourceError(
-            str(path), "images are read by fabio: pip install 'scanbus[files]'"
+            str(path), "reading images needs fabio: pip install 'scanbus[files]'"
         ) from error
     content = _unpacked(path, start)
     if content is None and not start.startswith(_CBF):
@@ -241,7 +242,7 @@ def _check_cbf(path: Path, content: bytes) -> None:
     if expected_size is not None and len(binary) != int(expected_size):
         raise SourceError(
             str(path),
-            f"the file is cut: {expected_size} bytes of pixels expected, "
+            f"the file is truncated: {expected_size} bytes of pixels expected, "
             f"{len(binary)} found",
         )
     expected = image.header.get("Content-MD5")
@@ -250,7 +251,7 @@ def _check_cbf(path: Path, content: bytes) -> None:
     if expected is not None and expected != found:
         raise SourceError(
             str(path),
-            f"the pixels are damaged: their MD5 is {found}, the header says {expected}",
+            f"the pixels are corrupt: their MD5 is {found}, the header says {expected}",
         )
 
 
@@ -262,7 +263,9 @@ def _frames(image: Any, n_frames: int) -> Iterable[Any]:
 def _pixels(path: Path, frame: Any) -> npt.NDArray[Any]:
     data = frame.data
     if getattr(_raw_frame(frame), "incomplete_data", False):
-        raise SourceError(str(path), "the file is cut: it ends before its last pixel")
+        raise SourceError(
+            str(path), "the file is truncated: it ends before its last pixel"
+        )
     if data is None:
         raise SourceError(str(path), _NOT_AN_IMAGE)
     if data.ndim != 2 or data.size == 0:
@@ -282,7 +285,7 @@ def _raw_frame(frame: Any) -> Any:
 
 def _not_an_image(error: BaseException) -> str:
     if isinstance(error, EOFError):
-        return f"the file is cut: {error}"
+        return f"the file is truncated: {error}"
     # Errors from inside fabio help no user: "NoneType has no attribute find".
     detail = f": {_reason(error)}" if isinstance(error, OSError) else ""
     return _NOT_AN_IMAGE + detail
