@@ -195,8 +195,8 @@ class Publisher:
         positioners : mapping
             Positions of motors at the start: numbers, ``(units, value)`` or Positioner.
         quota_bytes : int, optional
-            Bytes that may be on the bus without being in a file; by default 1 GiB or
-            half of what there is.
+            Bytes that may be on the bus without being in a file; by default 1 GiB, but
+            at most half of the bus's memory budget.
         compression : float
             Expected compression ratio of the frames, raw over compressed bytes: with a
             higher ratio, larger segments fit the same quota. If it is far too high,

@@ -1,4 +1,4 @@
-"""``scanbus close``: end a scan whose publisher is gone for good."""
+"""``scanbus close``: close a scan whose publisher is gone for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program declares of a scan, checked, and the lanes planned from it.
+"""Check the declarations of a scan, and plan its lanes from them.
 
 Pure. May import `scanbus.bus.protocol` and `scanbus.schemas`.
 """

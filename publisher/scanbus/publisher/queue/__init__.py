@@ -1,4 +1,4 @@
-"""What one scan still has to bring to the bus, under one lock.
+"""The queue of one scan between the program and the bus, under one lock.
 
-May import `buffers`, `declare` and `spool`; talks to Redis nowhere.
+May import `buffers`, `declare` and `spool`; makes no calls to Redis.
 """

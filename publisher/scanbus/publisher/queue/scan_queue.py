@@ -36,7 +36,7 @@ __all__ = ["ScanQueue"]
 
 
 class ScanQueue:
-    """One scan on its way to the bus; safe to share between threads.
+    """The queue of one scan; safe to share between threads.
 
     Parameters
     ----------

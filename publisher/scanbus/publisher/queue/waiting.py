@@ -43,7 +43,7 @@ def wait_for_verdict(queue: ScanQueue, timeout_s: float) -> Verdict:
         lambda: queue.verdict is not None,
         timeout_s,
         what="waiting for the verdict",
-        why=lambda: queue.why_waiting if queue.is_over else "the scan goes on",
+        why=lambda: queue.why_waiting if queue.is_over else "the scan has not ended",
     )
     assert queue.verdict is not None
     return queue.verdict

@@ -237,11 +237,11 @@ class ScanRegistrar:
             raise_scan_number(self._client, folder, number)
         return identity.model_copy(update={"scan_number": number})
 
-    def _quota_bytes(self, wished: int | None) -> int:
+    def _quota_bytes(self, requested: int | None) -> int:
         """Return the quota of a scan: the requested one, or the default."""
-        if wished is not None and wished <= 0:
-            raise ValueError(f"quota_bytes must be positive, got {wished}")
-        return wished or default_quota(self._budget_bytes())
+        if requested is not None and requested <= 0:
+            raise ValueError(f"quota_bytes must be positive, got {requested}")
+        return requested or default_quota(self._budget_bytes())
 
     def _budget_bytes(self) -> int:
         maxmemory = self._link.maxmemory_bytes
