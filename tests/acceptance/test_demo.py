@@ -96,8 +96,9 @@ def test_what_is_printed_names_files_verdict_and_picture(
     assert str(_master(folder)) in printed
 
 
-def test_what_to_type_next_works_as_it_stands(finished: tuple[Path, str]) -> None:
-    lines = [line.strip() for line in finished[1].partition("type next")[2].split("\n")]
+def test_the_first_command_to_try_next_works(finished: tuple[Path, str]) -> None:
+    said = finished[1].partition("Commands to try next")[2]
+    lines = [line.strip() for line in said.split("\n")]
     (check,) = [line for line in lines if " check " in line]
     run = subprocess.run(
         shlex.split(check), capture_output=True, text=True, timeout=60, check=False

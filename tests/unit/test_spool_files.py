@@ -104,7 +104,7 @@ def test_files_are_removed_when_all_in_them_is_durable(tmp_path: Path) -> None:
     files.remove_durable(5)
     assert 1 < len(list(tmp_path.iterdir())) < n_files
     assert files.load(entries[5].without_payload()) == entries[5]
-    with pytest.raises(SpoolError, match="is not there"):
+    with pytest.raises(SpoolError, match="is missing"):
         files.load(entries[1].without_payload())
     files.remove_durable(10)
     assert len(list(tmp_path.iterdir())) == 1
