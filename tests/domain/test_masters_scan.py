@@ -214,7 +214,7 @@ def test_another_file_of_that_name_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(NameTakenError, match="uid00000001"):
         write_scan_master(folder, contents)
     path.write_text("notes")
-    with pytest.raises(NameTakenError, match="not a scan master"):
+    with pytest.raises(NameTakenError, match="other than a scan master"):
         write_scan_master(folder, contents)
     assert path.read_text() == "notes"
 

@@ -34,7 +34,10 @@ class WriterProcess:
         self.process.communicate()
 
     def pause(self) -> None:
+        """Stop the process, all its threads: the signal alone returns before."""
         self.process.send_signal(signal.SIGSTOP)
+        how = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+        os.waitid(os.P_PID, self.process.pid, how)
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)

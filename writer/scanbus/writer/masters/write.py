@@ -121,7 +121,7 @@ def _check_scan(path: Path, contents: ScanContents) -> None:
             stated: Any = file[f"{contents.entry_name}/scanbus/uid"]
             uid = stated.asstr()[()]
     except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise NameTakenError(str(path), "a file that is not a scan master") from error
+        raise NameTakenError(str(path), "something other than a scan master") from error
     if uid != contents.record.uid:
         raise NameTakenError(str(path), f"scan {uid}")
 
@@ -278,7 +278,7 @@ def _check_creator(path: Path) -> None:
         with open_hdf5(path) as file:
             creator = file.attrs.get("creator")
     except OSError as error:
-        raise NameTakenError(str(path), "a file that is not HDF5") from error
+        raise NameTakenError(str(path), "something other than HDF5") from error
     if creator != CREATOR:
         raise NameTakenError(str(path), f"a file of {creator or 'unknown origin'}")
 

@@ -284,7 +284,7 @@ class WriterService:
             elif (
                 (task.record.ended and is_news)
                 or publisher_is_alive(self._client, task.uid)
-                or self._is_forgotten(task)
+                or self._is_removed(task)
             ):
                 task.resume()
 
@@ -296,7 +296,7 @@ class WriterService:
             lease = acquire_lease(self._client, task.uid, self.name, lease_ms)
             if lease is None:
                 self._follow_other_writer(task)
-            elif self._is_forgotten(task):
+            elif self._is_removed(task):
                 # Another writer finished it and it was removed from Redis. With the
                 # lease held, no other process removes its traces now.
                 remove_traces(self._client, lease, task.record)
@@ -305,7 +305,7 @@ class WriterService:
             else:
                 task.start(lease, self._settings, self._must_stop, self._progress)
 
-    def _is_forgotten(self, task: ScanTask) -> bool:
+    def _is_removed(self, task: ScanTask) -> bool:
         return was_forgotten(self._client, task.announcement, task.uid)
 
     def _must_stop(self) -> bool:
