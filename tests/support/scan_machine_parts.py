@@ -64,7 +64,7 @@ class SteppedQueue(ScanQueue):
             state.events.begin(events, n_sent=len(events))
             for lane in lanes:
                 has_frames = lane.storage is Storage.FILES
-                waker = state.new_waker() if has_frames else state.wakers[0]
+                waker = state.new_waker() if has_frames else state.main_waker
                 state.add_lanes([LaneQueue(lane, self.session, waker)])
 
     def put(self, lane: str, entry: EncodedEntry) -> None:

@@ -42,7 +42,7 @@ def open_lane(
         Expected compression ratio of frames, raw over compressed bytes.
     """
     if description.storage is not Storage.FILES:
-        wakers = state.wakers[0], state.spool_waker
+        wakers = state.main_waker, state.spool_waker
         return ValueLaneQueue(description, session, *wakers, backpressure=backpressure)
     return FrameLaneQueue(
         description,
@@ -70,7 +70,7 @@ def recovered_lane(
     """
     # Late points of a detector have no sender of their own: they are few.
     is_own = description.storage is Storage.FILES and not description.is_late
-    waker = state.new_waker() if is_own else state.wakers[0]
+    waker = state.new_waker() if is_own else state.main_waker
     lane = LaneQueue(description, session, waker, state.spool_waker)
     lane.refill(entries, reached)
     lane.end()
@@ -82,6 +82,6 @@ def late_lane(state: ScanState, lane: LaneQueue, session: bytes) -> LaneQueue:
     description = lane.description.late_lane(lane.description.channels[0])
     late = state.lanes.get(description.name)
     if late is None:
-        late = LaneQueue(description, session, state.wakers[0], state.spool_waker)
+        late = LaneQueue(description, session, state.main_waker, state.spool_waker)
         state.add_lanes([late])
     return late

@@ -37,15 +37,12 @@ class LaneQueue:
     waker : Waker
         On which its sender sleeps.
     spool_waker : Waker, optional
-        On which the spool writer sleeps: if given, entries are spooled before they are
-        sent.
+        On which the spool writer sleeps: if given, entries are spooled, then sent.
 
     Attributes
     ----------
     input_lock : threading.Lock
         Held by a thread that adds points.
-    order : ReorderBuffer or None
-        Orders points that the program numbers.
     """
 
     def __init__(
@@ -57,7 +54,7 @@ class LaneQueue:
     ) -> None:
         self.description = description
         self.input_lock = threading.Lock()
-        self.order: ReorderBuffer[Any] | None = None
+        self._order: ReorderBuffer[Any] | None = None
         self._retransmit = RetransmitBuffer(session, keeps_payloads=spool_waker is None)
         self._waker = waker
         self._spool_waker = spool_waker
@@ -71,6 +68,15 @@ class LaneQueue:
     def name(self) -> str:
         """The lane's name."""
         return self.description.name
+
+    @property
+    def order(self) -> ReorderBuffer[Any] | None:
+        """What orders points that the program numbers; None while it numbers none."""
+        return self._order
+
+    def set_order(self, order: ReorderBuffer[Any]) -> None:
+        """Order its points from now on."""
+        self._order = order
 
     def is_sent_by(self, waker: Waker) -> bool:
         """Return whether the sender with this waker sends the lane."""
@@ -86,7 +92,7 @@ class LaneQueue:
     @property
     def held_bytes(self) -> int:
         """Bytes of points held for missing ones before them."""
-        return 0 if self.order is None else self.order.nbytes
+        return 0 if self._order is None else self._order.nbytes
 
     @property
     def sent_bytes(self) -> int:
@@ -165,11 +171,6 @@ class LaneQueue:
         return self._retransmit.stop
 
     @property
-    def is_ending(self) -> bool:
-        """Whether no more points are accepted."""
-        return self._is_ending
-
-    @property
     def is_drained(self) -> bool:
         """Whether all points are in entries."""
         return True
@@ -200,8 +201,8 @@ class LaneQueue:
     @property
     def is_delivered(self) -> bool:
         """Whether Redis has all of it, with the seal, or never will."""
-        sealed = self._retransmit.sealed and not self._retransmit.has_unsent
-        return self._is_abandoned or sealed
+        kept = self._retransmit
+        return self._is_abandoned or (kept.sealed and not kept.has_unsent)
 
     # -------------------------------------------------------------- transitions
 
@@ -248,9 +249,10 @@ class LaneQueue:
         """Return the next entries, at most `max_bytes`, but one if there is any."""
         return self._retransmit.to_send(max_bytes)
 
-    def note_sent(self, n_entries: int) -> None:
-        """Mark the next entries as sent."""
+    def note_sent(self, n_entries: int) -> bool:
+        """Mark the next entries as sent; return whether none are added any more."""
         self._retransmit.mark_sent(n_entries)
+        return self._is_ending
 
     def note_durable(self, point: int) -> bool:
         """Release entries before `point`; return whether that is more than before."""

@@ -215,7 +215,7 @@ class ScanQueue:
     def offer_fast_series(self, series: Mapping[str, Series]) -> None:
         """Let the program append plain floats of these channels without a lock."""
         with self._state.lock:
-            self._state.fast_series.update(series)
+            self._state.offer_fast(series)
 
     def check_open(self) -> None:
         """Raise the scan's error if it failed, or ScanStateError if it is over."""
@@ -224,9 +224,8 @@ class ScanQueue:
     def use_order(self, lane: LaneQueue, order: ReorderBuffer[Any]) -> None:
         """Use a reorder buffer for a lane from now on; its `input_lock` is held."""
         with self._state.lock:
-            for channel in lane.description.channels:
-                self._state.fast_series.pop(channel.name, None)
-            lane.order = order
+            self._state.withdraw_fast(each.name for each in lane.description.channels)
+            lane.set_order(order)
 
     def room_to_hold(self, lane: LaneQueue) -> int:
         """Return how many bytes of a lane may be held for points before them."""
@@ -276,7 +275,7 @@ class ScanQueue:
         """Queue an event to be sent after all earlier ones."""
         with self._state.lock:
             self._state.events.add(event)
-            (self._state.spool_waker or self._state.wakers[0]).wake()
+            (self._state.spool_waker or self._state.main_waker).wake()
 
     def close_input(self) -> None:
         """Accept no more points."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.queue.event_queue import EventQueue
@@ -28,8 +29,6 @@ _HELD_SHARE = 4
 class ScanState:
     """One scan; callers of its methods and properties hold `lock`.
 
-    Only its own methods change its attributes.
-
     Attributes
     ----------
     lock : threading.Lock
@@ -37,44 +36,108 @@ class ScanState:
     room, progress : threading.Condition
         Conditions of the lock: notified when there may be more room, and when entries
         or events were sent, spooled or became durable.
-    lanes : Mapping
-        By name. Replaced, never changed: it can be read without the lock.
-    wakers : list of Waker
-        One per sender; the first sender also sends events.
     spool_waker : Waker or None
         On which the spool writer sleeps.
-    fast_series : dict
-        Series to which a program's thread appends plain floats itself.
+    events : EventQueue
+        What was said of the scan.
     """
 
     def __init__(self, uid: str, limits: SendLimits, *, is_spooled: bool) -> None:
-        self.uid = uid
-        self.limits = limits
-        self.lock = threading.Lock()
-        self.room = threading.Condition(self.lock)
-        self.progress = threading.Condition(self.lock)
-        self.lanes: Mapping[str, LaneQueue] = {}
-        self.wakers = [Waker(self.lock)]
-        self.spool_waker = Waker(self.lock) if is_spooled else None
-        self.events = EventQueue(is_spooled=is_spooled)
-        self.fast_series: dict[str, Series] = {}
-        self.quota_bytes = self._chunk_bytes = 0
-        self.announcement = ""
-        self.error: BaseException | None = None
-        self.trouble = self.spool_trouble = ""
-        self.is_over = self.is_lost = self.is_released = False
-        self.verdict: Verdict | None = None
+        self.uid: Final = uid
+        self.limits: Final = limits
+        self.lock: Final = threading.Lock()
+        self.room: Final = threading.Condition(self.lock)
+        self.progress: Final = threading.Condition(self.lock)
+        self._lanes: Mapping[str, LaneQueue] = {}
+        self._wakers = [Waker(self.lock)]
+        self.spool_waker: Final = Waker(self.lock) if is_spooled else None
+        self.events: Final = EventQueue(is_spooled=is_spooled)
+        self._fast_series: dict[str, Series] = {}
+        self._quota_bytes = self._chunk_bytes = 0
+        self._announcement = ""
+        self._error: BaseException | None = None
+        self._trouble = self._spool_trouble = ""
+        self._is_over = self._is_lost = self._is_released = False
+        self._verdict: Verdict | None = None
+
+    @property
+    def lanes(self) -> Mapping[str, LaneQueue]:
+        """Its lanes by name, in a table that never changes: another replaces it."""
+        return self._lanes
+
+    @property
+    def wakers(self) -> tuple[Waker, ...]:
+        """One per sender; the first sender also sends events."""
+        return tuple(self._wakers)
+
+    @property
+    def main_waker(self) -> Waker:
+        """On which the sender of events and small values sleeps."""
+        return self._wakers[0]
+
+    @property
+    def fast_series(self) -> Mapping[str, Series]:
+        """Series to which a program's thread appends plain floats itself.
+
+        This very table is emptied when the scan is over.
+        """
+        return self._fast_series
+
+    @property
+    def quota_bytes(self) -> int:
+        """What is reserved on the bus; 0 before it is prepared."""
+        return self._quota_bytes
+
+    @property
+    def announcement(self) -> str:
+        """Id of its announcement; empty before that."""
+        return self._announcement
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it failed for first."""
+        return self._error
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be sent now; empty if it can."""
+        return self._trouble
+
+    @property
+    def spool_trouble(self) -> str:
+        """Why the spool takes nothing now; empty if it does."""
+        return self._spool_trouble
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it accepts no more points."""
+        return self._is_over
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether Redis will never have all of it."""
+        return self._is_lost
+
+    @property
+    def is_released(self) -> bool:
+        """Whether its entries were released."""
+        return self._is_released
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Its final verdict."""
+        return self._verdict
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of the whole scan in memory that are not known to be durable."""
-        return sum(lane.kept_bytes for lane in self.lanes.values())
+        return sum(lane.kept_bytes for lane in self._lanes.values())
 
     @property
     def max_kept_bytes(self) -> int:
         """Most bytes that may be kept in memory."""
         if self.spool_waker is None:
-            return self.quota_bytes
+            return self._quota_bytes
         # A chunk that is not full is not spooled: open chunks take half at most.
         return max(self.limits.memory_bytes_kept, 2 * self._chunk_bytes)
 
@@ -86,74 +149,83 @@ class ScanState:
     @property
     def is_fully_sent(self) -> bool:
         """Whether Redis has all entries, all seals and the end."""
-        return self.is_over and self.events.are_sent
+        return self._is_over and self.events.are_sent
 
     @property
     def is_spooled(self) -> bool:
         """Whether the spool has all of the scan, to its end."""
-        lanes = self.lanes.values()
+        lanes = self._lanes.values()
         sealed = all(lane.is_sealed and not lane.has_spool_work for lane in lanes)
-        return self.is_over and sealed and self.events.next_unspooled is None
+        return self._is_over and sealed and self.events.next_unspooled is None
 
     def check_open(self) -> None:
         """Raise the scan's error if it failed, or ScanStateError if it is over."""
-        if self.error is not None:
-            raise self.error
-        if self.is_over:
+        if self._error is not None:
+            raise self._error
+        if self._is_over:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be sent")
 
     # -------------------------------------------------------------- transitions
 
     def set_announcement(self, announcement: str) -> None:
         """Set the id of its announcement on the bus."""
-        self.announcement = announcement
+        self._announcement = announcement
 
     def new_waker(self) -> Waker:
         """Add a sender and return its waker."""
-        self.wakers.append(Waker(self.lock))
-        return self.wakers[-1]
+        self._wakers.append(Waker(self.lock))
+        return self._wakers[-1]
 
     def plan(self, quota_bytes: int, chunk_bytes: int) -> None:
         """Set the quota, and the bytes of one chunk of each detector together."""
-        self.quota_bytes = quota_bytes
+        self._quota_bytes = quota_bytes
         self._chunk_bytes = chunk_bytes
+
+    def offer_fast(self, series: Mapping[str, Series]) -> None:
+        """Have plain floats of these channels appended without the lock."""
+        self._fast_series.update(series)
+
+    def withdraw_fast(self, channels: Iterable[str]) -> None:
+        """Have points of these channels take the long way from now on."""
+        for channel in channels:
+            self._fast_series.pop(channel, None)
 
     def add_lanes(self, lanes: Iterable[LaneQueue]) -> None:
         """Add lanes."""
-        self.lanes = {**self.lanes, **{lane.name: lane for lane in lanes}}
+        self._lanes = {**self._lanes, **{lane.name: lane for lane in lanes}}
 
     def close(self) -> None:
         """Accept no more points."""
-        self.is_over = True
-        self.fast_series.clear()
+        self._is_over = True
+        self._fast_series.clear()
         self.room.notify_all()
 
     def fail(self, error: BaseException) -> None:
         """Let every further send raise `error`, or the scan's first error."""
-        self.error = self.error or error
-        self.fast_series.clear()
+        self._error = self._error or error
+        self._fast_series.clear()
         self.notify()
 
     def mark_lost(self) -> None:
         """Record that Redis will never have all of the scan: sending has stopped."""
-        self.is_lost = True
-        self.wakers[0].wake()
+        self._is_lost = True
+        self._wakers[0].wake()
 
     def note_trouble(self, reason: str) -> bool:
         """Record why nothing can be sent now; return whether sending worked before."""
-        is_new, self.trouble = not self.trouble, reason
+        is_new, self._trouble = not self._trouble, reason
         return is_new
 
     def note_spool_trouble(self, reason: str) -> bool:
         """Record why the spool takes nothing now; return whether it did before."""
-        is_new, self.spool_trouble = not self.spool_trouble, reason
+        is_new, self._spool_trouble = not self._spool_trouble, reason
         return is_new
 
     def release(self, verdict: Verdict | None) -> None:
         """Release all entries: there is a final verdict, or no one waits for it."""
-        self.verdict = verdict
-        self.is_released = True
-        for lane in self.lanes.values():
+        self._verdict = verdict
+        self._is_released = True
+        for lane in self._lanes.values():
             lane.drop()
         self.progress.notify_all()
         self.wake_all()
@@ -165,6 +237,6 @@ class ScanState:
 
     def wake_all(self) -> None:
         """Wake all senders and the spool writer."""
-        for waker in (*self.wakers, self.spool_waker):
+        for waker in (*self._wakers, self.spool_waker):
             if waker is not None:
                 waker.wake()

@@ -29,7 +29,7 @@ class SendShare:
     def __init__(self, state: ScanState, waker: Waker) -> None:
         self._state = state
         self._waker = waker
-        self.is_main = waker is state.wakers[0]
+        self.is_main = waker is state.main_waker
         self._is_spooled = state.spool_waker is not None
         self._looked_at: Mapping[str, LaneQueue] | None = None
         self._lanes: tuple[LaneQueue, ...] = ()
@@ -141,10 +141,10 @@ class SendShare:
         with self._state.lock:
             if self._state.is_released:
                 return  # The retransmit buffer was emptied during the call to Redis.
-            lane.note_sent(n_entries)
+            is_ending = lane.note_sent(n_entries)
             self._state.notify()
-            if lane.is_ending:
-                self._state.wakers[0].wake()
+            if is_ending:
+                self._state.main_waker.wake()
 
     def next_event(self) -> Event | None:
         """Return the event that may be sent now; the end only after all seals."""
@@ -192,4 +192,4 @@ class SendShare:
                 lane.abandon()
             if is_lost or self.is_main:
                 self._state.mark_lost()
-            self._state.wakers[0].wake()
+            self._state.main_waker.wake()

@@ -68,7 +68,7 @@ class SpoolBacklog:
         """Mark the next event as spooled, so that it is sent."""
         with self._state.lock:
             self._state.events.note_spooled()
-            self._state.wakers[0].wake()
+            self._state.main_waker.wake()
             self._state.progress.notify_all()
 
     def first_kept(self, lane: LaneQueue) -> int:
