@@ -9,7 +9,7 @@ never exceed the scan's quota: a send waits for room.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import EncodedEntry
@@ -57,6 +57,8 @@ class ScanQueue:
     ----------
     encoders : EncoderPool
         Compresses frames.
+    check_open : callable
+        Raises the scan's error if it failed, or ScanStateError if it is over.
     watch : ScanWatch
         Interface of the monitor and of restoring the scan.
     """
@@ -77,6 +79,8 @@ class ScanQueue:
         self.spool = spool
         self._why_full = why_full
         self._state = ScanState(self.uid, limits, is_spooled=spool is not None)
+        # The state's own: each send calls it.
+        self.check_open: Final = self._state.check_open
         self._backpressure = Backpressure(self._state, why_full)
         self.encoders = EncoderPool(threads, self._state.room, session, self.fail)
         self.watch = ScanWatch(self._state)
@@ -216,10 +220,6 @@ class ScanQueue:
         """Let the program append plain floats of these channels without a lock."""
         with self._state.lock:
             self._state.offer_fast(series)
-
-    def check_open(self) -> None:
-        """Raise the scan's error if it failed, or ScanStateError if it is over."""
-        self._state.check_open()
 
     def use_order(self, lane: LaneQueue, order: ReorderBuffer[Any]) -> None:
         """Use a reorder buffer for a lane from now on; its `input_lock` is held."""
