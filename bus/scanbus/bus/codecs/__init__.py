@@ -13,7 +13,7 @@ blosc2          blosc2 32026         smallest; needs ``scanbus[blosc2]``
 =============== ==================== ==========================================
 
 Nothing here imports h5py or hdf5plugin. The libraries of bitshuffle and Blosc2 are
-loaded when the first array needs them.
+loaded when the first array needs them. May import :mod:`scanbus.schemas` only.
 """
 
 from __future__ import annotations
