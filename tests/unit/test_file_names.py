@@ -38,12 +38,8 @@ def test_a_scan_is_found_by_the_names_of_its_folder_and_files(number: int) -> No
     values = file_names.values_file_name(number)
 
     assert file_names.parse_scan_folder(folder) == number
-    assert file_names.parse_scan_master(master) == number
-    assert file_names.parse_values_file(values) == number
     for parse, others in (
         (file_names.parse_scan_folder, (master, values)),
-        (file_names.parse_scan_master, (folder, values)),
-        (file_names.parse_values_file, (folder, master)),
         (file_names.parse_segment_file, (folder, master, values)),
     ):
         assert [parse(other) for other in others] == [None] * len(others)
@@ -95,8 +91,6 @@ def test_a_lane_is_late_by_its_prefix_alone(lane: str) -> None:
 )
 def test_names_that_scanbus_does_not_give_are_not_recognised(name: str) -> None:
     assert file_names.parse_scan_folder(name) is None
-    assert file_names.parse_scan_master(name) is None
-    assert file_names.parse_values_file(name) is None
     assert file_names.parse_segment_file(name) is None
     assert file_names.parse_work_folder(name) is None
     assert file_names.parse_temporary(name) is None
@@ -115,7 +109,7 @@ def test_paths_lie_below_each_other(identity: ScanIdentity) -> None:
     assert master.parent.parent == dataset
     assert dataset.parent == session / identity.collection
     assert file_names.parse_scan_folder(master.parent.name) == identity.scan_number
-    assert file_names.parse_scan_master(master.name) == identity.scan_number
+    assert master.name == file_names.scan_master_name(identity.scan_number)
 
 
 @given(identity=IDENTITIES)

@@ -46,11 +46,9 @@ __all__ = [
     "late_channel",
     "late_lane_name",
     "parse_scan_folder",
-    "parse_scan_master",
     "parse_segment_file",
     "parse_session_path",
     "parse_temporary",
-    "parse_values_file",
     "parse_work_folder",
     "proposal_master_name",
     "salvaged_name",
@@ -89,7 +87,7 @@ SEGMENTS_GLOB: Final = "*.h5"
 
 _STALE: Final = "stale-"
 _SALVAGED: Final = "salvaged-"
-_SCAN: Final = re.compile(r"scan([0-9]{4,8})(|\.h5|_values\.h5)\Z")
+_SCAN_FOLDER: Final = re.compile(r"scan([0-9]{4,8})")
 _SEGMENT: Final = re.compile(r"(.+)_([0-9]{4,})\.h5\Z")
 _SESSION: Final = re.compile(rf"([^/]+)/([^/]+)/([^/]+)/{RAW_DATA}\Z")
 _WORK_FOLDER: Final = re.compile(
@@ -282,25 +280,9 @@ def parse_scan_folder(name: str) -> int | None:
     7
     >>> parse_scan_folder("scan00007")  # None: scan 7 is called otherwise
     """
-    return _scan_number(name, "")
-
-
-def parse_scan_master(name: str) -> int | None:
-    """Return the number of the scan whose master has this name."""
-    return _scan_number(name, ".h5")
-
-
-def parse_values_file(name: str) -> int | None:
-    """Return the number of the scan whose scan file has this name."""
-    return _scan_number(name, "_values.h5")
-
-
-def _scan_number(name: str, ending: str) -> int | None:
-    match = _SCAN.match(name)
-    if match is None or match[2] != ending:
-        return None
-    number = int(match[1])
-    return number if scan_folder_name(number) + ending == name else None
+    match = _SCAN_FOLDER.fullmatch(name)
+    number = int(match[1]) if match else None
+    return number if number is not None and scan_folder_name(number) == name else None
 
 
 def late_lane_name(channel: str) -> str:
