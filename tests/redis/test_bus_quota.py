@@ -102,6 +102,9 @@ def test_what_is_reserved_is_known_of_each_scan(any_bus: Bus) -> None:
     assert sorted(reserved_quotas(any_bus)) == [40, 60]
     release_quota(any_bus, UID)
     assert reserved_quotas(any_bus) == [40]
+    for value in ("garbage", "-1", "1e9", "9" * 5000, ""):
+        any_bus.hset(RESERVED, "broken", value)
+        assert sorted(reserved_quotas(any_bus)) == [0, 40]
 
 
 def test_a_quota_can_be_changed_and_is_kept_when_the_change_is_refused(

@@ -6,8 +6,9 @@ memory. :mod:`scanbus.bus.store.eviction` frees memory.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from scanbus.bus.protocol.keys import RESERVED, lane_key
 from scanbus.bus.store.connection import Bus
@@ -24,6 +25,7 @@ __all__ = [
 
 # Numbers in Lua are doubles, exact to 2^53: quotas and points are below 2^48. A value
 # that is not a number counts as 0, so that one bad value does not stop every scan.
+_QUOTA: Final = re.compile(rb"\d{1,15}")
 _RESERVE = """
 local sum = 0
 for _, bytes in ipairs(redis.call('HVALS', KEYS[1])) do
@@ -90,9 +92,12 @@ def release_quota(client: Bus, uid: str) -> None:
 
 
 def reserved_quotas(client: Bus) -> list[int]:
-    """Return the quotas of all scans in bytes, in arbitrary order."""
+    """Return the quotas of all scans in bytes, in arbitrary order.
+
+    As when a quota is reserved, a value that is no number counts as nothing.
+    """
     quotas: Any = client.hvals(RESERVED)
-    return [int(quota) for quota in quotas]
+    return [int(quota) if _QUOTA.fullmatch(quota) else 0 for quota in quotas]
 
 
 def used_memory(client: Bus) -> int:
