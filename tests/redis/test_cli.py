@@ -116,7 +116,8 @@ def test_tail_of_a_live_scan_shows_values_as_they_come_and_obeys_ctrl_c(
     arguments = [*SCANBUS, "tail", "last", "th", "--from-start"]
     with subprocess.Popen(
         arguments,
-        env=environment,
+        # Should a signal end it, it says where each thread was.
+        env=environment | {"PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -127,8 +128,9 @@ def test_tail_of_a_live_scan_shows_values_as_they_come_and_obeys_ctrl_c(
         raw.send_group(5, 6)
         assert process.stdout.readline() == "th [5] 2.5\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE_S) == 130
+        exit_code = process.wait(DEADLINE_S)
         complaint = process.stderr.read()
+    assert exit_code == 130, complaint
     assert "interrupted" in complaint
     assert "Traceback" not in complaint
 
