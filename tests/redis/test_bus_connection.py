@@ -21,7 +21,11 @@ from scanbus.bus.store import (
     translated,
 )
 from scanbus.cli.private_redis import PrivateRedisError
-from scanbus.schemas.errors import BusUnavailableError, BusUnsuitableError
+from scanbus.schemas.errors import (
+    BusRefusedError,
+    BusUnavailableError,
+    BusUnsuitableError,
+)
 from tests.conftest import RedisFactory
 from tests.redis.conftest import AnyRedis
 
@@ -317,9 +321,47 @@ def test_a_full_server_says_so_through_translated(any_redis: AnyRedis) -> None:
         with pytest.raises(BusUnavailableError, match="OOM"):
             with translated(server.url):
                 client.set("a", "1")
-        with pytest.raises(redis.exceptions.ResponseError, match="unknown command"):
-            with translated(server.url):
-                client.execute_command("NONSENSE")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ERRORS.ConnectionError("refused"), BusUnavailableError),
+        (ERRORS.InvalidResponse("garbage"), BusUnavailableError),
+        (ERRORS.ResponseError("UNBLOCKED client unblocked"), BusRefusedError),
+        (ERRORS.ResponseError("WHATEVER nobody knows"), BusRefusedError),
+        (ERRORS.ResponseError(""), BusRefusedError),
+        (ERRORS.NoScriptError("No matching script"), BusRefusedError),
+        (ERRORS.WatchError("changed"), BusRefusedError),
+        (ERRORS.ReadOnlyError("a replica"), BusUnavailableError),
+        (ERRORS.NoPermissionError("no permissions"), BusUnsuitableError),
+        (ERRORS.MovedError("1 127.0.0.1:1"), BusUnsuitableError),
+        (ERRORS.AskError("1 127.0.0.1:1"), BusUnsuitableError),
+        (ERRORS.ClusterCrossSlotError("keys of two slots"), BusUnsuitableError),
+    ],
+)
+def test_no_error_of_redis_passes_untranslated(
+    error: Exception, kind: type[BusUnavailableError]
+) -> None:
+    with pytest.raises(BusUnavailableError) as caught:
+        with translated("redis://u:secret@bus"):
+            raise error
+    assert type(caught.value) is kind
+    assert caught.value.reason
+    assert "secret" not in str(caught.value)
+
+
+def test_an_argument_that_cannot_be_sent_is_the_callers_fault(any_bus: Bus) -> None:
+    unfit: Any = object()
+    with pytest.raises(ERRORS.DataError), translated("redis://bus"):
+        any_bus.set("a", unfit)
+
+
+def test_a_node_of_a_cluster_is_refused(any_redis: AnyRedis) -> None:
+    server = any_redis({"cluster-enabled": "yes"})
+    with connect(server.url, name="test") as client:
+        with pytest.raises(BusUnsuitableError, match="node of a Redis Cluster"):
+            describe_server(client, server.url)
 
 
 def test_a_server_that_is_too_old_is_named(free_port: int) -> None:

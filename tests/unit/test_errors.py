@@ -194,6 +194,10 @@ SENTENCES = [
         ),
     ),
     (
+        errors.BusRefusedError("redis://bus", "UNBLOCKED client unblocked"),
+        "Redis at redis://bus refuses a command: UNBLOCKED client unblocked",
+    ),
+    (
         errors.BusUnsuitableError("redis://bus", "version 5.0, at least 6.2 is needed"),
         (
             "Redis at redis://bus cannot be used for the bus: version 5.0, at least 6.2"

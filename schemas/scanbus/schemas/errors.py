@@ -9,8 +9,9 @@
     │   └── UnknownProtocolError a protocol version that this version does not support
     ├── BadEntryError            one entry of a lane is unusable: quarantined
     ├── BusError
-    │   ├── BusUnavailableError  Redis does not answer
-    │   ├── BusUnsuitableError   Redis answers, but is too old or of the wrong kind
+    │   ├── BusUnavailableError  Redis does not answer, or takes no data now
+    │   │   └── BusRefusedError  Redis answers a command with an error
+    │   │       └── BusUnsuitableError  it always will: too old, or of the wrong kind
     │   ├── DeadlineError        a wait reached its deadline
     │   ├── LaneConflictError    two publishers on one lane
     │   │   └── ScanClosedError  the scan was closed while its publisher was gone
@@ -52,6 +53,7 @@ __all__ = [
     "AmbiguousScanError",
     "BadEntryError",
     "BusError",
+    "BusRefusedError",
     "BusUnavailableError",
     "BusUnsuitableError",
     "ConfigurationError",
@@ -157,12 +159,18 @@ class BusUnavailableError(BusError):
         )
 
 
-class BusUnsuitableError(BusError):
-    """Redis answers, but is too old for the bus or refuses its commands."""
+class BusRefusedError(BusUnavailableError):
+    """Redis answers a command with an error, which may be temporary."""
 
-    url: str
-    reason: str
-    template = "Redis at {url} cannot be used for the bus: {reason}"
+    def __str__(self) -> str:
+        return f"Redis at {self.url} refuses a command: {self.reason}"
+
+
+class BusUnsuitableError(BusRefusedError):
+    """Redis is too old for the bus, a node of a cluster, or denies its commands."""
+
+    def __str__(self) -> str:
+        return f"Redis at {self.url} cannot be used for the bus: {self.reason}"
 
 
 class DeadlineError(BusError):

@@ -27,6 +27,9 @@ class LogEvent(StrEnum):
     WAIT_CUT_SHORT = "wait_cut_short"
     """debug: Redis went while news were waited for."""
 
+    ATTEMPT_REPEATED = "attempt_repeated"
+    """error: part of a loop met an unknown error; it is repeated until it succeeds."""
+
     # -------------------------------------------------------- of a publisher
     SCAN_ANNOUNCED = "scan_announced"
     """info: a scan is known on the bus."""

@@ -62,6 +62,7 @@ from scanbus.bus.store.leases import (
     release_lease,
     renew_lease,
 )
+from scanbus.bus.store.loop_guard import LoopGuard
 from scanbus.bus.store.quota import (
     release_quota,
     reserve_quota,
@@ -102,6 +103,7 @@ __all__ = [
     "Evictor",
     "Freed",
     "Lease",
+    "LoopGuard",
     "NoRoomError",
     "ServerReport",
     "VanishedError",

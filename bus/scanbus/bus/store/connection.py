@@ -16,7 +16,11 @@ from typing import Any, TypeAlias
 
 from scanbus.bus.store.lazy_redis import redis
 from scanbus.bus.store.resp import CommandPacker
-from scanbus.schemas.errors import BusUnavailableError, BusUnsuitableError
+from scanbus.schemas.errors import (
+    BusRefusedError,
+    BusUnavailableError,
+    BusUnsuitableError,
+)
 
 __all__ = [
     "DEFAULT_URL",
@@ -36,6 +40,10 @@ Bus: TypeAlias = "redis.Redis"
 MINIMUM_VERSION = (6, 2)
 # Entries have megabytes: reading 64 KiB at a time would need many system calls.
 _READ_SIZE = 1 << 20
+_CLUSTER_NODE = (
+    "it is a node of a Redis Cluster, which holds a part of the keys only; give the "
+    "address of a Redis that is not in cluster mode"
+)
 # These errors are temporary: they end when Redis has memory, a disk, its data, its
 # master or its replicas again. Scripts and transactions quote them in their own errors.
 _NO_ROOM = re.compile(
@@ -181,7 +189,10 @@ def _unchanged(reply: Any, **_: Any) -> Any:
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Translate errors of redis-py about the connection and the server's state.
+    """Translate every error of redis-py; none of them passes.
+
+    The only one that does is redis-py's ``DataError``: the caller passed an argument
+    that cannot be sent.
 
     Raises
     ------
@@ -189,19 +200,36 @@ def translated(url: str) -> Iterator[None]:
         If the connection is refused, lost or times out, if credentials are refused, or
         if Redis cannot take data now; see :func:`no_room_reason`.
     BusUnsuitableError
-        If the user has no permission for a command that the bus needs.
+        If the user has no permission for a command that the bus needs, or the server
+        is a node of a Redis Cluster.
+    BusRefusedError
+        If Redis answers with any other error: nobody knows whether it is temporary, so
+        whoever has a deadline waits for it.
     """
     try:
         yield
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-        raise BusUnavailableError(_without_password(url), str(error)) from error
-    except redis.exceptions.NoPermissionError as error:
-        raise BusUnsuitableError(_without_password(url), str(error)) from error
-    except redis.exceptions.ResponseError as error:
-        reason = no_room_reason(error)
-        if reason is None:
-            raise
-        raise BusUnavailableError(_without_password(url), reason) from error
+    except redis.exceptions.DataError:
+        raise
+    except redis.exceptions.RedisError as error:
+        raise _translation(_without_password(url), error) from error
+
+
+def _translation(
+    address: str, error: redis.exceptions.RedisError
+) -> BusUnavailableError:
+    errors = redis.exceptions
+    # After an invalid response redis-py has closed the connection.
+    lost = errors.ConnectionError, errors.TimeoutError, errors.InvalidResponse
+    if isinstance(error, lost):
+        return BusUnavailableError(address, str(error))
+    if isinstance(error, errors.NoPermissionError):
+        return BusUnsuitableError(address, str(error))
+    if isinstance(error, errors.AskError | errors.ClusterCrossSlotError):  # Also MOVED.
+        return BusUnsuitableError(address, _CLUSTER_NODE)
+    reason = no_room_reason(error)
+    if reason is not None:
+        return BusUnavailableError(address, reason)
+    return BusRefusedError(address, str(error) or type(error).__name__)
 
 
 def no_room_reason(error: BaseException) -> str | None:
@@ -249,7 +277,8 @@ def describe_server(client: Bus, url: str) -> ServerReport:
     BusUnavailableError
         If it does not answer.
     BusUnsuitableError
-        If it is older than 6.2, or refuses the command to this user.
+        If it is older than 6.2, a node of a Redis Cluster, or refuses the command to
+        this user.
     """
     with translated(url):
         info: dict[str, Any] = client.info()
@@ -259,6 +288,8 @@ def describe_server(client: Bus, url: str) -> ServerReport:
         raise BusUnsuitableError(
             _without_password(url), f"version {version}, at least 6.2 is needed"
         )
+    if info.get("cluster_enabled"):
+        raise BusUnsuitableError(_without_password(url), _CLUSTER_NODE)
     policy = str(info.get("maxmemory_policy", "noeviction"))
     maxmemory = int(info.get("maxmemory", 0))
     return ServerReport(

@@ -110,10 +110,17 @@ class FreeSpace:
         self._thread: threading.Thread | None = None
 
     def measure(self) -> int:
-        """Return the free bytes; 0 if the root is not accessible or does not answer."""
+        """Return the free bytes; 0 if the root is not accessible or does not answer.
+
+        If the system allows no more threads, return the result of the last time.
+        """
         if self._thread is None:
-            self._thread = threading.Thread(target=self._measure, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._measure, daemon=True)
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError):
+                return self._bytes
+            self._thread = thread
         self._thread.join(self._timeout_s)
         if self._thread.is_alive():
             return 0

@@ -176,6 +176,11 @@ class ScanTask:
             Called often; the attempt ends when it returns True.
         progress : callable
             Called with ``(channel, points stored, points expected or None)``.
+
+        Raises
+        ------
+        RuntimeError
+            If the system allows no more threads; try again later.
         """
         thread = threading.Thread(
             target=self._attempt,
@@ -183,7 +188,12 @@ class ScanTask:
             name=f"scan-{lease.uid[:8]}",
         )
         self._thread = thread
-        thread.start()
+        try:
+            thread.start()
+        except BaseException:
+            self._thread = None
+            self.defer(settings.retry_s)
+            raise
 
     def join(self, timeout_s: float) -> None:
         """Wait for the running attempt, if there is one, for at most `timeout_s`."""

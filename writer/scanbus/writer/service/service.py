@@ -12,13 +12,15 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from scanbus.bus.protocol import HEARTBEATS_TO_LAPSE, budget_bytes
+from scanbus.bus.protocol import HEARTBEATS_TO_LAPSE, ScanRecord, budget_bytes
 from scanbus.bus.store import (
     Bus,
     Evictor,
+    LoopGuard,
     acquire_lease,
     announcements,
     beat_writer,
@@ -85,6 +87,8 @@ class WriterService:
         self._make_writer = make_writer
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._client = self._connect()
+        self._guard = LoopGuard("writer", settings.redis)
+        self._wait_guard = LoopGuard("writer", settings.redis)
         self._tasks: dict[str, ScanTask] = {}
         self._announced_again: dict[str, ScanAnnounced] = {}
         self._worst_exit_code = ExitCode.COMPLETE
@@ -150,18 +154,17 @@ class WriterService:
         return max([self._worst_exit_code, *codes]) if once else ExitCode.COMPLETE
 
     def _run_round(self) -> bool:
-        """Run all periodic tasks once; return False if Redis is unavailable."""
+        """Run all periodic tasks once; return False if Redis is unavailable.
+
+        An error of one task is logged once and does not keep the others from running:
+        heartbeat and leases must be renewed whatever is wrong with a single scan.
+        """
         try:
-            with translated(self._settings.redis):
+            with self._guard.attempt("check the server"):
                 self._check_server()
-                self._send_heartbeat()
-                self._renew_leases()
-                self._discover()
-                self._restore_verdicts()
-                self._resume_interrupted()
-                self._start_attempts()
-                self._move_position()
-                self._evict()
+            for name, task in self._periodic_tasks():
+                with self._guard.attempt(name):
+                    task()
         except BusUnavailableError as error:
             if self._is_server_checked:
                 log.warning(LogEvent.BUS_LOST, reason=str(error))
@@ -169,7 +172,24 @@ class WriterService:
             self._client.close()
             self._client = self._connect()
             return False
-        return True
+        return self._is_server_checked
+
+    def _periodic_tasks(self) -> tuple[tuple[str, Callable[[], None]], ...]:
+        urgent = (
+            ("send the heartbeat", self._send_heartbeat),
+            ("renew leases", self._renew_leases),
+        )
+        if not self._is_server_checked:
+            return urgent  # What Redis holds is not known yet.
+        return (
+            *urgent,
+            ("find scans", self._discover),
+            ("restore verdicts", self._restore_verdicts),
+            ("resume interrupted scans", self._resume_interrupted),
+            ("start attempts", self._start_attempts),
+            ("move the position", self._move_position),
+            ("free memory of Redis", self._evict),
+        )
 
     def _connect(self) -> Bus:
         # once: no reconnection between two commands, as Redis may have lost data.
@@ -178,15 +198,15 @@ class WriterService:
     def _wait_for_next_round(self, *, is_up: bool) -> None:
         """Wait until the next round is due, or until a scan is announced."""
         wait_s = self._settings.poll_s / 2
-        if is_up:
+        # While a task fails, there may be announcements that are not taken: no wait.
+        if is_up and not self._guard.is_failing:
             try:
-                with translated(self._settings.redis):
+                with self._wait_guard.attempt("wait for announcements"):
                     wait_ms = int(wait_s * 1000)
                     wait_for_announcement(self._client, self._seen, wait_ms)
+                    return
             except BusUnavailableError as error:
                 log.debug(LogEvent.WAIT_CUT_SHORT, reason=str(error))
-            else:
-                return
         time.sleep(wait_s)
 
     def _is_due(self, what: str, every_s: float) -> bool:
@@ -238,7 +258,8 @@ class WriterService:
         if not self._is_due("renew", self._settings.lease_s / 4):
             return
         for task in self._tasks.values():
-            task.renew_lease(self._client)
+            with self._guard.attempt("renew its lease", task.uid):
+                task.renew_lease(self._client)
 
     def _discover(self) -> None:
         for line in announcements(self._client, self._seen):
@@ -278,32 +299,40 @@ class WriterService:
                 continue
             if task.verdict is None:
                 continue
-            is_news = read_events(self._client, task.record)
-            if task.record.final_verdict is not None:
-                task.accept_verdict()
-            elif (
-                (task.record.ended and is_news)
-                or publisher_is_alive(self._client, task.uid)
-                or self._is_removed(task)
-            ):
-                task.resume()
+            with self._guard.attempt("look for news", task.uid):
+                self._resume_if_news(task, task.record)
+
+    def _resume_if_news(self, task: ScanTask, record: ScanRecord) -> None:
+        is_news = read_events(self._client, record)
+        if record.final_verdict is not None:
+            task.accept_verdict()
+        elif (
+            (record.ended and is_news)
+            or publisher_is_alive(self._client, task.uid)
+            or self._is_removed(task)
+        ):
+            task.resume()
 
     def _start_attempts(self) -> None:
-        lease_ms = int(self._settings.lease_s * 1000)
         for task in tuple(self._tasks.values()):
             if task.record is None or not task.is_due or self._is_stopping:
                 continue
-            lease = acquire_lease(self._client, task.uid, self.name, lease_ms)
-            if lease is None:
-                self._follow_other_writer(task)
-            elif self._is_removed(task):
-                # Another writer finished it and it was removed from Redis. With the
-                # lease held, no other process removes its traces now.
-                remove_traces(self._client, lease, task.record)
-                self._announced_again.pop(task.uid, None)
-                del self._tasks[task.uid]
-            else:
-                task.start(lease, self._settings, self._must_stop, self._progress)
+            with self._guard.attempt("start an attempt", task.uid):
+                self._start_attempt(task, task.record)
+
+    def _start_attempt(self, task: ScanTask, record: ScanRecord) -> None:
+        lease_ms = int(self._settings.lease_s * 1000)
+        lease = acquire_lease(self._client, task.uid, self.name, lease_ms)
+        if lease is None:
+            self._follow_other_writer(task)
+        elif self._is_removed(task):
+            # Another writer finished it and it was removed from Redis. With the
+            # lease held, no other process removes its traces now.
+            remove_traces(self._client, lease, record)
+            self._announced_again.pop(task.uid, None)
+            self._drop(task.uid)
+        else:
+            task.start(lease, self._settings, self._must_stop, self._progress)
 
     def _is_removed(self, task: ScanTask) -> bool:
         return was_forgotten(self._client, task.announcement, task.uid)
@@ -338,13 +367,17 @@ class WriterService:
             if is_first:
                 self._position = max(self._position, task.announcement, key=id_order)
                 self._worst_exit_code = max(self._worst_exit_code, task.exit_code)
-                del self._tasks[key]
+                self._drop(key)
             else:
                 # The position cannot pass it while an earlier scan is interrupted;
                 # thousands of scans may wait like this.
                 task.release_content()
         if self._position != before:
             move_position(self._client, self._position)
+
+    def _drop(self, uid: str) -> None:
+        del self._tasks[uid]
+        self._guard.forget(uid)
 
     def _evict(self) -> None:
         """Trim acknowledged data and remove finished scans above the watermark."""
@@ -363,7 +396,7 @@ class WriterService:
         for task in self._tasks.values():
             task.join(deadline - time.monotonic())
         try:
-            with translated(self._settings.redis):
+            with self._guard.attempt("leave"):
                 self._move_position()
                 remove_writer(self._client, self.name)
         except BusUnavailableError as error:
