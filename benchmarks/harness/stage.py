@@ -20,6 +20,7 @@ import psutil
 import structlog
 
 from scanbus.cli.private_redis import PrivateRedis
+from scanbus.writer import init_root
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = ("schemas", "bus", "publisher", "subscriber", "writer", "cli")
@@ -177,6 +178,7 @@ class Stage:
 
     def start_writer(self) -> float:
         """Start a writer; return the seconds until it was ready."""
+        init_root(self.folder / "files")
         log = self.folder / "writer.log"
         command = [sys.executable, "-m", "scanbus.cli", "writer", "--redis", self.url]
         started = time.perf_counter()
@@ -207,8 +209,8 @@ class Stage:
 
     def remove_files(self) -> None:
         """Remove files between two runs."""
-        # Not the folder itself: the writer needs it.
-        for path in (self.folder / "files").iterdir():
+        # Not the folder itself, nor what makes it a root: the writer needs both.
+        for path in (self.folder / "files").glob("[!.]*"):
             shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager

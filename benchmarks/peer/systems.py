@@ -13,6 +13,7 @@ from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.file_names import scan_folder_name, scan_master_name
+from scanbus.writer import init_root
 
 START_S = 30.0
 Entry = tuple[bytes, Mapping[bytes, bytes]]
@@ -123,7 +124,7 @@ class Scanbus:
     def writer(self, url: str, folder: Path, name: str) -> Process:
         """Start ``scanbus writer``."""
         command = [str(OURS), "-m", "scanbus.cli", "writer", "--redis", url]
-        root = str(folder / "files")
+        root = str(init_root(folder / "files").path)
         process = Process([*command, "--root", root], folder / name)
         until(lambda: "writer_started" in process.log_text(), START_S)
         return process

@@ -12,6 +12,7 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import pytest
 import redis
 
+from tests.support.roots import made_root
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.acceptance]
@@ -40,7 +41,7 @@ def finish(process: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> str:
 @pytest.fixture
 def writer(redis_url: str, tmp_path: Path) -> Iterator[Path]:
     """The root of a writer that runs."""
-    root = tmp_path / "data"
+    root = made_root(tmp_path / "data")
     process = start(redis_url, "-m", "scanbus.cli", "writer", "--root", root)
     try:
         yield root

@@ -18,6 +18,7 @@ from tests.faults.schedule import VICTIMS, Arena, Fault, Kind, Persistence
 from tests.faults.witness import Outages, Witness
 from tests.support.clocks import FakeClock
 from tests.support.proxy import Proxy
+from tests.support.roots import made_root
 
 __all__ = ["Outcome", "Played", "play"]
 
@@ -124,7 +125,7 @@ class _Ring:
         self._left: dict[int, Claim] = {}
 
     def __enter__(self) -> "_Ring":
-        self._root.mkdir(parents=True)
+        made_root(self._root)
         self._clocks: dict[str, FakeClock] = {}
         if self._arena.has_clocks:
             for who in VICTIMS:

@@ -15,6 +15,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 
+from scanbus.schemas.file_names import WORK_FOLDERS_GLOB
 from tests.faults.content import CHANNELS, n_points, points, scan_uid
 
 __all__ = ["Claim", "Finding", "judge_run"]
@@ -238,6 +239,6 @@ def _leftovers(root: Path, unfinished: Iterable[str]) -> list[str]:
     allowed = tuple(unfinished)
     return [
         f"left behind: {path.relative_to(root)}"
-        for path in sorted(root.rglob(".scanbus/*"))
+        for path in sorted(root.glob(f"{WORK_FOLDERS_GLOB}/*"))
         if not any(uid in path.name for uid in allowed)
     ]

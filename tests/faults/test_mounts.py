@@ -26,6 +26,7 @@ from scanbus.writer import replay
 from scanbus.writer.scan.disk_space import FreeSpace
 from tests.faults.processes import LEASE_S, WriterProcess, until
 from tests.support.mounts import dead_mount, frozen, loop_mount, read_only_mount
+from tests.support.roots import made_root
 from tests.support.trees import differences
 from tests.support.writers import final_verdict
 
@@ -52,6 +53,8 @@ def writing(
         "SCANBUS_LEAST_FREE_BYTES": "0",
         "PYTHONFAULTHANDLER": "1",
     }
+    if name == "writer":  # A later one finds the root, though its mount is dead.
+        made_root(folder / "files")
     one = WriterProcess(
         url, folder / "files", folder, name, environment=environment, **given
     )

@@ -14,9 +14,11 @@ from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
+from scanbus.schemas.file_names import WORK_FOLDERS_GLOB
 from scanbus.writer import replay
 from tests.conftest import RedisFactory
 from tests.faults.processes import WriterProcess, until
+from tests.support.roots import made_root
 from tests.support.trees import differences, files_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis]
@@ -88,7 +90,7 @@ def test_a_writer_killed_twenty_times_leaves_what_an_undisturbed_one_does(
     tmp_path: Path,
 ) -> None:
     shape, packed = packed_frames
-    root, logs = tmp_path / "killed", tmp_path / "logs"
+    root, logs = made_root(tmp_path / "killed"), tmp_path / "logs"
     logs.mkdir()
     chance = random.Random(20)
     may_send = threading.Semaphore(0)
@@ -121,4 +123,4 @@ def test_a_writer_killed_twenty_times_leaves_what_an_undisturbed_one_does(
     replay(server.url, scan.uid, tmp_path / "undisturbed")
     assert differences(root, tmp_path / "undisturbed") == []
     assert files_of(root)
-    assert not list(root.rglob(".scanbus/*"))
+    assert not list(root.glob(WORK_FOLDERS_GLOB))

@@ -20,6 +20,7 @@ from tests.faults.content import scan_uid
 from tests.faults.judge import Claim, judge_run
 from tests.faults.processes import LEASE_S, WriterProcess, until
 from tests.faults.publisher_process import QUOTA_BYTES, declare, send_points
+from tests.support.roots import made_root
 from tests.support.trees import differences
 from tests.support.writers import final_verdict
 
@@ -49,7 +50,7 @@ def send(scan: Scan, start: int, stop: int) -> None:
 def test_a_scan_is_complete_within_lease_and_five_seconds_of_its_writers_death(
     server: PrivateRedis, tmp_path: Path
 ) -> None:
-    root = tmp_path / "files"
+    root = made_root(tmp_path / "files")
     writers = [WriterProcess(server.url, root, tmp_path, f"w{n}") for n in (0, 1)]
     try:
         assert until(lambda: all(one.is_ready for one in writers), 30)
@@ -113,7 +114,7 @@ def other_half(scan: Scan, url: str) -> Verdict:
 def test_only_a_writer_without_fence_renames_over_what_its_successor_made(
     server: PrivateRedis, tmp_path: Path, mutant: str, *, does_damage: bool
 ) -> None:
-    root = tmp_path / "files"
+    root = made_root(tmp_path / "files")
     paused = WriterProcess(
         server.url,
         root,
@@ -153,7 +154,7 @@ def test_only_a_writer_without_fence_renames_over_what_its_successor_made(
 def test_one_that_slept_before_it_took_over_costs_an_attempt_at_most(
     server: PrivateRedis, tmp_path: Path, wakes_up: str
 ) -> None:
-    root = tmp_path / "files"
+    root = made_root(tmp_path / "files")
     trap = "rename.before=stop@1"
     paused = WriterProcess(server.url, root, tmp_path, "paused", failpoints=trap)
     successor: WriterProcess | None = None

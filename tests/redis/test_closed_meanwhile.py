@@ -19,6 +19,7 @@ from scanbus.writer import WriterSettings, run_writer
 from tests.conftest import RedisFactory
 from tests.support.proxy import Proxy
 from tests.support.published import record_of
+from tests.support.roots import made_root
 from tests.support.trees import files_of
 from tests.support.waiting import wait_until
 from tests.support.writers import writer
@@ -75,7 +76,7 @@ def values_in(root: Path, number: int) -> list[float]:
 
 
 def write_once(url: str, root: Path) -> int:
-    return run_writer(WriterSettings.load(redis=url, root=root), once=True)
+    return run_writer(WriterSettings.load(redis=url, root=made_root(root)), once=True)
 
 
 def test_a_publisher_of_a_closed_scan_is_told_what_only_it_has(

@@ -17,6 +17,7 @@ from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import MAX_ENTRY_BYTES
 from tests.support.deployment import REDIS_DROP_IN, WRITER_UNIT, settings_of
 from tests.support.redis_binaries import BINARIES
+from tests.support.roots import made_root
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_the_writer_tells_systemd_that_it_is_ready_and_alive(
     unit = settings_of(deploy / WRITER_UNIT)
     assert unit["Type"] == ["notify"]
     assert "WatchdogSec" in unit
-    (tmp_path / "data").mkdir()
+    made_root(tmp_path / "data")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(20)

@@ -25,6 +25,7 @@ from scanbus.writer.service.service import WriterService
 from tests.conftest import RedisFactory
 from tests.support.published import MemoryWriter
 from tests.support.raw_publisher import RawScan
+from tests.support.roots import made_root
 from tests.support.writers import final_verdict, wait_until, writer
 
 pytestmark = pytest.mark.redis
@@ -53,7 +54,9 @@ def test_readers_of_a_forgotten_scan_are_told_where_it_is(
     subscriber = Subscriber(redis_url, lapse_s=0.2)
     early, late = subscriber.scan(scan.uid), subscriber.scan(scan.uid)
     stream = early.stream("th", "c1")
-    run_writer(WriterSettings.load(redis=redis_url, root=tmp_path), once=True)
+    run_writer(
+        WriterSettings.load(redis=redis_url, root=made_root(tmp_path)), once=True
+    )
     assert late.refresh()
     master = late.file()
 
@@ -77,7 +80,9 @@ def test_following_passes_over_what_was_forgotten_meanwhile(
     redis_url: str, tmp_path: Path
 ) -> None:
     scans = [small_scan(redis_url, number) for number in (1, 2)]
-    run_writer(WriterSettings.load(redis=redis_url, root=tmp_path), once=True)
+    run_writer(
+        WriterSettings.load(redis=redis_url, root=made_root(tmp_path)), once=True
+    )
     with Subscriber(redis_url) as subscriber:
         readers = subscriber.follow(from_now=False, timeout_s=5)
         assert next(readers).uid == scans[0].uid
@@ -106,7 +111,9 @@ def test_commands_say_that_a_forgotten_scan_may_have_left(
     redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scan = small_scan(redis_url)
-    run_writer(WriterSettings.load(redis=redis_url, root=tmp_path), once=True)
+    run_writer(
+        WriterSettings.load(redis=redis_url, root=made_root(tmp_path)), once=True
+    )
     forget(scan.client, scan.uid)
     assert main(["tail", scan.uid, "--redis", redis_url]) == 1
     assert "their files stay" in " ".join(capsys.readouterr().err.split())
@@ -115,7 +122,7 @@ def test_commands_say_that_a_forgotten_scan_may_have_left(
 def test_a_service_does_not_remember_scans_that_are_done(
     redis_url: str, tmp_path: Path
 ) -> None:
-    settings = WriterSettings.load(redis=redis_url, root=tmp_path)
+    settings = WriterSettings.load(redis=redis_url, root=made_root(tmp_path))
     service = WriterService(settings)
     thread = Thread(target=service.run, kwargs={"once": False})
     thread.start()
@@ -141,7 +148,9 @@ def test_a_service_that_starts_forgets_writers_that_were_killed(
 ) -> None:
     scan = small_scan(redis_url)
     scan.client.hset(WRITERS, "killed", b"{}")
-    run_writer(WriterSettings.load(redis=redis_url, root=tmp_path), once=True)
+    run_writer(
+        WriterSettings.load(redis=redis_url, root=made_root(tmp_path)), once=True
+    )
     assert scan.client.hlen(WRITERS) == 0
 
 
@@ -155,7 +164,7 @@ def test_the_exit_code_counts_scans_that_are_not_remembered(
     small_scan(redis_url, 2)
     small_scan(redis_url, 3)
 
-    settings = WriterSettings.load(redis=redis_url, root=tmp_path)
+    settings = WriterSettings.load(redis=redis_url, root=made_root(tmp_path))
     assert run_writer(settings, once=True) == VerdictWord.PARTIAL.exit_code
     assert find_scan(scan.client, scan.uid).state == "partial"
 

@@ -13,6 +13,7 @@ from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
 from scanbus.writer.check import check_files
 from tests.support.raw_publisher import SESSION, RawScan, block_of, frames
+from tests.support.roots import made_root
 
 pytestmark = pytest.mark.redis
 
@@ -32,7 +33,7 @@ def test_garbage_in_a_chunk_is_kept_named_and_kills_no_reader(
     scan.send_frames(8, 12)
     scan.end()
 
-    settings = WriterSettings.load(redis=redis_url, root=tmp_path)
+    settings = WriterSettings.load(redis=redis_url, root=made_root(tmp_path))
     assert run_writer(settings, once=True) == VerdictWord.COMPLETE.exit_code
     (master,) = tmp_path.rglob("scan0001.h5")
     report = check_files([master], everything=True)

@@ -28,8 +28,10 @@ from scanbus.bus.protocol import (
 )
 from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict, VerdictWord
+from scanbus.schemas.file_names import WORK_FOLDER
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.raw_publisher import RawScan, frames
+from tests.support.roots import made_root
 from tests.support.writers import final_verdict, wait_until, writer
 
 QUICK: dict[str, Any] = {"poll_s": 0.02, "retry_s": 0.1, "flush_s": 0.2}
@@ -49,7 +51,9 @@ few = settings(
 def write_once(url: str, root: Path) -> list[dict[str, Any]]:
     """Write all there is; return what was logged: an attempt must not fail."""
     with capture_logs() as logged:
-        run_writer(WriterSettings.load(redis=url, root=root, **QUICK), once=True)
+        run_writer(
+            WriterSettings.load(redis=url, root=made_root(root), **QUICK), once=True
+        )
     logs = [dict(event) for event in logged]
     assert not [one for one in logs if one["event"] == "attempt_failed"]
     return logs
@@ -79,14 +83,17 @@ def master_of(root: Path) -> Path:
 
 
 def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """Names in a folder, without what makes it a root."""
+    names = (path.name for path in folder.iterdir())
+    return sorted(name for name in names if name != WORK_FOLDER)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
+    """Files below a folder, without what makes it a root."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.relative_to(folder).parts[0] != WORK_FOLDER
     }
 
 

@@ -20,6 +20,7 @@ from scanbus.schemas.errors import BusUnavailableError, SourceError
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings
 from scanbus.writer.service.service import WriterService
+from tests.support.roots import made_root
 
 pytestmark = pytest.mark.redis
 
@@ -297,8 +298,7 @@ def test_a_rate_is_kept(redis_url: str, write: Write) -> None:
 def test_waiting_means_until_the_writer_has_judged(
     redis_url: str, write: Write, tmp_path: Path
 ) -> None:
-    settings = WriterSettings(redis=redis_url, root=tmp_path / "out")
-    settings.root.mkdir()
+    settings = WriterSettings(redis=redis_url, root=made_root(tmp_path / "out"))
     writer = WriterService(settings)
     thread = threading.Thread(target=writer.run, kwargs={"once": False})
     thread.start()

@@ -16,7 +16,7 @@ from scanbus.bus.store import append_event
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, VerdictWord
-from scanbus.schemas.file_names import WORK_FOLDER
+from scanbus.schemas.file_names import WORK_FOLDER, WORK_FOLDERS_GLOB
 from scanbus.writer import rebuild, salvage
 from scanbus.writer.check import check_files
 from scanbus.writer.steps import FAILPOINTS_VARIABLE
@@ -207,7 +207,7 @@ def test_a_salvage_that_was_killed_is_done_again(
 
     assert_as_sent(tmp_path / "again", verdict)
     for root in (tmp_path / "once", tmp_path / "again"):
-        shutil.rmtree(next(root.rglob(WORK_FOLDER)))
+        shutil.rmtree(next(root.glob(WORK_FOLDERS_GLOB)))
     assert differences(tmp_path / "once", tmp_path / "again") == []
 
 
@@ -248,7 +248,7 @@ def test_folders_of_predecessors_do_not_pile_up(redis_url: str, tmp_path: Path) 
     scan.end()
     with writer(redis_url, tmp_path, "--lease-s", "1", "--once") as last:
         assert last.wait() == 0
-    assert not list(tmp_path.rglob(WORK_FOLDER))
+    assert not list(tmp_path.glob(WORK_FOLDERS_GLOB))
 
 
 def _wait_for_own_segment(one: WriterProcess, root: Path, n_before: int) -> None:

@@ -27,6 +27,7 @@ from scanbus.publisher.faulty import (
 from scanbus.schemas import ChannelLedger, Verdict, VerdictWord
 from scanbus.writer import WriterSettings, replay, run_writer
 from scanbus.writer.service.service import WriterService
+from tests.support.roots import made_root
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
 
@@ -69,7 +70,9 @@ def point_0_is_missing(ledger: ChannelLedger) -> bool:
 
 
 def write_once(url: str, root: Path) -> int:
-    return run_writer(WriterSettings.load(redis=url, root=root, **QUICK), once=True)
+    return run_writer(
+        WriterSettings.load(redis=url, root=made_root(root), **QUICK), once=True
+    )
 
 
 def verdict_of(url: str, uid: str) -> Verdict:
@@ -161,7 +164,9 @@ def test_a_writer_that_was_restarted_comes_to_the_same_ledger(
 
 def _write_for_a_while(url: str, root: Path, uid: str) -> None:
     """Run a writer until it has taken what there is, and have it leave."""
-    service = WriterService(WriterSettings.load(redis=url, root=root, **QUICK))
+    service = WriterService(
+        WriterSettings.load(redis=url, root=made_root(root), **QUICK)
+    )
     thread = threading.Thread(target=service.run, kwargs={"once": False})
     thread.start()
     with connect(url, name="test") as client:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from scanbus.bus.store import find_scan, read_cursor, read_position, reserve_quota
 from scanbus.schemas import Verdict, VerdictWord
+from scanbus.schemas.file_names import WORK_FOLDERS_GLOB
 from scanbus.writer import WriterSettings, replay, run_writer
 from scanbus.writer.check import check_files
 from scanbus.writer.scan.scan_writer import ScanWriter
@@ -23,6 +24,7 @@ from tests.support.mixed_scan import (
     write_once,
 )
 from tests.support.raw_publisher import RawScan, frames
+from tests.support.roots import made_root
 from tests.support.trees import files_of
 from tests.support.writers import final_verdict, wait_until, writer
 
@@ -58,7 +60,8 @@ def test_after_the_verdict_everything_is_acknowledged_and_the_quota_is_free(
     assert read_cursor(scan.client, scan.uid, "eiger") == N_FRAMES
     reserve_quota(scan.client, "another0", 10_000, 10_000)
     assert read_position(scan.client) != "0-0"
-    assert not list(tmp_path.rglob(".scanbus*"))
+    assert not list(tmp_path.glob(WORK_FOLDERS_GLOB))
+    assert not list(tmp_path.glob(".scanbus-*"))
 
 
 def test_only_final_names_remain(redis_url: str, tmp_path: Path) -> None:
@@ -294,7 +297,9 @@ def test_an_unforeseen_error_is_shown_with_its_traceback_once(
     redis_url: str, tmp_path: Path
 ) -> None:
     whole_scan(redis_url)
-    settings = WriterSettings.load(redis=redis_url, root=tmp_path, retry_s=0.05)
+    settings = WriterSettings.load(
+        redis=redis_url, root=made_root(tmp_path), retry_s=0.05
+    )
 
     with capture_logs() as logged:
         assert run_writer(settings, once=True, make_writer=Unforeseen) == 3

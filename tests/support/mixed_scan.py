@@ -10,6 +10,7 @@ from scanbus.bus.store import (
 )
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.raw_publisher import RawScan
+from tests.support.roots import made_root
 
 N_POINTS, N_FRAMES = 2500, 130
 
@@ -37,7 +38,7 @@ def whole_scan(url: str, **options: object) -> RawScan:
 
 
 def write_once(url: str, root: Path) -> int:
-    return run_writer(WriterSettings.load(redis=url, root=root), once=True)
+    return run_writer(WriterSettings.load(redis=url, root=made_root(root)), once=True)
 
 
 def master_of(root: Path, number: int = 1) -> Path:

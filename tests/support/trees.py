@@ -7,6 +7,8 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 
+from scanbus.schemas.file_names import WORK_FOLDER
+
 __all__ = ["differences", "files_of"]
 
 # Attributes and fields with the time of writing: only these may differ.
@@ -15,11 +17,16 @@ SLICE_BYTES = 2**27
 
 
 def files_of(root: Path) -> set[str]:
-    """Return the names of all files below a root that have a final name."""
+    """Return the names of all files below a root that have a final name.
+
+    Without what the root has about itself.
+    """
     return {
         str(path.relative_to(root))
         for path in root.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file()
+        and not path.name.startswith(".")
+        and path.relative_to(root).parts[0] != WORK_FOLDER
     }
 
 

@@ -12,14 +12,16 @@ from typing import Any
 
 from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict
+from tests.support.roots import made_root
 
 __all__ = ["WriterProcess", "final_verdict", "wait_until", "writer"]
 
 
 class WriterProcess:
-    """One `scanbus writer`."""
+    """One `scanbus writer`, and its root if there is none yet."""
 
     def __init__(self, url: str, root: Path, *options: str) -> None:
+        made_root(root)
         command = [sys.executable, "-m", "scanbus.cli", "writer", "--root", str(root)]
         self.process = subprocess.Popen(
             [*command, *options],

@@ -335,6 +335,27 @@ SENTENCES = [
         "cannot write below /data: Permission denied",
     ),
     (
+        errors.NoRootError("/data", "it has no folder .scanbus"),
+        (
+            "/data is no root of scanbus: it has no folder .scanbus. Mount its file "
+            "system if that is missing; a new root is made with `scanbus root init "
+            "/data`"
+        ),
+    ),
+    (
+        errors.RootConflictError("/data", "another bus writes id00 there"),
+        "cannot write below /data: another bus writes id00 there",
+    ),
+    (
+        errors.FilesMissingError("abcd1234", "/data/x", {"cam": "0 to 31"}),
+        (
+            "files of scan abcd1234 that were written are gone from /data/x (points: "
+            "cam 0 to 31), and Redis has their data no longer. Put them back, and the "
+            "scan goes on; if they are lost for good: `scanbus root accept-loss "
+            "abcd1234`"
+        ),
+    ),
+    (
         errors.StorageFullError("/data", 12_345_678_901, 1_000_000),
         "no space on /data, need 12.3 GB, 0.001 GB free",
     ),

@@ -22,6 +22,7 @@ from scanbus.cli.commands import (
     publish_files,
     publish_resume,
     replay,
+    root_init,
     salvage,
     simulate,
     status,
@@ -67,6 +68,11 @@ master = typer.Typer(
     no_args_is_help=True,
     epilog="Example: scanbus master rebuild --root /data/visitor",
 )
+root = typer.Typer(
+    help="The folder below which files are written.",
+    no_args_is_help=True,
+    epilog="Example: scanbus root init /data",
+)
 
 
 def _add(group: typer.Typer, name: str, module: ModuleType) -> None:
@@ -87,6 +93,8 @@ _add(app, "salvage", salvage)
 _add(publish, "files", publish_files)
 _add(publish, "resume", publish_resume)
 _add(master, "rebuild", master_rebuild)
+_add(root, "init", root_init)
+app.add_typer(root, name="root")
 app.add_typer(publish, name="publish")
 app.add_typer(master, name="master")
 

@@ -30,6 +30,9 @@
     ├── StorageError             (exit code 3)
     │   ├── NameTakenError       a file of that name exists already
     │   ├── RootUnusableError    the output folder cannot be written
+    │   │   ├── NoRootError      it was never made a root, or is not mounted
+    │   │   └── RootConflictError another root or another bus is in charge
+    │   ├── FilesMissingError    files that were written are not there any more
     │   ├── StorageFullError     the disk below the root is full
     │   ├── SpoolError           a publisher's spool cannot be used
     │   ├── LeaseLostError       the writer no longer has the lease of the scan
@@ -60,16 +63,19 @@ __all__ = [
     "DeadlineError",
     "DeclarationError",
     "DocumentError",
+    "FilesMissingError",
     "LaneConflictError",
     "LeaseLostError",
     "NameTakenError",
     "NeverError",
     "NoLongerError",
+    "NoRootError",
     "NoWriterError",
     "NotYetError",
     "PayloadError",
     "PointError",
     "QuotaRefusedError",
+    "RootConflictError",
     "RootUnusableError",
     "ScanClosedError",
     "ScanInterruptedError",
@@ -386,6 +392,46 @@ class RootUnusableError(StorageError):
     path: str
     reason: str
     template = "cannot write below {path}: {reason}"
+
+
+class NoRootError(RootUnusableError):
+    """A folder that is no root of scanbus: not made one, moved away, not mounted."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is no root of scanbus: {self.reason}. Mount its file system "
+            f"if that is missing; a new root is made with `scanbus root init "
+            f"{self.path}`"
+        )
+
+
+class RootConflictError(RootUnusableError):
+    """A root that another bus writes, or a bus that is written below another root."""
+
+
+class FilesMissingError(StorageError):
+    """Files that were written and acknowledged are not in their places.
+
+    Attributes
+    ----------
+    scan, folder : str
+        Uid of the scan, and the folder of its files.
+    missing : dict
+        Lane to its points that no file holds, as text.
+    """
+
+    scan: str
+    folder: str
+    missing: dict[str, str]
+
+    def __str__(self) -> str:
+        points = ", ".join(f"{lane} {which}" for lane, which in self.missing.items())
+        return (
+            f"files of scan {self.scan} that were written are gone from {self.folder} "
+            f"(points: {points}), and Redis has their data no longer. Put them back, "
+            "and the scan goes on; if they are lost for good: "
+            f"`scanbus root accept-loss {self.scan}`"
+        )
 
 
 class StorageFullError(StorageError):

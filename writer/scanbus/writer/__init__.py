@@ -3,8 +3,9 @@
 :func:`run_writer` runs the service, :func:`replay` writes one scan again,
 :func:`rebuild` rebuilds master files from the disk alone, :func:`salvage` recovers
 partial scans after a loss of Redis, :func:`check_files` compares files with the
-checksums computed at the source. Other components import from here only. Each name is
-loaded on first access, so ``check`` does not load the service.
+checksums computed at the source, :func:`init_root` makes a folder a root. Other
+components import from here only. Each name is loaded on first access, so ``check`` does
+not load the service.
 """
 
 from importlib import import_module
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
     from scanbus.writer.scan.replay import replay
     from scanbus.writer.service.service import run_writer
     from scanbus.writer.settings import WriterSettings
+    from scanbus.writer.storage.root_identity import RootMark, init_root
 
 __all__ = [
     "CheckReport",
     "Finding",
     "RebuildReport",
+    "RootMark",
     "SalvageReport",
     "SalvagedScan",
     "SkippedScan",
     "WriterSettings",
     "check_files",
+    "init_root",
     "rebuild",
     "replay",
     "run_writer",
@@ -39,11 +43,13 @@ _MODULES: Final = {
     "CheckReport": "check",
     "Finding": "check",
     "RebuildReport": "masters.rebuild",
+    "RootMark": "storage.root_identity",
     "SalvageReport": "recovery.salvage",
     "SalvagedScan": "recovery.salvage",
     "SkippedScan": "masters.rebuild",
     "WriterSettings": "settings",
     "check_files": "check",
+    "init_root": "storage.root_identity",
     "rebuild": "masters.rebuild",
     "replay": "scan.replay",
     "run_writer": "service.service",

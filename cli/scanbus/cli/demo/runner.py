@@ -73,7 +73,11 @@ def run_demo(out: Path | None, frames: int) -> ExitCode:
         If a package that the demo needs is missing.
     """
     _check_packages()
+    # After the check, which names what is missing.
+    from scanbus.writer import init_root  # noqa: PLC0415
+
     folder = _free_folder(out or Path(DEFAULT_OUT))
+    init_root(folder)
     with _termination_as_interrupt():
         print_note(f"{frames} frames through a private Redis into {folder}")
         with PrivateRedis(options=_REDIS_OPTIONS, report=print_note) as redis:

@@ -16,7 +16,7 @@ from scanbus.bus.store import (
     translated,
 )
 from scanbus.schemas import LaneDescription, Verdict
-from scanbus.schemas.errors import NameTakenError, NoLongerError
+from scanbus.schemas.errors import NameTakenError, NoLongerError, RootUnusableError
 from scanbus.schemas.file_names import values_file_name
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.scan.write_authority import ReplayAuthority
@@ -36,8 +36,9 @@ def replay(
 ) -> Verdict:
     """Write a scan from the bus into files below `root`; follow it while it runs.
 
-    A hold prevents trimming of the scan meanwhile. Nothing is acknowledged, announced
-    or overwritten.
+    The folder `root` is created if the one above it exists. It need not be a root of
+    scanbus: a replay takes nothing off the bus. A hold prevents trimming of the scan
+    meanwhile. Nothing is acknowledged, announced or overwritten.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def replay(
     RootUnusableError
         If files cannot be written below `root`.
     """
-    check_root(root)
+    _make_output(root)
     client = connect(url, name="scanbus-replay")
     with translated(url):
         describe_server(client, url)
@@ -79,6 +80,15 @@ def replay(
             raise NameTakenError(str(path), "a finished scan")
         writer = ScanWriter(client, record, root, authority, on_points=progress)
         return writer.run()
+
+
+def _make_output(folder: Path) -> None:
+    """Create the folder of the files; it need not be a root, which has one bus."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RootUnusableError(str(folder), error.strerror or str(error)) from error
+    check_root(folder)
 
 
 def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:

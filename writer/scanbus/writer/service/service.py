@@ -55,6 +55,7 @@ from scanbus.writer.service.systemd import notify
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import step
 from scanbus.writer.storage.data_root import check_root
+from scanbus.writer.storage.root_identity import read_root_id
 
 __all__ = ["WriterService", "run_writer"]
 
@@ -128,11 +129,12 @@ class WriterService:
         ------
         BusUnavailableError, BusUnsuitableError
             If the bus cannot be used at the start; later the service waits for it.
-        RootUnusableError
-            If files cannot be written below the root.
+        NoRootError, RootUnusableError
+            If the root was never made one, or files cannot be written below it.
         ConfigurationError
             If the metrics port cannot be used.
         """
+        read_root_id(self._settings.root)
         check_root(self._settings.root)
         with translated(self._settings.redis):
             self._check_server()

@@ -40,15 +40,14 @@ __all__ = [
 
 
 def check_root(root: Path) -> None:
-    """Create the root if needed, and check that files can be created and linked in it.
+    """Check that files can be created and linked in a folder.
 
     Raises
     ------
     RootUnusableError
-        If the root cannot be created, or files cannot be created or linked in it.
+        If they cannot.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".scanbus-", dir=root) as folder:
             made = Path(folder) / "made"
             made.write_bytes(b"")
