@@ -287,7 +287,7 @@ def test_a_scan_file_that_is_gone_is_found(scan: WrittenScan) -> None:
     report = check_files([scan.dataset])
     assert len(report.findings) == 1
     assert "scan0001_values.h5, which is not there" in problems(report)
-    assert "and 5 more" in problems(report)
+    assert "and 6 more" in problems(report)
 
 
 def test_the_scan_file_of_a_scan_without_values_is_missed(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_the_scan_file_of_a_scan_without_values_is_missed(tmp_path: Path) -> Non
     assert check_files([scan.master]).n_files == 5
     scan.values.unlink()
     report = check_files([scan.master])
-    assert "with the events and the ledger, is not there" in problems(report)
+    assert "scan0001_values.h5, which is not there" in problems(report)
 
 
 def test_the_scan_file_of_another_scan_is_found(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanbus.bus.codecs import CODEC_NAMES
-from scanbus.bus.protocol import Entry
+from scanbus.bus.protocol import Entry, checksum_of
 from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
 from scanbus.writer.storage.chunked_dataset import stored_chunks
 from scanbus.writer.storage.frame_segment import FrameSegment
@@ -86,7 +86,7 @@ def test_entries_that_are_no_chunks_are_gathered_into_them(
     np.testing.assert_array_equal(data_of(tmp_path / "a.h5"), expected)
     with h5py.File(tmp_path / "a.h5", "r") as file:
         times = file[OWN]["time"][()]
-    np.testing.assert_allclose(times, 1024.0 + np.arange(11))
+    np.testing.assert_array_equal(times, 1024.0 + np.arange(11))
 
 
 def test_gaps_are_read_as_fill_value_and_stand_in_the_account(tmp_path: Path) -> None:
@@ -285,13 +285,16 @@ def test_values_of_every_kind_are_kept_and_gaps_are_filled(tmp_path: Path) -> No
             missing = np.delete(found, there, axis=0)
             fill = np.full_like(missing, channel.missing_value)
             np.testing.assert_array_equal(missing, fill)
-        table = file[OWN]["entries"][()]
+        table, times = file[OWN]["entries"][()], file[OWN]["time"][()]
     assert table.dtype == ENTRY_FIELDS
     assert table["first"].tolist() == [12, 17]
     assert table["from_source"].all()
     entry = plain_entry(lane, 17, 3)
     assert int(table["checksum"][1]) == entry.checksum
-    assert table["time_last"].tolist() == [1014.0, 1019.0]
+    expected = np.full(12, np.nan)
+    expected[there] = 1012.0 + np.array(there)
+    np.testing.assert_array_equal(times, expected)
+    assert int(table["time_checksum"][1]) == checksum_of(times[5:8].tobytes())
     account = read_header(tmp_path / "a.h5").account
     assert account.missing_of("th") == ((15, 17), (20, 24))
 

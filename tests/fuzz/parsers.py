@@ -107,7 +107,7 @@ def fuzz_one(data: bytes) -> None:
 def seeds() -> list[bytes]:
     """Inputs that are taken, to begin with."""
     payload = bytes(8)
-    header = pack_header(session=b"s", checksum=checksum_of(payload), times=(1.0, 2.0))
+    header = pack_header(session=b"s", checksum=checksum_of(payload), ends=(1.0, 2.0))
     found = [bytes([0, 0, len(header)]) + header + payload]
     points = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
     for index, name in enumerate(sorted(CODEC_NAMES)):

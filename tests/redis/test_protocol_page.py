@@ -212,7 +212,7 @@ def test_times_and_flags_read_back(any_bus: Bus, record: ScanRecord) -> None:
     group, eiger, camera = record.prepared.lanes
     first, second, third, seal = entries_of(any_bus, group)
     assert [entry.id for entry in (first, second, third)] == [b"0-1", b"1-19", b"20-5"]
-    assert second.times == (1.7e9 + 1, 1.7e9 + 19)
+    assert second.ends == (1.7e9 + 1, 1.7e9 + 19)
     assert dict(second.gaps) == {"counts": ((3, 5),)}
     assert {entry.session for entry in (first, seal)} == {SESSION}
     assert [entry.is_padded for entry in entries_of(any_bus, eiger)] == [
@@ -252,7 +252,7 @@ def test_the_example_on_the_page_is_what_it_says() -> None:
         session=SESSION,
         checksum=0x3C4FAC8524496A94,
         sizes=(16, 8),
-        times=(1700000000.0, 1700000000.5),
+        ends=(1700000000.0, 1700000000.5),
     )
     assert parse_entry(lane, SEAL_ID, {b"h": seal}).first == 2
 

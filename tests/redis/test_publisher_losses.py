@@ -334,9 +334,7 @@ def test_an_entry_of_somebody_else_is_seen_when_comparing(
         scan.channel("a")
         scan.prepare()
         wait_until(lambda: len(client.client_list()) > 2)  # the monitor, too
-        append_entries(
-            client, scan.uid, "a", [gap_entry(0, 5, (0.0, 0.0), b"stranger")]
-        )
+        append_entries(client, scan.uid, "a", [gap_entry(0, 5, b"stranger")])
         client.client_kill_filter(_type="normal", skipme=True)
         wait_until(lambda: scan._queue.error is not None)
         with pytest.raises(LaneConflictError):

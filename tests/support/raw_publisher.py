@@ -168,7 +168,7 @@ class RawScan:
             checksum=checksum_of(payload) ^ int(damaged),
             codecs=tuple(channel.codec for channel in description.channels),
             sizes=tuple(len(block) for block in blocks),
-            times=(time.time(), time.time()),
+            ends=(time.time(), time.time()),
             gaps=gaps,
         )
         self.put(lane, count, header, payload)

@@ -30,6 +30,7 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.file_names import segment_file_name, values_file_name
 from scanbus.writer.model.scan_contents import (
+    TIMES_GROUP,
     ScanContents,
     SegmentFile,
     data_path,
@@ -178,7 +179,8 @@ def write_segment(
 
 
 def write_values(path: Path, lane: LaneDescription) -> None:
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "a") as file:
+        file.create_dataset(f"{TIMES_GROUP}/{lane.name}", data=np.zeros(N_POINTS))
         for described in lane.channels:
             data = values_of(described)
             dtype = (

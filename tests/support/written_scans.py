@@ -143,7 +143,7 @@ def entry_of(
         checksum=checksum_of(payload),
         codecs=tuple(codecs),
         sizes=tuple(block_length(block) for block in blocks),
-        times=(1000.0 + first, 1000.0 + first + len(points[0]) - 1),
+        ends=(1000.0 + first, 1000.0 + first + len(points[0]) - 1),
         gaps=gaps,
         is_padded=count is not None,
     )
@@ -287,7 +287,7 @@ def write_scan(
     folder.mkdir(parents=True)
     ledgers: dict[str, ChannelLedger] = {}
     segments: dict[str, tuple[SegmentFile, ...]] = {}
-    values: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for lane in lanes:
         entries = [
             entry
@@ -298,10 +298,9 @@ def write_scan(
         ledgers |= lane_ledgers(
             lane, accounts, expected=n_points, stored=n_points, sealed=True
         )
+        paths[lane.name] = [folder / one.name for one in files]
         if lane.storage is Storage.FILES:
             segments[lane.name] = tuple(files)
-        else:
-            values[lane.name] = [folder / one.name for one in files]
     scan = WrittenScan(root, identity, ScanContents(record))
     record.verdict = judge(
         uid,
@@ -309,8 +308,8 @@ def write_scan(
         end_reason=EndReason.SUCCESS,
         master=str(scan.master.relative_to(root)),
     )
-    write_scan_file(scan.values, record, values, record.verdict)
-    for path in (path for paths in values.values() for path in paths):
+    write_scan_file(scan.values, record, paths, record.verdict)
+    for path in (path for name in paths.keys() - segments for path in paths[name]):
         path.unlink()
     everything = {one.name: n_points for lane in lanes for one in lane.channels}
     scan.contents = ScanContents(record, segments, scan.values.name, everything)

@@ -68,7 +68,7 @@ def test_pieces_joined_are_the_frames_again(
                 pieces.append(buffer.push(frame, 1.0))
         elif kind == "skip":
             sent.extend([None] * count)
-            pieces.extend(buffer.skip(count, 1.0))
+            pieces.extend(buffer.skip(count))
         else:
             pieces.append(buffer.cut())
     pieces.append(buffer.end())

@@ -109,7 +109,7 @@ def test_batches_as_line_and_as_json() -> None:
         "channel": "c",
         "start": 3,
         "stop": 5,
-        "times": [0, 0],
+        "times": [None, None],
         "missing": [[3, 5]],
         "values": [None, None],
     }

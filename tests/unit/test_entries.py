@@ -51,7 +51,7 @@ def good(payload: bytes, **more: Any) -> dict[str, Any]:
 @given(
     first=st.integers(0, 99),
     count=st.integers(1, 100),
-    times=st.none() | st.tuples(st.floats(0, 1e10), st.floats(0, 1e10)),
+    times=st.none() | st.tuples(st.floats(-1e10, 1e10), st.floats(-1e10, 1e10)),
     with_gap=st.booleans(),
 )
 def test_an_entry_comes_back_as_it_was_packed(
@@ -60,17 +60,53 @@ def test_an_entry_comes_back_as_it_was_packed(
     count = min(count, 100 - first)
     payload = bytes(number % 256 for number in range(count))
     gaps = {"a": ((first, first + 1),)} if with_gap else {}
-    header = header_of(payload, times=times, gaps=gaps)
+    header = header_of(payload, ends=times, gaps=gaps)
 
     entry = parse(entry_id(first, count), header, payload)
 
     assert (entry.first, entry.count, entry.stop) == (first, count, first + count)
     assert (entry.session, entry.checksum) == (SESSION, checksum_of(payload))
     assert bytes(entry.block(0)) == payload
-    assert entry.times == (times or (0.0, 0.0))
+    assert entry.ends == times
+    assert len(entry.times) == count
+    assert np.isnan(entry.times).all() == (times is None)
     assert dict(entry.gaps) == gaps
     flags = (entry.is_gap, entry.is_durable, entry.is_padded, entry.is_seal)
     assert flags == (False,) * 4
+
+
+def test_times_follow_the_blocks_and_have_a_checksum_of_their_own() -> None:
+    block = bytes(range(3))
+    times = struct.pack("<3d", 100.0, 0.5, float("nan"))
+    header = header_of(block, times_checksum=checksum_of(times))
+
+    entry = parse(b"0-3", header, block + times)
+
+    assert bytes(entry.block(0)) == bytes(entry.payload) == block
+    assert entry.checksum == checksum_of(block)
+    assert entry.times.tobytes() == times
+
+
+@pytest.mark.parametrize("bit", [0, 63, 24 * 8 - 1])
+def test_a_single_flipped_bit_of_the_times_is_seen(bit: int) -> None:
+    times = bytearray(struct.pack("<3d", 100.0, 0.5, 7.0))
+    header = header_of(b"abc", times_checksum=checksum_of(bytes(times)))
+    times[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(BadEntryError, match="times") as caught:
+        parse(b"0-3", header, b"abc" + bytes(times))
+    assert caught.value.is_damaged
+
+
+def test_more_times_than_the_payload_has_bytes_are_refused_unread() -> None:
+    header = header_of(b"", times_checksum=checksum_of(b"12345678"))
+    with pytest.raises(BadEntryError, match="too few for 99 times"):
+        parse(b"0-99", header, b"12345678")
+
+
+def test_the_times_of_a_gap_take_no_memory() -> None:
+    entry = parse(b"50-9999999999", header_of(is_durable=True))
+    assert len(entry.times) == 9_999_999_999
+    assert np.isnan(entry.times[-1])
 
 
 def test_the_blocks_of_a_group_stand_one_after_the_other() -> None:
@@ -184,9 +220,11 @@ def test_an_id_that_cannot_be_is_refused(stream_id: bytes, reason: str) -> None:
         ({"times": 1.0}, "times"),
         ({"times": [1.0]}, "times"),
         ({"times": ["1", "2"]}, "seconds"),
-        ({"times": [float("nan"), 1.0]}, "seconds"),
-        ({"times": [1.0, float("inf")]}, "seconds"),
-        ({"times": [-1.0, 1.0]}, "seconds"),
+        ({"times": [None, 1.0]}, "seconds"),
+        ({"times_checksum": "1"}, "checksum of times"),
+        ({"times_checksum": True}, "checksum of times"),
+        ({"times_checksum": 1, "times": [1.0, 2.0]}, "times twice"),
+        ({"times_checksum": 1}, "too few for 1 times"),
         ({"times": {"a": 1, "b": 2}}, "times"),
         ({"gaps": []}, "not a map"),
         ({"gaps": "a"}, "not a map"),
@@ -330,6 +368,7 @@ def judged(make: Callable[[], Entry]) -> Entry | None:
 
 
 WORDS = ["session", "checksum", "codecs", "sizes", "times", "gaps", "gap", "durable"]
+WORDS.append("times_checksum")
 words = st.sampled_from([*WORDS, "padded", "length"])
 values = st.recursive(
     st.none()
@@ -377,7 +416,7 @@ def test_bytes_are_no_header(packed: bytes, payload: bytes) -> None:
 @given(st.data())
 def test_a_header_with_a_flipped_byte_is_never_another_error(data: Any) -> None:
     payload = b"x"
-    header = bytearray(header_of(payload, times=(1.0, 2.0), gaps={"a": ((0, 1),)}))
+    header = bytearray(header_of(payload, ends=(1.0, 2.0), gaps={"a": ((0, 1),)}))
     at = data.draw(st.integers(0, len(header) - 1))
     header[at] = data.draw(st.integers(0, 255))
 

@@ -219,7 +219,7 @@ def test_times_that_the_program_gave_stay_as_they_are() -> None:
     lane = group(per_segment=4)
     buffer = GroupBuffer(lane)
     for name in "ab":
-        buffer.append(name, np.zeros(4), (100.0, 100.0003))
+        buffer.append(name, np.zeros(4), np.array([100.0, 100.0001, 7.0, 100.0003]))
     buffer.append("t", Gap(4))
     buffer.advance(100.0005)
     for now in (100.0006, 100.0008):
@@ -229,7 +229,7 @@ def test_times_that_the_program_gave_stay_as_they_are() -> None:
     first, second = buffer.take(), buffer.take()
     assert first is not None
     assert second is not None
-    assert first.times == (100.0, 100.0003)
+    np.testing.assert_array_equal(first.times, [100.0, 100.0001, 7.0, 100.0003])
     assert second.times == (100.0006, 100.0008)
 
 
@@ -242,10 +242,10 @@ def test_only_the_channel_that_completes_a_point_is_looked_at() -> None:
     assert buffer.series["b"].is_awaited
 
 
-def test_times_are_those_of_the_first_and_the_last_point() -> None:
+def test_a_point_has_its_own_time_or_that_when_it_was_complete() -> None:
     lane = group()
     buffer = GroupBuffer(lane)
-    buffer.append("a", np.zeros(11), (100.0, 110.0))
+    buffer.append("a", np.zeros(11), 100.0 + np.arange(11.0))
     buffer.append("b", np.zeros(11))
     buffer.append("t", Gap(4))
     buffer.advance(5.0)
@@ -258,8 +258,9 @@ def test_times_are_those_of_the_first_and_the_last_point() -> None:
     second = buffer.take()
     assert first is not None
     assert second is not None
-    assert first.times == (100.0, 103.0)
-    assert second.times == (104.0, 500.0)
+    np.testing.assert_array_equal(first.times, [100.0, 101.0, 102.0, 103.0])
+    expected = [104.0, 105.0, 106.0, 107.0, 108.0, 109.0, 110.0, 500.0]
+    np.testing.assert_array_equal(second.times, expected)
 
 
 def test_many_single_numbers_are_kept_as_an_array() -> None:

@@ -97,7 +97,7 @@ def test_segments_are_not_longer_than_useful() -> None:
     (values,) = plan_lanes(UID, [declare_channel("a")], 2**40)
     (frames,) = plan_lanes(UID, [detector("d", 16)], 2**40)
     (short,) = plan_lanes(UID, [detector("d", 600, points=7)], 2**40)
-    assert values.points_per_segment > MAX_VALUES_SEGMENT_POINTS * 0.9
+    assert values.points_per_segment > MAX_VALUES_SEGMENT_POINTS * 0.7
     assert values.points_per_segment <= MAX_VALUES_SEGMENT_POINTS
     assert frames.points_per_segment <= MAX_FILES_SEGMENT_POINTS + 2048
     assert short.points_per_segment == 7

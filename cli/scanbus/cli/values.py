@@ -33,7 +33,7 @@ def batch_as_dict(batch: Batch) -> dict[str, Any]:
         "channel": batch.channel,
         "start": batch.start,
         "stop": batch.stop,
-        "times": list(batch.times),
+        "times": [None if np.isnan(one) else one for one in batch.times.tolist()],
         "missing": [list(each) for each in batch.missing],
     }
     values = batch.values

@@ -6,7 +6,7 @@ Only opening and preparing wait for the network; everything else goes to the que
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from time import time as wall_clock
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,7 @@ from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.declare.arguments import checked, positioners_of, tree_of
 from scanbus.publisher.declare.declarations import ChannelDeclarations
 from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.declare.times import GivenTimes
 from scanbus.publisher.ingest.finish import end_scan, reason_of
 from scanbus.publisher.ingest.send import ScanIntake
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -135,7 +136,7 @@ class Scan(ChannelDeclarations):
         values: Any = None,
         *,
         packed: Any = None,
-        time: float | Sequence[float] | None = None,
+        time: GivenTimes = None,
         point: int | None = None,
         copy: bool = True,
     ) -> None:
@@ -151,26 +152,25 @@ class Scan(ChannelDeclarations):
         packed : bytes or sequence of bytes
             Frames that are compressed already: exactly the bytes that the channel's
             codec stores for a chunk of one frame.
-        time : float or sequence of float, optional
-            When they were taken, seconds since 1970: of all, or of first and last.
+        time : number, datetime, numpy.datetime64, or sequence of them, optional
+            When they were taken, as :func:`~scanbus.publisher.declare.times.times_of`
+            takes it: one for all, first and last, or one each. By default now.
         point : int, optional
-            Number of the first point, from 0, for detectors whose frames come out of
-            order: a detector, or a channel without group. Points ahead of a missing
-            one are held for a time (``reorder_window``, ``reorder_s``); then the
-            missing one becomes a gap, and goes to a lane of late points if it still
-            comes. By default points follow the last one that came.
+            Number of the first point, from 0, of a detector or a channel without group
+            whose points come out of order. Points ahead of a missing one are held
+            (``reorder_window``, ``reorder_s``); then that one becomes a gap, and is a
+            late point if it still comes. By default points follow the last one.
         copy : bool
             Whether the program may reuse an array of frames at once: it is copied, or,
             if large and of codec bitshuffle, compressed before this returns. With False
             it must never change, and this returns sooner; a frame is then used without
-            a copy only if a chunk is one frame and the array is C-contiguous and of the
-            declared type.
+            a copy only if it is a chunk, C-contiguous and of the declared type.
 
         Raises
         ------
         ValueError
-            If shape or type do not fit, or a point was sent before; nothing was taken
-            then.
+            If shape, type or times do not fit, or a point was sent before; nothing was
+            taken then.
         UnknownChannelError, ScanStateError
             If the channel was not declared, or the scan is over.
         DeadlineError

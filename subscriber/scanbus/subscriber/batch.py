@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from scanbus.bus.protocol import Entry
+import numpy as np
+
+from scanbus.bus.protocol import Entry, Times
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
 from scanbus.subscriber.points import Values, entry_values, missing_in, missing_values
 
@@ -32,8 +34,6 @@ class Batch:
         Name of the channel.
     missing : tuple of PointRange
         Missing points of the batch; `values` holds the channel's missing value there.
-    times : tuple of float
-        Times of the entry's first and last point, seconds since 1970; 0 if not known.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class Batch:
         self.stop = stop
         self.reason = reason
         self.channel = lane.channels[index].name
-        self.times = entry.times if entry else (0.0, 0.0)
         self.missing: tuple[PointRange, ...] = (
             missing_in(entry, self.channel, start, stop) if entry else ((start, stop),)
         )
@@ -70,6 +69,23 @@ class Batch:
     def description(self) -> ChannelDescription:
         """Description of the channel."""
         return self._lane.channels[self._index]
+
+    @property
+    def times(self) -> Times:
+        """Time of each point, seconds since 1970 UTC, float64; NaN if not known.
+
+        The array is read-only. Missing points have no time.
+        """
+        if self._entry is None:
+            return np.broadcast_to(np.float64(np.nan), len(self))
+        first = self._entry.first
+        times = self._entry.times[self.start - first : self.stop - first]
+        if not self.missing:
+            return times
+        times = times.copy()
+        for start, stop in self.missing:
+            times[start - self.start : stop - self.start] = np.nan
+        return times
 
     @property
     def values(self) -> Values:

@@ -64,6 +64,13 @@ from scanbus.bus.protocol.limits import (
 )
 from scanbus.bus.protocol.retransmit import EncodedEntry, RetransmitBuffer
 from scanbus.bus.protocol.scan_record import ScanRecord
+from scanbus.bus.protocol.times import (
+    TIME_BYTES,
+    Ends,
+    Times,
+    encode_times,
+    evenly_spaced,
+)
 
 __all__ = [
     "ANNOUNCEMENTS",
@@ -82,14 +89,17 @@ __all__ = [
     "POSITION",
     "RESERVED",
     "SEAL_ID",
+    "TIME_BYTES",
     "WRITERS",
     "Arrival",
     "EncodedEntry",
+    "Ends",
     "Entry",
     "Kind",
     "LaneReader",
     "RetransmitBuffer",
     "ScanRecord",
+    "Times",
     "Variable",
     "attempts_key",
     "block_length",
@@ -99,7 +109,9 @@ __all__ = [
     "decode_block",
     "default_quota",
     "encode_block",
+    "encode_times",
     "entry_id",
+    "evenly_spaced",
     "events_key",
     "fence_key",
     "heartbeat_key",

@@ -13,9 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgpack
+import numpy as np
 import xxhash
 
 from scanbus.bus.codecs import CODEC_NAMES
+from scanbus.bus.protocol.times import (
+    TIME_BYTES,
+    Ends,
+    Times,
+    evenly_spaced,
+    time_array,
+)
 from scanbus.schemas import MAX_ENTRY_BYTES, MAX_POINTS, LaneDescription, PointRange
 from scanbus.schemas.errors import BadEntryError
 
@@ -38,8 +46,6 @@ SEAL_ID: Final = b"18446744073709551615-18446744073709551615"
 HEADER_FIELD: Final = b"h"
 PAYLOAD_FIELD: Final = b"p"
 MAX_HEADER_BYTES: Final = 1 << 20
-# Seconds from 1970 to the year 10000, as in the scan's documents.
-_END_OF_TIME: Final = 253_402_300_800
 _ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})\Z")
 
 
@@ -106,15 +112,17 @@ class Entry:
     session : bytes
         Identifies the publisher's process.
     checksum : int
-        Checksum of the payload, computed by the publisher; see :func:`checksum_of`.
-    payload : bytes
+        Checksum of the blocks, computed by the publisher; see :func:`checksum_of`.
+    payload : bytes or memoryview
         Concatenated blocks of the lane's channels; empty for a gap.
     codecs : tuple of str
         Codec of each block.
     sizes : tuple of int
         Size of each block in bytes.
-    times : tuple of float
-        Times of the first and the last point, seconds since 1970; 0 if not known.
+    ends : tuple of float or None
+        Times of the first and the last point, if they are evenly spaced.
+    time_block : bytes or memoryview
+        Time of each point, float64, if they are not evenly spaced.
     gaps : mapping
         Channel name to the points of this entry that the channel will never have.
     is_gap : bool
@@ -136,10 +144,11 @@ class Entry:
     count: int
     session: bytes
     checksum: int
-    payload: bytes = b""
+    payload: bytes | memoryview = b""
     codecs: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
-    times: tuple[float, float] = (0.0, 0.0)
+    ends: Ends | None = None
+    time_block: bytes | memoryview = b""
     gaps: Mapping[str, tuple[PointRange, ...]] = field(default_factory=dict)
     is_gap: bool = False
     is_durable: bool = False
@@ -151,6 +160,16 @@ class Entry:
     def stop(self) -> int:
         """The point after the last one."""
         return self.first + self.count
+
+    @property
+    def times(self) -> Times:
+        """Time of each point, seconds since 1970, read-only; NaN if not known."""
+        if len(self.time_block):
+            return time_array(self.time_block)
+        if self.ends is None:
+            # A gap may have any number of points: this takes the memory of one.
+            return np.broadcast_to(np.float64(np.nan), self.count)
+        return evenly_spaced(*self.ends, self.count)
 
     def block(self, index: int) -> memoryview:
         """Return the block of the channel at place `index` in the lane, as a view."""
@@ -164,7 +183,8 @@ def pack_header(
     checksum: int,
     codecs: tuple[str, ...] = (),
     sizes: tuple[int, ...] = (),
-    times: tuple[float, float] | None = None,
+    ends: Ends | None = None,
+    times_checksum: int | None = None,
     gaps: Mapping[str, tuple[PointRange, ...]] | None = None,
     is_gap: bool = False,
     is_durable: bool = False,
@@ -176,6 +196,8 @@ def pack_header(
 
     Parameters
     ----------
+    times_checksum : int, optional
+        Checksum of the block of times, if the payload ends with one.
     length : int
         For the seal: the lane's number of points.
 
@@ -186,8 +208,10 @@ def pack_header(
         header["codecs"] = codecs if len(set(codecs)) > 1 else codecs[0]
     if len(sizes) > 1:
         header["sizes"] = sizes
-    if times is not None:
-        header["times"] = times
+    if ends is not None:
+        header["times"] = ends
+    if times_checksum is not None:
+        header["times_checksum"] = times_checksum
     if gaps:
         header["gaps"] = gaps
     for name, flag in (("gap", is_gap), ("durable", is_durable), ("padded", is_padded)):
@@ -295,16 +319,18 @@ def _parse_points(
     session, checksum = _session_and_checksum(header)
     is_gap, is_durable = header.get("gap") is True, header.get("durable") is True
     empty = is_gap or is_durable
+    blocks, time_block = _split_times(header, count, payload)
     return Entry(
         id=stream_id,
         first=first,
         count=count,
         session=session,
         checksum=checksum,
-        payload=payload,
+        payload=blocks,
         codecs=() if empty else _codecs(lane, header),
-        sizes=() if empty else _sizes(lane, header, payload),
-        times=_times(header),
+        sizes=() if empty else _sizes(lane, header, blocks),
+        ends=None if empty else _ends(header),
+        time_block=time_block,
         gaps=_gaps(lane, header, first, first + count),
         is_gap=is_gap,
         is_durable=is_durable,
@@ -335,7 +361,7 @@ def _codecs(lane: LaneDescription, header: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _sizes(
-    lane: LaneDescription, header: dict[str, Any], payload: bytes
+    lane: LaneDescription, header: dict[str, Any], payload: bytes | memoryview
 ) -> tuple[int, ...]:
     sizes = tuple(header.get("sizes", (len(payload),)))
     if len(sizes) != len(lane.channels):
@@ -347,13 +373,32 @@ def _sizes(
     return sizes
 
 
-def _times(header: dict[str, Any]) -> tuple[float, float]:
-    times = header.get("times", (0.0, 0.0))
+def _split_times(
+    header: dict[str, Any], count: int, payload: bytes
+) -> tuple[bytes | memoryview, bytes | memoryview]:
+    """Return the blocks of the channels, and the block of times behind them."""
+    checksum = header.get("times_checksum")
+    if checksum is None:
+        return payload, b""
+    if type(checksum) is not int or "times" in header:
+        raise ValueError("header has no valid checksum of times, or times twice")
+    size = len(payload) - count * TIME_BYTES
+    if size < 0:
+        raise ValueError(f"{len(payload)} bytes are too few for {count} times")
+    view = memoryview(payload)
+    if checksum_of(view[size:]) != checksum:
+        raise _DamagedError("the checksum of the times does not match: damaged")
+    return view[:size], view[size:]
+
+
+def _ends(header: dict[str, Any]) -> Ends | None:
+    times = header.get("times")
+    if times is None:
+        return None
     if not isinstance(times, list | tuple) or len(times) != 2:
         raise ValueError("times are not a pair")
-    for time in times:
-        if type(time) not in {int, float} or not 0 <= time < _END_OF_TIME:
-            raise ValueError("a time is not a number of seconds since 1970")
+    if any(type(time) not in {int, float} for time in times):
+        raise ValueError("a time is not a number of seconds since 1970")
     return float(times[0]), float(times[1])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from scanbus.bus.protocol.entries import PAYLOAD_FIELD, Entry, parse_entry, split_id
 from scanbus.bus.protocol.keys import lane_key
+from scanbus.bus.protocol.times import TIME_BYTES
 from scanbus.schemas import (
     ENTRY_OVERHEAD_BYTES,
     MAX_POINTS,
@@ -139,9 +140,10 @@ class LaneReader:
         """Largest size of an entry of this lane on the bus, in bytes."""
         has_frames = self.lane.storage is Storage.FILES
         points = self.lane.points_per_chunk if has_frames else 1
-        return ENTRY_OVERHEAD_BYTES + max(
-            GATHERED_BYTES, points * self.lane.point_bytes
-        )
+        largest = max(GATHERED_BYTES, points * self.lane.point_bytes)
+        # Gathered values may be 8 bytes each, and their times 8 bytes more.
+        times = points * TIME_BYTES if has_frames else GATHERED_BYTES
+        return ENTRY_OVERHEAD_BYTES + largest + times
 
     def count_for(self, max_bytes: int) -> int:
         """Return how many entries of the largest size fit into `max_bytes`.

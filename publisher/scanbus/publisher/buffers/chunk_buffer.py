@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scanbus.bus.protocol import Times
 from scanbus.schemas import LaneDescription
 
 __all__ = ["ChunkBuffer", "Piece"]
@@ -33,8 +34,8 @@ class Piece:
     frames : numpy.ndarray, bytes or None
         ``(count, *shape)``, or a whole chunk if padded; compressed already if bytes;
         None for points that will never come.
-    times : tuple of float
-        Times of the first and the last point, in seconds since 1970.
+    times : numpy.ndarray
+        Time of each point, in seconds since 1970; of none for points that never come.
     is_padded : bool
         Whether `frames` is a whole chunk of which only `count` points are valid.
     raw_bytes : int
@@ -46,7 +47,7 @@ class Piece:
     first: int
     count: int
     frames: npt.NDArray[Any] | bytes | None
-    times: tuple[float, float]
+    times: Times
     is_padded: bool = False
     raw_bytes: int = 0
     is_copy: bool = False
@@ -70,7 +71,7 @@ class ChunkBuffer:
         self._frames: npt.NDArray[Any] | None = None
         # Allocating fresh memory takes as long as the copy, so memory is reused.
         self._spare: deque[npt.NDArray[Any]] = deque(maxlen=_MAX_SPARE)
-        self._times = (0.0, 0.0)
+        self._times: list[float] = []
         self._first = 0
         self.count = 0
 
@@ -90,14 +91,13 @@ class ChunkBuffer:
             Whether the caller may change the frame afterwards. If not, a frame that is
             a whole chunk is not copied.
         """
+        self._times.append(time)
         if self._frames is None:
-            self._times = (time, time)
             if not copy and self.is_chunk(frame):
                 self.count += 1
                 return self._piece(frame[np.newaxis], is_padded=False)
             self._frames = self._new_frames()
         self._frames[self.held] = frame
-        self._times = (self._times[0], time)
         self.count += 1
         return self.cut() if self.held == len(self._frames) else None
 
@@ -132,7 +132,7 @@ class ChunkBuffer:
         raw_bytes : int
             Bytes that were reserved for it.
         """
-        piece = Piece(self.count, 1, packed, (time, time), raw_bytes=raw_bytes)
+        piece = Piece(self.count, 1, packed, np.array([time]), raw_bytes=raw_bytes)
         self.count += 1
         self._first = self.count
         return piece
@@ -143,14 +143,14 @@ class ChunkBuffer:
             return None
         return self._piece(self._frames[: self.held], is_padded=False)
 
-    def skip(self, count: int, time: float) -> list[Piece]:
+    def skip(self, count: int) -> list[Piece]:
         """Return pieces of the held frames, and of `count` points that never come."""
         held = self.cut()
         pieces = [held] if held else []
         while count:
             space = self._per_segment - self.count % self._per_segment
             part = min(count, space)
-            pieces.append(Piece(self.count, part, None, (time, time)))
+            pieces.append(Piece(self.count, part, None, np.empty(0)))
             self.count += part
             self._first = self.count
             count -= part
@@ -168,11 +168,12 @@ class ChunkBuffer:
             first=self._first,
             count=self.held,
             frames=frames,
-            times=self._times,
+            times=np.array(self._times),
             is_padded=is_padded,
             raw_bytes=self.held * self._channel.point_bytes,
             is_copy=self._frames is not None,
         )
         self._frames = None
+        self._times = []
         self._first = self.count
         return piece

@@ -20,6 +20,7 @@ from scanbus.bus.protocol import (
     block_length,
     checksum_of,
     encode_block,
+    encode_times,
     entry_id,
     pack_header,
 )
@@ -39,7 +40,7 @@ __all__ = [
 def values_entry(lane: LaneDescription, taken: Taken, session: bytes) -> EncodedEntry:
     """Return the entry of a group's points."""
     if all(isinstance(run, Gap) for runs in taken.runs for run in runs):
-        return gap_entry(taken.first, taken.count, taken.times, session)
+        return gap_entry(taken.first, taken.count, session)
     parts: list[bytes | memoryview] = []
     sizes: list[int] = []
     gaps: dict[str, tuple[PointRange, ...]] = {}
@@ -50,17 +51,19 @@ def values_entry(lane: LaneDescription, taken: Taken, session: bytes) -> Encoded
         block = encode_block(channel, _joined(channel, runs), _codec_of(channel))
         sizes.append(block_length(block))
         parts.extend(block)
-    # A single array is sent without a copy.
-    payload = parts[0] if len(parts) == 1 else b"".join(parts)
+    ends, times = encode_times(taken.times)
+    blocks = parts[0] if len(parts) == 1 else b"".join(parts)
     header = pack_header(
         session=session,
-        checksum=checksum_of(payload),
+        checksum=checksum_of(blocks),
         codecs=tuple(_codec_of(channel) for channel in lane.channels),
         sizes=tuple(sizes),
-        times=taken.times,
+        ends=ends,
+        times_checksum=checksum_of(times) if times else None,
         gaps=gaps,
     )
     stop = taken.first + taken.count
+    payload = _with_times(blocks, times)
     return EncodedEntry(entry_id(taken.first, taken.count), stop, header, payload)
 
 
@@ -83,22 +86,24 @@ def frame_entry(
         If the codec's library is not installed.
     """
     if piece.frames is None:
-        return gap_entry(piece.first, piece.count, piece.times, session)
+        return gap_entry(piece.first, piece.count, session)
     name = lane.channels[0].codec
     packed = piece.frames
     if isinstance(packed, bytes):
-        payload: bytes | memoryview = packed
+        block: bytes | memoryview = packed
     else:
-        payload = find_codec(name).with_threads(threads).encode(packed)
+        block = find_codec(name).with_threads(threads).encode(packed)
+    ends, times = encode_times(piece.times)
     header = pack_header(
         session=session,
-        checksum=checksum_of(payload),
+        checksum=checksum_of(block),
         codecs=(name,),
-        times=piece.times,
+        ends=ends,
+        times_checksum=checksum_of(times) if times else None,
         is_padded=piece.is_padded,
     )
-    identifier = entry_id(piece.first, piece.count)
-    return EncodedEntry(identifier, piece.first + piece.count, header, payload)
+    identifier, stop = entry_id(piece.first, piece.count), piece.first + piece.count
+    return EncodedEntry(identifier, stop, header, _with_times(block, times))
 
 
 def late_entry(
@@ -107,7 +112,7 @@ def late_entry(
     *,
     point: int,
     value: npt.NDArray[Any] | Variable | bytes,
-    times: tuple[float, float],
+    time: float,
     session: bytes,
 ) -> EncodedEntry:
     """Return the entry of one late point, which came after its place was closed.
@@ -120,6 +125,8 @@ def late_entry(
         Its number in the channel, from 0.
     value : numpy.ndarray, Variable or bytes
         Shape ``(1, *shape)``; bytes if it is compressed already.
+    time : float
+        When it was taken, in seconds since 1970.
     """
     name = _codec_of(channel)
     if isinstance(value, bytes):
@@ -132,19 +139,15 @@ def late_entry(
         session=session,
         checksum=checksum_of(payload),
         codecs=(name,),
-        times=times,
+        ends=(time, time),
         point=point,
     )
     return EncodedEntry(entry_id(arrival, 1), arrival + 1, header, payload)
 
 
-def gap_entry(
-    first: int, count: int, times: tuple[float, float], session: bytes
-) -> EncodedEntry:
+def gap_entry(first: int, count: int, session: bytes) -> EncodedEntry:
     """Return the entry of points that will never come."""
-    header = pack_header(
-        session=session, checksum=checksum_of(b""), times=times, is_gap=True
-    )
+    header = pack_header(session=session, checksum=checksum_of(b""), is_gap=True)
     return EncodedEntry(entry_id(first, count), first + count, header)
 
 
@@ -152,6 +155,11 @@ def seal_entry(length: int, session: bytes) -> EncodedEntry:
     """Return the seal of a lane of `length` points."""
     header = pack_header(session=session, checksum=checksum_of(b""), length=length)
     return EncodedEntry(SEAL_ID, length, header)
+
+
+def _with_times(blocks: bytes | memoryview, times: bytes) -> bytes | memoryview:
+    # Mostly there is no block of times, and a single array is sent without a copy.
+    return b"".join((blocks, times)) if times else blocks
 
 
 def _codec_of(channel: ChannelDescription) -> str:

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol import GATHERED_BYTES, Variable
+from scanbus.bus.protocol import GATHERED_BYTES, TIME_BYTES, Ends, Times, Variable
+from scanbus.publisher.buffers.point_times import PointTimes
 from scanbus.schemas import ChannelDescription, LaneDescription
 
 __all__ = ["Gap", "GroupBuffer", "Run", "Series", "Taken"]
@@ -26,8 +27,6 @@ __all__ = ["Gap", "GroupBuffer", "Run", "Series", "Taken"]
 _COMPACT_POINTS = 4096
 # The smallest block that is allocated for arrays to be copied into.
 _BLOCK_BYTES = 1 << 14
-# Times of points that come within this interval are interpolated.
-_EVEN_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,56 +259,6 @@ def _split(run: Run, count: int) -> tuple[Run, Run]:
     return run[:count], run[count:]
 
 
-class _Times:
-    """The times of points, as runs over which time is interpolated."""
-
-    def __init__(self) -> None:
-        self._runs: deque[tuple[int, int, float, float]] = deque()
-        self._may_grow = False  # Whether the last run has no times from the program.
-        self.stop = 0
-
-    def note(self, start: int, stop: int, first: float, last: float) -> None:
-        """Set the times of points ``[start, stop)``; times set before are kept."""
-        if stop <= self.stop:
-            return
-        if start > self.stop:
-            self._runs.append((self.stop, start, first, first))
-            self.stop = start
-        begin = _between((start, stop, first, last), self.stop)
-        self._runs.append((self.stop, stop, begin, last))
-        self._may_grow = False
-        self.stop = stop
-
-    def reach(self, stop: int, now: float) -> None:
-        """Set the time of the points before `stop` that have none to `now`."""
-        if stop <= self.stop:
-            return
-        if self._may_grow and 0.0 <= now - self._runs[-1][2] < _EVEN_S:
-            start, _, first, _ = self._runs.pop()
-            self._runs.append((start, stop, first, now))
-        else:
-            self._runs.append((self.stop, stop, now, now))
-        self._may_grow = True
-        self.stop = stop
-
-    def of(self, start: int, stop: int) -> tuple[float, float]:
-        """Return the times of the first and last of these; remove those before."""
-        runs = self._runs
-        while len(runs) > 1 and runs[0][1] <= start:
-            runs.popleft()
-        first = _between(runs[0], start)
-        while len(runs) > 1 and runs[0][1] < stop:
-            runs.popleft()
-        return first, _between(runs[0], stop - 1)
-
-
-def _between(run: tuple[int, int, float, float], point: int) -> float:
-    start, stop, first, last = run
-    if stop - start < 2:
-        return last
-    return first + (last - first) * (point - start) / (stop - start - 1)
-
-
 @dataclass(frozen=True, slots=True)
 class Taken:
     """Points of a whole group that become one entry.
@@ -320,14 +269,14 @@ class Taken:
         The points ``[first, first + count)``.
     runs : tuple of list
         For each channel, in the lane's order, runs with `count` points in all.
-    times : tuple of float
-        Times of the first and the last point, in seconds since 1970.
+    times : numpy.ndarray or tuple of float
+        Time of each point, or of the first and the last, in seconds since 1970.
     """
 
     first: int
     count: int
     runs: tuple[list[Run], ...]
-    times: tuple[float, float]
+    times: Times | Ends
 
 
 class GroupBuffer:
@@ -351,15 +300,16 @@ class GroupBuffer:
             for series in self._all
             if not series.channel.is_variable
         )
-        self._times = _Times()
+        self._times = PointTimes()
         self.taken = 0
         self.complete = 0
         self._update_complete()
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of all points that are in no entry yet."""
-        return sum(series.pending_bytes for series in self._all)
+        """Bytes of all points that are in no entry yet, and of their given times."""
+        pending = sum(series.pending_bytes for series in self._all)
+        return pending + self._times.nbytes
 
     @property
     def has_complete(self) -> bool:
@@ -378,21 +328,37 @@ class GroupBuffer:
         behind = longest.count - shortest.count
         return longest.channel.name, shortest.channel.name, behind
 
-    def append(
-        self, name: str, run: Run, times: tuple[float, float] | None = None
-    ) -> None:
+    def check_times(self, name: str, times: Times) -> None:
+        """Refuse times of the next points of a channel if these have others.
+
+        Raises
+        ------
+        ValueError
+            If another channel of the group gave a point of them another time.
+        """
+        found = self._times.conflict(self.series[name].count, times)
+        if found is not None:
+            point, known, given = found
+            raise ValueError(
+                f"{name}: point {point} has the time {known!r} from another channel of "
+                f"the group {self._lane.name!r}, got {given!r}; points of a group have "
+                "one time: give it with one channel, or declare no group"
+            )
+
+    def append(self, name: str, run: Run, times: Times | None = None) -> None:
         """Append points of one channel.
 
         Parameters
         ----------
-        times : tuple of float, optional
-            Times of the first and the last of them, in seconds since 1970.
+        times : numpy.ndarray, optional
+            Time of each of them, in seconds since 1970; if another channel gave points
+            of them a time, that is kept.
         """
         series = self.series[name]
         start = series.count
         series.append(run)
         if times is not None and len(run):
-            self._times.note(start, start + len(run), *times)
+            self._times.give(start, times)
 
     def advance(self, now: float) -> bool:
         """Update which points are complete; return whether there are more."""
@@ -436,7 +402,7 @@ class GroupBuffer:
             return None
         runs = tuple(series.take(count) for series in self._all)
         self.taken += count
-        return Taken(first, count, runs, self._times.of(first, first + count))
+        return Taken(first, count, runs, self._times.take(first, first + count))
 
     def _entry_points(self) -> int:
         """Return how many complete points fit the segment and an entry's bytes."""
@@ -446,7 +412,7 @@ class GroupBuffer:
         if count < 2:
             return count
         if not self._variable:
-            most = max(1, GATHERED_BYTES // max(self._fixed_bytes, 1))
+            most = max(1, GATHERED_BYTES // max(self._fixed_bytes, TIME_BYTES))
             contiguous = self._all[0].contiguous if len(self._all) == 1 else most
             # Contiguous points need no copy: worth it from half an entry on.
             return min(count, most, contiguous if 2 * contiguous > most else most)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scanbus.bus.protocol import TIME_BYTES
 from scanbus.schemas import (
     ENTRY_OVERHEAD_BYTES,
     ChannelDescription,
@@ -146,6 +147,7 @@ def _lane_request(
         most = min(
             MAX_VALUES_SEGMENT_POINTS, max(1, MAX_VALUES_SEGMENT_BYTES // point_bytes)
         )
+        point_bytes += TIME_BYTES  # Each point may have a time in the payload.
     return _LaneRequest(
         name=name,
         storage=storage,

@@ -12,8 +12,10 @@ import numpy as np
 from scanbus.bus.protocol import (
     SEAL_ID,
     EncodedEntry,
+    Times,
     checksum_of,
     encode_block,
+    encode_times,
     entry_id,
     pack_header,
     pack_variable,
@@ -104,6 +106,7 @@ class RawEntryBuilder:
             session=self._session,
             checksum=checksum_of(block),
             codecs=(channel.codec,),
+            ends=(1.7e9 + point, 1.7e9 + point),
             point=point,
         )
         return EncodedEntry(entry_id(arrival, 1), arrival + 1, header, block)
@@ -148,17 +151,27 @@ class RawEntryBuilder:
 
     def _entry(self, draft: _Draft) -> EncodedEntry:
         payload = b"".join(draft.blocks)
+        ends, times = encode_times(_times(draft.first, draft.count))
         header = pack_header(
             session=self._session,
             checksum=checksum_of(payload),
             codecs=draft.codecs,
             sizes=tuple(len(block) for block in draft.blocks),
-            times=(1.7e9 + draft.first, 1.7e9 + draft.first + draft.count - 1),
+            ends=ends,
+            times_checksum=checksum_of(times) if times else None,
             gaps=draft.gaps,
             is_padded=draft.is_padded,
         )
         stop = draft.first + draft.count
-        return EncodedEntry(entry_id(draft.first, draft.count), stop, header, payload)
+        return EncodedEntry(
+            entry_id(draft.first, draft.count), stop, header, payload + times
+        )
+
+
+def _times(first: int, count: int) -> Times:
+    """Return times of points that are not evenly spaced, the same in every entry."""
+    points = np.arange(first, first + count)
+    return 1.7e9 + points + points % 3 / 10
 
 
 def _nothing(channel: ChannelDescription) -> Any:

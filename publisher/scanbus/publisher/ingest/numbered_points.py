@@ -56,8 +56,8 @@ class Arrived:
     ----------
     value : numpy.ndarray, Variable or bytes
         Shape ``(1, *shape)``; bytes if it is compressed.
-    times : tuple of float
-        When it was taken, in seconds since 1970, twice.
+    time : float
+        When it was taken, in seconds since 1970.
     nbytes : int
         Bytes that it counts as until it is compressed.
     is_ours : bool
@@ -65,7 +65,7 @@ class Arrived:
     """
 
     value: npt.NDArray[Any] | Variable | bytes
-    times: tuple[float, float]
+    time: float
     nbytes: int
     is_ours: bool = False
 
@@ -203,9 +203,9 @@ def _take_next(queue: ScanQueue, lane: LaneQueue, item: Arrived) -> None:
     value = item.value
     if isinstance(lane, FrameLaneQueue):
         frame = value if isinstance(value, bytes) else value[0]  # type: ignore[index]
-        queue.encoders.take(lane, frame, item.times[0], copy=not item.is_ours)
+        queue.encoders.take(lane, frame, item.time, copy=not item.is_ours)
     elif isinstance(lane, ValueLaneQueue) and not isinstance(value, bytes):
-        lane.gather(lane.description.channels[0].name, value, item.times)
+        lane.gather(lane.description.channels[0].name, value, np.array([item.time]))
 
 
 def _skip(queue: ScanQueue, lane: LaneQueue, count: int) -> None:
@@ -221,7 +221,7 @@ def _take_late(queue: ScanQueue, lane: LaneQueue, point: int, item: Arrived) -> 
         lane.description.channels[0],
         point=point,
         value=item.value,
-        times=item.times,
+        time=item.time,
         session=queue.session,
     )
     count = queue.put_late(lane, build, reserved_bytes=item.nbytes)

@@ -6,15 +6,16 @@ Runs in the program's thread, which waits only for room.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from time import time as wall_clock
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol import Variable
+from scanbus.bus.protocol import Times, Variable
 from scanbus.publisher.buffers.group_buffer import Gap, Series
+from scanbus.publisher.declare.times import GivenTimes, times_of
 from scanbus.publisher.declare.values import (
     frames_of,
     number_of,
@@ -35,13 +36,7 @@ from scanbus.publisher.queue.value_lane import ValueLaneQueue
 from scanbus.schemas import ChannelDescription
 from scanbus.schemas.errors import UnknownChannelError
 
-__all__ = ["ScanIntake", "Times"]
-
-Times: TypeAlias = float | Sequence[float] | None
-"""When points were taken, in seconds since 1970: one time for all, or first and last.
-
-None stands for now.
-"""
+__all__ = ["ScanIntake"]
 
 _Points: TypeAlias = npt.NDArray[Any] | Variable
 # Large arrays are added in parts of this size, so that the quota limits what is kept.
@@ -82,7 +77,7 @@ class ScanIntake:
         name: str,
         values: Any,
         packed: Any,
-        time: Times,
+        time: GivenTimes,
         point: int | None,
         copy: bool,
     ) -> None:
@@ -97,7 +92,9 @@ class ScanIntake:
             self._send_values(lane, channel, values, time, first)
         elif isinstance(lane, FrameLaneQueue):
             if packed is None:
-                self._send_frames(lane, frames_of(channel, values), time, first, copy)
+                frames = frames_of(channel, values)
+                times = _times_or_now(name, time, len(frames))
+                self._send_frames(lane, frames, times, first, copy)
             elif values is None:
                 self._send_packed(lane, channel, packed, time, first)
             else:
@@ -125,36 +122,38 @@ class ScanIntake:
         lane: ValueLaneQueue,
         channel: ChannelDescription,
         values: Any,
-        time: Times,
+        time: GivenTimes,
         point: int | None,
     ) -> None:
         numbered = point is not None or lane.order is not None
         if not numbered and time is None and _sent_plain(lane, channel, values):
             return
         points = points_of(channel, values)
+        times = times_of(channel.name, time, len(points))
         if not numbered:
-            for part, times in _parts(channel, points, time):
-                lane.gather(channel.name, part, times, need=run_bytes(part))
+            lane.check_times(channel.name, times)
+            for part, taken in _parts(channel, points, times):
+                lane.gather(channel.name, part, taken, need=run_bytes(part))
             return
         with lane.input_lock:
-            self._send_numbered_values(lane, channel, points, time, point)
+            self._send_numbered_values(lane, channel, points, times, point)
 
     def _send_numbered_values(
         self,
         lane: ValueLaneQueue,
         channel: ChannelDescription,
         points: _Points,
-        time: Times,
+        times: Times | None,
         point: int | None,
     ) -> None:
         order = order_of(self._queue, lane, channel.name)
         first = order.stop if point is None else point
         if not order.is_next(first):
-            send_numbered(self._queue, lane, first, _arrived(points, time))
+            send_numbered(self._queue, lane, first, _arrived(points, times))
             return
         order.check(first, len(points))
-        for part, times in _parts(channel, points, time):
-            lane.gather(channel.name, part, times, need=run_bytes(part))
+        for part, taken in _parts(channel, points, times):
+            lane.gather(channel.name, part, taken, need=run_bytes(part))
             order.advance(len(part))
 
     # -------------------------------------------------------------------- frames
@@ -163,16 +162,15 @@ class ScanIntake:
         self,
         lane: FrameLaneQueue,
         frames: npt.NDArray[Any],
-        time: Times,
+        times: list[float],
         point: int | None,
         copy: bool,
     ) -> None:
-        times = _frame_times(time, len(frames))
         with lane.input_lock:
             if point is not None or lane.order is not None:
                 nbytes = lane.point_bytes
                 arrived = [
-                    Arrived(frames[index : index + 1], (taken, taken), nbytes, not copy)
+                    Arrived(frames[index : index + 1], taken, nbytes, not copy)
                     for index, taken in enumerate(times)
                 ]
                 send_numbered(self._queue, lane, point, arrived)
@@ -186,7 +184,7 @@ class ScanIntake:
         lane: FrameLaneQueue,
         channel: ChannelDescription,
         packed: Any,
-        time: Times,
+        time: GivenTimes,
         point: int | None,
     ) -> None:
         if lane.description.points_per_chunk != 1:
@@ -195,11 +193,11 @@ class ScanIntake:
                 f"{lane.description.points_per_chunk}; declare points_per_chunk=1"
             )
         frames = packed_frames_of(channel, packed)
-        times = _frame_times(time, len(frames))
+        times = _times_or_now(channel.name, time, len(frames))
         with lane.input_lock:
             if point is not None or lane.order is not None:
                 arrived = [
-                    Arrived(frame, (taken, taken), len(frame))
+                    Arrived(frame, taken, len(frame))
                     for frame, taken in zip(frames, times, strict=True)
                 ]
                 send_numbered(self._queue, lane, point, arrived)
@@ -232,24 +230,25 @@ def _sent_plain(lane: ValueLaneQueue, channel: ChannelDescription, values: Any) 
 
 
 def _parts(
-    channel: ChannelDescription, points: _Points, time: Times
-) -> Iterator[tuple[_Points, tuple[float, float] | None]]:
+    channel: ChannelDescription, points: _Points, times: Times | None
+) -> Iterator[tuple[_Points, Times | None]]:
     count = len(points)
     per_part = max(1, _PART_BYTES // max(1, channel.point_bytes))
     if count <= per_part:
-        yield points, None if time is None else _ends(time)
+        yield points, times
         return
     for start in range(0, count, per_part):
         stop = min(start + per_part, count)
-        times = _times_of_part(time, start, stop, count)
-        yield _part(points, start, stop), times
+        taken = None if times is None else times[start:stop]
+        yield _part(points, start, stop), taken
 
 
-def _arrived(points: _Points, time: Times) -> list[Arrived]:
+def _arrived(points: _Points, times: Times | None) -> list[Arrived]:
     parts = [_part(points, index, index + 1) for index in range(len(points))]
+    taken = [wall_clock()] * len(parts) if times is None else times.tolist()
     return [
-        Arrived(part, (taken, taken), run_bytes(part))
-        for part, taken in zip(parts, _frame_times(time, len(parts)), strict=True)
+        Arrived(part, one, run_bytes(part))
+        for part, one in zip(parts, taken, strict=True)
     ]
 
 
@@ -261,23 +260,6 @@ def _part(points: _Points, start: int, stop: int) -> _Points:
     return points[start:stop]
 
 
-def _ends(time: float | Sequence[float]) -> tuple[float, float]:
-    if isinstance(time, int | float | np.number):
-        return float(time), float(time)
-    return float(time[0]), float(time[-1])
-
-
-def _times_of_part(
-    time: Times, start: int, stop: int, count: int
-) -> tuple[float, float] | None:
-    if time is None:
-        return None
-    first, last = _ends(time)
-    step = (last - first) / max(1, count - 1)
-    return first + start * step, first + (stop - 1) * step
-
-
-def _frame_times(time: Times, count: int) -> list[float]:
-    first, last = _ends(wall_clock() if time is None else time)
-    step = (last - first) / max(1, count - 1)
-    return [first + index * step for index in range(count)]
+def _times_or_now(name: str, given: GivenTimes, count: int) -> list[float]:
+    times = None if given is None else times_of(name, given, count)
+    return [wall_clock()] * count if times is None else times.tolist()

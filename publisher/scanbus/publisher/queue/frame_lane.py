@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from time import time as wall_clock
 from typing import Any
 
 import numpy.typing as npt
@@ -244,7 +243,7 @@ class EncoderPool:
 
     def skip(self, lane: FrameLaneQueue, count: int) -> None:
         """Declare that the next frames will never come."""
-        for piece in lane.chunks.skip(count, wall_clock()):
+        for piece in lane.chunks.skip(count):
             self._pack(lane, piece)
 
     def end(self, lane: FrameLaneQueue) -> None:
@@ -292,7 +291,7 @@ class EncoderPool:
             entry = frame_entry(lane.description, piece, self._session, threads)
         except Exception as error:  # noqa: BLE001 - the pool would drop the error
             self._on_error(error)
-            entry = gap_entry(piece.first, piece.count, piece.times, self._session)
+            entry = gap_entry(piece.first, piece.count, self._session)
         lane.chunks.recycle(piece)
         with self._room:
             lane.fill_slot(slot, entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import time as wall_clock
 
+from scanbus.bus.protocol import Times
 from scanbus.publisher.buffers.entry_builder import values_entry
 from scanbus.publisher.buffers.group_buffer import GroupBuffer, Run, Series
 from scanbus.publisher.queue.backpressure import Backpressure
@@ -105,11 +106,23 @@ class ValueLaneQueue(LaneQueue):
         with self._backpressure.lock:
             self._backpressure.wait(self, nbytes)
 
+    def check_times(self, name: str, times: Times | None) -> None:
+        """Refuse times of a channel's next points if another channel gave others.
+
+        Raises
+        ------
+        ValueError
+            If it did; nothing was taken then.
+        """
+        if times is not None and len(self.description.channels) > 1:
+            with self._backpressure.lock:
+                self._buffer.check_times(name, times)
+
     def gather(
         self,
         name: str,
         run: Run,
-        times: tuple[float, float] | None,
+        times: Times | None,
         *,
         need: int | None = None,
     ) -> None:

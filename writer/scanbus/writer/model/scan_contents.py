@@ -15,6 +15,8 @@ from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 
 __all__ = [
     "DATA_GROUP",
+    "TIMES_GROUP",
+    "TIME_ATTRIBUTES",
     "ScanContents",
     "SegmentFile",
     "data_path",
@@ -23,6 +25,10 @@ __all__ = [
 
 DATA_GROUP: Final = "/entry_0000/measurement"
 """Group of the points in segments and in the scan file."""
+TIMES_GROUP: Final = "/entry_0000/scanbus/times"
+"""Group of the times of each lane's points in the scan file."""
+TIME_ATTRIBUTES: Final = {"units": "s", "start": "1970-01-01T00:00:00Z"}
+"""Attributes of times, as NeXus's NXlog has them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -363,16 +363,15 @@ class _Salvage:
     ) -> None:
         """Publish all files, the scan file last, and write the masters."""
         lanes = self._prepared.lanes
-        values = {
+        segments = {
             lane.name: [
                 *(self._folder / one.name for one in finished[lane.name]),
                 *(self._work_folder.path(one.name) for one in plans[lane.name]),
             ]
             for lane in lanes
-            if lane.storage is Storage.VALUES
         }
         name = values_file_name(self._record.identity.scan_number)
-        write_scan_file(self._work_folder.path(name), self._record, values, verdict)
+        write_scan_file(self._work_folder.path(name), self._record, segments, verdict)
         for lane in lanes:
             if lane.storage is Storage.FILES:
                 for plan in plans[lane.name]:

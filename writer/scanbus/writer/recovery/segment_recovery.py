@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.codecs import find_codec
-from scanbus.bus.protocol import checksum_of, decode_block
+from scanbus.bus.protocol import Times, checksum_of, decode_block
 from scanbus.schemas import LaneDescription, PointRange, Storage
 from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
 from scanbus.writer.check.columns import Column, segment_column
@@ -33,6 +33,7 @@ from scanbus.writer.storage.chunked_dataset import (
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import OWN_GROUP, load_account, read_header
+from scanbus.writer.storage.time_column import TIME_NAME
 from scanbus.writer.storage.value_segment import ValueSegment
 
 __all__ = ["TemporarySegment", "read_temporary_segment", "restore"]
@@ -192,7 +193,7 @@ def _restore_frames(
     segment: FrameSegment,
 ) -> Iterator[tuple[PointRange, bool]]:
     """Copy chunks; yield the points of each, and whether they are intact."""
-    dataset, tables = file[_DATA], _Tables(file, temporary, lane)
+    dataset, tables, times = file[_DATA], _Tables(file, temporary, lane), _Times(file)
     rows = lane.points_per_chunk
     descriptor = os.open(temporary.path, os.O_RDONLY)
     try:
@@ -209,7 +210,7 @@ def _restore_frames(
                 segment.restore(
                     chunk.start // rows,
                     packed,
-                    tables.times(chunk.start, points[1] - points[0]),
+                    times.of(chunk.start, points[1] - points[0]),
                     from_source=tables.is_from_source(chunk),
                 )
             yield points, is_intact
@@ -219,6 +220,20 @@ def _restore_frames(
 
 def _overlaps(points: PointRange, present: Sequence[PointRange]) -> bool:
     return without([points], present) != (points,)
+
+
+class _Times:
+    """The times of a segment, as far as its writer had written them."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._times: Times = file[OWN_GROUP][TIME_NAME][()]
+
+    def of(self, first: int, count: int) -> Times:
+        """Return the times of points; NaN where they are not in the file."""
+        times = np.full(count, np.nan)
+        known = self._times[first : first + count]
+        times[: len(known)] = known
+        return times
 
 
 class _Tables:
@@ -233,7 +248,6 @@ class _Tables:
             own = file[OWN_GROUP]
             self._checksums = own["chunk_checksum"][()]
             self._from_source = own["chunk_from_source"][()]
-            self._times = own["time"][()]
 
     def fits(self, chunk: StoredChunk, packed: bytes) -> bool:
         if self._checksums is None:
@@ -244,11 +258,6 @@ class _Tables:
         if self._checksums is None:
             return False
         return bool(self._from_source[self._index(chunk)])
-
-    def times(self, first: int, count: int) -> npt.NDArray[np.float64]:
-        if self._checksums is None:
-            return np.full(count, np.nan)
-        return np.asarray(self._times[first : first + count])
 
     def _index(self, chunk: StoredChunk) -> int:
         return chunk.start // self._lane.points_per_chunk
@@ -271,9 +280,9 @@ def _restore_values(
     segment: ValueSegment,
 ) -> Iterator[tuple[PointRange, bool]]:
     """Copy entries; yield the points of each, and whether they are intact."""
-    columns = _columns(file, lane)
+    columns, times = _columns(file, lane), _Times(file)
     for row in _entries(file, temporary, lane):
-        first, count, checksum, *_ = row
+        first, count, checksum, from_source, _ = row
         place = first - temporary.start
         payloads = [b"".join(column.block(place, count)) for column in columns]
         found = checksum_of(*payloads)
@@ -287,11 +296,13 @@ def _restore_values(
             except PayloadError:
                 is_intact = False
             else:
-                segment.restore((first, count, found, *row[3:]), blocks)
+                taken = times.of(place, count)
+                checksums = found, from_source, checksum_of(taken.data)
+                segment.restore((first, count, *checksums), blocks, taken)
         yield (first, first + count), is_intact
 
 
-_Entry = tuple[int, int, int | None, bool, float, float]
+_Entry = tuple[int, int, int | None, bool, int]
 
 
 def _entries(
@@ -305,4 +316,4 @@ def _entries(
     for start, stop in temporary.present:
         for first in range(start, stop, lane.points_per_chunk):
             count = min(lane.points_per_chunk, stop - first)
-            yield first, count, None, False, np.nan, np.nan
+            yield first, count, None, False, 0

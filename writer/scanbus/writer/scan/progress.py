@@ -16,7 +16,7 @@ from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.storage.data_root import scan_master
 
-__all__ = ["contents_of", "ledgers_of", "value_segments", "verdict_on"]
+__all__ = ["contents_of", "ledgers_of", "segment_paths", "value_lanes", "verdict_on"]
 
 
 def contents_of(
@@ -53,13 +53,22 @@ def contents_of(
     return ScanContents(record, segments, values, n_points, late)
 
 
-def value_segments(lanes: Sequence[LaneWriter], folder: Path) -> dict[str, list[Path]]:
+def segment_paths(lanes: Sequence[LaneWriter], folder: Path) -> dict[str, list[Path]]:
     """Return the segments from which the scan file is written, by lane name."""
     return {
         lane.lane.name: [folder / one.name for one in lane.segments]
         for lane in lanes
-        if lane.lane.storage is Storage.VALUES and not lane.lane.is_late
+        if not lane.lane.is_late
     }
+
+
+def value_lanes(lanes: Sequence[LaneWriter]) -> list[str]:
+    """Return the lanes whose segments the scan file replaces."""
+    return [
+        lane.lane.name
+        for lane in lanes
+        if lane.lane.storage is Storage.VALUES and not lane.lane.is_late
+    ]
 
 
 def ledgers_of(lanes: Sequence[LaneWriter]) -> dict[str, ChannelLedger]:

@@ -37,7 +37,12 @@ from scanbus.writer.scan.disk_space import bytes_needed, check_space
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.scan.pace import Pace
-from scanbus.writer.scan.progress import contents_of, value_segments, verdict_on
+from scanbus.writer.scan.progress import (
+    contents_of,
+    segment_paths,
+    value_lanes,
+    verdict_on,
+)
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.chunked_dataset import make_folder
@@ -435,9 +440,10 @@ class ScanWriter:
     def _finalise(self) -> Verdict:
         verdict = self._verdict(provisional=False)
         name = values_file_name(self._record.identity.scan_number)
-        values = value_segments(self._lanes, self._folder)
+        segments = segment_paths(self._lanes, self._folder)
         with self._steps.phase("scan_file", self._folder / name):
-            write_scan_file(self._work_folder.path(name), self._record, values, verdict)
+            path = self._work_folder.path(name)
+            write_scan_file(path, self._record, segments, verdict)
         self._authority.check()
         with step("scan_file"):
             self._work_folder.publish(name, self._folder / name)
@@ -448,7 +454,7 @@ class ScanWriter:
         self._write_masters(verdict)
         # Before the announcement: no writer opens a scan with a final verdict again.
         with self._steps.phase("clear", self._folder):
-            for lane in value_segments(self._lanes, self._folder):
+            for lane in value_lanes(self._lanes):
                 remove_segments(self._folder, lane)
             self._work_folder.clear()
         self._authority.announce(verdict)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.codecs import find_codec
-from scanbus.bus.protocol import Entry, Variable, checksum_of, decode_block
+from scanbus.bus.protocol import Entry, Times, Variable, checksum_of, decode_block
 from scanbus.schemas import LaneDescription
 from scanbus.writer.layouts.common.channel_nodes import channel_attributes
 from scanbus.writer.model.ledger import SegmentAccount
@@ -26,7 +26,6 @@ from scanbus.writer.storage.chunked_dataset import (
     start_writeback,
 )
 from scanbus.writer.storage.segment_header import (
-    NEXUS_TEXT,
     OWN_GROUP,
     compare_chunks,
     finish_segment,
@@ -34,6 +33,7 @@ from scanbus.writer.storage.segment_header import (
     remove_account,
     save_account,
 )
+from scanbus.writer.storage.time_column import TimeColumn
 from scanbus.writer.storage.tree_writer import write_attributes
 
 __all__ = ["FrameSegment"]
@@ -79,10 +79,10 @@ class FrameSegment:
         length, rows = lane.points_per_segment, lane.points_per_chunk
         self._checksums = np.zeros(length // rows, np.uint64)
         self._from_source = np.zeros(length // rows, np.bool_)
-        self._times = np.full(length, np.nan)
         self._late_points = np.zeros(length if lane.is_late else 0, np.uint64)
         self._open_chunk: tuple[int, npt.NDArray[Any], int] | None = None
         self._file = make_segment_file(path, uid, lane, start)
+        self._times = TimeColumn(self._file, length)
         self._dataset = make_packed_dataset(
             self._file[DATA_GROUP],
             "data",
@@ -114,7 +114,7 @@ class FrameSegment:
             self._store(first // rows, entry.payload, entry.checksum, from_source=True)
         else:
             self._gather(first, entry)
-        self._note_times(first, entry)
+        self._times.put(first, entry.times)
         if entry.point is not None:
             self._late_points[first] = entry.point
         self.account.note_gaps(entry.gaps)
@@ -133,6 +133,7 @@ class FrameSegment:
         """Flush stored chunks, so that they survive a kill of this process."""
         with step("flush"):
             self._save_account()
+            self._times.write()
             self._file.flush()
 
     def _save_account(self) -> None:
@@ -142,7 +143,7 @@ class FrameSegment:
             save_account(self._path, self.account)
 
     def restore(
-        self, index: int, packed: bytes, times: npt.NDArray[Any], *, from_source: bool
+        self, index: int, packed: bytes, times: Times, *, from_source: bool
     ) -> None:
         """Store a chunk from another file of this segment, unchanged.
 
@@ -161,7 +162,7 @@ class FrameSegment:
         first = index * self._lane.points_per_chunk
         self._grow(first + len(times))
         self._store(index, packed, checksum_of(packed), from_source=from_source)
-        self._times[first : first + len(times)] = times
+        self._times.put(first, times)
 
     def replace_account(self, account: SegmentAccount) -> None:
         """Replace the account, which a restore determines for the whole segment."""
@@ -178,8 +179,7 @@ class FrameSegment:
         own = self._file[OWN_GROUP]
         own.create_dataset("chunk_checksum", data=self._checksums)
         own.create_dataset("chunk_from_source", data=self._from_source[:n_chunks])
-        times = own.create_dataset("time", data=self._times[:length])
-        times.attrs.create("units", "s", dtype=NEXUS_TEXT)
+        self._times.close(length)
         if self._lane.is_late:
             own.create_dataset("point", data=self._late_points[:length])
         write_attributes(self._dataset, channel_attributes(self._channel))
@@ -194,14 +194,15 @@ class FrameSegment:
         return not self._file
 
     def verify(self) -> None:
-        """Reopen the closed file and compare every chunk with its checksum.
+        """Reopen the closed file; compare every chunk with its checksum, and the times.
 
         Raises
         ------
         VerificationError
-            If a chunk differs.
+            If a chunk or a time differs.
         """
         compare_chunks(self._path, self._checksums)
+        self._times.verify(self._path)
 
     def discard(self) -> None:
         """Close the file, which must not be used afterwards."""
@@ -211,10 +212,6 @@ class FrameSegment:
         shape = (self._lane.points_per_chunk, *self._channel.shape)
         packer = find_codec(self._channel.codec)
         packer.check(entry.payload, self._channel.numpy_dtype, shape)
-
-    def _note_times(self, first: int, entry: Entry) -> None:
-        begin, end = entry.times
-        self._times[first : first + entry.count] = np.linspace(begin, end, entry.count)
 
     def _store(
         self, index: int, packed: Any, checksum: int, *, from_source: bool

@@ -10,6 +10,7 @@ Layout::
     /entry_0000/scanbus/uid, events, verdict     JSON lines as on the bus
     /entry_0000/scanbus/problems                 events that could not be parsed
     /entry_0000/scanbus/lanes/<lane>             one row per entry, with checksums
+    /entry_0000/scanbus/times/<lane>             time of each point, also of detectors
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from typing import Any
 import h5py
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.schemas import Verdict, parse_event
+from scanbus.schemas import Storage, Verdict, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
 from scanbus.writer.model.file_stamp import CREATOR
-from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.model.scan_contents import DATA_GROUP, TIMES_GROUP
 from scanbus.writer.storage.event_journal import publisher_events
 from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
 from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, OWN_GROUP
-from scanbus.writer.storage.value_columns import digest_of, write_lane
+from scanbus.writer.storage.value_columns import digest_of, write_lane, write_times
 
 __all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
 
@@ -79,7 +80,7 @@ def write_scan_file(
     Parameters
     ----------
     segments : mapping
-        Lane name to the segments of that lane of ``Storage.VALUES``, ascending.
+        Lane name to the segments of that lane, ascending.
 
     Raises
     ------
@@ -97,6 +98,8 @@ def write_scan_file(
         _make_groups(file)
         for lane in record.prepared.lanes:
             if lane.name in segments:
+                digests |= write_times(file, lane, segments[lane.name])
+            if lane.name in segments and lane.storage is Storage.VALUES:
                 digests |= write_lane(file, lane, segments[lane.name])
         _write_words(file[OWN_GROUP], record, verdict)
     _verify(path, digests)
@@ -109,6 +112,7 @@ def _make_groups(file: h5py.File) -> None:
         DATA_GROUP: "NXcollection",
         OWN_GROUP: "NXcollection",
         f"{OWN_GROUP}/lanes": "NXcollection",
+        TIMES_GROUP: "NXcollection",
     }
     for name, nx_class in classes.items():
         group = file.require_group(name)

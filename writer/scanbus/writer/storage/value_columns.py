@@ -1,4 +1,4 @@
-"""Copy the points of small channels from segments into the scan file.
+"""Copy the points of small channels, and all times, from segments into the scan file.
 
 An open HDF5 file takes half a megabyte of memory, and a scan may have thousands of
 segments. So one segment is open at a time, and is read for as many channels together as
@@ -21,7 +21,13 @@ import xxhash
 from scanbus.bus.codecs import DEFAULT_CODEC
 from scanbus.schemas import ChannelDescription, LaneDescription
 from scanbus.writer.layouts.common.channel_nodes import channel_attributes
-from scanbus.writer.model.scan_contents import DATA_GROUP, data_path, length_path
+from scanbus.writer.model.scan_contents import (
+    DATA_GROUP,
+    TIME_ATTRIBUTES,
+    TIMES_GROUP,
+    data_path,
+    length_path,
+)
 from scanbus.writer.storage.chunked_dataset import (
     make_packed_dataset,
     pack_rows,
@@ -30,10 +36,11 @@ from scanbus.writer.storage.chunked_dataset import (
 )
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import FREE_TEXT, OWN_GROUP
+from scanbus.writer.storage.time_column import TIME_NAME
 from scanbus.writer.storage.tree_writer import write_attributes
 from scanbus.writer.storage.value_segment import flat_name, length_name
 
-__all__ = ["digest_of", "write_lane"]
+__all__ = ["digest_of", "write_lane", "write_times"]
 
 _CHUNK_BYTES = 1 << 20
 # Smaller datasets are stored contiguously, not chunked and compressed.
@@ -44,6 +51,7 @@ _OPEN_BYTES = 1 << 16
 _BATCH_BYTES = 4 << 20
 _TEXTS = 4096
 _ENTRIES = f"{OWN_GROUP}/entries"
+_TIMES = f"{OWN_GROUP}/{TIME_NAME}"
 
 
 @dataclass(slots=True)
@@ -96,6 +104,20 @@ def write_lane(
                 column.take(segment)
         digests |= {column.path: column.end() for column in columns}
     return digests
+
+
+def write_times(
+    file: h5py.File, lane: LaneDescription, segments: Sequence[Path]
+) -> dict[str, str]:
+    """Write the times of a lane's points; see `write_lane`."""
+    parts = [segment[_TIMES][()] for segment in _open_each(segments)]
+    times = np.concatenate([np.empty(0), *parts])
+    path = f"{TIMES_GROUP}/{lane.name}"
+    dataset = file.create_dataset(path, times.shape, times.dtype)
+    write_attributes(dataset, TIME_ATTRIBUTES)
+    column = _Plain(dataset)
+    column.add(times)
+    return {path: column.end()}
 
 
 def digest_of(dataset: h5py.Dataset, descriptor: int) -> str:

@@ -11,14 +11,14 @@ import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from scanbus.bus.protocol import Entry, Variable, checksum_of, decode_block
+from scanbus.bus.protocol import Entry, Times, Variable, checksum_of, decode_block
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.model.ledger import SegmentAccount
@@ -33,9 +33,11 @@ from scanbus.writer.storage.segment_header import (
     remove_account,
     save_account,
 )
+from scanbus.writer.storage.time_column import TimeColumn
 
 __all__ = [
     "ENTRY_FIELDS",
+    "EntryRow",
     "ValueSegment",
     "flat_name",
     "length_name",
@@ -55,14 +57,16 @@ ENTRY_FIELDS = np.dtype(
         ("count", "<u8"),
         ("checksum", "<u8"),
         ("from_source", "?"),
-        ("time_first", "<f8"),
-        ("time_last", "<f8"),
+        ("time_checksum", "<u8"),
     ]
 )
 """Fields of the table of entries, one row per entry.
 
 The checksum is the source's, over the payload, if the blocks came uncompressed
-(``from_source``); otherwise the writer's, over the unpacked blocks."""
+(``from_source``); otherwise the writer's, over the unpacked blocks. ``time_checksum``
+is over the times of its points, as float64."""
+EntryRow: TypeAlias = tuple[int, int, int, bool, int]
+"""A row of that table."""
 
 
 def flat_name(channel: ChannelDescription) -> str:
@@ -100,9 +104,10 @@ class ValueSegment:
         self._n_notes = 0
         self.account = account or SegmentAccount()
         self._late_points: list[int] = []
-        self._entries: list[tuple[int, int, int, bool, float, float]] = []
+        self._entries: list[EntryRow] = []
         self._tables: list[npt.NDArray[np.void]] = []
         self._file = make_segment_file(path, uid, lane, start)
+        self._times = TimeColumn(self._file, lane.points_per_segment)
         group = self._file[DATA_GROUP]
         self._columns = [
             _columns_of(group, channel, lane.points_per_segment)
@@ -127,20 +132,22 @@ class ValueSegment:
             # source's checksum holds only if nothing changed.
             checksum = unpacked_checksum(blocks)
             from_source = from_source and checksum == entry.checksum
-        self._take(
-            (entry.first, entry.count, checksum, from_source, *entry.times), blocks
-        )
+        times = np.ascontiguousarray(entry.times)
+        row = entry.first, entry.count, checksum, from_source, checksum_of(times.data)
+        self._take(row, blocks, times)
         if entry.point is not None:
             self._late_points.append(entry.point)
         self.account.note_gaps(entry.gaps)
 
     def _take(
         self,
-        row: tuple[int, int, int, bool, float, float],
+        row: EntryRow,
         blocks: list[npt.NDArray[Any] | Variable],
+        times: Times,
     ) -> None:
         first, count, *_ = row
         self._fill_up_to(first)
+        self._times.put(first - self.start, times)
         self._entries.append(row)
         if len(self._entries) >= _MAX_LISTED_ENTRIES:
             self._move_entries_to_table()
@@ -180,6 +187,7 @@ class ValueSegment:
         for columns in self._columns:
             for column in columns:
                 column.write()
+        self._times.write()
         self._held_bytes = 0
 
     def flush(self) -> None:
@@ -196,8 +204,9 @@ class ValueSegment:
 
     def restore(
         self,
-        row: tuple[int, int, int, bool, float, float],
+        row: EntryRow,
         blocks: list[npt.NDArray[Any] | Variable],
+        times: Times,
     ) -> None:
         """Store the points of an entry read from another file of this segment.
 
@@ -207,8 +216,10 @@ class ValueSegment:
             The entry's row, as in ``ENTRY_FIELDS``.
         blocks : list
             The entry's points, one item per channel.
+        times : numpy.ndarray
+            Time of each point; NaN if not known.
         """
-        self._take(row, blocks)
+        self._take(row, blocks, times)
 
     def replace_account(self, account: SegmentAccount) -> None:
         """Replace the account, which a restore determines for the whole segment."""
@@ -217,6 +228,7 @@ class ValueSegment:
     def close(self, stop: int) -> None:
         """Write everything up to point `stop` and close the file."""
         self._fill_up_to(stop)
+        self._times.close(stop - self.start)
         self.flush()
         self._move_entries_to_table()
         table = np.concatenate(self._tables)
@@ -235,13 +247,14 @@ class ValueSegment:
         return not self._file
 
     def verify(self) -> None:
-        """Reopen the closed file and compare each dataset with its digest.
+        """Reopen the closed file; compare each dataset, and the times, with its digest.
 
         Raises
         ------
         VerificationError
             If a dataset differs from the points that were received.
         """
+        self._times.verify(self._path)
         descriptor = os.open(self._path, os.O_RDONLY)
         try:
             with open_hdf5(self._path) as file:

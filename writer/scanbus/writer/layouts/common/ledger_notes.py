@@ -20,7 +20,7 @@ from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.root import iso_time
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import Array, Dataset, ExternalLink, Group, Node
-from scanbus.writer.model.scan_contents import ScanContents, data_path
+from scanbus.writer.model.scan_contents import TIMES_GROUP, ScanContents, data_path
 
 __all__ = ["note_groups", "scanbus_group", "writer_note"]
 
@@ -97,6 +97,8 @@ def scanbus_group(
     sources = _source_groups(contents, places)
     if sources:
         children["sources"] = Group("NXcollection", children=sources)
+    if contents.values_file:
+        children["times"] = ExternalLink(contents.values_file, TIMES_GROUP)
     if contents.late:
         children["late"] = _late_group(contents.late)
     sentences = (*record.problems, *problems)
