@@ -30,6 +30,7 @@ from tests.support.written_scans import (
     frame_lane,
     plain_entry,
     points_of,
+    times_of,
     value_lane,
 )
 
@@ -83,13 +84,16 @@ def assert_as_sent(path: Path, lane: LaneDescription, lost: list[PointRange]) ->
     assert header.account.missing == lost
     report = check_files([path], everything=True)
     assert report.findings == ()
-    if lane.storage is Storage.VALUES:
-        return  # The check has compared every entry, in all channels.
     with h5py.File(path) as file:
+        times = file["/entry_0000/scanbus/time"][()]
+        keep = np.ones(len(times), bool)
+        for start, stop in lost:
+            keep[start:stop] = False
+        expected = np.where(keep, times_of(0, len(times)), np.nan)
+        np.testing.assert_array_equal(times, expected)
+        if lane.storage is Storage.VALUES:
+            return  # The check has compared every entry, in all channels.
         found = file["/entry_0000/measurement/data"][()]
-    keep = np.ones(len(found), bool)
-    for start, stop in lost:
-        keep[start:stop] = False
     expected = points_of(lane.channels[0], 0, len(found))
     np.testing.assert_array_equal(found[keep], expected[keep])
 

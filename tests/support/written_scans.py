@@ -15,10 +15,12 @@ from scanbus.bus.protocol import (
     PAYLOAD_FIELD,
     Entry,
     ScanRecord,
+    Times,
     Variable,
     block_length,
     checksum_of,
     encode_block,
+    encode_times,
     entry_id,
     pack_header,
     pack_variable,
@@ -110,6 +112,12 @@ def points_of(channel: ChannelDescription, first: int, count: int) -> Any:
     return flat.reshape(count, *channel.shape).astype(channel.numpy_dtype)
 
 
+def times_of(first: int, count: int) -> Times:
+    """Return the times of points ``[first, first + count)``: not evenly spaced."""
+    points = np.arange(first, first + count)
+    return 1000.0 + points + points % 3 / 10
+
+
 def entry_of(
     lane: LaneDescription,
     first: int,
@@ -138,17 +146,20 @@ def entry_of(
             packed = np.ascontiguousarray(found, channel.numpy_dtype)
         blocks.append(encode_block(channel, packed, name))
     payload = b"".join(bytes(part) for block in blocks for part in block)
+    n_points = len(points[0]) if count is None else count
+    ends, times = encode_times(times_of(first, n_points))
     header = pack_header(
         session=b"test",
         checksum=checksum_of(payload),
         codecs=tuple(codecs),
         sizes=tuple(block_length(block) for block in blocks),
-        ends=(1000.0 + first, 1000.0 + first + len(points[0]) - 1),
+        ends=ends,
+        times_checksum=checksum_of(times) if times else None,
         gaps=gaps,
         is_padded=count is not None,
     )
-    stream_id = entry_id(first, len(points[0]) if count is None else count)
-    return parse_entry(lane, stream_id, {HEADER_FIELD: header, PAYLOAD_FIELD: payload})
+    fields = {HEADER_FIELD: header, PAYLOAD_FIELD: payload + times}
+    return parse_entry(lane, entry_id(first, n_points), fields)
 
 
 def plain_entry(lane: LaneDescription, first: int, count: int) -> Entry:

@@ -18,6 +18,7 @@ from scanbus.writer.check.counts import check_ledger
 from scanbus.writer.check.entries import LaneCoverage, check_scan_lane
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.scanbus_files import Judgement, text
+from scanbus.writer.check.times import check_lane_times
 from scanbus.writer.storage.segment_header import OWN_GROUP
 
 __all__ = ["check_scan_file", "is_scan_file"]
@@ -37,6 +38,7 @@ def check_scan_file(
     uid = text(own["uid"])
     verdict = _read_verdict(own, path, tally)
     for lane in _lanes_of(own, path, tally):
+        check_lane_times(file, path, lane, tally)
         if lane.storage is Storage.VALUES:
             spot = tally.at(path, f"{OWN_GROUP}/lanes/{lane.name}")
             with tally.guard(path, spot.dataset):

@@ -33,6 +33,7 @@ from scanbus.writer.check.scanbus_files import (
     read_masters,
     read_segment,
 )
+from scanbus.writer.check.times import check_segment_times
 from scanbus.writer.check.virtual_datasets import VirtualInfo, check_virtual
 
 __all__ = ["Walk"]
@@ -165,7 +166,7 @@ class Walk:
     def _values_file(
         self, path: Path, master: MasterInfo, inventory: Inventory
     ) -> Path | None:
-        """Return the scan file, to which a scan without small values has no link."""
+        """Return the scan file, also if no link of the master leads to it."""
         name = values_file_name(master.scan_number)
         values = path.resolve().parent / name
         if values.is_file():
@@ -178,6 +179,8 @@ class Walk:
 
     def _visit_content(self, file: h5py.File, path: Path) -> None:
         segment = read_segment(file)
+        if segment is not None:
+            check_segment_times(file, path, segment, self._tally)
         if segment is not None and segment.kind == "values":
             check_value_segment(
                 file, path, segment, self._tally, everything=self._everything

@@ -33,7 +33,7 @@ from scanbus.writer.storage.chunked_dataset import (
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import OWN_GROUP, load_account, read_header
-from scanbus.writer.storage.time_column import TIME_NAME
+from scanbus.writer.storage.time_column import TIME_CHECKSUM, TIME_NAME, is_intact
 from scanbus.writer.storage.value_segment import ValueSegment
 
 __all__ = ["TemporarySegment", "read_temporary_segment", "restore"]
@@ -226,7 +226,9 @@ class _Times:
     """The times of a segment, as far as its writer had written them."""
 
     def __init__(self, file: h5py.File) -> None:
-        self._times: Times = file[OWN_GROUP][TIME_NAME][()]
+        dataset = file[OWN_GROUP][TIME_NAME]
+        is_damaged = TIME_CHECKSUM in dataset.attrs and not is_intact(dataset)
+        self._times: Times = dataset[:0] if is_damaged else dataset[()]
 
     def of(self, first: int, count: int) -> Times:
         """Return the times of points; NaN where they are not in the file."""
@@ -282,7 +284,7 @@ def _restore_values(
     """Copy entries; yield the points of each, and whether they are intact."""
     columns, times = _columns(file, lane), _Times(file)
     for row in _entries(file, temporary, lane):
-        first, count, checksum, from_source, _ = row
+        first, count, checksum, from_source = row
         place = first - temporary.start
         payloads = [b"".join(column.block(place, count)) for column in columns]
         found = checksum_of(*payloads)
@@ -296,13 +298,12 @@ def _restore_values(
             except PayloadError:
                 is_intact = False
             else:
-                taken = times.of(place, count)
-                checksums = found, from_source, checksum_of(taken.data)
-                segment.restore((first, count, *checksums), blocks, taken)
+                new = first, count, found, from_source
+                segment.restore(new, blocks, times.of(place, count))
         yield (first, first + count), is_intact
 
 
-_Entry = tuple[int, int, int | None, bool, int]
+_Entry = tuple[int, int, int | None, bool]
 
 
 def _entries(
@@ -316,4 +317,4 @@ def _entries(
     for start, stop in temporary.present:
         for first in range(start, stop, lane.points_per_chunk):
             count = min(lane.points_per_chunk, stop - first)
-            yield first, count, None, False, 0
+            yield first, count, None, False

@@ -33,7 +33,7 @@ from scanbus.writer.storage.segment_header import (
     remove_account,
     save_account,
 )
-from scanbus.writer.storage.time_column import TimeColumn
+from scanbus.writer.storage.time_column import TimeColumn, stored_times
 from scanbus.writer.storage.tree_writer import write_attributes
 
 __all__ = ["FrameSegment"]
@@ -114,7 +114,7 @@ class FrameSegment:
             self._store(first // rows, entry.payload, entry.checksum, from_source=True)
         else:
             self._gather(first, entry)
-        self._times.put(first, entry.times)
+        self._times.put(first, stored_times(entry))
         if entry.point is not None:
             self._late_points[first] = entry.point
         self.account.note_gaps(entry.gaps)

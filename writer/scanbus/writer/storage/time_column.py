@@ -1,7 +1,7 @@
 """The times of the points of a segment: one float64 per point, beside the data.
 
-Points without a time, missing ones among them, have NaN. A checksum of all times stands
-as attribute at the dataset, as the points have theirs.
+Points without a time, missing ones among them, have NaN. A checksum of all of them is
+an attribute of the dataset, here and in the scan file.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import h5py
 import numpy as np
 import xxhash
 
-from scanbus.bus.protocol import Times, checksum_of
+from scanbus.bus.protocol import Entry, Times, checksum_of
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.model.scan_contents import TIME_ATTRIBUTES
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import OWN_GROUP
 from scanbus.writer.storage.tree_writer import write_attributes
 
-__all__ = ["TIME_CHECKSUM", "TIME_NAME", "TimeColumn", "is_intact"]
+__all__ = ["TIME_CHECKSUM", "TIME_NAME", "TimeColumn", "is_intact", "stored_times"]
 
 TIME_NAME: Final = "time"
 """Name of the dataset in scanbus's own group of a segment."""
 TIME_CHECKSUM: Final = "checksum"
-"""Attribute of the dataset: XXH3 of its bytes; only finished segments have it."""
+"""Attribute of the dataset: XXH3 of its bytes; an unfinished segment has none."""
 # HDF5 allocates whole chunks, and most segments have few points.
 _ROWS_PER_CHUNK: Final = 1024
 
@@ -81,8 +81,9 @@ class TimeColumn:
         """Write the times of all `n_rows` points, and their checksum."""
         self._reach(n_rows)
         self.write()
-        checksum = np.uint64(self._digest.intdigest())
-        self._dataset.attrs.create(TIME_CHECKSUM, checksum)
+        write_attributes(
+            self._dataset, {TIME_CHECKSUM: np.uint64(self._digest.intdigest())}
+        )
 
     def verify(self, path: Path) -> None:
         """Compare the times in the closed file with those that were taken.
@@ -99,5 +100,18 @@ class TimeColumn:
 
 
 def is_intact(dataset: h5py.Dataset) -> bool:
-    """Return whether the times of a finished segment have their checksum."""
+    """Return whether times that were written completely match their checksum."""
     return checksum_of(dataset[()].data) == int(dataset.attrs[TIME_CHECKSUM])
+
+
+def stored_times(entry: Entry) -> Times:
+    """Return the times of an entry's points; NaN where no channel has the point."""
+    if len(entry.gaps) < len(entry.sizes):
+        return np.ascontiguousarray(entry.times)
+    is_there = np.zeros(entry.count, bool)
+    for gaps in entry.gaps.values():
+        has = np.ones(entry.count, bool)
+        for start, stop in gaps:
+            has[start - entry.first : stop - entry.first] = False
+        is_there |= has
+    return np.where(is_there, entry.times, np.nan)

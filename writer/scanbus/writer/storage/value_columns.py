@@ -19,6 +19,7 @@ import numpy.typing as npt
 import xxhash
 
 from scanbus.bus.codecs import DEFAULT_CODEC
+from scanbus.bus.protocol import checksum_of
 from scanbus.schemas import ChannelDescription, LaneDescription
 from scanbus.writer.layouts.common.channel_nodes import channel_attributes
 from scanbus.writer.model.scan_contents import (
@@ -36,7 +37,7 @@ from scanbus.writer.storage.chunked_dataset import (
 )
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import FREE_TEXT, OWN_GROUP
-from scanbus.writer.storage.time_column import TIME_NAME
+from scanbus.writer.storage.time_column import TIME_CHECKSUM, TIME_NAME
 from scanbus.writer.storage.tree_writer import write_attributes
 from scanbus.writer.storage.value_segment import flat_name, length_name
 
@@ -114,7 +115,8 @@ def write_times(
     times = np.concatenate([np.empty(0), *parts])
     path = f"{TIMES_GROUP}/{lane.name}"
     dataset = file.create_dataset(path, times.shape, times.dtype)
-    write_attributes(dataset, TIME_ATTRIBUTES)
+    checksum = np.uint64(checksum_of(times.data))
+    write_attributes(dataset, {**TIME_ATTRIBUTES, TIME_CHECKSUM: checksum})
     column = _Plain(dataset)
     column.add(times)
     return {path: column.end()}

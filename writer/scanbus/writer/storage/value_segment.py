@@ -33,7 +33,7 @@ from scanbus.writer.storage.segment_header import (
     remove_account,
     save_account,
 )
-from scanbus.writer.storage.time_column import TimeColumn
+from scanbus.writer.storage.time_column import TimeColumn, stored_times
 
 __all__ = [
     "ENTRY_FIELDS",
@@ -57,15 +57,13 @@ ENTRY_FIELDS = np.dtype(
         ("count", "<u8"),
         ("checksum", "<u8"),
         ("from_source", "?"),
-        ("time_checksum", "<u8"),
     ]
 )
 """Fields of the table of entries, one row per entry.
 
 The checksum is the source's, over the payload, if the blocks came uncompressed
-(``from_source``); otherwise the writer's, over the unpacked blocks. ``time_checksum``
-is over the times of its points, as float64."""
-EntryRow: TypeAlias = tuple[int, int, int, bool, int]
+(``from_source``); otherwise the writer's, over the unpacked blocks."""
+EntryRow: TypeAlias = tuple[int, int, int, bool]
 """A row of that table."""
 
 
@@ -132,9 +130,8 @@ class ValueSegment:
             # source's checksum holds only if nothing changed.
             checksum = unpacked_checksum(blocks)
             from_source = from_source and checksum == entry.checksum
-        times = np.ascontiguousarray(entry.times)
-        row = entry.first, entry.count, checksum, from_source, checksum_of(times.data)
-        self._take(row, blocks, times)
+        row = entry.first, entry.count, checksum, from_source
+        self._take(row, blocks, stored_times(entry))
         if entry.point is not None:
             self._late_points.append(entry.point)
         self.account.note_gaps(entry.gaps)
