@@ -475,29 +475,3 @@ def test_a_truncated_file_is_a_sentence_never_a_traceback(
         if length < path.stat().st_size:
             assert report.exit_code == 3
             assert "cannot be opened" in problems(report)
-
-
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [("values", "times/fast"), ("values", "times/eiger"), ("segment", "time")],
-)
-def test_a_flipped_bit_of_a_time_is_found(
-    scan: WrittenScan, name: str, path: str
-) -> None:
-    file_path = scan.values if name == "values" else scan.segment(1)
-    with h5py.File(file_path, "r+") as file:
-        times = file[f"entry_0000/scanbus/{path}"]
-        bits = times[()].view("u8")
-        bits[-1] ^= 1
-        times[...] = bits.view("f8")
-    report = check_files([scan.master])
-    (finding,) = report.findings
-    assert finding.dataset == f"/entry_0000/scanbus/{path}"
-    assert "times are not what came over the bus" in finding.problem
-
-
-def test_times_that_are_too_few_are_found(scan: WrittenScan) -> None:
-    with h5py.File(scan.segment(1), "r+") as file:
-        times = file["entry_0000/scanbus/time"]
-        times.resize(len(times) - 1, axis=0)
-    assert "(11,) of float64 for 12 points" in problems(check_files([scan.master]))

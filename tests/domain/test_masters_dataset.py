@@ -52,8 +52,8 @@ def links(path: Path) -> dict[str, tuple[str, str]]:
 def test_every_master_links_every_entry_below_it(tmp_path: Path) -> None:
     make_scans(tmp_path)
     assert links(tmp_path / MASTERS[0]) == {
-        "1.1": ("scan0001/scan0001.h5", "/1.1"),
-        "2.1": ("scan0002/scan0002.h5", "/2.1"),
+        "1.1": ("scan0001/scan0001.h5", "/scan0001_uid00000001x0001/1.1"),
+        "2.1": ("scan0002/scan0002.h5", "/scan0002_uid00000002x0001/2.1"),
     }
     assert list(links(tmp_path / MASTERS[2])) == [
         "lyso_A_0001_1.1",
@@ -62,7 +62,7 @@ def test_every_master_links_every_entry_below_it(tmp_path: Path) -> None:
     ]
     assert links(tmp_path / MASTERS[3])["lyso_A_0002_1.1"] == (
         "lyso-A/lyso-A_0002/scan0001/scan0001.h5",
-        "/1.1",
+        "/scan0001_uid00000001x0002/1.1",
     )
 
 

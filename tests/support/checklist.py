@@ -45,14 +45,15 @@ Problems = Iterator[str]
 def check_file(path: Path, *, publisher: bool = True) -> list[str]:
     """Return all problems of a scan master; empty if there are none."""
     with h5py.File(path, "r", locking=False) as file:
+        entries = {n: node for n, node in file.items() if "NX_class" in node.attrs}
         problems = [
             *_root(file, path, publisher=publisher),
             *_names(file),
             *_strings(file),
         ]
-        for name in file:
-            entry = file[name]
+        for name, entry in entries.items():
             problems += _entry(name, entry)
+            problems += _group_for_links(file, path, entry)
             problems += _instrument(entry)
             problems += _sample(entry)
             problems += _links(entry)
@@ -118,9 +119,17 @@ def _names(file: h5py.File) -> Problems:
         tail = name.rpartition("/")[2]
         if not NAME.match(tail) or len(tail) > 63:
             yield f"9: {name} is no NeXus name"
-    for name in file:
-        if not re.fullmatch(r"[1-9]\d*\.[1-9]\d*", name):
+    for name, node in file.items():
+        is_entry = "NX_class" in node.attrs
+        if is_entry and not re.fullmatch(r"[1-9]\d*\.[1-9]\d*", name):
             yield f"10: {name} is no entry N.M"
+
+
+def _group_for_links(file: h5py.File, path: Path, entry: h5py.Group) -> Problems:
+    name = f"{path.stem}_{_text(entry, 'scanbus/uid')}"
+    group = file.get(name)
+    if group is None or list(group.values()) != [entry] or group.attrs:
+        yield f"24: {name} is not the group by which other masters link the entry"
 
 
 def _strings(file: h5py.File) -> Problems:
@@ -303,7 +312,7 @@ def _virtual(file: h5py.File, folder: Path) -> Problems:
         if covered != len(node):
             yield f"53: {name} maps {covered} points of {len(node)}"
     for listed in file.values():
-        for name, sources in listed["scanbus"].get("sources", {}).items():
+        for name, sources in listed.get("scanbus/sources", {}).items():
             node = listed["measurement"][name]
             used = node.virtual_sources() if node.is_virtual else []
             if sorted(each.file_name for each in used) != list(

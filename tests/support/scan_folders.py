@@ -37,6 +37,7 @@ from scanbus.writer.model.scan_contents import (
     length_path,
 )
 from scanbus.writer.storage.data_root import scan_folder
+from scanbus.writer.storage.segment_header import link_entry
 
 N_POINTS = 25
 POINTS_PER_SEGMENT = 10
@@ -164,8 +165,13 @@ def values_of(described: ChannelDescription, n_points: int = N_POINTS) -> Any:
 
 
 def write_segment(
-    path: Path, lane: LaneDescription, start: int, stop: int, n_points: int = N_POINTS
+    path: Path,
+    uid: str,
+    lane: LaneDescription,
+    start: int,
+    n_points: int = N_POINTS,
 ) -> SegmentFile:
+    stop = min(start + POINTS_PER_SEGMENT, n_points)
     with h5py.File(path, "w") as file:
         for described in lane.channels:
             if described.is_variable:
@@ -175,10 +181,11 @@ def write_segment(
             if lane.storage is Storage.FILES:
                 chunked = {"chunks": (1, *described.shape), **hdf5plugin.Bitshuffle()}
             file.create_dataset(data_path(lane, described), data=data, **chunked)
+        link_entry(file, uid)
     return SegmentFile(path.name, start, stop)
 
 
-def write_values(path: Path, lane: LaneDescription) -> None:
+def write_values(path: Path, uid: str, lane: LaneDescription) -> None:
     with h5py.File(path, "a") as file:
         file.create_dataset(f"{TIMES_GROUP}/{lane.name}", data=np.zeros(N_POINTS))
         for described in lane.channels:
@@ -190,6 +197,7 @@ def write_values(path: Path, lane: LaneDescription) -> None:
             if described.is_ragged:
                 counts = np.arange(len(data), dtype="u4") % 6
                 file.create_dataset(length_path(lane, described), data=counts)
+        link_entry(file, uid)
 
 
 def make_scan(
@@ -206,23 +214,25 @@ def make_scan(
     assert found.prepared is not None
     for each in found.prepared.lanes:
         if each.storage is Storage.FILES or not with_values:
-            segments[each.name] = write_lane(folder, each)
+            segments[each.name] = write_lane(folder, scan.uid, each)
         else:
             name = values_file_name(number)
-            write_values(folder / name, each)
+            write_values(folder / name, scan.uid, each)
             contents = replace(contents, values_file=name)
     n_points = {each.name: N_POINTS for each in found.prepared.channels}
     return folder, replace(contents, segments=segments, n_points=n_points)
 
 
-def write_lane(folder: Path, lane: LaneDescription) -> tuple[SegmentFile, ...]:
+def write_lane(
+    folder: Path, uid: str, lane: LaneDescription
+) -> tuple[SegmentFile, ...]:
     starts = range(0, N_POINTS, POINTS_PER_SEGMENT)
     return tuple(
         write_segment(
             folder / segment_file_name(lane.name, index),
+            uid,
             lane,
             start,
-            min(start + POINTS_PER_SEGMENT, N_POINTS),
         )
         for index, start in enumerate(starts)
     )

@@ -38,6 +38,7 @@ from scanbus.schemas import (
     ScanPrepared,
     ScanStarted,
     Storage,
+    ranges,
 )
 from scanbus.schemas.file_names import segment_file_name, values_file_name
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
@@ -126,6 +127,7 @@ def entry_of(
     codecs: Sequence[str] | None = None,
     count: int | None = None,
     gaps: Mapping[str, tuple[PointRange, ...]] | None = None,
+    point: int | None = None,
 ) -> Entry:
     """Return an entry as it is read from the bus, validated.
 
@@ -157,21 +159,22 @@ def entry_of(
         times_checksum=checksum_of(times) if times else None,
         gaps=gaps,
         is_padded=count is not None,
+        point=point,
     )
     fields = {HEADER_FIELD: header, PAYLOAD_FIELD: payload + times}
     return parse_entry(lane, entry_id(first, n_points), fields)
 
 
-def plain_entry(lane: LaneDescription, first: int, count: int) -> Entry:
+def plain_entry(lane: LaneDescription, first: int, count: int, salt: int = 0) -> Entry:
     """Return an entry of the unpacked points that `points_of` returns."""
-    points = [points_of(channel, first, count) for channel in lane.channels]
+    points = [points_of(channel, first + salt, count) for channel in lane.channels]
     return entry_of(lane, first, points)
 
 
-def chunk_entry(lane: LaneDescription, first: int, count: int) -> Entry:
+def chunk_entry(lane: LaneDescription, first: int, count: int, salt: int = 0) -> Entry:
     """Return an entry that is one packed chunk; padded with noise if not full."""
     channel, rows = lane.channels[0], lane.points_per_chunk
-    padded = points_of(channel, first, rows)
+    padded = points_of(channel, first + salt, rows)
     padded[count:] = 54321
     return entry_of(
         lane,
@@ -183,14 +186,14 @@ def chunk_entry(lane: LaneDescription, first: int, count: int) -> Entry:
 
 
 def entries_of(
-    lane: LaneDescription, n_points: int, step: int | None = None
+    lane: LaneDescription, n_points: int, step: int | None = None, *, salt: int = 0
 ) -> list[Entry]:
     """Return all entries of a lane; none crosses the edge of a chunk or segment."""
     make = plain_entry if lane.storage is Storage.VALUES else chunk_entry
     if step is None:
         step = 3 if lane.storage is Storage.VALUES else lane.points_per_chunk
     return [
-        make(lane, first, min(step, n_points - first))
+        make(lane, first, min(step, n_points - first), salt)
         for first in range(0, n_points, step)
     ]
 
@@ -270,11 +273,18 @@ def write_scan(
     n_points: int = N_POINTS,
     lost: Sequence[PointRange] = (),
     step: int | None = None,
+    salt: int = 0,
+    late: Mapping[str, Sequence[int]] | None = None,
 ) -> WrittenScan:
     """Write a scan with all its masters.
 
     Parameters
     ----------
+    salt : int
+        Makes the values differ from those of other scans: they are those of the points
+        from `salt` on.
+    late : mapping, optional
+        Channel to its late points, which must be among the lost ones.
     lost : sequence of PointRange
         Points without entries, in all lanes.
     """
@@ -293,7 +303,9 @@ def write_scan(
         ScanPrepared(time=1.0, scan=identity, lanes=tuple(lanes), quota_bytes=2**20)
     )
     record.fold(ScanStarted(time=2.0))
-    record.fold(ScanEnded(time=3.0, end_reason=EndReason.SUCCESS))
+    late = late or {}
+    counts = {name: len(points) for name, points in late.items()}
+    record.fold(ScanEnded(time=3.0, end_reason=EndReason.SUCCESS, late=counts))
     folder = scan_folder(root, identity)
     folder.mkdir(parents=True)
     ledgers: dict[str, ChannelLedger] = {}
@@ -302,7 +314,7 @@ def write_scan(
     for lane in lanes:
         entries = [
             entry
-            for entry in entries_of(lane, n_points, step)
+            for entry in entries_of(lane, n_points, step, salt=salt)
             if not any(start <= entry.first < stop for start, stop in lost)
         ]
         files, accounts = write_segments(folder, uid, lane, entries, n_points=n_points)
@@ -312,6 +324,13 @@ def write_scan(
         paths[lane.name] = [folder / one.name for one in files]
         if lane.storage is Storage.FILES:
             segments[lane.name] = tuple(files)
+    late_files: dict[str, tuple[str, ...]] = {}
+    assert record.prepared is not None
+    for lane in record.prepared.late_lanes(record.ended):
+        name = lane.channels[0].name
+        late_files[name] = _write_late(folder, uid, lane, late[name], salt)
+        said = ranges(sorted(late[name]))
+        ledgers[name] = ledgers[name].model_copy(update={"late": said})
     scan = WrittenScan(root, identity, ScanContents(record))
     record.verdict = judge(
         uid,
@@ -323,7 +342,21 @@ def write_scan(
     for path in (path for name in paths.keys() - segments for path in paths[name]):
         path.unlink()
     everything = {one.name: n_points for lane in lanes for one in lane.channels}
-    scan.contents = ScanContents(record, segments, scan.values.name, everything)
+    scan.contents = ScanContents(
+        record, segments, scan.values.name, everything, late_files
+    )
     write_scan_master(scan.folder, scan.contents)
     write_dataset_masters(root, identity)
     return scan
+
+
+def _write_late(
+    folder: Path, uid: str, lane: LaneDescription, points: Sequence[int], salt: int
+) -> tuple[str, ...]:
+    channel = lane.channels[0]
+    entries = [
+        entry_of(lane, arrival, [points_of(channel, point + salt, 1)], point=point)
+        for arrival, point in enumerate(points)
+    ]
+    files, _ = write_segments(folder, uid, lane, entries, n_points=len(points))
+    return tuple(one.name for one in files)

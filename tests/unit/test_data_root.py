@@ -47,9 +47,12 @@ def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
 
 
 def test_names_that_agree_after_cleaning_are_both_linked() -> None:
-    scans = [ScanMaster(name, 1, f"{name}/m.h5") for name in ("a-b", "a_b", "a" * 90)]
+    scans = [
+        ScanMaster(name, 1, f"{name}/m.h5", "uid00001")
+        for name in ("a-b", "a_b", "a" * 90)
+    ]
     links = collection_layout("x.h5", scans, FileStamp("", "", "", "")).children
     assert len(links) == 3
-    assert links["a_b_1.1"] == ExternalLink("a-b/m.h5", "/1.1")
-    assert links["a_b_1.1_2"] == ExternalLink("a_b/m.h5", "/1.1")
+    assert links["a_b_1.1"] == ExternalLink("a-b/m.h5", "/m_uid00001/1.1")
+    assert links["a_b_1.1_2"] == ExternalLink("a_b/m.h5", "/m_uid00001/1.1")
     assert all(len(name) <= 63 for name in links)

@@ -99,11 +99,11 @@ def test_frames_are_one_virtual_dataset_with_lima_names() -> None:
 
 def test_small_values_are_links_into_the_scan_file() -> None:
     entry = entry_of(contents_of())
-    assert at(entry, "instrument/th/value") == ExternalLink(
-        "scan0003_values.h5", "/entry_0000/measurement/th"
-    )
+    file = "scan0003_values.h5"
+    inner = "/scan0003_values_uid00000003x0001/entry_0000/measurement"
+    assert at(entry, "instrument/th/value") == ExternalLink(file, f"{inner}/th")
     assert at(entry, "instrument/peaks/data__length") == ExternalLink(
-        "scan0003_values.h5", "/entry_0000/measurement/peaks__length"
+        file, f"{inner}/peaks__length"
     )
 
 

@@ -109,3 +109,5 @@ class LogEvent(StrEnum):
     """warning: a symbolic link that leads out of the root is not followed."""
     MASTER_KEEPS_CHANGING = "master_keeps_changing"
     """warning: something else writes to the folders below a master."""
+    MASTER_NOT_LINKED = "master_not_linked"
+    """warning: a scan master cannot be read, so the masters above lack it."""

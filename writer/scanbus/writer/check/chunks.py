@@ -22,13 +22,12 @@ from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.sampling import sampled
 from scanbus.writer.check.scanbus_files import SegmentInfo, open_file
 from scanbus.writer.model.ledger import joined
-from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.storage.chunked_dataset import (
     StoredChunk,
     stored_bytes,
     stored_chunks,
 )
-from scanbus.writer.storage.segment_header import OWN_GROUP
 
 __all__ = ["FrameFile", "check_chunks", "check_table"]
 

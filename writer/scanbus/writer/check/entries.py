@@ -24,8 +24,7 @@ from scanbus.writer.check.sampling import sampled
 from scanbus.writer.check.scanbus_files import SegmentInfo
 from scanbus.writer.check.virtual_datasets import holes
 from scanbus.writer.model.ledger import joined
-from scanbus.writer.model.scan_contents import data_path
-from scanbus.writer.storage.segment_header import OWN_GROUP
+from scanbus.writer.model.scan_contents import OWN_GROUP, data_path
 from scanbus.writer.storage.value_segment import ENTRY_FIELDS
 
 __all__ = ["LaneCoverage", "check_scan_lane", "check_value_segment"]

@@ -15,7 +15,13 @@ import h5py
 from scanbus.writer.check.report import UNREADABLE, Tally
 from scanbus.writer.check.scanbus_files import open_file, uid_of
 
-__all__ = ["Inventory", "check_external", "take_inventory", "target_of"]
+__all__ = [
+    "Inventory",
+    "check_external",
+    "note_without_uid",
+    "take_inventory",
+    "target_of",
+]
 
 _DEEPEST_GROUP: Final = 64
 _MOST_HOPS: Final = 16
@@ -159,11 +165,22 @@ def check_external(
         for link, inner in links:
             if inner not in file:
                 sentence = f"external link to {inner} in {name}, which is not there"
-                tally.record(path, link, sentence)
+                owner = f": the file belongs to scan {uid}" if uid is not None else ""
+                tally.record(path, link, f"{sentence}{owner}")
+            elif uid is not None and uid not in inner:
+                note_without_uid(path, tally)
             ours = uids.get("/" + link.strip("/").split("/")[0])
             if uid is not None and ours is not None and uid != ours:
                 tally.record(path, link, f"{name} belongs to scan {uid}, not {ours}")
     return target
+
+
+def note_without_uid(path: Path, tally: Tally) -> None:
+    """Add a note on a master from before links carried the uid of the scan."""
+    tally.note(
+        f"{path} was written by an earlier scanbus: HDF5 may read files of other scans "
+        "in its place, if they have the same names and are in the current folder"
+    )
 
 
 def _listed(names: list[str]) -> str:

@@ -19,7 +19,7 @@ from scanbus.writer.check.entries import LaneCoverage, check_scan_lane
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.scanbus_files import Judgement, text
 from scanbus.writer.check.times import check_lane_times
-from scanbus.writer.storage.segment_header import OWN_GROUP
+from scanbus.writer.model.scan_contents import OWN_GROUP
 
 __all__ = ["check_scan_file", "is_scan_file"]
 

@@ -19,8 +19,7 @@ from scanbus.schemas import (
 )
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.ledger import SegmentAccount
-from scanbus.writer.model.scan_contents import data_path
-from scanbus.writer.storage.segment_header import OWN_GROUP
+from scanbus.writer.model.scan_contents import OWN_GROUP, data_path, linked_path
 
 __all__ = [
     "Judgement",
@@ -48,10 +47,19 @@ class SegmentInfo:
     account: SegmentAccount
     kind: str
 
-    def channel_at(self, path: str) -> ChannelDescription | None:
-        """Return the channel stored at a path in this segment, or None."""
+    def channel_at(self, path: str, file_name: str) -> ChannelDescription | None:
+        """Return the channel stored at a path in this segment, or None.
+
+        Parameters
+        ----------
+        path : str
+            The path in the data group, or the one with the scan's uid.
+        file_name : str
+            Name of the segment.
+        """
         for channel in self.lane.channels:
-            if path.strip("/") == data_path(self.lane, channel).strip("/"):
+            readable = data_path(self.lane, channel)
+            if path in {readable, linked_path(file_name, self.uid, readable)}:
                 return channel
         return None
 
@@ -103,9 +111,11 @@ def is_scanbus(file: h5py.File) -> bool:
 
 
 def uid_of(file: h5py.File) -> str | None:
-    """Return the scan's uid in a segment or scan file, None if it is neither."""
+    """Return the scan's uid in a segment, scan file or scan master, else None."""
     own = file.get(f"{OWN_GROUP}/uid")
-    return text(own) if isinstance(own, h5py.Dataset) else None
+    if isinstance(own, h5py.Dataset):
+        return text(own)
+    return next((one.uid for one in read_masters(file)), None)
 
 
 def text(dataset: Any) -> str:

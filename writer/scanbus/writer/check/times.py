@@ -10,8 +10,7 @@ import numpy as np
 from scanbus.schemas import LaneDescription, PointRange
 from scanbus.writer.check.report import Spot, Tally
 from scanbus.writer.check.scanbus_files import SegmentInfo
-from scanbus.writer.model.scan_contents import TIMES_GROUP
-from scanbus.writer.storage.segment_header import OWN_GROUP
+from scanbus.writer.model.scan_contents import OWN_GROUP, TIMES_GROUP
 from scanbus.writer.storage.time_column import TIME_NAME, is_intact
 
 __all__ = ["check_lane_times", "check_segment_times"]

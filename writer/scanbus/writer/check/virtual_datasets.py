@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 
 from scanbus.schemas import PointRange
-from scanbus.writer.check.links import target_of
+from scanbus.writer.check.links import note_without_uid, target_of
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.scanbus_files import SegmentInfo, open_file, read_segment
 from scanbus.writer.model.ledger import joined
@@ -177,11 +177,13 @@ class _VirtualCheck:
 
     def _mismatch(self, segment: SegmentInfo, part: _Mapping) -> str:
         """Compare the header of a segment with its mapping."""
-        channel = segment.channel_at(part.dataset)
+        channel = segment.channel_at(part.dataset, Path(part.file).name)
         if self._uid is not None and segment.uid != self._uid:
             return f"{part.file} belongs to scan {segment.uid}, not {self._uid}"
         if channel is None:
             return f"{part.file} does not describe {part.dataset}"
+        if segment.uid not in part.dataset:
+            note_without_uid(self._path, self._spot.tally)
         if self.info.channel not in (None, channel.name):
             return f"{part.file} holds {channel.name}, others {self.info.channel}"
         self.info.channel = channel.name

@@ -33,8 +33,14 @@ from scanbus.writer.layouts.common.metadata import MetadataReader, merge_trees
 from scanbus.writer.layouts.common.nxdata import DEFAULT_PLOT, plot_nodes
 from scanbus.writer.layouts.common.root import iso_time, root_attributes
 from scanbus.writer.model.file_stamp import FileStamp
-from scanbus.writer.model.nexus_tree import Dataset, Group, Node, SoftLink, Value
-from scanbus.writer.model.scan_contents import ScanContents
+from scanbus.writer.model.nexus_tree import (
+    Dataset,
+    Group,
+    Node,
+    SoftLink,
+    Value,
+)
+from scanbus.writer.model.scan_contents import ScanContents, link_group
 
 __all__ = ["layout"]
 
@@ -75,14 +81,24 @@ def layout(
         An NXroot.
     """
     record = contents.record
+    file_name = scan_master_name(record.identity.scan_number)
     attributes = root_attributes(
-        scan_master_name(record.identity.scan_number),
+        file_name,
         record.prepared.publisher if record.prepared else "",
         stamp,
     )
     attributes["default"] = contents.entry_name
     entry = _entry(contents, stamp, with_users=with_users)
-    return Group("NXroot", attributes, {contents.entry_name: entry})
+    # Masters above link to the entry through this group, whose name has the uid. It
+    # has no class: readers that list the entries of a file must see one.
+    links = Group(
+        None, children={contents.entry_name: SoftLink(f"/{contents.entry_name}")}
+    )
+    children: dict[str, Node] = {
+        contents.entry_name: entry,
+        link_group(file_name, record.uid): links,
+    }
+    return Group("NXroot", attributes, children)
 
 
 def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Group:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from scanbus.writer.layouts.common.root import root_attributes, unique_name
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import ExternalLink, Group, Node
+from scanbus.writer.model.scan_contents import linked_path
 
 __all__ = ["ScanMaster", "collection_layout", "dataset_layout"]
 
@@ -27,16 +28,26 @@ class ScanMaster(NamedTuple):
         Number in the name of the scan's folder.
     path : str
         Path relative to the folder of the master that links it, separated by ``/``.
+    uid : str
+        Uid of the scan.
     """
 
     dataset: str
     scan_number: int
     path: str
+    uid: str
 
     @property
     def entry_name(self) -> str:
         """Name of its NXentry."""
         return f"{self.scan_number}.1"
+
+    @property
+    def link(self) -> ExternalLink:
+        """A link to its NXentry, by a path with the uid."""
+        name = self.path.rpartition("/")[2]
+        path = linked_path(name, self.uid, f"/{self.entry_name}")
+        return ExternalLink(self.path, path)
 
 
 def dataset_layout(
@@ -46,15 +57,12 @@ def dataset_layout(
 
     Examples
     --------
-    >>> scan = ScanMaster("lyso_0001", 7, "scan0007/scan0007.h5")
+    >>> scan = ScanMaster("lyso_0001", 7, "scan0007/scan0007.h5", "uid00007")
     >>> stamp = FileStamp("2024-01-31T00:00:00+01:00", "1.0", "1.14.6", "3.13.0")
     >>> list(dataset_layout("lyso_0001.h5", [scan], stamp).children)
     ['7.1']
     """
-    links: dict[str, Node] = {
-        scan.entry_name: ExternalLink(scan.path, f"/{scan.entry_name}")
-        for scan in sorted(scans)
-    }
+    links: dict[str, Node] = {scan.entry_name: scan.link for scan in sorted(scans)}
     return _master(file_name, links, stamp)
 
 
@@ -69,7 +77,7 @@ def collection_layout(
     links: dict[str, Node] = {}
     for scan in sorted(scans):
         name = unique_name(f"{scan.dataset}_{scan.entry_name}", links)
-        links[name] = ExternalLink(scan.path, f"/{scan.entry_name}")
+        links[name] = scan.link
     return _master(file_name, links, stamp)
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
@@ -44,6 +44,7 @@ from scanbus.writer.layouts.link_masters import (
     collection_layout,
     dataset_layout,
 )
+from scanbus.writer.masters.scan_uid import linkable_uid, read_uid
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.model.scan_contents import ScanContents
@@ -116,12 +117,7 @@ def _check_scan(path: Path, contents: ScanContents) -> None:
     """Raise if a file exists at `path` that is not the master of this scan."""
     if not path.exists():
         return
-    try:
-        with open_hdf5(path) as file:
-            stated: Any = file[f"{contents.entry_name}/scanbus/uid"]
-            uid = stated.asstr()[()]
-    except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise NameTakenError(str(path), "something other than a scan master") from error
+    uid = read_uid(path, contents.entry_name)
     if uid != contents.record.uid:
         raise NameTakenError(str(path), f"scan {uid}")
 
@@ -284,11 +280,11 @@ def _check_creator(path: Path) -> None:
 
 
 def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
-    """Return the scan masters in a dataset's folder.
+    """Return the scan masters in a dataset's folder to which masters above can link.
 
     At its end every scan lists all scans of its session, before and after it writes
-    each master. So this works on strings, with one system call per scan; `pathlib`
-    took several times as long.
+    each master. So this works on strings, with one system call per scan whose master
+    did not change; `pathlib` took several times as long.
 
     Parameters
     ----------
@@ -311,23 +307,28 @@ def list_scans(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
             if folder.is_symlink() and not _is_inside(root, Path(folder.path)):
                 continue
             name = scan_master_name(number)
-            if _is_file(root, f"{folder.path}/{name}"):
+            status = _status(root, f"{folder.path}/{name}")
+            if status is None:
+                continue
+            uid = linkable_uid(f"{folder.path}/{name}", f"{number}.1", status)
+            if uid is not None:
                 path = "/".join((*above, folder.name, name))
-                found.append(ScanMaster(dataset.name, number, path))
+                found.append(ScanMaster(dataset.name, number, path, uid))
     return tuple(sorted(found))
 
 
-def _is_file(root: Path, path: str) -> bool:
-    """Whether `path` is a regular file, and no link leads out of the root."""
+def _status(root: Path, path: str) -> os.stat_result | None:
+    """Return the status of a regular file; None if a link to it leaves the root."""
     try:
-        mode = os.lstat(path).st_mode
+        status = os.lstat(path)
     except OSError as error:
         if error.errno not in _NOT_THERE:
             raise
-        return False
-    if not stat.S_ISLNK(mode):
-        return stat.S_ISREG(mode)
-    return _is_inside(root, Path(path)) and Path(path).is_file()
+        return None
+    if not stat.S_ISLNK(status.st_mode):
+        return status if stat.S_ISREG(status.st_mode) else None
+    is_usable = _is_inside(root, Path(path)) and Path(path).is_file()
+    return Path(path).stat() if is_usable else None
 
 
 def _folders(root: Path, folder: Path) -> Iterator[Path]:

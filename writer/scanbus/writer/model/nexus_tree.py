@@ -130,15 +130,16 @@ class Group:
 
     Attributes
     ----------
-    nx_class : str
-        NeXus class; empty if unspecified, which is written as ``NXcollection``.
+    nx_class : str or None
+        NeXus class; empty if unspecified, which is written as ``NXcollection``; None
+        for a group without the attribute.
     attributes : mapping
         HDF5 attributes without ``NX_class``.
     children : mapping
         Members by name, in the order in which they are written.
     """
 
-    nx_class: str = ""
+    nx_class: str | None = ""
     attributes: Mapping[str, Value] = field(default_factory=dict)
     children: Mapping[str, Node] = field(default_factory=dict)
 

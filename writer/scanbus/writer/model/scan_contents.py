@@ -15,16 +15,21 @@ from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 
 __all__ = [
     "DATA_GROUP",
+    "OWN_GROUP",
     "TIMES_GROUP",
     "TIME_ATTRIBUTES",
     "ScanContents",
     "SegmentFile",
     "data_path",
     "length_path",
+    "link_group",
+    "linked_path",
 ]
 
 DATA_GROUP: Final = "/entry_0000/measurement"
 """Group of the points in segments and in the scan file."""
+OWN_GROUP: Final = "/entry_0000/scanbus"
+"""Group with scanbus's own description of a segment or of the scan file."""
 TIMES_GROUP: Final = "/entry_0000/scanbus/times"
 """Group of the times of each lane's points in the scan file."""
 TIME_ATTRIBUTES: Final = {"units": "s", "start": "1970-01-01T00:00:00Z"}
@@ -92,3 +97,36 @@ def data_path(lane: LaneDescription, channel: ChannelDescription) -> str:
 def length_path(lane: LaneDescription, channel: ChannelDescription) -> str:
     """Return the HDF5 path of the lengths of a ragged channel's points."""
     return f"{data_path(lane, channel)}__length"
+
+
+def link_group(file_name: str, uid: str) -> str:
+    """Return the name of the root group through which other files link into a file.
+
+    HDF5 searches for a linked file in other folders too, e.g. the current folder, and
+    the files of all scans have the same names. With a path that contains the uid, a
+    file of another scan gives an error instead of its data.
+
+    Examples
+    --------
+    >>> link_group("eiger_0003.h5", "0123456789abcdef")
+    'eiger_0003_0123456789abcdef'
+    """
+    return f"{file_name.removesuffix('.h5')}_{uid}"
+
+
+def linked_path(file_name: str, uid: str, path: str) -> str:
+    """Return the path by which other files refer to an object of a scan's file.
+
+    Parameters
+    ----------
+    file_name : str
+        Name of the segment, scan file or scan master, without its folder.
+    path : str
+        Absolute path of the object in that file.
+
+    Examples
+    --------
+    >>> linked_path("scan0001.h5", "0123456789abcdef", "/1.1/measurement")
+    '/scan0001_0123456789abcdef/1.1/measurement'
+    """
+    return f"/{link_group(file_name, uid)}{path}"

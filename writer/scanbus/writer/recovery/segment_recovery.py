@@ -24,7 +24,7 @@ from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationErr
 from scanbus.writer.check.columns import Column, segment_column
 from scanbus.writer.check.counts import without
 from scanbus.writer.model.ledger import SegmentAccount, joined
-from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.storage.chunked_dataset import (
     StoredChunk,
     stored_bytes,
@@ -32,7 +32,7 @@ from scanbus.writer.storage.chunked_dataset import (
 )
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.hdf5 import open_hdf5
-from scanbus.writer.storage.segment_header import OWN_GROUP, load_account, read_header
+from scanbus.writer.storage.segment_header import load_account, read_header
 from scanbus.writer.storage.time_column import TIME_CHECKSUM, TIME_NAME, is_intact
 from scanbus.writer.storage.value_segment import ValueSegment
 

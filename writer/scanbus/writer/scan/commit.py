@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from scanbus.schemas.errors import LeaseLostError, NameTakenError
+from scanbus.writer.model.scan_contents import OWN_GROUP
 from scanbus.writer.scan.lane_writer import FinishedSegment
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.storage.hdf5 import open_hdf5
-from scanbus.writer.storage.segment_header import OWN_GROUP, read_header
+from scanbus.writer.storage.segment_header import read_header
 from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["publish_segment"]

@@ -18,7 +18,7 @@ from scanbus.bus.protocol import Entry, Times, Variable, checksum_of, decode_blo
 from scanbus.schemas import LaneDescription
 from scanbus.writer.layouts.common.channel_nodes import channel_attributes
 from scanbus.writer.model.ledger import SegmentAccount
-from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import (
     make_packed_dataset,
@@ -26,7 +26,6 @@ from scanbus.writer.storage.chunked_dataset import (
     start_writeback,
 )
 from scanbus.writer.storage.segment_header import (
-    OWN_GROUP,
     compare_chunks,
     finish_segment,
     make_segment_file,

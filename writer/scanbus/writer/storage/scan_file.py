@@ -28,10 +28,10 @@ from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Storage, Verdict, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
 from scanbus.writer.model.file_stamp import CREATOR
-from scanbus.writer.model.scan_contents import DATA_GROUP, TIMES_GROUP
+from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, TIMES_GROUP
 from scanbus.writer.storage.event_journal import publisher_events
 from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
-from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, OWN_GROUP
+from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, link_entry
 from scanbus.writer.storage.value_columns import digest_of, write_lane, write_times
 
 __all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
@@ -101,6 +101,7 @@ def write_scan_file(
                 digests |= write_times(file, lane, segments[lane.name])
             if lane.name in segments and lane.storage is Storage.VALUES:
                 digests |= write_lane(file, lane, segments[lane.name])
+        link_entry(file, record.uid)
         _write_words(file[OWN_GROUP], record, verdict)
     _verify(path, digests)
 

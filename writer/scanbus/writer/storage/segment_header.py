@@ -21,17 +21,17 @@ from scanbus.schemas.errors import NameTakenError, VerificationError
 from scanbus.schemas.file_names import segment_file_name
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.ledger import SegmentAccount
-from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, link_group
 from scanbus.writer.storage.chunked_dataset import stored_bytes, stored_chunks
 from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
 
 __all__ = [
     "FREE_TEXT",
     "NEXUS_TEXT",
-    "OWN_GROUP",
     "SegmentHeader",
     "compare_chunks",
     "finish_segment",
+    "link_entry",
     "load_account",
     "make_segment_file",
     "read_header",
@@ -41,8 +41,6 @@ __all__ = [
     "save_account",
 ]
 
-OWN_GROUP = "/entry_0000/scanbus"
-"""Group with scanbus's own description of a file."""
 NEXUS_TEXT = h5py.string_dtype("ascii")
 """Type of NeXus keywords: variable-length ASCII, the only type all readers accept."""
 FREE_TEXT = h5py.string_dtype("utf-8")
@@ -96,7 +94,17 @@ def make_segment_file(
     own.create_dataset("lane", data=lane.model_dump_json(), dtype=FREE_TEXT)
     own.create_dataset("lane_name", data=lane.name, dtype=FREE_TEXT)
     own.create_dataset("start", data=start)
+    link_entry(file, uid)
     return file
+
+
+def link_entry(file: h5py.File, uid: str) -> None:
+    """Link the entry of a data file in a root group whose name has the uid.
+
+    A soft link, so that readers that visit all objects find each of them once.
+    """
+    links = file.create_group(link_group(Path(file.filename).name, uid))
+    links["entry_0000"] = h5py.SoftLink("/entry_0000")
 
 
 def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
@@ -192,9 +200,20 @@ def read_headers(folder: Path, uid: str, lane: str) -> dict[str, SegmentHeader]:
         header = read_header(path)
         if (header.uid, header.lane, header.start) != (uid, lane, start):
             raise NameTakenError(str(path), f"scan {header.uid}, lane {header.lane}")
+        _check_links(path, uid)
         headers[path.name] = header
         start = header.stop
     return headers
+
+
+def _check_links(path: Path, uid: str) -> None:
+    """Raise if a file lacks the links that masters need."""
+    name = link_group(path.name, uid)
+    with open_hdf5(path) as file:
+        if name not in file:
+            raise NameTakenError(
+                str(path), f"a file of an earlier scanbus, without the group {name}"
+            )
 
 
 def read_late_points(path: Path) -> list[int]:

@@ -15,9 +15,8 @@ import xxhash
 
 from scanbus.bus.protocol import Entry, Times, checksum_of
 from scanbus.schemas.errors import VerificationError
-from scanbus.writer.model.scan_contents import TIME_ATTRIBUTES
+from scanbus.writer.model.scan_contents import OWN_GROUP, TIME_ATTRIBUTES
 from scanbus.writer.storage.hdf5 import open_hdf5
-from scanbus.writer.storage.segment_header import OWN_GROUP
 from scanbus.writer.storage.tree_writer import write_attributes
 
 __all__ = ["TIME_CHECKSUM", "TIME_NAME", "TimeColumn", "is_intact", "stored_times"]

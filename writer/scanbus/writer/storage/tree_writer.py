@@ -68,7 +68,8 @@ def write_tree(target: h5py.Group, tree: Group) -> None:
     OSError
         If the file cannot be written.
     """
-    write_attributes(target, {"NX_class": tree.nx_class or "NXcollection"})
+    if tree.nx_class is not None:
+        write_attributes(target, {"NX_class": tree.nx_class or "NXcollection"})
     write_attributes(target, tree.attributes)
     for name, node in tree.children.items():
         _write_node(target, name, node)

@@ -24,6 +24,7 @@ from scanbus.schemas import ChannelDescription, LaneDescription
 from scanbus.writer.layouts.common.channel_nodes import channel_attributes
 from scanbus.writer.model.scan_contents import (
     DATA_GROUP,
+    OWN_GROUP,
     TIME_ATTRIBUTES,
     TIMES_GROUP,
     data_path,
@@ -36,7 +37,7 @@ from scanbus.writer.storage.chunked_dataset import (
     stored_chunks,
 )
 from scanbus.writer.storage.hdf5 import open_hdf5
-from scanbus.writer.storage.segment_header import FREE_TEXT, OWN_GROUP
+from scanbus.writer.storage.segment_header import FREE_TEXT
 from scanbus.writer.storage.time_column import TIME_CHECKSUM, TIME_NAME
 from scanbus.writer.storage.tree_writer import write_attributes
 from scanbus.writer.storage.value_segment import flat_name, length_name

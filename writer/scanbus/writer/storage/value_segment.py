@@ -22,12 +22,11 @@ from scanbus.bus.protocol import Entry, Times, Variable, checksum_of, decode_blo
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.model.ledger import SegmentAccount
-from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import stored_chunks
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import (
-    OWN_GROUP,
     finish_segment,
     make_segment_file,
     remove_account,

@@ -25,7 +25,12 @@ from scanbus.writer.model.nexus_tree import (
     Value,
     VirtualDataset,
 )
-from scanbus.writer.model.scan_contents import ScanContents, data_path, length_path
+from scanbus.writer.model.scan_contents import (
+    ScanContents,
+    data_path,
+    length_path,
+    linked_path,
+)
 
 __all__ = [
     "Place",
@@ -243,9 +248,9 @@ def _device_group(contents: ScanContents, members: list[Place]) -> Group:
             continue
         children[place.field] = _points_node(contents, place)
         if place.channel.is_ragged:
-            file, path = contents.values_file, length_path(place.lane, place.channel)
-            if file:
-                children[f"{place.field}__length"] = ExternalLink(file, path)
+            path = length_path(place.lane, place.channel)
+            if contents.values_file:
+                children[f"{place.field}__length"] = _value_link(contents, path)
         if place.channel is principal and not _is_positioner(channels):
             children.setdefault("data", SoftLink(place.path))
     return Group(_device_class(principal, channels), children=children)
@@ -264,7 +269,7 @@ def _points_node(contents: ScanContents, place: Place) -> Node:
     """Return a link to a channel's points, or a virtual dataset of its segments."""
     lane, channel = place.lane, place.channel
     if lane.storage is Storage.VALUES and contents.values_file:
-        return ExternalLink(contents.values_file, data_path(lane, channel))
+        return _value_link(contents, data_path(lane, channel))
     attributes: dict[str, Value] = {**channel_attributes(channel), "target": place.path}
     missing = channel.missing_value
     sources = virtual_sources(contents, lane, channel)
@@ -275,12 +280,23 @@ def _points_node(contents: ScanContents, place: Place) -> Node:
     return VirtualDataset(shape, dtype, missing, sources, attributes)
 
 
+def _value_link(contents: ScanContents, path: str) -> ExternalLink:
+    """Return a link to an object of the scan file, by a path with the uid."""
+    file = contents.values_file or ""
+    return ExternalLink(file, linked_path(file, contents.record.uid, path))
+
+
 def virtual_sources(
     contents: ScanContents, lane: LaneDescription, channel: ChannelDescription
 ) -> tuple[Source, ...]:
     """Return the segments of a channel as sources of a virtual dataset."""
-    path = data_path(lane, channel)
+    uid, path = contents.record.uid, data_path(lane, channel)
     return tuple(
-        Source(segment.name, path, segment.start, segment.stop)
+        Source(
+            segment.name,
+            linked_path(segment.name, uid, path),
+            segment.start,
+            segment.stop,
+        )
         for segment in contents.segments.get(lane.name, ())
     )

@@ -20,7 +20,12 @@ from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.root import iso_time
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import Array, Dataset, ExternalLink, Group, Node
-from scanbus.writer.model.scan_contents import TIMES_GROUP, ScanContents, data_path
+from scanbus.writer.model.scan_contents import (
+    TIMES_GROUP,
+    ScanContents,
+    data_path,
+    linked_path,
+)
 
 __all__ = ["note_groups", "scanbus_group", "writer_note"]
 
@@ -98,22 +103,28 @@ def scanbus_group(
     if sources:
         children["sources"] = Group("NXcollection", children=sources)
     if contents.values_file:
-        children["times"] = ExternalLink(contents.values_file, TIMES_GROUP)
+        children["times"] = ExternalLink(
+            contents.values_file,
+            linked_path(contents.values_file, scan.uid, TIMES_GROUP),
+        )
     if contents.late:
-        children["late"] = _late_group(contents.late)
+        children["late"] = _late_group(contents)
     sentences = (*record.problems, *problems)
     if sentences:
         children["problems"] = Dataset(sentences)
     return Group("NXcollection", children=children)
 
 
-def _late_group(late: Mapping[str, tuple[str, ...]]) -> Group:
+def _late_group(contents: ScanContents) -> Group:
     """Return links to the files with late points; these are not merged with others."""
+    uid = contents.record.uid
     return Group(
         "NXcollection",
         children={
-            f"{channel}_{index:04d}": ExternalLink(name, "/entry_0000")
-            for channel, names in late.items()
+            f"{channel}_{index:04d}": ExternalLink(
+                name, linked_path(name, uid, "/entry_0000")
+            )
+            for channel, names in contents.late.items()
             for index, name in enumerate(names)
         },
     )
