@@ -13,11 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.log_events import LogEvent
+from scanbus.writer.check import check_files
+from scanbus.writer.masters.rebuild import rebuild
+from scanbus.writer.masters.write import write_dataset_masters
+from scanbus.writer.model.scan_contents import link_group
 from tests.support.file_reader import FAILED, FileReader, Found, file_reader
 from tests.support.written_scans import WrittenScan, write_scan
 
@@ -288,3 +296,49 @@ def same(one: Any, two: Any) -> bool:
     return one is not FAILED and bool(
         np.array_equal(one, two, equal_nan=np.asarray(one).dtype.kind in "fc")
     )
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> WrittenScan:
+    """A scan as an earlier scanbus wrote it: links do not carry its uid."""
+    scan = write_scan(tmp_path, lost=LOST, n_points=N_POINTS)
+    names = [scan.segment(0), scan.segment(1), scan.values]
+    for path in (*names, scan.master):
+        with h5py.File(path, "r+") as file:
+            del file[link_group(path.name, scan.identity.uid)]
+    with h5py.File(scan.master, "r+") as file:
+        for field in ("instrument/th/value", "instrument/counts/data"):
+            link = file["1.1"].get(field, getlink=True)
+            inner = link.path.partition("/entry_0000")[2]
+            del file["1.1"][field]
+            file["1.1"][field] = h5py.ExternalLink(link.filename, f"/entry_0000{inner}")
+    return scan
+
+
+def test_files_of_an_earlier_scanbus_are_not_rebuilt_into_worse_ones(
+    old: WrittenScan,
+) -> None:
+    before = old.master.read_bytes()
+    report = rebuild(old.root)
+    assert old.master.read_bytes() == before
+    (skipped,) = report.skipped
+    assert "a file of an earlier scanbus, without the group" in skipped.reason
+    assert report.exit_code is ExitCode.PARTIAL
+
+
+def test_check_notes_links_of_an_earlier_scanbus(old: WrittenScan) -> None:
+    notes = check_files([old.master]).notes
+    assert any("was written by an earlier scanbus" in note for note in notes)
+
+
+def test_a_scan_master_that_cannot_be_read_is_left_out_of_the_masters_above(
+    tmp_path: Path,
+) -> None:
+    first = write_scan(tmp_path)
+    second = write_scan(tmp_path, number=2, uid="another0001")
+    first.master.write_bytes(b"no HDF5")
+    with structlog.testing.capture_logs() as logs:
+        write_dataset_masters(tmp_path, second.identity)
+    with h5py.File(second.dataset) as file:
+        assert list(file) == ["2.1"]
+    assert {each["event"] for each in logs} == {LogEvent.MASTER_NOT_LINKED}
