@@ -59,7 +59,7 @@ from scanbus.writer.storage.data_root import (
     proposal_master,
     session_folder,
 )
-from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
+from scanbus.writer.storage.hdf5 import open_hdf5, written_hdf5
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.tree_writer import write_tree
 
@@ -366,7 +366,7 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
     name = temporary_name(path.name, _HOST, os.getpid(), secrets.token_hex(8))
     aside = (folder or path.parent) / name
     try:
-        with make_hdf5(aside, track_order=True) as file:
+        with written_hdf5(aside, track_order=True) as file:
             write_tree(file, tree)
         fsync_path(aside)
         with step("master"):

@@ -181,6 +181,7 @@ class LaneWriter:
                 # Not raised: the bus has these points, and the error that ended the
                 # attempt must not be hidden.
                 log.warning(LogEvent.NOT_KEPT, lane=self.lane.name, reason=str(error))
+                segment.discard()
 
     def _unpublished(
         self, finished: Iterable[FinishedSegment]

@@ -25,6 +25,7 @@ from scanbus.writer.storage.chunked_dataset import (
     pack_rows,
     start_writeback,
 )
+from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, flush_hdf5
 from scanbus.writer.storage.segment_header import (
     compare_chunks,
     finish_segment,
@@ -133,7 +134,7 @@ class FrameSegment:
         with step("flush"):
             self._save_account()
             self._times.write()
-            self._file.flush()
+            flush_hdf5(self._file)
 
     def _save_account(self) -> None:
         # Before the chunks: no chunk may reach the file before its gaps are recorded.
@@ -183,7 +184,7 @@ class FrameSegment:
             own.create_dataset("point", data=self._late_points[:length])
         write_attributes(self._dataset, channel_attributes(self._channel))
         finish_segment(self._file, stop, self.account)
-        self._file.close()
+        close_hdf5(self._file)
         if self._n_notes:
             remove_account(self._path)
 
@@ -204,8 +205,8 @@ class FrameSegment:
         self._times.verify(self._path)
 
     def discard(self) -> None:
-        """Close the file, which must not be used afterwards."""
-        self._file.close()
+        """Give the file up, unless it is closed; it must not be used afterwards."""
+        discard_hdf5(self._file)
 
     def _check_chunk(self, entry: Entry) -> None:
         shape = (self._lane.points_per_chunk, *self._channel.shape)

@@ -5,12 +5,20 @@ or creates one: a hanging mount would block the whole process, including its hea
 and its reaction to SIGTERM. So the file is first opened with a system call, which
 releases the GIL. HDF5 itself is then called through ctypes, which releases the GIL too,
 under h5py's lock as h5py does, because the mount may fail in between.
+
+HDF5 cannot bear a write that fails while an object or a file is closed: it keeps half
+of it, and the process crashes at a later call or at its exit. So nothing is left to be
+written then: small datasets are written at once, files are flushed before they are
+closed, and whatever a file that is given up still holds goes into memory.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +26,15 @@ import h5py
 from h5py import h5f, h5p
 from h5py._objects import phil
 
-__all__ = ["make_hdf5", "open_hdf5"]
+__all__ = [
+    "close_hdf5",
+    "discard_hdf5",
+    "flush_hdf5",
+    "has_lost_files",
+    "make_hdf5",
+    "open_hdf5",
+    "written_hdf5",
+]
 
 # The HDF5 library that h5py uses: the extension module resolves its symbols.
 _HDF5 = ctypes.CDLL(h5f.__file__)
@@ -30,6 +46,12 @@ _HDF5.H5Fcreate.argtypes = [
     ctypes.c_int64,
 ]
 _HDF5.H5Fopen.argtypes = [ctypes.c_char_p, ctypes.c_uint, ctypes.c_int64]
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+# FALLOC_FL_KEEP_SIZE of linux/falloc.h: the size of the file stays as it is.
+_KEEP_SIZE = 1
+# Kept, so that no garbage collection closes them.
+_lost: list[h5py.File] = []
 _IN_ORDER = h5p.CRT_ORDER_TRACKED | h5p.CRT_ORDER_INDEXED
 
 
@@ -50,6 +72,85 @@ def make_hdf5(path: Path, *, track_order: bool = False) -> h5py.File:
     """
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return _made(path, track_order=track_order)
+
+
+@contextmanager
+def written_hdf5(path: Path, *, track_order: bool = False) -> Iterator[h5py.File]:
+    """Create a file and yield it; close it, or discard it after an error.
+
+    Raises
+    ------
+    FileExistsError, OSError
+        As for `make_hdf5` and `close_hdf5`.
+    """
+    file = make_hdf5(path, track_order=track_order)
+    try:
+        yield file
+        close_hdf5(file)
+    finally:
+        discard_hdf5(file)
+
+
+def close_hdf5(file: h5py.File) -> None:
+    """Write everything to the disk and close the file.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        If the file system refuses; the file is still open then, and must be discarded.
+    """
+    flush_hdf5(file)
+    file.close()
+
+
+def flush_hdf5(file: h5py.File) -> None:
+    """Write everything to the disk.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        If the file system refuses.
+    """
+    _reserve(file.id.get_vfd_handle(), file.id.get_filesize())
+    file.flush()
+
+
+def _reserve(descriptor: int, n_bytes: int) -> None:
+    """Reserve the disk space of a file, where the file system can do that.
+
+    Otherwise the first write that HDF5 fails with would be one of its metadata.
+    """
+    if _LIBC.fallocate(descriptor, _KEEP_SIZE, 0, n_bytes):
+        number = ctypes.get_errno()
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(number, os.strerror(number))
+
+
+def discard_hdf5(file: h5py.File) -> None:
+    """Close a file that is given up, without writing to its disk; may be repeated.
+
+    Its descriptor leads to memory from then on, where every write succeeds. If a write
+    of metadata has failed before, HDF5 cannot close the file any more: it stays, see
+    :func:`has_lost_files`.
+    """
+    if not file:
+        return
+    scratch = os.memfd_create("scanbus-discarded", os.MFD_CLOEXEC)
+    os.dup2(scratch, file.id.get_vfd_handle(), inheritable=False)
+    os.close(scratch)
+    try:
+        file.close()
+    except (OSError, RuntimeError):
+        _lost.append(file)
+
+
+def has_lost_files() -> bool:
+    """Whether HDF5 holds files that it cannot close.
+
+    The process should be replaced then, and leave without exit handlers: those of HDF5
+    would close the files again, and crash.
+    """
+    return bool(_lost)
 
 
 def _made(path: Path, *, track_order: bool = False) -> h5py.File:
@@ -120,7 +221,9 @@ def _opened(path: Path, *, reads_once: bool = False) -> h5py.File:
 
 
 def _access() -> Any:
-    """Return the file access property list that `h5py.File` uses by default."""
+    """Return the file access properties of `h5py.File`, without its small buffer."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
+    # No buffer for datasets that are not chunked: it is written when one is closed.
+    access.set_sieve_buf_size(0)
     return access

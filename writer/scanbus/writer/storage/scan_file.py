@@ -30,7 +30,7 @@ from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationEr
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, TIMES_GROUP
 from scanbus.writer.storage.event_journal import publisher_events
-from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
+from scanbus.writer.storage.hdf5 import open_hdf5, written_hdf5
 from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, link_entry
 from scanbus.writer.storage.value_columns import digest_of, write_lane, write_times
 
@@ -94,7 +94,7 @@ def write_scan_file(
     if record.prepared is None:
         raise ValueError("a scan that was never prepared has no values")
     digests: dict[str, str] = {}
-    with make_hdf5(path, track_order=True) as file:
+    with written_hdf5(path, track_order=True) as file:
         _make_groups(file)
         for lane in record.prepared.lanes:
             if lane.name in segments:

@@ -23,7 +23,7 @@ from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, link_group
 from scanbus.writer.storage.chunked_dataset import stored_bytes, stored_chunks
-from scanbus.writer.storage.hdf5 import make_hdf5, open_hdf5
+from scanbus.writer.storage.hdf5 import discard_hdf5, make_hdf5, open_hdf5
 
 __all__ = [
     "FREE_TEXT",
@@ -80,6 +80,15 @@ def make_segment_file(
         If it exists, or cannot be created.
     """
     file = make_hdf5(path)
+    try:
+        _write_header(file, uid, lane, start)
+    except BaseException:
+        discard_hdf5(file)
+        raise
+    return file
+
+
+def _write_header(file: h5py.File, uid: str, lane: LaneDescription, start: int) -> None:
     file.attrs.create("NX_class", "NXroot", dtype=NEXUS_TEXT)
     file.attrs.create("creator", CREATOR, dtype=NEXUS_TEXT)
     file.attrs.create("default", "entry_0000", dtype=NEXUS_TEXT)
@@ -95,7 +104,6 @@ def make_segment_file(
     own.create_dataset("lane_name", data=lane.name, dtype=FREE_TEXT)
     own.create_dataset("start", data=start)
     link_entry(file, uid)
-    return file
 
 
 def link_entry(file: h5py.File, uid: str) -> None:

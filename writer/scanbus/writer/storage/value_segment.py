@@ -25,7 +25,7 @@ from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import stored_chunks
-from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, flush_hdf5, open_hdf5
 from scanbus.writer.storage.segment_header import (
     finish_segment,
     make_segment_file,
@@ -191,7 +191,7 @@ class ValueSegment:
         self._write_held()
         with step("flush"):
             self._save_account()
-            self._file.flush()
+            flush_hdf5(self._file)
 
     def _save_account(self) -> None:
         if self.account.n_notes > self._n_notes:
@@ -233,7 +233,7 @@ class ValueSegment:
             own = self._file[OWN_GROUP]
             own.create_dataset("point", data=np.array(self._late_points, np.uint64))
         finish_segment(self._file, stop, self.account)
-        self._file.close()
+        close_hdf5(self._file)
         if self._n_notes:
             remove_account(self._path)
 
@@ -261,8 +261,8 @@ class ValueSegment:
             os.close(descriptor)
 
     def discard(self) -> None:
-        """Close the file, which must not be used afterwards."""
-        self._file.close()
+        """Give the file up, unless it is closed; it must not be used afterwards."""
+        discard_hdf5(self._file)
 
     def _fill_up_to(self, point: int) -> None:
         n_points = point - self._stop
