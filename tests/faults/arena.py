@@ -285,9 +285,14 @@ class _Ring:
             self._redis.start()
 
     def _kill_at(self, fault: Fault) -> bool:
+        """Kill a worker, whose service lives on; the service itself where it trims."""
         writer = self._armed_writer(fault, "kill")
-        until(lambda: not writer.is_running, REACH_S)
-        return writer.was_hit and not writer.is_running
+        dies = fault.failpoint.startswith("trim.") or self._writer_mutant
+        until(lambda: writer.was_hit, REACH_S)
+        if dies:
+            return until(lambda: not writer.is_running, REACH_S)
+        is_replaced = until(lambda: '"worker_died"' in writer.said, REACH_S)
+        return is_replaced and writer.is_running
 
     def _stop_at(self, fault: Fault, publisher: PublisherProcess) -> bool:
         """Pause a writer, let a successor finish its scans, wake it up again."""

@@ -51,7 +51,6 @@ class HastyWriter(ScanWriter):
 
 
 WRITERS: dict[str, type[ScanWriter]] = {
-    "": ScanWriter,
     "early-acknowledge": EagerWriter,
     "no-fence": UnfencedWriter,
     "hasty": HastyWriter,

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 
 __all__ = ["PublisherProcess", "WriterProcess", "until"]
@@ -128,8 +130,27 @@ class WriterProcess(_Process):
         return any(not line.endswith(" passed") for line in self.hits)
 
     @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """Its worker processes, without the children that these may have."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children()
+        return []
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; to its workers too if it is to suspend or to wake up."""
+        if number in (signal.SIGSTOP, signal.SIGCONT):
+            for worker in self.workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.send_signal(number)
+        super().signal(number)
+
+    @property
     def is_ready(self) -> bool:
-        return '"writer_started"' in self.log.read_text(errors="replace")
+        return '"writer_started"' in self.said
 
     def leave(self) -> float:
         """Ask it to leave; return how long it took, or infinity."""

@@ -14,7 +14,7 @@ from tests.faults.mutants import WRITERS
 def main() -> int:
     mutant = sys.argv[1] if len(sys.argv) > 1 else ""
     log_to_stderr(logging.INFO)
-    return run_writer(WriterSettings.load(), make_writer=WRITERS[mutant])
+    return run_writer(WriterSettings.load(), make_writer=WRITERS.get(mutant))
 
 
 if __name__ == "__main__":

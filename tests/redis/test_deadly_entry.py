@@ -1,7 +1,7 @@
-"""An entry that kills every writer: its points are refused, all others written."""
+"""An entry that kills every worker: its points are refused, all others written."""
 
+import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
-from tests.support.writers import WriterProcess
+from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
 
@@ -31,30 +31,26 @@ protocol.decode_block = deadly
 N_FRAMES = 30
 
 
-def kills(url: str, root: Path) -> tuple[int, int]:
-    """Start writers until one leaves by itself; return its code, and how many died."""
-    for number in range(8):
-        code = WriterProcess(url, root, "--once").wait()
-        if code != -signal.SIGSEGV:
-            return code, number
-    raise AssertionError("every writer died")
+def deaths(said: str) -> list[str]:
+    """Return how the workers of a writer died."""
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return [line["how"] for line in lines if line["event"] == "worker_died"]
 
 
-def test_an_entry_that_kills_every_writer_is_quarantined_and_the_rest_written(
+def test_an_entry_that_kills_every_worker_is_quarantined_and_the_rest_written(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flaw, root = tmp_path / "flaw", tmp_path / "root"
     flaw.mkdir()
     (flaw / "sitecustomize.py").write_text(SITECUSTOMIZE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(flaw), *sys.path]))
-    monkeypatch.setenv("SCANBUS_LEASE_S", "0.3")
     monkeypatch.setenv("SCANBUS_RETRY_S", "0.1")
     frames = np.arange(N_FRAMES * 64, dtype=np.uint16).reshape(N_FRAMES, 8, 8)
     with Publisher(redis_url) as publisher:
         with publisher.scan(session="20260101") as scan:
             scan.channel("good")
             scan.channel("bad")
-            # Its segments are published while writers die of the other lane.
+            # Its segments are published while workers die of the other lane.
             scan.detector("camera", shape=(8, 8), dtype="uint16", points_per_chunk=1)
             for frame in frames:
                 scan.send("camera", frame)
@@ -62,10 +58,11 @@ def test_an_entry_that_kills_every_writer_is_quarantined_and_the_rest_written(
             for values in ([0.0, 1.0], [np.nan], [3.0, 4.0]):
                 scan.send("bad", np.array(values))
                 scan.flush()
-        code, died = kills(redis_url, root)
+        with writer(redis_url, root, "--once") as one:
+            code = one.wait()
         verdict = scan.verdict(20)
     assert (verdict.verdict, code) == (VerdictWord.PARTIAL, 2)
-    assert died == 3  # The fourth looks at each entry in a child first.
+    assert deaths(one.said) == ["SIGSEGV"] * 3  # The fourth has a sandbox.
     bad = verdict.channels["bad"]
     assert (bad.refused, bad.missing, bad.written) == (((2, 3),), ((2, 3),), 4)
     assert verdict.channels["good"].is_complete

@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
+import psutil
 import pytest
 
 from scanbus.bus.store import read_cursor
@@ -60,8 +61,8 @@ def test_after_a_failed_fsync_the_segment_is_made_again_as_another_file(
 def stands_still(one: WriterProcess, hits: Path, n_hits: int) -> bool:
     if not hits.exists() or len(hits.read_text().splitlines()) < n_hits:
         return False
-    stat = Path(f"/proc/{one.process.pid}/stat").read_text()
-    return stat.rpartition(")")[2].split()[0] == "T"
+    (worker,) = one.workers
+    return worker.status() == psutil.STATUS_STOPPED
 
 
 def segment_in(root: Path) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from scanbus.bus.store import connect, writers_alive
 from scanbus.publisher.gateways.files import publish_files
 from scanbus.schemas import Role
 from scanbus.schemas.errors import BusUnavailableError, SourceError
@@ -21,6 +22,7 @@ from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings
 from scanbus.writer.service.service import WriterService
 from tests.support.roots import made_root
+from tests.support.writers import wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -303,6 +305,8 @@ def test_waiting_means_until_the_writer_has_judged(
     thread = threading.Thread(target=writer.run, kwargs={"once": False})
     thread.start()
     try:
+        with connect(redis_url, name="test") as client:
+            wait_until(lambda: writers_alive(client))
         files = [write(f"{n}.edf", frame(n)) for n in range(3)]
         published = publish_files(redis_url, files, wait=True)
     finally:

@@ -306,5 +306,5 @@ def test_an_unforeseen_error_is_shown_with_its_traceback_once(
 
     failed = [one for one in logged if one["event"] == "attempt_failed"]
     assert len(failed) >= 3
-    assert [bool(one["exc_info"]) for one in failed[:3]] == [True, False, False]
+    assert ["exception" in one for one in failed[:3]] == [True, False, False]
     assert failed[2]["reason"] == "LookupError: nobody foresaw it"

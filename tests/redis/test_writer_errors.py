@@ -67,8 +67,9 @@ def allow(client: Bus, commands: str) -> None:
 
 
 def limit_memory(process: WriterProcess, more: int | None) -> None:
-    """Let a process map so many bytes more than now; None for no limit."""
-    pid = process.process.pid
+    """Let its worker map so many bytes more than now; None for no limit."""
+    (worker,) = process.workers
+    pid = worker.pid
     limit = resource.RLIM_INFINITY
     if more is not None:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])

@@ -1,5 +1,6 @@
 """Writers as processes, to be killed, paused and stopped."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict
@@ -35,13 +38,24 @@ class WriterProcess:
         self.process.kill()
         self.process.communicate()
 
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """Its worker processes, without the children that these may have."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children()
+        return []
+
     def pause(self) -> None:
-        """Stop the process, all its threads: the signal alone returns before."""
+        """Stop all its processes and their threads: the signal alone returns before."""
+        for worker in self.workers:
+            worker.suspend()
         self.process.send_signal(signal.SIGSTOP)
         how = os.WSTOPPED | os.WEXITED | os.WNOWAIT
         os.waitid(os.P_PID, self.process.pid, how)
 
     def go_on(self) -> None:
+        for worker in self.workers:
+            worker.resume()
         self.process.send_signal(signal.SIGCONT)
 
     def leave(self, timeout_s: float = 20) -> int:

@@ -372,6 +372,13 @@ SENTENCES = [
         "scan0001.h5: 3 chunks instead of 4",
     ),
     (
+        errors.WorkerFailedError("exit code 1"),
+        (
+            "the writer's worker processes cannot work: exit code 1. What they said "
+            "themselves stands above this line"
+        ),
+    ),
+    (
         errors.SourceError("a.cbf", "the file is empty"),
         "a.cbf: the file is empty",
     ),

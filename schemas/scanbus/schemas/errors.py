@@ -37,6 +37,7 @@
     │   ├── SpoolError           a publisher's spool cannot be used
     │   ├── LeaseLostError       the writer no longer has the lease of the scan
     │   └── VerificationError    a file does not hold what came over the bus
+    ├── WorkerFailedError        the writer has no worker process
     ├── SourceError              an input file that cannot be published
     └── ConfigurationError       a setting that is wrong or unknown
 
@@ -90,6 +91,7 @@ __all__ = [
     "UnknownProtocolError",
     "UnknownScanError",
     "VerificationError",
+    "WorkerFailedError",
 ]
 
 
@@ -470,6 +472,16 @@ class VerificationError(StorageError):
     path: str
     reason: str
     template = "{path}: {reason}"
+
+
+class WorkerFailedError(ScanbusError):
+    """The worker processes of the writer end before they can write."""
+
+    reason: str
+    template = (
+        "the writer's worker processes cannot work: {reason}. What they said "
+        "themselves stands above this line"
+    )
 
 
 class SourceError(ScanbusError):

@@ -7,9 +7,10 @@ longer, so it is imported with the first event.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["get_logger"]
+__all__ = ["get_logger", "relay_logs"]
 
 
 class _Logger:
@@ -28,3 +29,28 @@ def get_logger() -> Any:
     The configuration is looked up at each event, not when this is called.
     """
     return _Logger()
+
+
+def relay_logs(send: Callable[[str, str, dict[str, Any]], None]) -> None:
+    """Pass every event of this process to `send`, instead of writing it.
+
+    For a child whose parent writes its events, in the way in which it writes its own.
+
+    Parameters
+    ----------
+    send : callable
+        Called with the level, the event and its fields; tracebacks are text.
+    """
+    import structlog  # noqa: PLC0415
+
+    def relay(_: Any, method: str, fields: Any) -> Any:
+        send(method, str(fields.pop("event")), fields)
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            relay,
+        ]
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scanbus.writer.masters.write import write_dataset_masters
     from scanbus.writer.recovery.salvage import SalvagedScan, SalvageReport, salvage
     from scanbus.writer.scan.replay import replay
-    from scanbus.writer.service.service import run_writer
+    from scanbus.writer.service.run import run_writer
     from scanbus.writer.settings import WriterSettings
     from scanbus.writer.storage.root_identity import RootMark, init_root
 
@@ -52,7 +52,7 @@ _MODULES: Final = {
     "init_root": "storage.root_identity",
     "rebuild": "masters.rebuild",
     "replay": "scan.replay",
-    "run_writer": "service.service",
+    "run_writer": "service.run",
     "salvage": "recovery.salvage",
     "write_dataset_masters": "masters.write",
 }

@@ -62,6 +62,10 @@ class WriterSettings(BaseSettings):
         TCP port for Prometheus metrics; None disables them.
     stop_s : float
         Deadline for stopping after SIGTERM.
+    workers : int
+        Number of worker processes, which share the scans.
+    worker_silence_s : float
+        A worker process without a sign of life for so long is killed and replaced.
     """
 
     model_config = SettingsConfigDict(
@@ -84,6 +88,8 @@ class WriterSettings(BaseSettings):
     slow_s: float = Field(default=5.0, gt=0)
     metrics_port: int | None = Field(default=None, ge=0, lt=65536)
     stop_s: float = Field(default=10.0, gt=0)
+    workers: int = Field(default=1, ge=1, le=64)
+    worker_silence_s: float = Field(default=60.0, gt=0)
 
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> Self:

@@ -38,6 +38,7 @@ __all__ = [
     "StepName",
     "Steps",
     "step",
+    "write_hits",
 ]
 
 log = get_logger()
@@ -81,6 +82,12 @@ def step(name: StepName) -> AbstractContextManager[None]:
         if _failpoints is None
         else _between_failpoints(_failpoints, name)
     )
+
+
+def write_hits() -> None:
+    """Write the hits of each failpoint, in a process without exit handlers."""
+    if _failpoints is not None:
+        _failpoints.write_hits()
 
 
 class Steps:

@@ -17,7 +17,12 @@ from scanbus.bus.store.connection import (
     ping,
     translated,
 )
-from scanbus.bus.store.cursors import acknowledge, read_cursor, read_cursors
+from scanbus.bus.store.cursors import (
+    acknowledge,
+    acknowledge_all,
+    read_cursor,
+    read_cursors,
+)
 from scanbus.bus.store.eviction import (
     KEPT_SCANS,
     KEPT_WHEN_FULL,
@@ -108,6 +113,7 @@ __all__ = [
     "ServerReport",
     "VanishedError",
     "acknowledge",
+    "acknowledge_all",
     "acquire_lease",
     "announce",
     "announcements",

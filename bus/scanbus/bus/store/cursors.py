@@ -7,13 +7,13 @@ first write is an XTRIM.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from scanbus.bus.protocol.keys import cursors_key, lane_key
 from scanbus.bus.store.connection import Bus
 
-__all__ = ["WRITER", "acknowledge", "read_cursor", "read_cursors"]
+__all__ = ["WRITER", "acknowledge", "acknowledge_all", "read_cursor", "read_cursors"]
 
 WRITER: Final = "writer"
 """The durable consumer whose cursor limits trimming."""
@@ -36,6 +36,15 @@ def acknowledge(client: Bus, uid: str, lane: str, point: int) -> None:
     """Record that all points before `point` are durable; a cursor never moves back."""
     keys = cursors_key(uid, lane), lane_key(uid, lane)
     client.eval(_ACKNOWLEDGE, 2, *keys, WRITER, point)
+
+
+def acknowledge_all(client: Bus, points: Mapping[tuple[str, str], int]) -> None:
+    """Acknowledge points of several lanes, by ``(uid, lane)``, in one round trip."""
+    pipe = client.pipeline(transaction=False)
+    for (uid, lane), point in points.items():
+        keys = cursors_key(uid, lane), lane_key(uid, lane)
+        pipe.eval(_ACKNOWLEDGE, 2, *keys, WRITER, point)
+    pipe.execute()
 
 
 def read_cursor(client: Bus, uid: str, lane: str) -> int:

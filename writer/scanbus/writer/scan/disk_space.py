@@ -13,10 +13,14 @@ import shutil
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scanbus.schemas.errors import StorageFullError
 from scanbus.writer.model.scan_contents import SegmentFile
-from scanbus.writer.scan.lane_writer import LaneWriter
+
+if TYPE_CHECKING:
+    # Not loaded with this module: the service measures space and has no HDF5.
+    from scanbus.writer.scan.lane_writer import LaneWriter
 
 __all__ = [
     "FreeSpace",
@@ -158,6 +162,12 @@ def storage_sentence(error: BaseException, root: Path, needed: int) -> str:
     if not is_full(error):
         reason = str(error).splitlines()[0]
         return f"paused: cannot write below {root}: {reason}{_remedy(error)}"
+    if errno_of(error) == errno.EDQUOT:
+        about = f"; the scan needs about {needed / 1e9:.3g} GB" if needed else ""
+        return (
+            f"paused: the disk quota of user {os.geteuid()} below {root} is used up"
+            f"{about}. Raise the quota, or remove files of that user or group"
+        )
     if isinstance(error, StorageFullError):
         needed = max(needed, error.needed_bytes)
     full = StorageFullError(str(root), needed, free_bytes(root))

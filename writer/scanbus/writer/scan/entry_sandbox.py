@@ -2,7 +2,8 @@
 
 An entry that crashes a decoder kills the process, and that of every successor. After
 several attempts that ended in a kill, each entry is first unpacked in a child process.
-An entry that kills the child is refused, and the scan continues.
+An entry that kills the child is refused, and the scan continues. Entries that came
+after the last kill are not examined: it would slow down an innocent scan for ever.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
@@ -40,10 +41,21 @@ class Sandbox:
     ----------
     command : sequence of str
         Command line of the child, which uses the protocol of :func:`main`.
+    last_ids : mapping of str to bytes
+        Of each lane the id of the last entry to examine: what came after the attempts
+        that were killed has killed none of them. All entries of lanes that are not
+        named.
     """
 
-    def __init__(self, command: Sequence[str] = _COMMAND) -> None:
+    def __init__(
+        self,
+        command: Sequence[str] = _COMMAND,
+        last_ids: Mapping[str, bytes] | None = None,
+    ) -> None:
         self._command = tuple(command)
+        self._last_ids = {
+            lane: _order(last_id) for lane, last_id in (last_ids or {}).items()
+        }
         self._child: subprocess.Popen[bytes] | None = None
 
     def check(self, lane: LaneDescription, entry: Entry) -> None:
@@ -54,6 +66,9 @@ class Sandbox:
         PayloadError
             If it cannot be unpacked, or kills the child.
         """
+        last = self._last_ids.get(lane.name)
+        if last is not None and _order(entry.id) > last:
+            return
         problem = self._problem(lane, entry)
         if problem:
             raise PayloadError(problem)
@@ -94,6 +109,11 @@ class Sandbox:
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         return self._child
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    point, _, count = entry_id.partition(b"-")
+    return int(point or 0), int(count or 0)
 
 
 def _packed(entry: Entry) -> bytes:

@@ -15,7 +15,6 @@ from scanbus.bus.store import (
     Lease,
     acknowledge,
     append_fenced_event,
-    begin_attempt,
     end_attempt,
     hold_scan,
     release_lease,
@@ -25,7 +24,6 @@ from scanbus.bus.store import (
 )
 from scanbus.schemas import ScanJudged, Verdict
 from scanbus.schemas.errors import LeaseLostError
-from scanbus.writer.steps import step
 
 __all__ = ["LeaseAuthority", "ReplayAuthority", "WriteAuthority"]
 
@@ -76,8 +74,7 @@ class LeaseAuthority:
             The connection to use; this authority's own by default. Other threads pass
             their own connection, because the attempt may close its one at any time.
         """
-        with step("renew"):
-            return renew_lease(client or self._client, self._lease, self._ttl_ms)
+        return renew_lease(client or self._client, self._lease, self._ttl_ms)
 
     def check(self) -> None:
         """Renew the lease; raise LeaseLostError if it is lost."""
@@ -86,8 +83,7 @@ class LeaseAuthority:
 
     def acknowledge(self, lane: str, point: int) -> None:
         """Advance the writer's cursor; the cursor only grows, so no fence is needed."""
-        with step("acknowledge"):
-            acknowledge(self._client, self._lease.uid, lane, point)
+        acknowledge(self._client, self._lease.uid, lane, point)
 
     def announce(self, verdict: Verdict) -> None:
         """Append the verdict to the scan's events; release the quota if it is final.
@@ -98,9 +94,8 @@ class LeaseAuthority:
             If another writer has the lease.
         """
         event = ScanJudged(time=time.time(), verdict=verdict)
-        with step("verdict"):
-            if not append_fenced_event(self._client, self._lease, event):
-                raise LeaseLostError(self._lease.uid, self._lease.fence)
+        if not append_fenced_event(self._client, self._lease, event):
+            raise LeaseLostError(self._lease.uid, self._lease.fence)
         if not verdict.provisional:
             release_quota(self._client, verdict.uid)
 
@@ -108,17 +103,13 @@ class LeaseAuthority:
         """Reduce the quota to the data on the bus: a dead publisher sends no more."""
         shrink_quota(self._client, self._lease.uid, lanes)
 
-    def begin(self) -> int:
-        """Count this attempt; return the number of attempts since the last orderly end.
-
-        All but this one ended in a kill. Durable points do not reset the count: other
-        lanes may advance although one entry kills every attempt.
-        """
-        return begin_attempt(self._client, self._lease.uid)
-
     def give_back(self) -> None:
         """Reset the count of attempts and release the lease before it expires."""
         end_attempt(self._client, self._lease.uid)
+        self.release()
+
+    def release(self) -> None:
+        """Release the lease of an attempt that was killed: it stays in the count."""
         release_lease(self._client, self._lease)
 
 

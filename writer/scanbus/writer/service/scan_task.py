@@ -1,54 +1,40 @@
-"""One announced scan in the service: its attempts, their errors, and the verdict.
+"""One announced scan in the service: its attempts, their outcomes, and the verdict.
 
-Each attempt runs in a separate thread. Any error ends the attempt, is logged once, and
-is followed by another attempt. Only a name taken by another file needs an operator.
+Each attempt runs in a worker. Any error ends the attempt, is logged once, and is
+followed by another attempt. Only a name taken by another file needs an operator.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.bus.store import Bus, Lease, connect, read_events, translated
+from scanbus.bus.store import Bus, Lease, begin_attempt, id_order, read_events
 from scanbus.schemas import Verdict
-from scanbus.schemas.errors import (
-    BusUnavailableError,
-    LeaseLostError,
-    NameTakenError,
-    ScanbusError,
-)
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.scan.commit_queue import Stopped
-from scanbus.writer.scan.disk_space import errno_of, is_full, storage_sentence
-from scanbus.writer.scan.entry_sandbox import Sandbox
-from scanbus.writer.scan.pace import Pace
-from scanbus.writer.scan.scan_writer import ScanWriter
-from scanbus.writer.scan.write_authority import LeaseAuthority
-from scanbus.writer.settings import WriterSettings
-from scanbus.writer.steps import Steps
+from scanbus.writer.service.worker_channel import AttemptOrder, Outcome
+from scanbus.writer.service.worker_link import RunningAttempt
+from scanbus.writer.service.worker_pool import WorkerPool
 
-__all__ = ["Progress", "ScanTask"]
+__all__ = ["ScanTask"]
 
 log = get_logger()
-Progress = Callable[[str, int, int | None], None]
-"""Called with ``(name, done, total or None)``."""
 
 # Number of unexpected errors after which `--once` does not wait for a scan any more.
 _MAX_UNEXPECTED = 3
 # Number of killed attempts after which entries are first unpacked in a child process.
 _MAX_KILLED = 3
+# Number of dead workers after which `--once` does not wait: that child did not help.
+_MAX_DEATHS = 8
 
 
 class ScanTask:
-    """State of one scan in the service, and the thread that writes it.
+    """State of one scan in the service, and the attempt that writes it.
 
-    The service owns it and changes it through its methods only. The thread of an
-    attempt sets the verdict and the problem, and finally clears the thread.
+    The service owns it and changes it through its methods only. The thread that
+    answers a worker sets the verdict and the problem, and finally that none is running.
 
     Parameters
     ----------
@@ -58,8 +44,8 @@ class ScanTask:
         Record of the scan; None if the announcement could not be parsed.
     problem : str
         Why it could not be parsed.
-    make_writer : callable
-        Creates the scan writer of each attempt.
+    retry_s : float
+        Pause after an attempt, in seconds.
     """
 
     def __init__(
@@ -68,29 +54,29 @@ class ScanTask:
         record: ScanRecord | None,
         problem: str = "",
         *,
-        make_writer: type[ScanWriter] = ScanWriter,
+        retry_s: float = 0.0,
     ) -> None:
         self.announcement = announcement
         self.record = record
         self.problem = problem
-        self._make_writer = make_writer
+        self._retry_s = retry_s
         self.verdict: Verdict | None = record.final_verdict if record else None
         self._own_verdict: Verdict | None = None
-        self._authority: LeaseAuthority | None = None
         self._not_before = 0.0
-        self._thread: threading.Thread | None = None
-        self._writer: ScanWriter | None = None
-        self._steps = Steps()
+        # Apart from the attempt, which may end before it is known here.
+        self._is_running = False
+        self._attempt: RunningAttempt | None = None
+        self._last_event = "0-0"
         self._is_stalled = False
         self._reported: set[str] = set()
-        self._n_unexpected = 0
+        self._n_unexpected = self._n_killed = 0
         self._needed_bytes = 0
         self._needs_operator = False
 
     @property
     def is_running(self) -> bool:
         """Whether an attempt is running."""
-        return self._thread is not None
+        return self._is_running
 
     @property
     def is_final(self) -> bool:
@@ -142,153 +128,100 @@ class ScanTask:
 
     def renew_lease(self, client: Bus) -> None:
         """Renew the lease of the running attempt, which may wait for a slow disk."""
-        authority = self._authority  # The attempt's thread may reset it meanwhile.
-        if authority is not None:
-            authority.renew(client)
+        attempt = self._attempt
+        if attempt is not None and self._is_running:
+            attempt.renew_lease(client)
 
     def defer(self, wait_s: float) -> None:
         """Start no attempt for `wait_s` seconds."""
         self._not_before = time.monotonic() + wait_s
 
     def release_content(self) -> None:
-        """Release the record and the writer of a scan that is final."""
+        """Release the record of a scan that is final."""
         if self.record is None:
             return
-        self.record = self._writer = None
+        self.record = self._attempt = None
         self.problem = ""
-        self._steps = Steps()
         self._reported.clear()
 
-    def start(
-        self,
-        lease: Lease,
-        settings: WriterSettings,
-        must_stop: Callable[[], bool],
-        progress: Progress,
-    ) -> None:
-        """Start an attempt in a new thread.
+    def start(self, client: Bus, lease: Lease, pool: WorkerPool) -> None:
+        """Order an attempt from a worker.
 
         Parameters
         ----------
         lease : Lease
             The acquired lease; released at the end of the attempt.
-        must_stop : callable
-            Called often; the attempt ends when it returns True.
-        progress : callable
-            Called with ``(channel, points stored, points expected or None)``.
+        pool : WorkerPool
+            The workers, at least one of which is ready.
 
         Raises
         ------
-        RuntimeError
-            If the system allows no more threads; try again later.
+        ValueError
+            If the announcement could not be understood.
         """
-        thread = threading.Thread(
-            target=self._attempt,
-            args=(lease, settings, must_stop, progress),
-            name=f"scan-{lease.uid[:8]}",
-        )
-        self._thread = thread
+        record = self.record
+        if record is None:
+            raise ValueError("a scan that could not be understood cannot be written")
+
+        def make_order(number: int) -> AttemptOrder:
+            # Counted until an attempt ends in an orderly way. Durable points do not
+            # reset it: other lanes may advance although one entry kills every attempt.
+            examines = begin_attempt(client, record.uid) > _MAX_KILLED
+            return AttemptOrder(
+                number,
+                record.identity,
+                record.title,
+                lease.fence,
+                needed_bytes=self._needed_bytes,
+                examines=examines,
+            )
+
+        self._is_running = True
         try:
-            thread.start()
+            self._attempt = pool.start(lease, self._end, make_order)
         except BaseException:
-            self._thread = None
-            self.defer(settings.retry_s)
+            self._is_running = False
+            self.defer(self._retry_s)
             raise
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the running attempt, if there is one, for at most `timeout_s`."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(max(0.0, timeout_s))
-
-    def _attempt(
-        self,
-        lease: Lease,
-        settings: WriterSettings,
-        must_stop: Callable[[], bool],
-        progress: Progress,
-    ) -> None:
-        try:
-            with self._errors_reported(settings):
-                verdict = self._write(lease, settings, must_stop, progress)
-                if not verdict.provisional:
-                    self._own_verdict = verdict
-                self.verdict = verdict
-                self.problem = ""
-        finally:
-            self.defer(settings.retry_s)
-            self._authority = None
-            self._thread = None
-
-    def _write(
-        self,
-        lease: Lease,
-        settings: WriterSettings,
-        must_stop: Callable[[], bool],
-        progress: Progress,
-    ) -> Verdict:
+    def read_news(self, client: Bus) -> bool:
+        """Read new events; return whether the last attempt has not seen all of them."""
         if self.record is None:
-            raise ValueError("a scan that could not be understood cannot be written")
-        # Read again from the start: Redis may have lost earlier events.
-        self.record = ScanRecord(self.record.identity, self.record.title)
-        client = connect(settings.redis, name="scanbus-scan")
-        self._authority = LeaseAuthority(client, lease, int(settings.lease_s * 1000))
-        returned = _returning_lease(self._authority, settings.redis)
-        with translated(settings.redis), client, returned, ExitStack() as stack:
-            sandbox = None
-            if self._authority.begin() > _MAX_KILLED:
-                log.warning(LogEvent.EXAMINING_ENTRIES, scan=self.uid)
-                sandbox = Sandbox()
-                stack.callback(sandbox.close)
-            read_events(client, self.record)
-            judged = self.record.final_verdict
-            if judged is not None:
-                return judged  # Given by another writer, just before this lease.
-            self._steps = Steps(settings.slow_s)
-            with self._steps.phase("look", settings.root):
-                self._writer = self._make_writer(
-                    client,
-                    self.record,
-                    settings.root,
-                    self._authority,
-                    pace=_pace(settings),
-                    is_stopped=must_stop,
-                    on_points=progress,
-                    sandbox=sandbox,
-                    steps=self._steps,
-                )
-            return self._writer.run()
+            return False
+        read_events(client, self.record)
+        is_news = id_order(self.record.last_id) > id_order(self._last_event)
+        self._last_event = self.record.last_id
+        return is_news
 
-    @contextmanager
-    def _errors_reported(self, settings: WriterSettings) -> Iterator[None]:
-        """Report the error that ended an attempt; the scan stays open."""
-        try:
-            yield
-        except Stopped:
-            pass
-        except OSError as error:
-            self._report_storage(error, settings)
-        except (LeaseLostError, BusUnavailableError) as error:
-            self._report(str(error))
-        except ScanbusError as error:
-            self._needs_operator = isinstance(error, NameTakenError)
-            if is_full(error):
-                self._report_storage(error, settings)
-            else:
-                self._report(f"paused: {error}")
-        except Exception as error:
-            if errno_of(error) is not None:  # HDF5 gives some only in the text.
-                self._report_storage(error, settings)
-                return
-            self._n_unexpected += 1
-            self._needs_operator = self._n_unexpected >= _MAX_UNEXPECTED
-            said = f"{type(error).__name__}: {error}"
-            # The traceback only once: attempts repeat every few seconds.
-            trace = error if said not in self._reported else None
-            log.error(  # noqa: TRY400
-                LogEvent.ATTEMPT_FAILED, scan=self.uid, reason=said, exc_info=trace
-            )
-            self._report(said)
+    def _end(self, outcome: Outcome) -> None:
+        """Take over the outcome of the attempt; called once, in any thread."""
+        self._needed_bytes = outcome.needed_bytes or self._needed_bytes
+        self._needs_operator = outcome.needs_operator
+        if outcome.verdict is not None:
+            if not outcome.verdict.provisional:
+                self._own_verdict = outcome.verdict
+            self._last_event = outcome.last_event
+            self.verdict = outcome.verdict
+            self.problem = ""
+        elif outcome.trace:
+            self._report_unforeseen(outcome)
+        elif outcome.problem:
+            self._report(outcome.problem)
+        if outcome.has_died:
+            self._n_killed += 1
+            self._needs_operator = self._n_killed >= _MAX_DEATHS
+        else:
+            self.defer(self._retry_s)
+        self._is_running = False
+
+    def _report_unforeseen(self, outcome: Outcome) -> None:
+        self._n_unexpected += 1
+        self._needs_operator = self._n_unexpected >= _MAX_UNEXPECTED
+        said = outcome.problem
+        # The traceback only once: attempts repeat every few seconds.
+        trace = {} if said in self._reported else {"exception": outcome.trace}
+        log.error(LogEvent.ATTEMPT_FAILED, scan=self.uid, reason=said, **trace)
+        self._report(said)
 
     @property
     def uid(self) -> str:
@@ -298,49 +231,22 @@ class ScanTask:
     @property
     def trouble(self) -> str:
         """Sentence about what prevents writing now; empty if nothing does."""
-        return self._steps.stalled() or self.problem
+        return self._stalled or self.problem
+
+    @property
+    def _stalled(self) -> str:
+        attempt = self._attempt
+        return attempt.trouble if attempt is not None and self._is_running else ""
 
     def warn_if_stalled(self) -> None:
-        """Log a stalled step once; a blocked thread cannot log it itself."""
-        stalled = self._steps.stalled()
+        """Log once that an attempt stalls; a blocked thread cannot log it itself."""
+        stalled = self._stalled
         if stalled and not self._is_stalled:
             log.warning(LogEvent.SCAN_STALLED, scan=self.uid, reason=stalled)
         self._is_stalled = bool(stalled)
-
-    def _report_storage(self, error: BaseException, settings: WriterSettings) -> None:
-        # An attempt that failed early has no estimate: keep that of the one before.
-        needed = self._writer.bytes_needed if self._writer else 0
-        self._needed_bytes = needed or self._needed_bytes
-        with self._steps.phase("space", settings.root):
-            sentence = storage_sentence(error, settings.root, self._needed_bytes)
-        self._report(sentence)
 
     def _report(self, problem: str) -> None:
         self.problem = problem
         if problem not in self._reported:
             self._reported.add(problem)
             log.warning(LogEvent.SCAN_PAUSED, scan=self.uid, reason=problem)
-
-
-def _pace(settings: WriterSettings) -> Pace:
-    return Pace(
-        flush_s=settings.flush_s,
-        least_free_bytes=settings.least_free_bytes,
-        low_water_bytes=settings.low_water_bytes,
-        poll_s=settings.poll_s,
-        master_s=settings.master_s,
-        check_s=settings.lease_s / 4,
-        read_bytes=settings.read_bytes,
-    )
-
-
-@contextmanager
-def _returning_lease(authority: LeaseAuthority, url: str) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        try:
-            with translated(url):
-                authority.give_back()
-        except BusUnavailableError as error:
-            log.warning(LogEvent.LEASE_NOT_GIVEN_BACK, reason=str(error))

@@ -1,20 +1,18 @@
 """The writer service: finds announced scans, writes them concurrently, stops cleanly.
 
 Its position in the announcements passes only scans with a final verdict, so scans that
-started while no writer was running are found. Each scan is a :class:`ScanTask`.
+started while no writer was running are found. Each scan is a :class:`ScanTask`. Files
+are written by workers, processes that are replaced when they die.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
 
 from scanbus.bus.protocol import HEARTBEATS_TO_LAPSE, ScanRecord, budget_bytes
 from scanbus.bus.store import (
@@ -47,20 +45,20 @@ from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.disk_space import FreeSpace
-from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
 from scanbus.writer.service.numbering import raise_numbers
-from scanbus.writer.service.scan_task import Progress, ScanTask
+from scanbus.writer.service.scan_task import ScanTask
 from scanbus.writer.service.systemd import notify
+from scanbus.writer.service.worker_link import Progress
+from scanbus.writer.service.worker_pool import Launch, WorkerPool, launch_process
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import step
 from scanbus.writer.storage.data_root import check_root
 from scanbus.writer.storage.root_identity import read_root_id
 
-__all__ = ["WriterService", "run_writer"]
+__all__ = ["WriterService"]
 
 log = get_logger()
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class WriterService:
@@ -70,22 +68,21 @@ class WriterService:
     ----------
     settings : WriterSettings
         Settings of this process.
-    progress : callable
+    progress : callable or None
         Called with ``(channel, points stored, points expected or None)``.
-    make_writer : callable
-        Creates the scan writer of each attempt.
+    launch : callable
+        Starts a worker: in a process of its own, or for tests in a thread.
     """
 
     def __init__(
         self,
         settings: WriterSettings,
-        progress: Progress = lambda *_: None,
+        progress: Progress | None = None,
         *,
-        make_writer: type[ScanWriter] = ScanWriter,
+        launch: Launch = launch_process,
     ) -> None:
         self._settings = settings
-        self._progress = progress
-        self._make_writer = make_writer
+        self._pool = WorkerPool(settings, progress, launch)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._client = self._connect()
         self._guard = LoopGuard("writer", settings.redis)
@@ -106,7 +103,7 @@ class WriterService:
 
     @property
     def stalled(self) -> list[str]:
-        """Sentences about the scans whose threads are still running."""
+        """Sentences about the scans whose attempts are still running."""
         return [
             task.trouble or f"scan {task.uid} does not stop"
             for task in self._tasks.values()
@@ -133,17 +130,16 @@ class WriterService:
             If the root was never made one, or files cannot be written below it.
         ConfigurationError
             If the metrics port cannot be used.
+        WorkerFailedError
+            If the worker processes cannot start.
         """
         read_root_id(self._settings.root)
-        check_root(self._settings.root)
-        with translated(self._settings.redis):
-            self._check_server()
-            raise_numbers(self._client, self._settings.root)
-        self._metrics = make_metrics(self._settings.metrics_port)
-        log.info(
-            LogEvent.WRITER_STARTED, writer=self.name, root=str(self._settings.root)
-        )
-        notify("READY=1")
+        self._pool.open()
+        try:
+            self._start_up()
+        except BaseException:
+            self._pool.kill()
+            raise
         try:
             while not self._is_stopping:
                 is_up = self._run_round()
@@ -155,6 +151,22 @@ class WriterService:
         codes = (task.exit_code for task in self._tasks.values())
         return max([self._worst_exit_code, *codes]) if once else ExitCode.COMPLETE
 
+    def _start_up(self) -> None:
+        """Check everything that the service needs, while the workers start."""
+        check_root(self._settings.root)
+        with translated(self._settings.redis):
+            self._check_server()
+            raise_numbers(self._client, self._settings.root)
+        self._metrics = make_metrics(self._settings.metrics_port)
+        self._pool.wait_ready()
+        log.info(
+            LogEvent.WRITER_STARTED,
+            writer=self.name,
+            root=str(self._settings.root),
+            workers=self._pool.pids,
+        )
+        notify("READY=1")
+
     def _run_round(self) -> bool:
         """Run all periodic tasks once; return False if Redis is unavailable.
 
@@ -162,6 +174,8 @@ class WriterService:
         heartbeat and leases must be renewed whatever is wrong with a single scan.
         """
         try:
+            with self._guard.attempt("look after the workers"):
+                self._pool.look_after()
             with self._guard.attempt("check the server"):
                 self._check_server()
             for name, task in self._periodic_tasks():
@@ -250,7 +264,10 @@ class WriterService:
             "root": str(self._settings.root),
             "version": version("scanbus"),
             "scans": len(unfinished),
-            "problems": [task.trouble for task in unfinished if task.trouble],
+            "problems": [
+                *self._pool.problems,
+                *(task.trouble for task in unfinished if task.trouble),
+            ],
         }
         ttl_ms = int(HEARTBEATS_TO_LAPSE * every_s * 1000)
         beat_writer(self._client, self.name, info, ttl_ms)
@@ -278,7 +295,8 @@ class WriterService:
             record = load_announced(self._client, line.id, line.document)
             if record is None:
                 continue
-            self._tasks[uid] = ScanTask(line.id, record, make_writer=self._make_writer)
+            retry_s = self._settings.retry_s
+            self._tasks[uid] = ScanTask(line.id, record, retry_s=retry_s)
 
     def _restore_verdicts(self) -> None:
         """Reopen scans announced again whose verdicts Redis has lost."""
@@ -305,7 +323,7 @@ class WriterService:
                 self._resume_if_news(task, task.record)
 
     def _resume_if_news(self, task: ScanTask, record: ScanRecord) -> None:
-        is_news = read_events(self._client, record)
+        is_news = task.read_news(self._client)
         if record.final_verdict is not None:
             task.accept_verdict()
         elif (
@@ -319,6 +337,8 @@ class WriterService:
         for task in tuple(self._tasks.values()):
             if task.record is None or not task.is_due or self._is_stopping:
                 continue
+            if not self._pool.is_ready:
+                return  # Their leases are free for another writer meanwhile.
             with self._guard.attempt("start an attempt", task.uid):
                 self._start_attempt(task, task.record)
 
@@ -334,13 +354,10 @@ class WriterService:
             self._announced_again.pop(task.uid, None)
             self._drop(task.uid)
         else:
-            task.start(lease, self._settings, self._must_stop, self._progress)
+            task.start(self._client, lease, self._pool)
 
     def _is_removed(self, task: ScanTask) -> bool:
         return was_forgotten(self._client, task.announcement, task.uid)
-
-    def _must_stop(self) -> bool:
-        return self._is_stopping
 
     def _follow_other_writer(self, task: ScanTask) -> None:
         """Read the verdict of a scan that another writer has the lease of."""
@@ -394,9 +411,9 @@ class WriterService:
     def _shut_down(self) -> None:
         notify("STOPPING=1")
         self._is_stopping = True
-        deadline = time.monotonic() + self._settings.stop_s
-        for task in self._tasks.values():
-            task.join(deadline - time.monotonic())
+        self._pool.stop(time.monotonic() + self._settings.stop_s)
+        stalled = self.stalled
+        self._pool.kill()
         try:
             with self._guard.attempt("leave"):
                 self._move_position()
@@ -405,51 +422,4 @@ class WriterService:
             log.warning(LogEvent.BUS_LOST, reason=str(error))
         self._client.close()
         self._metrics.close()
-        log.info(LogEvent.WRITER_LEFT, writer=self.name, stalled=self.stalled)
-
-
-def run_writer(
-    settings: WriterSettings,
-    *,
-    once: bool = False,
-    progress: Progress | None = None,
-    make_writer: type[ScanWriter] = ScanWriter,
-) -> ExitCode:
-    """Run the writer in this process until it is stopped; return its exit code.
-
-    SIGTERM and SIGINT stop it within ``stop_s``; a successor finishes open scans. If a
-    system call on the disk still hangs then, the process exits at once, without running
-    exit handlers.
-
-    Parameters
-    ----------
-    once : bool
-        Whether to return when every announced scan has a verdict.
-    progress : callable, optional
-        Called with ``(channel, points stored, points expected or None)``.
-    make_writer : callable
-        Creates the scan writer of each attempt.
-
-    Raises
-    ------
-    BusUnavailableError, BusUnsuitableError, RootUnusableError, ConfigurationError
-        If it cannot start.
-    """
-    service = WriterService(
-        settings, progress or (lambda *_: None), make_writer=make_writer
-    )
-
-    def leave(*_: Any) -> None:
-        service.stop()
-
-    before = {sign: signal.signal(sign, leave) for sign in _SIGNALS}
-    try:
-        code = service.run(once=once)
-        if service.stalled:
-            # A normal exit of Python would wait for the hanging threads.
-            sys.stdout.flush()
-            os._exit(code)
-        return code
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
+        log.info(LogEvent.WRITER_LEFT, writer=self.name, stalled=stalled)
