@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.store import DEFAULT_URL
-from scanbus.publisher.declare.arguments import positioners_of, tree_of
+from scanbus.publisher.declare.arguments import positioners_of, sendable, tree_of
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
@@ -28,7 +28,7 @@ from scanbus.publisher.scan import Scan
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
-from scanbus.schemas import EndReason, PlotDescription, Verdict
+from scanbus.schemas import EndReason, PlotDescription, ScanUpdated, Verdict
 from scanbus.schemas.errors import ScanStateError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -228,12 +228,14 @@ class Publisher:
             "dataset": dataset,
             "scan_number": scan_number,
         }
+        tree = tree_of(metadata)
+        sendable(ScanUpdated, time=0.0, metadata=tree)
         options = ScanOptions(
             title=title,
             identity=identity,
             instrument=instrument,
             program=self._name,
-            metadata=tree_of(metadata),
+            metadata=tree,
             positioners=positioners_of(positioners),
             plots=plots,
             quota_bytes=quota_bytes,

@@ -12,16 +12,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from scanbus.publisher.buffers.group_buffer import Series
-from scanbus.publisher.declare.arguments import checked, positioners_of, tree_of
+from scanbus.publisher.declare.arguments import sendable, tree_of
 from scanbus.publisher.declare.declarations import ChannelDeclarations
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.declare.times import GivenTimes
-from scanbus.publisher.ingest.finish import end_scan, reason_of
+from scanbus.publisher.ingest.finish import ScanEnd, end_scan, reason_of
 from scanbus.publisher.ingest.send import ScanIntake
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.waiting import wait_durable, wait_flushed, wait_for_verdict
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
-from scanbus.schemas import EndReason, Positioner, ScanIdentity, ScanUpdated, Verdict
+from scanbus.schemas import EndReason, ScanIdentity, ScanUpdated, Verdict
 from scanbus.schemas.errors import ScanStateError
 
 __all__ = ["Scan"]
@@ -49,8 +49,7 @@ class Scan(ChannelDeclarations):
         self._intake: ScanIntake | None = None
         self._fast: Mapping[str, Series] = {}
         self._early: list[ScanUpdated] = []
-        self._end_positioners: dict[str, Positioner] = {}
-        self._end: tuple[EndReason, str] | None = None
+        self._end = ScanEnd()
 
     # ------------------------------------------------------------- the block
 
@@ -163,8 +162,7 @@ class Scan(ChannelDeclarations):
         copy : bool
             Whether the program may reuse an array of frames at once: it is copied, or,
             if large and of codec bitshuffle, compressed before this returns. With False
-            it must never change, and this returns sooner; a frame is then used without
-            a copy only if it is a chunk, C-contiguous and of the declared type.
+            it must never change; it is not copied if it is a chunk of declared type.
 
         Raises
         ------
@@ -199,8 +197,7 @@ class Scan(ChannelDeclarations):
     def skip(self, name: str, count: int = 1) -> None:
         """Declare that the next points of a channel will never come.
 
-        They are gaps on the bus and fill values in the file. If points are numbered,
-        the next ones are those after the last one that came.
+        They are gaps on the bus and fill values in the file.
         """
         if count < 0:
             raise ValueError(f"{name}: cannot skip {count} points")
@@ -211,10 +208,13 @@ class Scan(ChannelDeclarations):
     def update(
         self, metadata: Mapping[str, Any] | None = None, *, note: str = ""
     ) -> None:
-        """Add metadata, merged into the earlier ones, or a note."""
+        """Add metadata, merged into the earlier ones, or a note.
+
+        They raise DeclarationError, and are not added, if they do not fit a document.
+        """
         if self._queue.is_over:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be added")
-        event = checked(
+        event = sendable(
             ScanUpdated, time=wall_clock(), metadata=tree_of(metadata), note=note
         )
         with self._preparing:
@@ -225,17 +225,16 @@ class Scan(ChannelDeclarations):
 
     def end_positioners(self, positioners: Mapping[str, Any]) -> None:
         """Set motor positions at the end: a number, or a pair of units and value."""
-        self._end_positioners |= positioners_of(positioners)
+        self._end.add_positioners(positioners)
 
     def abort(self, text: str = "") -> None:
         """Have the scan end with USER_ABORT, whatever else happens."""
-        self._end = (EndReason.USER_ABORT, text)
+        self._end.abort(text)
 
     def wait_durable(self, timeout_s: float) -> None:
         """Wait until everything sent so far is in the writer's files.
 
-        The writer closes files segment by segment: inside the block this can take as
-        long as the segment.
+        The writer closes files by segment: inside the block this can take that long.
 
         Raises
         ------
@@ -247,10 +246,9 @@ class Scan(ChannelDeclarations):
     def flush(self, timeout_s: float = 60.0) -> None:
         """Wait until everything sent so far is on the bus; with a spool, on the disk.
 
-        ``send`` returns before frames are compressed and values buffered, a few
-        milliseconds of work that is lost if this process dies; data that were flushed
-        to a spool survive it. Points of a group that not all its channels have, and
-        points that wait for those before them, are not ready to be sent.
+        ``send`` returns some milliseconds earlier; data that were flushed to a spool
+        survive the death of this process. Points of a group that not all its channels
+        have, and points that wait for those before them, are not ready to be sent.
 
         Raises
         ------
@@ -280,12 +278,12 @@ class Scan(ChannelDeclarations):
             return
         if queue.error is not None and end_reason is EndReason.SUCCESS:
             end_reason, text = reason_of(queue.error)
-        end_reason, text = self._end or (end_reason, text)
+        end_reason, text = self._end.said or (end_reason, text)
         is_begun = self._intake is not None or queue.watch.is_lost
         problem = None if is_begun else self._prepare_empty()
         if problem is not None and end_reason is EndReason.SUCCESS:
             end_reason, text = reason_of(problem)
-        end_scan(queue, end_reason, text, self._end_positioners)
+        end_scan(queue, end_reason, text, self._end.positioners)
         if problem is not None:
             self._registrar.start(queue)
 

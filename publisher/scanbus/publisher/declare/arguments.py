@@ -22,20 +22,26 @@ from scanbus.schemas import (
     ChannelDescription,
     Positioner,
     Role,
+    ScanEnded,
+    ScanPrepared,
+    ScanUpdated,
     Storage,
 )
-from scanbus.schemas.errors import DeclarationError
+from scanbus.schemas.documents import check_size
+from scanbus.schemas.errors import DeclarationError, DocumentError
 
 __all__ = [
     "checked",
     "declare_channel",
     "declare_detector",
     "positioners_of",
+    "sendable",
     "tree_of",
 ]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Document = TypeVar("_Document", ScanEnded, ScanPrepared, ScanUpdated)
 # Below this size, compressing an array costs more than it saves.
 _PACKED_FROM_BYTES = 1024
 
@@ -58,6 +64,29 @@ def checked(make: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _
         if problem["type"] == "string_pattern_mismatch":
             message = "a name has letters, digits, _ and inner dots or hyphens only"
         raise DeclarationError(where, f"{message}{got}") from error
+
+
+def sendable(
+    make: Callable[_P, _Document], /, *args: _P.args, **kwargs: _P.kwargs
+) -> _Document:
+    """Return the document ``make(...)``, which fits the bounds of a document.
+
+    Checked where the program calls, as the threads that send it cannot refuse it.
+
+    Raises
+    ------
+    DeclarationError
+        If an argument is invalid, or the document too large.
+    """
+    document = checked(make, *args, **kwargs)
+    try:
+        check_size(document.to_json(), document.type)
+    except DocumentError as error:
+        raise DeclarationError(error.kind, error.reason) from error
+    except ValueError as error:  # of pydantic's serializer
+        reason = f"it holds text that is not Unicode: {error}"
+        raise DeclarationError(document.type, reason) from error
+    return document
 
 
 def declare_channel(name: str, **described: Any) -> Declared:

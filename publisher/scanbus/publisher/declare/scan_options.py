@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import time as wall_clock
 from typing import Any
 
-from scanbus.publisher.declare.arguments import checked
+from scanbus.publisher.declare.arguments import sendable
 from scanbus.publisher.declare.lane_plan import Declared, plan_lanes
 from scanbus.schemas import PlotDescription, Positioner, ScanIdentity, ScanPrepared
 from scanbus.schemas.plots import default_plots
@@ -40,12 +40,12 @@ class ScanOptions:
         QuotaRefusedError
             If the quota does not hold a chunk of every lane.
         ValueError
-            If an option is invalid.
+            If an option is invalid, or all together do not fit a document.
         """
         plots = self.plots
         if plots is None:
             plots = default_plots([each.channel for each in declared])
-        return checked(
+        return sendable(
             ScanPrepared,
             time=wall_clock(),
             scan=identity,

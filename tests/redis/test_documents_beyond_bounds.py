@@ -1,0 +1,129 @@
+"""A document that cannot be sent raises where the program calls; the scan goes on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scanbus.bus.store import Bus, connect
+from scanbus.publisher import Publisher, Scan
+from scanbus.schemas import EndReason
+from scanbus.schemas.errors import DeclarationError
+from tests.support.published import read_scan, record_of
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.redis
+
+TOO_MANY = {"a": [0] * 2**20}
+TOO_LARGE = {"a": np.random.default_rng(1).integers(0, 256, 60 * 10**6, np.uint8)}
+LONE = "\ud800"  # Half of a character: not Unicode, but Python's text may hold it.
+
+CALLS: dict[str, Callable[[Scan], Any]] = {
+    "many values": lambda scan: scan.update(TOO_MANY),
+    "60 MB": lambda scan: scan.update(TOO_LARGE),
+    "no Unicode in metadata": lambda scan: scan.update({"a": LONE}),
+    "no Unicode in a note": lambda scan: scan.update(note=LONE),
+    "NUL in a note": lambda scan: scan.update(note="a\0b"),
+    "no Unicode at the end": lambda scan: scan.abort(LONE),
+    "NUL at the end": lambda scan: scan.abort("a\0b"),
+    "a long text at the end": lambda scan: scan.abort("x" * 65537),
+    "a motor that is no name": lambda scan: scan.end_positioners({"no name": 1.0}),
+    "no Unicode in a motor": lambda scan: scan.end_positioners({"th": ("deg", LONE)}),
+    "very many motors": lambda scan: scan.end_positioners(
+        {f"m{number}": 1.0 for number in range(2**19)}
+    ),
+}
+
+
+@pytest.fixture
+def bus(redis_url: str) -> Iterator[Bus]:
+    with connect(redis_url, name="test") as client:
+        yield client
+
+
+@pytest.fixture
+def publisher(redis_url: str) -> Iterator[Publisher]:
+    with Publisher(redis_url, name="tests", close_timeout_s=0) as publisher:
+        yield publisher
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("is_prepared", [False, True])
+def test_what_cannot_be_sent_is_refused_and_the_scan_goes_on(
+    publisher: Publisher, bus: Bus, call: str, is_prepared: bool
+) -> None:
+    with publisher.scan() as scan:
+        scan.channel("a")
+        if is_prepared:
+            scan.send("a", 0.0)
+        with pytest.raises(DeclarationError):
+            CALLS[call](scan)
+        scan.update({"b": 1})
+        scan.end_positioners({"th": 1.0})
+        scan.send("a", [1.0, 2.0])
+    wait_until(lambda: record_of(bus, scan.uid).ended is not None)
+    record = record_of(bus, scan.uid)
+    assert record.ended is not None
+    assert record.ended.end_reason is EndReason.SUCCESS
+    assert list(record.ended.positioners) == ["th"]
+    assert record.metadata() == {"b": 1}
+    assert record.problems == []
+    assert len(read_scan(bus, scan.uid)["a"].values("a")) == 2 + is_prepared
+
+
+@pytest.mark.parametrize("metadata", [TOO_MANY, TOO_LARGE, {"a": LONE}, {"a": "\0"}])
+def test_metadata_of_a_scan_are_refused_before_there_is_one(
+    publisher: Publisher, bus: Bus, metadata: dict[str, Any]
+) -> None:
+    with pytest.raises(DeclarationError):
+        publisher.scan(metadata=metadata)
+    assert not bus.exists("scanbus:scans")
+
+
+def test_a_start_that_is_too_large_with_its_channels_raises_at_the_first_send(
+    publisher: Publisher, bus: Bus
+) -> None:
+    """The scan has no lanes then; its end says why."""
+    nearly = {"a": [0] * (2**20 - 20)}
+    scan = publisher.scan(metadata=nearly)
+    with suppress(DeclarationError), scan:
+        scan.channel("a")
+        with pytest.raises(DeclarationError, match="more than 1048576 values"):
+            scan.send("a", 1.0)
+    wait_until(lambda: record_of(bus, scan.uid).ended is not None)
+    ended = record_of(bus, scan.uid).ended
+    assert ended is not None
+    assert ended.end_reason is EndReason.FAILURE
+    assert "more than 1048576 values" in ended.text
+
+
+class Unspeakable(Exception):  # noqa: N818 - it is no error of ours
+    """An exception that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("a\0b"), "ValueError: a\N{REPLACEMENT CHARACTER}b"),
+        (ValueError(LONE), "ValueError: ?"),
+        (ValueError("x" * 10**6), "ValueError: " + "x" * (65536 - 12)),
+        (Unspeakable(), "Unspeakable: cannot be shown"),
+    ],
+)
+def test_whatever_an_error_says_the_scan_ends_with_it(
+    publisher: Publisher, bus: Bus, error: Exception, text: str
+) -> None:
+    scan = publisher.scan()
+    with suppress(type(error)), scan:
+        scan.channel("a")
+        scan.send("a", 1.0)
+        raise error
+    wait_until(lambda: record_of(bus, scan.uid).ended is not None)
+    ended = record_of(bus, scan.uid).ended
+    assert ended is not None
+    assert (ended.end_reason, ended.text) == (EndReason.FAILURE, text)
