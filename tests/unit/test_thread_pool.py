@@ -11,6 +11,7 @@ import pytest
 
 from scanbus.bus.codecs import ThreadPool, find_codec
 from scanbus.schemas.errors import PayloadError
+from tests.support.process_limits import no_more_threads
 
 
 @pytest.fixture
@@ -144,3 +145,31 @@ def test_only_codecs_of_independent_blocks_are_shared(threads: ThreadPool) -> No
     assert not shared
     assert find_codec("zstd").with_threads(threads) is find_codec("zstd")
     assert find_codec("bitshuffle-zstd").is_shared
+
+
+def test_what_no_thread_can_be_started_for_is_not_done_later() -> None:
+    # ThreadPoolExecutor keeps it in its queue although it raises.
+    done: list[str] = []
+    threads = ThreadPool(2, "test")
+    with no_more_threads():
+        assert threads.submit(lambda: done.append("refused")) is None
+        assert threads.map(str, 3) == ["0", "1", "2"]
+    later = threads.submit(lambda: done.append("later"))
+    assert later is not None
+    later.result(10)
+    threads.pool.shutdown()
+    assert done == ["later"]
+
+
+def test_a_pool_that_is_shut_down_takes_nothing() -> None:
+    threads = ThreadPool(2, "test")
+    threads.pool.shutdown()
+    assert threads.submit(lambda: None) is None
+
+
+def test_the_error_of_a_call_is_in_its_future() -> None:
+    threads = ThreadPool(1, "test")
+    future = threads.submit(lambda: next(iter(())))
+    assert future is not None
+    assert isinstance(future.exception(10), StopIteration)
+    threads.pool.shutdown()

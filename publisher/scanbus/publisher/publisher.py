@@ -142,8 +142,12 @@ class Publisher:
             spool=None if spool is None else Path(spool),
         )
         self._registrar.check_server()
-        self._resumed = self._registrar.resume()
-        self._monitor.start()
+        try:
+            self._resumed = self._registrar.resume()
+            self._monitor.start()
+        except BaseException:
+            self._stop_threads(self._monitor.unreleased)
+            raise
 
     def __enter__(self) -> Self:
         """Return the publisher."""
@@ -317,6 +321,9 @@ class Publisher:
                 spool=None if queue.spool is None else str(queue.spool.folder),
                 reason=queue.why_waiting,
             )
+        self._stop_threads(left)
+
+    def _stop_threads(self, left: list[ScanQueue]) -> None:
         self._link.stop.set()
         for queue in left:
             queue.watch.release(None)

@@ -55,6 +55,20 @@ class ThreadPool:
             initializer=lambda: self._members.append(threading.current_thread()),
         )
 
+    def submit(self, run: Callable[[], None]) -> Future[None] | None:
+        """Have a thread call `run`; return None if there is none and never will be.
+
+        ThreadPoolExecutor queues the call before it starts a thread: if the system
+        allows no more threads, it raises, and another thread makes the call later.
+        """
+        future: Future[None] = Future()
+        try:
+            self.pool.submit(_run_once, run, future)
+        except (RuntimeError, MemoryError):
+            # No more threads, or the interpreter shuts down.
+            return None if future.cancel() else future
+        return future
+
     def map(self, work: Callable[[int], _T], count: int) -> list[_T]:
         """Return ``[work(0), work(1), …]``, computed by several threads if possible.
 
@@ -80,11 +94,8 @@ class ThreadPool:
         return [done[number] for number in range(count)]
 
     def _start(self, run: Callable[[], None], n_helpers: int) -> list[Future[None]]:
-        helpers: list[Future[None]] = []
-        # While the interpreter shuts down, the pool accepts no work.
-        with suppress(RuntimeError):
-            helpers.extend(self.pool.submit(run) for _ in range(n_helpers))
-        return helpers
+        helpers = (self.submit(run) for _ in range(n_helpers))
+        return [helper for helper in helpers if helper is not None]
 
     @contextmanager
     def _on_other_processors(self) -> Iterator[None]:
@@ -114,6 +125,18 @@ class ThreadPool:
                     _set_affinity(thread, processors)
         finally:
             self._affinity_lock.release()
+
+
+def _run_once(run: Callable[[], None], future: Future[None]) -> None:
+    """Call `run` unless the future was cancelled, and put its end into the future."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        run()
+    except BaseException as error:  # noqa: BLE001 - as ThreadPoolExecutor does
+        future.set_exception(error)
+    else:
+        future.set_result(None)
 
 
 def _run_rest(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.replies import stream_entries
 
 __all__ = ["BOUNDED_READ", "OVERSIZE_FIELD", "read_bounded"]
 
@@ -50,4 +51,4 @@ def read_bounded(
         Largest size of one entry in bytes; of a larger entry only the size is returned.
     """
     reply: Any = client.eval(BOUNDED_READ, 1, key, after, count, total, single)
-    return list(reply)
+    return stream_entries(reply)

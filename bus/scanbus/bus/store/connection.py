@@ -282,7 +282,9 @@ def describe_server(client: Bus, url: str) -> ServerReport:
     """
     with translated(url):
         info: dict[str, Any] = client.info()
-    version = str(info.get("redis_version", "0"))
+        if "redis_version" not in info:
+            raise redis.exceptions.InvalidResponse("INFO does not say a version")
+    version = str(info["redis_version"])
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < MINIMUM_VERSION:
         raise BusUnsuitableError(

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from scanbus.bus.protocol.keys import cursors_key, lane_key
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.replies import parses_reply
 
 __all__ = ["WRITER", "acknowledge", "acknowledge_all", "read_cursor", "read_cursors"]
 
@@ -47,12 +48,14 @@ def acknowledge_all(client: Bus, points: Mapping[tuple[str, str], int]) -> None:
     pipe.execute()
 
 
+@parses_reply
 def read_cursor(client: Bus, uid: str, lane: str) -> int:
     """Return the first point of a lane that is not known to be durable."""
     value: Any = client.hget(cursors_key(uid, lane), WRITER)
     return _point(value)
 
 
+@parses_reply
 def read_cursors(client: Bus, lanes: Sequence[tuple[str, str]]) -> list[int]:
     """Return the cursor of each ``(uid, lane)``, in one round trip."""
     if not lanes:

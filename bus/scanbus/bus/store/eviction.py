@@ -33,6 +33,7 @@ from scanbus.bus.store.expiry import is_unexpired
 from scanbus.bus.store.holds import is_held
 from scanbus.bus.store.leases import Lease
 from scanbus.bus.store.quota import used_memory
+from scanbus.bus.store.replies import parses_reply
 from scanbus.bus.store.scans import announcements, read_events
 from scanbus.schemas import LaneDescription, ScanPrepared
 from scanbus.schemas.file_names import late_lane_name
@@ -178,6 +179,7 @@ class Evictor:
         with self._lock:
             return self._free(client, limit_bytes, kept_scans)
 
+    @parses_reply
     def _free(self, client: Bus, limit_bytes: int, kept_scans: int) -> Freed:
         entries = scans = 0
         if used_memory(client) <= limit_bytes:

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from scanbus.bus.protocol.keys import WRITERS, heartbeat_key, writer_key
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.expiry import is_unexpired
+from scanbus.bus.store.replies import parses_reply
 
 __all__ = [
     "beat_publisher",
@@ -69,6 +70,7 @@ def remove_writer(client: Bus, writer: str) -> None:
     client.delete(writer_key(writer))
 
 
+@parses_reply
 def remove_lapsed_writers(client: Bus) -> None:
     """Remove writers from the list whose heartbeat has expired.
 
@@ -85,6 +87,7 @@ def writer_is_alive(client: Bus, writer: str) -> bool:
     return is_unexpired(client, writer_key(writer))
 
 
+@parses_reply
 def writers_alive(client: Bus) -> dict[str, dict[str, Any]]:
     """Return the status of each writer whose heartbeat has not expired."""
     lines: Any = client.hgetall(WRITERS)

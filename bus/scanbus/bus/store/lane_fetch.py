@@ -19,6 +19,7 @@ from scanbus.bus.protocol.keys import lane_key
 from scanbus.bus.protocol.lane_reader import MAX_COUNT, Arrival, LaneReader
 from scanbus.bus.store.bounded_read import BOUNDED_READ
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.replies import parses_reply, stream_entries, streams
 from scanbus.schemas import MAX_ENTRY_BYTES, LaneDescription
 
 __all__ = [
@@ -61,10 +62,16 @@ def _read_now(
         _request(pipe, reader, share)
     found = []
     for reader, reply in zip(readers, pipe.execute(), strict=True):
-        if reply:
-            entries = reply[0][1] if reader.counts_entries else reply
+        entries = _new_entries(reader, reply)
+        if entries:
             found.append((reader, reader.take(entries)))
     return found
+
+
+def _new_entries(reader: LaneReader, reply: Any) -> list[Any]:
+    if reader.counts_entries:
+        return streams(reply, [reader.key]).get(reader.key, [])
+    return stream_entries(reply)
 
 
 def _request(pipe: Any, reader: LaneReader, share: int) -> None:
@@ -84,12 +91,12 @@ def _request(pipe: Any, reader: LaneReader, share: int) -> None:
 def _wait(
     client: Bus, readers: Sequence[LaneReader], block_ms: int
 ) -> list[tuple[LaneReader, list[Arrival]]]:
-    by_key = {reader.key.encode(): reader for reader in readers}
-    streams: Any = {reader.key: reader.last_id for reader in readers}
-    reply: Any = client.xread(streams, count=1, block=block_ms)
+    by_key = {reader.key: reader for reader in readers}
+    after: Any = {reader.key: reader.last_id for reader in readers}
+    reply: Any = client.xread(after, count=1, block=block_ms)
     return [
-        (by_key[bytes(key)], by_key[bytes(key)].take(entries))
-        for key, entries in reply or ()
+        (by_key[key], by_key[key].take(entries))
+        for key, entries in streams(reply, by_key).items()
     ]
 
 
@@ -103,9 +110,10 @@ def read_newest(
     pipe: Any = client.pipeline(transaction=False)
     for reader in readers:
         pipe.xrevrange(reader.key, "+", "-", count=count)
-    return [list(entries) for entries in pipe.execute()]
+    return [stream_entries(entries) for entries in pipe.execute()]
 
 
+@parses_reply
 def read_entry(
     client: Bus, uid: str, lane: LaneDescription, point: int
 ) -> Entry | None:
@@ -120,6 +128,7 @@ def read_entry(
     return None if raw is None else _parsed(lane, raw)
 
 
+@parses_reply
 def read_seal(client: Bus, uid: str, lane: LaneDescription) -> Entry | None:
     """Return a lane's seal, whose `first` is the lane's length; None if there is none.
 
@@ -128,10 +137,12 @@ def read_seal(client: Bus, uid: str, lane: LaneDescription) -> Entry | None:
     BadEntryError
         If it cannot be used.
     """
-    reply: Any = client.xrange(lane_key(uid, lane.name), SEAL_ID, SEAL_ID)
+    found: Any = client.xrange(lane_key(uid, lane.name), SEAL_ID, SEAL_ID)
+    reply = stream_entries(found)
     return _parsed(lane, reply[0]) if reply else None
 
 
+@parses_reply
 def find_entry_start(client: Bus, uid: str, lane: str, point: int) -> int:
     """Return the first point of the entry that holds `point`; `point` if none does."""
     raw = _raw_entry_of(client, uid, lane, point)
@@ -140,9 +151,10 @@ def find_entry_start(client: Bus, uid: str, lane: str, point: int) -> int:
 
 def _raw_entry_of(client: Bus, uid: str, lane: str, point: int) -> Any | None:
     """Return the raw entry that holds a point; None if none does."""
-    reply: Any = client.xrevrange(
+    found: Any = client.xrevrange(
         lane_key(uid, lane), f"{point}-{_LARGEST}", "-", count=1
     )
+    reply = stream_entries(found)
     if not reply:
         return None
     first, count = split_id(bytes(reply[0][0]))

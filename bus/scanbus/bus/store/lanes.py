@@ -19,6 +19,7 @@ from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.store.connection import Bus, no_room_reason
 from scanbus.bus.store.lane_fetch import read_seal
 from scanbus.bus.store.lazy_redis import redis
+from scanbus.bus.store.replies import parses_reply, stream_entries, stream_id
 from scanbus.schemas import LaneDescription
 from scanbus.schemas.errors import BadEntryError, LaneConflictError
 
@@ -89,6 +90,7 @@ def make_lane(client: Bus, uid: str, lane: str) -> None:
             raise _no_room(error) from error
 
 
+@parses_reply
 def lanes_in_use(client: Bus, uid: str, lanes: Iterable[str]) -> dict[str, bytes]:
     """Return the lanes that hold entries, or did, each with its last id.
 
@@ -103,21 +105,26 @@ def lanes_in_use(client: Bus, uid: str, lanes: Iterable[str]) -> dict[str, bytes
     return {name: end[1] for name, end in ends.items() if end and end[1] != b"0-0"}
 
 
+@parses_reply
 def stream_ends(client: Bus, uid: str, lane: str) -> tuple[bytes, bytes] | None:
     """Return the first id in a lane and the largest it ever had.
 
     None if the lane does not exist. The first id is ``0-0`` if the lane is empty.
     """
     reply: Any = client.eval(_ENDS, 1, lane_key(uid, lane))
-    return (bytes(reply[0]), bytes(reply[1])) if reply else None
+    if not reply:
+        return None
+    first, last = map(stream_id, reply)
+    return first.encode(), last.encode()
 
 
-def stored_session(client: Bus, uid: str, lane: str, stream_id: bytes) -> bytes | None:
+@parses_reply
+def stored_session(client: Bus, uid: str, lane: str, entry_id: bytes) -> bytes | None:
     """Return the session of an entry in a lane; None if there is no such entry.
 
     Empty if its header has no session.
     """
-    stored: Any = client.xrange(lane_key(uid, lane), stream_id, stream_id)
+    stored = stream_entries(client.xrange(lane_key(uid, lane), entry_id, entry_id))
     return session_of(bytes(stored[0][1][1])) if stored else None
 
 
@@ -199,13 +206,24 @@ def _check_reply(
     if reply is None:
         raise VanishedError
     if not isinstance(reply, Exception):
+        _check_id(reply, entry)
         return
     if not any(refusal in str(reply) for refusal in _TAKEN):
         raise _no_room(reply)
-    stored: Any = client.xrange(key, entry.id, entry.id)
-    header = stored[0][1][1] if stored else None
-    if header != entry.header:
+    stored = stream_entries(client.xrange(key, entry.id, entry.id))
+    if not stored or _header_of(stored) != entry.header:
         raise LaneConflictError(lane, entry.id.decode())
+
+
+@parses_reply
+def _check_id(reply: Any, entry: EncodedEntry) -> None:
+    if reply != entry.id:
+        raise ValueError(f"{reply!r} instead of {entry.id!r}")
+
+
+@parses_reply
+def _header_of(stored: list[Any]) -> bytes:
+    return bytes(stored[0][1][1])
 
 
 def _no_room(error: BaseException) -> BaseException:

@@ -12,6 +12,7 @@ from typing import Any
 
 from scanbus.bus.protocol.keys import attempts_key, events_key, fence_key, lease_key
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.replies import parses_reply
 from scanbus.schemas import Event
 
 __all__ = [
@@ -77,6 +78,7 @@ class Lease:
     fence: int
 
 
+@parses_reply
 def acquire_lease(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | None:
     """Acquire the lease of a scan for `ttl_ms` milliseconds; None if it is taken."""
     fence: Any = client.eval(
@@ -96,6 +98,7 @@ def append_fenced_event(client: Bus, lease: Lease, event: Event) -> bool:
     return bool(client.eval(_APPEND_EVENT, 2, *keys, event.to_json()))
 
 
+@parses_reply
 def begin_attempt(client: Bus, uid: str) -> int:
     """Count an attempt to write a scan; return how many began and did not end."""
     attempts: Any = client.eval(_BEGIN_ATTEMPT, 1, attempts_key(uid), _REMEMBERED_MS)

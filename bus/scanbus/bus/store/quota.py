@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from scanbus.bus.protocol.keys import RESERVED, lane_key
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.replies import parses_reply
 from scanbus.schemas.errors import QuotaRefusedError
 
 __all__ = [
@@ -41,6 +42,7 @@ return false
 """
 
 
+@parses_reply
 def reserve_quota(
     client: Bus, uid: str, quota: int, budget: int, *, force: bool = False
 ) -> None:
@@ -73,6 +75,7 @@ def reserve_quota(
         )
 
 
+@parses_reply
 def shrink_quota(client: Bus, uid: str, lanes: Iterable[str]) -> None:
     """Reduce a scan's reservation to its size now, as its publisher is gone.
 
@@ -91,6 +94,7 @@ def release_quota(client: Bus, uid: str) -> None:
     client.hdel(RESERVED, uid)
 
 
+@parses_reply
 def reserved_quotas(client: Bus) -> list[int]:
     """Return the quotas of all scans in bytes, in arbitrary order.
 
@@ -100,6 +104,7 @@ def reserved_quotas(client: Bus) -> list[int]:
     return [int(quota) if _QUOTA.fullmatch(quota) else 0 for quota in quotas]
 
 
+@parses_reply
 def used_memory(client: Bus) -> int:
     """Return Redis's ``used_memory`` in bytes."""
     info: Any = client.info("memory")

@@ -22,6 +22,12 @@ from scanbus.bus.protocol.keys import (
 from scanbus.bus.protocol.scan_record import ScanRecord
 from scanbus.bus.store.bounded_read import OVERSIZE_FIELD, read_bounded
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.replies import (
+    parses_reply,
+    stream_entries,
+    stream_id,
+    streams,
+)
 from scanbus.schemas import (
     Event,
     ScanAnnounced,
@@ -111,8 +117,7 @@ class Announced:
 
 def announce(client: Bus, document: ScanAnnounced) -> str:
     """Announce a scan, also on a full Redis; return the id of its announcement."""
-    reply = client.eval(_APPEND_EVENT, 1, ANNOUNCEMENTS, document.to_json())
-    return _text(reply)
+    return stream_id(client.eval(_APPEND_EVENT, 1, ANNOUNCEMENTS, document.to_json()))
 
 
 def append_event(client: Bus, uid: str, event: Event) -> str:
@@ -125,20 +130,20 @@ def append_event(client: Bus, uid: str, event: Event) -> str:
     """
     text = event.to_json()
     check_size(text, event.type)
-    return _text(client.eval(_APPEND_EVENT, 1, events_key(uid), text))
+    return stream_id(client.eval(_APPEND_EVENT, 1, events_key(uid), text))
 
 
 def announcements(client: Bus, after: str = "0-0") -> Iterator[Announced]:
     """Yield the announcements after an id, oldest first."""
     while reply := _read(client, ANNOUNCEMENTS, after, MAX_ANNOUNCEMENT_BYTES):
-        for stream_id, fields in reply:
-            after = _text(stream_id)
+        for entry_id, fields in reply:
+            after = _text(entry_id)
             yield _announced(after, fields)
 
 
 def last_announcement(client: Bus) -> str:
     """Return the id of the newest announcement; ``0-0`` if there is none."""
-    reply: Any = client.xrevrange(ANNOUNCEMENTS, "+", "-", count=1)
+    reply = stream_entries(client.xrevrange(ANNOUNCEMENTS, "+", "-", count=1))
     return _text(reply[0][0]) if reply else "0-0"
 
 
@@ -158,17 +163,17 @@ def wait_for_events(
 
 def _wait(client: Bus, after: dict[str, str], block_ms: int) -> set[str]:
     """Wait for entries after an id in each stream; return the streams with some."""
-    streams: Any = after
+    keys: Any = after
     # Redis would wait without a timeout for 0.
-    reply: Any = client.xread(streams, count=1, block=max(1, block_ms))
-    return {_text(key) for key in dict(reply or ())}
+    reply: Any = client.xread(keys, count=1, block=max(1, block_ms))
+    return set(streams(reply, after))
 
 
-def _announced(stream_id: str, fields: Any) -> Announced:
+def _announced(entry_id: str, fields: Any) -> Announced:
     try:
-        return Announced(stream_id, parse_announcement(_document(fields)))
+        return Announced(entry_id, parse_announcement(_document(fields)))
     except DocumentError as error:
-        return Announced(stream_id, None, str(error))
+        return Announced(entry_id, None, str(error))
 
 
 def read_events(client: Bus, record: ScanRecord) -> bool:
@@ -176,8 +181,8 @@ def read_events(client: Bus, record: ScanRecord) -> bool:
     any_new = False
     key = events_key(record.uid)
     while reply := _read(client, key, record.last_id, MAX_DOCUMENT_BYTES):
-        for stream_id, fields in reply:
-            record.last_id = _text(stream_id)
+        for entry_id, fields in reply:
+            record.last_id = _text(entry_id)
             any_new = True
             try:
                 record.fold(parse_event(_document(fields)))
@@ -188,8 +193,8 @@ def read_events(client: Bus, record: ScanRecord) -> bool:
 
 def is_announced(client: Bus, announcement: str, uid: str) -> bool:
     """Whether the announcement with this id exists and is that of this scan."""
-    reply: Any = client.xrange(ANNOUNCEMENTS, announcement, announcement)
-    lines = [_announced(_text(stream_id), fields) for stream_id, fields in reply]
+    reply = stream_entries(client.xrange(ANNOUNCEMENTS, announcement, announcement))
+    lines = [_announced(_text(entry_id), fields) for entry_id, fields in reply]
     return any(
         line.document is not None and line.document.scan.uid == uid for line in lines
     )
@@ -216,9 +221,9 @@ def is_off_the_bus(client: Bus, uid: str) -> bool:
     return not is_there and bool(client.exists(FORGOTTEN))
 
 
-def id_order(stream_id: str) -> tuple[int, int]:
+def id_order(entry_id: str) -> tuple[int, int]:
     """Return the sort key of a stream id: its two numbers."""
-    first, _, second = stream_id.partition("-")
+    first, _, second = entry_id.partition("-")
     return int(first), int(second)
 
 
@@ -293,6 +298,7 @@ def read_position(client: Bus) -> str:
     return _stored_id(client, POSITION)
 
 
+@parses_reply
 def _stored_id(client: Bus, key: str) -> str:
     """Return the stream id stored in a key; ``0-0`` if it is missing or invalid."""
     stored: Any = client.get(key)
@@ -307,6 +313,7 @@ def move_position(client: Bus, position: str) -> None:
     client.eval(_MOVE_POSITION, 1, POSITION, position)
 
 
+@parses_reply
 def next_scan_number(client: Bus, dataset: str) -> int:
     """Return the next free scan number of a dataset."""
     number: Any = client.incr(number_key(dataset))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -267,9 +268,7 @@ class EncoderPool:
             return
         with self._room:
             slot = lane.add_slot(piece)
-        try:
-            self._threads.pool.submit(self._encode_in_pool, lane, slot)
-        except RuntimeError:  # The interpreter is exiting: pools accept no more work.
+        if self._threads.submit(partial(self._encode_in_pool, lane, slot)) is None:
             self._encode(lane, slot)
 
     def _encode_in_pool(self, lane: FrameLaneQueue, slot: _Slot) -> None:

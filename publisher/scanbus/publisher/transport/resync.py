@@ -10,6 +10,7 @@ from __future__ import annotations
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
     Bus,
+    VanishedError,
     announce,
     append_event,
     is_announced,
@@ -88,10 +89,15 @@ def compare_lane(client: Bus, queue: ScanQueue, lane: LaneQueue) -> None:
         If another publisher wrote to it.
     NoRoomError
         If Redis accepts no data now.
+    VanishedError
+        If the lane vanished again.
     """
     make_lane(client, queue.uid, lane.name)
     ends = stream_ends(client, queue.uid, lane.name)
-    last = ends[1] if ends else b"0-0"
+    if ends is None:
+        # All that is kept would be sent again, also what the writer has trimmed.
+        raise VanishedError
+    last = ends[1]
     session = stored_session(client, queue.uid, lane.name, last)
     if session is not None and session != queue.session:
         raise LaneConflictError(lane.name, last.decode())

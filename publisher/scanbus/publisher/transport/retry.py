@@ -1,8 +1,8 @@
 """Retry a call to Redis while it has no room.
 
 Opening a scan needs a few calls before anything can be queued. They are retried while
-Redis is full or loading; a Redis that does not answer is an error at once, unless the
-caller wants retries then too.
+Redis is full or loading, or refuses with an error that nobody knows; a Redis that does
+not answer is an error at once, unless the caller wants retries then too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 from scanbus.bus.store import Backoff, NoRoomError, no_room_reason, translated
-from scanbus.schemas.errors import BusUnavailableError, DeadlineError
+from scanbus.schemas.errors import (
+    BusRefusedError,
+    BusUnavailableError,
+    BusUnsuitableError,
+    DeadlineError,
+)
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -55,7 +60,10 @@ def retry_until_room(
     DeadlineError
         If there is no room in time.
     BusUnavailableError
-        If Redis does not answer; with `retry_unavailable`, not in time.
+        If Redis does not answer, or denies a command to this user; with
+        `retry_unavailable`, not in time.
+    BusRefusedError
+        If it answers with an unknown error until the deadline.
     """
     started = monotonic()
     backoff = Backoff()
@@ -68,7 +76,7 @@ def retry_until_room(
             )
             reason = error.reason
         except BusUnavailableError as error:
-            if not retry_unavailable:
+            if not (retry_unavailable or _may_pass(error)):
                 raise
             problem, reason = error, error.reason
         left_s = started + deadline_s - monotonic()
@@ -79,6 +87,12 @@ def retry_until_room(
         sleep(min(backoff.next_s(), left_s))
         with suppress(BusUnavailableError):
             make_room()
+
+
+def _may_pass(error: BusUnavailableError) -> bool:
+    """Whether Redis answered with an error that may be temporary."""
+    is_refused = isinstance(error, BusRefusedError)
+    return is_refused and not isinstance(error, BusUnsuitableError)
 
 
 def _call_once(call: Callable[[], _T], url: str) -> _T:

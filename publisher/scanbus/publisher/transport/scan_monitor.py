@@ -15,6 +15,7 @@ from scanbus.bus.protocol import HEARTBEAT_S, HEARTBEAT_TTL_MS, ScanRecord
 from scanbus.bus.store import (
     Backoff,
     Bus,
+    LoopGuard,
     beat_publisher,
     end_publisher_beat,
     ping,
@@ -29,7 +30,7 @@ from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.schemas import Verdict
-from scanbus.schemas.errors import BusUnavailableError
+from scanbus.schemas.errors import BusUnavailableError, ScanStateError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -77,7 +78,9 @@ class ScanMonitor(threading.Thread):
         self._tick = threading.Event()
         self._close_at: float | None = None
         self._client: Bus | None = None
+        self._guard = LoopGuard("monitor", link.url)
         self._was_lost = False
+        self._was_refused = False
         self._heartbeat_at = -HEARTBEAT_S
         self._verdict_poll_at = 0.0
         self._news: set[str] = set()
@@ -113,22 +116,29 @@ class ScanMonitor(threading.Thread):
         """Monitor the scans until the publisher is closed."""
         try:
             while not self._is_done():
-                self._poll()
-                self._wait()
-        except Exception as error:
+                with self._guard.attempt("monitor"):
+                    self._poll()
+                with self._guard.attempt("wait"):
+                    self._wait()
+        except BaseException as error:
             log.exception(LogEvent.MONITOR_FAILED)
+            why = f"the publisher's monitor has failed: {type(error).__name__} {error}"
             for queue in self.unreleased:
-                queue.fail(error)
+                queue.fail(ScanStateError(why))
         finally:
-            self._on_end(self.unreleased)
-            self._disconnect()
+            try:
+                self._on_end(self.unreleased)
+            finally:
+                self._link.stop.set()  # No scan is opened any more.
+                self._disconnect()
 
     def _is_done(self) -> bool:
         if self._close_at is None:
             if not threading.main_thread().is_alive():
                 # The program ends without closing the publisher; the interpreter waits
                 # for this thread.
-                self._on_exit()
+                with self._guard.attempt("end the scans"):
+                    self._on_exit()
             return False
         return not self.unreleased or monotonic() >= self._close_at
 
@@ -139,9 +149,14 @@ class ScanMonitor(threading.Thread):
         try:
             with translated(self._link.url):
                 client = self._connected(scans)
-                self._send_heartbeats(client, scans)
-                self._note_cursors(client, scans)
-                self._poll_verdicts(client, scans)
+            for what, look in (
+                ("send heartbeats", self._send_heartbeats),
+                ("read cursors", self._note_cursors),
+                ("look for verdicts", self._poll_verdicts),
+            ):
+                # One that Redis refuses does not keep the others from running.
+                with self._guard.attempt(what):
+                    look(client, scans)
         except BusUnavailableError as error:
             self._disconnect()
             if not self._was_lost:
@@ -149,8 +164,20 @@ class ScanMonitor(threading.Thread):
             self._was_lost = True
             self._wait_s = self._backoff.next_s()
         else:
-            self._backoff.reset()
-            self._wait_s = _FAST_TICK_S if self._needs_fast_ticks(scans) else _TICK_S
+            self._note_success(scans)
+
+    def _note_success(self, scans: list[ScanQueue]) -> None:
+        if self._guard.is_failing:
+            self._was_refused = True
+            self._wait_s = self._backoff.next_s()
+            return
+        if self._was_refused:
+            # Nobody knows what happened to Redis meanwhile.
+            self._was_refused = False
+            for queue in scans:
+                queue.watch.request_compare()
+        self._backoff.reset()
+        self._wait_s = _FAST_TICK_S if self._needs_fast_ticks(scans) else _TICK_S
 
     def _needs_fast_ticks(self, scans: list[ScanQueue]) -> bool:
         """Return whether a send waits for room, or a verdict is due soon."""
@@ -161,7 +188,7 @@ class ScanMonitor(threading.Thread):
 
     def _wait(self) -> None:
         """Wait until the next poll; shorter if an event of a scan arrives."""
-        if self._client is not None and self._records:
+        if self._client is not None and self._records and not self._was_refused:
             try:
                 with translated(self._link.url):
                     records, wait_ms = self._records.values(), int(self._wait_s * 1000)
@@ -176,8 +203,9 @@ class ScanMonitor(threading.Thread):
     def _connected(self, scans: list[ScanQueue]) -> Bus:
         if self._client is not None:
             return self._client
-        self._client = self._link.connect()
-        ping(self._client)
+        client = self._link.connect()
+        ping(client)
+        self._client = client
         if self._was_lost:
             log.warning(LogEvent.BUS_RESTORED)
             self._was_lost = False
@@ -208,11 +236,14 @@ class ScanMonitor(threading.Thread):
             return
         self._heartbeat_at = now
         for queue in scans:
-            alive = beat_publisher(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS)
-            if not alive:
-                # It expired, or Redis was emptied while the connection stayed open.
-                queue.watch.request_compare()
+            with self._guard.attempt("send its heartbeat", queue.uid):
+                self._send_heartbeat(client, queue)
         self.n_writers = len(writers_alive(client))
+
+    def _send_heartbeat(self, client: Bus, queue: ScanQueue) -> None:
+        if not beat_publisher(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS):
+            # It expired, or Redis was emptied while the connection stayed open.
+            queue.watch.request_compare()
 
     def _poll_verdicts(self, client: Bus, scans: list[ScanQueue]) -> None:
         now = monotonic()
@@ -220,24 +251,28 @@ class ScanMonitor(threading.Thread):
         if is_round:
             self._verdict_poll_at = now + _VERDICT_POLL_S
         for queue in scans:
-            if not queue.is_over:
-                continue
-            if not (queue.watch.is_fully_sent or queue.watch.is_lost):
-                # Without a verdict poll, this record would always report new events.
-                self._records.pop(queue.uid, None)
-                continue
-            is_news = queue.uid in self._news or queue.uid not in self._records
-            if (is_news or is_round) and self._release_if_judged(client, queue):
-                # Not while a sender restores the scan: it would reserve the quota
-                # again, and nobody would release it.
-                with queue.watch.restoring():
-                    release_quota(client, queue.uid)
-                    if not queue.watch.is_lost:
-                        end_publisher_beat(client, queue.uid)
-                self._remove(queue)
-            elif queue.watch.is_lost:
-                self._remove(queue)
+            with self._guard.attempt("look for its verdict", queue.uid):
+                self._poll_verdict(client, queue, is_round=is_round)
         self._news.clear()
+
+    def _poll_verdict(self, client: Bus, queue: ScanQueue, *, is_round: bool) -> None:
+        if not queue.is_over:
+            return
+        if not (queue.watch.is_fully_sent or queue.watch.is_lost):
+            # Without a verdict poll, this record would always report new events.
+            self._records.pop(queue.uid, None)
+            return
+        is_news = queue.uid in self._news or queue.uid not in self._records
+        if (is_news or is_round) and self._release_if_judged(client, queue):
+            # Not while a sender restores the scan: it would reserve the quota
+            # again, and nobody would release it.
+            with queue.watch.restoring():
+                release_quota(client, queue.uid)
+                if not queue.watch.is_lost:
+                    end_publisher_beat(client, queue.uid)
+            self._remove(queue)
+        elif queue.watch.is_lost:
+            self._remove(queue)
 
     def _release_if_judged(self, client: Bus, queue: ScanQueue) -> bool:
         announced = queue.announced
@@ -263,5 +298,6 @@ class ScanMonitor(threading.Thread):
         with self._lock:
             self._scans.pop(queue.uid, None)
         self._records.pop(queue.uid, None)
+        self._guard.forget(queue.uid)
         if not queue.is_released:
             queue.watch.release(None)

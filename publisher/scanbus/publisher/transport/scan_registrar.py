@@ -62,6 +62,7 @@ from scanbus.schemas.errors import (
     LaneConflictError,
     NoWriterError,
     ScanbusError,
+    ScanStateError,
 )
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -149,7 +150,10 @@ class ScanRegistrar:
             If Redis has no room in time.
         SpoolError
             If the scan's folder in the spool cannot be made.
+        ScanStateError
+            If the publisher is closed, or its threads have ended.
         """
+        self._check_threads()
         try:
             self.check_server()
         except BusUnavailableError:
@@ -180,6 +184,14 @@ class ScanRegistrar:
             LogEvent.SCAN_ANNOUNCED, scan=identity.uid, number=identity.scan_number
         )
         return queue
+
+    def _check_threads(self) -> None:
+        """Refuse to take data that no thread would send."""
+        if self._link.stop.is_set():
+            raise ScanStateError(
+                "the publisher is closed, or its threads have failed (see the log): "
+                "make a new one"
+            )
 
     def _announce(self, queue: ScanQueue) -> None:
         announced, uid = queue.announced, queue.uid
@@ -273,7 +285,10 @@ class ScanRegistrar:
             If another publisher publishes a scan of this uid.
         SpoolError
             If the events cannot be written to the spool.
+        ScanStateError
+            If the publisher's threads have ended.
         """
+        self._check_threads()
         quota_bytes = self._quota_bytes(options.quota_bytes)
         prepared = options.prepared(queue.announced.scan, declared, quota_bytes)
         events: list[Event] = [prepared, ScanStarted(time=wall_clock()), *early]
@@ -331,15 +346,26 @@ class ScanRegistrar:
         raise error
 
     def start(self, queue: ScanQueue) -> None:
-        """Start the threads that send a scan."""
+        """Start the threads that send a scan.
+
+        Raises
+        ------
+        RuntimeError, MemoryError
+            If the system allows no more threads; the scan has failed then.
+        """
         senders: list[Sender | SpoolWriter] = [
             Sender(queue, share, self._link) for share in queue.shares()
         ]
         if queue.spool is not None and queue.backlog is not None:
             senders.append(SpoolWriter(queue, queue.backlog, queue.spool))
-        self.senders = [each for each in self.senders if each.is_alive()] + senders
+        self.senders = [each for each in self.senders if each.is_alive()]
         for sender in senders:
-            sender.start()
+            try:
+                sender.start()
+            except (RuntimeError, MemoryError) as error:
+                queue.watch.mark_lost(error)
+                raise
+            self.senders.append(sender)
 
     def close(self) -> None:
         """Close the connection."""

@@ -59,7 +59,11 @@ class CommitQueue:
 
     def submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:
         """Queue a segment, to be published after those submitted before."""
-        future = self._thread.submit(self._publish_next, lane, finished)
+        try:
+            future = self._thread.submit(self._publish_next, lane, finished)
+        except RuntimeError as error:  # The system allows no more threads.
+            future = Future()
+            future.set_exception(error)
         self._waiting.append((lane, finished, future))
 
     def wait(self, timeout_s: float) -> None:
