@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from scanbus.bus.store import Backoff, Bus, connect, translated
-from scanbus.schemas.errors import BusUnavailableError
+from scanbus.bus.store import Backoff, Bus, connect, refuse_cluster, translated
+from scanbus.schemas.errors import BusUnavailableError, BusUnsuitableError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -21,6 +21,8 @@ _T = TypeVar("_T")
 # Longest duration of one blocking read; shorter than the timeout of the connection.
 BLOCK_S = 1.0
 _TIMEOUT_S = 10.0
+# Longest wait, in seconds, for a right that Redis denies: it seldom comes back.
+_DENIED_S = 5.0
 
 log = get_logger()
 
@@ -65,6 +67,8 @@ class Link:
         ------
         BusUnavailableError
             If Redis does not answer, or not again before the deadline.
+        BusUnsuitableError
+            If it is a node of a Redis Cluster, or denies a command for 5 s.
         """
         try:
             answer = self._ask_once(question)
@@ -81,6 +85,8 @@ class Link:
 
     def _ask_once(self, question: Callable[[Bus], _T]) -> _T:
         with translated(self._url):
+            if not self._worked:
+                refuse_cluster(self._client)
             return question(self._client)
 
     def _ask_again(
@@ -89,7 +95,9 @@ class Link:
         log.warning(
             LogEvent.BUS_LOST, reason=error.reason, reconnect_s=self._reconnect_s
         )
-        deadline = time.monotonic() + self._reconnect_s
+        is_denied = isinstance(error, BusUnsuitableError)
+        wait_s = min(self._reconnect_s, _DENIED_S) if is_denied else self._reconnect_s
+        deadline = time.monotonic() + wait_s
         backoff = Backoff()
         while time.monotonic() < deadline:
             time.sleep(min(backoff.next_s(), max(0.0, deadline - time.monotonic())))

@@ -15,6 +15,7 @@ from scanbus.bus.store.connection import (
     describe_server,
     no_room_reason,
     ping,
+    refuse_cluster,
     translated,
 )
 from scanbus.bus.store.cursors import (
@@ -153,6 +154,7 @@ __all__ = [
     "read_newest",
     "read_position",
     "read_seal",
+    "refuse_cluster",
     "release_lease",
     "release_quota",
     "remove_lapsed_writers",

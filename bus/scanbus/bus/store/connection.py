@@ -30,6 +30,7 @@ __all__ = [
     "describe_server",
     "no_room_reason",
     "ping",
+    "refuse_cluster",
     "translated",
 ]
 
@@ -301,6 +302,22 @@ def describe_server(client: Bus, url: str) -> ServerReport:
         evicts=bool(maxmemory) and policy != "noeviction",
         persists=bool(info.get("aof_enabled", 0)),
     )
+
+
+def refuse_cluster(client: Bus) -> None:
+    """Raise if the server is a node of a Redis Cluster; for clients that only read.
+
+    Raises
+    ------
+    redis.exceptions.ClusterCrossSlotError
+        If it is; see :func:`translated`.
+    """
+    try:
+        info: dict[str, Any] = client.info("cluster")
+    except redis.exceptions.NoPermissionError:
+        return  # A user who may only read the bus.
+    if info.get("cluster_enabled"):
+        raise redis.exceptions.ClusterCrossSlotError
 
 
 def _without_password(url: str) -> str:

@@ -25,6 +25,7 @@ from scanbus.bus.store import (
     make_lane,
     publisher_is_alive,
     read_cursor,
+    refuse_cluster,
     stream_ends,
     translated,
 )
@@ -61,6 +62,7 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
         If its publisher is alive, or it has ended.
     """
     with connect(url, name="scanbus-close") as client, translated(url):
+        refuse_cluster(client)
         record = find_scan(client, scan, only_one=True)
         if publisher_is_alive(client, record.uid):
             raise ScanStateError(
