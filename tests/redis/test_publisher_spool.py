@@ -259,6 +259,7 @@ def test_a_folder_of_which_a_part_was_removed_is_no_scan(tmp_path: Path) -> None
 
     (found,) = find_scans(tmp_path)
 
+    assert isinstance(found, ScanSpool)
     assert found.folder == whole.folder
     assert not part.exists()
     found.remove()

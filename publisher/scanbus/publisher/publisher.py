@@ -29,7 +29,7 @@ from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
 from scanbus.schemas import EndReason, PlotDescription, ScanUpdated, Verdict
-from scanbus.schemas.errors import ScanStateError
+from scanbus.schemas.errors import ScanStateError, SpoolError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -89,6 +89,8 @@ class Publisher:
         If Redis does not answer.
     BusUnsuitableError
         If Redis is older than 6.2.
+    SpoolError
+        If the spool is no folder that can be read.
 
     Examples
     --------
@@ -255,6 +257,11 @@ class Publisher:
     def resumed(self) -> dict[str, Verdict | None]:
         """Uids of the scans that were resumed from the spool, with final verdicts."""
         return {queue.uid: queue.verdict for queue in self._resumed}
+
+    @property
+    def unreadable(self) -> tuple[SpoolError, ...]:
+        """Errors of the scans in the spool that cannot be read; they stay there."""
+        return tuple(self._registrar.unreadable)
 
     def why_not_judged(self, uid: str) -> str:
         """Return why a resumed scan has no verdict; empty if that is not known."""

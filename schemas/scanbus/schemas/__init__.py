@@ -14,9 +14,11 @@ from scanbus.schemas.channels import (
     Storage,
 )
 from scanbus.schemas.documents import (
+    MAX_LOST,
     PROTOCOL,
     EndReason,
     Event,
+    LostData,
     PlotDescription,
     Positioner,
     ScanAnnounced,
@@ -44,6 +46,7 @@ __all__ = [
     "ENTRY_OVERHEAD_BYTES",
     "LATE_PREFIX",
     "MAX_ENTRY_BYTES",
+    "MAX_LOST",
     "MAX_POINTS",
     "PROTOCOL",
     "ArrayValue",
@@ -52,6 +55,7 @@ __all__ = [
     "EndReason",
     "Event",
     "LaneDescription",
+    "LostData",
     "NexusHints",
     "PlotDescription",
     "PointRange",

@@ -37,9 +37,11 @@ __all__ = [
     "MAX_ANNOUNCEMENT_BYTES",
     "MAX_DOCUMENT_BYTES",
     "MAX_DOCUMENT_VALUES",
+    "MAX_LOST",
     "PROTOCOL",
     "EndReason",
     "Event",
+    "LostData",
     "PlotDescription",
     "Positioner",
     "ScanAnnounced",
@@ -59,6 +61,7 @@ PROTOCOL: Final = 1
 MAX_DOCUMENT_BYTES = 64 * 2**20
 # An announcement has a title and names only; every search for scans reads all of them.
 MAX_ANNOUNCEMENT_BYTES = 2**20
+MAX_LOST = 100
 # A parsed value takes some 100 bytes of memory, however short its text is.
 MAX_DOCUMENT_VALUES = 2**20
 # Seconds from 1970 to the year 10000: Python's datetime ends there.
@@ -244,6 +247,27 @@ class ScanUpdated(_Document):
     note: PlainText = Field(default="", max_length=65536)
 
 
+class LostData(BaseModel):
+    """Data of a scan that its publisher had and lost, e.g. by a damaged disk.
+
+    Attributes
+    ----------
+    text : str
+        What was lost where, in one sentence.
+    lane : str
+        Lane of the points; empty if it is not points, or not known which.
+    first, stop : int
+        The points ``[first, stop)``, for which the publisher sent gaps.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    text: PlainText = Field(max_length=4096)
+    lane: NexusName | Literal[""] = ""
+    first: int = Field(default=0, ge=0, lt=MAX_POINTS)
+    stop: int = Field(default=0, ge=0, lt=MAX_POINTS)
+
+
 class ScanEnded(_Document):
     """The acquisition is over; every lane is sealed.
 
@@ -256,6 +280,8 @@ class ScanEnded(_Document):
     late : dict
         Channel name to its number of late points; each such channel has a lane for
         them.
+    lost : tuple of LostData
+        What the publisher lost; named in the verdict, unless files have the points.
     """
 
     type: Literal["ended"] = "ended"
@@ -266,6 +292,7 @@ class ScanEnded(_Document):
     late: dict[NexusName, Annotated[int, Field(ge=1, lt=MAX_POINTS)]] = Field(
         default_factory=dict
     )
+    lost: tuple[LostData, ...] = Field(default=(), max_length=MAX_LOST)
 
 
 class ScanJudged(_Document):

@@ -62,7 +62,11 @@ from scanbus.bus.protocol.limits import (
     budget_bytes,
     default_quota,
 )
-from scanbus.bus.protocol.retransmit import EncodedEntry, RetransmitBuffer
+from scanbus.bus.protocol.retransmit import (
+    EncodedEntry,
+    RetransmitBuffer,
+    lost_entry,
+)
 from scanbus.bus.protocol.scan_record import ScanRecord
 from scanbus.bus.protocol.times import (
     TIME_BYTES,
@@ -118,6 +122,7 @@ __all__ = [
     "hold_key",
     "lane_key",
     "lease_key",
+    "lost_entry",
     "number_key",
     "pack_header",
     "pack_variable",

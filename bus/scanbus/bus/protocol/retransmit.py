@@ -18,7 +18,7 @@ from scanbus.bus.protocol.entries import (
     split_id,
 )
 
-__all__ = ["EncodedEntry", "RetransmitBuffer"]
+__all__ = ["EncodedEntry", "RetransmitBuffer", "lost_entry"]
 
 # Redis stores a stream entry in a listpack with its id and field names.
 _ENTRY_OVERHEAD = 64
@@ -42,6 +42,9 @@ class EncodedEntry:
         Whether it is a placeholder for points that Redis lost but the writer has.
     spooled_bytes : int
         Size of the payload if only the spool has it; `payload` is empty then.
+    lost_from : int
+        Of a gap in the place of points that the spool lost: its first point. Redis may
+        have some of them, and then the gap begins later. Otherwise -1.
     """
 
     id: bytes
@@ -50,6 +53,7 @@ class EncodedEntry:
     payload: bytes | memoryview = b""
     is_stand_in: bool = False
     spooled_bytes: int = 0
+    lost_from: int = -1
 
     @property
     def nbytes(self) -> int:
@@ -71,6 +75,17 @@ class EncodedEntry:
     def is_seal(self) -> bool:
         """Whether it is the seal: nothing can follow it."""
         return self.id == SEAL_ID
+
+
+def lost_entry(
+    first: int, stop: int, session: bytes, lost_from: int | None = None
+) -> EncodedEntry:
+    """Return the gap for points that the spool lost."""
+    header = pack_header(session=session, checksum=checksum_of(b""), is_gap=True)
+    lost_from = first if lost_from is None else lost_from
+    return EncodedEntry(
+        entry_id(first, stop - first), stop, header, lost_from=lost_from
+    )
 
 
 class RetransmitBuffer:
@@ -135,6 +150,18 @@ class RetransmitBuffer:
             batch.append(entry)
             taken += entry.nbytes
         return batch
+
+    def lose(self, entry: EncodedEntry) -> None:
+        """Put a gap in the place of an unsent entry whose payload cannot be read."""
+        for index in range(self._n_sent, len(self._kept)):
+            if self._kept[index].id == entry.id:
+                gap = lost_entry(self._first_of(entry), entry.stop, self._session)
+                self._replace(index, gap)
+
+    def _replace(self, index: int, entry: EncodedEntry) -> None:
+        self._count(self._kept[index], -1)
+        self._kept[index] = entry
+        self._count(entry, 1)
 
     @property
     def has_unsent(self) -> bool:
@@ -218,6 +245,7 @@ class RetransmitBuffer:
         # A placeholder was made for an earlier state of the lane.
         while self._kept and self._kept[0].is_stand_in:
             self._count(self._kept.popleft(), -1)
+        self._trim_lost(lane_stop)
         stored = [entry.nbytes for entry in self._kept if split_id(entry.id) <= last]
         self._n_sent, self.sent_bytes = len(stored), sum(stored)
         first = self.first
@@ -225,6 +253,16 @@ class RetransmitBuffer:
         if self._n_sent == 0 and lane_stop < first <= self.durable:
             self._prepend_stand_in(lane_stop, first)
         self._remove_durable()
+
+    def _trim_lost(self, lane_stop: int) -> None:
+        """Have gaps for points that the spool lost begin where the lane ends."""
+        for index, entry in enumerate(self._kept):
+            if entry.lost_from >= 0:
+                first = max(lane_stop, entry.lost_from)
+                if first >= entry.stop:
+                    first = entry.lost_from
+                gap = lost_entry(first, entry.stop, self._session, entry.lost_from)
+                self._replace(index, gap)
 
     def _prepend_stand_in(self, start: int, stop: int) -> None:
         """Prepend an entry that declares points that Redis lost as durable."""

@@ -39,13 +39,16 @@ def run(
     """Finish sending and close scans of dead publishers.
 
     Scans of a live publisher are skipped. A scan that was closed meanwhile does not
-    change: its data stay in the spool.
+    change: its data stay in the spool. Of a damaged scan all is sent that can be read,
+    and its folder is kept as .damaged-UID.
 
-    Exit code: 0 all complete, 2 some partial, 3 some failed or without a verdict yet.
+    Exit code: 0 all complete, 2 some partial, 3 some failed, cannot be read, or are
+    without a verdict yet, or there is no spool.
     """
-    from scanbus.publisher import Publisher, renew_scan  # noqa: PLC0415
+    from scanbus.publisher import Publisher, check_spool, renew_scan  # noqa: PLC0415
 
     log_to_stderr()
+    check_spool(spool)
     if as_new is not None:
         new = renew_scan(redis, spool, as_new)
         stdout().print(f"the spooled data of scan {as_new} are now scan {new}")
@@ -64,7 +67,10 @@ def run(
             word = verdict.verdict
             table.add_row(uid, coloured(word.value), verdict.reason)
             exit_code = max(exit_code, word.exit_code)
-    if publisher.resumed:
+    for error in publisher.unreadable:
+        table.add_row(Path(error.path).name, "none", str(error))
+        exit_code = ExitCode.FAILED
+    if table.row_count:
         stdout().print(table)
     else:
         stdout().print(f"nothing to resume in {spool}", markup=False)

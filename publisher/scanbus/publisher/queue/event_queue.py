@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scanbus.schemas import Event
+from scanbus.schemas import MAX_LOST, Event, LostData, ScanEnded
 
 __all__ = ["EventQueue"]
 
@@ -22,6 +22,7 @@ class EventQueue:
 
     def __init__(self, *, is_spooled: bool) -> None:
         self._events: list[Event] = []
+        self._lost: tuple[LostData, ...] = ()
         self._is_spooled = is_spooled
         self._n_sent = 0
         self._n_spooled = 0
@@ -34,11 +35,22 @@ class EventQueue:
 
     def add(self, event: Event) -> None:
         """Append one event."""
-        self._events.append(event)
+        self._events.append(self._completed(event))
+
+    def note_lost(self, lost: LostData) -> None:
+        """Name data that the spool lost in the end of the scan, if it is not sent."""
+        self._lost = (*self._lost, lost)[:MAX_LOST]
+        for index in range(self._n_sent, len(self._events)):
+            self._events[index] = self._completed(self._events[index])
+
+    def _completed(self, event: Event) -> Event:
+        if not (self._lost and isinstance(event, ScanEnded)):
+            return event
+        return event.model_copy(update={"lost": self._lost})
 
     def has(self, event: Event) -> bool:
-        """Return whether this event was added."""
-        return event in self._events
+        """Return whether this event was added, whatever was lost since."""
+        return any(_without_lost(event) == _without_lost(each) for each in self._events)
 
     @property
     def next_unsent(self) -> Event | None:
@@ -69,3 +81,8 @@ class EventQueue:
     def note_spooled(self) -> None:
         """Mark the next event as written to the spool."""
         self._n_spooled += 1
+
+
+def _without_lost(event: Event) -> Event:
+    is_end = isinstance(event, ScanEnded)
+    return event.model_copy(update={"lost": ()}) if is_end else event

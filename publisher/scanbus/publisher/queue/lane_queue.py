@@ -38,11 +38,6 @@ class LaneQueue:
         On which its sender sleeps.
     spool_waker : Waker, optional
         On which the spool writer sleeps: if given, entries are spooled, then sent.
-
-    Attributes
-    ----------
-    input_lock : threading.Lock
-        Held by a thread that adds points.
     """
 
     def __init__(
@@ -248,6 +243,10 @@ class LaneQueue:
     def to_send(self, max_bytes: int) -> list[EncodedEntry]:
         """Return the next entries, at most `max_bytes`, but one if there is any."""
         return self._retransmit.to_send(max_bytes)
+
+    def lose(self, entry: EncodedEntry) -> None:
+        """Put a gap in the place of an unsent entry that cannot be read back."""
+        self._retransmit.lose(entry)
 
     def note_sent(self, n_entries: int) -> bool:
         """Mark the next entries as sent; return whether none are added any more."""

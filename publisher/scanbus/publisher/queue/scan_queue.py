@@ -30,7 +30,7 @@ from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.queue.send_share import SendShare
 from scanbus.publisher.queue.spool_backlog import SpoolBacklog
 from scanbus.publisher.spool import ScanSpool
-from scanbus.schemas import Event, LaneDescription, ScanAnnounced, Verdict
+from scanbus.schemas import Event, LaneDescription, LostData, ScanAnnounced, Verdict
 
 __all__ = ["ScanQueue"]
 
@@ -176,6 +176,7 @@ class ScanQueue:
         n_sent: int,
         quota_bytes: int,
         lanes: Iterable[tuple[LaneDescription, Sequence[EncodedEntry], int | None]],
+        lost: Iterable[LostData] = (),
     ) -> None:
         """Load a scan that its publisher left in the spool; it accepts no more points.
 
@@ -185,10 +186,14 @@ class ScanQueue:
             Number of events that are sent again only if Redis lacks one.
         lanes : iterable of tuple
             Each lane, its entries, the first point that Redis lacks (None if sealed).
+        lost : iterable of LostData
+            What the spool lost.
         """
         with self._state.lock:
             self._state.set_announcement(announcement)
             self._state.events.begin(events, n_sent=n_sent)
+            for each in lost:
+                self._state.events.note_lost(each)
             self._state.plan(quota_bytes, 0)
             self._state.add_lanes(
                 recovered_lane(self._state, description, self.session, entries, reached)

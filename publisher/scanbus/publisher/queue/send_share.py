@@ -10,7 +10,7 @@ from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_state import ScanState
 from scanbus.publisher.queue.value_lane import ValueLaneQueue
 from scanbus.publisher.queue.waker import Waker
-from scanbus.schemas import Event, ScanEnded
+from scanbus.schemas import Event, LostData, ScanEnded
 
 __all__ = ["SendShare"]
 
@@ -135,6 +135,12 @@ class SendShare:
             if not each.description.is_late
         )
         return self._state.quota_bytes - there
+
+    def lose(self, lane: LaneQueue, entry: EncodedEntry, lost: LostData) -> None:
+        """Send a gap in the place of an entry that cannot be read back."""
+        with self._state.lock:
+            lane.lose(entry)
+            self._state.events.note_lost(lost)
 
     def note_sent(self, lane: LaneQueue, n_entries: int) -> None:
         """Mark the next entries of a lane as sent."""

@@ -16,6 +16,8 @@ from scanbus.bus.protocol import SEAL_ID, EncodedEntry
 from scanbus.bus.store import Bus, stream_ends
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
+from scanbus.publisher.recovery.lost_data import lane_losses, with_gaps
+from scanbus.publisher.recovery.spooled_events import spooled_events
 from scanbus.publisher.spool import ScanSpool, SpooledScan, find_scans
 from scanbus.schemas import EndReason, LaneDescription, ScanEnded, ScanPrepared
 from scanbus.schemas.errors import SpoolError
@@ -31,29 +33,43 @@ DIED = "the publisher died; what it had sent was resumed from its spool"
 
 def resumed_scans(
     root: Path, client: Bus, limits: SendLimits, threads: ThreadPool
-) -> Iterator[ScanQueue]:
+) -> Iterator[ScanQueue | SpoolError]:
     """Yield the scans of dead publishers, ready to be sent.
 
-    A spool folder that cannot be read is named in the log and left unchanged.
+    For a spool folder that cannot be read there is an error, and it is left unchanged.
     """
     for spool in find_scans(root):
         try:
-            scan = spool.recover()
+            if isinstance(spool, SpoolError):
+                raise spool
+            queue = _resumed_from(spool, client, limits, threads)
         except SpoolError as error:
             log.error(LogEvent.SPOOL_UNREADABLE, path=error.path, reason=error.reason)  # noqa: TRY400
-            spool.close()
-            continue
+            yield error
+        else:
+            if queue is not None:
+                yield queue
+
+
+def _resumed_from(
+    spool: ScanSpool, client: Bus, limits: SendLimits, threads: ThreadPool
+) -> ScanQueue | None:
+    try:
+        scan = spool.recover()
         if scan is None:
             spool.remove()  # Its publisher died before it announced the scan.
-            continue
+            return None
         queue = _resumed(client, scan, spool, limits, threads)
-        log.warning(
-            LogEvent.SCAN_RESUMED,
-            scan=queue.uid,
-            number=scan.announced.scan.scan_number,
-            lanes={lane.name: lane.length for lane in queue.lanes.values()},
-        )
-        yield queue
+    except BaseException:
+        spool.close()
+        raise
+    log.warning(
+        LogEvent.SCAN_RESUMED,
+        scan=queue.uid,
+        number=scan.announced.scan.scan_number,
+        lanes={lane.name: lane.length for lane in queue.lanes.values()},
+    )
+    return queue
 
 
 def _resumed(
@@ -71,16 +87,23 @@ def _resumed(
         why_full=lambda: "its publisher died; the writer is behind",
         spool=spool,
     )
+    events, lost = spooled_events(client, scan)
+    prepared = next((e for e in events if isinstance(e, ScanPrepared)), None)
+    lanes = list(_lanes(prepared, scan))
+    for lane in lanes:
+        lost += lane_losses(lane, scan.entries.get(lane.name, ()))
+    for each in lost:
+        log.error(LogEvent.SPOOL_DAMAGED, scan=queue.uid, reason=each.text)
     # Events count as sent, and are restored if Redis lacks one. Not the end: it must
     # come after all seals.
-    ends = sum(isinstance(event, ScanEnded) for event in scan.events)
-    prepared = next((e for e in scan.events if isinstance(e, ScanPrepared)), None)
+    ends = sum(isinstance(event, ScanEnded) for event in events)
     queue.take_over(
         scan.announcement,
-        scan.events,
-        n_sent=len(scan.events) - ends,
+        events,
+        n_sent=len(events) - ends,
         quota_bytes=prepared.quota_bytes if prepared else 0,
-        lanes=[_recovered_lane(client, each, scan) for each in _lanes(prepared, scan)],
+        lanes=[_recovered_lane(client, each, scan) for each in lanes],
+        lost=lost,
     )
     if not ends:
         queue.add_event(
@@ -115,4 +138,5 @@ def _recovered_lane(
     ends = stream_ends(client, scan.announced.scan.uid, lane.name)
     last = ends[1] if ends else b"0-0"
     reached = None if last == SEAL_ID else sum(map(int, last.split(b"-")))
-    return lane, scan.entries.get(lane.name, []), reached
+    found = scan.entries.get(lane.name, ())
+    return lane, list(with_gaps(lane, found, scan.session)), reached

@@ -7,16 +7,26 @@ the system releases it when that process dies. So two processes never publish on
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from time import time
+from typing import Any, Self
 
 from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.spool.lane_files import LaneFiles
+from scanbus.publisher.spool.losses import Loss
+from scanbus.publisher.spool.marks import Mark, Marks, packed_json, unpacked_json
+from scanbus.publisher.spool.record_files import RecordFiles
+from scanbus.publisher.spool.records import Head
+from scanbus.publisher.spool.regular_files import (
+    check_folder,
+    open_regular,
+    read_regular,
+)
 from scanbus.schemas import (
     Event,
     ScanAnnounced,
@@ -27,11 +37,16 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import DocumentError, SpoolError
 
-__all__ = ["ScanSpool", "SpooledScan", "find_scans"]
+__all__ = ["ScanSpool", "SpooledScan", "check_spool", "find_scans"]
 
-_SCAN, _EVENTS, _LOCK, _LANES = "scan.json", "events.jsonl", "lock", "lanes"
-# Prefix of folders that are being removed; no uid begins with it.
-_REMOVED = ".removed-"
+FORMAT = 2
+"""Version of the files; those of another one are left alone."""
+_SCAN, _EVENTS, _LOCK, _LANES = "scan.json", "events", "lock", "lanes"
+# Prefixes of folders that are being made or removed, and of those that lost records; no
+# uid begins with a dot.
+_NEW, _REMOVED, _DAMAGED = ".new-", ".removed-", ".damaged-"
+_NEW_S = 60.0
+_EVENT_MARK = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +62,20 @@ class SpooledScan:
     session : bytes
         Names its publisher in the headers of its entries.
     events : list
-        Its events, in order.
+        Its events, in order; a loss where some cannot be read.
     entries : dict
-        Entries by name of their lane, without payloads.
+        Entries by name of their lane, without payloads; a loss where some cannot be
+        read.
+    losses : list of str
+        What else is damaged.
     """
 
     announced: ScanAnnounced
     announcement: str
     session: bytes
-    events: list[Event] = field(default_factory=list)
-    entries: dict[str, list[EncodedEntry]] = field(default_factory=dict)
+    events: list[Event | Loss] = field(default_factory=list)
+    entries: dict[str, list[EncodedEntry | Loss]] = field(default_factory=dict)
+    losses: list[str] = field(default_factory=list)
 
 
 class ScanSpool:
@@ -68,8 +87,12 @@ class ScanSpool:
     def __init__(self, folder: Path, lock: int) -> None:
         self.folder = folder
         self._lock = lock
+        self._session = b""
         self._lanes: dict[str, LaneFiles] = {}
-        self._events: int | None = None
+        self._events: RecordFiles | None = None
+        self._marks = Marks(folder)
+        self._n_events = 0
+        self._has_lost_marks = False
 
     @classmethod
     def make(cls, root: Path, uid: str) -> Self:
@@ -85,9 +108,12 @@ class ScanSpool:
             raise SpoolError(
                 str(folder), "a scan of that uid was not finished: resume it"
             )
+        # Renamed when it is locked: others do not look at names with a dot.
+        new = root / f"{_NEW}{uid}"
         try:
-            folder.mkdir(mode=0o700, parents=True)
-            lock = _locked(folder)
+            new.mkdir(mode=0o700, parents=True)
+            lock = _locked(new, os.O_CREAT)
+            new.rename(folder)
         except OSError as error:
             raise SpoolError(str(folder), error.strerror or str(error)) from error
         if lock is None:
@@ -96,9 +122,22 @@ class ScanSpool:
 
     @classmethod
     def take(cls, folder: Path) -> Self | None:
-        """Lock a dead publisher's folder; return None if another process has it."""
-        lock = _locked(folder)
+        """Lock a dead publisher's folder; return None if another process has it.
+
+        Raises
+        ------
+        SpoolError
+            If it is no folder of a scan, or cannot be locked.
+        """
+        check_folder(folder)
+        try:
+            lock = _locked(folder)
+        except OSError as error:
+            path = str(folder / _LOCK)
+            raise SpoolError(path, error.strerror or str(error)) from error
         return None if lock is None else cls(folder, lock)
+
+    # --------------------------------------------------------------------- write
 
     def write_identity(
         self, announced: ScanAnnounced, announcement: str, session: bytes
@@ -110,8 +149,10 @@ class ScanSpool:
         SpoolError
             If it cannot be written.
         """
-        text = json.dumps(
+        self._session = session
+        data = packed_json(
             {
+                "format": FORMAT,
                 "announced": announced.to_json().decode(),
                 "announcement": announcement,
                 "session": session.hex(),
@@ -119,8 +160,8 @@ class ScanSpool:
         )
         new = self.folder / f"{_SCAN}.new"
         try:
-            with new.open("w") as file:
-                file.write(text)
+            with new.open("wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             new.rename(self.folder / _SCAN)
@@ -135,18 +176,11 @@ class ScanSpool:
         OSError
             If it cannot be written; the file is then as it was before.
         """
-        if self._events is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._events = os.open(self.folder / _EVENTS, flags, 0o600)
-        end = os.fstat(self._events).st_size
-        left = memoryview(event.to_json() + b"\n")
-        try:
-            while left:
-                left = left[os.write(self._events, left) :]
-            os.fdatasync(self._events)
-        except OSError:
-            os.ftruncate(self._events, end)
-            raise
+        files = self._event_files()
+        files.append(self._n_events, self._n_events + 1, event.to_json())
+        self._n_events += 1
+        files.sync()
+        self._write_marks()
 
     def append_events(self, events: Iterable[Event]) -> None:
         """Write the first events of a scan, and sync them to the disk.
@@ -162,17 +196,43 @@ class ScanSpool:
         except OSError as error:
             raise SpoolError(str(self.folder), str(error.strerror)) from error
 
+    def _event_files(self) -> RecordFiles:
+        if self._events is None:
+            self._events = RecordFiles(self.folder / _EVENTS, self._session)
+        return self._events
+
     def lane(self, name: str) -> LaneFiles:
         """Return the files of a lane."""
         files = self._lanes.get(name)
         if files is None:
-            files = self._lanes[name] = LaneFiles(self.folder / _LANES / name)
+            folder = self.folder / _LANES / name
+            files = self._lanes[name] = LaneFiles(folder, self._session)
         return files
 
     def sync(self) -> None:
-        """Sync the files of all lanes to the disk; see ``LaneFiles.sync``."""
+        """Sync the files of all lanes to the disk; see ``RecordFiles.sync``."""
         for files in list(self._lanes.values()):
-            files.sync()
+            files.records.sync()
+        self._write_marks()
+
+    def remove_durable(self, lane: str, point: int) -> None:
+        """Remove files of a lane whose entries all end at or before `point`."""
+        records = self.lane(lane).records
+        count = records.durable_files(point)
+        # Marked first: a file that is missing otherwise counts as lost.
+        if count and self._write_marks({lane: records.mark_without(count)}, sync=True):
+            records.remove(count)
+
+    def _write_marks(
+        self, changed: dict[str, Mark] | None = None, *, sync: bool = False
+    ) -> bool:
+        lanes = {name: files.records for name, files in self._lanes.items()}
+        marks = {name: records.mark for name, records in lanes.items()}
+        if self._events is not None:
+            marks[_EVENT_MARK] = self._events.mark
+        return self._marks.write({**marks, **(changed or {})}, sync=sync)
+
+    # ------------------------------------------------------------------- recover
 
     def recover(self) -> SpooledScan | None:
         """Return the content of the folder; None if the scan was never announced.
@@ -180,60 +240,106 @@ class ScanSpool:
         Raises
         ------
         SpoolError
-            If it cannot be read.
+            If its identity or a file cannot be read, or is of another version.
         """
-        try:
-            stored = json.loads((self.folder / _SCAN).read_bytes())
-            scan = SpooledScan(
-                parse_announcement(stored["announced"].encode()),
-                stored["announcement"],
-                bytes.fromhex(stored["session"]),
-                self._recover_events(),
-            )
-        except FileNotFoundError:
+        stored = self._identity()
+        if stored is None:
             return None
-        except (ValueError, KeyError, DocumentError) as error:
-            raise SpoolError(str(self.folder / _SCAN), str(error)) from error
-        lanes = self.folder / _LANES
-        for folder in sorted(lanes.iterdir()) if lanes.is_dir() else ():
-            scan.entries[folder.name] = self.lane(folder.name).recover()
+        marks = self._marks.read()
+        # Its identity may have become another one; see `move_to`.
+        update = {"scan": stored[0].scan}
+        events = [
+            each.model_copy(update=update) if isinstance(each, ScanPrepared) else each
+            for each in self._recovered_events(marks)
+        ]
+        scan = SpooledScan(*stored, events)
+        self._has_lost_marks = marks is None
+        if marks is None:
+            scan.losses.append(
+                f"{self.folder / 'marks.a'}: damaged; whether anything was cut off is "
+                "not known"
+            )
+        for name in self._lane_names(marks or {}):
+            mark = None if marks is None else marks.get(name)
+            scan.entries[name] = self.lane(name).recover(mark)
         return scan
 
-    def _recover_events(self) -> list[Event]:
-        path = self.folder / _EVENTS
-        if not path.exists():
-            return []
-        whole, _, torn = path.read_bytes().rpartition(b"\n")
-        if torn:
-            os.truncate(path, len(whole) + 1 if whole else 0)
-        return [parse_event(line) for line in whole.splitlines()]
+    def _identity(self) -> tuple[ScanAnnounced, str, bytes] | None:
+        path = self.folder / _SCAN
+        try:
+            stored: Any = unpacked_json(read_regular(path))
+            if stored["format"] != FORMAT:
+                reason = f"format {stored['format']} is not the one that is known"
+                raise SpoolError(str(path), f"{reason}, {FORMAT}")
+            self._session = bytes.fromhex(stored["session"])
+            announced = parse_announcement(stored["announced"].encode())
+        except FileNotFoundError:
+            if self._has_records():
+                raise SpoolError(str(path), "it is missing") from None
+            return None
+        except OSError as error:
+            raise SpoolError(str(path), str(error.strerror)) from error
+        except (ValueError, KeyError, TypeError, DocumentError) as error:
+            raise SpoolError(str(path), str(error)) from error
+        return announced, stored["announcement"], self._session
+
+    def _has_records(self) -> bool:
+        known = {_LOCK, f"{_SCAN}.new"}
+        return any(path.name not in known for path in self.folder.iterdir())
+
+    def _recovered_events(self, marks: dict[str, Mark] | None) -> list[Event | Loss]:
+        mark = None if marks is None else marks.get(_EVENT_MARK)
+        files = self._event_files()
+        try:
+            events = list(files.recover(mark, _decoded_event))
+        except DocumentError as error:
+            raise SpoolError(str(self.folder / _EVENTS), str(error)) from error
+        self._n_events = files.stop
+        return events
+
+    def _lane_names(self, marks: dict[str, Mark]) -> list[str]:
+        folder = self.folder / _LANES
+        found = {path.name for path in folder.iterdir()} if check_folder(folder) else ()
+        return sorted({*found, *marks} - {_EVENT_MARK})
 
     def move_to(self, identity: ScanIdentity, scan: SpooledScan) -> None:
-        """Move a recovered scan to the folder of another scan; remove this folder.
+        """Make a recovered scan another one: its identity, then the folder's name.
 
         Raises
         ------
         SpoolError
-            If the other folder exists, or cannot be written.
+            If it cannot be written.
         """
-        new = ScanSpool.make(self.folder.parent, identity.uid)
+        announced = scan.announced.model_copy(update={"scan": identity})
+        self.write_identity(announced, "", scan.session)
         try:
-            new.append_events(
-                event.model_copy(update={"scan": identity})
-                if isinstance(event, ScanPrepared)
-                else event
-                for event in scan.events
-            )
-            announced = scan.announced.model_copy(update={"scan": identity})
-            # Before the entries move: a folder without it counts as never announced.
-            new.write_identity(announced, "", scan.session)
-            if (self.folder / _LANES).is_dir():
-                (self.folder / _LANES).rename(new.folder / _LANES)
+            self.folder = self.folder.rename(self.folder.with_name(identity.uid))
         except OSError as error:
-            raise SpoolError(str(new.folder), str(error.strerror)) from error
-        finally:
-            new.close()
-        self.remove()
+            raise SpoolError(str(self.folder), str(error.strerror)) from error
+
+    # ----------------------------------------------------------------------- end
+
+    def finish(self) -> Path | None:
+        """Remove the folder of a judged scan; if it is damaged, set it aside.
+
+        Returns
+        -------
+        pathlib.Path or None
+            Where it was set aside. Nobody resumes it; an operator may look into it.
+        """
+        if not self._is_damaged():
+            self.remove()
+            return None
+        with suppress(OSError):
+            name = f"{_DAMAGED}{self.folder.name}"
+            self.folder = self.folder.rename(self.folder.with_name(name))
+        self.close()
+        return self.folder
+
+    def _is_damaged(self) -> bool:
+        records = [files.records for files in self._lanes.values()]
+        records += [] if self._events is None else [self._events]
+        return self._has_lost_marks or any(each.is_damaged for each in records)
 
     def remove(self) -> None:
         """Remove the folder: everything in it is durable, or moved elsewhere."""
@@ -250,32 +356,81 @@ class ScanSpool:
     def close(self) -> None:
         """Close the files and release the lock; the folder stays."""
         for files in self._lanes.values():
-            files.close()
-        for descriptor in (self._events, self._lock):
-            if descriptor is not None and descriptor >= 0:
-                os.close(descriptor)
-        self._events, self._lock = None, -1
+            files.records.close()
+        if self._events is not None:
+            self._events.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = -1
 
 
-def find_scans(root: Path) -> Iterator[ScanSpool]:
-    """Yield the folders of dead publishers, each locked by this process."""
-    if not root.is_dir():
-        return
-    for folder in sorted(root.iterdir()):
-        if folder.name.startswith(_REMOVED):
-            shutil.rmtree(folder, ignore_errors=True)
-        elif folder.is_dir():
-            spool = ScanSpool.take(folder)
+def find_scans(root: Path) -> Iterator[ScanSpool | SpoolError]:
+    """Yield the folders of dead publishers, each locked by this process.
+
+    Other files and folders are left alone. For a scan's folder that cannot be locked
+    there is an error; one that another process has locked is passed over.
+    """
+    for folder in _folders(root):
+        if folder.name.startswith((_REMOVED, _NEW)):
+            _remove_rest(folder)
+        elif not folder.name.startswith(".") and _is_of_scan(folder):
+            try:
+                spool = ScanSpool.take(folder)
+            except SpoolError as error:
+                yield error
+                continue
             if spool is not None:
                 yield spool
 
 
-def _locked(folder: Path) -> int | None:
+def check_spool(root: Path) -> None:
+    """Check that a folder is a spool, or an empty one.
+
+    Raises
+    ------
+    SpoolError
+        If there is none, or it holds anything but scans.
+    """
+    if not root.is_dir():
+        raise SpoolError(str(root), "there is no such folder")
+    found = list(_folders(root))
+    if found and not any(_is_of_scan(each) for each in found):
+        raise SpoolError(str(root), "it is no publisher's spool: no scan is in it")
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(root.iterdir()) if root.exists() else []
+    except OSError as error:
+        raise SpoolError(str(root), str(error.strerror)) from error
+
+
+def _is_of_scan(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (_LOCK, _SCAN))
+
+
+def _remove_rest(folder: Path) -> None:
+    """Remove what a process left that died while it made or removed a folder."""
+    age_s = time() - folder.lstat().st_mtime if folder.exists() else 0.0
+    if folder.name.startswith(_REMOVED) or age_s > _NEW_S:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(folder: Path, flags: int = 0) -> int | None:
     """Return the descriptor of a folder's lock; None if another process has it."""
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = folder / _LOCK
+    descriptor = open_regular(path, os.O_RDWR | flags)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        # Who had it may have removed the folder meanwhile.
+        is_there = path.stat().st_ino == os.fstat(descriptor).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        is_there = False
+    if is_there:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _decoded_event(head: Head, body: bytes) -> tuple[int, Event]:
+    return head.stop - 1, parse_event(body)

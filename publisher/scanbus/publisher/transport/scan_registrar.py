@@ -63,6 +63,7 @@ from scanbus.schemas.errors import (
     NoWriterError,
     ScanbusError,
     ScanStateError,
+    SpoolError,
 )
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -118,6 +119,7 @@ class ScanRegistrar:
         self._client = connect(link.url, name=link.name)
         self._warned: set[str] = set()
         self.senders: list[Sender | SpoolWriter] = []
+        self.unreadable: list[SpoolError] = []
 
     def check_server(self) -> ServerReport:
         """Return the server's version and limits; warn once of each weak setting.
@@ -209,7 +211,15 @@ class ScanRegistrar:
             queue.spool.write_identity(announced, queue.announcement, queue.session)
 
     def resume(self) -> list[ScanQueue]:
-        """Resume the scans that dead publishers left in the spool; return them."""
+        """Resume the scans that dead publishers left in the spool; return them.
+
+        Those that cannot be read are in `unreadable` afterwards.
+
+        Raises
+        ------
+        SpoolError
+            If the spool is no folder that can be read.
+        """
         if self._spool is None:
             return []
         found: list[ScanQueue] = []
@@ -218,6 +228,9 @@ class ScanRegistrar:
                 for queue in resumed_scans(
                     self._spool, self._client, self._limits, self._threads
                 ):
+                    if isinstance(queue, SpoolError):
+                        self.unreadable.append(queue)
+                        continue
                     found.append(queue)
                     uid = queue.uid
                     beat_publisher(self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)

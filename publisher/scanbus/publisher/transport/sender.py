@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from time import monotonic
 
+from scanbus.bus.protocol import EncodedEntry, split_id
 from scanbus.bus.store import (
     Backoff,
     Bus,
@@ -26,9 +27,14 @@ from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_share import SendShare
 from scanbus.publisher.queue.value_lane import MAX_BATCH_BYTES
 from scanbus.publisher.recovery.closed_scan import explained
+from scanbus.publisher.recovery.lost_data import lost_data
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.resync import compare_lane, restore_scan
-from scanbus.schemas.errors import BusUnavailableError, LaneConflictError
+from scanbus.schemas.errors import (
+    BusUnavailableError,
+    LaneConflictError,
+    SpoolError,
+)
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -179,14 +185,29 @@ class Sender(threading.Thread):
         batch = self._share.to_send(lane, self._batch_bytes)
         if not batch:
             return
-        spool = self._queue.spool
-        if spool is not None:
-            batch = [spool.lane(lane.name).load(entry) for entry in batch]
+        if self._queue.spool is not None:
+            try:
+                batch = [self._loaded(lane, entry) for entry in batch]
+            except SpoolError:
+                return  # A gap is in its place, and is sent next time.
         if lane.description.is_late and lane.name not in self._made:
             make_lane(client, self._queue.uid, lane.name)
             self._made.add(lane.name)
         append_entries(client, self._queue.uid, lane.name, batch)
         self._share.note_sent(lane, len(batch))
+
+    def _loaded(self, lane: LaneQueue, entry: EncodedEntry) -> EncodedEntry:
+        """Return an entry with its payload; if it cannot be read, it is lost alone."""
+        spool = self._queue.spool
+        assert spool is not None
+        try:
+            return spool.lane(lane.name).load(entry)
+        except SpoolError as error:
+            first, count = split_id(entry.id)
+            lost = lost_data(lane.description, str(error), first, first + count)
+            log.error(LogEvent.SPOOL_DAMAGED, scan=self._queue.uid, reason=lost.text)  # noqa: TRY400
+            self._share.lose(lane, entry, lost)
+            raise
 
     def _send_events(self, client: Bus) -> None:
         while (event := self._share.next_event()) is not None:

@@ -69,7 +69,12 @@ class SpoolWriter(threading.Thread):
             if queue.verdict is None:
                 self._spool.close()
             else:
-                self._spool.remove()
+                self._finish()
+
+    def _finish(self) -> None:
+        kept = self._spool.finish()
+        if kept is not None:
+            log.warning(LogEvent.SPOOL_SET_ASIDE, scan=self._queue.uid, path=str(kept))
 
     def _write_round(self) -> None:
         self._make_entries()
@@ -131,7 +136,7 @@ class SpoolWriter(threading.Thread):
         self._removed_at = now
         for lane in self._queue.lanes.values():
             first = self._backlog.first_kept(lane)
-            self._spool.lane(lane.name).remove_durable(first)
+            self._spool.remove_durable(lane.name, first)
 
     def _sleep(self) -> None:
         if not self._backlog.await_work(self._wait_s):

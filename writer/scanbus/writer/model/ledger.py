@@ -14,12 +14,13 @@ from scanbus.schemas import (
     ChannelLedger,
     EndReason,
     LaneDescription,
+    LostData,
     PointRange,
     Verdict,
     VerdictWord,
 )
 
-__all__ = ["SegmentAccount", "joined", "judge", "lane_ledgers"]
+__all__ = ["SegmentAccount", "joined", "judge", "lane_ledgers", "losses"]
 
 # Largest number of problem sentences per segment.
 MAX_PROBLEMS = 20
@@ -189,6 +190,28 @@ def lane_ledgers(
             sealed=sealed,
         )
     return ledgers
+
+
+def losses(
+    lost: Iterable[LostData],
+    lanes: Iterable[LaneDescription],
+    ledgers: Mapping[str, ChannelLedger],
+) -> list[str]:
+    """Return what the publisher lost, in sentences; not of points that files have."""
+    missing = {
+        lane.name: [r for each in lane.channels for r in ledgers[each.name].missing]
+        for lane in lanes
+        if not lane.is_late
+    }
+    return [
+        each.text
+        for each in lost
+        if not each.lane
+        or any(
+            start < each.stop and each.first < stop
+            for start, stop in missing.get(each.lane, ())
+        )
+    ]
 
 
 def judge(

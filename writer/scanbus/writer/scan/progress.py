@@ -11,7 +11,7 @@ from pathlib import Path
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelLedger, Storage, Verdict, ranges
 from scanbus.schemas.file_names import values_file_name
-from scanbus.writer.model.ledger import judge
+from scanbus.writer.model.ledger import judge, losses
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.storage.data_root import scan_master
@@ -91,11 +91,13 @@ def verdict_on(
     problems = [*record.problems]
     for lane in lanes:
         problems += lane.problems
-    ended = record.ended
+    ledgers, ended = ledgers_of(lanes), record.ended
+    if ended is not None:
+        problems += losses(ended.lost, [lane.lane for lane in lanes], ledgers)
     master = scan_master(root, record.identity)
     return judge(
         record.uid,
-        ledgers_of(lanes),
+        ledgers,
         end_reason=ended.end_reason if ended else None,
         master=str(master.relative_to(root)),
         problems=problems,
