@@ -96,6 +96,7 @@ LANES: list[dict[str, Any]] = [
         "storage": "files",
         "points_per_chunk": 1,
         "points_per_segment": 100,
+        "segment_bytes": 10_000,
         "channels": [described("camera", "camera", dtype="uint16", shape=[33, 47])],
     },
 ]

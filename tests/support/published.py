@@ -34,6 +34,7 @@ from scanbus.bus.store import (
 )
 from scanbus.schemas import LaneDescription, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import ScanbusError
+from scanbus.writer.model.segment_length import is_segment_full
 
 
 @dataclass
@@ -44,6 +45,8 @@ class ReadLane:
     entries: list[Entry] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     length: int | None = None
+    durable: int = 0
+    _bus_bytes: int = 0
 
     def values(self, name: str) -> list[Any]:
         """Return all points of a channel."""
@@ -74,6 +77,16 @@ class ReadLane:
                 self.length = arrival.stop
             else:
                 self.odd.append(f"{arrival.kind} {arrival.reason}")
+            self._end_segment(arrival)
+
+    def _end_segment(self, arrival: Arrival) -> None:
+        """Count as durable what a writer's segments would hold."""
+        self._bus_bytes += arrival.nbytes
+        stop = arrival.stop
+        if is_segment_full(self.description, self.durable, stop, self._bus_bytes):
+            self.durable, self._bus_bytes = stop, 0
+        per_segment = self.description.points_per_segment
+        self.durable = max(self.durable, stop // per_segment * per_segment)
 
     def gaps(self, name: str) -> list[tuple[int, int]]:
         """Return the gaps of a channel that the headers declare."""
@@ -166,8 +179,7 @@ class MemoryWriter(threading.Thread):
                 client, [reader], max_bytes=2**22, block_ms=0
             ):
                 kept.add(arrivals)
-            whole = reader.expected // lane.points_per_segment * lane.points_per_segment
-            durable = reader.expected if reader.is_over else whole
+            durable = reader.expected if reader.is_over else kept.durable
             if durable:
                 acknowledge(client, record.uid, lane.name, durable)
             over.append(reader.is_over)

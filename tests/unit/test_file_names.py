@@ -45,11 +45,16 @@ def test_a_scan_is_found_by_the_names_of_its_folder_and_files(number: int) -> No
         assert [parse(other) for other in others] == [None] * len(others)
 
 
-@given(lane=NAMES, other=NAMES, index=NUMBERS)
-def test_a_segment_is_found_by_its_name(lane: str, other: str, index: int) -> None:
-    name = file_names.segment_file_name(lane, index)
+@given(lane=NAMES, other=NAMES, index=NUMBERS, n_more=st.integers(0, 10**6))
+def test_a_segment_is_found_by_its_name(
+    lane: str, other: str, index: int, n_more: int
+) -> None:
+    last = index + n_more
+    name = file_names.segment_file_name(lane, index, last)
 
-    assert file_names.parse_segment_file(name) == SegmentName(lane, index)
+    found = file_names.parse_segment_file(name)
+    assert found == SegmentName(lane, index, last)
+    assert found.is_joined == (n_more > 0)
     assert file_names.is_segment_of(lane, name)
     assert file_names.is_segment_of(other, name) == (lane == other)
 
@@ -87,6 +92,10 @@ def test_a_lane_is_late_by_its_prefix_alone(lane: str) -> None:
         "_0007.h5",
         "eiger_0007.h5\n",
         "eiger_0007.hdf5",
+        "eiger_0007-0007.h5",
+        "eiger_0007-0006.h5",
+        "eiger_0007-8.h5",
+        "eiger_0007-00008.h5",
     ],
 )
 def test_names_that_scanbus_does_not_give_are_not_recognised(name: str) -> None:

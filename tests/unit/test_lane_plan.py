@@ -52,9 +52,15 @@ def declared_from(described: list[tuple[str, Any]]) -> list[Declared]:
 def open_bytes(lane: LaneDescription, compression: float) -> float:
     """Return the most that an open segment takes on the bus."""
     points = lane.points_per_segment
-    if lane.storage is Storage.FILES:
-        return points * (lane.point_bytes / compression + ENTRY_OVERHEAD_BYTES)
     assert lane.segment_bytes is not None
+    if lane.storage is Storage.FILES:
+        chunk = lane.points_per_chunk
+        if lane.segment_bytes == 1:  # Each chunk ends a segment.
+            return chunk * (lane.point_bytes / compression + ENTRY_OVERHEAD_BYTES)
+        # Packed or not: frames need not be packed as well as was expected.
+        largest_chunk = chunk * (lane.point_bytes + ENTRY_OVERHEAD_BYTES)
+        by_points = points * (lane.point_bytes + ENTRY_OVERHEAD_BYTES)
+        return min(by_points, lane.segment_bytes - 1 + largest_chunk)
     largest_entry = points * lane.point_bytes + ENTRY_OVERHEAD_BYTES
     by_points = points * (lane.point_bytes + ENTRY_OVERHEAD_BYTES)
     return min(by_points, lane.segment_bytes + largest_entry)
@@ -99,7 +105,7 @@ def test_segments_are_not_longer_than_useful() -> None:
     (short,) = plan_lanes(UID, [detector("d", 600, points=7)], 2**40)
     assert values.points_per_segment > MAX_VALUES_SEGMENT_POINTS * 0.7
     assert values.points_per_segment <= MAX_VALUES_SEGMENT_POINTS
-    assert frames.points_per_segment <= MAX_FILES_SEGMENT_POINTS + 2048
+    assert frames.points_per_segment == MAX_FILES_SEGMENT_POINTS
     assert short.points_per_segment == 7
 
 
@@ -117,12 +123,24 @@ def test_a_short_scan_of_values_is_one_segment() -> None:
     assert lane.segment_bytes >= 100 * (lane.point_bytes + ENTRY_OVERHEAD_BYTES)
 
 
-def test_expected_compression_makes_longer_segments() -> None:
+def test_segments_of_frames_end_by_their_packed_bytes_whatever_was_expected() -> None:
     (plain,) = plan_lanes(UID, [detector()], 256 * MIB)
     (packed,) = plan_lanes(UID, [detector()], 256 * MIB, 4.0)
-    (unpacked,) = plan_lanes(UID, [detector(codec="none")], 256 * MIB, 4.0)
-    assert packed.points_per_segment > 3.5 * plain.points_per_segment
-    assert unpacked.points_per_segment == plain.points_per_segment
+    assert plain.segment_bytes == packed.segment_bytes
+    assert plain.segment_bytes is not None
+    # 16 frames of 8 MiB do not fit in 128 MiB with their headers; 15 do.
+    assert plain.segment_bytes > 14 * (8 * MIB + ENTRY_OVERHEAD_BYTES)
+    # Frames that are packed to an eighth make segments eight times as long.
+    assert plain.points_per_segment == 8 * 15
+
+
+def test_room_that_is_left_makes_the_segments_of_frames_longer() -> None:
+    (small,) = plan_lanes(UID, [detector(side=64)], 2**30)
+    beside = plan_lanes(UID, [detector("a", 64), detector("b", 4096)], 2**30)
+    assert small.points_per_segment > 50 * 10_000
+    assert beside[0].segment_bytes is not None
+    assert beside[1].segment_bytes is not None
+    assert beside[1].segment_bytes > 4 * beside[0].segment_bytes
 
 
 def test_a_chunk_that_does_not_fit_names_lane_and_need() -> None:

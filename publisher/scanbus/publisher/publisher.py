@@ -205,8 +205,7 @@ class Publisher:
             at most half of the bus's memory budget.
         compression : float
             Expected compression ratio of the frames, raw over compressed bytes: with a
-            higher ratio, larger segments fit the same quota. If it is far too high,
-            sending stops.
+            higher ratio, frames that are not compressed yet wait less for the quota.
         require_writer : bool
             Refuse to start if no writer is alive.
         plots : sequence of PlotDescription, optional

@@ -8,8 +8,10 @@
                 scan{NNNN}/                             scan{NNNN}.h5
                                                         scan{NNNN}_values.h5
                                                         {lane}_{NNNN}.h5
+                                                        {lane}_{NNNN}-{MMMM}.h5
                                                         late.{channel}_{NNNN}.h5
                 .scanbus/{uid}.{fence}.{token}/         what is not finished
+    .scanbus/replaced/{uid}.json                        see `replaced_record_path`
 
 The folders are those of ESRF. A function ``…_path`` returns a path relative to the
 writer's root, ``…_name`` a name without a folder, ``parse_…`` what a name was made
@@ -26,8 +28,8 @@ __all__ = [
     "DATASETS_GLOB",
     "LATE_PREFIX",
     "RAW_DATA",
+    "REPLACED_RECORDS_GLOB",
     "SCAN_FOLDERS_GLOB",
-    "SEGMENTS_GLOB",
     "SESSIONS_GLOB",
     "SESSION_DATASETS_GLOB",
     "WORK_FOLDER",
@@ -51,6 +53,7 @@ __all__ = [
     "parse_temporary",
     "parse_work_folder",
     "proposal_master_name",
+    "replaced_record_path",
     "salvaged_name",
     "scan_folder_name",
     "scan_master_name",
@@ -82,13 +85,13 @@ COLLECTION_DATASETS_GLOB: Final = "*"
 """Datasets, relative to the folder of their collection."""
 SESSION_DATASETS_GLOB: Final = "*/*"
 """Datasets, relative to the folder of their session."""
-SEGMENTS_GLOB: Final = "*.h5"
-"""Unfinished segments of all lanes, relative to a work folder."""
+REPLACED_RECORDS_GLOB: Final = f"{WORK_FOLDER}/replaced/*.json"
+"""Records of scans with files that were replaced: see `replaced_record_path`."""
 
 _STALE: Final = "stale-"
 _SALVAGED: Final = "salvaged-"
 _SCAN_FOLDER: Final = re.compile(r"scan([0-9]{4,8})")
-_SEGMENT: Final = re.compile(r"(.+)_([0-9]{4,})\.h5\Z")
+_SEGMENT: Final = re.compile(r"(.+)_([0-9]{4,15})(?:-([0-9]{4,15}))?\.h5\Z")
 _SESSION: Final = re.compile(rf"([^/]+)/([^/]+)/([^/]+)/{RAW_DATA}\Z")
 _WORK_FOLDER: Final = re.compile(
     rf"({_STALE}|{_SALVAGED}|)([0-9A-Za-z]{{8,40}})\.([0-9]+)\.([0-9a-f]+)\Z"
@@ -150,11 +153,19 @@ class SegmentName(NamedTuple):
     lane : str
         For frames, that is the name of their channel.
     number : int
-        From 0.
+        From 0; of a joined segment, the number of its first part.
+    last : int
+        Of a joined segment, the number of its last part; otherwise `number`.
     """
 
     lane: str
     number: int
+    last: int
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether it has the points of several segments."""
+        return self.last > self.number
 
 
 class WorkFolderName(NamedTuple):
@@ -302,36 +313,55 @@ def late_channel(lane: str) -> str | None:
     return lane.removeprefix(LATE_PREFIX) if is_late else None
 
 
-def segment_file_name(lane: str, number: int) -> str:
+def segment_file_name(lane: str, number: int, last: int | None = None) -> str:
     """Return the name of a segment, in the scan's folder.
+
+    Parameters
+    ----------
+    last : int, optional
+        Number of the last one that is joined in it.
 
     Examples
     --------
     >>> segment_file_name("eiger", 12)
     'eiger_0012.h5'
+    >>> segment_file_name("eiger", 0, 64)
+    'eiger_0000-0064.h5'
     """
-    return f"{lane}_{number:04d}.h5"
+    if last is None or last == number:
+        return f"{lane}_{number:04d}.h5"
+    return f"{lane}_{number:04d}-{last:04d}.h5"
 
 
 def parse_segment_file(name: str) -> SegmentName | None:
-    """Return the lane of a segment and its number in it.
+    """Return the lane of a segment, and its number or numbers in it.
 
     Examples
     --------
     >>> parse_segment_file("eiger_0012.h5")
-    SegmentName(lane='eiger', number=12)
+    SegmentName(lane='eiger', number=12, last=12)
     """
     match = _SEGMENT.match(name)
     if match is None:
         return None
-    found = SegmentName(match[1], int(match[2]))
-    return found if segment_file_name(*found) == name else None
+    lane, number, last = match.groups()
+    found = SegmentName(lane, int(number), int(number if last is None else last))
+    is_named = found.last >= found.number and segment_file_name(*found) == name
+    return found if is_named else None
 
 
 def is_segment_of(lane: str, name: str) -> bool:
-    """Whether a file of this name is a segment of the lane."""
+    """Whether a file of this name is a segment of the lane, joined or not."""
     found = parse_segment_file(name)
     return found is not None and found.lane == lane
+
+
+def replaced_record_path(uid: str) -> str:
+    """Return the path of the record of a finished scan with replaced segments.
+
+    They stay for a time after the scan has ended; the record tells the next writer.
+    """
+    return f"{WORK_FOLDER}/replaced/{uid}.json"
 
 
 def work_folder_name(uid: str, fence: int, token: str) -> str:

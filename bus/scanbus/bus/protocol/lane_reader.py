@@ -32,6 +32,10 @@ GATHERED_BYTES = 1 << 20
 MAX_JUMP = 10_000
 
 
+# The same in points: long segments do not make a wrong number plausible.
+MAX_JUMP_POINTS = 10**8
+
+
 # Entries per read. Redis blocks other clients meanwhile: some milliseconds for 512.
 MAX_COUNT = 512
 
@@ -217,7 +221,8 @@ class LaneReader:
 
         The writer makes a file for every segment that is skipped.
         """
-        return first - self.expected <= MAX_JUMP * self.lane.points_per_segment
+        longest = min(MAX_JUMP * self.lane.points_per_segment, MAX_JUMP_POINTS)
+        return first - self.expected <= longest
 
     def _implausible(self, what: str) -> Arrival:
         reason = f"{what}, but only {self.expected} came: implausible, ignored"

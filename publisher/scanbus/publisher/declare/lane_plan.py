@@ -2,15 +2,17 @@
 
 The writer acknowledges whole segments. If all open segments together could fill the
 quota, publisher and writer would deadlock, so open segments may take half of it.
-The number of entries of small values is not known beforehand, so their segments end by
-bytes too; otherwise each point would have to be planned as an entry of its own.
+Neither the number of entries of small values nor the packed size of frames is known
+beforehand, so segments end by bytes too: they are as long as the quota allows, and a
+long scan has few files.
 Pure: descriptions and numbers in, lane descriptions out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from scanbus.bus.protocol import TIME_BYTES
 from scanbus.schemas import (
@@ -27,8 +29,12 @@ __all__ = ["Declared", "plan_lanes"]
 # entries is kept in a table until it is closed.
 MAX_VALUES_SEGMENT_BYTES = 8 * 2**20
 MAX_VALUES_SEGMENT_POINTS = 2**20
-MAX_FILES_SEGMENT_BYTES = 2**30
-MAX_FILES_SEGMENT_POINTS = 10_000
+# Detectors get room for segments of this size first. What is left makes them longer.
+FILES_SEGMENT_BYTES = 2**30
+FILES_SEGMENT_POINTS = 10_000
+MAX_FILES_SEGMENT_POINTS = 2**20
+# Frames are packed so well at most; a writer has tables for all points of a segment.
+_MAX_RATIO = 8
 # Frames from this size on are a chunk each; smaller ones share a chunk.
 _LARGE_FRAME_BYTES = 256 * 2**10
 _CHUNK_BYTES = 2**20
@@ -66,6 +72,12 @@ class _LaneRequest:
     point_bytes: int
     cost_bytes: float
     wanted_points: int
+    longest_points: int
+
+    @property
+    def extra_bytes(self) -> float:
+        """Room beyond `wanted_bytes` that would make the segments longer."""
+        return self.cost_bytes * (self.longest_points - self.wanted_points)
 
     @property
     def wanted_bytes(self) -> float:
@@ -99,8 +111,9 @@ def plan_lanes(
     Returns
     -------
     tuple of LaneDescription
-        Together their segments fit in half the quota; each entry counts as the bytes
-        of its points plus `ENTRY_OVERHEAD_BYTES`.
+        Together their open segments fit in half the quota, even if frames are not
+        packed at all, unless a single chunk does not fit then. Each entry counts as its
+        bytes plus `ENTRY_OVERHEAD_BYTES`.
 
     Raises
     ------
@@ -114,8 +127,11 @@ def plan_lanes(
     small = [request for request in requests if request.storage is Storage.VALUES]
     large = [request for request in requests if request.storage is Storage.FILES]
     shares = _shares(small, room / _VALUES_SHARE if large else room)
-    rest = room - sum(shares.values())
-    shares |= _shares(large, rest)
+    room -= sum(shares.values())
+    shares |= _shares(large, room)
+    room -= sum(shares[request.name] for request in large)
+    for name, extra in _shares(large, room, attrgetter("extra_bytes")).items():
+        shares[name] += extra
     return tuple(
         _lane(uid, quota_bytes, request, shares[request.name]) for request in requests
     )
@@ -139,15 +155,16 @@ def _lane_request(
     storage = members[0].storage
     if storage is Storage.FILES:
         ratio = 1.0 if channels[0].codec == "none" else compression
-        most = min(
-            MAX_FILES_SEGMENT_POINTS, max(1, MAX_FILES_SEGMENT_BYTES // point_bytes)
-        )
+        most = min(FILES_SEGMENT_POINTS, max(1, FILES_SEGMENT_BYTES // point_bytes))
+        longest = MAX_FILES_SEGMENT_POINTS
     else:
         ratio = 1.0
         most = min(
             MAX_VALUES_SEGMENT_POINTS, max(1, MAX_VALUES_SEGMENT_BYTES // point_bytes)
         )
         point_bytes += TIME_BYTES  # Each point may have a time in the payload.
+        longest = most
+    expected = _expected(channels)
     return _LaneRequest(
         name=name,
         storage=storage,
@@ -155,7 +172,8 @@ def _lane_request(
         points_per_chunk=members[0].points_per_chunk,
         point_bytes=point_bytes,
         cost_bytes=point_bytes / ratio + ENTRY_OVERHEAD_BYTES,
-        wanted_points=min(most, _expected(channels) or most),
+        wanted_points=min(most, expected or most),
+        longest_points=min(longest, expected or longest),
     )
 
 
@@ -165,13 +183,17 @@ def _expected(channels: Sequence[ChannelDescription]) -> int | None:
     return max(1, *known) if known and len(known) == len(points) else None
 
 
-def _shares(requests: Sequence[_LaneRequest], room: float) -> dict[str, float]:
+def _shares(
+    requests: Sequence[_LaneRequest],
+    room: float,
+    wanted: Callable[[_LaneRequest], float] = attrgetter("wanted_bytes"),
+) -> dict[str, float]:
     """Share out `room`: small requests are met, the others share the rest equally."""
     shares: dict[str, float] = {}
-    ordered = sorted(requests, key=lambda request: request.wanted_bytes)
+    ordered = sorted(requests, key=wanted)
     for index, request in enumerate(ordered):
         fair = room / (len(ordered) - index)
-        shares[request.name] = min(request.wanted_bytes, fair)
+        shares[request.name] = min(wanted(request), fair)
         room -= shares[request.name]
     return shares
 
@@ -185,9 +207,8 @@ def _lane(uid: str, quota: int, request: _LaneRequest, share: float) -> LaneDesc
         segment_bytes = _values_bytes(request, share, points)
     else:
         chunk = request.points_per_chunk or _chunk(request, fits)
-        # A short scan may have fewer points than a chunk: the chunk is padded.
-        wanted = -(-request.wanted_points // chunk) * chunk
-        points = min(fits, wanted) // chunk * chunk
+        points = _files_points(request, fits, chunk)
+        segment_bytes = _files_bytes(request, share, chunk)
     if points < 1:
         raise QuotaRefusedError(uid, quota, _too_small(request, chunk, share))
     return LaneDescription(
@@ -210,6 +231,21 @@ def _values_bytes(request: _LaneRequest, share: float, points: int) -> int:
     """Return the bytes that end a segment; with its last entry it fits the share."""
     largest = points * request.point_bytes + ENTRY_OVERHEAD_BYTES
     return max(1, min(MAX_VALUES_SEGMENT_BYTES, int(share) - largest))
+
+
+def _files_points(request: _LaneRequest, fits: int, chunk: int) -> int:
+    """Return the most points of a segment of frames; 0 if no chunk fits."""
+    if fits < chunk:
+        return 0
+    # A short scan may have fewer points than a chunk: the chunk is padded.
+    wanted = -(-request.longest_points // chunk) * chunk
+    return min(fits * _MAX_RATIO, wanted, MAX_FILES_SEGMENT_POINTS) // chunk * chunk
+
+
+def _files_bytes(request: _LaneRequest, share: float, chunk: int) -> int:
+    """Return the bytes that end a segment; with its last chunk it fits the share."""
+    largest = chunk * (request.point_bytes + ENTRY_OVERHEAD_BYTES)
+    return max(1, int(share + 0.5) - largest + 1)
 
 
 def _chunk(request: _LaneRequest, fits: int) -> int:

@@ -144,7 +144,7 @@ def why_no_room(lanes: Collection[LaneQueue], lane: LaneQueue, why_full: str) ->
     """
     if lane.why_incomplete:
         return lane.why_incomplete
-    reasons = [why_full, *([lane.why_full] if lane.why_full else [])]
+    reasons = [why_full]
     late = late_counts(lanes)
     if late:
         counts = ", ".join(f"{count} of {name}" for name, count in late.items())

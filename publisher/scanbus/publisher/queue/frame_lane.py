@@ -76,8 +76,6 @@ class FrameLaneQueue(LaneQueue):
         self._slots: deque[_Slot] = deque()
         self._raw_bytes = 0
         self._held_since = 0.0
-        self._packed_from = 0
-        self._packed_to = 0
 
     @property
     def kept_bytes(self) -> int:
@@ -107,17 +105,6 @@ class FrameLaneQueue(LaneQueue):
     def saved_bytes(self) -> int:
         """Bytes by which compression is expected to reduce what is kept."""
         return int(self._raw_bytes * (1 - 1 / self._compression))
-
-    @property
-    def why_full(self) -> str:
-        """Text if frames compress much worse than the plan expects, else empty."""
-        if self._packed_to * self._compression <= 1.25 * self._packed_from:
-            return ""
-        found = self._packed_from / self._packed_to
-        return (
-            f"frames of {self.name} compress {found:.1f} : 1, not "
-            f"{self._compression:.1f} : 1 (compression), so open segments do not fit"
-        )
 
     def reserve(self, raw_bytes: int) -> None:
         """Wait until there is room for a frame, and count it; takes the lock.
@@ -153,16 +140,9 @@ class FrameLaneQueue(LaneQueue):
         """Set the entry of a slot, and queue all entries that are next in order."""
         slot.entry = entry
         while self._slots and (done := self._slots[0].entry) is not None:
-            self._note_packed(self._slots.popleft().piece, done)
+            self._raw_bytes -= self._slots.popleft().piece.raw_bytes
             self.put(done)
         self.wake()
-
-    def _note_packed(self, piece: Piece, entry: EncodedEntry) -> None:
-        self._raw_bytes -= piece.raw_bytes
-        # The raw size of frames that the program compressed is not known.
-        if piece.frames is not None and piece.raw_bytes != len(entry.payload):
-            self._packed_from += piece.raw_bytes
-            self._packed_to += len(entry.payload)
 
 
 class EncoderPool:

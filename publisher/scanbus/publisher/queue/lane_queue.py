@@ -117,11 +117,6 @@ class LaneQueue:
         return raw_bytes
 
     @property
-    def why_full(self) -> str:
-        """Why its points take more room than planned; empty if they do not."""
-        return ""
-
-    @property
     def why_incomplete(self) -> str:
         """Why no entry can be made of what it has; empty if one can."""
         return ""

@@ -235,7 +235,8 @@ def _check_extent(
     for channel in lane.channels:
         ledger = ledgers.get(channel.name)
         if ledger is not None and stop < _last_written(ledger):
-            name = segment_file_name(lane.name, len(files))
+            number = files[-1].next_number if files else 0
+            name = segment_file_name(lane.name, number)
             reason = f"not there; it would hold the points from {stop} on"
             raise VerificationError(str(folder / name), reason)
 

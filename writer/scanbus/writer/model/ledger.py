@@ -120,6 +120,21 @@ class SegmentAccount:
             last_id=str(found.get("last_id", "")),
         )
 
+    @classmethod
+    def merged(cls, accounts: Iterable[SegmentAccount]) -> SegmentAccount:
+        """Return the account of consecutive segments that become one."""
+        whole = cls()
+        for one in accounts:
+            whole.missing += one.missing
+            whole.duplicate += one.duplicate
+            whole.corrupt += one.corrupt
+            whole.refused += one.refused
+            whole.note_gaps(one.gaps)
+            for problem in one.problems:
+                whole.note_problem(problem)
+            whole.last_id = one.last_id
+        return whole
+
     def missing_of(self, channel: str) -> tuple[PointRange, ...]:
         """Return the missing points of one channel, sorted and merged."""
         return joined([*self.missing, *self.gaps.get(channel, ())])

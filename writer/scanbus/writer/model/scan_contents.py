@@ -12,6 +12,7 @@ from typing import Final
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
+from scanbus.schemas.file_names import parse_segment_file
 
 __all__ = [
     "DATA_GROUP",
@@ -51,6 +52,18 @@ class SegmentFile:
     name: str
     start: int
     stop: int
+
+    @property
+    def next_number(self) -> int:
+        """Number of the segment that follows it in its lane."""
+        found = parse_segment_file(self.name)
+        return 0 if found is None else found.last + 1
+
+    @property
+    def n_parts(self) -> int:
+        """Number of segments that are joined in it; 1 for a plain one."""
+        found = parse_segment_file(self.name)
+        return 1 if found is None else found.last + 1 - found.number
 
 
 @dataclass(frozen=True)

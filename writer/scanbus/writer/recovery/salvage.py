@@ -30,7 +30,7 @@ from scanbus.schemas.errors import (
 )
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.file_names import (
-    is_segment_of,
+    parse_segment_file,
     segment_file_name,
     values_file_name,
 )
@@ -132,7 +132,7 @@ def plan_segments(
     """Return the segments of a lane to be written after the published ones.
 
     Pure. Segments are contiguous, so a segment without a source is planned too if a
-    later one has a source. Segments of small values may end at any point.
+    later one has a source. They may end anywhere; those of detectors, after a chunk.
 
     Parameters
     ----------
@@ -143,7 +143,8 @@ def plan_segments(
     """
     length = lane.points_per_segment
     edge = finished[-1].stop if finished else 0
-    if lane.storage is Storage.FILES and edge % length:
+    unit = length if lane.segment_bytes is None else lane.points_per_chunk
+    if lane.storage is Storage.FILES and edge % unit:
         return ()  # The lane was complete, or has been salvaged before.
     best: dict[int, TemporarySegment] = {}
     for one in found:
@@ -159,17 +160,24 @@ def plan_segments(
             del best[start]  # From an attempt with other segment boundaries.
         else:
             stop = best[start].stop
+    number = finished[-1].next_number if finished else 0
     boundaries = range((edge // length + 1) * length, stop, length)
     edges = sorted({edge, *best, *boundaries, stop})
     return tuple(
         SegmentPlan(
-            segment_file_name(lane.name, len(finished) + index),
+            segment_file_name(lane.name, number + index),
             start,
             end,
             best.get(start),
         )
         for index, (start, end) in enumerate(pairwise(edges))
     )
+
+
+def _is_temporary_of(lane: LaneDescription, name: str) -> bool:
+    """Whether a file of this name may have points that no published segment has."""
+    found = parse_segment_file(name)
+    return found is not None and found.lane == lane.name and not found.is_joined
 
 
 def _rank(temporary: TemporarySegment) -> tuple[int, bool, int]:
@@ -274,7 +282,7 @@ class _Salvage:
     ) -> Iterator[TemporarySegment]:
         for folder in work_folders(self._dataset, self._record.uid):
             for path in sorted(folder.iterdir()):
-                if not is_segment_of(lane.name, path.name):
+                if not _is_temporary_of(lane, path.name):
                     continue
                 try:
                     yield read_temporary_segment(path, self._record.uid, lane)

@@ -112,8 +112,8 @@ def _start(file: h5py.File, uid: str, lane: LaneDescription) -> int:
     if own["lane"].asstr()[()] != lane.model_dump_json():
         raise ValueError("it belongs to another lane, or to another description of it")
     start = int(own["start"][()])
-    if lane.storage is Storage.FILES and start % lane.points_per_segment:
-        raise ValueError(f"it starts at point {start}, which is no segment boundary")
+    if lane.storage is Storage.FILES and start % lane.points_per_chunk:
+        raise ValueError(f"it starts at point {start}, in the middle of a chunk")
     return start
 
 

@@ -18,6 +18,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
 from scanbus.writer.model.scan_contents import SegmentFile
+from scanbus.writer.model.segment_length import is_segment_full
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.segment_header import read_headers, read_late_points
@@ -92,7 +93,7 @@ class LaneWriter:
         self._last_id = self._accounts[-1].last_id if self._accounts else ""
         self.reader = LaneReader(uid, lane, self.stored, self._last_id.encode())
         self._submitted = self._reached = self.stored
-        self._n_segments = len(self.segments)
+        self._next_number = self.segments[-1].next_number if self.segments else 0
         # Size on the bus of the entries since the last segment.
         self._bus_bytes = 0
 
@@ -100,6 +101,11 @@ class LaneWriter:
     def stored(self) -> int:
         """The point after the last published one."""
         return self.segments[-1].stop if self.segments else 0
+
+    @property
+    def n_published(self) -> int:
+        """Number of published segments, those included that were joined."""
+        return self.segments[-1].next_number if self.segments else 0
 
     @property
     def is_over(self) -> bool:
@@ -152,6 +158,17 @@ class LaneWriter:
         start = finished.segment.start
         self.segments.append(SegmentFile(finished.name, start, finished.stop))
         self._accounts.append(finished.segment.account)
+
+    def replace(self, joined: SegmentFile, account: SegmentAccount) -> None:
+        """Record that a joined segment has the points of published ones."""
+        inside = [
+            index
+            for index, one in enumerate(self.segments)
+            if joined.start <= one.start and one.stop <= joined.stop
+        ]
+        place = slice(inside[0], inside[-1] + 1)
+        self.segments[place] = [joined]
+        self._accounts[place] = [account]
 
     def discard(self, finished: Iterable[FinishedSegment] = ()) -> None:
         """Close unpublished segments without completing them.
@@ -229,7 +246,7 @@ class LaneWriter:
 
     def _segment(self) -> OpenSegment:
         if self._open is None:
-            name = segment_file_name(self.lane.name, self._n_segments)
+            name = segment_file_name(self.lane.name, self._next_number)
             kind = FrameSegment if self.lane.storage is Storage.FILES else ValueSegment
             start = self._submitted
             path = self._make_path(name)
@@ -278,11 +295,8 @@ class LaneWriter:
         return finished
 
     def _finish_at(self, point: int) -> list[FinishedSegment]:
-        limit = self.lane.segment_bytes
-        is_heavy = limit is not None and self._bus_bytes >= limit
-        if point % self.lane.points_per_segment and not is_heavy:
-            return []
-        return self._finish(point)
+        is_full = is_segment_full(self.lane, self._submitted, point, self._bus_bytes)
+        return self._finish(point) if is_full else []
 
     def _finish(self, stop: int) -> list[FinishedSegment]:
         segment, self._open = self._open, None
@@ -290,7 +304,7 @@ class LaneWriter:
             return []
         self._submitted = stop
         segment.account.read_up_to(self._last_id)
-        name = segment_file_name(self.lane.name, self._n_segments)
-        self._n_segments += 1
+        name = segment_file_name(self.lane.name, self._next_number)
+        self._next_number += 1
         self._bus_bytes = 0
         return [FinishedSegment(segment, name, stop)]

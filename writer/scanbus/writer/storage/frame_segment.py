@@ -57,7 +57,7 @@ class FrameSegment:
     lane : LaneDescription
         A lane of ``Storage.FILES``.
     start : int
-        First point, a multiple of ``points_per_segment``.
+        First point, a multiple of ``points_per_chunk``.
     account : SegmentAccount, optional
         Records made before its first point; an empty account by default.
     """

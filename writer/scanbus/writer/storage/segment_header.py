@@ -18,10 +18,10 @@ import xxhash
 
 from scanbus.schemas import LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, VerificationError
-from scanbus.schemas.file_names import segment_file_name
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, link_group
+from scanbus.writer.model.segment_chain import chain_of
 from scanbus.writer.storage.chunked_dataset import stored_bytes, stored_chunks
 from scanbus.writer.storage.hdf5 import discard_hdf5, make_hdf5, open_hdf5
 
@@ -185,6 +185,9 @@ def read_header(path: Path) -> SegmentHeader:
 def read_headers(folder: Path, uid: str, lane: str) -> dict[str, SegmentHeader]:
     """Return the headers of a lane's published segments, up to the first missing one.
 
+    Segments that were replaced by a joined one are left out, whether or not they are
+    still there.
+
     Parameters
     ----------
     folder : pathlib.Path
@@ -204,12 +207,14 @@ def read_headers(folder: Path, uid: str, lane: str) -> dict[str, SegmentHeader]:
     """
     headers: dict[str, SegmentHeader] = {}
     start = 0
-    while (path := folder / segment_file_name(lane, len(headers))).exists():
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208
+    for name in chain_of(lane, names).names:
+        path = folder / name
         header = read_header(path)
         if (header.uid, header.lane, header.start) != (uid, lane, start):
             raise NameTakenError(str(path), f"scan {header.uid}, lane {header.lane}")
         _check_links(path, uid)
-        headers[path.name] = header
+        headers[name] = header
         start = header.stop
     return headers
 

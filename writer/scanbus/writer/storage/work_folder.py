@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from scanbus.schemas.file_names import (
-    SEGMENTS_GLOB,
     WORK_FOLDER,
+    parse_segment_file,
     salvaged_name,
     stale_folders_glob,
     stale_name,
@@ -102,9 +102,10 @@ class WorkFolder:
 
         The newest folders with segments are kept. Folders without segments do not
         count: attempts that fail at once must not displace the last one with points.
+        Neither do joined segments, whose points are in published ones.
         """
         stale = _by_age(self._base.glob(stale_folders_glob(self._uid)))
-        useful = [one for one in stale if any(one.glob(SEGMENTS_GLOB))]
+        useful = [one for one in stale if _has_segments(one)]
         for old in stale:
             if old not in useful[:_KEPT_STALE]:
                 shutil.rmtree(old, ignore_errors=True)
@@ -173,3 +174,8 @@ class WorkFolder:
             self._base.rmdir()
         except OSError:
             return  # It is not empty: other scans of the dataset use it.
+
+
+def _has_segments(folder: Path) -> bool:
+    found = (parse_segment_file(path.name) for path in folder.iterdir())
+    return any(one is not None and not one.is_joined for one in found)
