@@ -16,6 +16,7 @@ import psutil
 from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict
 from tests.support.roots import made_root
+from scanbus.writer.steps import FAILPOINTS_VARIABLE
 
 __all__ = ["WriterProcess", "final_verdict", "wait_until", "writer"]
 
@@ -23,12 +24,14 @@ __all__ = ["WriterProcess", "final_verdict", "wait_until", "writer"]
 class WriterProcess:
     """One `scanbus writer`, and its root if there is none yet."""
 
-    def __init__(self, url: str, root: Path, *options: str) -> None:
+    def __init__(
+        self, url: str, root: Path, *options: str, failpoints: str = ""
+    ) -> None:
         made_root(root)
         command = [sys.executable, "-m", "scanbus.cli", "writer", "--root", str(root)]
         self.process = subprocess.Popen(
             [*command, *options],
-            env={**os.environ, "SCANBUS_REDIS": url},
+            env={**os.environ, "SCANBUS_REDIS": url, FAILPOINTS_VARIABLE: failpoints},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -68,9 +71,11 @@ class WriterProcess:
 
 
 @contextmanager
-def writer(url: str, root: Path, *options: str) -> Iterator[WriterProcess]:
+def writer(
+    url: str, root: Path, *options: str, failpoints: str = ""
+) -> Iterator[WriterProcess]:
     """Run a writer; kill it at the end of the test if it is still running."""
-    one = WriterProcess(url, root, *options)
+    one = WriterProcess(url, root, *options, failpoints=failpoints)
     try:
         yield one
     finally:

@@ -6,6 +6,7 @@ writer's own code meets real segment files, but neither Redis nor a clock.
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +28,11 @@ from scanbus.publisher.faulty.raw_entries import (
     RawEntryBuilder,
 )
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
+from scanbus.schemas.file_names import parse_segment_file, segment_file_name
+from scanbus.writer.model.ledger import SegmentAccount
+from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.storage.joined_segment import join_segments
 from scanbus.writer.storage.segment_header import read_header
 from tests.support.descriptions import UID, channel, lane_of
 
@@ -41,9 +46,10 @@ def value_lane(segment_bytes: int | None = None) -> LaneDescription:
     return lane.model_copy(update={"segment_bytes": segment_bytes})
 
 
-def frame_lane() -> LaneDescription:
+def frame_lane(segment_bytes: int | None = None) -> LaneDescription:
     frames = channel("group", dtype="uint16", shape=(3, 2), codec="bitshuffle-lz4")
-    return lane_of(frames, per_segment=PER_SEGMENT, per_chunk=2, storage=Storage.FILES)
+    lane = lane_of(frames, per_segment=PER_SEGMENT, per_chunk=2, storage=Storage.FILES)
+    return lane.model_copy(update={"segment_bytes": segment_bytes})
 
 
 def numbers_of(stream_id: bytes) -> tuple[int, int]:
@@ -92,6 +98,21 @@ class Disk:
         (self.made / finished.name).rename(self.folder / finished.name)
         self.writer.published(finished)
 
+    def join(self, place: slice, removed: Iterable[SegmentFile]) -> None:
+        segments = self.writer.segments[place]
+        first = parse_segment_file(segments[0].name)
+        assert first is not None
+        last = segments[-1].next_number - 1
+        name = segment_file_name(self.lane.name, first.number, last)
+        paths = [self.folder / one.name for one in segments]
+        joined = join_segments(self.made / name, UID, self.lane, paths)
+        joined.verify()
+        joined.path.rename(self.folder / name)
+        found = SegmentFile(name, joined.start, joined.stop)
+        self.writer.replace(found, joined.account)
+        for one in removed:
+            (self.folder / one.name).unlink()
+
     def finish(self, stream: list[Raw]) -> None:
         self.read(stream, len(stream))
         while self.pending:
@@ -111,7 +132,9 @@ class LaneMachine(RuleBasedStateMachine):
     disk: ClassVar[Any] = None
 
     @initialize(
-        lane=st.sampled_from([value_lane(), frame_lane(), value_lane(600)]),
+        lane=st.sampled_from(
+            [value_lane(), frame_lane(), value_lane(600), frame_lane(300)]
+        ),
     )
     def open(self, lane: LaneDescription) -> None:
         self.lane = lane
@@ -227,6 +250,21 @@ class LaneMachine(RuleBasedStateMachine):
     def kill(self) -> None:
         self.disk.kill()
 
+    @precondition(lambda self: self.can_join)
+    @rule(data=st.data())
+    def join(self, data: st.DataObject) -> None:
+        """Join neighbours; some of them are removed, as if a writer was killed then."""
+        segments = self.disk.writer.segments
+        start = data.draw(st.integers(0, len(segments) - 2))
+        stop = data.draw(st.integers(start + 2, len(segments)))
+        parts = data.draw(st.sets(st.sampled_from(segments[start:stop])))
+        self.disk.join(slice(start, stop), parts)
+
+    @property
+    def can_join(self) -> bool:
+        is_files = self.lane.storage is Storage.FILES
+        return is_files and len(self.disk.writer.segments) > 1
+
     @rule()
     def flush(self) -> None:
         self.disk.writer.flush()
@@ -240,7 +278,13 @@ class LaneMachine(RuleBasedStateMachine):
         edges = [(one.start, one.stop) for one in self.disk.writer.segments]
         stops = [0, *(stop for _, stop in edges)]
         assert [start for start, _ in edges] == stops[:-1]
-        assert all(0 < stop - start <= PER_SEGMENT for start, stop in edges)
+        parts = [one.n_parts for one in self.disk.writer.segments]
+        assert all(
+            0 < stop - start <= PER_SEGMENT * n_parts
+            for (start, stop), n_parts in zip(edges, parts, strict=True)
+        )
+        if self.lane.storage is Storage.FILES:
+            assert all(stop % self.lane.points_per_chunk == 0 for _, stop in edges[:-1])
         if self.lane.segment_bytes is None:
             assert all(stop % PER_SEGMENT == 0 for _, stop in edges[:-1])
 
@@ -272,10 +316,16 @@ class LaneMachine(RuleBasedStateMachine):
         """The one that was killed came to the same, file by file."""
         ours, theirs = self.disk.writer, undisturbed.writer
         assert ours.problems == theirs.problems
-        assert ours.segments == theirs.segments
+        headers = [
+            read_header(undisturbed.folder / one.name) for one in theirs.segments
+        ]
         for one in ours.segments:
             found = read_header(self.disk.folder / one.name)
-            assert found == read_header(undisturbed.folder / one.name)
+            parts, headers = headers[: one.n_parts], headers[one.n_parts :]
+            assert (found.start, found.stop) == (parts[0].start, parts[-1].stop)
+            merged = SegmentAccount.merged(part.account for part in parts)
+            assert found.account.to_json() == merged.to_json()
+        assert headers == []
 
 
 def without_names(ledgers: dict[str, ChannelLedger]) -> dict[str, dict[str, Any]]:

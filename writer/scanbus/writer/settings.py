@@ -56,6 +56,11 @@ class WriterSettings(BaseSettings):
         Free disk space below which scans neither start nor continue.
     low_water_bytes : int
         Free disk space below which a warning is logged.
+    grace_s : float
+        How long a segment that was joined with others stays after the last master that
+        named it was replaced.
+    wanted_sources : int
+        Number of detector files of a scan above which finished segments are joined.
     slow_s : float
         Duration above which a step on the disk is logged as slow.
     metrics_port : int or None
@@ -85,6 +90,8 @@ class WriterSettings(BaseSettings):
     read_bytes: int = Field(default=16 * 2**20, gt=0)
     least_free_bytes: int = Field(default=200 * 10**6, ge=0)
     low_water_bytes: int = Field(default=10**9, ge=0)
+    grace_s: float = Field(default=300.0, ge=0)
+    wanted_sources: int = Field(default=128, ge=2, le=500)
     slow_s: float = Field(default=5.0, gt=0)
     metrics_port: int | None = Field(default=None, ge=0, lt=65536)
     stop_s: float = Field(default=10.0, gt=0)

@@ -58,6 +58,12 @@ StepName: TypeAlias = Literal[
     "trim",
     "verdict",
     "renew",
+    "join_copy",
+    "join_verify",
+    "join_fsync",
+    "join_link",
+    "join_fsync_folder",
+    "join_remove",
 ]
 """All steps at which a kill, an error or a delay must not lose data."""
 

@@ -10,6 +10,7 @@ from scanbus.writer.check.report import Spot, Tally
 from scanbus.writer.check.scanbus_files import Judgement, MasterInfo
 from scanbus.writer.check.virtual_datasets import VirtualInfo
 from scanbus.writer.model.ledger import joined
+from scanbus.writer.model.sources import MAX_SOURCES, are_linked
 
 __all__ = ["check_ledger", "check_master", "compare_judgements", "note_judgement"]
 
@@ -65,10 +66,13 @@ def check_master(
         if info.channel is not None:
             joined_up.setdefault(info.channel, []).append(info)
     own = f"{master.entry}/scanbus"
+    _note_many_sources(path, master, virtual, tally)
+    are_links = are_linked(master.sources)
     for channel, sources in master.sources.items():
         where = f"{own}/sources/{channel}"
         infos = joined_up.get(channel, [])
-        if sources and not infos and all(info.is_whole for info in virtual):
+        is_link = are_links and len(sources) == 1
+        if sources and not (infos or is_link) and all(one.is_whole for one in virtual):
             tally.record(path, where, "no virtual dataset joins these files")
         if any(tuple(info.parts) != sources for info in infos):
             tally.record(path, where, "not the sources of the virtual dataset")
@@ -80,6 +84,18 @@ def check_master(
         for info in infos:
             spot = tally.at(path, info.name)
             _check_counts(spot, channel, final.ledgers.get(channel), info)
+
+
+def _note_many_sources(
+    path: Path, master: MasterInfo, virtual: Sequence[VirtualInfo], tally: Tally
+) -> None:
+    n_sources = sum(len(info.parts) for info in virtual)
+    if n_sources > MAX_SOURCES:
+        tally.note(
+            f"{path}: {master.entry} has {n_sources} source files, more than "
+            f"{MAX_SOURCES}. A reader that may not open so many files at once reads "
+            "fill values. `scanbus master rebuild` joins them"
+        )
 
 
 def _check_counts(

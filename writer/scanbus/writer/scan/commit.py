@@ -19,7 +19,7 @@ from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import read_header
 from scanbus.writer.storage.work_folder import WorkFolder
 
-__all__ = ["publish_segment"]
+__all__ = ["check_same", "publish_segment"]
 
 
 def publish_segment(
@@ -56,7 +56,7 @@ def publish_segment(
     try:
         work_folder.publish(finished.name, final)
     except FileExistsError:
-        _check_same(work_folder, finished.name, final, authority.fence)
+        check_same(work_folder.path(finished.name), final, authority.fence)
         work_folder.make_names_durable(folder)
     except FileNotFoundError as error:
         if work_folder.folder.exists():
@@ -66,9 +66,23 @@ def publish_segment(
         authority.acknowledge(lane, finished.stop)
 
 
-def _check_same(work_folder: WorkFolder, name: str, final: Path, fence: int) -> None:
-    """Accept a file under the final name if it holds the same points."""
-    made = work_folder.path(name)
+def check_same(made: Path, final: Path, fence: int) -> None:
+    """Accept a file under the final name if it holds the same points.
+
+    Parameters
+    ----------
+    made : pathlib.Path
+        The file that should have got the name.
+    fence : int
+        Fence of the lease under which it was made.
+
+    Raises
+    ------
+    NameTakenError
+        If the other file holds other points.
+    LeaseLostError
+        If another writer has ended the segment elsewhere.
+    """
     ours, theirs = read_header(made), read_header(final)
     is_same_place = (ours.uid, ours.lane, ours.start) == (
         theirs.uid,
@@ -76,7 +90,7 @@ def _check_same(work_folder: WorkFolder, name: str, final: Path, fence: int) -> 
         theirs.start,
     )
     if is_same_place and ours.stop != theirs.stop:
-        # Small values that another writer read as other entries: its file is kept.
+        # Points that another writer read as other entries: its file is kept.
         raise LeaseLostError(ours.uid, fence)
     if not is_same_place or not _same_checksums(made, final):
         raise NameTakenError(str(final), f"scan {theirs.uid}, lane {theirs.lane}")

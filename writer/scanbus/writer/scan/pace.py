@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scanbus.writer.model.sources import WANTED_SOURCES
+
 __all__ = ["Pace"]
 
 
@@ -30,6 +32,10 @@ class Pace:
         Free disk space below which the scan is paused.
     low_water_bytes : int
         Free disk space below which a warning is logged.
+    grace_s : float
+        How long replaced segments stay after the last master that named them.
+    wanted_sources : int
+        Number of detector files of a scan above which finished ones are joined.
     """
 
     flush_s: float = 1.0
@@ -40,3 +46,5 @@ class Pace:
     read_bytes: int = 16 * 2**20
     least_free_bytes: int = 0
     low_water_bytes: int = 0
+    grace_s: float = 300.0
+    wanted_sources: int = WANTED_SOURCES

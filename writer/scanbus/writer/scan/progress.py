@@ -13,6 +13,7 @@ from scanbus.schemas import ChannelLedger, Storage, Verdict, ranges
 from scanbus.schemas.file_names import values_file_name
 from scanbus.writer.model.ledger import judge, losses
 from scanbus.writer.model.scan_contents import ScanContents
+from scanbus.writer.model.sources import named_files
 from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.storage.data_root import scan_master
 
@@ -39,11 +40,13 @@ def contents_of(
         n_points = {name: one.expected for name, one in verdict.channels.items()}
     # Segments of small values are removed once the scan file exists, so no master may
     # refer to them: while a scan runs, its small values are on the bus.
-    segments = {
-        lane.lane.name: tuple(lane.segments)
-        for lane in own
-        if lane.lane.storage is Storage.FILES
-    }
+    segments = named_files(
+        {
+            lane.lane.name: lane.segments
+            for lane in own
+            if lane.lane.storage is Storage.FILES
+        }
+    )
     late = {
         lane.lane.channels[0].name: tuple(one.name for one in lane.segments)
         for lane in lanes

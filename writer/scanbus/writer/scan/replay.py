@@ -18,6 +18,7 @@ from scanbus.bus.store import (
 from scanbus.schemas import LaneDescription, Verdict
 from scanbus.schemas.errors import NameTakenError, NoLongerError, RootUnusableError
 from scanbus.schemas.file_names import values_file_name
+from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.scan.write_authority import ReplayAuthority
 from scanbus.writer.storage.data_root import check_root, scan_folder
@@ -78,7 +79,11 @@ def replay(
         )
         if path.exists():
             raise NameTakenError(str(path), "a finished scan")
-        writer = ScanWriter(client, record, root, authority, on_points=progress)
+        # Nobody has an older master of these files open.
+        pace = Pace(grace_s=0.0)
+        writer = ScanWriter(
+            client, record, root, authority, pace=pace, on_points=progress
+        )
         return writer.run()
 
 

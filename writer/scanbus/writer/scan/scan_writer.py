@@ -35,6 +35,7 @@ from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.commit_queue import CommitQueue, Stopped
 from scanbus.writer.scan.disk_space import bytes_needed, check_space
 from scanbus.writer.scan.entry_sandbox import Sandbox
+from scanbus.writer.scan.join import Joiner
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.progress import (
@@ -121,6 +122,13 @@ class ScanWriter:
         )
         self._lanes: list[LaneWriter] = []
         self._commits = CommitQueue(self._publish)
+        self._joins = Joiner(
+            record.uid,
+            self._folder,
+            self._work_folder,
+            authority,
+            self._pace,
+        )
         self._next_flush = self._next_poll = self._next_check = 0.0
         self._is_low = False
         self._next_master_at = 0.0
@@ -157,7 +165,7 @@ class ScanWriter:
             done = self._existing_verdict()
             if done is not None:
                 return self._publish_verdict(done)
-            with self._commits:
+            with self._commits, self._joins:
                 is_whole = self._write()
             return self._finalise() if is_whole else self._interrupt()
         except (OSError, RuntimeError, StorageError) as error:
@@ -257,7 +265,7 @@ class ScanWriter:
     @property
     def bytes_needed(self) -> int:
         """Estimate of the bytes that the rest of the scan needs on the disk."""
-        return bytes_needed(self._lanes, self._folder)
+        return bytes_needed(self._lanes, self._folder) + self._joins.bytes_needed
 
     def _check_space(self) -> None:
         """Raise StorageFullError if space is short; warn once before it is."""
@@ -302,10 +310,14 @@ class ScanWriter:
             self._tick()
             n_arrivals = self._read()
             self._collect_published()
+            self._joins.advance(self._lanes)
+            if self._joins.needs_master:
+                self._update_master()
             if n_arrivals:
                 self._silent_since = None
             elif self._is_abandoned() and self._commits.is_empty:
                 return False
+        self._joins.complete(self._lanes, self._tick)
         return True
 
     def _is_over(self) -> bool:
@@ -412,21 +424,23 @@ class ScanWriter:
         with self._steps.phase("master", self._folder):
             contents = contents_of(record, self._lanes, self._folder)
             write_scan_master(self._folder, contents, self._work_folder.folder)
+            self._joins.note_master()
             write_dataset_masters(self._root, self._record.identity)
 
     def _update_master(self) -> None:
         """Update the masters of a growing scan when its segments have doubled.
 
-        Not more often than every `master_s`.
+        Also when some were joined. Not more often than every `master_s`.
         """
         # Masters never refer to segments of small values, which are removed later.
         size = sum(
-            len(lane.segments)
+            lane.n_published
             for lane in self._lanes
             if lane.lane.storage is Storage.FILES
         )
         now = time.monotonic()
-        if size < self._next_master_size or now < self._next_master_at:
+        is_due = size >= self._next_master_size or self._joins.needs_master
+        if not is_due or now < self._next_master_at:
             return
         self._next_master_size = 2 * size
         self._next_master_at = now + self._pace.master_s
@@ -452,6 +466,7 @@ class ScanWriter:
     def _publish_verdict(self, verdict: Verdict) -> Verdict:
         """Write masters, clean up and announce the verdict; all of it is repeatable."""
         self._write_masters(verdict)
+        self._joins.leave(self._root)
         # Before the announcement: no writer opens a scan with a final verdict again.
         with self._steps.phase("clear", self._folder):
             for lane in value_lanes(self._lanes):

@@ -255,5 +255,7 @@ def _pace(settings: WriterSettings) -> Pace:
         poll_s=settings.poll_s,
         master_s=settings.master_s,
         check_s=settings.lease_s / 4,
+        grace_s=settings.grace_s,
+        wanted_sources=settings.wanted_sources,
         read_bytes=settings.read_bytes,
     )

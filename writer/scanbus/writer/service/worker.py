@@ -35,6 +35,7 @@ from scanbus.writer.service.worker_channel import (
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import write_hits
 from scanbus.writer.storage.hdf5 import has_lost_files
+from scanbus.writer.storage.replaced_files import ReplacedFilesSweep
 
 __all__ = ["Worker", "main"]
 
@@ -66,6 +67,7 @@ class Worker:
         self._shows_progress = False
         self._is_stopping = False
         self._alive_s = _ALIVE_S
+        self._sweep: ReplacedFilesSweep | None = None
 
     def run(self) -> None:
         """Follow the service's orders; return when it is told to stop.
@@ -84,6 +86,8 @@ class Worker:
             if time.monotonic() >= next_alive:
                 next_alive = time.monotonic() + self._alive_s
                 self._say_alive()
+                if self._sweep is not None:
+                    self._sweep.start()
             # What HDF5 lost cannot be mended here: another process takes over.
             self._is_stopping = self._is_stopping or has_lost_files()
 
@@ -102,6 +106,7 @@ class Worker:
         self._settings = WriterSettings.model_validate_json(settings)
         self._shows_progress = shows_progress
         self._alive_s = min(_ALIVE_S, self._settings.lease_s / 4)
+        self._sweep = ReplacedFilesSweep(self._settings.root, self._settings.grace_s)
 
     def _say_alive(self) -> None:
         attempts = tuple(self._attempts.items())

@@ -31,6 +31,7 @@ from scanbus.writer.model.scan_contents import (
     length_path,
     linked_path,
 )
+from scanbus.writer.model.sources import are_linked
 
 __all__ = [
     "Place",
@@ -266,7 +267,11 @@ def _device_class(
 
 
 def _points_node(contents: ScanContents, place: Place) -> Node:
-    """Return a link to a channel's points, or a virtual dataset of its segments."""
+    """Return a link to a channel's points, or a virtual dataset of its segments.
+
+    Every file of an open virtual dataset stays open. With very many detectors each of
+    them is a single file, and linked: HDF5 opens it when the link is followed.
+    """
     lane, channel = place.lane, place.channel
     if lane.storage is Storage.VALUES and contents.values_file:
         return _value_link(contents, data_path(lane, channel))
@@ -276,6 +281,8 @@ def _points_node(contents: ScanContents, place: Place) -> Node:
     if isinstance(missing, str) or not sources:
         # nexusformat opens the first source of every virtual dataset: one must exist.
         return Dataset(np.empty(place.shape, channel.numpy_dtype), attributes)
+    if len(sources) == 1 and are_linked(contents.segments):
+        return ExternalLink(sources[0].file, sources[0].path)
     shape, dtype = place.shape, channel.numpy_dtype
     return VirtualDataset(shape, dtype, missing, sources, attributes)
 

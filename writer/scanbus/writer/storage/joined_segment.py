@@ -1,0 +1,241 @@
+"""Join finished segments of a detector into one file, chunk by chunk.
+
+The chunks are copied as they are stored and never unpacked. The tables of the segments
+(checksums, times, …) are concatenated, whatever they are called. Memory is bounded by
+the tables of one segment and one chunk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.protocol import checksum_of
+from scanbus.schemas import LaneDescription
+from scanbus.schemas.errors import VerificationError
+from scanbus.writer.layouts.common.channel_nodes import channel_attributes
+from scanbus.writer.model.ledger import SegmentAccount
+from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.storage.chunked_dataset import (
+    make_packed_dataset,
+    start_writeback,
+    stored_bytes,
+    stored_chunks,
+)
+from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.segment_header import (
+    OWN_GROUP,
+    compare_chunks,
+    finish_segment,
+    make_segment_file,
+    read_header,
+)
+from scanbus.writer.storage.tree_writer import write_attributes
+
+__all__ = ["JoinedSegment", "join_segments", "tables_of"]
+
+_DATA = f"{DATA_GROUP}/data"
+_CHECKSUMS = f"{OWN_GROUP}/chunk_checksum"
+_WRITEBACK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedSegment:
+    """A closed file with the points of several segments.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Its temporary path.
+    start, stop : int
+        Its points ``[start, stop)``.
+    account : SegmentAccount
+        The accounts of its segments, merged.
+    checksums : numpy.ndarray
+        uint64 per chunk: what its bytes must give.
+    damaged : tuple of pathlib.Path
+        Segments with chunks that are no longer what came over the bus. They are copied
+        as they are, with the checksum of the source, so a check still finds them.
+    """
+
+    path: Path
+    start: int
+    stop: int
+    account: SegmentAccount
+    checksums: npt.NDArray[np.uint64]
+    damaged: tuple[Path, ...]
+
+    def verify(self) -> None:
+        """Reopen the file and compare every chunk with its checksum.
+
+        Raises
+        ------
+        VerificationError
+            If a chunk differs from that of its segment.
+        """
+        compare_chunks(self.path, self.checksums)
+
+
+def join_segments(
+    path: Path,
+    uid: str,
+    lane: LaneDescription,
+    sources: Sequence[Path],
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> JoinedSegment:
+    """Write adjacent segments into one file, and close it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Temporary path, which must not exist.
+    lane : LaneDescription
+        A lane of ``Storage.FILES``.
+    sources : sequence of pathlib.Path
+        At least two finished segments of the lane, ascending and contiguous.
+    check_cancelled : callable
+        Called for each chunk; whatever it raises ends the copy.
+
+    Raises
+    ------
+    NameTakenError
+        If a source is not a finished segment.
+    VerificationError
+        If the sources are not contiguous segments of this lane, or cannot be read.
+    OSError
+        If the file system refuses.
+    """
+    headers = [read_header(source) for source in sources]
+    edge = headers[0].start
+    for source, header in zip(sources, headers, strict=True):
+        if (header.uid, header.lane, header.start) != (uid, lane.name, edge):
+            raise VerificationError(str(source), f"does not continue at point {edge}")
+        edge = header.stop
+    account = SegmentAccount.merged(header.account for header in headers)
+    start = headers[0].start
+    with make_segment_file(path, uid, lane, start) as file:
+        copy = _Copy(file, lane, start, edge, check_cancelled)
+        for source in sources:
+            copy.add(source)
+        write_attributes(file[_DATA], channel_attributes(lane.channels[0]))
+        finish_segment(file, edge, account)
+    return JoinedSegment(
+        path, start, edge, account, copy.checksums, tuple(copy.damaged)
+    )
+
+
+class _Copy:
+    """The file that is written, and how far it is."""
+
+    def __init__(
+        self,
+        file: h5py.File,
+        lane: LaneDescription,
+        start: int,
+        stop: int,
+        check_cancelled: Callable[[], None],
+    ) -> None:
+        channel = lane.channels[0]
+        self._file = file
+        self._rows = lane.points_per_chunk
+        self._origin = (0,) * len(channel.shape)
+        self._n_points = stop - start
+        self._check_cancelled = check_cancelled
+        self._done = 0
+        self._n_unsynced = 0
+        n_chunks = -(-self._n_points // self._rows)
+        self.checksums = np.zeros(n_chunks, np.uint64)
+        self.damaged: list[Path] = []
+        # The first segment decides: it has whole chunks, the last one need not.
+        self._per_chunk: dict[str, bool] = {}
+        self._dataset = make_packed_dataset(
+            file[DATA_GROUP],
+            "data",
+            shape=(self._n_points, *channel.shape),
+            rows_per_chunk=self._rows,
+            dtype=channel.numpy_dtype,
+            codec_name=channel.codec,
+            fill_value=channel.missing_value,
+            max_rows=self._n_points,
+        )
+
+    def add(self, path: Path) -> None:
+        """Append one segment."""
+        with open_hdf5(path) as source:
+            self._check_layout(path, source[_DATA])
+            n_points = len(source[_DATA])
+            for name, table in tables_of(source):
+                self._add_table(path, name, table, n_points)
+            self._add_chunks(path, source)
+            self._done += n_points
+
+    def _check_layout(self, path: Path, dataset: h5py.Dataset) -> None:
+        ours = self._dataset
+        if (dataset.chunks, dataset.dtype) != (ours.chunks, ours.dtype):
+            reason = f"it has chunks {dataset.chunks} of {dataset.dtype}"
+            raise VerificationError(str(path), reason)
+
+    def _add_table(
+        self, path: Path, name: str, table: h5py.Dataset, n_points: int
+    ) -> None:
+        """Append a table that has a row per point or per chunk."""
+        if name not in self._per_chunk:
+            self._make_table(name, table, per_chunk=len(table) != n_points)
+        rows = self._rows if self._per_chunk[name] else 1
+        if len(table) != -(-n_points // rows):
+            reason = f"{name} has {len(table)} rows for {n_points} points"
+            raise VerificationError(str(path), reason)
+        first = self._done // rows
+        self._file[name][first : first + len(table)] = table[()]
+
+    def _make_table(self, name: str, table: h5py.Dataset, *, per_chunk: bool) -> None:
+        n_rows = len(self.checksums) if per_chunk else self._n_points
+        made = self._file.create_dataset(name, (n_rows, *table.shape[1:]), table.dtype)
+        for key, value in table.attrs.items():
+            made.attrs.create(key, value, dtype=table.attrs.get_id(key).dtype)
+        self._per_chunk[name] = per_chunk
+
+    def _add_chunks(self, path: Path, source: h5py.File) -> None:
+        expected = source[_CHECKSUMS][()]
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            for chunk in stored_chunks(source[_DATA]):
+                self._check_cancelled()
+                packed = stored_bytes(descriptor, chunk)
+                if len(packed) != chunk.nbytes:
+                    reason = f"ends within the chunk of point {chunk.start}"
+                    raise VerificationError(str(path), reason)
+                found = checksum_of(packed)
+                self._store(self._done + chunk.start, packed, found)
+                if found != int(expected[chunk.start // self._rows]):
+                    self._note_damage(path)
+        finally:
+            os.close(descriptor)
+
+    def _note_damage(self, path: Path) -> None:
+        if path not in self.damaged:
+            self.damaged.append(path)
+
+    def _store(self, row: int, packed: bytes, checksum: int) -> None:
+        self._dataset.id.write_direct_chunk((row, *self._origin), packed)
+        self.checksums[row // self._rows] = checksum
+        self._n_unsynced += len(packed)
+        if self._n_unsynced >= _WRITEBACK_BYTES:
+            self._n_unsynced = 0
+            start_writeback(self._file.id.get_vfd_handle())
+
+
+def tables_of(file: h5py.File) -> Iterator[tuple[str, Any]]:
+    """Yield the tables of a segment with a row per point or chunk, beside its data."""
+    for group in (OWN_GROUP, DATA_GROUP):
+        for name, item in file[group].items():
+            is_table = isinstance(item, h5py.Dataset) and item.shape
+            if is_table and f"{group}/{name}" != _DATA:
+                yield f"{group}/{name}", item
