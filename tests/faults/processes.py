@@ -111,6 +111,9 @@ class WriterProcess(_Process):
             "SCANBUS_RETRY_S": "0.3",
             "SCANBUS_MASTER_S": "0.3",
             "SCANBUS_STOP_S": str(STOP_S),
+            # Each scan joins some of its segments, and removes what they replace.
+            "SCANBUS_WANTED_SOURCES": "2",
+            "SCANBUS_GRACE_S": "0.1",
             FAILPOINTS_VARIABLE: failpoints,
             FAILPOINT_LOG_VARIABLE: str(self._hits),
             **(environment or {}),

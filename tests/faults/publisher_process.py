@@ -26,8 +26,8 @@ from tests.faults.content import (
 )
 from tests.faults.mutants import forget_what_was_sent
 
-# Half of it holds all open segments: some 20 frames of each detector.
-QUOTA_BYTES = 900_000
+# Half of it holds all open segments: packed, some 20 frames of each detector.
+QUOTA_BYTES = 300_000
 POINT_S = 0.008
 # So many scans may wait for their verdict: a writer that is killed all the time must
 # not be buried under them.

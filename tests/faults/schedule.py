@@ -107,8 +107,23 @@ class Arena:
 
 
 KILLS_PER_FAILPOINT: Final = 3
-STOPS: Final = ("rename.before", "link.before", "master.before", "scan_file.before")
-ERRORS: Final = ("write.before", "flush.before", "close.before", "fsync.before")
+STOPS: Final = (
+    "rename.before",
+    "link.before",
+    "master.before",
+    "scan_file.before",
+    "join_link.before",
+    "join_remove.before",
+)
+ERRORS: Final = (
+    "write.before",
+    "flush.before",
+    "close.before",
+    "fsync.before",
+    "join_copy.before",
+    "join_fsync.before",
+    "join_link.before",
+)
 REDIS_GONE: Final = (
     "verdict.after",
     "acknowledge.before",
@@ -120,7 +135,7 @@ RESUMERS: Final = ("command", "successor")
 JUMPS: Final = ("3600", "-3600", "86400", "-86400")
 DELAYS: Final = ("renew.before", "link.before", "verify.after", "acknowledge.before")
 # Late hits of these may never come in the life of one writer.
-_RARE: Final = ("rename", "scan_file", "verdict")
+_RARE: Final = ("rename", "scan_file", "verdict", "join")
 _ARENA_FAULTS: Final = 11
 # After these there is no publisher any more.
 _LAST: Final = (Kind.KILL_PUBLISHER, Kind.KILL_ALL)
@@ -205,7 +220,7 @@ def _any(chance: random.Random, kind: Kind) -> Fault:
 
 
 def _at(chance: random.Random, kind: Kind, failpoint: str) -> Fault:
-    rare = failpoint.partition(".")[0] in _RARE
+    rare = failpoint.startswith(_RARE)
     return Fault(
         kind,
         failpoint,
