@@ -13,10 +13,10 @@ from scanbus.schemas.errors import NameTakenError, VerificationError
 from scanbus.writer import check_files
 from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
-from scanbus.writer.model.scan_contents import SegmentFile
+from scanbus.writer.model.scan_contents import OWN_GROUP, SegmentFile
 from scanbus.writer.model.sources import MAX_SOURCES
 from scanbus.writer.storage.joined_segment import join_segments
-from scanbus.writer.storage.segment_header import OWN_GROUP, read_header
+from scanbus.writer.storage.segment_header import read_header
 from tests.support.trees import differences
 from tests.support.written_scans import (
     N_POINTS,

@@ -15,8 +15,8 @@ import psutil
 
 from scanbus.bus.store import connect, find_scan
 from scanbus.schemas import Verdict
-from tests.support.roots import made_root
 from scanbus.writer.steps import FAILPOINTS_VARIABLE
+from tests.support.roots import made_root
 
 __all__ = ["WriterProcess", "final_verdict", "wait_until", "writer"]
 

@@ -22,7 +22,7 @@ from scanbus.schemas import LaneDescription
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.layouts.common.channel_nodes import channel_attributes
 from scanbus.writer.model.ledger import SegmentAccount
-from scanbus.writer.model.scan_contents import DATA_GROUP
+from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.storage.chunked_dataset import (
     make_packed_dataset,
     start_writeback,
@@ -31,7 +31,6 @@ from scanbus.writer.storage.chunked_dataset import (
 )
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import (
-    OWN_GROUP,
     compare_chunks,
     finish_segment,
     make_segment_file,
