@@ -55,7 +55,7 @@ def stream_id(reply: Any) -> str:
 @parses_reply
 def stream_entries(reply: Any) -> list[Any]:
     """Return a reply that must be entries of one stream, ids and fields."""
-    entries = list(reply or ())
+    entries: list[Any] = list(reply or ())
     for entry_id, fields in entries:
         if not _ID.fullmatch(entry_id) or not isinstance(fields, list):
             raise ValueError(f"{entry_id[:40]!r} is no entry")
