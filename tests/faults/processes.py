@@ -111,6 +111,8 @@ class WriterProcess(_Process):
             "SCANBUS_RETRY_S": "0.3",
             "SCANBUS_MASTER_S": "0.3",
             "SCANBUS_STOP_S": str(STOP_S),
+            # One that is suspended on purpose must wake up again.
+            "SCANBUS_WORKER_SILENCE_S": "600",
             # Each scan joins some of its segments, and removes what they replace.
             "SCANBUS_WANTED_SOURCES": "2",
             "SCANBUS_GRACE_S": "0.1",

@@ -18,7 +18,13 @@ from scanbus.schemas import Verdict
 from scanbus.writer.steps import FAILPOINTS_VARIABLE
 from tests.support.roots import made_root
 
-__all__ = ["WriterProcess", "final_verdict", "wait_until", "writer"]
+__all__ = ["WriterProcess", "final_verdict", "wait_until", "writer", "writer_command"]
+
+
+def writer_command(root: Path, *options: str) -> list[str]:
+    """Return the command line of a writer."""
+    command = [sys.executable, "-m", "scanbus.cli", "writer", "--root", str(root)]
+    return [*command, *options]
 
 
 class WriterProcess:
@@ -28,10 +34,10 @@ class WriterProcess:
         self, url: str, root: Path, *options: str, failpoints: str = ""
     ) -> None:
         made_root(root)
-        command = [sys.executable, "-m", "scanbus.cli", "writer", "--root", str(root)]
+        traps = {FAILPOINTS_VARIABLE: failpoints} if failpoints else {}
         self.process = subprocess.Popen(
-            [*command, *options],
-            env={**os.environ, "SCANBUS_REDIS": url, FAILPOINTS_VARIABLE: failpoints},
+            writer_command(root, *options),
+            env={**os.environ, "SCANBUS_REDIS": url, **traps},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

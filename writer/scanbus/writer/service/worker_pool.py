@@ -37,6 +37,8 @@ _MODULE = "scanbus.writer.service.worker"
 # A worker that lived for so long did not die of its start.
 _SHORT_LIFE_S = 10.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
+# One that was ready died of a scan, which others must not wait for.
+_LONGEST_PAUSE_READY_S = 1.0
 _START_S = 60.0
 _MOST_FAILED_STARTS = 3
 _POLL_S = 0.01
@@ -275,13 +277,14 @@ class WorkerPool:
         for place in self._places:
             if place.link is not None:
                 place.link.stop()
+                if not place.link.n_attempts:
+                    self._kill(place)  # It may not even be ready.
         self._wait_for_ends(deadline)
 
     def kill(self) -> None:
         """Kill the workers that still run, and wait for their end unless they hang."""
         for place in self._places:
-            if place.host is not None:
-                place.host.kill()
+            self._kill(place)
         self._wait_for_ends(time.monotonic() + _REAP_S)
 
     def _wait_for_ends(self, deadline: float) -> None:
@@ -311,7 +314,7 @@ class WorkerPool:
         except (OSError, RuntimeError, MemoryError) as error:  # no process, no thread
             theirs.close()
             link.abandon("")
-            self._note_end(place, str(error))
+            self._note_end(place, str(error), _LONGEST_PAUSE_S)
             return
         place.link = link
 
@@ -324,20 +327,21 @@ class WorkerPool:
             return
         link, place.link, place.host = place.link, None, None
         n_attempts = link.n_attempts
-        if n_attempts or end != "exit code 0":
+        if n_attempts or not (place.is_killed or end == "exit code 0"):
             log.error(
                 LogEvent.WORKER_DIED, worker=link.pid, how=end, attempts=n_attempts
             )
         link.abandon(f"paused: its worker process ended ({end}); it begins again")
-        self._note_end(place, end)
+        longest_s = _LONGEST_PAUSE_READY_S if link.is_ready else _LONGEST_PAUSE_S
+        self._note_end(place, end, longest_s)
 
-    def _note_end(self, place: _Place, end: str) -> None:
+    def _note_end(self, place: _Place, end: str, longest_s: float) -> None:
         now = time.monotonic()
         if now - place.started_at > _SHORT_LIFE_S:
             place.backoff.reset()
         is_first, pause_s = place.backoff.is_first, place.backoff.next_s()
         place.last_end = end
-        place.not_before = now if is_first else now + pause_s
+        place.not_before = now if is_first else now + min(pause_s, longest_s)
         place.is_killed = False
 
     def _kill_silent(self, place: _Place) -> None:
@@ -347,5 +351,10 @@ class WorkerPool:
         limit_s = self._settings.worker_silence_s
         if link.silent_s > (limit_s if link.is_ready else max(limit_s, _START_S)):
             log.error(LogEvent.WORKER_SILENT, worker=link.pid, seconds=limit_s)
+            self._kill(place)
+
+    @staticmethod
+    def _kill(place: _Place) -> None:
+        if place.host is not None:
             place.is_killed = True
             place.host.kill()
