@@ -6,7 +6,7 @@ from scanbus.bus.protocol import RetransmitBuffer
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import Verdict
 from scanbus.writer.scan.scan_writer import ScanWriter
-from scanbus.writer.storage.chunked_dataset import fsync_path
+from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["WRITERS", "forget_what_was_sent"]

@@ -10,7 +10,7 @@ from scanbus.bus.store import connect, read_cursor
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from scanbus.writer.steps import FAILPOINTS_VARIABLE
-from scanbus.writer.storage.chunked_dataset import make_folder
+from scanbus.writer.storage.durable_files import make_folder
 from tests.support.writers import WriterProcess
 
 pytestmark = pytest.mark.redis

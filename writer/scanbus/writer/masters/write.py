@@ -49,7 +49,6 @@ from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.steps import step
-from scanbus.writer.storage.chunked_dataset import fsync_path
 from scanbus.writer.storage.data_root import (
     collection_folder,
     collection_master,
@@ -59,6 +58,7 @@ from scanbus.writer.storage.data_root import (
     proposal_master,
     session_folder,
 )
+from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.hdf5 import open_hdf5, written_hdf5
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.tree_writer import write_tree

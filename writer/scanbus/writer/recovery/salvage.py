@@ -47,8 +47,8 @@ from scanbus.writer.recovery.segment_recovery import (
 )
 from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
 from scanbus.writer.steps import Steps
-from scanbus.writer.storage.chunked_dataset import make_folder
 from scanbus.writer.storage.data_root import remove_segments, scan_folder, scan_master
+from scanbus.writer.storage.durable_files import make_folder
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.scan_file import write_scan_file
 from scanbus.writer.storage.segment_header import read_header, read_late_points

@@ -43,7 +43,7 @@ from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import step
-from scanbus.writer.storage.chunked_dataset import fsync_path
+from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.joined_segment import JoinedSegment, join_segments
 from scanbus.writer.storage.replaced_files import (
     find_replaced,

@@ -46,12 +46,12 @@ from scanbus.writer.scan.progress import (
 )
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import Steps, step
-from scanbus.writer.storage.chunked_dataset import make_folder
 from scanbus.writer.storage.data_root import (
     dataset_folder,
     remove_segments,
     scan_folder,
 )
+from scanbus.writer.storage.durable_files import make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE, EventJournal
 from scanbus.writer.storage.scan_file import read_scan_file, write_scan_file
 from scanbus.writer.storage.work_folder import WorkFolder

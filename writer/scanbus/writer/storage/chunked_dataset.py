@@ -10,7 +10,6 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.codecs import find_codec
+from scanbus.writer.storage.durable_files import fsync_path, make_folder
 
 __all__ = [
     "StoredChunk",
@@ -149,37 +149,3 @@ def start_writeback(descriptor: int) -> None:
     """
     if _SYNC_FILE_RANGE is not None:
         _SYNC_FILE_RANGE(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
-
-
-def fsync_path(path: Path) -> None:
-    """Fsync a file or folder.
-
-    Raises
-    ------
-    OSError
-        If fsync fails. The file must be discarded then: a second fsync may succeed
-        although data were lost.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder with its missing parents, and fsync their names.
-
-    Raises
-    ------
-    OSError
-        If a folder cannot be created or synced.
-    """
-    lacking = []
-    while not path.exists():
-        lacking.append(path)
-        path = path.parent
-    for folder in reversed(lacking):
-        folder.mkdir(exist_ok=True)
-    for folder in lacking:
-        fsync_path(folder.parent)

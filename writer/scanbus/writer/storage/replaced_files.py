@@ -21,8 +21,8 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.model.segment_chain import replaced_names
 from scanbus.writer.steps import step
-from scanbus.writer.storage.chunked_dataset import fsync_path, make_folder
 from scanbus.writer.storage.data_root import inside
+from scanbus.writer.storage.durable_files import fsync_path, make_folder
 from scanbus.writer.storage.segment_header import read_header
 
 __all__ = ["ReplacedFilesSweep", "find_replaced", "note_replaced", "remove_replaced"]

@@ -27,7 +27,7 @@ from scanbus.schemas.errors import (
     RootUnusableError,
 )
 from scanbus.schemas.file_names import WORK_FOLDER
-from scanbus.writer.storage.chunked_dataset import fsync_path, make_folder
+from scanbus.writer.storage.durable_files import fsync_path, make_folder
 from scanbus.writer.storage.regular_file import check_folder, kind_of, read_regular
 
 __all__ = ["RootGuard", "RootMark", "init_root", "open_own_folder", "read_root_id"]

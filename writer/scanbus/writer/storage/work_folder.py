@@ -27,7 +27,7 @@ from scanbus.schemas.file_names import (
     work_folders_glob,
 )
 from scanbus.writer.steps import Steps, step
-from scanbus.writer.storage.chunked_dataset import fsync_path, make_folder
+from scanbus.writer.storage.durable_files import fsync_path, make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE
 
 __all__ = ["WorkFolder", "work_folders"]
