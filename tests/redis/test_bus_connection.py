@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from scanbus.schemas.errors import (
     BusRefusedError,
     BusUnavailableError,
     BusUnsuitableError,
+    ServerAddressError,
 )
 from tests.conftest import RedisFactory
 from tests.redis.conftest import AnyRedis
@@ -162,14 +164,25 @@ def test_a_socket_that_is_not_there_gets_a_sentence(tmp_path: Path) -> None:
         "redis://:secret/slash@host",
         "redis://host:secret",
         "redis://host?secret=5",
+        "redis://host?db=secret",
         "redis://a:what?secret@host:1x",
     ],
 )
 def test_an_address_that_is_none_gets_a_sentence(url: str) -> None:
-    with pytest.raises(ValueError, match="is not an address of a Redis") as caught:
+    with pytest.raises(ServerAddressError, match="not an address of a Redis") as caught:
         connect(url, name="test")
-    if "@" in url or "?" in url:
-        assert "secret" not in str(caught.value)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_password_that_redis_quotes_is_hidden(redis_factory: RedisFactory) -> None:
+    server = redis_factory({"rename-command": "AUTH nobody-knows-it"}, tcp=True)
+    url = server.tcp_url.replace("redis://", "redis://someone:s3cr%25t@")
+    with connect(url, name="test") as client:
+        with pytest.raises(BusRefusedError) as caught, translated(url):
+            client.ping()
+    text = "".join(traceback.format_exception(caught.value))
+    assert "unknown command 'AUTH'" in text
+    assert "s3cr" not in text
 
 
 def test_a_wrong_password_and_a_missing_one_get_a_sentence(

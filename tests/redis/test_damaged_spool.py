@@ -27,6 +27,7 @@ from scanbus.schemas.exit_codes import ExitCode
 from tests.conftest import RedisFactory
 from tests.support.damage import DAMAGE, Damage, inflict
 from tests.support.published import MemoryWriter, ReadLane, frames, record_of
+from tests.support.roots import made_root
 from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
@@ -69,8 +70,7 @@ def bench(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("bench")
-    root = folder / "root"
-    root.mkdir()
+    root = made_root(folder / "root")
     with PrivateRedis(options={"maxmemory": 2**28}) as server:
         uid = spooled(server.url, folder / "spool")
         with connect(server.url, name="test") as client:

@@ -383,6 +383,15 @@ SENTENCES = [
         "a.cbf: the file is empty",
     ),
     (
+        errors.ServerAddressError(),
+        (
+            "this is not an address of a Redis server (--redis, SCANBUS_REDIS); "
+            "expected redis://host:port/db, rediss://host:port/db (TLS) or "
+            "unix:///path. In a password, write # ? / @ % and spaces as %23 %3F %2F "
+            "%40 %25 and %20"
+        ),
+    ),
+    (
         errors.ConfigurationError("root", "missing"),
         "setting root: missing",
     ),

@@ -5,6 +5,7 @@ A user gets one sentence on stderr and an exit code; a traceback is a bug.
 
 from __future__ import annotations
 
+import re
 import resource
 from collections.abc import Sequence
 from contextlib import suppress
@@ -152,7 +153,10 @@ def _report_usage(error: Any) -> ExitCode:
         return ExitCode.USAGE
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "scanbus"
-    message = error.format_message().rstrip(".")
+    # An address in the place of another argument may hold a password.
+    message = re.sub(r"\w+://.*", "…", error.format_message(), flags=re.DOTALL).rstrip(
+        "."
+    )
     return _report(f"{message}. See {command} --help", ExitCode.USAGE)
 
 

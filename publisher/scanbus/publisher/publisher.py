@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.store import DEFAULT_URL
+from scanbus.bus.store import DEFAULT_URL, ServerAddress
 from scanbus.publisher.declare.arguments import positioners_of, sendable, tree_of
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -85,6 +85,8 @@ class Publisher:
 
     Raises
     ------
+    ServerAddressError
+        If `url` is no address of a Redis server.
     BusUnavailableError
         If Redis does not answer.
     BusUnsuitableError
@@ -122,6 +124,8 @@ class Publisher:
         self._is_closed = False
         heartbeat = f"{self._name} on {socket.gethostname()}, pid {os.getpid()}"
         client_name = "scanbus-" + re.sub(r"[^0-9A-Za-z-]", "-", self._name)[:48]
+        # Rebound: a traceback that shows variables then shows it without password.
+        url = ServerAddress(url)
         link = Link(url, client_name, 0, threading.Event())
         self._link = link
         self._threads = ThreadPool(encode_threads, "scanbus-encoder")

@@ -39,6 +39,7 @@
     │   └── VerificationError    a file does not hold what came over the bus
     ├── WorkerFailedError        the writer has no worker process
     ├── SourceError              an input file that cannot be published
+    ├── ServerAddressError       no address of a Redis server (also a ValueError)
     └── ConfigurationError       a setting that is wrong or unknown
 
 Wrong arguments are :class:`ValueError` or :class:`TypeError`. Every error is a
@@ -82,6 +83,7 @@ __all__ = [
     "ScanInterruptedError",
     "ScanStateError",
     "ScanbusError",
+    "ServerAddressError",
     "SourceError",
     "SpoolError",
     "StorageError",
@@ -490,6 +492,16 @@ class SourceError(ScanbusError):
     path: str
     reason: str
     template = "{path}: {reason}"
+
+
+class ServerAddressError(ScanbusError, ValueError):
+    """Text that is not an address of a Redis server; it may contain a password."""
+
+    template = (
+        "this is not an address of a Redis server (--redis, SCANBUS_REDIS); expected "
+        "redis://host:port/db, rediss://host:port/db (TLS) or unix:///path. In a "
+        "password, write # ? / @ % and spaces as %23 %3F %2F %40 %25 and %20"
+    )
 
 
 class ConfigurationError(ScanbusError):

@@ -19,8 +19,22 @@ class _Logger:
 
         if structlog.is_configured():
             return getattr(structlog.get_logger(), name)
-        # structlog's default is stdout, which belongs to the program's results.
-        return getattr(structlog.wrap_logger(structlog.PrintLogger(sys.stderr)), name)
+        # structlog's default is stdout, which belongs to the program's results, and a
+        # traceback with all local variables, which may hold a password.
+        dev, processors = structlog.dev, structlog.processors
+        renderer = dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=dev.plain_traceback
+        )
+        logger = structlog.wrap_logger(
+            structlog.PrintLogger(sys.stderr),
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                processors.add_log_level,
+                processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+                renderer,
+            ],
+        )
+        return getattr(logger, name)
 
 
 def get_logger() -> Any:

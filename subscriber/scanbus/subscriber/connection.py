@@ -10,7 +10,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from scanbus.bus.store import Backoff, Bus, connect, refuse_cluster, translated
+from scanbus.bus.store import (
+    Backoff,
+    Bus,
+    ServerAddress,
+    connect,
+    refuse_cluster,
+    translated,
+)
 from scanbus.schemas.errors import BusUnavailableError, BusUnsuitableError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -49,7 +56,7 @@ class Link:
     """
 
     def __init__(self, url: str, name: str, reconnect_s: float) -> None:
-        self._url = url
+        self._url = url = ServerAddress(url)
         self._client = connect(url, name=name, timeout_s=_TIMEOUT_S)
         self._reconnect_s = reconnect_s
         self._worked = False

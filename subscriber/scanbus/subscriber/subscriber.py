@@ -10,6 +10,7 @@ from typing import Any, Self
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
     DEFAULT_URL,
+    ServerAddress,
     announcements,
     describe_server,
     find_scan,
@@ -46,7 +47,7 @@ class Subscriber:
 
     Raises
     ------
-    ValueError
+    ServerAddressError
         If `url` does not have one of these forms.
     """
 
@@ -58,7 +59,8 @@ class Subscriber:
         reconnect_s: float = 60.0,
         lapse_s: float = 5.0,
     ) -> None:
-        self._url = url
+        # Rebound: a traceback that shows variables then shows it without password.
+        self._url = url = ServerAddress(url)
         self._lapse_s = lapse_s
         client_name = name or f"scanbus-subscriber-{os.getpid()}"
         self._link = Link(url, client_name, reconnect_s)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,7 +16,7 @@ from pydantic_settings import (
 )
 
 from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES, HEARTBEAT_S, LEASE_S
-from scanbus.bus.store import DEFAULT_URL
+from scanbus.bus.store import DEFAULT_URL, ServerAddress
 from scanbus.schemas.errors import ConfigurationError
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 
@@ -30,7 +31,7 @@ class WriterSettings(BaseSettings):
     Attributes
     ----------
     redis : str
-        URL of the Redis server.
+        Address of the Redis server; shown without its password.
     root : pathlib.Path
         Folder below which all files are written.
     memory_bytes : int
@@ -74,10 +75,14 @@ class WriterSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="SCANBUS_", extra="forbid", frozen=True
+        env_prefix="SCANBUS_",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
     )
 
-    redis: str = DEFAULT_URL
+    redis: Annotated[str, AfterValidator(ServerAddress)] = DEFAULT_URL
     root: Path
     memory_bytes: int = Field(default=DEFAULT_MEMORY_BYTES, gt=0)
     watermark: float = Field(default=0.5, gt=0, le=1)
@@ -97,6 +102,11 @@ class WriterSettings(BaseSettings):
     stop_s: float = Field(default=10.0, gt=0)
     workers: int = Field(default=1, ge=1, le=64)
     worker_silence_s: float = Field(default=60.0, gt=0)
+
+    def to_message(self) -> str:
+        """Return all settings as JSON for a worker process, with the password."""
+        secret = {"redis": ServerAddress(self.redis).secret}
+        return json.dumps(self.model_dump(mode="json") | secret)
 
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> Self:
@@ -121,13 +131,14 @@ class WriterSettings(BaseSettings):
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"])
-            reason = str(problem["msg"])
+            reason = str(problem["msg"]).removeprefix("Value error, ")
             if problem["type"] == "missing":
                 reason = (
                     f"missing; give --{where.replace('_', '-')}, "
                     f"SCANBUS_{where.upper()}, or {where} in the configuration file"
                 )
-            raise ConfigurationError(where, reason) from error
+            # Not from that error: it keeps the values that were given.
+            raise ConfigurationError(where, reason) from None
         except (OSError, ValueError) as error:
             raise ConfigurationError(str(config), str(error)) from error
         return settings

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from scanbus.bus.store.backoff import Backoff
 from scanbus.bus.store.connection import (
-    DEFAULT_URL,
     Bus,
     ServerReport,
     connect,
@@ -97,6 +96,7 @@ from scanbus.bus.store.scans import (
     wait_for_events,
     was_forgotten,
 )
+from scanbus.bus.store.server_address import DEFAULT_URL, ServerAddress
 
 __all__ = [
     "DEFAULT_URL",
@@ -111,6 +111,7 @@ __all__ = [
     "Lease",
     "LoopGuard",
     "NoRoomError",
+    "ServerAddress",
     "ServerReport",
     "VanishedError",
     "acknowledge",

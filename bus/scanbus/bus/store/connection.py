@@ -16,14 +16,15 @@ from typing import Any, TypeAlias
 
 from scanbus.bus.store.lazy_redis import redis
 from scanbus.bus.store.resp import CommandPacker
+from scanbus.bus.store.server_address import ServerAddress
 from scanbus.schemas.errors import (
     BusRefusedError,
     BusUnavailableError,
     BusUnsuitableError,
+    ServerAddressError,
 )
 
 __all__ = [
-    "DEFAULT_URL",
     "Bus",
     "ServerReport",
     "connect",
@@ -34,7 +35,6 @@ __all__ = [
     "translated",
 ]
 
-DEFAULT_URL = "redis://127.0.0.1:6379"
 Bus: TypeAlias = "redis.Redis"
 """A client of Redis that returns raw replies for streams."""
 
@@ -122,7 +122,7 @@ def connect(
 
     Raises
     ------
-    ValueError
+    ServerAddressError
         If `url` does not have one of these forms.
     """
     options: dict[str, Any] = {
@@ -140,24 +140,23 @@ def connect(
     if once:
         options["redis_connect_func"] = _ConnectOnce()
         options["max_connections"] = 1
-    client = _client(url, options)
+    client = _client(ServerAddress(url), options)
     for command in ("XREAD", "XRANGE", "XREVRANGE"):
         client.set_response_callback(command, _unchanged)
     return client
 
 
-def _client(url: str, options: dict[str, Any]) -> Bus:
+def _client(address: ServerAddress, options: dict[str, Any]) -> Bus:
     try:
-        client = redis.Redis.from_url(url, **options)
+        client = redis.Redis.from_url(address.secret, **options)
         # Created and discarded: this is what raises for unknown options in the URL.
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
-    except (ValueError, TypeError) as error:
-        # The message does not quote the error: it may contain the password.
-        raise ValueError(
-            f"{_without_password(url)} is not an address of a Redis server; expected "
-            "redis://host:port/db, rediss://host:port/db (TLS) or unix:///path"
-        ) from error
+    except (ValueError, TypeError):
+        client = None
+    # Not from that error, which may quote the password.
+    if client is None:
+        raise ServerAddressError
     return client
 
 
@@ -208,11 +207,12 @@ def translated(url: str) -> Iterator[None]:
         whoever has a deadline waits for it.
     """
     try:
-        yield
+        with _without_secrets(url):
+            yield
     except redis.exceptions.DataError:
         raise
     except redis.exceptions.RedisError as error:
-        raise _translation(_without_password(url), error) from error
+        raise _translation(ServerAddress(url), error) from error
 
 
 def _translation(
@@ -231,6 +231,17 @@ def _translation(
     if reason is not None:
         return BusUnavailableError(address, reason)
     return BusRefusedError(address, str(error) or type(error).__name__)
+
+
+@contextmanager
+def _without_secrets(url: str) -> Iterator[None]:
+    """Remove passwords from errors: Redis quotes an AUTH that it does not know."""
+    try:
+        yield
+    except redis.exceptions.RedisError as error:
+        hidden_in = ServerAddress(url).hidden_in
+        error.args = tuple(hidden_in(str(each)) for each in error.args)
+        raise
 
 
 def no_room_reason(error: BaseException) -> str | None:
@@ -289,10 +300,10 @@ def describe_server(client: Bus, url: str) -> ServerReport:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < MINIMUM_VERSION:
         raise BusUnsuitableError(
-            _without_password(url), f"version {version}, at least 6.2 is needed"
+            ServerAddress(url), f"version {version}, at least 6.2 is needed"
         )
     if info.get("cluster_enabled"):
-        raise BusUnsuitableError(_without_password(url), _CLUSTER_NODE)
+        raise BusUnsuitableError(ServerAddress(url), _CLUSTER_NODE)
     policy = str(info.get("maxmemory_policy", "noeviction"))
     maxmemory = int(info.get("maxmemory", 0))
     return ServerReport(
@@ -318,17 +329,3 @@ def refuse_cluster(client: Bus) -> None:
         return  # A user who may only read the bus.
     if info.get("cluster_enabled"):
         raise redis.exceptions.ClusterCrossSlotError
-
-
-def _without_password(url: str) -> str:
-    """Return an address that can be shown; a password may also follow the "?"."""
-    scheme, slashes, rest = url.partition("://")
-    if not slashes:
-        scheme, rest = "", url
-    address, question, options = rest.partition("?")
-    if "@" in options:
-        # A password that contains a question mark, or follows one.
-        address = "…"
-    _, at, host = address.rpartition("@")
-    hidden = "…@" if at else ""
-    return f"{scheme}{slashes}{hidden}{host}{'?…' if question else ''}"

@@ -139,7 +139,7 @@ class WorkerLink:
         """Send the settings and start to answer."""
         wants = self._progress is not None
         with suppress(PeerGoneError):
-            said = self._settings.model_dump_json()
+            said = self._settings.to_message()
             self._channel.send("configure", 0, said, wants)
         self._thread.start()
 
