@@ -7,7 +7,7 @@ interrupted; their masters are left to their writer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,9 @@ from scanbus.schemas.errors import (
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.file_names import (
     SCAN_FOLDERS_GLOB,
+    late_lane_name,
     parse_scan_folder,
+    parse_segment_file,
     segment_file_name,
     values_file_name,
 )
@@ -42,6 +44,7 @@ __all__ = [
     "RebuildReport",
     "SkippedScan",
     "finished_segments",
+    "late_lanes",
     "read_contents",
     "rebuild",
     "scan_folders",
@@ -184,7 +187,7 @@ def read_contents(folder: Path) -> ScanContents:
         lane.channels[0].name: tuple(
             one.name for one in finished_segments(folder, record.uid, lane)
         )
-        for lane in prepared.late_lanes(record.ended)
+        for lane in late_lanes(prepared, [folder])
     }
     n_points = {name: one.expected for name, one in verdict.channels.items()}
     return ScanContents(record, segments, path.name, n_points, late)
@@ -206,6 +209,23 @@ def _read_record(path: Path) -> tuple[ScanRecord, ScanPrepared, Verdict]:
     for event in found.events:
         record.fold(event)
     return record, prepared, found.verdict
+
+
+def late_lanes(
+    prepared: ScanPrepared, folders: Iterable[Path]
+) -> tuple[LaneDescription, ...]:
+    """Return the lanes of late points that have files in some folders.
+
+    The files tell, because the event ``ended``, which names these lanes, may be lost.
+    """
+    files = (path.name for folder in folders for path in folder.iterdir())
+    found = {name.lane for name in map(parse_segment_file, files) if name is not None}
+    return tuple(
+        lane.late_lane(channel)
+        for lane in prepared.lanes
+        for channel in lane.channels
+        if late_lane_name(channel.name) in found
+    )
 
 
 def finished_segments(

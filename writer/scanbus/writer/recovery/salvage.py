@@ -18,6 +18,7 @@ from pathlib import Path
 from scanbus.schemas import (
     ChannelLedger,
     LaneDescription,
+    PointRange,
     ScanPrepared,
     Storage,
     Verdict,
@@ -36,7 +37,12 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.masters.rebuild import SkippedScan, finished_segments, read_contents
+from scanbus.writer.masters.rebuild import (
+    SkippedScan,
+    finished_segments,
+    late_lanes,
+    read_contents,
+)
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.model.scan_contents import SegmentFile
@@ -50,8 +56,9 @@ from scanbus.writer.steps import Steps
 from scanbus.writer.storage.data_root import remove_segments, scan_folder, scan_master
 from scanbus.writer.storage.durable_files import make_folder
 from scanbus.writer.storage.frame_segment import FrameSegment
+from scanbus.writer.storage.late_points import read_late_points
 from scanbus.writer.storage.scan_file import write_scan_file
-from scanbus.writer.storage.segment_header import read_header, read_late_points
+from scanbus.writer.storage.segment_header import read_header
 from scanbus.writer.storage.value_segment import ValueSegment
 from scanbus.writer.storage.work_folder import WorkFolder, work_folders
 
@@ -249,6 +256,7 @@ class _Salvage:
         self._progress = progress
         self._folder = scan_folder(unfinished.root, unfinished.record.identity)
         self._work_folder = WorkFolder(unfinished.dataset, unfinished.uid, 0, Steps())
+        self._lanes: tuple[LaneDescription, ...] = self._prepared.lanes
         self._unusable: list[str] = []
 
     def run(self) -> SalvagedScan:
@@ -256,15 +264,17 @@ class _Salvage:
         self._work_folder.open()
         try:
             make_folder(self._folder)
+            folders = [self._folder, *work_folders(self._dataset, self._record.uid)]
+            self._lanes += late_lanes(self._prepared, folders)
             finished = {
                 lane.name: finished_segments(self._folder, self._record.uid, lane)
-                for lane in self._prepared.lanes
+                for lane in self._lanes
             }
             plans = {
                 lane.name: plan_segments(
                     lane, finished[lane.name], self._temporary_segments_of(lane)
                 )
-                for lane in self._prepared.lanes
+                for lane in self._lanes
             }
             accounts = self._make_segments(plans)
             verdict = self._judge(finished, plans, accounts)
@@ -296,7 +306,7 @@ class _Salvage:
         n_segments = sum(map(len, plans.values()))
         accounts: dict[str, list[SegmentAccount]] = {}
         n_made = 0
-        for lane in self._prepared.lanes:
+        for lane in self._lanes:
             accounts[lane.name] = []
             for plan in plans[lane.name]:
                 accounts[lane.name].append(self._make_segment(lane, plan))
@@ -326,7 +336,7 @@ class _Salvage:
     ) -> Verdict:
         ledgers: dict[str, ChannelLedger] = {}
         problems = ["what was not in a writer's files is lost with the bus"]
-        for lane in self._prepared.lanes:
+        for lane in self._lanes:
             stops = [0, *(one.stop for one in finished[lane.name])]
             stops += [one.stop for one in plans[lane.name]]
             before = [
@@ -336,6 +346,11 @@ class _Salvage:
             accounts = [*before, *made[lane.name]]
             noted = dict.fromkeys(text for one in accounts for text in one.problems)
             problems += [f"{lane.name}: {text}" for text in noted]
+            if lane.is_late:  # behind the lane of its channel
+                late = self._late_points(finished[lane.name], plans[lane.name])
+                name = lane.channels[0].name
+                ledgers[name] = ledgers[name].model_copy(update={"late": late})
+                continue
             ledgers |= lane_ledgers(
                 lane, accounts, expected=stops[-1], stored=stops[-1], sealed=False
             )
@@ -343,25 +358,23 @@ class _Salvage:
         master = scan_master(self._root, self._record.identity)
         judged = judge(
             self._record.uid,
-            ledgers | self._late(ledgers),
+            ledgers,
             end_reason=ended.end_reason if ended else None,
             master=str(master.relative_to(self._root)),
             problems=problems,
         )
         return judged.model_copy(update={"reason": f"salvaged: {judged.reason}"})
 
-    def _late(self, ledgers: dict[str, ChannelLedger]) -> dict[str, ChannelLedger]:
-        """Return the ledgers of channels with published late points."""
-        found: dict[str, ChannelLedger] = {}
-        for lane in self._prepared.late_lanes(self._record.ended):
-            files = finished_segments(self._folder, self._record.uid, lane)
-            points = [
-                p for one in files for p in read_late_points(self._folder / one.name)
-            ]
-            name = lane.channels[0].name
-            late = ranges(sorted(set(points)))
-            found[name] = ledgers[name].model_copy(update={"late": late})
-        return found
+    def _late_points(
+        self, finished: Sequence[SegmentFile], plans: Sequence[SegmentPlan]
+    ) -> tuple[PointRange, ...]:
+        """Return the points in published and in new segments of a late lane."""
+        paths = [
+            *(self._folder / one.name for one in finished),
+            *(self._work_folder.path(plan.name) for plan in plans),
+        ]
+        points = {point for path in paths for point in read_late_points(path)}
+        return ranges(sorted(points))
 
     def _publish(
         self,
@@ -370,18 +383,19 @@ class _Salvage:
         verdict: Verdict,
     ) -> None:
         """Publish all files, the scan file last, and write the masters."""
-        lanes = self._prepared.lanes
+        lanes = self._lanes
         segments = {
             lane.name: [
                 *(self._folder / one.name for one in finished[lane.name]),
                 *(self._work_folder.path(one.name) for one in plans[lane.name]),
             ]
             for lane in lanes
+            if not lane.is_late
         }
         name = values_file_name(self._record.identity.scan_number)
         write_scan_file(self._work_folder.path(name), self._record, segments, verdict)
         for lane in lanes:
-            if lane.storage is Storage.FILES:
+            if lane.storage is Storage.FILES or lane.is_late:
                 for plan in plans[lane.name]:
                     self._work_folder.publish(plan.name, self._folder / plan.name)
         self._work_folder.publish(name, self._folder / name)
@@ -389,5 +403,5 @@ class _Salvage:
         write_scan_master(self._folder, contents, self._work_folder.folder)
         write_dataset_masters(self._root, self._record.identity)
         for lane in lanes:
-            if lane.storage is Storage.VALUES:
+            if lane.storage is Storage.VALUES and not lane.is_late:
                 remove_segments(self._folder, lane.name)

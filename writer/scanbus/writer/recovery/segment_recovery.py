@@ -8,7 +8,7 @@ has these tables, and its points are compared with them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol import Times, checksum_of, decode_block
-from scanbus.schemas import LaneDescription, PointRange, Storage
+from scanbus.schemas import LaneDescription, PointRange, Storage, ranges
 from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
 from scanbus.writer.check.columns import Column, segment_column
 from scanbus.writer.check.counts import without
@@ -32,6 +32,7 @@ from scanbus.writer.storage.chunked_dataset import (
 )
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.late_points import point_numbers
 from scanbus.writer.storage.segment_header import load_account, read_header
 from scanbus.writer.storage.time_column import TIME_CHECKSUM, TIME_NAME, is_intact
 from scanbus.writer.storage.value_segment import ValueSegment
@@ -88,6 +89,8 @@ def read_temporary_segment(
         with open_hdf5(path) as file:
             start = _start(file, uid, lane)
             n_rows, stored = _stored(file, lane)
+            if lane.is_late:
+                stored = list(without(stored, _without_number(file, n_rows)))
         account, stop = _account_and_stop(path, start + n_rows)
     except _UNREADABLE as error:
         raise VerificationError(str(path), f"cannot be used: {error}") from error
@@ -134,6 +137,13 @@ def _stored(file: h5py.File, lane: LaneDescription) -> tuple[int, list[PointRang
     return len(dataset), [(one, min(one + rows, len(dataset))) for one in starts]
 
 
+def _without_number(file: h5py.File, n_rows: int) -> tuple[PointRange, ...]:
+    """Return the rows of a late segment of which nothing says which point they are."""
+    numbers = point_numbers(file)[:n_rows]
+    rows = [*np.flatnonzero(numbers < 0).tolist(), *range(len(numbers), n_rows)]
+    return ranges(rows)
+
+
 def _columns(file: h5py.File, lane: LaneDescription) -> list[Column]:
     return [segment_column(file, channel, 0) for channel in lane.channels]
 
@@ -176,6 +186,8 @@ def restore(
             )
             for points, is_intact in pieces:
                 (restored if is_intact else damaged).append(points)
+            if lane.is_late:
+                _restore_numbers(file, temporary.start, joined(restored), segment)
     except _UNREADABLE as error:
         reason = f"cannot be read any more: {error}"
         raise VerificationError(str(temporary.path), reason) from error
@@ -184,6 +196,18 @@ def restore(
     missing = without([(temporary.start, temporary.stop)], present)
     corrupt = [*noted.corrupt, *damaged]
     segment.replace_account(replace(noted, missing=list(missing), corrupt=corrupt))
+
+
+def _restore_numbers(
+    file: h5py.File,
+    start: int,
+    restored: Iterable[PointRange],
+    segment: FrameSegment | ValueSegment,
+) -> None:
+    numbers = point_numbers(file)
+    for first, stop in restored:
+        for arrival in range(first, stop):
+            segment.note_late_point(arrival, int(numbers[arrival - start]))
 
 
 def _restore_frames(

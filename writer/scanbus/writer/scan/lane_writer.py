@@ -21,7 +21,8 @@ from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.model.segment_length import is_segment_full
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.storage.frame_segment import FrameSegment
-from scanbus.writer.storage.segment_header import read_headers, read_late_points
+from scanbus.writer.storage.late_points import read_late_points
+from scanbus.writer.storage.segment_header import read_headers
 from scanbus.writer.storage.value_segment import ValueSegment
 
 __all__ = ["FinishedSegment", "LaneWriter", "OpenSegment"]

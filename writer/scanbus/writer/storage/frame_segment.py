@@ -26,6 +26,7 @@ from scanbus.writer.storage.chunked_dataset import (
     start_writeback,
 )
 from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, flush_hdf5
+from scanbus.writer.storage.late_points import LatePoints
 from scanbus.writer.storage.segment_header import (
     compare_chunks,
     finish_segment,
@@ -79,10 +80,10 @@ class FrameSegment:
         length, rows = lane.points_per_segment, lane.points_per_chunk
         self._checksums = np.zeros(length // rows, np.uint64)
         self._from_source = np.zeros(length // rows, np.bool_)
-        self._late_points = np.zeros(length if lane.is_late else 0, np.uint64)
         self._open_chunk: tuple[int, npt.NDArray[Any], int] | None = None
         self._file = make_segment_file(path, uid, lane, start)
         self._times = TimeColumn(self._file, length)
+        self._late = LatePoints(self._file) if lane.is_late else None
         self._dataset = make_packed_dataset(
             self._file[DATA_GROUP],
             "data",
@@ -116,8 +117,13 @@ class FrameSegment:
             self._gather(first, entry)
         self._times.put(first, stored_times(entry))
         if entry.point is not None:
-            self._late_points[first] = entry.point
+            self.note_late_point(entry.first, entry.point)
         self.account.note_gaps(entry.gaps)
+
+    def note_late_point(self, arrival: int, point: int) -> None:
+        """Record the point of its channel that an arrival of a late lane is."""
+        assert self._late is not None
+        self._late.note(arrival - self.start, point)
 
     def mark(self, kind: str, start: int, stop: int) -> None:
         """Record the points ``[start, stop)`` in the account.
@@ -133,6 +139,8 @@ class FrameSegment:
         """Flush stored chunks, so that they survive a kill of this process."""
         with step("flush"):
             self._save_account()
+            if self._late is not None:
+                self._late.write()
             self._times.write()
             flush_hdf5(self._file)
 
@@ -180,8 +188,8 @@ class FrameSegment:
         own.create_dataset("chunk_checksum", data=self._checksums)
         own.create_dataset("chunk_from_source", data=self._from_source[:n_chunks])
         self._times.close(length)
-        if self._lane.is_late:
-            own.create_dataset("point", data=self._late_points[:length])
+        if self._late is not None:
+            self._late.write(length)
         write_attributes(self._dataset, channel_attributes(self._channel))
         finish_segment(self._file, stop, self.account)
         close_hdf5(self._file)

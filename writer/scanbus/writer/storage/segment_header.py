@@ -36,7 +36,6 @@ __all__ = [
     "make_segment_file",
     "read_header",
     "read_headers",
-    "read_late_points",
     "remove_account",
     "save_account",
 ]
@@ -227,12 +226,6 @@ def _check_links(path: Path, uid: str) -> None:
             raise NameTakenError(
                 str(path), f"a file of an earlier scanbus, without the group {name}"
             )
-
-
-def read_late_points(path: Path) -> list[int]:
-    """Return the point number, in its channel, of each point in a late segment."""
-    with open_hdf5(path) as file:
-        return [int(point) for point in file[OWN_GROUP]["point"][()]]
 
 
 def compare_chunks(path: Path, expected: npt.NDArray[np.uint64]) -> None:

@@ -26,6 +26,7 @@ from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import stored_chunks
 from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, flush_hdf5, open_hdf5
+from scanbus.writer.storage.late_points import LatePoints
 from scanbus.writer.storage.segment_header import (
     finish_segment,
     make_segment_file,
@@ -100,11 +101,11 @@ class ValueSegment:
         self._max_held = max(_HELD_BYTES, _HELD_BYTES_EACH * len(lane.channels))
         self._n_notes = 0
         self.account = account or SegmentAccount()
-        self._late_points: list[int] = []
         self._entries: list[EntryRow] = []
         self._tables: list[npt.NDArray[np.void]] = []
         self._file = make_segment_file(path, uid, lane, start)
         self._times = TimeColumn(self._file, lane.points_per_segment)
+        self._late = LatePoints(self._file) if lane.is_late else None
         group = self._file[DATA_GROUP]
         self._columns = [
             _columns_of(group, channel, lane.points_per_segment)
@@ -132,8 +133,13 @@ class ValueSegment:
         row = entry.first, entry.count, checksum, from_source
         self._take(row, blocks, stored_times(entry))
         if entry.point is not None:
-            self._late_points.append(entry.point)
+            self.note_late_point(entry.first, entry.point)
         self.account.note_gaps(entry.gaps)
+
+    def note_late_point(self, arrival: int, point: int) -> None:
+        """Record the point of its channel that an arrival of a late lane is."""
+        assert self._late is not None
+        self._late.note(arrival - self.start, point)
 
     def _take(
         self,
@@ -191,6 +197,8 @@ class ValueSegment:
         self._write_held()
         with step("flush"):
             self._save_account()
+            if self._late is not None:
+                self._late.write()
             flush_hdf5(self._file)
 
     def _save_account(self) -> None:
@@ -229,9 +237,8 @@ class ValueSegment:
         self._move_entries_to_table()
         table = np.concatenate(self._tables)
         self._file[OWN_GROUP].create_dataset("entries", data=table)
-        if self._lane.is_late:
-            own = self._file[OWN_GROUP]
-            own.create_dataset("point", data=np.array(self._late_points, np.uint64))
+        if self._late is not None:
+            self._late.write(stop - self.start)
         finish_segment(self._file, stop, self.account)
         close_hdf5(self._file)
         if self._n_notes:
