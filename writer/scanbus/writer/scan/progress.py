@@ -50,7 +50,7 @@ def contents_of(
     late = {
         lane.lane.channels[0].name: tuple(one.name for one in lane.segments)
         for lane in lanes
-        if lane.lane.is_late
+        if lane.lane.is_late and lane.segments
     }
     values = path.name if path.exists() else None
     return ScanContents(record, segments, values, n_points, late)

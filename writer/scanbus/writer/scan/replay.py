@@ -97,7 +97,9 @@ def _make_output(folder: Path) -> None:
 
 
 def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
-    for lane in record.prepared.lanes if record.prepared else ():
+    prepared = record.prepared
+    lanes = (*prepared.lanes, *prepared.late_lanes(record.ended)) if prepared else ()
+    for lane in lanes:
         ends = stream_ends(client, record.uid, lane.name)
         first = int(ends[0].partition(b"-")[0]) if ends else 0
         durable = read_cursor(client, record.uid, lane.name)
@@ -105,7 +107,8 @@ def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
             first = durable
         # Only durable points are trimmed; others before the first entry are lost, and
         # the replay records them as missing, like the writer.
-        is_trimmed = 0 < first <= durable and not _is_lost(record, lane, first)
+        is_lost = not lane.is_late and _is_lost(record, lane, first)
+        is_trimmed = 0 < first <= durable and not is_lost
         if is_trimmed or ends is None:
             master = record.verdict.master if record.verdict else ""
             raise NoLongerError(lane.name, 0, master)

@@ -30,7 +30,9 @@ from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
 from scanbus.schemas.file_names import values_file_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
+from scanbus.writer.masters.rebuild import read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.commit_queue import CommitQueue, Stopped
 from scanbus.writer.scan.disk_space import bytes_needed, check_space
@@ -164,7 +166,10 @@ class ScanWriter:
                 self._open(prepared)
             done = self._existing_verdict()
             if done is not None:
-                return self._publish_verdict(done)
+                # From its files: Redis may lack events, and the end names late lanes.
+                with self._steps.phase("master", self._folder):
+                    contents = read_contents(self._folder)
+                return self._publish_verdict(done, contents)
             with self._commits, self._joins:
                 is_whole = self._write()
             return self._finalise() if is_whole else self._interrupt()
@@ -255,6 +260,7 @@ class ScanWriter:
             self._work_folder.make_names_durable(self._folder)
         for lane in self._lanes:
             self._authority.acknowledge(lane.lane.name, lane.stored)
+        self._add_late_lanes()
         log.info(
             LogEvent.SCAN_OPENED,
             scan=prepared.scan.uid,
@@ -417,12 +423,15 @@ class ScanWriter:
             self._silent_since = now
         return now - self._silent_since > self._pace.lapse_s
 
-    def _write_masters(self, verdict: Verdict | None = None) -> None:
-        """Write all masters, with a verdict that need not be announced yet."""
+    def _contents(self, verdict: Verdict | None = None) -> ScanContents:
+        """Return the current contents, with a verdict that need not be announced."""
         # A copy: the record must hold only what is on the bus.
         record = replace(self._record, verdict=verdict or self._record.verdict)
+        return contents_of(record, self._lanes, self._folder)
+
+    def _write_masters(self, contents: ScanContents) -> None:
+        """Write all masters."""
         with self._steps.phase("master", self._folder):
-            contents = contents_of(record, self._lanes, self._folder)
             write_scan_master(self._folder, contents, self._work_folder.folder)
             self._joins.note_master()
             write_dataset_masters(self._root, self._record.identity)
@@ -444,7 +453,7 @@ class ScanWriter:
             return
         self._next_master_size = 2 * size
         self._next_master_at = now + self._pace.master_s
-        self._write_masters()
+        self._write_masters(self._contents())
 
     def _verdict(self, *, provisional: bool) -> Verdict:
         return verdict_on(
@@ -461,11 +470,11 @@ class ScanWriter:
         self._authority.check()
         with step("scan_file"):
             self._work_folder.publish(name, self._folder / name)
-        return self._publish_verdict(verdict)
+        return self._publish_verdict(verdict, self._contents(verdict))
 
-    def _publish_verdict(self, verdict: Verdict) -> Verdict:
+    def _publish_verdict(self, verdict: Verdict, contents: ScanContents) -> Verdict:
         """Write masters, clean up and announce the verdict; all of it is repeatable."""
-        self._write_masters(verdict)
+        self._write_masters(contents)
         self._joins.leave(self._root)
         # Before the announcement: no writer opens a scan with a final verdict again.
         with self._steps.phase("clear", self._folder):
@@ -489,7 +498,7 @@ class ScanWriter:
         verdict = self._verdict(provisional=True)
         self._authority.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:
-            self._write_masters(verdict)
+            self._write_masters(self._contents(verdict))
             self._authority.announce(verdict)
             log.warning(
                 LogEvent.SCAN_INTERRUPTED, scan=self._record.uid, reason=verdict.reason
