@@ -22,6 +22,7 @@ from scanbus.writer.check.counts import (
     note_judgement,
 )
 from scanbus.writer.check.entries import check_value_segment
+from scanbus.writer.check.late_files import check_late_files
 from scanbus.writer.check.links import Inventory, check_external, take_inventory
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
@@ -154,6 +155,9 @@ class Walk:
         for master in masters:
             self._visit_master(path, master, infos.get(master.entry, []))
             self._follow([self._values_file(path, master, inventory)], depth)
+            with tally.guard(path, f"{master.entry}/scanbus/late"):
+                late = check_late_files(path, master, inventory.external, tally)
+                self._follow(late, depth)
 
     def _visit_master(
         self, path: Path, master: MasterInfo, infos: list[VirtualInfo]
