@@ -33,6 +33,13 @@ def explained(
         for lane in queue.lanes.values()
     }
     known = {name: length for name, length in lengths.items() if length is not None}
+    # Nobody reads a lane of late points that the end does not name.
+    known |= {
+        lane.name: 0
+        for lane in queue.lanes.values()
+        if lane.description.is_late
+        and lane.description.channels[0].name not in ended.late
+    }
     return _closed(queue, ended.text, known)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 
 from scanbus.bus.protocol import (
     SEAL_ID,
@@ -22,15 +23,18 @@ from scanbus.bus.store import (
     append_event,
     connect,
     find_scan,
+    lanes_in_use,
     make_lane,
     publisher_is_alive,
     read_cursor,
     refuse_cluster,
+    sealed_length,
     stream_ends,
     translated,
 )
-from scanbus.schemas import EndReason, ScanEnded
+from scanbus.schemas import EndReason, LaneDescription, ScanEnded
 from scanbus.schemas.errors import ScanStateError
+from scanbus.schemas.file_names import late_lane_name
 
 __all__ = ["close_scan"]
 
@@ -38,7 +42,9 @@ __all__ = ["close_scan"]
 def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> str:
     """Seal every open lane of a scan where it stands, and end the scan with FAILURE.
 
-    If the publisher ended it, but Redis lost a seal, the publisher's end is kept.
+    The end names the lanes of late points that the publisher left, so that the writer
+    reads them. If the publisher ended it, but Redis lost a seal, the publisher's end is
+    kept.
 
     Parameters
     ----------
@@ -69,24 +75,56 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
                 f"scan {record.uid}: its publisher is alive, or was in the last 10 s; "
                 "only the publisher ends a scan while it is alive"
             )
-        if not _seal(client, record) and record.ended is not None:
+        lanes = _lanes(client, record)
+        if not _seal(client, record, lanes) and record.ended is not None:
             raise ScanStateError(f"scan {record.uid} has ended already")
         ended = record.ended or ScanEnded(
-            time=time.time(), end_reason=EndReason.FAILURE, text=text
+            time=time.time(),
+            end_reason=EndReason.FAILURE,
+            text=text,
+            late=_late_counts(client, record, lanes),
         )
         # Sent again even if it is there: a writer that gave up waits for an end.
         append_event(client, record.uid, ended)
         return record.uid
 
 
-def _seal(client: Bus, record: ScanRecord) -> bool:
+def _lanes(client: Bus, record: ScanRecord) -> tuple[LaneDescription, ...]:
+    """Return the lanes of a scan: its own, and those of late points that exist.
+
+    The publisher names the latter in ``ended``, but may have died before.
+    """
+    prepared = record.prepared
+    if prepared is None:
+        return ()
+    names = [late_lane_name(channel.name) for channel in prepared.channels]
+    known = {lane.name: lane for lane in prepared.late_lanes(record.ended)}
+    found = lanes_in_use(client, record.uid, names)
+    late = (
+        lane.late_lane(channel)
+        for lane in prepared.lanes
+        for channel in lane.channels
+        if late_lane_name(channel.name) in {*known, *found}
+    )
+    return (*prepared.lanes, *late)
+
+
+def _late_counts(
+    client: Bus, record: ScanRecord, lanes: Iterable[LaneDescription]
+) -> dict[str, int]:
+    """Return the number of late points of each channel that has a lane of them."""
+    return {
+        lane.channels[0].name: sealed_length(client, record.uid, lane) or 0
+        for lane in lanes
+        if lane.is_late
+    }
+
+
+def _seal(client: Bus, record: ScanRecord, lanes: Iterable[LaneDescription]) -> bool:
     """Seal the lanes that are open; return whether there were any."""
     session = os.urandom(8)
-    prepared = record.prepared
-    own = prepared.lanes if prepared else ()
-    late = prepared.late_lanes(record.ended) if prepared else ()
     is_any_open = False
-    for lane in (*own, *late):
+    for lane in lanes:
         make_lane(client, record.uid, lane.name)
         ends = stream_ends(client, record.uid, lane.name)
         last = ends[1] if ends else b"0-0"

@@ -21,6 +21,7 @@ from scanbus.publisher.recovery.spooled_events import spooled_events
 from scanbus.publisher.spool import ScanSpool, SpooledScan, find_scans
 from scanbus.schemas import EndReason, LaneDescription, ScanEnded, ScanPrepared
 from scanbus.schemas.errors import SpoolError
+from scanbus.schemas.file_names import late_lane_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -120,12 +121,19 @@ def _resumed(
 def _lanes(
     prepared: ScanPrepared | None, scan: SpooledScan
 ) -> Iterator[LaneDescription]:
+    """Yield the lanes of a scan: its own, and those of late points that it had.
+
+    The spool has no entries of a lane of late points that is in the files already, but
+    Redis may have lost its seal.
+    """
+    ended = next((e for e in scan.events if isinstance(e, ScanEnded)), None)
+    counted = ended.late if ended else {}
     for lane in prepared.lanes if prepared else ():
         yield lane
         for channel in lane.channels:
-            late = lane.late_lane(channel)
-            if late.name in scan.entries:
-                yield late
+            name = late_lane_name(channel.name)
+            if name in scan.entries or channel.name in counted:
+                yield lane.late_lane(channel)
 
 
 def _recovered_lane(
