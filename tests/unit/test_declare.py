@@ -1,6 +1,8 @@
 """What fits a channel is converted, what does not gets a sentence."""
 
-from datetime import date
+import warnings
+from datetime import UTC, date, datetime, timedelta, timezone
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from scanbus.publisher.declare.arguments import (
     positioners_of,
     tree_of,
 )
+from scanbus.publisher.declare.masked import masked_points
+from scanbus.publisher.declare.times import times_of
 from scanbus.publisher.declare.values import frames_of, number_of, points_of
 from scanbus.schemas import ArrayValue, ChannelDescription, Positioner
 from scanbus.schemas.errors import UnknownCodecError
@@ -153,8 +157,6 @@ def test_metadata_becomes_json() -> None:
     np.testing.assert_array_equal(found, np.arange(1000).reshape(10, 100))
     with pytest.raises(ValueError, match="'x'"):
         tree_of({"x": object()})
-    with pytest.raises(ValueError, match="datetime64"):
-        tree_of({"x": np.array(["2026"], "M8[s]")})
 
 
 def test_positioners_are_numbers_texts_or_pairs() -> None:
@@ -165,3 +167,218 @@ def test_positioners_are_numbers_texts_or_pairs() -> None:
     assert [each.units for each in found.values()] == ["", "deg", "mm", "", ""]
     with pytest.raises(ValueError, match="units, value"):
         positioners_of({"a": (1, 2, 3)})
+
+
+BIG = 2**53 + 1
+F32_MAX = float(np.finfo("f4").max)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float64", BIG),
+        ("float64", -BIG),
+        ("float64", 2**64 - 1),
+        ("float64", 10**400),
+        ("float64", np.uint64(BIG)),
+        ("float64", [BIG, 0.5]),
+        ("float64", (0.5, np.int64(BIG), float("nan"))),
+        ("float64", np.array([1, BIG])),
+        ("float32", 2**24 + 1),
+        ("float32", np.array([2**24 + 1], "i4")),
+        ("float32", 1e300),
+        ("float32", -1e39),
+        ("float32", np.array([1.0, 1e300])),
+        ("float32", [1e300]),
+        ("float64", np.longdouble("1e4000")),
+        ("complex64", np.array([1e300j])),
+        ("complex128", np.array([BIG])),
+    ],
+)
+def test_numbers_that_a_channel_cannot_hold_are_refused(dtype: str, value: Any) -> None:
+    described = channel(dtype=dtype)
+    convert = number_of if np.isscalar(value) else points_of
+    with pytest.raises(ValueError, match=f"c: {dtype} cannot hold .*declare another"):
+        convert(described, value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float64", 2**53),
+        ("float64", 2**60),
+        ("float64", np.array([2**62, -(2**63)])),
+        ("float64", np.array([2**63], "u8")),
+        ("float64", [2**60, 0.5, float("nan")]),
+        ("float64", float("inf")),
+        ("float32", 2**24 + 2),
+        ("float32", F32_MAX),
+        ("float32", 0.1),
+        ("float32", [float("inf"), float("nan")]),
+        ("float32", np.array([0.1, -np.inf])),
+        ("complex64", np.array([complex("inf")])),
+    ],
+)
+def test_numbers_that_only_lose_precision_are_taken(dtype: str, value: Any) -> None:
+    described = channel(dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = points_of(described, value)
+        np.testing.assert_array_equal(found, np.atleast_1d(np.array(value, dtype)))
+        number_of(described, value)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "timedelta64"])
+def test_moments_and_durations_are_no_numbers(dtype: str) -> None:
+    described = channel(dtype="int64" if dtype == "timedelta64" else dtype)
+    for value in (np.datetime64("2024", "ns"), np.timedelta64(5, "ns")):
+        assert number_of(described, value) is None
+        with pytest.raises(ValueError, match="c: expected"):
+            points_of(described, value)
+
+
+@pytest.mark.parametrize(
+    ("described", "values", "points", "missing"),
+    [
+        ({}, np.ma.masked, [np.nan], [True]),
+        (
+            {},
+            np.ma.array([1.0, 1e300, 3.0], mask=np.array([0, 1, 0], bool)),
+            [1, np.nan, 3],
+            [0, 1, 0],
+        ),
+        ({}, [1.0, np.ma.masked], [1.0, np.nan], [False, True]),
+        (
+            {"dtype": "uint8", "fill_value": 7},
+            np.ma.array([1, 999], mask=np.array([0, 1], bool)),
+            [1, 7],
+            [False, True],
+        ),
+        (
+            {"shape": (2,)},
+            np.ma.array(
+                [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]],
+                mask=np.array([[0, 1], [1, 1], [0, 0]], bool),
+            ),
+            [[1.0, np.nan], [np.nan, np.nan], [5.0, 6.0]],
+            [False, True, False],
+        ),
+        (
+            {"shape": (2,)},
+            [
+                np.ma.array([1.0, 2.0], mask=np.array([0, 1], bool)),
+                np.array([3.0, 4.0]),
+            ],
+            [[1.0, np.nan], [3.0, 4.0]],
+            [False, False],
+        ),
+        ({"shape": (2,)}, np.ma.array([1.0, 2.0]), [[1.0, 2.0]], [False]),
+    ],
+)
+def test_masked_values_are_fill_values_and_masked_points_are_missing(
+    described: dict[str, Any], values: Any, points: Any, missing: list[bool]
+) -> None:
+    found, lost = masked_points(channel(**described), values, points_of)
+    np.testing.assert_array_equal(found, points)
+    assert lost.tolist() == [bool(one) for one in missing]
+
+
+def test_masked_values_of_variable_channels_and_nested_lists_are_refused() -> None:
+    ragged = channel(shape=(-1,), max_point_bytes=64)
+    with pytest.raises(ValueError, match="c: masked values are taken only"):
+        masked_points(ragged, np.ma.array([1.0], mask=np.array([1], bool)), points_of)
+    with pytest.raises(ValueError, match=r"c: masked values in nested lists; use"):
+        masked_points(channel(shape=(2,)), [[1.0, np.ma.masked]], points_of)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (
+            np.datetime64("2024-01-02T03:04:05.123456789"),
+            "2024-01-02T03:04:05.123456789",
+        ),
+        (np.datetime64("2024-01-02"), "2024-01-02"),
+        (np.array(["2026", "NaT"], "M8[s]"), ["2026-01-01T00:00:00", "NaT"]),
+        (datetime(2024, 1, 2, tzinfo=UTC), "2024-01-02T00:00:00+00:00"),
+    ],
+)
+def test_moments_in_metadata_are_text(value: Any, text: Any) -> None:
+    assert tree_of({"x": value}) == {"x": text}
+
+
+def test_masked_metadata_are_nan_or_refused() -> None:
+    tree = tree_of({"x": np.ma.array([1.0, 9.0], mask=np.array([0, 1], bool))})
+    data = ArrayValue.model_validate(tree["x"]["array"]).data
+    np.testing.assert_array_equal(np.frombuffer(data), [1.0, np.nan])
+    with pytest.raises(ValueError, match=r"metadata 'x': masked values of int64"):
+        tree_of({"x": np.ma.array([1, 9], mask=np.array([0, 1], bool))})
+
+
+@pytest.mark.parametrize(
+    "value", [np.timedelta64(1, "ns"), np.longdouble(1), np.ma.array(1, mask=True)]
+)
+def test_metadata_that_would_be_another_value_are_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="metadata 'x'"):
+        tree_of({"x": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, BIG, np.int64(BIG), np.ma.masked, 10**400, 1j, np.datetime64(1, "ns")],
+)
+def test_positions_that_are_no_numbers_are_named(value: Any) -> None:
+    with pytest.raises(ValueError, match="positioner 'th'"):
+        positioners_of({"th": ("deg", value)})
+
+
+@pytest.mark.parametrize(
+    ("moment", "seconds"),
+    [
+        (datetime(2024, 5, 6, 7, 8, 9, 123457, UTC), Fraction(1714979289123457, 10**6)),
+        (
+            datetime(1969, 1, 1, tzinfo=timezone(timedelta(hours=2))),
+            Fraction(-31536000 - 7200),
+        ),
+        (
+            np.datetime64("2024-05-06T07:08:09.123456789"),
+            Fraction(1714979289123456789, 10**9),
+        ),
+        (np.datetime64("1969-12-31T23:59:59.999999999999"), Fraction(-1, 10**12)),
+        (np.datetime64("2024-05", "M"), Fraction(1714521600)),
+        (np.datetime64(3, "W"), Fraction(3 * 7 * 86400)),
+    ],
+)
+def test_a_moment_is_the_float_nearest_to_its_seconds(
+    moment: Any, seconds: Fraction
+) -> None:
+    for given in (moment, [moment], np.array([moment])):
+        found = times_of("c", given, 1)
+        assert found is not None
+        assert found.tolist() == [float(seconds)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        True,
+        "now",
+        date(2024, 1, 1),
+        timedelta(1),
+        np.timedelta64(1),
+        None,
+        [None],
+        1j,
+        BIG,
+    ],
+)
+def test_what_is_no_time_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="c: "):
+        times_of("c", [given], 1)
+
+
+def test_unknown_times_are_nan() -> None:
+    given = np.ma.array([1.0, 2.0, 3.0], mask=np.array([0, 1, 0], bool))
+    np.testing.assert_array_equal(times_of("c", given, 3), [1.0, np.nan, 3.0])
+    moments = np.array(["1970", "NaT", "1970"], "M8[s]")
+    np.testing.assert_array_equal(times_of("c", moments, 3), [0.0, np.nan, 0.0])

@@ -84,7 +84,10 @@ def _text_bytes(channel: ChannelDescription, point: object) -> npt.NDArray[np.ui
         raise ValueError(f"{channel.name}: {type(point).__name__} instead of text")
     if "\0" in point:
         raise ValueError(f"{channel.name}: text with NUL cannot be stored in HDF5")
-    return np.frombuffer(point.encode(), np.uint8)
+    try:
+        return np.frombuffer(point.encode(), np.uint8)
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{channel.name}: text that is not Unicode") from error
 
 
 def encode_block(

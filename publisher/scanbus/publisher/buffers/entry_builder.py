@@ -193,8 +193,4 @@ def _array(channel: ChannelDescription, run: Run) -> npt.NDArray[Any]:
     if isinstance(run, Gap):
         shape = (len(run), *channel.shape)
         return np.full(shape, channel.missing_value, channel.numpy_dtype)
-    dtype = channel.numpy_dtype
-    if dtype == np.float64:  # Cannot overflow, and is the path of every live point.
-        return np.array(run, dtype)
-    with np.errstate(over="ignore"):
-        return np.array(run, dtype)
+    return np.array(run, channel.numpy_dtype)

@@ -70,11 +70,7 @@ class _Block:
     def take(self, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Append a copy of points; return all from `begin` on."""
         stop = self.stop + len(points)
-        if points.dtype == self.points.dtype:
-            self.points[self.stop : stop] = points
-        else:
-            with np.errstate(over="ignore"):  # Conversion to float32 may overflow.
-                self.points[self.stop : stop] = points
+        self.points[self.stop : stop] = points
         self.stop = stop
         return self.points[self.begin : stop]
 
@@ -188,8 +184,7 @@ class Series:
         scalars = self.scalars[:]
         if scalars:
             del self.scalars[: len(scalars)]
-            with np.errstate(over="ignore"):
-                self._push(np.array(scalars, self._dtype))
+            self._push(np.array(scalars, self._dtype))
 
     def _push(self, run: Run) -> None:
         if len(run):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import PurePath
 from typing import Any, ParamSpec, TypeVar
@@ -181,16 +182,32 @@ def _positioner(name: str, given: Any) -> Positioner:
         units, value = given
         if isinstance(value, str) and not isinstance(units, str):
             units, value = value, units
-        return checked(Positioner, value=_number_or_text(value), units=units)
-    return checked(Positioner, value=_number_or_text(given))
+        return checked(Positioner, value=_number_or_text(name, value), units=units)
+    return checked(Positioner, value=_number_or_text(name, given))
 
 
-def _number_or_text(value: Any) -> Any:
-    return value if isinstance(value, str) else float(value)
+def _number_or_text(name: str, value: Any) -> float | str:
+    if isinstance(value, str):
+        return value
+    is_moment = isinstance(value, np.datetime64 | np.timedelta64)
+    number: float | None = None
+    if value is not np.ma.masked and not is_moment:
+        with suppress(TypeError, ValueError, OverflowError):
+            number = float(value)
+    if number is None:
+        got = f"{type(value).__name__} {value!r:.40}"
+        raise ValueError(f"positioner {name!r}: expected a number or text, got {got}")
+    if isinstance(value, int | np.integer) and number != int(value):
+        raise ValueError(
+            f"positioner {name!r}: {value} loses digits as float64; give it as text"
+        )
+    return number
 
 
 def tree_of(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return metadata as JSON: numpy arrays encoded in base64, times in ISO 8601.
+
+    Masked numbers become NaN.
 
     Raises
     ------
@@ -208,6 +225,10 @@ def tree_of(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 def _leaf(key: str, value: Any) -> Any:
     plain: Any = value
     match value:
+        case np.datetime64():
+            plain = str(np.datetime_as_string(value))
+        case np.generic() if value.dtype.char in "mgG":  # durations, long doubles
+            raise _not_json(key, f"numpy.{value.dtype.name}")
         case np.generic():  # First: some of them are also float or str.
             plain = _leaf(key, value.item())
         case None | bool() | int() | float() | str():
@@ -223,13 +244,26 @@ def _leaf(key: str, value: Any) -> Any:
         case PurePath():
             plain = str(value)
         case _:
-            raise ValueError(
-                f"metadata {key!r}: a {type(value).__name__} cannot be JSON"
-            )
+            raise _not_json(key, type(value).__name__)
     return plain
 
 
+def _not_json(key: str, kind: str) -> ValueError:
+    return ValueError(
+        f"metadata {key!r}: a {kind} cannot be JSON; give a number, text or array"
+    )
+
+
 def _array(key: str, value: npt.NDArray[Any]) -> Any:
+    if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
+        if value.dtype.kind != "f":
+            raise ValueError(
+                f"metadata {key!r}: masked values of {value.dtype}; fill them first "
+                "(filled)"
+            )
+        value = np.ma.filled(value, np.nan)
+    if value.dtype.kind == "M":
+        return np.datetime_as_string(value).tolist()
     if value.dtype.kind in "US":
         return value.astype(str).tolist()
     if value.dtype.kind not in "biufc":

@@ -1,8 +1,8 @@
 """Check values against their channel, and convert them to the type on the bus.
 
-Small values may be converted if only precision is lost; frames must have the declared
-type. Returned arrays may be the program's own: a caller that keeps them copies them, so
-that the program may reuse its arrays at once. Pure.
+Small values may be converted if integers keep their digits and numbers stay finite;
+frames must have the declared type. Returned arrays may be the program's own: a caller
+that keeps them copies them, so that the program may reuse its arrays at once. Pure.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ def number_of(channel: ChannelDescription, value: Any) -> float | int | None:
     ValueError
         If an integer channel cannot hold it.
     """
+    if isinstance(value, np.timedelta64):  # numpy has it among the integers
+        return None
     kind = channel.numpy_dtype.kind
     if kind == "f" and isinstance(value, float | int | np.floating | np.integer):
-        return float(value)
+        return _as_float(channel, value)
     if kind in "iu" and isinstance(value, int | np.integer):
         limits = np.iinfo(channel.dtype)
         if not limits.min <= value <= limits.max:
@@ -38,6 +40,21 @@ def number_of(channel: ChannelDescription, value: Any) -> float | int | None:
             )
         return int(value)
     return None
+
+
+def _as_float(channel: ChannelDescription, value: Any) -> float:
+    try:
+        number = float(value)
+        with np.errstate(over="ignore"):
+            kept = channel.numpy_dtype.type(number)
+    except OverflowError:  # an integer of hundreds of digits
+        raise _not_kept(channel, f"an integer of {value.bit_length()} bits") from None
+    if isinstance(value, int | np.integer):
+        if not np.isfinite(kept) or int(kept) != value:
+            raise _not_kept(channel, value)
+    elif np.isinf(kept) and np.isfinite(value):
+        raise _not_kept(channel, value)
+    return number
 
 
 def points_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any] | Variable:
@@ -56,14 +73,9 @@ def points_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any] | Va
         raise ValueError(f"{channel.name}: {error}") from error
     array = _many(channel, array)
     expected = channel.numpy_dtype
-    if array.dtype == expected:
-        return array
-    if array.dtype.kind in "iu" and expected.kind in "iu":
-        _check_range(channel, array)
-    elif not np.can_cast(array.dtype, expected, "same_kind"):
-        raise _wrong_type(channel, array.dtype)
-    with np.errstate(over="ignore"):  # float64 to float32 may overflow to infinity
-        return np.array(array, expected, order="C", ndmin=1)
+    if type(values) in {list, tuple}:
+        _check_listed(channel, array, values)
+    return array if array.dtype == expected else _converted(channel, array)
 
 
 def frames_of(channel: ChannelDescription, values: Any) -> npt.NDArray[Any]:
@@ -125,6 +137,52 @@ def _many(channel: ChannelDescription, array: npt.NDArray[Any]) -> npt.NDArray[A
     )
 
 
+def _converted(
+    channel: ChannelDescription, array: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    """Return numbers as the channel's type; refuse those that it cannot hold."""
+    expected = channel.numpy_dtype
+    if array.dtype.kind in "iu" and expected.kind in "iu":
+        _check_range(channel, array)
+    elif not np.can_cast(array.dtype, expected, "same_kind"):
+        raise _wrong_type(channel, array.dtype)
+    with np.errstate(over="ignore"):  # float64 to float32; it is refused below
+        found = np.array(array, expected, order="C", ndmin=1)
+    if expected.kind in "fc" and array.dtype.kind in "fc":
+        lost = np.isfinite(array) & ~np.isfinite(found)
+    elif expected.kind in "fc" and array.dtype.kind in "iu":
+        lost = _loses_digits(array, found)
+    else:
+        return found
+    if lost.any():
+        raise _not_kept(channel, array[lost].flat[0])
+    return found
+
+
+def _loses_digits(
+    integers: npt.NDArray[Any], floats: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
+    exact = 2 ** (np.finfo(floats.dtype).nmant + 1)
+    lost: npt.NDArray[np.bool_] = (integers > exact) | (integers < -exact)
+    # Larger ones may be exact, too; Python compares integers and floats exactly.
+    pairs = zip(integers[lost].tolist(), floats.real[lost].tolist(), strict=True)
+    lost[lost] = [integer != number for integer, number in pairs]
+    return lost
+
+
+def _check_listed(
+    channel: ChannelDescription, array: npt.NDArray[Any], values: Any
+) -> None:
+    """Refuse integers that numpy made lossy floats, as other items are floats."""
+    if array.dtype.kind != "f" or not (np.abs(array) >= 2**53).any():
+        return
+    for one in values:
+        if type(one) in {list, tuple}:
+            _check_listed(channel, np.asarray(one), one)
+        elif isinstance(one, int | np.integer) and float(one) != int(one):
+            raise _not_kept(channel, one)
+
+
 def _check_range(channel: ChannelDescription, array: npt.NDArray[Any]) -> None:
     if np.can_cast(array.dtype, channel.numpy_dtype, "safe") or not array.size:
         return
@@ -135,6 +193,14 @@ def _check_range(channel: ChannelDescription, array: npt.NDArray[Any]) -> None:
             f"{channel.name}: expected {channel.dtype} ({limits.min} to {limits.max}), "
             f"got values from {low} to {high}"
         )
+
+
+def _not_kept(channel: ChannelDescription, value: object) -> ValueError:
+    wide = "int64, uint64 or a text" if isinstance(value, int | np.integer) else "wider"
+    return ValueError(
+        f"{channel.name}: {channel.dtype} cannot hold {value}; declare another dtype "
+        f"({wide})"
+    )
 
 
 def _wrong_type(channel: ChannelDescription, got: np.dtype[Any]) -> ValueError:
@@ -169,8 +235,6 @@ def _series(channel: ChannelDescription, point: Any) -> npt.NDArray[Any]:
     array = np.asarray(point)
     if not array.size:
         return np.empty(0, channel.numpy_dtype)
-    if array.dtype.kind in "iu" and channel.numpy_dtype.kind in "iu":
-        _check_range(channel, array)
-    elif not np.can_cast(array.dtype, channel.numpy_dtype, "same_kind"):
-        raise _wrong_type(channel, array.dtype)
-    return array
+    if type(point) in {list, tuple}:
+        _check_listed(channel, array, point)
+    return _converted(channel, array)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from scanbus.bus.protocol import Times, Variable
 from scanbus.publisher.buffers.group_buffer import Gap, Series
+from scanbus.publisher.declare.masked import is_masked, masked_points, runs_of
 from scanbus.publisher.declare.times import GivenTimes, times_of
 from scanbus.publisher.declare.values import (
     frames_of,
@@ -82,6 +83,9 @@ class ScanIntake:
         copy: bool,
     ) -> None:
         """Add points; arguments and errors are those of ``Scan.send``."""
+        if type(values) is not np.ndarray and is_masked(values):
+            self._send_masked(name, values, time, point)
+            return
         lane, channel = self._open_lane(name)
         first = None if point is None else operator.index(point)
         if isinstance(lane, ValueLaneQueue):
@@ -100,11 +104,36 @@ class ScanIntake:
             else:
                 raise ValueError(f"{name}: give either values or packed, not both")
 
-    def skip(self, name: str, count: int) -> None:
-        """Declare that points will never come; see ``Scan.skip``."""
+    def _send_masked(
+        self, name: str, values: Any, time: GivenTimes, point: int | None
+    ) -> None:
+        lane, channel = self._open_lane(name)
+        convert = frames_of if isinstance(lane, FrameLaneQueue) else points_of
+        points, missing = masked_points(channel, values, convert)
+        if point is not None and missing.any():
+            raise ValueError(f"{name}: a numbered point is masked; leave it out")
+        times = times_of(name, time, len(points))
+        if isinstance(lane, ValueLaneQueue):
+            lane.check_times(name, times)
+        for start, stop, is_missing in runs_of(missing):
+            taken = None if times is None else times[start:stop]
+            if is_missing:
+                self.skip(name, stop - start, taken)
+            else:
+                first = None if point is None else point + start
+                self.send(name, points[start:stop], None, taken, first, False)
+
+    def skip(self, name: str, count: int, times: Times | None = None) -> None:
+        """Declare that points will never come; see ``Scan.skip``.
+
+        Parameters
+        ----------
+        times : numpy.ndarray, optional
+            Times of these points, which other channels of the group may have.
+        """
         lane, _ = self._open_lane(name)
         if isinstance(lane, ValueLaneQueue) and len(lane.description.channels) > 1:
-            lane.gather(name, Gap(count), None, need=0)
+            lane.gather(name, Gap(count), times, need=0)
         elif isinstance(lane, ValueLaneQueue | FrameLaneQueue):
             skip_points(self._queue, lane, count)
 
@@ -208,7 +237,7 @@ class ScanIntake:
 
 
 def _is_float(channel: ChannelDescription) -> bool:
-    return not channel.shape and channel.numpy_dtype.kind == "f"
+    return not channel.shape and channel.numpy_dtype == np.float64
 
 
 def _sent_plain(lane: ValueLaneQueue, channel: ChannelDescription, values: Any) -> bool:
