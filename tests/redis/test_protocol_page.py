@@ -56,6 +56,8 @@ COUNTS = RNG.integers(0, 2**31, N_POINTS).astype("<i4")
 NOTES = ["", "näher", *[f"point {number}" for number in range(2, N_POINTS)]]
 SERIES = [RNG.random(number % 7).astype("<f4").tolist() for number in range(N_POINTS)]
 FRAMES = RNG.poisson(3, (N_FRAMES, 33, 47)).astype("<u2")
+# Evenly spaced up to point 20, then not.
+TIMES = [1.7e9 + point + (point >= 20) * point % 3 / 7 for point in range(N_POINTS)]
 
 
 def described(name: str, group: str, **more: Any) -> dict[str, Any]:
@@ -114,17 +116,17 @@ def publish(client: Bus) -> None:
             ragged_block(SERIES[points]),
         ]
         gaps = {"gaps": {"counts": [[3, 5]]}} if start == 1 else {}
-        times = [1.7e9 + start, 1.7e9 + stop - 1]
-        publisher.send("group", stop - start, blocks, times=times, **gaps)
+        publisher.send("group", blocks, TIMES[points], **gaps)
     for start in range(0, 8, 2):
-        publisher.send(
-            "eiger", 2, [bslz4(FRAMES[start : start + 2])], codecs="bitshuffle-lz4"
-        )
+        packed = bslz4(FRAMES[start : start + 2])
+        times = TIMES[start : start + 2]
+        publisher.send("eiger", [packed], times, codecs="bitshuffle-lz4")
     last = np.concatenate([FRAMES[8:], np.zeros((1, 33, 47), "<u2")])
-    publisher.send("eiger", 1, [bslz4(last)], codecs="bitshuffle-lz4", padded=True)
-    publisher.send("camera", 1, [FRAMES[0].tobytes()])
+    more = {"codecs": "bitshuffle-lz4", "padded": True}
+    publisher.send("eiger", [bslz4(last)], TIMES[8:9], **more)
+    publisher.send("camera", [FRAMES[0].tobytes()], TIMES[:1])
     publisher.send_gap("camera", 2)
-    publisher.send("camera", 1, [FRAMES[3].tobytes()])
+    publisher.send("camera", [FRAMES[3].tobytes()], TIMES[3:4])
     publisher.update({"sample": {"name": "LaB6"}})
     publisher.seal()
     publisher.end("SUCCESS", "fine")
@@ -214,6 +216,9 @@ def test_times_and_flags_read_back(any_bus: Bus, record: ScanRecord) -> None:
     first, second, third, seal = entries_of(any_bus, group)
     assert [entry.id for entry in (first, second, third)] == [b"0-1", b"1-19", b"20-5"]
     assert second.ends == (1.7e9 + 1, 1.7e9 + 19)
+    assert third.ends is None
+    found = [time for one in (first, second, third) for time in one.times.tolist()]
+    assert found == TIMES
     assert dict(second.gaps) == {"counts": ((3, 5),)}
     assert {entry.session for entry in (first, seal)} == {SESSION}
     assert [entry.is_padded for entry in entries_of(any_bus, eiger)] == [

@@ -81,13 +81,22 @@ class PagePublisher:
         self._tell("started")
 
     def send(
-        self, lane: str, count: int, blocks: Sequence[bytes], **header: Any
+        self,
+        lane: str,
+        blocks: Sequence[bytes],
+        times: Sequence[float],
+        **header: Any,
     ) -> None:
-        """Append the next points of a lane."""
-        payload = b"".join(blocks)
+        """Append the next points of a lane, as many as there are times."""
         if len(blocks) > 1:
             header["sizes"] = [len(block) for block in blocks]
-        self._append(lane, count, payload, header)
+        block = struct.pack(f"<{len(times)}d", *times)
+        if block == evenly_spaced(times[0], times[-1], len(times)):
+            header["times"] = [times[0], times[-1]]
+            block = b""
+        else:
+            header["times_checksum"] = xxhash.xxh3_64_intdigest(block)
+        self._append(lane, len(times), b"".join(blocks), header, block)
 
     def send_gap(self, lane: str, count: int) -> None:
         """Declare the next points as a gap."""
@@ -100,24 +109,27 @@ class PagePublisher:
     def seal(self) -> None:
         """Seal every lane with its number of points."""
         for lane, length in self._next.items():
-            self._xadd(lane, SEAL_ID, b"", {"length": length})
+            self._xadd(lane, SEAL_ID, pack_header(b"", {"length": length}), b"")
 
     def end(self, reason: str, text: str = "") -> None:
         """Send ``ended``."""
         self._tell("ended", end_reason=reason, text=text)
 
     def _append(
-        self, lane: str, count: int, payload: bytes, header: dict[str, Any]
+        self,
+        lane: str,
+        count: int,
+        blocks: bytes,
+        header: dict[str, Any],
+        times: bytes = b"",
     ) -> None:
         first = self._next[lane]
-        self._xadd(lane, f"{first}-{count}", payload, header)
+        packed = pack_header(blocks, header)
+        self._xadd(lane, f"{first}-{count}", packed, blocks + times)
         self._next[lane] = first + count
 
-    def _xadd(
-        self, lane: str, stream_id: str, payload: bytes, header: dict[str, Any]
-    ) -> None:
-        packed = pack_header(payload, header)
-        fields = ["h", packed] + (["p", payload] if payload else [])
+    def _xadd(self, lane: str, stream_id: str, header: bytes, payload: bytes) -> None:
+        fields = ["h", header] + (["p", payload] if payload else [])
         key = self._lane_key(lane)
         if self._do("XADD", key, "NOMKSTREAM", stream_id, *fields) is None:
             raise RuntimeError(f"{key} is gone")
@@ -135,12 +147,21 @@ class PagePublisher:
         return json.dumps(document).encode()
 
 
-def pack_header(payload: bytes, header: dict[str, Any]) -> bytes:
-    checksum = xxhash.xxh3_64_intdigest(payload)
+def pack_header(blocks: bytes, header: dict[str, Any]) -> bytes:
+    checksum = xxhash.xxh3_64_intdigest(blocks)
     packed: bytes = msgpack.packb(
         {"session": SESSION, "checksum": checksum, **header}, use_bin_type=True
     )
     return packed
+
+
+def evenly_spaced(first: float, last: float, count: int) -> bytes:
+    """Return the times for which a header's two times stand, as a block."""
+    step = (last - first) / (count - 1) if count > 1 else 0.0
+    times = [first + k * step for k in range(count)]
+    times[-1] = last
+    times[0] = first
+    return struct.pack(f"<{count}d", *times)
 
 
 def text_block(texts: Sequence[str]) -> bytes:

@@ -87,7 +87,8 @@ def _text_bytes(channel: ChannelDescription, point: object) -> npt.NDArray[np.ui
     try:
         return np.frombuffer(point.encode(), np.uint8)
     except UnicodeEncodeError as error:
-        raise ValueError(f"{channel.name}: text that is not Unicode") from error
+        reason = f"text that is not Unicode ({error.reason})"
+        raise ValueError(f"{channel.name}: {reason}") from error
 
 
 def encode_block(

@@ -165,7 +165,7 @@ def _loses_digits(
     exact = 2 ** (np.finfo(floats.dtype).nmant + 1)
     lost: npt.NDArray[np.bool_] = (integers > exact) | (integers < -exact)
     # Larger ones may be exact, too; Python compares integers and floats exactly.
-    pairs = zip(integers[lost].tolist(), floats.real[lost].tolist(), strict=True)
+    pairs = zip(integers[lost].tolist(), np.real(floats[lost]).tolist(), strict=True)
     lost[lost] = [integer != number for integer, number in pairs]
     return lost
 
