@@ -187,3 +187,19 @@ def test_a_master_with_too_many_sources_is_named_by_a_check(tmp_path: Path) -> N
     report = check_files([scan.master])
 
     assert any("501 source files, more than 500" in note for note in report.notes)
+
+
+def test_damaged_times_of_a_part_are_carried_over_and_still_found(
+    tmp_path: Path,
+) -> None:
+    lane = frame_lane(per_segment=12, per_chunk=4)
+    parts, _ = segments(tmp_path / "parts", lane)
+    with h5py.File(parts[1], "r+") as file:
+        file[OWN_GROUP]["time"][3] += 1.0
+
+    joined = join_segments(tmp_path / "joined.h5", UID, lane, parts)
+    joined.verify()
+
+    assert joined.damaged == (parts[1],)
+    (finding,) = check_files([tmp_path / "joined.h5"]).findings
+    assert finding.problem == "times are not what came over the bus"

@@ -36,12 +36,19 @@ from scanbus.writer.storage.segment_header import (
     make_segment_file,
     read_header,
 )
+from scanbus.writer.storage.time_column import (
+    TIME_CHECKSUM,
+    TIME_NAME,
+    TimeColumn,
+    is_intact,
+)
 from scanbus.writer.storage.tree_writer import write_attributes
 
 __all__ = ["JoinedSegment", "join_segments", "tables_of"]
 
 _DATA = f"{DATA_GROUP}/data"
 _CHECKSUMS = f"{OWN_GROUP}/chunk_checksum"
+_TIMES = f"{OWN_GROUP}/{TIME_NAME}"
 _WRITEBACK_BYTES = 16 << 20
 
 
@@ -59,9 +66,11 @@ class JoinedSegment:
         The accounts of its segments, merged.
     checksums : numpy.ndarray
         uint64 per chunk: what its bytes must give.
+    times : TimeColumn
+        The times of its points.
     damaged : tuple of pathlib.Path
-        Segments with chunks that are no longer what came over the bus. They are copied
-        as they are, with the checksum of the source, so a check still finds them.
+        Segments with chunks or times that are no longer what came over the bus. These
+        are copied with the checksum of the source, so a check still finds them.
     """
 
     path: Path
@@ -69,17 +78,19 @@ class JoinedSegment:
     stop: int
     account: SegmentAccount
     checksums: npt.NDArray[np.uint64]
+    times: TimeColumn
     damaged: tuple[Path, ...]
 
     def verify(self) -> None:
-        """Reopen the file and compare every chunk with its checksum.
+        """Reopen the file; compare every chunk with its checksum, and the times.
 
         Raises
         ------
         VerificationError
-            If a chunk differs from that of its segment.
+            If a chunk or a time differs from that of its segment.
         """
         compare_chunks(self.path, self.checksums)
+        self.times.verify(self.path)
 
 
 def join_segments(
@@ -123,10 +134,11 @@ def join_segments(
         copy = _Copy(file, lane, start, edge, check_cancelled)
         for source in sources:
             copy.add(source)
+        copy.times.close(edge - start)
         write_attributes(file[_DATA], channel_attributes(lane.channels[0]))
         finish_segment(file, edge, account)
     return JoinedSegment(
-        path, start, edge, account, copy.checksums, tuple(copy.damaged)
+        path, start, edge, account, copy.checksums, copy.times, tuple(copy.damaged)
     )
 
 
@@ -152,6 +164,7 @@ class _Copy:
         n_chunks = -(-self._n_points // self._rows)
         self.checksums = np.zeros(n_chunks, np.uint64)
         self.damaged: list[Path] = []
+        self.times = TimeColumn(file, max(self._n_points, lane.points_per_segment))
         # The first segment decides: it has whole chunks, the last one need not.
         self._per_chunk: dict[str, bool] = {}
         self._dataset = make_packed_dataset(
@@ -171,7 +184,10 @@ class _Copy:
             self._check_layout(path, source[_DATA])
             n_points = len(source[_DATA])
             for name, table in tables_of(source):
-                self._add_table(path, name, table, n_points)
+                if name == _TIMES:
+                    self._add_times(path, table)
+                else:
+                    self._add_table(path, name, table, n_points)
             self._add_chunks(path, source)
             self._done += n_points
 
@@ -180,6 +196,12 @@ class _Copy:
         if (dataset.chunks, dataset.dtype) != (ours.chunks, ours.dtype):
             reason = f"it has chunks {dataset.chunks} of {dataset.dtype}"
             raise VerificationError(str(path), reason)
+
+    def _add_times(self, path: Path, times: h5py.Dataset) -> None:
+        if not is_intact(times):
+            self._note_damage(path)
+            self.times.keep_damage(int(times.attrs[TIME_CHECKSUM]))
+        self.times.put(self._done, times[()])
 
     def _add_table(
         self, path: Path, name: str, table: h5py.Dataset, n_points: int
