@@ -43,6 +43,8 @@ class LogEvent(StrEnum):
     """warning: Redis takes nothing now; what was sent is kept."""
     ROOM_FREED = "room_freed"
     """info: written data and finished scans were removed from Redis, for room."""
+    KEYS_LOST = "keys_lost"
+    """warning: keys of a scan were deleted in Redis; they are put back."""
     LANE_VANISHED = "lane_vanished"
     """warning: Redis had lost a lane."""
     SENT_AGAIN = "sent_again"

@@ -68,6 +68,7 @@ from scanbus.bus.store.leases import (
     renew_lease,
 )
 from scanbus.bus.store.loop_guard import LoopGuard
+from scanbus.bus.store.presence import ExpectedKeys, missing_keys
 from scanbus.bus.store.quota import (
     release_quota,
     reserve_quota,
@@ -107,6 +108,7 @@ __all__ = [
     "Bus",
     "CommandPacker",
     "Evictor",
+    "ExpectedKeys",
     "Freed",
     "Lease",
     "LoopGuard",
@@ -141,6 +143,7 @@ __all__ = [
     "load_announced",
     "load_record",
     "make_lane",
+    "missing_keys",
     "move_position",
     "next_scan_number",
     "no_room_reason",

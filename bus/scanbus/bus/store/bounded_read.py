@@ -19,6 +19,7 @@ OVERSIZE_FIELD: Final = b"oversize"
 
 BOUNDED_READ: Final = """
 local found, total, after = {}, 0, ARGV[1]
+if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return found end
 for i = 1, tonumber(ARGV[2]) do
   local reply = redis.call('XREAD', 'COUNT', 1, 'STREAMS', KEYS[1], after)
   if not reply then break end

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from scanbus.bus.protocol.keys import cursors_key, lane_key
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.replies import parses_reply
+from scanbus.bus.store.wrong_types import replies_or_none
 
 __all__ = ["WRITER", "acknowledge", "acknowledge_all", "read_cursor", "read_cursors"]
 
@@ -22,6 +23,7 @@ WRITER: Final = "writer"
 
 _ACKNOWLEDGE = """
 redis.call('XTRIM', KEYS[2], 'MINID', '0-1')
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old or (tonumber(old) or 0) < tonumber(ARGV[2]) then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -51,8 +53,8 @@ def acknowledge_all(client: Bus, points: Mapping[tuple[str, str], int]) -> None:
 @parses_reply
 def read_cursor(client: Bus, uid: str, lane: str) -> int:
     """Return the first point of a lane that is not known to be durable."""
-    value: Any = client.hget(cursors_key(uid, lane), WRITER)
-    return _point(value)
+    (point,) = read_cursors(client, [(uid, lane)])
+    return point
 
 
 @parses_reply
@@ -63,7 +65,8 @@ def read_cursors(client: Bus, lanes: Sequence[tuple[str, str]]) -> list[int]:
     pipe = client.pipeline(transaction=False)
     for uid, lane in lanes:
         pipe.hget(cursors_key(uid, lane), WRITER)
-    return [_point(value) for value in pipe.execute()]
+    replies = replies_or_none(pipe.execute(raise_on_error=False))
+    return [_point(value) for value in replies]
 
 
 def _point(value: bytes | None) -> int:

@@ -14,7 +14,9 @@ from pydantic_core import from_json
 from scanbus.bus.protocol.keys import WRITERS, heartbeat_key, writer_key
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.expiry import is_unexpired
+from scanbus.bus.store.lazy_redis import redis
 from scanbus.bus.store.replies import parses_reply
+from scanbus.bus.store.wrong_types import is_wrong_type
 
 __all__ = [
     "beat_publisher",
@@ -35,6 +37,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 0
 """
 _REGISTER = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 redis.call('HDEL', KEYS[1], ARGV[1])
 return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 """
@@ -76,8 +79,7 @@ def remove_lapsed_writers(client: Bus) -> None:
 
     A writer whose heartbeat was only late is on it again with its next one.
     """
-    names: Any = client.hkeys(WRITERS)
-    for name in names:
+    for name in _registered(client):
         if not writer_is_alive(client, _text(name)):
             client.hdel(WRITERS, name)
 
@@ -90,9 +92,19 @@ def writer_is_alive(client: Bus, writer: str) -> bool:
 @parses_reply
 def writers_alive(client: Bus) -> dict[str, dict[str, Any]]:
     """Return the status of each writer whose heartbeat has not expired."""
-    lines: Any = client.hgetall(WRITERS)
-    names = [(_text(name), line) for name, line in lines.items()]
+    names = [(_text(name), line) for name, line in _registered(client).items()]
     return {name: _info(line) for name, line in names if writer_is_alive(client, name)}
+
+
+def _registered(client: Bus) -> dict[bytes, bytes]:
+    """Return the list of writers; a key of the wrong type counts as empty."""
+    try:
+        lines: Any = client.hgetall(WRITERS)
+    except redis.exceptions.ResponseError as error:
+        if is_wrong_type(error):
+            return {}
+        raise
+    return dict(lines)
 
 
 def _info(line: bytes) -> dict[str, Any]:

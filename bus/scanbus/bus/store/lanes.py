@@ -37,9 +37,13 @@ __all__ = [
 # Consumer group, created and removed at once: in Redis 6.2 the only way to create an
 # empty stream.
 _MAKER = "scanbus-maker"
+_EXISTS = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end
+return redis.call('EXISTS', KEYS[1])
+"""
 # XINFO returns whole entries with their payloads: the script returns their ids only.
 _ENDS = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return false end
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
 local first, last = '0-0', '0-0'
 for i = 1, #info, 2 do
@@ -73,13 +77,15 @@ class VanishedError(Exception):
 def make_lane(client: Bus, uid: str, lane: str) -> None:
     """Create an empty lane; a lane that exists does not change.
 
+    A key of another type is removed.
+
     Raises
     ------
     NoRoomError
         If Redis accepts no data now.
     """
     key = lane_key(uid, lane)
-    if client.exists(key):
+    if client.eval(_EXISTS, 1, key):
         return
     try:
         client.xgroup_create(key, _MAKER, id="0", mkstream=True)

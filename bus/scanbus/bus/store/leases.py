@@ -29,8 +29,14 @@ __all__ = [
 # lease contains its duration: if the clock of Redis is set back, the lease of a dead
 # writer would exist for too long, so its time to live is limited to that.
 _ACQUIRE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
 local fence = redis.call('GET', KEYS[1]) or '0'
+if not tonumber(fence) then
+  redis.call('DEL', KEYS[1])
+  fence = '0'
+end
 local lease = KEYS[2] .. fence
+if redis.call('TYPE', lease).ok ~= 'string' then redis.call('DEL', lease) end
 local holder = redis.call('GET', lease)
 if holder then
   local most = tonumber(string.match(holder, '^%d+')) or tonumber(ARGV[2])
@@ -46,7 +52,8 @@ return next
 
 # An attempt that ends in an orderly way deletes the counter; one that is killed cannot.
 _BEGIN_ATTEMPT = """
-local attempts = tonumber(redis.call('GET', KEYS[1]) or '0') + 1
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
+local attempts = (tonumber(redis.call('GET', KEYS[1]) or '0') or 0) + 1
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], attempts, 'PX', ARGV[1])
 return attempts
@@ -55,6 +62,7 @@ _REMEMBERED_MS = 24 * 3600 * 1000
 # Atomic: a writer that was paused must not append events to a scan that it has lost.
 _APPEND_EVENT = """
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end
 redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
 redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
 return 1

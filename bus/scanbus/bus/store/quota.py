@@ -13,6 +13,7 @@ from typing import Any, Final
 from scanbus.bus.protocol.keys import RESERVED, lane_key
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.replies import parses_reply
+from scanbus.bus.store.wrong_types import replies_or_none
 from scanbus.schemas.errors import QuotaRefusedError
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
 # that is not a number counts as 0, so that one bad value does not stop every scan.
 _QUOTA: Final = re.compile(rb"\d{1,15}")
 _RESERVE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local sum = 0
 for _, bytes in ipairs(redis.call('HVALS', KEYS[1])) do
   sum = sum + (tonumber(bytes) or 0)
@@ -98,10 +100,13 @@ def release_quota(client: Bus, uid: str) -> None:
 def reserved_quotas(client: Bus) -> list[int]:
     """Return the quotas of all scans in bytes, in arbitrary order.
 
-    As when a quota is reserved, a value that is no number counts as nothing.
+    As when a quota is reserved, a value that is no number counts as nothing, and so
+    does a key of the wrong type.
     """
-    quotas: Any = client.hvals(RESERVED)
-    return [int(quota) if _QUOTA.fullmatch(quota) else 0 for quota in quotas]
+    pipe: Any = client.pipeline(transaction=False)
+    pipe.hvals(RESERVED)
+    (quotas,) = replies_or_none(pipe.execute(raise_on_error=False))
+    return [int(quota) if _QUOTA.fullmatch(quota) else 0 for quota in quotas or ()]
 
 
 @parses_reply

@@ -22,12 +22,14 @@ from scanbus.bus.protocol.keys import (
 from scanbus.bus.protocol.scan_record import ScanRecord
 from scanbus.bus.store.bounded_read import OVERSIZE_FIELD, read_bounded
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.lazy_redis import redis
 from scanbus.bus.store.replies import (
     parses_reply,
     stream_entries,
     stream_id,
     streams,
 )
+from scanbus.bus.store.wrong_types import is_wrong_type
 from scanbus.schemas import (
     Event,
     ScanAnnounced,
@@ -79,6 +81,7 @@ _LARGEST_ID = 2**64 - 1
 
 # A full Redis refuses XADD, but accepts a script whose first write frees memory.
 _APPEND_EVENT = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end
 redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
 return redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
 """
@@ -88,6 +91,7 @@ redis.call('SET', KEYS[1], ARGV[1])
 return 1
 """
 _RAISE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
 if (tonumber(redis.call('GET', KEYS[1]) or '0') or 0) < tonumber(ARGV[1]) then
   redis.call('DEL', KEYS[1])
   redis.call('SET', KEYS[1], ARGV[1])
@@ -193,7 +197,13 @@ def read_events(client: Bus, record: ScanRecord) -> bool:
 
 def is_announced(client: Bus, announcement: str, uid: str) -> bool:
     """Whether the announcement with this id exists and is that of this scan."""
-    reply = stream_entries(client.xrange(ANNOUNCEMENTS, announcement, announcement))
+    try:
+        found: Any = client.xrange(ANNOUNCEMENTS, announcement, announcement)
+    except redis.exceptions.ResponseError as error:
+        if is_wrong_type(error):
+            return False
+        raise
+    reply = stream_entries(found)
     lines = [_announced(_text(entry_id), fields) for entry_id, fields in reply]
     return any(
         line.document is not None and line.document.scan.uid == uid for line in lines
@@ -298,10 +308,19 @@ def read_position(client: Bus) -> str:
     return _stored_id(client, POSITION)
 
 
+def _get(client: Bus, key: str) -> Any:
+    try:
+        return client.get(key)
+    except redis.exceptions.ResponseError as error:
+        if is_wrong_type(error):
+            return None
+        raise
+
+
 @parses_reply
 def _stored_id(client: Bus, key: str) -> str:
     """Return the stream id stored in a key; ``0-0`` if it is missing or invalid."""
-    stored: Any = client.get(key)
+    stored: Any = _get(client, key)
     text = _text(stored) if stored else "0-0"
     match = re.fullmatch(r"(\d{1,20})-(\d{1,20})", text)
     in_range = match and max(int(match[1]), int(match[2])) <= _LARGEST_ID

@@ -34,6 +34,11 @@ class ScanWatch:
         return self._state.is_fully_sent
 
     @property
+    def has_senders(self) -> bool:
+        """Whether it was prepared, so that threads send it."""
+        return bool(self._state.lanes)
+
+    @property
     def is_lost(self) -> bool:
         """Whether Redis will never have everything."""
         return self._state.is_lost
@@ -52,6 +57,16 @@ class ScanWatch:
         with self._state.lock:
             for waker in self._state.wakers:
                 waker.request_compare()
+
+    def made_lanes(self) -> list[str]:
+        """Return the lanes that are on the bus, or were; late ones when sent."""
+        with self._state.lock:
+            lanes = self._state.lanes.items()
+            return [
+                name
+                for name, lane in lanes
+                if not lane.description.is_late or lane.sent_bytes
+            ]
 
     def sent_events(self) -> list[Event]:
         """Return the events that Redis has, or had."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
     Bus,
+    ExpectedKeys,
     VanishedError,
     announce,
     append_event,
@@ -28,22 +29,29 @@ from scanbus.schemas.errors import LaneConflictError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
-__all__ = ["compare_lane", "ensure_announced", "restore_scan"]
+__all__ = ["compare_lane", "ensure_announced", "expected_keys", "restore_scan"]
 
 log = get_logger()
 
 
 def ensure_announced(client: Bus, queue: ScanQueue) -> None:
     """Announce the scan, or again if its announcement was lost."""
-    identity = queue.announced.scan
     known = queue.announcement
-    if known and is_announced(client, known, identity.uid):
-        return
-    if known:
-        log.warning(LogEvent.ANNOUNCED_AGAIN, scan=identity.uid)
-    # The counter is lost too: the next scan must not get this scan's number.
-    raise_scan_number(client, identity.dataset_folder, identity.scan_number)
+    if not known or not is_announced(client, known, queue.uid):
+        _announce(client, queue)
+
+
+def _announce(client: Bus, queue: ScanQueue) -> None:
+    if queue.announcement:
+        log.warning(LogEvent.ANNOUNCED_AGAIN, scan=queue.uid)
+    _raise_number(client, queue)
     queue.set_announcement(announce(client, queue.announced))
+
+
+def _raise_number(client: Bus, queue: ScanQueue) -> None:
+    """Restore the counter: the next scan must not get this scan's number."""
+    identity = queue.announced.scan
+    raise_scan_number(client, identity.dataset_folder, identity.scan_number)
 
 
 def restore_scan(client: Bus, queue: ScanQueue) -> None:
@@ -54,7 +62,9 @@ def restore_scan(client: Bus, queue: ScanQueue) -> None:
     with queue.watch.restoring() as is_needed:
         if not is_needed:
             return
+        before = queue.announcement
         ensure_announced(client, queue)
+        _raise_number(client, queue)
         # Forced: a running scan is not refused because Redis lost its reservation.
         if queue.quota_bytes:
             reserve_quota(client, queue.uid, queue.quota_bytes, 0, force=True)
@@ -65,6 +75,9 @@ def restore_scan(client: Bus, queue: ScanQueue) -> None:
         log.warning(LogEvent.EVENTS_SENT_AGAIN, scan=queue.uid, events=len(sent))
         for event in sent:
             append_event(client, queue.uid, event)
+        if queue.is_over and queue.announcement == before:
+            # The verdict may be lost too: announced again, the scan is judged again.
+            _announce(client, queue)
 
 
 def _has_all(record: ScanRecord, sent: list[Event]) -> bool:
@@ -76,6 +89,21 @@ def _has_all(record: ScanRecord, sent: list[Event]) -> bool:
         "ended": record.ended is not None,
     }
     return all(there[event.type] for event in sent if event.type in there)
+
+
+def expected_keys(queue: ScanQueue) -> ExpectedKeys:
+    """Return what must be on the bus of a scan that is not released."""
+    identity = queue.announced.scan
+    return ExpectedKeys(
+        queue.uid,
+        queue.announcement,
+        len(queue.watch.sent_events()),
+        # The writer releases it with the verdict, which may not be read yet.
+        queue.quota_bytes > 0 and not queue.is_over,
+        tuple(queue.watch.made_lanes()),
+        identity.dataset_folder,
+        identity.scan_number,
+    )
 
 
 def compare_lane(client: Bus, queue: ScanQueue, lane: LaneQueue) -> None:

@@ -18,6 +18,7 @@ from scanbus.bus.store import (
     LoopGuard,
     beat_publisher,
     end_publisher_beat,
+    missing_keys,
     ping,
     read_cursors,
     read_events,
@@ -29,6 +30,7 @@ from scanbus.bus.store import (
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
 from scanbus.publisher.transport.redis_link import Link
+from scanbus.publisher.transport.resync import expected_keys, restore_scan
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError, ScanStateError
 from scanbus.schemas.log_events import LogEvent
@@ -83,6 +85,7 @@ class ScanMonitor(threading.Thread):
         self._was_refused = False
         self._heartbeat_at = -HEARTBEAT_S
         self._verdict_poll_at = 0.0
+        self._lost_keys: dict[str, list[str]] = {}
         self._news: set[str] = set()
         self._wait_s = _TICK_S
         self._backoff = Backoff(2 * _TICK_S)
@@ -238,7 +241,27 @@ class ScanMonitor(threading.Thread):
         for queue in scans:
             with self._guard.attempt("send its heartbeat", queue.uid):
                 self._send_heartbeat(client, queue)
-        self.n_writers = len(writers_alive(client))
+        with self._guard.attempt("look for writers"):
+            self.n_writers = len(writers_alive(client))
+        with self._guard.attempt("look for lost keys"):
+            self._look_for_losses(client, scans)
+
+    def _look_for_losses(self, client: Bus, scans: list[ScanQueue]) -> None:
+        """Have senders put back what vanished while the connection stayed open."""
+        by_uid = {queue.uid: queue for queue in scans if not queue.watch.is_lost}
+        expected = [expected_keys(queue) for queue in by_uid.values()]
+        before, self._lost_keys = self._lost_keys, missing_keys(client, expected)
+        for uid, keys in self._lost_keys.items():
+            if before.get(uid) != keys:
+                log.warning(LogEvent.KEYS_LOST, scan=uid, keys=keys)
+            with self._guard.attempt("put back its keys", uid):
+                self._restore(client, by_uid[uid])
+
+    def _restore(self, client: Bus, queue: ScanQueue) -> None:
+        if queue.watch.has_senders:
+            queue.watch.request_compare()
+        else:
+            restore_scan(client, queue)
 
     def _send_heartbeat(self, client: Bus, queue: ScanQueue) -> None:
         if not beat_publisher(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS):

@@ -118,6 +118,7 @@ class ScanRegistrar:
         self._spool = spool
         self._client = connect(link.url, name=link.name)
         self._warned: set[str] = set()
+        self._last_numbers: dict[str, int] = {}
         self.senders: list[Sender | SpoolWriter] = []
         self.unreadable: list[SpoolError] = []
 
@@ -256,10 +257,13 @@ class ScanRegistrar:
         given["scan_number"] = 1 if number is None else number
         identity = checked(ScanIdentity, **given)
         folder = identity.dataset_folder
+        # The counter may have been lost since the last scan.
+        known = self._last_numbers.get(folder, 0) if number is None else number
+        if known:
+            raise_scan_number(self._client, folder, known)
         if number is None:
             number = next_scan_number(self._client, folder)
-        else:
-            raise_scan_number(self._client, folder, number)
+        self._last_numbers[folder] = max(number, known)
         return identity.model_copy(update={"scan_number": number})
 
     def _quota_bytes(self, requested: int | None) -> int:

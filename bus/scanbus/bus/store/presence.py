@@ -1,0 +1,91 @@
+"""Whether a scan's keys are still there, for a publisher that would put them back.
+
+Cheap enough to be asked every few seconds for every lane of every scan: one command for
+each key, all in one round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scanbus.bus.protocol.keys import (
+    ANNOUNCEMENTS,
+    RESERVED,
+    events_key,
+    lane_key,
+    number_key,
+)
+from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.replies import parses_reply
+from scanbus.bus.store.wrong_types import replies_or_none
+
+__all__ = ["ExpectedKeys", "missing_keys"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedKeys:
+    """What must be on the bus of one scan.
+
+    Attributes
+    ----------
+    uid : str
+        The scan's uid.
+    announcement : str
+        Id of its announcement.
+    n_events : int
+        Least number of its events.
+    has_quota : bool
+        Whether a quota is reserved.
+    lanes : sequence of str
+        Names of its lanes.
+    dataset, number : str, int
+        Folder of its dataset, and its scan number: the least value of the counter.
+    """
+
+    uid: str
+    announcement: str
+    n_events: int
+    has_quota: bool
+    lanes: Sequence[str]
+    dataset: str
+    number: int
+
+
+@parses_reply
+def missing_keys(client: Bus, scans: Sequence[ExpectedKeys]) -> dict[str, list[str]]:
+    """Return the keys that each scan lacks, by its uid; a wrong type is none.
+
+    Takes one round trip.
+    """
+    pipe: Any = client.pipeline(transaction=False)
+    for scan in scans:
+        pipe.xrange(ANNOUNCEMENTS, scan.announcement, scan.announcement, count=1)
+        pipe.xlen(events_key(scan.uid))
+        pipe.hexists(RESERVED, scan.uid)
+        pipe.get(number_key(scan.dataset))
+        for lane in scan.lanes:
+            pipe.type(lane_key(scan.uid, lane))
+    replies = iter(replies_or_none(pipe.execute(raise_on_error=False)))
+    found = {scan.uid: _missing(scan, replies) for scan in scans}
+    return {uid: keys for uid, keys in found.items() if keys}
+
+
+def _missing(scan: ExpectedKeys, replies: Any) -> list[str]:
+    missing = []
+    if not next(replies):
+        missing.append(ANNOUNCEMENTS)
+    if int(next(replies) or 0) < scan.n_events:
+        missing.append(events_key(scan.uid))
+    if not next(replies) and scan.has_quota:
+        missing.append(RESERVED)
+    number = next(replies)
+    if number is None or not number.isdigit() or int(number) < scan.number:
+        missing.append(number_key(scan.dataset))
+    missing += [
+        lane_key(scan.uid, lane)
+        for lane in scan.lanes
+        if next(replies) not in {b"stream", "stream"}
+    ]
+    return missing
