@@ -286,3 +286,14 @@ def test_units_become_words_that_pint_knows() -> None:
     assert ascii_units("Å") == "angstrom"
     assert ascii_units("°C") == "degC"
     assert ascii_units("counts/s") == "counts/s"
+
+
+def test_metadata_may_say_when_the_scan_was_acquired() -> None:
+    """Files of years ago are published now; what is no moment is not taken."""
+    said = {"start_time": "2019-06-17T13:51:36", "end_time": "yesterday"}
+    entry = entry_of(contents_of(metadata=said))
+    assert at(entry, "start_time") == Dataset("2019-06-17T13:51:36")
+    assert at(entry, "end_time") == Dataset(iso_time(START + 10))
+    problems = at(entry, "scanbus/problems")
+    assert isinstance(problems, Dataset)
+    assert "metadata /end_time: only scanbus writes this" in str(problems.value)

@@ -13,6 +13,7 @@ The raw-data layout of Bliss: https://bliss.gitlab-pages.esrf.fr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from scanbus.bus.protocol import ScanRecord
@@ -44,6 +45,9 @@ from scanbus.writer.model.scan_contents import ScanContents, link_group
 
 __all__ = ["layout"]
 
+# Names that metadata may set to text in ISO 8601: when something was acquired that is
+# published later, which no event tells.
+_ACQUIRED: Final = ("start_time", "end_time")
 # Names that metadata must not set, even while the scan does not have them: the end of
 # the scan, an application definition, and what scanbus itself writes.
 _NOT_METADATA: Final = (
@@ -104,11 +108,14 @@ def layout(
 def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Group:
     record = contents.record
     places = find_places(contents)
+    acquired = _acquired(record)
     known = Group(
         "NXentry",
         children={
             "title": Dataset(record.title),
-            "start_time": Dataset(iso_time(_start_time(record))),
+            "start_time": Dataset(
+                acquired.get("start_time", iso_time(_start_time(record)))
+            ),
             "instrument": _instrument(contents, places),
             "measurement": _measurement(places),
         },
@@ -126,7 +133,7 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
         "notes": note_groups(record),
         "scanbus": scanbus_group(contents, places, reader.problems),
         "writer": writer_note(record, stamp),
-        **_end(record),
+        **_end(record, acquired),
     }
     return Group("NXentry", {**entry.attributes, **default}, children)
 
@@ -136,7 +143,20 @@ def _start_time(record: ScanRecord) -> float:
     return said.time if said else 0.0
 
 
-def _end(record: ScanRecord) -> dict[str, Node]:
+def _acquired(record: ScanRecord) -> dict[str, str]:
+    """Return when the scan was acquired, as far as its metadata say so."""
+    tree = record.metadata()
+    return {name: tree[name] for name in _ACQUIRED if _is_moment(tree.get(name))}
+
+
+def _is_moment(text: object) -> bool:
+    try:
+        return isinstance(text, str) and bool(datetime.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def _end(record: ScanRecord, acquired: Mapping[str, str]) -> dict[str, Node]:
     """Return the fields about the end of the scan.
 
     Readers take ``end_time`` to mean that nothing will change, so it is written only
@@ -146,7 +166,9 @@ def _end(record: ScanRecord) -> dict[str, Node]:
     if record.ended:
         nodes["end_reason"] = Dataset(record.ended.end_reason.value)
     if record.final_verdict:
-        nodes["end_time"] = Dataset(iso_time(_end_time(record)))
+        nodes["end_time"] = Dataset(
+            acquired.get("end_time", iso_time(_end_time(record)))
+        )
     return nodes
 
 
@@ -160,7 +182,8 @@ def _end_time(record: ScanRecord) -> float:
 def _metadata(record: ScanRecord, reader: MetadataReader) -> Group:
     tree = record.metadata()
     for name in _NOT_METADATA:
-        if tree.pop(name, None) is not None:
+        said = tree.pop(name, None)
+        if said is not None and not (name in _ACQUIRED and _is_moment(said)):
             reader.problems.append(f"metadata /{name}: only scanbus writes this")
     return reader.read(tree)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,10 @@ def publish_files(
             )
             with opened as scan:
                 source.declare(scan)
-                n_sent = _send(scan, source, frames, rate_hz, progress)
+                try:
+                    n_sent = _send(scan, source, frames, rate_hz, progress)
+                finally:
+                    source.tell_end(scan)
             verdict = _verdict(url, scan) if wait else None
     return PublishedScan(uid, n_sent, scan.identity, verdict)
 
@@ -206,6 +210,7 @@ class _Source:
         if self.facts.axis is not None:
             self._axis = _free_name(self.facts.axis.name, taken)
         self._counters = {name: _free_name(name, taken) for name in self.facts.counters}
+        self._last_date = self.facts.date
 
     @property
     def detector(self) -> str:
@@ -214,11 +219,18 @@ class _Source:
 
     def metadata(self) -> dict[str, Any]:
         """Return the NeXus tree of the first header, with its frame's pixel mask."""
+        tree = merged(self.facts.tree, _moment("start_time", self.facts.date))
         mask = pixel_mask(self.first.data) if self.facts.flags_pixels else None
         if mask is None:
-            return self.facts.tree
+            return tree
         fields = {"pixel_mask": mask, "underload_value": 0}
-        return merged(self.facts.tree, {"instrument": {self.detector: fields}})
+        return merged(tree, {"instrument": {self.detector: fields}})
+
+    def tell_end(self, scan: Scan) -> None:
+        """Say when the last frame was taken, if its header does."""
+        end = _moment("end_time", self._last_date)
+        if end:
+            scan.update(end)
 
     def plots(self) -> list[PlotDescription]:
         """Return the default plots: frames first, then counters if there are any."""
@@ -270,7 +282,10 @@ class _Source:
         """
         self._check(frame)
         facts = self.facts if frame is self.first else read_header(frame.header)
-        taken_s = _seconds_of(facts.date) or time.time()
+        self._last_date = facts.date
+        taken_s = _seconds_of(facts.date)
+        if taken_s is None:
+            taken_s = math.nan  # Not now: files may have been written years ago.
         scan.send(self.detector, frame.data, time=taken_s)
         scan.send(_FILE_NAME, _short(_name_of(frame), _NAME_BYTES), time=taken_s)
         if self.facts.date:
@@ -332,6 +347,25 @@ def _short(text: str, max_bytes: int) -> str:
     """Return `text`, or its end if it is too long: the end of a path names the file."""
     octets = text.encode("utf-8", "replace").replace(b"\0", b"")
     return octets[-max_bytes:].decode("utf-8", "ignore")
+
+
+def _moment(name: str, date: str) -> dict[str, str]:
+    """Return a date as metadata, in ISO 8601; without its time zone if it has none.
+
+    Examples
+    --------
+    >>> _moment("start_time", "2021-06-17T13:51:36.5"), _moment("start_time", "")
+    ({'start_time': '2021-06-17T13:51:36.500000'}, {})
+    >>> _moment("end_time", "1568200828.5")
+    {'end_time': '2019-09-11T11:20:28.500000+00:00'}
+    """
+    seconds = _seconds_of(date)
+    if seconds is not None:
+        return {name: datetime.fromtimestamp(seconds, UTC).isoformat()}
+    try:
+        return {name: datetime.fromisoformat(date).isoformat()}
+    except ValueError:
+        return {}
 
 
 def _seconds_of(date: str) -> float | None:
