@@ -56,7 +56,7 @@ def test_masked_points_are_missing_and_masked_elements_are_filled(
     }
     (master,) = tmp_path.rglob("scan[0-9][0-9][0-9][0-9].h5")
     with h5py.File(master) as file:
-        (entry,) = file.values()
+        entry = file[next(name for name in file if name.endswith(".1"))]
         found = {name: one[()] for name, one in entry["measurement"].items()}
         times = {name: one[()] for name, one in entry["scanbus/times"].items()}
     nan = np.nan
