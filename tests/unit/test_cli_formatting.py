@@ -133,10 +133,18 @@ def test_the_status_says_what_is_wrong() -> None:
         writers={},
         n_scans=4,
         open=(info("a" * 8, state="interrupted"),),
+        later={"b" * 8: "of protocol 2"},
     )
     text = "\n".join(line.plain for line in status_lines(status))
     assert "7.0.1, 1.0 MiB of 2.0 MiB used (50 %)" in text
-    for part in ("Redis evicts", "none alive", "4 announced, 1 open", "interrupted"):
+    for part in (
+        "Redis evicts",
+        "none alive",
+        "4 announced, 1 open",
+        "interrupted",
+        "bbbbbbbb waits for a later version",
+        "of protocol 2",
+    ):
         assert part in text
     assert bytes_text(5 * 2**40) == "5.0 TiB"
 

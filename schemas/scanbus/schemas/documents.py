@@ -6,6 +6,7 @@ version is refused, an unknown field is ignored. A scan's state follows from its
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Callable
@@ -355,6 +356,21 @@ def parse_event(text: bytes) -> Event:
         If it is not a valid event.
     """
     return _parse(text, "event", _EVENT.validate_json, MAX_DOCUMENT_BYTES)
+
+
+def uid_of_later(text: bytes) -> str:
+    """Return the scan's uid in an announcement of a later protocol; empty if none.
+
+    Every protocol keeps the places of ``protocol`` and ``scan.uid``.
+    """
+    try:
+        found = from_json(text)
+        is_later = type(found["protocol"]) is int and found["protocol"] > PROTOCOL
+        uid = found["scan"]["uid"]
+    except (ValueError, TypeError, LookupError):
+        return ""
+    is_uid = isinstance(uid, str) and re.fullmatch(r"[0-9A-Za-z]{8,40}", uid)
+    return uid if is_later and is_uid else ""
 
 
 def _parse(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
+    Announced,
+    Bus,
     ServerReport,
     load_announced,
     publisher_is_alive,
+    read_final_verdict,
     reserved_quotas,
     used_memory,
     writers_alive,
 )
-from scanbus.schemas import ScanAnnounced
+from scanbus.schemas import ScanAnnounced, Verdict
 from scanbus.subscriber.connection import Link
 from scanbus.subscriber.lane_view import LaneView
 
@@ -42,6 +47,8 @@ class ScanInfo:
         Why it ended, empty if it has not ended.
     points : dict
         Channel to its number of points so far.
+    problems : tuple of str
+        Events that cannot be understood, and why.
     """
 
     uid: str
@@ -57,6 +64,7 @@ class ScanInfo:
     verdict: str = ""
     end_reason: str = ""
     points: dict[str, int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -84,6 +92,8 @@ class BusStatus:
         Number of announced scans.
     open : tuple of ScanInfo
         Scans without a final verdict.
+    later : dict
+        Uid to a sentence: scans of a later protocol, without a final verdict.
     """
 
     redis_version: str
@@ -95,6 +105,7 @@ class BusStatus:
     writers: dict[str, dict[str, Any]]
     n_scans: int
     open: tuple[ScanInfo, ...]
+    later: dict[str, str]
 
 
 def scan_info(
@@ -122,6 +133,7 @@ def scan_info(
         verdict=record.verdict.verdict.value if record.verdict else "",
         end_reason=record.ended.end_reason.value if record.ended else "",
         points=_points(link, record),
+        problems=tuple(record.problems),
     )
 
 
@@ -141,10 +153,27 @@ def _points(link: Link, record: ScanRecord) -> dict[str, int]:
     return points
 
 
+def _later(link: Link, lines: Iterable[Announced]) -> dict[str, str]:
+    found = {}
+    for line in lines:
+        uid = line.later_uid
+        if uid and link.ask(partial(_judged, uid=uid)) is None:
+            found[uid] = line.problem
+    return found
+
+
+def _judged(client: Bus, *, uid: str) -> Verdict | None:
+    return read_final_verdict(client, uid)
+
+
 def gather_status(
-    link: Link, report: ServerReport, n_scans: int, open_scans: tuple[ScanInfo, ...]
+    link: Link,
+    report: ServerReport,
+    n_scans: int,
+    open_scans: tuple[ScanInfo, ...],
+    unparsed: Iterable[Announced],
 ) -> BusStatus:
-    """Return the status of the bus; server report and scans are given."""
+    """Return the status of the bus; server report and announcements are given."""
     reserved = link.ask(reserved_quotas)
     return BusStatus(
         redis_version=report.version,
@@ -156,4 +185,5 @@ def gather_status(
         writers=link.ask(writers_alive),
         n_scans=n_scans,
         open=open_scans,
+        later=_later(link, unparsed),
     )

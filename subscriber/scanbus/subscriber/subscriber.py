@@ -10,6 +10,7 @@ from typing import Any, Self
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
     DEFAULT_URL,
+    Announced,
     ServerAddress,
     announcements,
     describe_server,
@@ -100,12 +101,14 @@ class Subscriber:
 
     def _announced(self) -> list[tuple[str, ScanAnnounced]]:
         """Return each scan once, although it may be announced again; oldest first."""
-        lines = self._link.ask(lambda client: list(announcements(client)))
         found: dict[str, tuple[str, ScanAnnounced]] = {}
-        for line in lines:
+        for line in self._lines():
             if line.document is not None:
                 found[line.document.scan.uid] = line.id, line.document
         return list(found.values())
+
+    def _lines(self) -> list[Announced]:
+        return self._link.ask(lambda client: list(announcements(client)))
 
     def status(self) -> BusStatus:
         """Return the status of the bus.
@@ -120,7 +123,8 @@ class Subscriber:
         report = self._link.ask(lambda client: describe_server(client, self._url))
         scans = self.scans()
         still_open = tuple(scan for scan in scans if scan.is_open)
-        return gather_status(self._link, report, len(scans), still_open)
+        later = tuple(line for line in self._lines() if line.document is None)
+        return gather_status(self._link, report, len(scans), still_open, later)
 
     def scan(self, name: str | int) -> ScanReader:
         """Return a scan by its uid, a prefix of its uid, its number, or ``last``.

@@ -78,9 +78,11 @@ from scanbus.bus.store.quota import (
 )
 from scanbus.bus.store.resp import Argument, CommandPacker
 from scanbus.bus.store.scans import (
+    Announced,
     announce,
     announcements,
     append_event,
+    find_later,
     find_scan,
     id_order,
     is_announced,
@@ -92,6 +94,7 @@ from scanbus.bus.store.scans import (
     next_scan_number,
     raise_scan_number,
     read_events,
+    read_final_verdict,
     read_position,
     wait_for_announcement,
     wait_for_events,
@@ -103,6 +106,7 @@ __all__ = [
     "DEFAULT_URL",
     "KEPT_SCANS",
     "KEPT_WHEN_FULL",
+    "Announced",
     "Argument",
     "Backoff",
     "Bus",
@@ -132,6 +136,7 @@ __all__ = [
     "end_attempt",
     "end_publisher_beat",
     "find_entry_start",
+    "find_later",
     "find_scan",
     "hold_scan",
     "id_order",
@@ -154,6 +159,7 @@ __all__ = [
     "read_cursors",
     "read_entry",
     "read_events",
+    "read_final_verdict",
     "read_lanes",
     "read_newest",
     "read_position",

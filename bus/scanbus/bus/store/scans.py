@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +35,8 @@ from scanbus.schemas import (
     Event,
     ScanAnnounced,
     ScanIdentity,
+    ScanJudged,
+    Verdict,
     parse_announcement,
     parse_event,
 )
@@ -41,10 +44,12 @@ from scanbus.schemas.documents import (
     MAX_ANNOUNCEMENT_BYTES,
     MAX_DOCUMENT_BYTES,
     check_size,
+    uid_of_later,
 )
 from scanbus.schemas.errors import (
     AmbiguousScanError,
     DocumentError,
+    UnknownProtocolError,
     UnknownScanError,
 )
 
@@ -54,6 +59,7 @@ __all__ = [
     "announce",
     "announcements",
     "append_event",
+    "find_later",
     "find_scan",
     "id_order",
     "is_announced",
@@ -65,6 +71,7 @@ __all__ = [
     "next_scan_number",
     "raise_scan_number",
     "read_events",
+    "read_final_verdict",
     "read_position",
     "wait_for_announcement",
     "wait_for_events",
@@ -112,11 +119,15 @@ class Announced:
         The document; None if it cannot be parsed.
     problem : str
         Why it cannot be parsed, empty if it can.
+    later_uid : str
+        The scan's uid if it is of a later protocol: a later version of scanbus can
+        parse it. Empty otherwise.
     """
 
     id: str
     document: ScanAnnounced | None
     problem: str = ""
+    later_uid: str = ""
 
 
 def announce(client: Bus, document: ScanAnnounced) -> str:
@@ -176,6 +187,9 @@ def _wait(client: Bus, after: dict[str, str], block_ms: int) -> set[str]:
 def _announced(entry_id: str, fields: Any) -> Announced:
     try:
         return Announced(entry_id, parse_announcement(_document(fields)))
+    except UnknownProtocolError as error:
+        later_uid = uid_of_later(_document(fields))
+        return Announced(entry_id, None, str(error), later_uid)
     except DocumentError as error:
         return Announced(entry_id, None, str(error))
 
@@ -195,6 +209,28 @@ def read_events(client: Bus, record: ScanRecord) -> bool:
     return any_new
 
 
+def find_later(client: Bus, name: str) -> Announced | None:
+    """Return the announcement of a later protocol with this uid or its beginning."""
+    for line in announcements(client):
+        if name and line.later_uid.startswith(name):
+            return line
+    return None
+
+
+def read_final_verdict(client: Bus, uid: str) -> Verdict | None:
+    """Return the final verdict on a scan of which nothing else can be parsed."""
+    after = "0-0"
+    while reply := _read(client, events_key(uid), after, MAX_DOCUMENT_BYTES):
+        for entry_id, fields in reply:
+            after = _text(entry_id)
+            with suppress(DocumentError):
+                event = parse_event(_document(fields))
+                verdict = event.verdict if isinstance(event, ScanJudged) else None
+                if verdict and verdict.uid == uid and not verdict.provisional:
+                    return verdict
+    return None
+
+
 def is_announced(client: Bus, announcement: str, uid: str) -> bool:
     """Whether the announcement with this id exists and is that of this scan."""
     try:
@@ -206,7 +242,8 @@ def is_announced(client: Bus, announcement: str, uid: str) -> bool:
     reply = stream_entries(found)
     lines = [_announced(_text(entry_id), fields) for entry_id, fields in reply]
     return any(
-        line.document is not None and line.document.scan.uid == uid for line in lines
+        (line.document.scan.uid if line.document else line.later_uid) == uid
+        for line in lines
     )
 
 

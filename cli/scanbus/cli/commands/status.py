@@ -45,7 +45,15 @@ def status_lines(found: BusStatus) -> list[Text]:
     for scan in found.open:
         line = Text(f"         {scan.number} {scan.uid} ")
         lines.append(line.append_text(coloured(scan.state)))
+        lines += [_problem(problem) for problem in scan.problems]
+    for uid, problem in found.later.items():
+        lines.append(Text(f"         {uid} waits for a later version of scanbus"))
+        lines.append(_problem(problem))
     return lines
+
+
+def _problem(sentence: str) -> Text:
+    return Text(f"           {printable(sentence)}", style="yellow")
 
 
 def _writer_lines(writers: dict[str, dict[str, Any]]) -> list[Text]:

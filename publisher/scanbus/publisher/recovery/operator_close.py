@@ -22,17 +22,26 @@ from scanbus.bus.store import (
     append_entries,
     append_event,
     connect,
+    find_later,
     find_scan,
     lanes_in_use,
     make_lane,
     publisher_is_alive,
     read_cursor,
     refuse_cluster,
+    release_quota,
     sealed_length,
     stream_ends,
     translated,
 )
-from scanbus.schemas import EndReason, LaneDescription, ScanEnded
+from scanbus.schemas import (
+    EndReason,
+    LaneDescription,
+    ScanEnded,
+    ScanJudged,
+    Verdict,
+    VerdictWord,
+)
 from scanbus.schemas.errors import ScanStateError
 from scanbus.schemas.file_names import late_lane_name
 
@@ -69,14 +78,17 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
     """
     with connect(url, name="scanbus-close") as client, translated(url):
         refuse_cluster(client)
+        later = find_later(client, scan)
+        if later is not None:
+            _judge(client, later.later_uid, f"{text}; {later.problem}")
+            return later.later_uid
         record = find_scan(client, scan, only_one=True)
-        if publisher_is_alive(client, record.uid):
-            raise ScanStateError(
-                f"scan {record.uid}: its publisher is alive, or was in the last 10 s; "
-                "only the publisher ends a scan while it is alive"
-            )
+        _check_silent(client, record.uid)
         lanes = _lanes(client, record)
-        if not _seal(client, record, lanes) and record.ended is not None:
+        is_unclear = record.prepared is None and bool(record.problems)
+        is_open = _seal(client, record, lanes)
+        is_open = is_open or (is_unclear and not record.final_verdict)
+        if not is_open and record.ended is not None:
             raise ScanStateError(f"scan {record.uid} has ended already")
         ended = record.ended or ScanEnded(
             time=time.time(),
@@ -86,6 +98,9 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
         )
         # Sent again even if it is there: a writer that gave up waits for an end.
         append_event(client, record.uid, ended)
+        if is_unclear:
+            # No writer of this version will ever know its lanes.
+            _judge(client, record.uid, "; ".join([text, *record.problems]))
         return record.uid
 
 
@@ -118,6 +133,22 @@ def _late_counts(
         for lane in lanes
         if lane.is_late
     }
+
+
+def _judge(client: Bus, uid: str, reason: str) -> None:
+    """Give the final verdict on a scan that this version cannot write."""
+    _check_silent(client, uid)
+    verdict = Verdict(uid=uid, verdict=VerdictWord.FAILED, reason=reason)
+    append_event(client, uid, ScanJudged(time=time.time(), verdict=verdict))
+    release_quota(client, uid)
+
+
+def _check_silent(client: Bus, uid: str) -> None:
+    if publisher_is_alive(client, uid):
+        raise ScanStateError(
+            f"scan {uid}: its publisher is alive, or was in the last 10 s; "
+            "only the publisher ends a scan while it is alive"
+        )
 
 
 def _seal(client: Bus, record: ScanRecord, lanes: Iterable[LaneDescription]) -> bool:

@@ -10,7 +10,7 @@ import time
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import Bus, Lease, begin_attempt, id_order, read_events
-from scanbus.schemas import Verdict
+from scanbus.schemas import Verdict, VerdictWord
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -44,6 +44,8 @@ class ScanTask:
         Record of the scan; None if the announcement could not be parsed.
     problem : str
         Why it could not be parsed.
+    later_uid : str
+        Uid of a scan of a later protocol: it is waited for, not passed.
     retry_s : float
         Pause after an attempt, in seconds.
     """
@@ -54,11 +56,13 @@ class ScanTask:
         record: ScanRecord | None,
         problem: str = "",
         *,
+        later_uid: str = "",
         retry_s: float = 0.0,
     ) -> None:
         self.announcement = announcement
         self.record = record
         self.problem = problem
+        self._later_uid = later_uid
         self._retry_s = retry_s
         self.verdict: Verdict | None = record.final_verdict if record else None
         self._own_verdict: Verdict | None = None
@@ -81,14 +85,16 @@ class ScanTask:
     @property
     def is_final(self) -> bool:
         """Whether nothing is left to do for the scan."""
-        if self.record is None:
+        if self.record is None and not self._later_uid:
             return True
         return self.verdict is not None and not self.verdict.provisional
 
     @property
     def is_settled(self) -> bool:
         """Whether ``--once`` need not wait for the scan."""
-        return self.is_final or self._needs_operator or self.verdict is not None
+        if self.record is None or self.is_final:
+            return True
+        return self._needs_operator or self.verdict is not None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -111,6 +117,10 @@ class ScanTask:
         """Accept the final verdict of another writer, if the record has one."""
         judged = self.record.final_verdict if self.record else None
         self.verdict = judged or self.verdict
+
+    def close(self, verdict: Verdict) -> None:
+        """Accept the final verdict that somebody else gave."""
+        self.verdict = verdict
 
     def take_own_verdict(self) -> Verdict | None:
         """Return the final verdict if this process gave it; on later calls None."""
@@ -226,12 +236,18 @@ class ScanTask:
     @property
     def uid(self) -> str:
         """Uid of the scan; empty if the announcement could not be parsed."""
-        return self.record.uid if self.record else ""
+        return self.record.uid if self.record else self._later_uid
 
     @property
     def trouble(self) -> str:
         """Sentence about what prevents writing now; empty if nothing does."""
-        return self._stalled or self.problem
+        if sentence := self._stalled or self.problem:
+            return sentence
+        verdict = self.verdict
+        if verdict is None or verdict.verdict is not VerdictWord.FAILED:
+            return ""
+        # Its `prepared` cannot be understood: only a later version or `close` helps.
+        return f"scan {self.uid}: {verdict.reason}" if verdict.provisional else ""
 
     @property
     def _stalled(self) -> str:

@@ -30,6 +30,7 @@ from scanbus.bus.store import (
     move_position,
     publisher_is_alive,
     read_events,
+    read_final_verdict,
     read_position,
     remove_lapsed_writers,
     remove_traces,
@@ -39,7 +40,7 @@ from scanbus.bus.store import (
     wait_for_announcement,
     was_forgotten,
 )
-from scanbus.schemas import ScanAnnounced
+from scanbus.schemas import ScanAnnounced, Verdict, VerdictWord
 from scanbus.schemas.errors import BusUnavailableError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
@@ -285,7 +286,11 @@ class WriterService:
             self._seen = line.id
             if line.document is None:
                 log.error(LogEvent.BAD_ANNOUNCEMENT, id=line.id, reason=line.problem)
-                self._tasks[line.id] = ScanTask(line.id, None, line.problem)
+                later = line.later_uid
+                key = later or line.id
+                self._tasks[key] = ScanTask(
+                    line.id, None, line.problem, later_uid=later
+                )
                 continue
             uid = line.document.scan.uid
             if uid in self._tasks:
@@ -315,12 +320,22 @@ class WriterService:
         if not self._is_due("interrupted", self._settings.heartbeat_s / 2):
             return
         for task in self._tasks.values():
-            if task.record is None or task.is_running or task.is_final:
+            if task.is_running or task.is_final:
+                continue
+            if task.record is None:
+                with self._guard.attempt("look for news", task.uid):
+                    self._look_if_closed(task)
                 continue
             if task.verdict is None:
                 continue
             with self._guard.attempt("look for news", task.uid):
                 self._resume_if_news(task, task.record)
+
+    def _look_if_closed(self, task: ScanTask) -> None:
+        """End the wait for a later version of scanbus if the scan was closed."""
+        verdict = read_final_verdict(self._client, task.uid)
+        if verdict is not None or self._is_removed(task):
+            task.close(verdict or Verdict(uid=task.uid, verdict=VerdictWord.FAILED))
 
     def _resume_if_news(self, task: ScanTask, record: ScanRecord) -> None:
         is_news = task.read_news(self._client)
