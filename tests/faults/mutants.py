@@ -23,7 +23,7 @@ class EagerWriter(ScanWriter):
 class UnfencedWorkspace(WorkFolder):
     """Leaves the folders of its predecessors where they are."""
 
-    def open(self) -> None:
+    def open(self, *_: Any) -> None:
         self._base.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir()
         fsync_path(self._base)

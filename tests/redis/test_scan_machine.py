@@ -47,6 +47,7 @@ from scanbus.writer.scan.commit_queue import Stopped
 from scanbus.writer.storage.data_root import scan_folder, scan_master
 from scanbus.writer.storage.scan_file import read_scan_file
 from tests.support.descriptions import channel, lane_of
+from tests.support.roots import made_root
 from tests.support.scan_machine_parts import SESSION, SteppedPublisher, attempt
 
 pytestmark = pytest.mark.redis
@@ -76,7 +77,7 @@ class ScanMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.client: Bus = connect(self.server.url, name="machine")
         self.client.flushall()
-        self.root = Path(tempfile.mkdtemp(prefix="scan-machine-"))
+        self.root = made_root(Path(tempfile.mkdtemp(prefix="scan-machine-")))
         self.publisher = SteppedPublisher(self.client, LANES)
         self.scan = self.publisher.announced
         self.crafters = {

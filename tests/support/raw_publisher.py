@@ -110,12 +110,13 @@ class RawScan:
         title: str = "raw scan",
         lanes: tuple[LaneDescription, ...] | None = None,
         heartbeat_s: float = 60.0,
+        beamline: str = "id00",
     ) -> None:
         self.client: Bus = connect(url, name="raw-publisher")
         self.identity = ScanIdentity(
             uid=uid or uuid4().hex,
             proposal="hg123",
-            beamline="id00",
+            beamline=beamline,
             session="20260101",
             collection="sample",
             dataset="d1",

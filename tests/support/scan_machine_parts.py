@@ -19,6 +19,7 @@ from scanbus.bus.store import (
     make_lane,
     read_cursor,
     read_events,
+    take_bus_id,
 )
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -230,6 +231,7 @@ def attempt(
     read_events(client, record)
     if record.final_verdict is not None:
         return record.final_verdict  # As the service does.
+    take_bus_id(client, "machine")  # As the service.
     lease = acquire_lease(client, uid, "writer", _TTL_MS)
     if lease is None:
         return None

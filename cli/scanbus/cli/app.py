@@ -23,7 +23,9 @@ from scanbus.cli.commands import (
     publish_files,
     publish_resume,
     replay,
+    root_accept_loss,
     root_init,
+    root_use,
     salvage,
     simulate,
     status,
@@ -95,6 +97,8 @@ _add(publish, "files", publish_files)
 _add(publish, "resume", publish_resume)
 _add(master, "rebuild", master_rebuild)
 _add(root, "init", root_init)
+_add(root, "use", root_use)
+_add(root, "accept-loss", root_accept_loss)
 app.add_typer(root, name="root")
 app.add_typer(publish, name="publish")
 app.add_typer(master, name="master")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scanbus.writer.masters.write import write_dataset_masters
     from scanbus.writer.recovery.salvage import SalvagedScan, SalvageReport, salvage
     from scanbus.writer.scan.replay import replay
+    from scanbus.writer.service.operator import accept_lost_files, use_root
     from scanbus.writer.service.run import run_writer
     from scanbus.writer.settings import WriterSettings
     from scanbus.writer.storage.root_identity import RootMark, init_root
@@ -30,12 +31,14 @@ __all__ = [
     "SalvagedScan",
     "SkippedScan",
     "WriterSettings",
+    "accept_lost_files",
     "check_files",
     "init_root",
     "rebuild",
     "replay",
     "run_writer",
     "salvage",
+    "use_root",
     "write_dataset_masters",
 ]
 
@@ -48,12 +51,14 @@ _MODULES: Final = {
     "SalvagedScan": "recovery.salvage",
     "SkippedScan": "masters.rebuild",
     "WriterSettings": "settings",
+    "accept_lost_files": "service.operator",
     "check_files": "check",
     "init_root": "storage.root_identity",
     "rebuild": "masters.rebuild",
     "replay": "scan.replay",
     "run_writer": "service.run",
     "salvage": "recovery.salvage",
+    "use_root": "service.operator",
     "write_dataset_masters": "masters.write",
 }
 

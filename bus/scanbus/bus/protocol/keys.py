@@ -10,9 +10,11 @@ from typing import Final
 
 __all__ = [
     "ANNOUNCEMENTS",
+    "BUS_ID",
     "FORGOTTEN",
     "POSITION",
     "RESERVED",
+    "ROOT",
     "WRITERS",
     "attempts_key",
     "cursors_key",
@@ -34,6 +36,10 @@ FORGOTTEN: Final = "scanbus:forgotten"
 """String: id of the newest announcement that was removed with its finished scan."""
 RESERVED: Final = "scanbus:reserved"
 """Hash: scan uid to the bytes of its quota."""
+ROOT: Final = "scanbus:root"
+"""String: the root below which the scans are written, as JSON with its id."""
+BUS_ID: Final = "scanbus:bus"
+"""String: random id of this bus, by which a root knows whose beamlines it has."""
 WRITERS: Final = "scanbus:writers"
 """Hash: writer id to its status as JSON; the writer is alive while its key exists."""
 

@@ -7,6 +7,13 @@ import from here only, never from the modules below.
 from __future__ import annotations
 
 from scanbus.bus.store.backoff import Backoff
+from scanbus.bus.store.bus_root import (
+    BusRoot,
+    change_root,
+    read_bus_id,
+    take_bus_id,
+    take_root,
+)
 from scanbus.bus.store.connection import (
     Bus,
     ServerReport,
@@ -18,6 +25,8 @@ from scanbus.bus.store.connection import (
     translated,
 )
 from scanbus.bus.store.cursors import (
+    accept_loss,
+    accepted_loss,
     acknowledge,
     acknowledge_all,
     read_cursor,
@@ -110,6 +119,7 @@ __all__ = [
     "Argument",
     "Backoff",
     "Bus",
+    "BusRoot",
     "CommandPacker",
     "Evictor",
     "ExpectedKeys",
@@ -120,6 +130,8 @@ __all__ = [
     "ServerAddress",
     "ServerReport",
     "VanishedError",
+    "accept_loss",
+    "accepted_loss",
     "acknowledge",
     "acknowledge_all",
     "acquire_lease",
@@ -131,6 +143,7 @@ __all__ = [
     "beat_publisher",
     "beat_writer",
     "begin_attempt",
+    "change_root",
     "connect",
     "describe_server",
     "end_attempt",
@@ -155,6 +168,7 @@ __all__ = [
     "ping",
     "publisher_is_alive",
     "raise_scan_number",
+    "read_bus_id",
     "read_cursor",
     "read_cursors",
     "read_entry",
@@ -177,6 +191,8 @@ __all__ = [
     "shrink_quota",
     "stored_session",
     "stream_ends",
+    "take_bus_id",
+    "take_root",
     "translated",
     "used_memory",
     "wait_for_announcement",

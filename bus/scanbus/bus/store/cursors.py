@@ -15,10 +15,19 @@ from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.replies import parses_reply
 from scanbus.bus.store.wrong_types import replies_or_none
 
-__all__ = ["WRITER", "acknowledge", "acknowledge_all", "read_cursor", "read_cursors"]
+__all__ = [
+    "WRITER",
+    "accept_loss",
+    "accepted_loss",
+    "acknowledge",
+    "acknowledge_all",
+    "read_cursor",
+    "read_cursors",
+]
 
 WRITER: Final = "writer"
 """The durable consumer whose cursor limits trimming."""
+_LOST: Final = "lost"
 
 
 _ACKNOWLEDGE = """
@@ -48,6 +57,19 @@ def acknowledge_all(client: Bus, points: Mapping[tuple[str, str], int]) -> None:
         keys = cursors_key(uid, lane), lane_key(uid, lane)
         pipe.eval(_ACKNOWLEDGE, 2, *keys, WRITER, point)
     pipe.execute()
+
+
+def accept_loss(client: Bus, uid: str, lane: str, point: int) -> None:
+    """Record that files with points before `point` are lost, by an operator's word."""
+    keys = cursors_key(uid, lane), lane_key(uid, lane)
+    client.eval(_ACKNOWLEDGE, 2, *keys, _LOST, point)
+
+
+@parses_reply
+def accepted_loss(client: Bus, uid: str, lane: str) -> int:
+    """Return the point before which an operator accepts that files are lost."""
+    value: Any = client.hget(cursors_key(uid, lane), _LOST)
+    return _point(value)
 
 
 @parses_reply

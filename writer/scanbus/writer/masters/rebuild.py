@@ -37,6 +37,7 @@ from scanbus.schemas.file_names import (
 from scanbus.writer.masters.write import rebuild_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.data_root import inside
+from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.segment_header import read_headers
 
@@ -140,7 +141,7 @@ def scan_folders(root: Path) -> Iterator[Path]:
 
 
 def _rebuild_scan(folder: Path) -> Path | SkippedScan:
-    if not _scan_file(folder).exists():
+    if not is_there(_scan_file(folder)):
         reason = "no scan file: it is still being written, or was interrupted"
         return SkippedScan(str(folder), reason)
     try:

@@ -61,6 +61,7 @@ from scanbus.writer.storage.data_root import (
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.hdf5 import open_hdf5, written_hdf5
 from scanbus.writer.storage.provenance import stamp_now
+from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.tree_writer import write_tree
 
 __all__ = [
@@ -115,7 +116,7 @@ def write_scan_master(
 
 def _check_scan(path: Path, contents: ScanContents) -> None:
     """Raise if a file exists at `path` that is not the master of this scan."""
-    if not path.exists():
+    if not is_there(path):
         return
     uid = read_uid(path, contents.entry_name)
     if uid != contents.record.uid:
@@ -268,7 +269,7 @@ def _write_until_unchanged(
 
 
 def _check_creator(path: Path) -> None:
-    if not path.exists():
+    if not is_there(path):
         return
     try:
         with open_hdf5(path) as file:
@@ -383,10 +384,10 @@ def _remove_leftovers(path: Path) -> None:
     now = time.time()
     for leftover in path.parent.glob(temporaries_glob(path.name)):
         try:
-            is_old = now - leftover.stat().st_mtime > _LEFTOVER_AGE_S
+            is_old = now - leftover.lstat().st_mtime > _LEFTOVER_AGE_S
             if is_old or _is_of_a_dead_process(leftover.name):
                 leftover.unlink()
-        except FileNotFoundError:  # removed by another writer meanwhile
+        except OSError:  # removed by another writer meanwhile, or no file at all
             continue
 
 

@@ -41,7 +41,14 @@ __all__ = ["TemporarySegment", "read_temporary_segment", "restore"]
 
 _DATA: Final = f"{DATA_GROUP}/data"
 # Errors of h5py on files whose writer was killed during a flush.
-_UNREADABLE: Final = (OSError, RuntimeError, LookupError, ValueError, TypeError)
+_UNREADABLE: Final = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    NameTakenError,
+)
 
 
 @dataclass(frozen=True, slots=True)

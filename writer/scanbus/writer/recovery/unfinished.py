@@ -20,6 +20,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.storage.data_root import dataset_folder, inside, scan_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE, read_journals
+from scanbus.writer.storage.regular_file import check_folder, is_there
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.work_folder import work_folders
 
@@ -83,7 +84,7 @@ class UnfinishedScan:
         if dataset_folder(self.root, self.record.identity) != self.dataset:
             return f"it belongs in {self.folder}, not below {self.dataset}", True
         values = self.folder / values_file_name(self.record.identity.scan_number)
-        if values.exists():
+        if is_there(values):
             holder = read_scan_file(values).uid
             if holder != self.uid:
                 raise NameTakenError(str(values), f"scan {holder}")
@@ -100,7 +101,7 @@ class UnfinishedScan:
     def _last_activity(self) -> float:
         """Return the latest mtime in all work folders, in seconds since 1970."""
         return max(
-            path.stat().st_mtime
+            path.lstat().st_mtime
             for folder in work_folders(self.dataset, self.uid)
             for path in (folder, *folder.iterdir())
         )
@@ -111,13 +112,17 @@ def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:
     for base in sorted(root.glob(WORK_FOLDERS_GLOB)):
         try:
             inside(root, base)
+            check_folder(base)
         except RootUnusableError:
             log.warning(LogEvent.LINK_OUT_OF_ROOT, path=str(base), root=str(root))
+            continue
+        except NameTakenError as error:
+            log.warning(LogEvent.NO_REGULAR_FILE, path=error.path, found=error.holder)
             continue
         names = (parse_work_folder(child.name) for child in base.iterdir())
         for uid in sorted({one.uid for one in names if one and not one.is_salvaged}):
             files = [one / EVENTS_FILE for one in work_folders(base.parent, uid)]
-            record = read_journals(one for one in files if one.is_file())
+            record = read_journals(one for one in files if is_there(one))
             if record is not None and record.uid != uid:
                 record = None
             yield UnfinishedScan(root, base.parent, uid, record)

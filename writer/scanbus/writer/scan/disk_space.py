@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanbus.schemas.errors import StorageFullError
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.model.scan_contents import SegmentFile
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FreeSpace",
+    "SpaceWatch",
     "bytes_needed",
     "check_space",
     "errno_of",
@@ -32,6 +35,7 @@ __all__ = [
     "storage_sentence",
 ]
 
+log = get_logger()
 _ERRNO = re.compile(r"errno = (\d+)")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
@@ -83,6 +87,45 @@ def check_space(root: Path, needed: int, *, least: int) -> int:
     if free < least:
         raise StorageFullError(str(root), max(needed, least), free)
     return free
+
+
+class SpaceWatch:
+    """Free space for one scan, with a warning before it is short.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        Any path on the file system.
+    least, low : int
+        Bytes below which the scan does not continue, and below which to warn.
+    """
+
+    def __init__(self, root: Path, least: int, low: int) -> None:
+        self._root = root
+        self._least = least
+        self._low = low
+        self._is_low = False
+
+    def check(self, needed: int) -> None:
+        """Raise StorageFullError if space is short; warn once before it is.
+
+        Parameters
+        ----------
+        needed : int
+            Estimate of the bytes that the scan still needs.
+        """
+        free = check_space(self._root, needed, least=self._least)
+        was_low, self._is_low = (
+            self._is_low,
+            free < max(needed + self._least, self._low),
+        )
+        if self._is_low and not was_low:
+            log.warning(
+                LogEvent.LOW_SPACE,
+                root=str(self._root),
+                free_gb=round(free / 1e9, 2),
+                needed_gb=round(needed / 1e9, 2),
+            )
 
 
 def free_bytes(root: Path) -> int:

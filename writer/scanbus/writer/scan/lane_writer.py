@@ -1,7 +1,8 @@
 """Write one lane into segments: arrivals in, finished segments out.
 
-The files on the disk are authoritative: a lane starts after its published segments,
-whatever the cursor on the bus is.
+The files on the disk are authoritative: a lane starts after its published segments. If
+the bus says that more points were durable, their files are gone: they are written again
+from the bus, and only an operator may give up what is not there any more.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from pathlib import Path
 
 from scanbus.bus.protocol import Arrival, Entry, Kind, LaneReader
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
-from scanbus.schemas.errors import PayloadError, UnknownCodecError
+from scanbus.schemas.errors import (
+    FilesMissingError,
+    PayloadError,
+    UnknownCodecError,
+)
 from scanbus.schemas.file_names import segment_file_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -22,7 +27,9 @@ from scanbus.writer.model.segment_length import is_segment_full
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.late_points import read_late_points
-from scanbus.writer.storage.segment_header import read_headers
+from scanbus.writer.storage.placed_segment import PlacedSegment
+from scanbus.writer.storage.regular_file import check_regular
+from scanbus.writer.storage.segment_header import read_header, read_headers
 from scanbus.writer.storage.value_segment import ValueSegment
 
 __all__ = ["FinishedSegment", "LaneWriter", "OpenSegment"]
@@ -90,13 +97,21 @@ class LaneWriter:
         self._pending_account = SegmentAccount()
         self._open: OpenSegment | None = None
         self.segments: list[SegmentFile] = []
+        self._placed: list[PlacedSegment] = []
         self._find_published()
         self._last_id = self._accounts[-1].last_id if self._accounts else ""
         self.reader = LaneReader(uid, lane, self.stored, self._last_id.encode())
         self._submitted = self._reached = self.stored
         self._next_number = self.segments[-1].next_number if self.segments else 0
+        # The points before the first were durable; files before the second may be lost.
+        self.expected = self.stored, self.stored
         # Size on the bus of the entries since the last segment.
         self._bus_bytes = 0
+
+    @property
+    def has_own_files(self) -> bool:
+        """Whether masters name its segments; others are in the scan file at the end."""
+        return self.lane.storage is Storage.FILES or self.lane.is_late
 
     @property
     def stored(self) -> int:
@@ -119,6 +134,48 @@ class LaneWriter:
         found = [text for one in self._all_accounts() for text in one.problems]
         return [f"{self.lane.name}: {text}" for text in dict.fromkeys(found)]
 
+    def expect(self, written: int, lost: int) -> None:
+        """State which points were durable, in files or not.
+
+        Parameters
+        ----------
+        written : int
+            All points before it were durable once.
+        lost : int
+            Files with points before it may be missing.
+        """
+        self.expected = written, lost
+
+    def skip(self) -> None:
+        """Read nothing: the points of this lane are in the scan file already."""
+        self.reader.length = self.stored
+
+    def empty_segment(self, stop: int) -> FinishedSegment:
+        """Return the next segment, up to point `stop`, with all its points missing."""
+        self._segment().mark("missing", self._submitted, stop)
+        (finished,) = self._finish(stop)
+        return finished
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether points that were durable are in no file."""
+        return self.stored < self.expected[0]
+
+    def confirm(self) -> None:
+        """Check that every published segment is in its place, by its identity.
+
+        A file that has not changed since the last time is not read again.
+
+        Raises
+        ------
+        VerificationError
+            If one is gone, or another segment is in its place.
+        NameTakenError
+            If something else is in its place.
+        """
+        for one, found in zip(self.segments, self._placed, strict=True):
+            found.confirm(self._folder / one.name)
+
     def take(self, arrival: Arrival) -> list[FinishedSegment]:
         """Process an arrival from the lane; return the segments that it completes.
 
@@ -140,6 +197,7 @@ class LaneWriter:
             case Kind.POINTS:
                 return self._store_points(arrival)
             case Kind.JUMP:
+                self._refuse_loss(arrival.start, min(arrival.stop, self.expected[0]))
                 return self._mark("missing", arrival.start, arrival.stop)
             case Kind.BAD:
                 return self._reject(arrival)
@@ -148,6 +206,13 @@ class LaneWriter:
                 return []
             case Kind.SEAL:
                 return self._finish(self.reader.expected)
+
+    def _refuse_loss(self, start: int, stop: int) -> None:
+        """Raise if points that were durable are neither in files nor on the bus."""
+        start = max(start, self.expected[1])
+        if start < stop:
+            missing = {self.lane.name: f"{start} to {stop - 1}"}
+            raise FilesMissingError(self._uid, str(self._folder), missing)
 
     def flush(self) -> None:
         """Flush the open segment, so that its points survive a kill of this process."""
@@ -159,6 +224,11 @@ class LaneWriter:
         start = finished.segment.start
         self.segments.append(SegmentFile(finished.name, start, finished.stop))
         self._accounts.append(finished.segment.account)
+        identity = self._uid, self.lane.name, start, finished.stop
+        path = self._folder / finished.name
+        self._placed.append(
+            PlacedSegment((*identity, finished.segment.digest), check_regular(path))
+        )
 
     def replace(self, joined: SegmentFile, account: SegmentAccount) -> None:
         """Record that a joined segment has the points of published ones."""
@@ -170,6 +240,9 @@ class LaneWriter:
         place = slice(inside[0], inside[-1] + 1)
         self.segments[place] = [joined]
         self._accounts[place] = [account]
+        path = self._folder / joined.name
+        status = check_regular(path)
+        self._placed[place] = [PlacedSegment(read_header(path).identity, status)]
 
     def discard(self, finished: Iterable[FinishedSegment] = ()) -> None:
         """Close unpublished segments without completing them.
@@ -242,6 +315,8 @@ class LaneWriter:
     def _find_published(self) -> None:
         headers = read_headers(self._folder, self._uid, self.lane.name)
         for name, header in headers.items():
+            status = check_regular(self._folder / name)
+            self._placed.append(PlacedSegment(header.identity, status))
             self.segments.append(SegmentFile(name, header.start, header.stop))
             self._accounts.append(header.account)
 
@@ -257,8 +332,10 @@ class LaneWriter:
 
     def _store_points(self, arrival: Arrival) -> list[FinishedSegment]:
         entry = arrival.entry
+        if entry is not None and entry.is_durable:
+            # Not in our files, after which this lane starts.
+            self._refuse_loss(arrival.start, arrival.stop)
         if entry is None or entry.is_gap or entry.is_durable:
-            # Marked durable, but not in our files, after which this lane starts.
             return self._mark("missing", arrival.start, arrival.stop)
         try:
             if self._sandbox is not None:

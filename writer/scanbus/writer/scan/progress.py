@@ -9,15 +9,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.schemas import ChannelLedger, Storage, Verdict, ranges
+from scanbus.schemas import ChannelLedger, Storage, Verdict, VerdictWord, ranges
+from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.file_names import values_file_name
 from scanbus.writer.model.ledger import judge, losses
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.model.sources import named_files
 from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.storage.data_root import scan_master
+from scanbus.writer.storage.regular_file import is_there
+from scanbus.writer.storage.scan_file import read_scan_file
 
-__all__ = ["contents_of", "ledgers_of", "segment_paths", "value_lanes", "verdict_on"]
+__all__ = [
+    "amended",
+    "contents_of",
+    "ledgers_of",
+    "segment_paths",
+    "unprepared",
+    "value_lanes",
+    "verdict_on",
+    "verdict_on_disk",
+]
 
 
 def contents_of(
@@ -87,8 +99,60 @@ def ledgers_of(lanes: Sequence[LaneWriter]) -> dict[str, ChannelLedger]:
     return ledgers
 
 
+def unprepared(record: ScanRecord) -> Verdict:
+    """Return the verdict on a scan that ends, or lapses, before it was prepared."""
+    problems = record.problems or ["the scan was announced, never prepared"]
+    return Verdict(
+        uid=record.uid,
+        verdict=VerdictWord.FAILED if record.problems else VerdictWord.PARTIAL,
+        provisional=record.ended is None or bool(record.problems),
+        reason="; ".join(problems),
+        end_reason=record.ended.end_reason if record.ended else "",
+    )
+
+
+def verdict_on_disk(record: ScanRecord, folder: Path) -> Verdict | None:
+    """Return the verdict of a scan that has a scan file already, else None.
+
+    Raises
+    ------
+    NameTakenError
+        If something else has the name of the scan file.
+    """
+    path = folder / values_file_name(record.identity.scan_number)
+    if not is_there(path):
+        return None
+    found = read_scan_file(path)
+    if found.uid != record.uid:
+        raise NameTakenError(str(path), f"scan {found.uid}")
+    return found.verdict
+
+
+def amended(done: Verdict, record: ScanRecord, lanes: Sequence[LaneWriter]) -> Verdict:
+    """Return the verdict of a scan file, without files that were lost since then."""
+    ledgers = dict(done.channels)
+    files = [one for one in lanes if one.has_own_files and not one.lane.is_late]
+    for name, found in ledgers_of(files).items():
+        late = ledgers[name].late if name in ledgers else ()
+        ledgers[name] = found.model_copy(update={"late": late})
+    if ledgers == done.channels:
+        return done
+    ended = record.ended
+    return judge(
+        done.uid,
+        ledgers,
+        end_reason=ended.end_reason if ended else None,
+        master=done.master,
+        problems=[*record.problems, *(text for one in lanes for text in one.problems)],
+    )
+
+
 def verdict_on(
-    record: ScanRecord, lanes: Sequence[LaneWriter], root: Path, *, provisional: bool
+    record: ScanRecord,
+    lanes: Sequence[LaneWriter],
+    root: Path,
+    *,
+    provisional: bool = False,
 ) -> Verdict:
     """Return the verdict on the scan as written so far."""
     problems = [*record.problems]

@@ -22,6 +22,7 @@ from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.scan.write_authority import ReplayAuthority
 from scanbus.writer.storage.data_root import check_root, scan_folder
+from scanbus.writer.storage.regular_file import is_there
 
 __all__ = ["replay"]
 
@@ -77,7 +78,7 @@ def replay(
         path = scan_folder(root, record.identity) / values_file_name(
             record.identity.scan_number
         )
-        if path.exists():
+        if is_there(path):
             raise NameTakenError(str(path), "a finished scan")
         # Nobody has an older master of these files open.
         pace = Pace(grace_s=0.0)

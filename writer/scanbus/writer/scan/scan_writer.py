@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from scanbus.bus.protocol import Kind, ScanRecord
@@ -24,27 +25,34 @@ from scanbus.schemas import (
     ScanPrepared,
     Storage,
     Verdict,
-    VerdictWord,
 )
-from scanbus.schemas.errors import LeaseLostError, NameTakenError, StorageError
+from scanbus.schemas.errors import (
+    LeaseLostError,
+    StorageError,
+)
 from scanbus.schemas.file_names import values_file_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.masters.rebuild import read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents
+from scanbus.writer.scan.agreement import fill_holes, find_lost, refuse_absent_folder
 from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.commit_queue import CommitQueue, Stopped
-from scanbus.writer.scan.disk_space import bytes_needed, check_space
+from scanbus.writer.scan.disk_space import SpaceWatch, bytes_needed
+from scanbus.writer.scan.durable_state import DurableState, ReplayState, ScanState
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.join import Joiner
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.progress import (
+    amended,
     contents_of,
     segment_paths,
+    unprepared,
     value_lanes,
     verdict_on,
+    verdict_on_disk,
 )
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import Steps, step
@@ -53,9 +61,9 @@ from scanbus.writer.storage.data_root import (
     remove_segments,
     scan_folder,
 )
-from scanbus.writer.storage.durable_files import make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE, EventJournal
-from scanbus.writer.storage.scan_file import read_scan_file, write_scan_file
+from scanbus.writer.storage.root_identity import RootGuard
+from scanbus.writer.storage.scan_file import write_scan_file
 from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["ScanWriter"]
@@ -132,11 +140,19 @@ class ScanWriter:
             self._pace,
         )
         self._next_flush = self._next_poll = self._next_check = 0.0
-        self._is_low = False
+        self._space = SpaceWatch(
+            root, self._pace.least_free_bytes, self._pace.low_water_bytes
+        )
         self._next_master_at = 0.0
         self._next_master_size = 1
         self._silent_since: float | None = None
         self._events: EventJournal | None = None
+        self._guard = RootGuard(root)
+        self._state: DurableState = (
+            ReplayState() if authority.is_replay else ScanState(client, record.uid)
+        )
+        # The verdict in the scan file, if a predecessor has written it.
+        self._done: Verdict | None = None
 
     def run(self) -> Verdict:
         """Write the scan until it ends, or until its publisher is gone.
@@ -159,29 +175,40 @@ class ScanWriter:
         """
         prepared = self._wait_for_prepared()
         if prepared is None:
-            return self._judge_unprepared()
+            verdict = unprepared(self._record)
+            self._authority.announce(verdict)
+            return verdict
         keep = True
         try:
             with self._steps.phase("open", self._folder):
                 self._open(prepared)
-            done = self._existing_verdict()
-            if done is not None:
-                # From its files: Redis may lack events, and the end names late lanes.
-                with self._steps.phase("master", self._folder):
-                    contents = read_contents(self._folder)
-                return self._publish_verdict(done, contents)
+            done = self._done
+            if done is not None and not any(lane.is_behind for lane in self._lanes):
+                return self._publish_done(done)
             with self._commits, self._joins:
                 is_whole = self._write()
+            if done is not None:
+                return self._publish_done(amended(done, self._record, self._lanes))
             return self._finalise() if is_whole else self._interrupt()
         except (OSError, RuntimeError, StorageError) as error:
             # h5py raises RuntimeError if a file cannot be closed.
             keep = isinstance(error, LeaseLostError)
+            self._guard.explain(error)
             if not keep and self._work_folder.was_taken:
                 # The error is a consequence: a successor has renamed the folder.
                 raise LeaseLostError(self._record.uid, self._authority.fence) from error
             raise
         finally:
             self._close(keep=keep)
+
+    def _publish_done(self, verdict: Verdict) -> Verdict:
+        """Publish the verdict of a scan that has a scan file already."""
+        if verdict != self._done:  # Files were lost since then.
+            return self._publish_verdict(verdict, self._contents(verdict))
+        # From its files: Redis may lack events, and the end names late lanes.
+        with self._steps.phase("master", self._folder):
+            contents = read_contents(self._folder)
+        return self._publish_verdict(verdict, contents)
 
     def _close(self, *, keep: bool) -> None:
         """Close open files; unpublished ones are written again from the bus.
@@ -211,34 +238,10 @@ class ScanWriter:
             self._tick()
         return prepared
 
-    def _judge_unprepared(self) -> Verdict:
-        problems = self._record.problems or ["the scan was announced, never prepared"]
-        verdict = Verdict(
-            uid=self._record.uid,
-            verdict=VerdictWord.FAILED
-            if self._record.problems
-            else VerdictWord.PARTIAL,
-            provisional=self._record.ended is None or bool(self._record.problems),
-            reason="; ".join(problems),
-            end_reason=self._record.ended.end_reason if self._record.ended else "",
-        )
-        self._authority.announce(verdict)
-        return verdict
-
-    def _existing_verdict(self) -> Verdict | None:
-        """Return the verdict of a scan that has a scan file already, else None."""
-        path = self._folder / values_file_name(self._record.identity.scan_number)
-        if not path.exists():
-            return None
-        found = read_scan_file(path)
-        if found.uid != self._record.uid:
-            raise NameTakenError(str(path), f"scan {found.uid}")
-        return found.verdict
-
     def _take_over(self) -> None:
         """Take over from predecessors and check that this attempt has the lease."""
         try:
-            self._work_folder.open()
+            self._work_folder.open(self._guard.make_folder)
         finally:
             # Also after an error: a successor may have removed the folder meanwhile.
             try:
@@ -248,13 +251,19 @@ class ScanWriter:
                 raise
 
     def _open(self, prepared: ScanPrepared) -> None:
+        beamline = self._record.identity.beamline
+        self._guard = self._state.admit(self._root, beamline, self._wait)
+        names = [lane.name for lane in prepared.lanes]
+        refuse_absent_folder(self._folder, self._record.uid, names, self._state)
         self._take_over()
-        make_folder(self._folder)
+        self._guard.make_folder(self._folder)
         self._events = EventJournal(self._work_folder.path(EVENTS_FILE))
         self._events.append(self._record)
         self._work_folder.prune()
         self._lanes = self._make_lanes()
-        self._check_space()
+        self._space.check(self.bytes_needed)
+        self._done = verdict_on_disk(self._record, self._folder)
+        self._agree()
         if any(lane.stored for lane in self._lanes):
             # A predecessor may have been killed between link and fsync.
             self._work_folder.make_names_durable(self._folder)
@@ -268,27 +277,27 @@ class ScanWriter:
             stored={lane.lane.name: lane.stored for lane in self._lanes},
         )
 
+    def _agree(self) -> None:
+        """Compare the files with what was acknowledged; see `scan.agreement`."""
+        uid, folder = self._record.uid, self._folder
+        while True:
+            lost = find_lost(uid, folder, self._lanes, self._state, self._done)
+            filled = [
+                fill_holes(folder, lane, partial(self._publish, lane)) for lane in lost
+            ]
+            if not any(filled):
+                return
+            self._lanes = self._make_lanes()  # Segments behind the holes count now.
+
+    def _wait(self, seconds: float) -> None:
+        if self._is_stopped():
+            raise Stopped
+        time.sleep(seconds)
+
     @property
     def bytes_needed(self) -> int:
         """Estimate of the bytes that the rest of the scan needs on the disk."""
         return bytes_needed(self._lanes, self._folder) + self._joins.bytes_needed
-
-    def _check_space(self) -> None:
-        """Raise StorageFullError if space is short; warn once before it is."""
-        needed = self.bytes_needed
-        least = self._pace.least_free_bytes
-        free = check_space(self._root, needed, least=least)
-        was_low, self._is_low = (
-            self._is_low,
-            free < max(needed + least, self._pace.low_water_bytes),
-        )
-        if self._is_low and not was_low:
-            log.warning(
-                LogEvent.LOW_SPACE,
-                root=str(self._root),
-                free_gb=round(free / 1e9, 2),
-                needed_gb=round(needed / 1e9, 2),
-            )
 
     def _make_lanes(self) -> list[LaneWriter]:
         prepared = self._record.prepared
@@ -307,6 +316,7 @@ class ScanWriter:
         for late in prepared.late_lanes(ended):
             if late.name not in known:
                 lane = self._lane(late)
+                find_lost(self._record.uid, self._folder, [lane], self._state)
                 self._authority.acknowledge(late.name, lane.stored)
                 self._lanes.append(lane)
 
@@ -375,6 +385,7 @@ class ScanWriter:
 
     def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
         """Publish one segment; called in the thread of the commit queue."""
+        self._guard.check()
         publish_segment(
             finished, lane.lane.name, self._folder, self._work_folder, self._authority
         )
@@ -397,8 +408,10 @@ class ScanWriter:
             self._next_check = now + self._pace.check_s
             self._authority.check()
             if self._lanes:
+                self._keep_on_bus()
                 with self._steps.phase("space", self._folder):
-                    self._check_space()
+                    self._guard.check()
+                    self._space.check(self.bytes_needed)
         if now >= self._next_poll:
             self._next_poll = now + self._pace.poll_s
             if read_events(self._client, self._record) and self._events is not None:
@@ -412,6 +425,12 @@ class ScanWriter:
                     lane.flush()
                 if self._events is not None:
                     self._events.touch()
+
+    def _keep_on_bus(self) -> None:
+        """Keep points on the bus that were in files and are written again."""
+        for lane in self._lanes:
+            if lane.is_behind:
+                self._state.first_on_bus(lane.lane.name)
 
     def _is_abandoned(self) -> bool:
         """Whether the publisher's heartbeat expired more than `lapse_s` ago."""
@@ -431,10 +450,19 @@ class ScanWriter:
 
     def _write_masters(self, contents: ScanContents) -> None:
         """Write all masters."""
+        self._guard.check()
+        self._confirm_files()
         with self._steps.phase("master", self._folder):
             write_scan_master(self._folder, contents, self._work_folder.folder)
             self._joins.note_master()
             write_dataset_masters(self._root, self._record.identity)
+
+    def _confirm_files(self) -> None:
+        """Check that all segments that masters name are in their places."""
+        with self._steps.phase("confirm", self._folder):
+            for lane in self._lanes:
+                if lane.has_own_files:
+                    lane.confirm()
 
     def _update_master(self) -> None:
         """Update the masters of a growing scan when its segments have doubled.
@@ -455,18 +483,16 @@ class ScanWriter:
         self._next_master_at = now + self._pace.master_s
         self._write_masters(self._contents())
 
-    def _verdict(self, *, provisional: bool) -> Verdict:
-        return verdict_on(
-            self._record, self._lanes, self._root, provisional=provisional
-        )
-
     def _finalise(self) -> Verdict:
-        verdict = self._verdict(provisional=False)
+        for lane in self._lanes:
+            lane.confirm()
+        verdict = verdict_on(self._record, self._lanes, self._root)
         name = values_file_name(self._record.identity.scan_number)
         segments = segment_paths(self._lanes, self._folder)
         with self._steps.phase("scan_file", self._folder / name):
             path = self._work_folder.path(name)
             write_scan_file(path, self._record, segments, verdict)
+        self._guard.check()
         self._authority.check()
         with step("scan_file"):
             self._work_folder.publish(name, self._folder / name)
@@ -481,6 +507,7 @@ class ScanWriter:
             for lane in value_lanes(self._lanes):
                 remove_segments(self._folder, lane)
             self._work_folder.clear()
+        self._confirm_files()
         self._authority.announce(verdict)
         log.info(
             LogEvent.SCAN_CLOSED,
@@ -495,7 +522,7 @@ class ScanWriter:
 
         The publisher may come back, and the scan is resumed then.
         """
-        verdict = self._verdict(provisional=True)
+        verdict = verdict_on(self._record, self._lanes, self._root, provisional=True)
         self._authority.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:
             self._write_masters(self._contents(verdict))

@@ -32,6 +32,7 @@ class WriteAuthority(Protocol):
     """Authority to write a scan's files, and to change its state on the bus."""
 
     fence: int
+    is_replay: bool
 
     def check(self) -> None:
         """Renew the authority; raise LeaseLostError if it has ended."""
@@ -58,6 +59,8 @@ class LeaseAuthority:
     ttl_ms : int
         Lease duration after each renewal, in milliseconds.
     """
+
+    is_replay = False
 
     def __init__(self, client: Bus, lease: Lease, ttl_ms: int) -> None:
         self._client = client
@@ -127,6 +130,7 @@ class ReplayAuthority:
     """
 
     fence = 0
+    is_replay = True
 
     def __init__(self, client: Bus, uid: str, hold_ms: int = 30_000) -> None:
         self._client = client

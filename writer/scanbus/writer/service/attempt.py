@@ -97,6 +97,8 @@ class ServiceAuthority:
         The attempt.
     """
 
+    is_replay = False
+
     def __init__(self, calls: ServiceCalls, order: AttemptOrder) -> None:
         self._calls = calls
         self._attempt = order.number

@@ -48,6 +48,7 @@ from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.disk_space import FreeSpace
 from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
 from scanbus.writer.service.numbering import raise_numbers
+from scanbus.writer.service.ownership import Ownership
 from scanbus.writer.service.scan_task import ScanTask
 from scanbus.writer.service.systemd import notify
 from scanbus.writer.service.worker_link import Progress
@@ -99,6 +100,7 @@ class WriterService:
         self._memory_bytes = settings.memory_bytes
         self._is_server_checked = False
         self._free = FreeSpace(settings.root)
+        self._ownership = Ownership(settings, self.name)
         self._evictor = Evictor()
         self._metrics: Metrics = NoMetrics()
 
@@ -127,13 +129,15 @@ class WriterService:
         ------
         BusUnavailableError, BusUnsuitableError
             If the bus cannot be used at the start; later the service waits for it.
-        NoRootError, RootUnusableError
-            If the root was never made one, or files cannot be written below it.
+        NoRootError, RootConflictError, RootUnusableError
+            If the root was never made one, the bus has another one, or files cannot be
+            written below it.
         ConfigurationError
             If the metrics port cannot be used.
         WorkerFailedError
             If the worker processes cannot start.
         """
+        # First of all: what is no root is not written to.
         read_root_id(self._settings.root)
         self._pool.open()
         try:
@@ -157,6 +161,7 @@ class WriterService:
         check_root(self._settings.root)
         with translated(self._settings.redis):
             self._check_server()
+            self._ownership.begin(self._client)
             raise_numbers(self._client, self._settings.root)
         self._metrics = make_metrics(self._settings.metrics_port)
         self._pool.wait_ready()
@@ -242,6 +247,7 @@ class WriterService:
         for warning in report.warnings:
             log.warning(LogEvent.BUS_WARNING, problem=warning)
         remove_lapsed_writers(self._client)
+        self._ownership.restore(self._client)
         # It may have come back empty: everything is announced again then.
         self._seen = self._position = read_position(self._client)
         self._is_server_checked = True
@@ -251,6 +257,7 @@ class WriterService:
         if not self._is_due("beat", every_s):
             return
         notify("WATCHDOG=1")
+        self._ownership.restore(self._client)
         unfinished = [task for task in self._tasks.values() if not task.is_final]
         for task in unfinished:
             task.warn_if_stalled()
@@ -263,10 +270,12 @@ class WriterService:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "root": str(self._settings.root),
+            "root_id": self._ownership.root_id,
             "version": version("scanbus"),
             "scans": len(unfinished),
             "problems": [
                 *self._pool.problems,
+                *self._ownership.problems,
                 *(task.trouble for task in unfinished if task.trouble),
             ],
         }
@@ -435,6 +444,7 @@ class WriterService:
                 remove_writer(self._client, self.name)
         except BusUnavailableError as error:
             log.warning(LogEvent.BUS_LOST, reason=str(error))
+        self._ownership.end()
         self._client.close()
         self._metrics.close()
         log.info(LogEvent.WRITER_LEFT, writer=self.name, stalled=stalled)

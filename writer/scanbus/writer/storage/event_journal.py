@@ -13,10 +13,14 @@ from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Event, ScanPrepared, parse_event
-from scanbus.schemas.errors import DocumentError
+from scanbus.schemas.errors import DocumentError, NameTakenError
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
+from scanbus.writer.storage.regular_file import read_regular
 
 __all__ = ["EVENTS_FILE", "EventJournal", "publisher_events", "read_journals"]
 
+log = get_logger()
 EVENTS_FILE = "events.jsonl"
 
 
@@ -79,7 +83,7 @@ def read_journals(paths: Iterable[Path]) -> ScanRecord | None:
     """Return a scan's record from the events files of its work folders.
 
     Lines that cannot be parsed are skipped, because the last line of a killed writer
-    may be incomplete.
+    may be incomplete; so is, with a warning, what is no regular file.
 
     Returns
     -------
@@ -99,7 +103,12 @@ def read_journals(paths: Iterable[Path]) -> ScanRecord | None:
 
 def _read(path: Path) -> list[Event]:
     events: list[Event] = []
-    for line in path.read_bytes().splitlines():
+    try:
+        text = read_regular(path)
+    except NameTakenError as error:
+        log.warning(LogEvent.NO_REGULAR_FILE, path=error.path, found=error.holder)
+        return events
+    for line in text.splitlines():
         try:
             events.append(parse_event(line))
         except DocumentError:

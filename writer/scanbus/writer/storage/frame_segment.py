@@ -29,6 +29,7 @@ from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, flush_hdf5
 from scanbus.writer.storage.late_points import LatePoints
 from scanbus.writer.storage.segment_header import (
     compare_chunks,
+    digest_of_checksums,
     finish_segment,
     make_segment_file,
     remove_account,
@@ -200,6 +201,11 @@ class FrameSegment:
     def is_closed(self) -> bool:
         """Whether the file is closed."""
         return not self._file
+
+    @property
+    def digest(self) -> int:
+        """Digest of the checksums of the closed file's chunks."""
+        return digest_of_checksums(self._checksums)
 
     def verify(self) -> None:
         """Reopen the closed file; compare every chunk with its checksum, and the times.

@@ -26,6 +26,8 @@ import h5py
 from h5py import h5f, h5p
 from h5py._objects import phil
 
+from scanbus.writer.storage.regular_file import open_regular
+
 __all__ = [
     "close_hdf5",
     "discard_hdf5",
@@ -199,10 +201,12 @@ def open_hdf5(path: Path, *, reads_once: bool = False) -> h5py.File:
 
     Raises
     ------
+    NameTakenError
+        If it is no regular file, but a link, a FIFO, a folder, ….
     OSError
         If the file cannot be read, or is not an HDF5 file.
     """
-    os.close(os.open(path, os.O_RDONLY))
+    os.close(open_regular(path))
     return _opened(path, reads_once=reads_once)
 
 

@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -213,11 +213,16 @@ class RootGuard:
         The root.
     root_id : str
         Its id; empty for a folder that need not be a root, as that of a replay.
+    also : callable
+        Another check, which raises.
     """
 
-    def __init__(self, root: Path, root_id: str = "") -> None:
+    def __init__(
+        self, root: Path, root_id: str = "", also: Callable[[], None] = lambda: None
+    ) -> None:
         self._root = root
         self._id = root_id
+        self._also = also
 
     def check(self) -> None:
         """Check that the path still leads to the same root.
@@ -226,14 +231,32 @@ class RootGuard:
         ------
         NoRootError, RootConflictError, RootUnusableError
             If it leads elsewhere, or nowhere.
+        OSError
+            If the file system refuses.
         """
         if self._id:
             self._compare(read_root_id(self._root))
+            self._also()
 
     def _compare(self, found: str) -> None:
         if found != self._id:
             reason = f"it is another root now, {found}, and was {self._id}"
             raise RootConflictError(str(self._root), reason)
+
+    def explain(self, error: BaseException) -> None:
+        """Raise what is wrong with the root, if an error is only a consequence of it.
+
+        Raises
+        ------
+        NoRootError, RootConflictError
+            If the path does not lead to the same root any more.
+        """
+        try:
+            self.check()
+        except (NoRootError, RootConflictError) as lost:
+            raise lost from error
+        except (OSError, RootUnusableError):
+            return  # The error itself says more.
 
     def make_folder(self, folder: Path) -> None:
         """Create a folder below the root with its missing parents, durably.

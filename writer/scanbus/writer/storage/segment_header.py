@@ -24,12 +24,14 @@ from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, link_group
 from scanbus.writer.model.segment_chain import chain_of
 from scanbus.writer.storage.chunked_dataset import stored_bytes, stored_chunks
 from scanbus.writer.storage.hdf5 import discard_hdf5, make_hdf5, open_hdf5
+from scanbus.writer.storage.regular_file import read_regular
 
 __all__ = [
     "FREE_TEXT",
     "NEXUS_TEXT",
     "SegmentHeader",
     "compare_chunks",
+    "digest_of_checksums",
     "finish_segment",
     "link_entry",
     "load_account",
@@ -59,6 +61,8 @@ class SegmentHeader:
         Its points ``[start, stop)``.
     account : SegmentAccount
         Missing, duplicate and damaged points among them.
+    digest : int
+        Digest of the table of checksums of its chunks; 0 if it has none.
     """
 
     uid: str
@@ -66,6 +70,12 @@ class SegmentHeader:
     start: int
     stop: int
     account: SegmentAccount
+    digest: int = 0
+
+    @property
+    def identity(self) -> tuple[str, str, int, int, int]:
+        """What two segments of the same points have in common."""
+        return self.uid, self.lane, self.start, self.stop, self.digest
 
 
 def make_segment_file(
@@ -153,10 +163,10 @@ def load_account(path: Path) -> SegmentAccount:
         If it cannot be read.
     """
     try:
-        text = path.with_suffix(_ACCOUNT).read_text()
+        text = read_regular(path.with_suffix(_ACCOUNT))
     except FileNotFoundError:
         return SegmentAccount()
-    return SegmentAccount.from_json(text)
+    return SegmentAccount.from_json(text.decode())
 
 
 def read_header(path: Path) -> SegmentHeader:
@@ -176,9 +186,20 @@ def read_header(path: Path) -> SegmentHeader:
                 start=int(own["start"][()]),
                 stop=int(own["stop"][()]),
                 account=SegmentAccount.from_json(own["account"].asstr()[()]),
+                digest=_digest(own),
             )
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise NameTakenError(str(path), f"no segment ({error})") from error
+
+
+def _digest(own: h5py.Group) -> int:
+    found = "chunk_checksum" in own
+    return digest_of_checksums(own["chunk_checksum"][()]) if found else 0
+
+
+def digest_of_checksums(checksums: npt.NDArray[np.uint64]) -> int:
+    """Return the digest of the checksums of a segment's chunks."""
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(checksums, "<u8").data)
 
 
 def read_headers(folder: Path, uid: str, lane: str) -> dict[str, SegmentHeader]:

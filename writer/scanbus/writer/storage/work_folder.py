@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from scanbus.schemas.file_names import (
 from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.durable_files import fsync_path, make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE
+from scanbus.writer.storage.regular_file import check_folder
 
 __all__ = ["WorkFolder", "work_folders"]
 
@@ -37,21 +38,32 @@ _KEPT_STALE = 2
 
 
 def work_folders(dataset_folder: Path, uid: str) -> list[Path]:
-    """Return the work folders of a scan, current and stale, the newest first."""
+    """Return the work folders of a scan, current and stale, the newest first.
+
+    Without links and files of such a name, which no writer makes.
+    """
     base = dataset_folder / WORK_FOLDER
-    return _by_age(
-        [*base.glob(work_folders_glob(uid)), *base.glob(stale_folders_glob(uid))]
-    )
+    named = [*base.glob(work_folders_glob(uid)), *base.glob(stale_folders_glob(uid))]
+    return _by_age(one for one in named if one.is_dir() and not one.is_symlink())
 
 
 def _by_age(folders: Iterable[Path]) -> list[Path]:
     ages: list[tuple[int, Path]] = []
     for folder in folders:
         try:
-            ages.append((folder.stat().st_mtime_ns, folder))
+            ages.append((folder.lstat().st_mtime_ns, folder))
         except FileNotFoundError:  # renamed or removed by a successor meanwhile
             continue
     return [folder for _, folder in sorted(ages, reverse=True)]
+
+
+def _remove(folder: Path) -> None:
+    """Remove a work folder, or whatever has its name, as far as that is possible."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    with suppress(OSError):
+        folder.unlink()
 
 
 class WorkFolder:
@@ -80,9 +92,21 @@ class WorkFolder:
         self.folder = self._base / work_folder_name(uid, fence, secrets.token_hex(4))
         self._was_made = False
 
-    def open(self) -> None:
-        """Rename predecessors' folders and create this one."""
-        make_folder(self._base)
+    def open(self, make: Callable[[Path], None] = make_folder) -> None:
+        """Rename predecessors' folders and create this one.
+
+        Parameters
+        ----------
+        make : callable
+            Creates the folder of all work folders of the dataset.
+
+        Raises
+        ------
+        NameTakenError
+            If something else has its name.
+        """
+        check_folder(self._base)
+        make(self._base)
         with step("rename"):
             for old in self._base.glob(work_folders_glob(self._uid)):
                 # Another successor may have renamed it; the lease is checked next.
@@ -108,7 +132,7 @@ class WorkFolder:
         useful = [one for one in stale if _has_segments(one)]
         for old in stale:
             if old not in useful[:_KEPT_STALE]:
-                shutil.rmtree(old, ignore_errors=True)
+                _remove(old)
 
     def path(self, name: str) -> Path:
         """Return the path below this folder for a file with that final name."""
@@ -166,7 +190,7 @@ class WorkFolder:
     def clear(self) -> None:
         """Remove all work folders of this scan, once nothing is left to salvage."""
         for old in (*self._base.glob(stale_folders_glob(self._uid)), self.folder):
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
         self._remove_base()
 
     def _remove_base(self) -> None:

@@ -1,0 +1,113 @@
+"""What the bus knows of a scan's durable points, and of the root that has them.
+
+A replay's files are no durable files of the scan: it may write in any folder, and none
+of its files was acknowledged.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from scanbus.bus.protocol import LONGEST_TTL_MS, SEAL_ID
+from scanbus.bus.store import Bus, accepted_loss, hold_scan, read_cursor, stream_ends
+from scanbus.writer.scan.admission import admit
+from scanbus.writer.storage.root_identity import RootGuard
+
+__all__ = ["DurableState", "ReplayState", "ScanState"]
+
+
+class DurableState(Protocol):
+    """What is durable of one scan, by the bus."""
+
+    def admit(
+        self, root: Path, beamline: str, wait: Callable[[float], None]
+    ) -> RootGuard:
+        """Return the guard of a root below which this scan may be written."""
+
+    def written(self, lane: str) -> int:
+        """Return the point before which all points of a lane were durable."""
+
+    def lost(self, lane: str) -> int:
+        """Return the point before which files of a lane may be missing."""
+
+    def first_on_bus(self, lane: str) -> int | None:
+        """Return the first point of a lane on the bus, and keep it there for a minute.
+
+        None if there is none.
+        """
+
+
+class ScanState:
+    """State of a scan that is written for the first time.
+
+    Parameters
+    ----------
+    client : Bus
+        A connection used by this attempt only.
+    uid : str
+        Uid of the scan.
+    """
+
+    def __init__(self, client: Bus, uid: str) -> None:
+        self._client = client
+        self._uid = uid
+
+    def admit(
+        self, root: Path, beamline: str, wait: Callable[[float], None]
+    ) -> RootGuard:
+        """Compare the root with the one that the bus knows, and claim the beamline.
+
+        Raises
+        ------
+        NoRootError, RootConflictError, RootUnusableError
+            If nothing may be written there now.
+        """
+        return admit(self._client, root, beamline, wait)
+
+    def written(self, lane: str) -> int:
+        """Return the writer's cursor."""
+        return read_cursor(self._client, self._uid, lane)
+
+    def lost(self, lane: str) -> int:
+        """Return the point before which an operator accepts that files are missing."""
+        return accepted_loss(self._client, self._uid, lane)
+
+    def first_on_bus(self, lane: str) -> int | None:
+        """Return the first point of a lane on the bus, and keep it there for a minute.
+
+        None if there is none.
+        """
+        hold_scan(self._client, self._uid, LONGEST_TTL_MS)
+        ends = stream_ends(self._client, self._uid, lane)
+        if ends is None or ends[0] in (b"0-0", SEAL_ID):
+            return None
+        return int(ends[0].partition(b"-")[0])
+
+
+class ReplayState:
+    """State of a replay: nothing was durable, everything may be missing."""
+
+    def admit(
+        self, root: Path, beamline: str, wait: Callable[[float], None]
+    ) -> RootGuard:
+        """Return the guard of any folder: a replay writes where it is told."""
+        del beamline, wait
+        return RootGuard(root)
+
+    def written(self, lane: str) -> int:
+        """Return 0."""
+        del lane
+        return 0
+
+    def lost(self, lane: str) -> int:
+        """Return the largest point: the files of the scan are elsewhere."""
+        del lane
+        return sys.maxsize
+
+    def first_on_bus(self, lane: str) -> int | None:
+        """Return None: it is not asked, as nothing was durable."""
+        del lane
+        return None
