@@ -12,7 +12,9 @@ from scanbus.bus.store import connect, writers_alive
 from scanbus.cli import main
 from scanbus.schemas import VerdictWord
 from scanbus.writer import WriterSettings, salvage
+from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.service import WriterService
+from scanbus.writer.service.worker_pool import launch_thread
 from tests.support.mixed_scan import durable, fill, whole_scan, write_once
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
@@ -44,7 +46,7 @@ def running(url: str, root: Path) -> Iterator[None]:
     settings = WriterSettings.load(
         redis=url, root=root, retry_s=0.1, heartbeat_s=0.2, poll_s=0.05
     )
-    service = WriterService(settings)
+    service = WriterService(settings, launch=launch_thread(ScanWriter))
     thread = threading.Thread(target=service.run, kwargs={"once": False})
     thread.start()
     try:

@@ -24,7 +24,7 @@ from scanbus.writer.scan.durable_state import DurableState
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.storage.segment_header import read_header
 
-__all__ = ["fill_holes", "find_lost", "refuse_absent_folder"]
+__all__ = ["fill_holes", "find_lost", "keep_on_bus", "refuse_absent_folder"]
 
 log = get_logger()
 
@@ -96,6 +96,13 @@ def find_lost(
     if missing:
         raise FilesMissingError(uid, str(folder), missing)
     return given_up
+
+
+def keep_on_bus(lanes: Iterable[LaneWriter], state: DurableState) -> None:
+    """Keep points on the bus that were in files and are written again."""
+    for lane in lanes:
+        if lane.is_behind:
+            state.first_on_bus(lane.lane.name)
 
 
 def _expected(lane: LaneWriter, done: Verdict | None) -> int:

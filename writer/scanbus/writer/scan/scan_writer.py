@@ -36,7 +36,12 @@ from scanbus.schemas.logs import get_logger
 from scanbus.writer.masters.rebuild import read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents
-from scanbus.writer.scan.agreement import fill_holes, find_lost, refuse_absent_folder
+from scanbus.writer.scan.agreement import (
+    fill_holes,
+    find_lost,
+    keep_on_bus,
+    refuse_absent_folder,
+)
 from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.commit_queue import CommitQueue, Stopped
 from scanbus.writer.scan.disk_space import SpaceWatch, bytes_needed
@@ -408,7 +413,7 @@ class ScanWriter:
             self._next_check = now + self._pace.check_s
             self._authority.check()
             if self._lanes:
-                self._keep_on_bus()
+                keep_on_bus(self._lanes, self._state)
                 with self._steps.phase("space", self._folder):
                     self._guard.check()
                     self._space.check(self.bytes_needed)
@@ -425,12 +430,6 @@ class ScanWriter:
                     lane.flush()
                 if self._events is not None:
                     self._events.touch()
-
-    def _keep_on_bus(self) -> None:
-        """Keep points on the bus that were in files and are written again."""
-        for lane in self._lanes:
-            if lane.is_behind:
-                self._state.first_on_bus(lane.lane.name)
 
     def _is_abandoned(self) -> bool:
         """Whether the publisher's heartbeat expired more than `lapse_s` ago."""
