@@ -1,9 +1,7 @@
 """A full disk pauses a scan, says what it needs, and loses nothing."""
 
-import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from scanbus.bus.store import connect, writers_alive
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
+from tests.support.mounts import small_disk
 from tests.support.writers import final_verdict, wait_until, writer
 
 DISK_MB = 64
@@ -21,17 +20,10 @@ FRAME = (512, 512)
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 MB; needs to be root."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() or not shutil.which("mount"):
-        pytest.skip("only root can mount a small file system")
-    options = ["-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)]
-    if subprocess.run(["mount", *options], check=False).returncode:
-        pytest.skip("a tmpfs cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", f"{DISK_MB}m") as folder:
+        yield folder
 
 
 def problems(url: str) -> str:
@@ -53,12 +45,12 @@ def noise(number: int) -> np.ndarray:
 
 
 def test_a_disk_that_fills_up_and_is_emptied_holds_the_complete_scan(
-    redis_url: str, small_disk: Path
+    redis_url: str, disk: Path
 ) -> None:
-    blocker = fill(small_disk, leave_mb=12)
-    options = ("--config", str(_config(small_disk.parent)))
+    blocker = fill(disk, leave_mb=12)
+    options = ("--config", str(_config(disk.parent)))
     with (
-        writer(redis_url, small_disk, *options),
+        writer(redis_url, disk, *options),
         Publisher(redis_url, name="test") as publisher,
     ):
         with publisher.scan(title="noise", quota_bytes=64 * 2**20) as scan:
@@ -70,7 +62,7 @@ def test_a_disk_that_fills_up_and_is_emptied_holds_the_complete_scan(
         wait_until(lambda: "no space" in problems(redis_url))
         said = problems(redis_url)
         assert re.search(r"need 0\.0[12]\d* GB", said)
-        assert str(small_disk) in said
+        assert str(disk) in said
 
         blocker.unlink()
 
@@ -80,10 +72,10 @@ def test_a_disk_that_fills_up_and_is_emptied_holds_the_complete_scan(
 
 
 def test_a_scan_does_not_begin_on_a_disk_that_is_almost_full(
-    redis_url: str, small_disk: Path
+    redis_url: str, disk: Path
 ) -> None:
     with (
-        writer(redis_url, small_disk),
+        writer(redis_url, disk),
         Publisher(redis_url, name="test", close_timeout_s=0.1) as publisher,
     ):
         with publisher.scan(title="one point") as scan:
@@ -97,24 +89,24 @@ def test_a_scan_does_not_begin_on_a_disk_that_is_almost_full(
 
 
 def test_a_scan_that_runs_warns_and_then_waits_before_the_disk_is_full(
-    redis_url: str, small_disk: Path
+    redis_url: str, disk: Path
 ) -> None:
     settings = {"least_free_bytes": 20 * 2**20, "low_water_bytes": 40 * 2**20}
-    options = ("--config", str(_config(small_disk.parent, **settings, lease_s=1)))
+    options = ("--config", str(_config(disk.parent, **settings, lease_s=1)))
     with (
-        writer(redis_url, small_disk, *options) as process,
+        writer(redis_url, disk, *options) as process,
         Publisher(redis_url, name="test") as publisher,
     ):
         with publisher.scan(title="noise", quota_bytes=8 * 2**20) as scan:
             scan.detector("camera", shape=FRAME, dtype="uint16", points=20)
             for number in range(10):
                 scan.send("camera", noise(number))
-            wait_until(lambda: list(small_disk.rglob("camera_0000.h5")))
-            blocker = fill(small_disk, leave_mb=30)
+            wait_until(lambda: list(disk.rglob("camera_0000.h5")))
+            blocker = fill(disk, leave_mb=30)
             time.sleep(1)
             assert not problems(redis_url)
             blocker.unlink()
-            blocker = fill(small_disk, leave_mb=10)
+            blocker = fill(disk, leave_mb=10)
             wait_until(lambda: "no space" in problems(redis_url))
             blocker.unlink()
             for number in range(10, 20):

@@ -17,6 +17,7 @@ from scanbus.writer import replay
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS, FAILPOINTS_VARIABLE
 from tests.support.mixed_scan import N_POINTS, fill
 from tests.support.raw_publisher import RawScan
+from tests.support.roots import made_root
 from tests.support.trees import differences
 from tests.support.writers import (
     WriterProcess,
@@ -149,7 +150,7 @@ def test_ctrl_c_in_a_terminal_ends_the_attempts_in_order(
 ) -> None:
     scan = fill(RawScan(redis_url).prepare(), 0.0, 0.5)
     process = subprocess.Popen(
-        writer_command(tmp_path),
+        writer_command(made_root(tmp_path)),
         env={**os.environ, "SCANBUS_REDIS": redis_url},
         stderr=subprocess.PIPE,
         text=True,

@@ -1,4 +1,4 @@
-"""Faulty mounts: frozen, dead, read-only. All of them need root."""
+"""Faulty mounts: frozen, dead, read-only, small. All of them need root."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["dead_mount", "frozen", "loop_mount", "read_only_mount"]
+__all__ = ["dead_mount", "frozen", "loop_mount", "read_only_mount", "small_disk"]
 
 IMAGE_BYTES = 48 * 2**20
 
@@ -89,3 +89,19 @@ def read_only_mount(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
     finally:
         subprocess.run(["umount", "--lazy", str(aside)], check=True)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a small file system; skip the test where that is impossible."""
+    folder.mkdir(parents=True)
+    if os.geteuid() or not shutil.which("mount"):
+        pytest.skip("only root can mount a small file system")
+    options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(["mount", *options], check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        # Lazily: a process that was killed may still exist.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

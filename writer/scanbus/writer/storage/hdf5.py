@@ -8,7 +8,7 @@ under h5py's lock as h5py does, because the mount may fail in between.
 
 HDF5 cannot bear a write that fails while an object or a file is closed: it keeps half
 of it, and the process crashes at a later call or at its exit. So nothing is left to be
-written then: small datasets are written at once, files are flushed before they are
+written then: datasets are written at once, files are flushed before they are
 closed, and whatever a file that is given up still holds goes into memory.
 """
 
@@ -157,6 +157,11 @@ def has_lost_files() -> bool:
 
 def _made(path: Path, *, track_order: bool = False) -> h5py.File:
     made, access = h5p.create(h5p.FILE_CREATE), _access()
+    # Neither a buffer for datasets that are not chunked nor a cache for chunks: both
+    # are written when a dataset is closed.
+    access.set_sieve_buf_size(0)
+    metadata, slots, _, policy = access.get_cache()
+    access.set_cache(metadata, slots, 0, policy)
     made.set_obj_track_times(False)
     if track_order:
         made.set_link_creation_order(_IN_ORDER)
@@ -225,9 +230,7 @@ def _opened(path: Path, *, reads_once: bool = False) -> h5py.File:
 
 
 def _access() -> Any:
-    """Return the file access properties of `h5py.File`, without its small buffer."""
+    """Return the file access property list that `h5py.File` uses by default."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
-    # No buffer for datasets that are not chunked: it is written when one is closed.
-    access.set_sieve_buf_size(0)
     return access
