@@ -2,7 +2,8 @@
 
 Quotas are below a tenth of the bytes that are sent (each row says which part), so what
 is measured is back-pressure, not how much fits. Peaks are the kernel's (``VmHWM``) and
-Redis' own, so none is missed. MB are 10^6 bytes.
+Redis' own, so none is missed; of the writer, which is a service and its workers, it is
+the sampled sum of what each process takes (PSS). MB are 10^6 bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from benchmarks.harness.frames import pack
 from benchmarks.harness.plan import Plan
 from benchmarks.harness.results import Figure
 from benchmarks.harness.stage import start_child
+from benchmarks.harness.tree_memory import PeakPss
 from scanbus.bus.protocol import budget_bytes
 from scanbus.bus.store import connect
 from scanbus.publisher import Publisher, Scan
@@ -65,8 +67,10 @@ class Peaks:
 
     Attributes
     ----------
-    publisher, writer, redis : float
+    publisher, redis : float
         Resident memory.
+    writer : float
+        PSS of the service and its workers.
     used : float
         Memory of Redis as it reports it: its budget is about this.
     quotas_sent : float
@@ -131,7 +135,8 @@ def _growing(plan: Plan, case: Case, *, in_mb: bool = False) -> Iterator[Figure]
     what = "{} to {} ".format(*case.counts) + case.what
     for name in ("writer", "publisher"):
         before, after = getattr(few, name), getattr(many, name)
-        note = f"{before:.0f} to {after:.0f} MB resident; {_pressed(case, many)}"
+        kind = "PSS" if name == "writer" else "resident"
+        note = f"{before:.0f} to {after:.0f} MB {kind}; {_pressed(case, many)}"
         if in_mb:
             growth = max(0.0, after - before)
             label = f"{name}, growth, {what}"
@@ -148,7 +153,7 @@ def _large_entries(
     (count,) = case.counts
     peaks = _peaks(plan, case, count)
     note = f"at most {said}; {count} entries; {_pressed(case, peaks)}"
-    name = f"writer, resident, {case.what}"
+    name = f"writer, PSS, {case.what}"
     yield Figure(GOAL, name, peaks.writer, "MB", limit_mb, True, note=note)
     yield _redis(case, peaks)
 
@@ -170,12 +175,13 @@ def _peaks(plan: Plan, case: Case, count: int) -> Peaks:
     with plan.stage(aof=True, maxmemory_mib=case.maxmemory_mib) as stage:
         child = start_child(case.sender, stage.url, case.shape, count, case.quota_bytes)
         child.go()
-        sent: Sent = child.result()
+        with PeakPss(lambda: stage.writer_pids) as writer:
+            sent: Sent = child.result()
         with connect(stage.url, name="peaks") as client:
             info: Any = client.info("memory")
         return Peaks(
             publisher=sent.resident / MB,
-            writer=_peak_resident(stage.writer_pid) / MB,
+            writer=writer.nbytes / MB,
             redis=_peak_resident(stage.redis.pid) / MB,
             used=info["used_memory_peak"] / MB,
             quotas_sent=sent.nbytes / case.quota_bytes,

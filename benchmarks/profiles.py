@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _profile(name: str, program: str, stage: Stage, child: Child, folder: Path) -> None:
-    pids = {"publisher": child.process.pid, "writer": stage.writer_pid}
+    pids = {"publisher": child.process.pid, "writer": stage.writer_pids[-1]}
     spies = {role: _spy(program, pid, folder / role) for role, pid in pids.items()}
     child.go()
     before = psutil.cpu_times()

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -170,11 +170,12 @@ class Stage:
         return self.redis.url
 
     @property
-    def writer_pid(self) -> int:
-        """Of the running writer."""
+    def writer_pids(self) -> list[int]:
+        """Of the running writer: the service and its workers."""
         if self._writer is None:
             raise RuntimeError("no writer was started")
-        return self._writer.pid
+        service = psutil.Process(self._writer.pid)
+        return [service.pid, *(each.pid for each in service.children(recursive=True))]
 
     def start_writer(self) -> float:
         """Start a writer; return the seconds until it was ready."""
@@ -216,18 +217,18 @@ class Stage:
     @contextlib.contextmanager
     def metered(self) -> Iterator[dict[str, float]]:
         """Measure CPU seconds of Redis and writer while the block runs."""
-        pids = {"redis": self.redis.pid, "writer": self.writer_pid}
-        before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        pids = {"redis": [self.redis.pid], "writer": self.writer_pids}
+        before = {name: cpu_seconds(each) for name, each in pids.items()}
         spent: dict[str, float] = {}
         yield spent
-        for name, pid in pids.items():
-            spent[name] = cpu_seconds(pid) - before[name]
+        for name, each in pids.items():
+            spent[name] = cpu_seconds(each) - before[name]
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the user and system time of a process so far, in seconds."""
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the user and system time of processes so far, in seconds."""
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return float(sum(each.user + each.system for each in times))
 
 
 def child_environment() -> dict[str, str]:

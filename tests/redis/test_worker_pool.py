@@ -4,7 +4,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -44,7 +46,7 @@ def make(redis_url: str, tmp_path: Path) -> Iterator[Make]:
     """Open a pool that is ready; it is killed at the end."""
     pools: list[WorkerPool] = []
 
-    def made(launch: Launch, **settings: float) -> WorkerPool:
+    def made(launch: Launch, **settings: Any) -> WorkerPool:
         given = WriterSettings.load(redis=redis_url, root=tmp_path, **settings)
         pool = WorkerPool(given, launch=launch)
         pools.append(pool)
@@ -56,6 +58,12 @@ def make(redis_url: str, tmp_path: Path) -> Iterator[Make]:
     for pool in pools:
         pool.stop(time.monotonic() + 10)
         pool.kill()
+
+
+def is_ready(pool: WorkerPool) -> bool:
+    """Whether a worker is ready, after a round of the service."""
+    pool.look_after()
+    return pool.is_ready
 
 
 class Attempt:
@@ -154,7 +162,7 @@ def test_a_worker_that_dies_is_replaced_and_its_attempt_ends(
     assert outcome.has_died
     assert number.name in outcome.problem
     assert not renew_lease(scan.client, attempt.lease, 1000)
-    wait_until(lambda: pool.look_after() or pool.is_ready)
+    wait_until(partial(is_ready, pool))
     assert pool.pids != [pid]
 
 
@@ -205,6 +213,6 @@ def test_a_worker_that_dies_at_every_start_is_tried_less_and_less_often(
     assert said == {"a worker ended soon after its start (exit code 1)"}
     assert 2 <= pool._n_launched - n_before <= 6
     monkeypatch.undo()
-    wait_until(lambda: pool.look_after() or pool.is_ready)
+    wait_until(partial(is_ready, pool))
     assert not pool.problems
     assert worker_pool._LONGEST_PAUSE_S <= 30

@@ -5,13 +5,14 @@ import random
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from scanbus.bus.protocol import attempts_key
-from scanbus.bus.store import connect, read_cursor, writers_alive
+from scanbus.bus.store import Bus, connect, read_cursor, writers_alive
 from scanbus.schemas import VerdictWord
 from scanbus.writer import replay
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS, FAILPOINTS_VARIABLE
@@ -36,7 +37,8 @@ OF_THE_SERVICE = ("trim.before", "trim.after")
 
 def the_worker(one: WriterProcess) -> psutil.Process:
     """Return the worker of a writer, once it is ready."""
-    (worker,) = wait_until(lambda: one.workers)
+    found: list[psutil.Process] = wait_until(lambda: one.workers)
+    (worker,) = found
     return worker
 
 
@@ -66,15 +68,15 @@ def test_workers_that_die_at_random_leave_the_files_of_an_undisturbed_run(
             worker = the_worker(one)
             time.sleep(chance.uniform(0.0, 0.8))
             worker.send_signal(chance.choice(DEATHS))
-            wait_until(lambda pid=worker.pid: pid not in pids(one))
+            wait_until(partial(is_gone, one, worker.pid))
         send_rest(scan)
         assert_complete(redis_url, root, scan)
         assert one.leave() == 0
     assert one.said.count('"worker_died"') == 6
 
 
-def pids(one: WriterProcess) -> set[int]:
-    return {worker.pid for worker in one.workers}
+def is_gone(one: WriterProcess, pid: int) -> bool:
+    return pid not in {worker.pid for worker in one.workers}
 
 
 @pytest.mark.long
@@ -140,7 +142,7 @@ def test_a_suspended_worker_loses_its_scan_to_its_successor(
     assert one.said.count('"worker_silent"') == 1
 
 
-def problems(client):  # type: ignore[no-untyped-def]
+def problems(client: Bus) -> str:
     found = writers_alive(client).values()
     return "; ".join(text for info in found for text in info["problems"])
 
