@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from scanbus.bus.protocol.keys import cursors_key, lane_key
 from scanbus.bus.store.connection import Bus
