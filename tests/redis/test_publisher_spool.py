@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from scanbus.bus.protocol import ANNOUNCEMENTS, lane_key
-from scanbus.bus.store import connect
+from scanbus.bus.store import connect, reserved_quotas
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
@@ -24,7 +24,7 @@ from scanbus.publisher.recovery.resume import DIED
 from scanbus.publisher.scan import Scan
 from scanbus.publisher.spool import ScanSpool, find_scans
 from scanbus.schemas import EndReason, Verdict, VerdictWord
-from scanbus.schemas.errors import DeadlineError, SpoolError
+from scanbus.schemas.errors import DeadlineError, QuotaRefusedError, SpoolError
 from tests.conftest import RedisFactory
 from tests.support.published import MemoryWriter, frames, read_scan, record_of
 from tests.support.spool_publisher import SHAPE
@@ -264,3 +264,21 @@ def test_a_folder_of_which_a_part_was_removed_is_no_scan(tmp_path: Path) -> None
     assert not part.exists()
     found.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scan_whose_quota_is_refused_leaves_no_quota_in_its_spool(
+    redis_url: str, tmp_path: Path
+) -> None:
+    # Whoever resumes a spool reserves the quota of its scans without asking.
+    with Publisher(redis_url, spool=tmp_path, close_timeout_s=0.2) as publisher:
+        scan = publisher.scan(quota_bytes=2**45).__enter__()
+        scan.channel("th")
+        with pytest.raises(QuotaRefusedError):
+            scan.send("th", 1.0)
+        with pytest.raises(QuotaRefusedError):
+            scan.__exit__(None, None, None)
+    with connect(redis_url, name="test") as client:
+        with Publisher(redis_url, spool=tmp_path, close_timeout_s=0.2) as publisher:
+            assert list(publisher.resumed) == [scan.uid]
+            wait_until(lambda: record_of(client, scan.uid).ended is not None)
+            assert reserved_quotas(client) == []

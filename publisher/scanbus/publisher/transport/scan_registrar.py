@@ -310,9 +310,7 @@ class ScanRegistrar:
         prepared = options.prepared(queue.announced.scan, declared, quota_bytes)
         events: list[Event] = [prepared, ScanStarted(time=wall_clock()), *early]
         self._check_lanes_unused(queue, prepared)
-        if queue.spool is not None:
-            queue.spool.append_events(events)
-        self._prepare_bus(queue, prepared, events[:2])
+        self._prepare_bus(queue, prepared, events)
         queue.begin(
             events,
             prepared.lanes,
@@ -329,8 +327,10 @@ class ScanRegistrar:
         steps: list[Callable[[], object]] = [
             partial(ensure_announced, client, queue),
             partial(reserve_quota, client, uid, prepared.quota_bytes, budget),
+            # Not before: whoever resumes a spool reserves the quota that it names.
+            partial(_write_to_spool, queue, events),
             *(partial(make_lane, client, uid, lane.name) for lane in prepared.lanes),
-            *(partial(append_event, client, uid, each) for each in events),
+            *(partial(append_event, client, uid, each) for each in events[:2]),
         ]
         try:
             for step in steps:
@@ -403,3 +403,8 @@ class ScanRegistrar:
     def _make_room(self) -> None:
         with translated(self._link.url):
             self._link.make_room(self._client)
+
+
+def _write_to_spool(queue: ScanQueue, events: Sequence[Event]) -> None:
+    if queue.spool is not None:
+        queue.spool.append_events(events)
