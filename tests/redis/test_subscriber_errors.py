@@ -20,6 +20,7 @@ from tests.support.redis_proxy import (
     RedisProxy,
     error,
 )
+from tests.support.roots import made_root
 
 pytestmark = pytest.mark.redis
 
@@ -72,7 +73,7 @@ def test_a_node_of_a_cluster_is_named_by_every_command(
         subscriber.scans()
     with pytest.raises(BusUnsuitableError):
         Publisher(server.url)
-    writer = ["writer", "--root", str(tmp_path)]
+    writer = ["writer", "--root", str(made_root(tmp_path))]
     for command in (["status"], ["ls"], ["tail", "last"], ["close", "x"], writer):
         assert main([*command, "--redis", server.url]) == ExitCode.USAGE
         said = capsys.readouterr().err.strip().splitlines()
