@@ -19,7 +19,7 @@ from tests.support.raw_publisher import RawScan, frames
 from tests.support.trees import differences
 from tests.support.writers import final_verdict, wait_until, writer
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 QUICK = ("--lease-s", "1")
 PER_SEGMENT = 20

@@ -22,7 +22,7 @@ from tests.support.special_files import SPECIAL_FILES, take_away
 from tests.support.trees import files_of
 from tests.support.writers import final_verdict, wait_until, writer
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 DATASET = Path("hg123/id00/20260101/RAW_DATA/sample/sample_d1")
 # Places of which the writer's own kind is refused there as well.

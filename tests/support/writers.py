@@ -93,7 +93,7 @@ def writer(
 
 
 def wait_until(
-    condition: Callable[[], Any], timeout_s: float = 30, every_s: float = 0.02
+    condition: Callable[[], Any], timeout_s: float = 90, every_s: float = 0.02
 ) -> Any:
     """Return the value of a condition as soon as it is true."""
     deadline = time.monotonic() + timeout_s
@@ -104,7 +104,7 @@ def wait_until(
     raise AssertionError(f"{condition} did not come true in {timeout_s} s")
 
 
-def final_verdict(url: str, uid: str, timeout_s: float = 30) -> Verdict:
+def final_verdict(url: str, uid: str, timeout_s: float = 90) -> Verdict:
     """Wait for the final verdict of a scan and return it."""
     with connect(url, name="test") as client:
 
