@@ -91,6 +91,25 @@ def test_pieces_joined_are_the_frames_again(
     assert raw == 12 * sum(number is not None for number in sent)
 
 
+@pytest.mark.parametrize("is_given", [True, False])
+@pytest.mark.parametrize("late_s", [0.0009, 0.002])
+def test_times_that_nobody_gave_are_even_to_within_a_millisecond(
+    is_given: bool, late_s: float
+) -> None:
+    lane = detector(4)
+    buffer = ChunkBuffer(lane)
+    times = [1.7e9, 1.7e9 + 0.01, 1.7e9 + 0.02 + late_s, 1.7e9 + 0.03]
+    pieces = [
+        buffer.push(np.zeros(SHAPE, "u2"), time, is_given=is_given) for time in times
+    ]
+    assert pieces[-1] is not None
+    entry = entry_of(lane, pieces[-1])
+    is_kept = is_given or late_s > 0.001
+    assert (entry.ends is None) == is_kept
+    assert (entry.times.tolist() == times) == is_kept
+    assert np.abs(entry.times - times).max() <= 0.001
+
+
 @pytest.mark.parametrize("per_chunk", [1, 3])
 @pytest.mark.parametrize("name", ["none", "bitshuffle-lz4"])
 def test_memory_that_is_used_again_changes_no_entry(name: str, per_chunk: int) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol import Times
+from scanbus.bus.protocol import Times, evenly_spaced
+from scanbus.publisher.buffers.point_times import EVEN_S
 from scanbus.schemas import LaneDescription
 
 __all__ = ["ChunkBuffer", "Piece"]
@@ -72,6 +73,7 @@ class ChunkBuffer:
         # Allocating fresh memory takes as long as the copy, so memory is reused.
         self._spare: deque[npt.NDArray[Any]] = deque(maxlen=_MAX_SPARE)
         self._times: list[float] = []
+        self._has_given_time = False
         self._first = 0
         self.count = 0
 
@@ -81,17 +83,26 @@ class ChunkBuffer:
         return self.count - self._first
 
     def push(
-        self, frame: npt.NDArray[Any], time: float, *, copy: bool = True
+        self,
+        frame: npt.NDArray[Any],
+        time: float,
+        *,
+        copy: bool = True,
+        is_given: bool = True,
     ) -> Piece | None:
         """Add one frame; return the piece that it completes, if any.
 
         Parameters
         ----------
+        is_given : bool
+            Whether the program gave the time. If not, it may be changed by up to
+            `EVEN_S`: two times then stand for all of a chunk, and it is not copied.
         copy : bool
             Whether the caller may change the frame afterwards. If not, a frame that is
             a whole chunk is not copied.
         """
         self._times.append(time)
+        self._has_given_time |= is_given
         if self._frames is None:
             if not copy and self.is_chunk(frame):
                 self.count += 1
@@ -168,12 +179,20 @@ class ChunkBuffer:
             first=self._first,
             count=self.held,
             frames=frames,
-            times=np.array(self._times),
+            times=self._piece_times(),
             is_padded=is_padded,
             raw_bytes=self.held * self._channel.point_bytes,
             is_copy=self._frames is not None,
         )
         self._frames = None
         self._times = []
+        self._has_given_time = False
         self._first = self.count
         return piece
+
+    def _piece_times(self) -> Times:
+        times = np.array(self._times)
+        if self._has_given_time or len(times) < 3:
+            return times
+        even = evenly_spaced(self._times[0], self._times[-1], len(times))
+        return even if np.abs(even - times).max() <= EVEN_S else times

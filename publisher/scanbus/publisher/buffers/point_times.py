@@ -16,10 +16,10 @@ import numpy as np
 
 from scanbus.bus.protocol import TIME_BYTES, Ends, Times, evenly_spaced
 
-__all__ = ["PointTimes"]
+__all__ = ["EVEN_S", "PointTimes"]
 
-# Points without a time of the program's have theirs to within this, in seconds.
-_EVEN_S = 1e-3
+EVEN_S = 1e-3
+"""Points without a time of the program's have theirs to within this, in seconds."""
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class PointTimes:
             return
         last = self._lines[-1] if self._lines else None
         is_next = last is not None and last.stop == self.stop
-        if last is not None and is_next and 0.0 <= now - last.first < _EVEN_S:
+        if last is not None and is_next and 0.0 <= now - last.first < EVEN_S:
             last.stop, last.last = stop, now
         else:
             self._lines.append(_Line(self.stop, stop, now, now))
@@ -176,12 +176,12 @@ class PointTimes:
 
 
 def _is_straight(lines: list[_Line], start: int, stop: int, ends: Ends) -> bool:
-    """Return whether all points come within `_EVEN_S` of a line from end to end."""
+    """Return whether all points come within `EVEN_S` of a line from end to end."""
     if len(lines) == 1:
         return True
     whole = _Line(start, stop, *ends)
     return all(
-        abs(whole.at(point) - line.at(point)) <= _EVEN_S
+        abs(whole.at(point) - line.at(point)) <= EVEN_S
         for line in lines
         for point in (max(start, line.start), min(stop, line.stop) - 1)
     )

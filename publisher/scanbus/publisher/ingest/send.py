@@ -97,8 +97,7 @@ class ScanIntake:
         elif isinstance(lane, FrameLaneQueue):
             if packed is None:
                 frames = frames_of(channel, values)
-                times = _times_or_now(name, time, len(frames))
-                self._send_frames(lane, frames, times, first, copy)
+                self._send_frames(lane, frames, time, first, copy)
             elif values is None:
                 self._send_packed(lane, channel, packed, time, first)
             else:
@@ -191,10 +190,12 @@ class ScanIntake:
         self,
         lane: FrameLaneQueue,
         frames: npt.NDArray[Any],
-        times: list[float],
+        time: GivenTimes,
         point: int | None,
         copy: bool,
     ) -> None:
+        times = _times_or_now(lane.name, time, len(frames))
+        is_given = time is not None
         with lane.input_lock:
             if point is not None or lane.order is not None:
                 nbytes = lane.point_bytes
@@ -206,7 +207,9 @@ class ScanIntake:
                 return
             for frame, taken in zip(frames, times, strict=True):
                 lane.reserve(lane.point_bytes)
-                self._queue.encoders.take(lane, frame, taken, copy=copy)
+                self._queue.encoders.take(
+                    lane, frame, taken, copy=copy, is_given=is_given
+                )
 
     def _send_packed(
         self,

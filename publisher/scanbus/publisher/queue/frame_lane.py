@@ -182,6 +182,7 @@ class EncoderPool:
         time: float,
         *,
         copy: bool,
+        is_given: bool = True,
     ) -> None:
         """Queue a frame for compression; bytes are compressed already.
 
@@ -189,6 +190,8 @@ class EncoderPool:
         ----------
         copy : bool
             Whether the caller may change the array afterwards.
+        is_given : bool
+            Whether the program gave the time.
         """
         if isinstance(frame, bytes):
             self._pack(lane, lane.chunks.push_packed(frame, time, len(frame)))
@@ -198,7 +201,8 @@ class EncoderPool:
             nbytes = frame.nbytes
             self._pack(lane, lane.chunks.push_packed(packed, time, nbytes))
         else:
-            self._pack(lane, lane.chunks.push(frame, time, copy=copy))
+            piece = lane.chunks.push(frame, time, copy=copy, is_given=is_given)
+            self._pack(lane, piece)
 
     def _packed_now(
         self, lane: FrameLaneQueue, frame: npt.NDArray[Any]
