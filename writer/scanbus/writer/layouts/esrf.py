@@ -150,10 +150,14 @@ def _acquired(record: ScanRecord) -> dict[str, str]:
 
 
 def _is_moment(text: object) -> bool:
+    """Return whether text is a date with a time of day, as NeXus wants it."""
+    if not isinstance(text, str) or "T" not in text:
+        return False
     try:
-        return isinstance(text, str) and bool(datetime.fromisoformat(text))
+        datetime.fromisoformat(text)
     except ValueError:
         return False
+    return True
 
 
 def _end(record: ScanRecord, acquired: Mapping[str, str]) -> dict[str, Node]:
