@@ -24,7 +24,7 @@ from scanbus.schemas.errors import BadEntryError
 
 __all__ = ["MAX_COUNT", "Arrival", "Kind", "LaneReader"]
 
-# Largest entry into which a publisher gathers small values (docs/protocol.md).
+# Largest entry into which a publisher gathers small values, with its times (docs/protocol.md).
 GATHERED_BYTES = 1 << 20
 
 
@@ -144,10 +144,8 @@ class LaneReader:
         """Largest size of an entry of this lane on the bus, in bytes."""
         has_frames = self.lane.storage is Storage.FILES
         points = self.lane.points_per_chunk if has_frames else 1
-        largest = max(GATHERED_BYTES, points * self.lane.point_bytes)
-        # Gathered values may be 8 bytes each, and their times 8 bytes more.
-        times = points * TIME_BYTES if has_frames else GATHERED_BYTES
-        return ENTRY_OVERHEAD_BYTES + largest + times
+        largest = points * (self.lane.point_bytes + TIME_BYTES)
+        return ENTRY_OVERHEAD_BYTES + max(GATHERED_BYTES, largest)
 
     def count_for(self, max_bytes: int) -> int:
         """Return how many entries of the largest size fit into `max_bytes`.

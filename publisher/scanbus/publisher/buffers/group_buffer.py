@@ -171,7 +171,7 @@ class Series:
         # As large as what is pending, at most one entry: that is little if the sender
         # keeps up. A block stays in memory as long as the last entry that refers to it.
         nbytes = min(max(self.pending_bytes, _BLOCK_BYTES), GATHERED_BYTES)
-        count = max(1, nbytes // max(1, self._point_bytes))
+        count = max(1, nbytes // (self._point_bytes + TIME_BYTES))
         return _Block(np.empty((count, *self._shape), self._dtype))
 
     def compact(self) -> None:
@@ -407,11 +407,11 @@ class GroupBuffer:
         if count < 2:
             return count
         if not self._variable:
-            most = max(1, GATHERED_BYTES // max(self._fixed_bytes, TIME_BYTES))
+            most = max(1, GATHERED_BYTES // (self._fixed_bytes + TIME_BYTES))
             contiguous = self._all[0].contiguous if len(self._all) == 1 else most
             # Contiguous points need no copy: worth it from half an entry on.
             return min(count, most, contiguous if 2 * contiguous > most else most)
-        sizes = np.full(count, self._fixed_bytes, np.int64)
+        sizes = np.full(count, self._fixed_bytes + TIME_BYTES, np.int64)
         for series in self._variable:
             sizes += series.sizes(count)
         fits = int(np.searchsorted(np.cumsum(sizes), GATHERED_BYTES, "right"))
