@@ -24,7 +24,8 @@ from scanbus.schemas.errors import BadEntryError
 
 __all__ = ["MAX_COUNT", "Arrival", "Kind", "LaneReader"]
 
-# Largest entry into which a publisher gathers small values, with its times (docs/protocol.md).
+# Largest entry into which a publisher gathers small values, with their times
+# (docs/protocol.md).
 GATHERED_BYTES = 1 << 20
 
 
