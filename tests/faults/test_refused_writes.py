@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
@@ -107,7 +108,11 @@ def test_a_fast_scan_is_complete_though_writes_are_refused(
 def scan_quickly(url: str) -> str:
     with Publisher(url, close_timeout_s=VERDICT_S) as publisher:
         with publisher.scan(quota_bytes=2**22) as scan:
-            options = {"shape": SHAPE, "dtype": "uint16", "points_per_chunk": 1}
+            options: dict[str, Any] = {
+                "shape": SHAPE,
+                "dtype": "uint16",
+                "points_per_chunk": 1,
+            }
             scan.detector("camera", codec="none", **options)
             scan.channel("i0")
             for number in range(N_FRAMES):

@@ -193,6 +193,7 @@ def test_workers_that_cannot_start_are_named(
 
     with pytest.raises(WorkerFailedError, match="exit code 1"):
         pool.wait_ready()
+    pool.kill()
 
 
 def test_a_worker_that_dies_at_every_start_is_tried_less_and_less_often(

@@ -10,6 +10,7 @@ import random
 import resource
 import sys
 from pathlib import Path
+from typing import TypeAlias
 
 from scanbus.bus.protocol import Entry, checksum_of, entry_id, pack_header, parse_entry
 from scanbus.schemas import LaneDescription, Storage
@@ -25,12 +26,14 @@ FRAMES = lane_of(
     per_chunk=1,
     storage=Storage.FILES,
 )
-KINDS = {VALUES.name: ValueSegment, FRAMES.name: FrameSegment}
+Segment: TypeAlias = type[ValueSegment] | type[FrameSegment]
+KINDS: dict[str, Segment] = {VALUES.name: ValueSegment, FRAMES.name: FrameSegment}
 _NO_LIMIT = resource.RLIM_INFINITY
 
 
 def entry(lane: LaneDescription, first: int) -> Entry:
     """Return an entry with points that cannot be compressed."""
+    sizes: tuple[int, ...]
     if lane is FRAMES:
         count, sizes = 1, (64 * 64 * 2,)
     else:
