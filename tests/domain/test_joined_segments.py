@@ -51,7 +51,8 @@ def test_a_joined_file_is_what_one_long_segment_would_be(
 ) -> None:
     short = frame_lane(codec, per_segment=12, per_chunk=4)
     parts, _ = segments(tmp_path / "short", short, n_points)
-    long = short.model_copy(update={"points_per_segment": 48})
+    n_rows = -(-n_points // 4) * 4
+    long = short.model_copy(update={"points_per_segment": n_rows})
     ((whole,), _) = segments(tmp_path / "long", long, n_points)
     target = tmp_path / "joined"
     target.mkdir()

@@ -93,8 +93,8 @@ def _note_many_sources(
     if n_sources > MAX_SOURCES:
         tally.note(
             f"{path}: {master.entry} has {n_sources} source files, more than "
-            f"{MAX_SOURCES}. A reader that may not open so many files at once reads "
-            "fill values. `scanbus master rebuild` joins them"
+            f"{MAX_SOURCES}. A process that may not have so many files open (ulimit -n)"
+            " reads fill values in place of the others"
         )
 
 

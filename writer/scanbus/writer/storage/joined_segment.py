@@ -1,8 +1,8 @@
 """Join finished segments of a detector into one file, chunk by chunk.
 
 The chunks are copied as they are stored and never unpacked. The tables of the segments
-(checksums, times, …) are concatenated, whatever they are called. Memory is bounded by
-the tables of one segment and one chunk.
+(checksums, …) are concatenated, whatever they are called; the times get a new checksum.
+In memory are one chunk, the times of one segment, and the tables with a row per chunk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from scanbus.writer.storage.chunked_dataset import (
     stored_bytes,
     stored_chunks,
 )
-from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, open_hdf5
 from scanbus.writer.storage.segment_header import (
     compare_chunks,
     finish_segment,
@@ -47,8 +47,8 @@ from scanbus.writer.storage.tree_writer import write_attributes
 __all__ = ["JoinedSegment", "join_segments", "tables_of"]
 
 _DATA = f"{DATA_GROUP}/data"
-_CHECKSUMS = f"{OWN_GROUP}/chunk_checksum"
 _TIMES = f"{OWN_GROUP}/{TIME_NAME}"
+_CHECKSUMS = f"{OWN_GROUP}/chunk_checksum"
 _WRITEBACK_BYTES = 16 << 20
 
 
@@ -130,13 +130,17 @@ def join_segments(
         edge = header.stop
     account = SegmentAccount.merged(header.account for header in headers)
     start = headers[0].start
-    with make_segment_file(path, uid, lane, start) as file:
+    file = make_segment_file(path, uid, lane, start)
+    try:
         copy = _Copy(file, lane, start, edge, check_cancelled)
         for source in sources:
             copy.add(source)
-        copy.times.close(edge - start)
+        copy.finish()
         write_attributes(file[_DATA], channel_attributes(lane.channels[0]))
         finish_segment(file, edge, account)
+        close_hdf5(file)
+    finally:
+        discard_hdf5(file)
     return JoinedSegment(
         path, start, edge, account, copy.checksums, copy.times, tuple(copy.damaged)
     )
@@ -164,9 +168,9 @@ class _Copy:
         n_chunks = -(-self._n_points // self._rows)
         self.checksums = np.zeros(n_chunks, np.uint64)
         self.damaged: list[Path] = []
+        self._tables: dict[str, list[npt.NDArray[Any]]] = {}
+        self._attributes: dict[str, dict[str, tuple[Any, Any]]] = {}
         self.times = TimeColumn(file, max(self._n_points, lane.points_per_segment))
-        # The first segment decides: it has whole chunks, the last one need not.
-        self._per_chunk: dict[str, bool] = {}
         self._dataset = make_packed_dataset(
             file[DATA_GROUP],
             "data",
@@ -184,10 +188,9 @@ class _Copy:
             self._check_layout(path, source[_DATA])
             n_points = len(source[_DATA])
             for name, table in tables_of(source):
-                if name == _TIMES:
-                    self._add_times(path, table)
-                else:
-                    self._add_table(path, name, table, n_points)
+                self._tables.setdefault(name, []).append(table[()])
+                self._attributes.setdefault(name, _attributes_of(table))
+            self._add_times(path, source[_TIMES])
             self._add_chunks(path, source)
             self._done += n_points
 
@@ -202,26 +205,15 @@ class _Copy:
             self._note_damage(path)
             self.times.keep_damage(int(times.attrs[TIME_CHECKSUM]))
         self.times.put(self._done, times[()])
+        self.times.write()
 
-    def _add_table(
-        self, path: Path, name: str, table: h5py.Dataset, n_points: int
-    ) -> None:
-        """Append a table that has a row per point or per chunk."""
-        if name not in self._per_chunk:
-            self._make_table(name, table, per_chunk=len(table) != n_points)
-        rows = self._rows if self._per_chunk[name] else 1
-        if len(table) != -(-n_points // rows):
-            reason = f"{name} has {len(table)} rows for {n_points} points"
-            raise VerificationError(str(path), reason)
-        first = self._done // rows
-        self._file[name][first : first + len(table)] = table[()]
-
-    def _make_table(self, name: str, table: h5py.Dataset, *, per_chunk: bool) -> None:
-        n_rows = len(self.checksums) if per_chunk else self._n_points
-        made = self._file.create_dataset(name, (n_rows, *table.shape[1:]), table.dtype)
-        for key, value in table.attrs.items():
-            made.attrs.create(key, value, dtype=table.attrs.get_id(key).dtype)
-        self._per_chunk[name] = per_chunk
+    def finish(self) -> None:
+        """Write the tables."""
+        for name, parts in self._tables.items():
+            table = self._file.create_dataset(name, data=np.concatenate(parts))
+            for key, (value, kind) in self._attributes[name].items():
+                table.attrs.create(key, value, dtype=kind)
+        self.times.close(self._n_points)
 
     def _add_chunks(self, path: Path, source: h5py.File) -> None:
         expected = source[_CHECKSUMS][()]
@@ -254,9 +246,20 @@ class _Copy:
 
 
 def tables_of(file: h5py.File) -> Iterator[tuple[str, Any]]:
-    """Yield the tables of a segment with a row per point or chunk, beside its data."""
+    """Yield the tables of a segment with a row per point or chunk.
+
+    Without its data, and without the times: these have a checksum.
+    """
     for group in (OWN_GROUP, DATA_GROUP):
         for name, item in file[group].items():
             is_table = isinstance(item, h5py.Dataset) and item.shape
-            if is_table and f"{group}/{name}" != _DATA:
+            if is_table and f"{group}/{name}" not in (_DATA, _TIMES):
                 yield f"{group}/{name}", item
+
+
+def _attributes_of(table: h5py.Dataset) -> dict[str, tuple[Any, Any]]:
+    """Return the values and types of the attributes of a table."""
+    attributes = table.attrs
+    return {
+        key: (value, attributes.get_id(key).dtype) for key, value in attributes.items()
+    }
