@@ -115,7 +115,7 @@ class WriterProcess(_Process):
             "SCANBUS_WORKER_SILENCE_S": "600",
             # Each scan joins some of its segments, and removes what they replace.
             "SCANBUS_WANTED_SOURCES": "2",
-            "SCANBUS_GRACE_S": "0.1",
+            "SCANBUS_GRACE_S": "0",
             FAILPOINTS_VARIABLE: failpoints,
             FAILPOINT_LOG_VARIABLE: str(self._hits),
             **(environment or {}),

@@ -5,9 +5,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-__all__ = ["N_DESCRIPTORS", "read_with_few_descriptors"]
-
-N_DESCRIPTORS: Final = 1024
+__all__ = ["read_with_few_descriptors"]
 
 _SCRIPT: Final = """
 import resource, sys
@@ -28,17 +26,26 @@ print("equal")
 """
 
 
-def read_with_few_descriptors(dataset: str, n_points: int, *masters: Path) -> str:
+def read_with_few_descriptors(
+    n_descriptors: int, dataset: str, n_points: int, *masters: Path
+) -> str:
     """Read frames that are filled with their numbers, whole and one by one.
 
-    All scans are open at once, in a process that may open `N_DESCRIPTORS` files.
+    All scans are open at once.
+
+    Parameters
+    ----------
+    n_descriptors : int
+        Number of files that the process may have open.
+    dataset : str
+        Path of the frames in each master.
 
     Returns
     -------
     str
         ``equal``, or what differs.
     """
-    command = [sys.executable, "-c", _SCRIPT, str(N_DESCRIPTORS), str(n_points)]
+    command = [sys.executable, "-c", _SCRIPT, str(n_descriptors), str(n_points)]
     done = subprocess.run(
         [*command, dataset, *map(str, masters)],
         capture_output=True,
