@@ -58,6 +58,8 @@ log = get_logger()
 
 # Pause after a join that failed; then it is tried again.
 _RETRY_S: Final = 5.0
+# Failures after which the end of a scan does not wait for a join any more.
+_LAST_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +174,20 @@ class Joiner:
         OSError, StorageError
             If a join fails, and without it the scan has more than `MAX_SOURCES` files.
         """
-        try:
-            while self._is_joining(lanes):
-                while_waiting()
-        except (LeaseLostError, NameTakenError):
-            raise
-        except (OSError, RuntimeError, StorageError) as error:
-            if sum(len(lane.segments) for lane in _lanes_of_files(lanes)) > MAX_SOURCES:
+        n_failed = 0
+        is_joining = True
+        while is_joining and n_failed < _LAST_TRIES:
+            while_waiting()
+            try:
+                is_joining = self._is_joining(lanes)
+            except (LeaseLostError, NameTakenError):
                 raise
-            self._delay(error)
+            except (OSError, RuntimeError, StorageError) as error:
+                n_failed += 1
+                n_files = sum(len(lane.segments) for lane in _lanes_of_files(lanes))
+                if n_failed == _LAST_TRIES and n_files > MAX_SOURCES:
+                    raise
+                self._delay(error)
 
     def _is_joining(self, lanes: Sequence[LaneWriter]) -> bool:
         self._collect()
