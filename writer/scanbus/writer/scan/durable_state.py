@@ -26,18 +26,22 @@ class DurableState(Protocol):
         self, root: Path, beamline: str, wait: Callable[[float], None]
     ) -> RootGuard:
         """Return the guard of a root below which this scan may be written."""
+        ...
 
     def written(self, lane: str) -> int:
         """Return the point before which all points of a lane were durable."""
+        ...
 
     def lost(self, lane: str) -> int:
         """Return the point before which files of a lane may be missing."""
+        ...
 
     def first_on_bus(self, lane: str) -> int | None:
         """Return the first point of a lane on the bus, and keep it there for a minute.
 
         None if there is none.
         """
+        ...
 
 
 class ScanState:

@@ -99,6 +99,7 @@ class Ownership:
 
     def _refuse_copy(self, client: Bus) -> None:
         """Raise if another living writer of this bus is not in this root."""
+        absent: list[str] = []
         for _ in range(_LOOKS):
             absent = [
                 f"{writer} ({info.get('root')} on {info.get('host')})"
