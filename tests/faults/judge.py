@@ -42,6 +42,9 @@ class Claim:
         has ended or salvaged the scan, so its verdict is final.
     closed : bool
         Whether it was sealed where it stood: then that much is complete.
+    named : bool
+        Whether points may be missing: exactly those that the ledger names are, and the
+        verdict is partial if there are any.
     """
 
     ended: bool
@@ -49,6 +52,7 @@ class Claim:
     never_began: bool = False
     least: Mapping[str, int] | None = None
     closed: bool = False
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,15 @@ def _judge_scan(
             if any(rows.values()):
                 found.notes.append(f"points of a scan that never began: {rows}")
             return found
-        _judge_points(entry, scan, found)
-        _judge_verdict(entry, claim, found)
+        if claim.named:
+            _judge_named(entry, scan, found)
+        else:
+            _judge_points(entry, scan, found)
+            _judge_verdict(entry, claim, found)
         if entry["scanbus/uid"].asstr()[()] != scan_uid(scan.seed, scan.number):
             found.notes.append("the uid of another scan")
-    _judge_segments(_segments(master.parent), usual, claim, found)
+    if not claim.named:
+        _judge_segments(_segments(master.parent), usual, claim, found)
     return found
 
 
@@ -145,6 +153,65 @@ def _judge_points(entry: h5py.Group, scan: Scan, found: Finding) -> None:
             found.notes.append(f"{channel}: {n_right} of {wanted_right}, first {at}")
         found.doubled += max(0, len(rows) - expected)
         found.doubled += _n_repeated(rows, right, wanted)
+
+
+def _judge_named(entry: h5py.Group, scan: Scan, found: Finding) -> None:
+    """Judge a scan of which points may be missing: those that its verdict names."""
+    ledger = entry["scanbus/ledger"]
+    names = [name.decode() for name in ledger["channel"][()]]
+    any_missing = False
+    for channel in CHANNELS:
+        named = _named(ledger, channel)
+        any_missing = any_missing or bool(named)
+        rows = _rows(entry["measurement"].get(channel), channel)
+        wanted = points(
+            scan.seed, scan.number, channel, 0, n_points(scan.length, channel)
+        )
+        right = [bool(np.array_equal(a, b)) for a, b in zip(rows, wanted, strict=False)]
+        found.doubled += max(0, len(rows) - len(wanted))
+        found.doubled += _n_repeated(rows, right, wanted)
+        stop = max(len(rows), _least(scan, channel, ""))
+        there = [point < len(right) and right[point] for point in range(stop)]
+        lost = [p for p in range(stop) if not there[p] and p not in named]
+        found.lost += len(lost)
+        if lost:
+            found.notes.append(f"{channel}: {len(lost)} lost unnamed, first {lost[0]}")
+        untrue = [point for point in named if point < len(right) and right[point]]
+        if untrue and channel != "label":
+            found.wrong_verdicts += 1
+            found.notes.append(f"{channel}: point {untrue[0]} is there, named missing")
+        expected = int(ledger["expected"][()][names.index(channel)])
+        if expected < _least(scan, channel, ""):
+            found.lost += _least(scan, channel, "") - expected
+            found.notes.append(f"{channel}: {expected} points, the end is lost unnamed")
+    _judge_named_verdict(entry, scan.claim, any_missing, found)
+
+
+def _named(ledger: h5py.Group, channel: str) -> set[int]:
+    """Points that the ledger says are not in the files."""
+    ranges = [
+        pair
+        for kind in ("missing", "corrupt", "refused")
+        if kind in ledger and channel in ledger[kind]
+        for pair in ledger[kind][channel][()]
+    ]
+    return {point for start, stop in ranges for point in range(start, stop)}
+
+
+def _judge_named_verdict(
+    entry: h5py.Group, claim: Claim, any_missing: bool, found: Finding
+) -> None:
+    word = _word(entry)
+    reason = str(entry["scanbus/reason"].asstr()[()])
+    problems = []
+    if any_missing and word != PARTIAL:
+        problems.append(f"points are missing, the master says {word or 'nothing'}")
+    if word == PARTIAL and not reason:
+        problems.append("partial without a reason")
+    if claim.said and claim.said != word:
+        problems.append(f"the bus says {claim.said}, the master {word}")
+    found.wrong_verdicts += len(problems)
+    found.notes += problems
 
 
 def _least(scan: Scan, channel: str, word: str) -> int:

@@ -72,6 +72,25 @@ class _Process:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(f"{line}\n".encode())
+            self.process.stdin.flush()
+
+    @property
+    def descendants(self) -> list[int]:
+        """Process ids of its children, and of theirs."""
+        found: list[int] = []
+        left = [self.process.pid]
+        while left:
+            for path in Path(f"/proc/{left.pop()}/task").glob("*/children"):
+                with contextlib.suppress(OSError):
+                    left += map(int, path.read_text().split())
+            found = list(dict.fromkeys([*found, *left]))
+        return found
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(20)
@@ -198,17 +217,18 @@ class PublisherProcess(_Process):
 
     def end(self) -> None:
         """Have it finish its scan and wait for its verdicts."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(b"end\n")
-            self.process.stdin.flush()
+        self.tell("end")
 
     def said(self, event: str) -> dict[int, dict[str, Any]]:
         """What it said of that kind, by scan."""
+        return {line["scan"]: line for line in self.told(event)}
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """Return all that it said of that kind."""
         lines = self.out.read_bytes().splitlines(keepends=True)
         # The last line of a process that was killed may be cut.
         told = [json.loads(line) for line in lines if line.endswith(b"\n")]
-        return {line["scan"]: line for line in told if line["event"] == event}
+        return [line for line in told if line["event"] == event]
 
     @property
     def unjudged(self) -> set[int]:

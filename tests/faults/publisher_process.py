@@ -8,6 +8,8 @@ its scan, wait for all verdicts and leave.
 import argparse
 import json
 import logging
+import os
+import signal
 import sys
 import threading
 import time
@@ -16,7 +18,12 @@ from pathlib import Path
 from scanbus.cli.logs import log_to_stderr
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
-from scanbus.schemas.errors import BusUnavailableError, DeadlineError, ScanStateError
+from scanbus.schemas.errors import (
+    BusUnavailableError,
+    DeadlineError,
+    ScanbusError,
+    ScanStateError,
+)
 from tests.faults.content import (
     CHANNELS,
     FRAME_SHAPE,
@@ -25,6 +32,7 @@ from tests.faults.content import (
     scan_uid,
 )
 from tests.faults.mutants import forget_what_was_sent
+from tests.faults.traps import has_trap, set_trap
 
 # Half of it holds all open segments: packed, some 20 frames of each detector.
 QUOTA_BYTES = 300_000
@@ -33,11 +41,20 @@ POINT_S = 0.008
 # not be buried under them.
 MAX_UNJUDGED = 3
 VERDICT_S = 90.0
+# Longer than any fault lasts, on a machine that has other things to do.
+SEND_S = 150.0
+FORK_S = 20.0
+FORKED = {3: "raised", 4: "accepted", 5: "raised something else"}
 
 
 def say(**what: object) -> None:
-    sys.stdout.write(json.dumps({"at": time.monotonic(), **what}) + "\n")
-    sys.stdout.flush()
+    # A line that Ctrl-C has cut could not be read.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        sys.stdout.write(json.dumps({"at": time.monotonic(), **what}) + "\n")
+        sys.stdout.flush()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def declare(scan: Scan) -> None:
@@ -48,6 +65,14 @@ def declare(scan: Scan) -> None:
     scan.channel("mca", role="spectrum", dtype="uint32", shape=(SPECTRUM_LENGTH,))
     scan.detector("eiger", shape=FRAME_SHAPE, dtype="uint16", points_per_chunk=4)
     scan.detector("fast", shape=FRAME_SHAPE, dtype="uint32", points_per_chunk=1)
+
+
+def _code_of_send(scan: Scan) -> int:
+    try:
+        scan.send("th", 1.0)
+    except ScanbusError:
+        return 3
+    return 4
 
 
 def send_points(scan: Scan, seed: int, number: int, first: int, stop: int) -> None:
@@ -64,23 +89,63 @@ class Program:
         self._unjudged: dict[int, Scan] = {}
         self._n_taken = 0
         self._ended = threading.Event()
+        self._is_leaving = False
+        self._current: tuple[int, Scan] | None = None
 
     def run(self, publisher: Publisher) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
         number = self._asked.first
         while not self._ended.is_set():
-            self._run_scan(publisher, number)
+            try:
+                self._run_scan(publisher, number)
+                # The very first one is what an undisturbed scan looks like.
+                most = 0 if number == 1 else MAX_UNJUDGED - 1
+                self._collect(most, VERDICT_S)
+            except KeyboardInterrupt:
+                if self._is_leaving:
+                    raise
+                points = self._n_taken
+                say(event="interrupted", scan=number, points=points)
             number += 1
-            # The very first one is what an undisturbed scan looks like.
-            most = 0 if number == 2 else MAX_UNJUDGED - 1
-            self._collect(most, VERDICT_S)
         self._collect(0, VERDICT_S)
 
     def _listen(self) -> None:
         for line in sys.stdin:
-            if line.strip() == "end":
-                break
+            match line.split():
+                case ["end"]:
+                    break
+                case ["leave"]:
+                    self._is_leaving = True
+                    say(event="leaving", scan=0)
+                case ["fork"]:
+                    self._fork()
+                case ["raise", name, times]:
+                    set_trap(name, int(times), threads="scanbus-")
         self._ended.set()
+
+    def _fork(self) -> None:
+        """Try to send from a forked process, and say what became of it."""
+        if self._current is None:
+            say(event="forked", scan=0, outcome="no scan")
+            return
+        number, scan = self._current
+        child = os.fork()
+        if not child:
+            code = 5
+            try:
+                code = _code_of_send(scan)
+            finally:
+                os._exit(code)
+        deadline = time.monotonic() + FORK_S
+        done, status = 0, 0
+        while not done and time.monotonic() < deadline:
+            done, status = os.waitpid(child, os.WNOHANG)
+            time.sleep(0.01)
+        if not done:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        outcome = FORKED.get(os.waitstatus_to_exitcode(status), f"died: {status}")
+        say(event="forked", scan=number, outcome=outcome if done else "hung")
 
     def _run_scan(self, publisher: Publisher, number: int) -> None:
         seed = self._asked.seed
@@ -94,7 +159,9 @@ class Program:
         )
         has_begun = False
         try:
+            self._n_taken = 0
             with scan:
+                self._current = number, scan
                 declare(scan)
                 if self._asked.mutant == "impatient" and number % 2:
                     self._give_up(number)
@@ -112,11 +179,23 @@ class Program:
                 time.sleep(0.2)
                 return
             say(event="gave_up", scan=number, points=self._n_taken, reason=str(error))
-        self._unjudged[number] = scan
+        except Exception as error:
+            if not has_trap():
+                raise
+            # What nobody foresees may fail a scan, visibly.
+            reason = f"{type(error).__name__}: {error}"
+            event = "gave_up" if has_begun else "refused"
+            points = self._n_taken
+            say(event=event, scan=number, points=points, reason=reason, trapped=True)
+            if not has_begun:
+                return
+        finally:
+            self._current = None
+            if has_begun:
+                self._unjudged[number] = scan
 
     def _send(self, scan: Scan, number: int) -> None:
         seed, length = self._asked.seed, self._asked.length
-        self._n_taken = 0
         for first in range(0, length, 4):
             stop = min(first + 4, length)
             send_points(scan, seed, number, first, stop)
@@ -151,6 +230,10 @@ class Program:
             return
         except ScanStateError as error:
             say(event="lost", scan=number, reason=str(error))
+        except Exception as error:
+            if not has_trap():
+                raise
+            say(event="lost", scan=number, reason=repr(error), trapped=True)
         else:
             say(event="judged", scan=number, verdict=verdict.verdict.value)
         del self._unjudged[number]
@@ -167,7 +250,11 @@ def main() -> int:
     asked = parser.parse_args()
     log_to_stderr(logging.INFO)
     with Publisher(
-        asked.url, name="faults", spool=asked.spool, close_timeout_s=1
+        asked.url,
+        name="faults",
+        spool=asked.spool,
+        close_timeout_s=1,
+        send_deadline_s=SEND_S,
     ) as publisher:
         Program(asked).run(publisher)
     return 0

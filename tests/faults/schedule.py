@@ -6,11 +6,15 @@ a Redis, a publisher and one or two writers of its own, and a list of faults in 
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from scanbus.writer.steps import FAILPOINTS
+from tests.faults.keys import KEYS
+from tests.faults.traps import TRAPS
+from tests.support.damage import KINDS as DAMAGES
+from tests.support.redis_proxy import ERRORS as ERRORS_OF_REDIS
 
 __all__ = ["VICTIMS", "Arena", "Fault", "Kind", "Persistence", "covering", "endless"]
 
@@ -34,6 +38,18 @@ class Kind(StrEnum):
     SLOW = "network slow"
     HALF_OPEN = "network half-open"
     CLOCK = "wall clock jumps"
+    REPLIES = "Redis answers with an error"
+    EXCEPTION = "unforeseen exception in a thread"
+    INTERRUPT = "Ctrl-C in the publisher"
+    INTERRUPT_TWICE = "Ctrl-C in the publisher, twice"
+    FORK = "fork in the publisher"
+    FILE = "finished segment deleted or moved"
+    WORK_FOLDER = "work folder moved away"
+    ROOT = "root unmounted"
+    REFUSED = "writes refused for a time"
+    KEY = "a key deleted on Redis"
+    SPOOL = "spool damaged"
+    KILL_CHILD = "child of the writer killed"
 
 
 class Persistence(StrEnum):
@@ -53,7 +69,8 @@ class Fault:
     failpoint, hit : str, int
         Where, for those at a failpoint; at which hit.
     value : str
-        Name of an error number, seconds by which a clock is wrong, or who resumes.
+        What exactly: name of an error number, seconds by which a clock is wrong, who
+        resumes, which reply, exception, key or damage.
     after_s, for_s : float
         When, after the fault before; for how long.
     victim : str
@@ -96,9 +113,15 @@ class Arena:
         return bool(kinds & {Kind.CUT, Kind.SLOW, Kind.HALF_OPEN})
 
     @property
+    def has_answers(self) -> bool:
+        """Whether a proxy may answer in Redis' place."""
+        return any(fault.kind is Kind.REPLIES for fault in self.faults)
+
+    @property
     def has_spool(self) -> bool:
         """Whether its publisher has a spool."""
-        return any(fault.kind is Kind.KILL_SOURCE for fault in self.faults)
+        kinds = {fault.kind for fault in self.faults}
+        return bool(kinds & {Kind.KILL_SOURCE, Kind.SPOOL})
 
     @property
     def has_clocks(self) -> bool:
@@ -134,6 +157,21 @@ VICTIMS: Final = ("writer", "publisher", "redis")
 RESUMERS: Final = ("command", "successor")
 JUMPS: Final = ("3600", "-3600", "86400", "-86400")
 DELAYS: Final = ("renew.before", "link.before", "verify.after", "acknowledge.before")
+# What else may happen, and how: one of these each time.
+HOWS: Final[dict[Kind, tuple[str, ...]]] = {
+    Kind.REPLIES: ("close", *ERRORS_OF_REDIS),
+    Kind.EXCEPTION: TRAPS,
+    Kind.INTERRUPT: ("",),
+    Kind.INTERRUPT_TWICE: ("",),
+    Kind.FORK: ("",),
+    Kind.FILE: ("deleted", "moved"),
+    Kind.WORK_FOLDER: ("",),
+    Kind.ROOT: ("renamed", "mounted over"),
+    Kind.REFUSED: ("ENOSPC", "EDQUOT", "EIO", "EFBIG"),
+    Kind.KEY: tuple(KEYS),
+    Kind.SPOOL: DAMAGES,
+    Kind.KILL_CHILD: ("SIGKILL", "SIGSEGV", "SIGABRT"),
+}
 # Late hits of these may never come in the life of one writer.
 _RARE: Final = ("rename", "scan_file", "verdict", "join")
 _ARENA_FAULTS: Final = 11
@@ -161,7 +199,14 @@ def covering(seed: int, *, clocks: bool = True) -> tuple[Arena, ...]:
     local += [_at_random(chance, Kind.TERM_WRITER) for _ in range(3)]
     local += [_at_random(chance, Kind.KILL_REDIS) for _ in range(6)]
     local += [_at_random(chance, Kind.KILL_BOTH) for _ in range(4)]
-    remote = [
+    local += [
+        _any_of(chance, kind)
+        for kind in HOWS
+        if kind not in (Kind.REPLIES, Kind.SPOOL)
+        for _ in range(6 if kind is Kind.KEY else 3)
+    ]
+    remote = [_any_of(chance, Kind.REPLIES) for _ in range(6)]
+    remote += [
         _at_random(chance, kind)
         for kind in (Kind.CUT, Kind.SLOW, Kind.HALF_OPEN)
         for _ in Persistence
@@ -175,6 +220,7 @@ def covering(seed: int, *, clocks: bool = True) -> tuple[Arena, ...]:
     spooled = [
         _at_random(chance, Kind.KILL_SOURCE, value=value) for value in RESUMERS * 2
     ]
+    spooled += [_any_of(chance, Kind.SPOOL) for _ in Persistence]
     kinds = list(Persistence)
     chance.shuffle(kinds)
     # Those that take long come first.
@@ -209,6 +255,8 @@ def _any(chance: random.Random, kind: Kind) -> Fault:
         Kind.REDIS_AT: REDIS_GONE,
         Kind.DELAY_AT: DELAYS,
     }
+    if kind in HOWS:
+        return _any_of(chance, kind)
     if kind in places:
         return _at(chance, kind, chance.choice(places[kind]))
     if kind is Kind.KILL_SOURCE:
@@ -228,6 +276,11 @@ def _at(chance: random.Random, kind: Kind, failpoint: str) -> Fault:
         value=chance.choice(("ENOSPC", "EIO")) if kind is Kind.RAISE_AT else "",
         for_s=1.6 if kind is Kind.DELAY_AT else 0.0,
     )
+
+
+def _any_of(chance: random.Random, kind: Kind) -> Fault:
+    fault = _at_random(chance, kind, value=chance.choice(HOWS[kind]))
+    return replace(fault, hit=chance.randint(1, 6))
 
 
 def _at_random(
