@@ -215,6 +215,7 @@ class Ring:
         if not publisher.is_running:
             return False
         if fault.kind in INJURIES:
+            assert self.writer.is_running  # The fault before may have killed it.
             was_hit = INJURIES[fault.kind](self, fault, publisher)
         elif fault.failpoint:
             was_hit = self._inject_at(fault, publisher)

@@ -293,12 +293,26 @@ def _judge_segments(
     claim: Claim,
     found: Finding,
 ) -> None:
-    names = set(there) ^ set(usual) if claim.ended else set()
+    # Which segments are joined hangs on when: together they hold the same.
+    names = _covered(there) ^ _covered(usual) if claim.ended else set()
     if names:
         found.notes.append(f"files unlike an undisturbed run's: {sorted(names)}")
     odd = [name for name in set(there) & set(usual) if there[name] != usual[name]]
     if odd and claim.ended:
         found.notes.append(f"shapes unlike an undisturbed run's: {sorted(odd)}")
+
+
+def _covered(names: Iterable[str]) -> set[str]:
+    """Files by name, a joined one as the segments that were joined."""
+    covered: set[str] = set()
+    for name in names:
+        joined = re.fullmatch(r"(.+_)(\d{4,})-(\d{4,})\.h5", name)
+        if joined is None:
+            covered.add(name)
+            continue
+        numbers = range(int(joined[2]), int(joined[3]) + 1)
+        covered |= {f"{joined[1]}{number:04d}.h5" for number in numbers}
+    return covered
 
 
 def _leftovers(root: Path, unfinished: Iterable[str]) -> list[str]:

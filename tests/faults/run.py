@@ -126,6 +126,8 @@ def play_all(
                 f"{len(outcome.played)} faults, {len(outcome.findings) - 1} scans, "
                 f"{outcome.seconds:.0f} s, {word}"
             )
+            for line in _complaints(outcome):
+                say(f"    {line}")
 
     with ThreadPoolExecutor(jobs) as pool:
         for future in [pool.submit(work) for _ in range(jobs)]:
