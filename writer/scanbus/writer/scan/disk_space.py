@@ -19,6 +19,7 @@ from scanbus.schemas.errors import StorageFullError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.model.scan_contents import SegmentFile
+from scanbus.writer.scan.pace import Pace
 
 if TYPE_CHECKING:
     # Not loaded with this module: the service measures space and has no HDF5.
@@ -96,14 +97,14 @@ class SpaceWatch:
     ----------
     root : pathlib.Path
         Any path on the file system.
-    least, low : int
+    pace : Pace
         Bytes below which the scan does not continue, and below which to warn.
     """
 
-    def __init__(self, root: Path, least: int, low: int) -> None:
+    def __init__(self, root: Path, pace: Pace) -> None:
         self._root = root
-        self._least = least
-        self._low = low
+        self._least = pace.least_free_bytes
+        self._low = pace.low_water_bytes
         self._is_low = False
 
     def check(self, needed: int) -> None:

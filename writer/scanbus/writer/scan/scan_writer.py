@@ -15,7 +15,6 @@ from pathlib import Path
 from scanbus.bus.protocol import Kind, ScanRecord
 from scanbus.bus.store import (
     Bus,
-    publisher_is_alive,
     read_events,
     read_lanes,
     wait_for_events,
@@ -23,7 +22,6 @@ from scanbus.bus.store import (
 from scanbus.schemas import (
     LaneDescription,
     ScanPrepared,
-    Storage,
     Verdict,
 )
 from scanbus.schemas.errors import (
@@ -49,6 +47,7 @@ from scanbus.writer.scan.durable_state import DurableState, ReplayState, ScanSta
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.join import Joiner
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.scan.master_growth import MasterGrowth
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.progress import (
     amended,
@@ -59,6 +58,7 @@ from scanbus.writer.scan.progress import (
     verdict_on,
     verdict_on_disk,
 )
+from scanbus.writer.scan.silence import Silence
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.data_root import (
@@ -138,19 +138,12 @@ class ScanWriter:
         self._lanes: list[LaneWriter] = []
         self._commits = CommitQueue(self._publish)
         self._joins = Joiner(
-            record.uid,
-            self._folder,
-            self._work_folder,
-            authority,
-            self._pace,
+            record.uid, self._folder, self._work_folder, authority, self._pace
         )
         self._next_flush = self._next_poll = self._next_check = 0.0
-        self._space = SpaceWatch(
-            root, self._pace.least_free_bytes, self._pace.low_water_bytes
-        )
-        self._next_master_at = 0.0
-        self._next_master_size = 1
-        self._silent_since: float | None = None
+        self._space = SpaceWatch(root, self._pace)
+        self._growth = MasterGrowth(self._pace.master_s)
+        self._silence = Silence(client, record.uid, self._pace.lapse_s)
         self._events: EventJournal | None = None
         self._guard = RootGuard(root)
         self._state: DurableState = (
@@ -237,7 +230,7 @@ class ScanWriter:
         """Return the event ``prepared``; None if the scan ends or lapses before it."""
         # Checked first: one read may return it together with the end of the scan.
         while (prepared := self._record.prepared) is None:
-            if self._is_abandoned() or self._record.ended is not None:
+            if self._silence.is_lapsed() or self._record.ended is not None:
                 return None
             self._wait_for_events()
             self._tick()
@@ -335,8 +328,8 @@ class ScanWriter:
             if self._joins.needs_master:
                 self._update_master()
             if n_arrivals:
-                self._silent_since = None
-            elif self._is_abandoned() and self._commits.is_empty:
+                self._silence.end()
+            elif self._silence.is_lapsed() and self._commits.is_empty:
                 return False
         self._joins.complete(self._lanes, self._tick)
         return True
@@ -370,7 +363,7 @@ class ScanWriter:
             with self._steps.phase("write", self._folder / lane.lane.name):
                 for arrival in arrivals:
                     for finished in lane.take(arrival):
-                        self._submit(lane, finished)
+                        self._commits.submit(lane, finished)
         return n_arrivals
 
     def _wait_for_commits_or_end(self) -> None:
@@ -384,9 +377,6 @@ class ScanWriter:
         wait_ms = int(self._pace.poll_s * 250)
         if wait_for_events(self._client, [self._record], wait_ms):
             self._next_poll = 0.0
-
-    def _submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:
-        self._commits.submit(lane, finished)
 
     def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
         """Publish one segment; called in the thread of the commit queue."""
@@ -431,16 +421,6 @@ class ScanWriter:
                 if self._events is not None:
                     self._events.touch()
 
-    def _is_abandoned(self) -> bool:
-        """Whether the publisher's heartbeat expired more than `lapse_s` ago."""
-        if publisher_is_alive(self._client, self._record.uid):
-            self._silent_since = None
-            return False
-        now = time.monotonic()
-        if self._silent_since is None:
-            self._silent_since = now
-        return now - self._silent_since > self._pace.lapse_s
-
     def _contents(self, verdict: Verdict | None = None) -> ScanContents:
         """Return the current contents, with a verdict that need not be announced."""
         # A copy: the record must hold only what is on the bus.
@@ -464,23 +444,9 @@ class ScanWriter:
                     lane.confirm()
 
     def _update_master(self) -> None:
-        """Update the masters of a growing scan when its segments have doubled.
-
-        Also when some were joined. Not more often than every `master_s`.
-        """
-        # Masters never refer to segments of small values, which are removed later.
-        size = sum(
-            lane.n_published
-            for lane in self._lanes
-            if lane.lane.storage is Storage.FILES
-        )
-        now = time.monotonic()
-        is_due = size >= self._next_master_size or self._joins.needs_master
-        if not is_due or now < self._next_master_at:
-            return
-        self._next_master_size = 2 * size
-        self._next_master_at = now + self._pace.master_s
-        self._write_masters(self._contents())
+        """Update the masters of a growing scan, if that is due."""
+        if self._growth.is_due(self._lanes, is_needed=self._joins.needs_master):
+            self._write_masters(self._contents())
 
     def _finalise(self) -> Verdict:
         for lane in self._lanes:

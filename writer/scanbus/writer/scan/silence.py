@@ -1,0 +1,43 @@
+"""How long the publisher of a scan has been silent."""
+
+from __future__ import annotations
+
+import time
+
+from scanbus.bus.store import Bus, publisher_is_alive
+
+__all__ = ["Silence"]
+
+
+class Silence:
+    """Time since the heartbeat of a scan's publisher expired.
+
+    Parameters
+    ----------
+    client : Bus
+        A connection used by this attempt only.
+    uid : str
+        Uid of the scan.
+    lapse_s : float
+        Duration after which the publisher counts as gone.
+    """
+
+    def __init__(self, client: Bus, uid: str, lapse_s: float) -> None:
+        self._client = client
+        self._uid = uid
+        self._lapse_s = lapse_s
+        self._since: float | None = None
+
+    def end(self) -> None:
+        """Record that the publisher has sent something."""
+        self._since = None
+
+    def is_lapsed(self) -> bool:
+        """Return whether the heartbeat expired more than `lapse_s` ago."""
+        if publisher_is_alive(self._client, self._uid):
+            self._since = None
+            return False
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        return now - self._since > self._lapse_s
