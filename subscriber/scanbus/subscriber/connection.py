@@ -13,6 +13,7 @@ from typing import TypeVar
 from scanbus.bus.store import (
     Backoff,
     Bus,
+    OwnProcess,
     ServerAddress,
     connect,
     refuse_cluster,
@@ -56,6 +57,7 @@ class Link:
     """
 
     def __init__(self, url: str, name: str, reconnect_s: float) -> None:
+        self._process = OwnProcess("Subscriber")
         self._url = url = ServerAddress(url)
         self._client = connect(url, name=name, timeout_s=_TIMEOUT_S)
         self._reconnect_s = reconnect_s
@@ -76,7 +78,10 @@ class Link:
             If Redis does not answer, or not again before the deadline.
         BusUnsuitableError
             If it is a node of a Redis Cluster, or denies a command for 5 s.
+        ScanStateError
+            In a process that was forked after this was made.
         """
+        self._process.check()
         try:
             answer = self._ask_once(question)
         except BusUnavailableError as error:
@@ -87,8 +92,9 @@ class Link:
         return answer
 
     def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
+        """Close all connections; in a forked process, leave them to the parent."""
+        if self._process.is_here:
+            self._client.close()
 
     def _ask_once(self, question: Callable[[Bus], _T]) -> _T:
         with translated(self._url):

@@ -77,6 +77,7 @@ from scanbus.bus.store.leases import (
     renew_lease,
 )
 from scanbus.bus.store.loop_guard import LoopGuard
+from scanbus.bus.store.own_process import OwnProcess
 from scanbus.bus.store.presence import ExpectedKeys, missing_keys
 from scanbus.bus.store.quota import (
     release_quota,
@@ -127,6 +128,7 @@ __all__ = [
     "Lease",
     "LoopGuard",
     "NoRoomError",
+    "OwnProcess",
     "ServerAddress",
     "ServerReport",
     "VanishedError",
