@@ -21,6 +21,7 @@ from scanbus.bus.store import (
     read_events,
     take_bus_id,
 )
+from scanbus.publisher.queue.inbox import Inbox
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
@@ -89,6 +90,7 @@ class SteppedPublisher:
         self.queue = SteppedQueue(
             self.announced,
             SESSION,
+            inbox=Inbox(),
             limits=SendLimits(),
             threads=_THREADS,
             why_full=lambda: "",

@@ -19,11 +19,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.store import DEFAULT_URL, ServerAddress
+from scanbus.bus.store import DEFAULT_URL, OwnProcess, ServerAddress
 from scanbus.publisher.declare.arguments import positioners_of, sendable, tree_of
 from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.ingest.finish import reason_of
+from scanbus.publisher.queue.inbox import Inbox
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
+from scanbus.publisher.queue.worker import Worker
 from scanbus.publisher.scan import Scan
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
@@ -39,6 +42,8 @@ log = get_logger()
 
 # A Redis call times out after 10 s, so a sender that was told to stop ends within this.
 _THREAD_END_S = 15.0
+# Longest wait for the threads when the user does not want to wait.
+_LEAVE_S = 1.0
 
 
 class Publisher:
@@ -119,9 +124,15 @@ class Publisher:
     ) -> None:
         self._name = name or Path(sys.argv[0]).stem or "python"
         self._close_timeout_s = close_timeout_s
-        self._scans: list[Scan] = []
-        self._lock = threading.Lock()
-        self._is_closed = False
+        self._process = OwnProcess("Publisher")
+        # Without a lock: each use of it is one step.
+        self._scans: dict[int, Scan] = {}
+        self._is_closed = self._was_left_reported = False
+        # Why a scan ends whose block is still open when this is closed.
+        self._reason = (
+            EndReason.FAILURE,
+            "the publisher was closed inside the scan's block",
+        )
         heartbeat = f"{self._name} on {socket.gethostname()}, pid {os.getpid()}"
         client_name = "scanbus-" + re.sub(r"[^0-9A-Za-z-]", "-", self._name)[:48]
         # Rebound: a traceback that shows variables then shows it without password.
@@ -129,6 +140,9 @@ class Publisher:
         link = Link(url, client_name, 0, threading.Event())
         self._link = link
         self._threads = ThreadPool(encode_threads, "scanbus-encoder")
+        inbox = Inbox()
+        self._inbox = inbox
+        self._worker = Worker(inbox)
         self._monitor = ScanMonitor(
             link, heartbeat, on_exit=self._close_at_exit, on_end=self._end_threads
         )
@@ -136,6 +150,8 @@ class Publisher:
             link,
             self._monitor,
             self._threads,
+            inbox,
+            self._process,
             heartbeat=heartbeat,
             memory_bytes=memory_bytes,
             limits=SendLimits(
@@ -147,13 +163,23 @@ class Publisher:
             ),
             spool=None if spool is None else Path(spool),
         )
-        self._registrar.check_server()
+        self._resumed: list[ScanQueue] = []
         try:
+            self._registrar.check_server()
+            self._worker.start()
             self._resumed = self._registrar.resume()
             self._monitor.start()
         except BaseException:
-            self._stop_threads(self._monitor.unreleased)
+            self._abandon()
             raise
+
+    def _abandon(self) -> None:
+        """End the threads of a publisher whose constructor failed."""
+        self._is_closed = True
+        if self._monitor.ident is not None:
+            self._monitor.close_within(0)
+        else:
+            self._stop_threads(self._monitor.unreleased)
 
     def __enter__(self) -> Self:
         """Return the publisher."""
@@ -165,8 +191,13 @@ class Publisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the publisher."""
-        self.close()
+        """Close the publisher; a scan in whose block it stands ends like the block."""
+        if error is None:
+            self._close("Ctrl-C")
+        else:
+            self._reason = reason_of(error)
+            is_interrupt = isinstance(error, KeyboardInterrupt)
+            self._close("Ctrl-C again" if is_interrupt else "Ctrl-C")
 
     def scan(
         self,
@@ -222,8 +253,9 @@ class Publisher:
         ValueError
             If an argument is invalid; others are checked when the block is entered.
         ScanStateError
-            If the publisher is closed.
+            If the publisher is closed, or was made before a fork to this process.
         """
+        self._process.check()
         if self._is_closed:
             raise ScanStateError("the publisher is closed")
         if compression < 1:
@@ -251,9 +283,11 @@ class Publisher:
             compression=compression,
             require_writer=require_writer,
         )
-        scan = Scan(self._registrar, options)
-        with self._lock:
-            self._scans = [each for each in self._scans if not each.is_over] + [scan]
+        scan = Scan(self._registrar, options, self._process)
+        for key, each in tuple(self._scans.items()):
+            if each.is_closed:
+                self._scans.pop(key, None)
+        self._scans[id(scan)] = scan
         return scan
 
     @property
@@ -275,39 +309,56 @@ class Publisher:
         """Wait for the final verdicts, at most `close_timeout_s`, then disconnect.
 
         Scans without a verdict by then are named in a warning: only Redis, or the
-        spool, has their data.
+        spool, has their data. Ctrl-C ends the wait at once, with that warning. In a
+        process that was forked after this was made, nothing is done.
         """
-        self._end_open_scans("the publisher was closed inside the scan's block")
-        unreleased = self._monitor.unreleased
-        if unreleased and not self._is_closed:
-            log.info(
-                LogEvent.WAITING_FOR_VERDICTS,
-                scans=[queue.uid for queue in unreleased],
-                at_most_s=self._close_timeout_s,
-                writers=self._monitor.n_writers,
-            )
-        self._is_closed = True
-        self._monitor.close_within(self._close_timeout_s)
+        self._close("Ctrl-C")
+
+    def _close(self, how_to_leave: str) -> None:
+        if not self._process.is_here:
+            return
         try:
+            self._end_open_scans(*self._reason)
+            unreleased = self._monitor.unreleased
+            if unreleased and not self._is_closed:
+                log.info(
+                    LogEvent.WAITING_FOR_VERDICTS,
+                    scans=[queue.uid for queue in unreleased],
+                    at_most_s=self._close_timeout_s,
+                    writers=self._monitor.n_writers,
+                    to_leave=how_to_leave,
+                )
+            self._is_closed = True
+            self._monitor.close_within(self._close_timeout_s)
             self._monitor.join(self._close_timeout_s + 2 * _THREAD_END_S)
+            self._worker.join(_THREAD_END_S)
         except BaseException:
-            # Ctrl-C: the user does not want to wait, but needs the warning.
-            self._monitor.close_within(0)
-            self._monitor.join(2 * _THREAD_END_S)
+            self._leave()
             raise
+
+    def _leave(self) -> None:
+        """Disconnect without a wait, and say which points are where."""
+        self._is_closed = True
+        self._end_open_scans(EndReason.USER_ABORT, "interrupted from the keyboard")
+        self._monitor.leave_at_once()
+        self._monitor.join(_LEAVE_S)
+        if self._monitor.is_alive():  # Redis does not answer.
+            self._report_left(self._monitor.unreleased)
+            self._inbox.shut()
 
     def _close_at_exit(self) -> None:
         """Start to close; the monitor calls this when the program ends without it."""
         self._is_closed = True
-        self._end_open_scans("the program ended inside the scan's block")
+        text = "the program ended inside the scan's block"
+        self._end_open_scans(EndReason.FAILURE, text)
         self._monitor.close_within(self._close_timeout_s)
 
-    def _end_open_scans(self, text: str) -> None:
-        with self._lock:
-            scans, self._scans = self._scans, []
-        for scan in scans:
-            if scan.is_open:
-                scan.finish(EndReason.FAILURE, text)
+    def _end_open_scans(self, end_reason: EndReason, text: str) -> None:
+        """End the scans whose block was not left, or was left by an interrupt."""
+        for key, scan in tuple(self._scans.items()):
+            if scan.is_entered:
+                scan.finish(end_reason, text)
+            self._scans.pop(key, None)
 
     def _end_threads(self, left: list[ScanQueue]) -> None:
         """Stop all threads; the monitor calls this last.
@@ -317,20 +368,11 @@ class Publisher:
         left : list of ScanQueue
             Scans without a verdict.
         """
+        is_hurried = self._monitor.is_hurried
         for queue in left:
             if queue.backlog is not None:
-                queue.backlog.finish(_THREAD_END_S)
-            sent, never_sent, never_spooled = queue.watch.undelivered_bytes()
-            log.warning(
-                LogEvent.CLOSED_WITHOUT_VERDICT,
-                scan=queue.uid,
-                number=queue.announced.scan.scan_number,
-                sent_bytes=sent,
-                never_sent_bytes=never_sent,
-                never_spooled_bytes=never_spooled,
-                spool=None if queue.spool is None else str(queue.spool.folder),
-                reason=queue.why_waiting,
-            )
+                queue.backlog.finish(_LEAVE_S / 2 if is_hurried else _THREAD_END_S)
+        self._report_left(left)
         self._stop_threads(left)
 
     def _stop_threads(self, left: list[ScanQueue]) -> None:
@@ -338,9 +380,31 @@ class Publisher:
         for queue in left:
             queue.watch.release(None)
         for sender in self._registrar.senders:
-            sender.join(_THREAD_END_S)
+            sender.join(0 if self._monitor.is_hurried else _THREAD_END_S)
         self._threads.pool.shutdown(wait=True, cancel_futures=True)
+        self._inbox.shut()
         self._registrar.close()
+
+    def _report_left(self, left: list[ScanQueue]) -> None:
+        if self._was_left_reported:
+            return
+        self._was_left_reported = True
+        for queue in left:
+            sent, never_sent, never_spooled = queue.watch.undelivered_bytes()
+            in_redis, in_spool, nowhere = queue.watch.undelivered_points()
+            log.warning(
+                LogEvent.CLOSED_WITHOUT_VERDICT,
+                scan=queue.uid,
+                number=queue.announced.scan.scan_number,
+                sent_bytes=sent,
+                never_sent_bytes=never_sent,
+                never_spooled_bytes=never_spooled,
+                points_only_in_redis=in_redis,
+                points_only_in_spool=in_spool,
+                points_nowhere=nowhere,
+                spool=None if queue.spool is None else str(queue.spool.folder),
+                reason=queue.why_waiting,
+            )
 
 
 def _today() -> str:

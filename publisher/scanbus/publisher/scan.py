@@ -5,21 +5,22 @@ Only opening and preparing wait for the network; everything else goes to the que
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from time import time as wall_clock
 from types import TracebackType
 from typing import Any, Self
 
+from scanbus.bus.store import OwnProcess
 from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.declare.arguments import sendable, tree_of
 from scanbus.publisher.declare.declarations import ChannelDeclarations
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.declare.times import GivenTimes
-from scanbus.publisher.ingest.finish import ScanEnd, end_scan, reason_of
+from scanbus.publisher.ingest.finish import ScanEnd, reason_of
 from scanbus.publisher.ingest.send import ScanIntake
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.waiting import wait_durable, wait_flushed, wait_for_verdict
+from scanbus.publisher.transport.scan_block import ScanBlock
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
 from scanbus.schemas import EndReason, ScanIdentity, ScanUpdated, Verdict
 from scanbus.schemas.errors import ScanStateError
@@ -38,26 +39,31 @@ class Scan(ChannelDeclarations):
         Opens and prepares the scans of the publisher.
     options : ScanOptions
         Arguments of ``Publisher.scan``.
+    process : OwnProcess
+        The process of the publisher.
     """
 
-    def __init__(self, registrar: ScanRegistrar, options: ScanOptions) -> None:
+    def __init__(
+        self, registrar: ScanRegistrar, options: ScanOptions, process: OwnProcess
+    ) -> None:
         super().__init__()
-        self._registrar = registrar
-        self._options = options
-        self._opened: ScanQueue | None = None
-        self._preparing = threading.Lock()
+        self._process = process
+        self._block = ScanBlock(registrar, options, self._fixed)
         self._intake: ScanIntake | None = None
         self._fast: Mapping[str, Series] = {}
-        self._early: list[ScanUpdated] = []
         self._end = ScanEnd()
 
     # ------------------------------------------------------------- the block
 
     def __enter__(self) -> Self:
-        """Announce the scan."""
-        if self._opened is not None:
+        """Announce the scan.
+
+        Interrupted, it either never existed, or ends with the reason of the error.
+        """
+        self._process.check()
+        if self._block.queue is not None:
             raise ScanStateError(f"scan {self.uid} was opened before; make a new one")
-        self._opened = self._registrar.open(self._options)
+        self._block.open()
         return self
 
     def __exit__(
@@ -66,8 +72,17 @@ class Scan(ChannelDeclarations):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the scan with SUCCESS, or with the reason of `error`."""
-        self.finish(*reason_of(error))
+        """End the scan with SUCCESS, or with the reason of `error`.
+
+        A process that was forked inside the block leaves that to its parent.
+        """
+        if not self._process.is_here:
+            return
+        try:
+            self.finish(*reason_of(error))
+        except BaseException as interrupt:
+            self.finish(*reason_of(interrupt))
+            raise
         if error is None and self._queue.error is not None:
             raise self._queue.error
 
@@ -77,14 +92,24 @@ class Scan(ChannelDeclarations):
         return self._queue.uid
 
     @property
+    def is_entered(self) -> bool:
+        """Whether its block was entered."""
+        return self._block.queue is not None
+
+    @property
     def is_open(self) -> bool:
         """Whether its block was entered and has not ended."""
-        return self._opened is not None and not self._opened.is_over
+        return self._block.queue is not None and not self._block.queue.is_over
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its end was carried out."""
+        return self._block.queue is not None and self._block.queue.is_closed
 
     @property
     def is_over(self) -> bool:
         """Whether its block has ended."""
-        return self._opened is not None and self._opened.is_over
+        return self._block.queue is not None and self._block.queue.is_over
 
     @property
     def identity(self) -> ScanIdentity:
@@ -93,9 +118,10 @@ class Scan(ChannelDeclarations):
 
     @property
     def _queue(self) -> ScanQueue:
-        if self._opened is None:
+        self._process.check()
+        if self._block.queue is None:
             raise ScanStateError("the scan is not open: use it in a `with` block")
-        return self._opened
+        return self._block.queue
 
     def _check_may_declare(self, name: str) -> None:
         if self._intake is not None or self._queue.is_over:
@@ -117,15 +143,11 @@ class Scan(ChannelDeclarations):
         self._prepared()
 
     def _prepared(self) -> ScanIntake:
-        with self._preparing:
-            if self._intake is not None:
-                return self._intake
-            queue = self._queue
-            self._registrar.prepare(queue, self._options, self._fixed(), self._early)
-            self._intake = ScanIntake(queue)
-            self._fast = self._intake.fast
-            self._registrar.start(queue)
-            return self._intake
+        self._queue  # noqa: B018 - raises if the scan is not open
+        intake = self._block.prepare()
+        self._fast = intake.fast
+        self._intake = intake
+        return intake
 
     # ---------------------------------------------------------------- sending
 
@@ -217,11 +239,7 @@ class Scan(ChannelDeclarations):
         event = sendable(
             ScanUpdated, time=wall_clock(), metadata=tree_of(metadata), note=note
         )
-        with self._preparing:
-            if self._intake is not None:
-                self._queue.add_event(event)
-            else:
-                self._early.append(event)
+        self._block.update(event)
 
     def end_positioners(self, positioners: Mapping[str, Any]) -> None:
         """Set motor positions at the end: a number, or a pair of units and value."""
@@ -273,25 +291,6 @@ class Scan(ChannelDeclarations):
 
     def finish(self, end_reason: EndReason, text: str = "") -> None:
         """End the scan without waiting; threads send what is still queued."""
-        queue = self._queue
-        if queue.is_over:
-            return
-        if queue.error is not None and end_reason is EndReason.SUCCESS:
-            end_reason, text = reason_of(queue.error)
+        self._queue  # noqa: B018 - raises if the scan is not open
         end_reason, text = self._end.said or (end_reason, text)
-        is_begun = self._intake is not None or queue.watch.is_lost
-        problem = None if is_begun else self._prepare_empty()
-        if problem is not None and end_reason is EndReason.SUCCESS:
-            end_reason, text = reason_of(problem)
-        end_scan(queue, end_reason, text, self._end.positioners)
-        if problem is not None:
-            self._registrar.start(queue)
-
-    def _prepare_empty(self) -> Exception | None:
-        """Prepare a scan that sent nothing; return the error if that failed."""
-        try:
-            self.prepare()
-        except Exception as error:  # noqa: BLE001 - the end must be sent all the same
-            self._queue.fail(error)
-            return error
-        return None
+        self._block.end(end_reason, text, self._end.positioners)

@@ -57,7 +57,7 @@ class Piece:
 class ChunkBuffer:
     """The frames of one detector that are not in a piece yet.
 
-    Not safe to share between threads, except for `recycle`.
+    Not safe to share between threads, except for `private_copy` and `recycle`.
 
     Parameters
     ----------
@@ -72,6 +72,7 @@ class ChunkBuffer:
         self._frames: npt.NDArray[Any] | None = None
         # Allocating fresh memory takes as long as the copy, so memory is reused.
         self._spare: deque[npt.NDArray[Any]] = deque(maxlen=_MAX_SPARE)
+        self._spare_frames: deque[npt.NDArray[Any]] = deque(maxlen=_MAX_SPARE)
         self._times: list[float] = []
         self._has_given_time = False
         self._first = 0
@@ -82,6 +83,18 @@ class ChunkBuffer:
         """Frames of the chunk that is not full."""
         return self.count - self._first
 
+    def private_copy(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a copy as declared: the program may change its frame."""
+        spare = self._spare_frame()
+        spare[...] = frame
+        return spare
+
+    def _spare_frame(self) -> npt.NDArray[Any]:
+        try:
+            return self._spare_frames.pop()
+        except IndexError:
+            return np.empty(self._channel.shape, self._channel.numpy_dtype)
+
     def push(
         self,
         frame: npt.NDArray[Any],
@@ -89,6 +102,7 @@ class ChunkBuffer:
         *,
         copy: bool = True,
         is_given: bool = True,
+        is_private: bool = False,
     ) -> Piece | None:
         """Add one frame; return the piece that it completes, if any.
 
@@ -100,15 +114,19 @@ class ChunkBuffer:
         copy : bool
             Whether the caller may change the frame afterwards. If not, a frame that is
             a whole chunk is not copied.
+        is_private : bool
+            Whether it is a `private_copy`, whose memory can be used again.
         """
         self._times.append(time)
         self._has_given_time |= is_given
         if self._frames is None:
             if not copy and self.is_chunk(frame):
                 self.count += 1
-                return self._piece(frame[np.newaxis], is_padded=False)
+                return self._piece(frame[np.newaxis], is_private=is_private)
             self._frames = self._new_frames()
         self._frames[self.held] = frame
+        if is_private:
+            self._spare_frames.append(frame)
         self.count += 1
         return self.cut() if self.held == len(self._frames) else None
 
@@ -132,7 +150,11 @@ class ChunkBuffer:
         if not isinstance(frames, np.ndarray) or not piece.is_copy:
             return
         # Without a codec, the entry still refers to the frames.
-        if self._channel.codec != "none" and len(frames) == self._per_chunk:
+        if self._channel.codec == "none":
+            return
+        if self._per_chunk == 1:
+            self._spare_frames.append(frames[0])
+        elif len(frames) == self._per_chunk:
             self._spare.append(frames)
 
     def push_packed(self, packed: bytes, time: float, raw_bytes: int) -> Piece:
@@ -152,7 +174,7 @@ class ChunkBuffer:
         """Return the held frames as a piece; None if there are none."""
         if self._frames is None:
             return None
-        return self._piece(self._frames[: self.held], is_padded=False)
+        return self._piece(self._frames[: self.held])
 
     def skip(self, count: int) -> list[Piece]:
         """Return pieces of the held frames, and of `count` points that never come."""
@@ -174,7 +196,13 @@ class ChunkBuffer:
         self._frames[self.held :] = self._channel.missing_value
         return self._piece(self._frames, is_padded=True)
 
-    def _piece(self, frames: npt.NDArray[Any], *, is_padded: bool) -> Piece:
+    def _piece(
+        self,
+        frames: npt.NDArray[Any],
+        *,
+        is_padded: bool = False,
+        is_private: bool = False,
+    ) -> Piece:
         piece = Piece(
             first=self._first,
             count=self.held,
@@ -182,7 +210,7 @@ class ChunkBuffer:
             times=self._piece_times(),
             is_padded=is_padded,
             raw_bytes=self.held * self._channel.point_bytes,
-            is_copy=self._frames is not None,
+            is_copy=is_private or self._frames is not None,
         )
         self._frames = None
         self._times = []

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scanbus.bus.protocol import GATHERED_BYTES, TIME_BYTES, Ends, Times, Variable
 from scanbus.publisher.buffers.point_times import PointTimes
 from scanbus.schemas import ChannelDescription, LaneDescription
+from scanbus.schemas.errors import ScanStateError
 
 __all__ = ["Gap", "GroupBuffer", "Run", "Series", "Taken"]
 
@@ -75,10 +76,19 @@ class _Block:
         return self.points[self.begin : stop]
 
 
+class _Sealed(list[Any]):
+    """Takes no value: the scan has ended."""
+
+    def append(self, _value: Any, /) -> None:
+        """Refuse it."""
+        raise ScanStateError("the scan is over: nothing can be sent")
+
+
 class Series:
     """The points of one channel that are in no entry yet.
 
-    Only appending to `scalars` needs no lock.
+    Only appending to `scalars` needs no lock. They come after all runs, so once there
+    was a run that is not applied yet, `takes_scalars` is False.
 
     Parameters
     ----------
@@ -100,6 +110,7 @@ class Series:
         "channel",
         "is_awaited",
         "scalars",
+        "takes_scalars",
     )
 
     def __init__(self, channel: ChannelDescription) -> None:
@@ -111,6 +122,7 @@ class Series:
         self._point_bytes = channel.point_bytes
         self.scalars: list[Any] = []
         self.is_awaited = False
+        self.takes_scalars = True
         self._runs: deque[Run] = deque()
         self._run_stop = 0
         self._run_bytes = 0
@@ -143,12 +155,20 @@ class Series:
         return values if is_many else None
 
     def append(self, run: Run) -> None:
-        """Append points; arrays are copied."""
+        """Append points, which the caller gives away; small arrays are put together."""
         self._flush_scalars()
-        if isinstance(run, np.ndarray):
+        if isinstance(run, np.ndarray) and not self._is_large(run):
             self._copy(run)
         else:
             self._push(run)
+
+    def _is_large(self, points: npt.NDArray[Any]) -> bool:
+        return points.nbytes >= _BLOCK_BYTES and points.dtype == self._dtype
+
+    def end(self) -> None:
+        """Take no more single numbers."""
+        scalars, self.scalars = self.scalars, _Sealed()
+        self._push_scalars(scalars)
 
     def _copy(self, points: npt.NDArray[Any]) -> None:
         self._run_stop += len(points)
@@ -183,8 +203,12 @@ class Series:
         # Another thread may append meanwhile: only what was copied is removed.
         scalars = self.scalars[:]
         if scalars:
+            # In this order: who reads `count` meanwhile may find too few points.
             del self.scalars[: len(scalars)]
-            self._push(np.array(scalars, self._dtype))
+            self._push_scalars(scalars)
+
+    def _push_scalars(self, scalars: list[Any]) -> None:
+        self._push(np.array(scalars, self._dtype))
 
     def _push(self, run: Run) -> None:
         if len(run):
@@ -277,7 +301,8 @@ class Taken:
 class GroupBuffer:
     """The values of one group that are in no entry yet.
 
-    Not safe to share between threads without a lock, except for `Series.scalars`.
+    Not safe to share between threads without a lock, except for `Series.scalars` and
+    `note_reached`.
 
     Parameters
     ----------
@@ -296,6 +321,7 @@ class GroupBuffer:
             if not series.channel.is_variable
         )
         self._times = PointTimes()
+        self._reached: deque[tuple[int, float]] = deque()
         self.taken = 0
         self.complete = 0
         self._update_complete()
@@ -356,13 +382,31 @@ class GroupBuffer:
             self._times.give(start, times)
 
     def advance(self, now: float) -> bool:
-        """Update which points are complete; return whether there are more."""
+        """Update which points are complete; return whether there are more.
+
+        Parameters
+        ----------
+        now : float
+            Time of the points for which none was noted, in seconds since 1970.
+        """
         before = self.complete
         self._update_complete()
-        if self.complete == before:
-            return False
+        self._apply_reached()
         self._times.reach(self.complete, now)
-        return True
+        return self.complete > before
+
+    def note_reached(self, count: int, now: float) -> None:
+        """Note, without a lock, when an awaited channel had `count` points."""
+        self._reached.append((count, now))
+
+    def _apply_reached(self) -> None:
+        while self._reached:
+            count, then = self._reached[0]
+            if count > self.complete and len(self._all) == 1:
+                return  # It came during this call.
+            self._reached.popleft()
+            if count <= self.complete:
+                self._times.reach(count, then)
 
     def _update_complete(self) -> None:
         if len(self._all) == 1:
@@ -384,6 +428,8 @@ class GroupBuffer:
 
     def end(self, now: float) -> None:
         """Extend the shorter channels with gaps to the length of the longest."""
+        for series in self._all:
+            series.end()
         length = self.length
         for series in self._all:
             series.append(Gap(length - series.count))

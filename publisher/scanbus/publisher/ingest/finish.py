@@ -75,15 +75,17 @@ def end_scan(
     text: str,
     positioners: Mapping[str, Positioner],
 ) -> None:
-    """Accept no more points, end all lanes, and queue the end to be sent after them."""
-    queue.close_input()
+    """End all lanes after what came, and queue the end to be sent after them.
+
+    In the worker's thread, after everything that the program handed over.
+    """
     give_up_holes(queue)
     queue.end_lanes()
     # If another publisher publishes this scan, its events are not ours to end.
-    if isinstance(queue.error, LaneConflictError):
-        return
-    end = _end_of(end_reason, _storable(text), positioners)
-    queue.add_event(end.model_copy(update={"late": queue.late}))
+    if not isinstance(queue.error, LaneConflictError):
+        end = _end_of(end_reason, _storable(text), positioners)
+        queue.add_event(end.model_copy(update={"late": queue.late}))
+    queue.close_input()
 
 
 def _storable(text: str) -> str:

@@ -1,5 +1,7 @@
 """Points that the program numbers itself, and timeouts of held points.
 
+All but `check_points` runs in the threads of the publisher.
+
 The steps that a :class:`ReorderBuffer` returns are applied here: the next points are
 queued, holes become gaps, and a point whose place was closed goes to the channel's lane
 of late points.
@@ -8,7 +10,6 @@ of late points.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol import Variable
+from scanbus.bus.protocol import Times, Variable
 from scanbus.publisher.buffers.entry_builder import late_entry
 from scanbus.publisher.buffers.group_buffer import Gap, Run
 from scanbus.publisher.buffers.reorder_buffer import (
@@ -26,6 +27,11 @@ from scanbus.publisher.buffers.reorder_buffer import (
     ReorderBuffer,
     Step,
 )
+from scanbus.publisher.ingest.arrived import (
+    Arrived,
+    Item,
+    NumberedRun,
+)
 from scanbus.publisher.queue.frame_lane import FrameLaneQueue
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -34,40 +40,19 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
 __all__ = [
-    "Arrived",
     "awaits_timeout",
+    "check_points",
     "flush_overdue",
     "order_of",
-    "run_bytes",
-    "send_numbered",
-    "skip_points",
+    "take_items",
+    "take_numbered",
+    "take_numbered_run",
+    "take_runs",
 ]
 
 log = get_logger()
 
 _InputLane: TypeAlias = FrameLaneQueue | ValueLaneQueue
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """One point as it came.
-
-    Attributes
-    ----------
-    value : numpy.ndarray, Variable or bytes
-        Shape ``(1, *shape)``; bytes if it is compressed.
-    time : float
-        When it was taken, in seconds since 1970.
-    nbytes : int
-        Bytes that it counts as until it is compressed.
-    is_ours : bool
-        Whether the program no longer changes `value`.
-    """
-
-    value: npt.NDArray[Any] | Variable | bytes
-    time: float
-    nbytes: int
-    is_ours: bool = False
 
 
 _Order: TypeAlias = ReorderBuffer[Arrived]
@@ -98,47 +83,108 @@ def order_of(queue: ScanQueue, lane: _InputLane, name: str) -> _Order:
     return lane.order
 
 
-def send_numbered(
-    queue: ScanQueue, lane: _InputLane, point: int | None, arrived: Sequence[Arrived]
+def check_points(
+    queue: ScanQueue, lane: _InputLane, name: str, first: int, count: int
 ) -> None:
-    """Add points that the program has numbered; the lane's `input_lock` is held.
+    """Refuse numbered points that came before: the worker knows; nothing was taken.
 
-    Parameters
-    ----------
-    point : int, optional
-        Number of the first one; None for the one after all that came.
+    In the program's thread.
 
     Raises
     ------
     ValueError
-        If one of them was sent before; none was added then.
-    DeadlineError
-        If there is no room in time; the points before were added.
+        If one of them came before, or if the lane has more than one channel.
     """
-    order = order_of(queue, lane, lane.description.channels[0].name)
-    first = order.stop if point is None else point
-    order.check(first, len(arrived))
-    for number, each in enumerate(arrived, first):
-        lane.reserve(each.nbytes)
-        held = each if number == order.next_point else _copied(each)
+
+    def check() -> None:
+        with lane.input_lock:
+            order_of(queue, lane, name).check(first, count)
+
+    queue.inbox.ask(check)
+
+
+def take_numbered(
+    queue: ScanQueue, lane: _InputLane, point: int | None, arrived: Arrived
+) -> None:
+    """Add one point that the program has numbered.
+
+    Parameters
+    ----------
+    point : int, optional
+        Its number; None for the one after all that came.
+    """
+    if isinstance(lane, FrameLaneQueue):
+        lane.count_raw(arrived.nbytes)
+    with lane.input_lock:
+        order = order_of(queue, lane, lane.description.channels[0].name)
+        number = order.stop if point is None else point
         most = queue.room_to_hold(lane)
-        steps = order.push(number, held, each.nbytes, monotonic(), most)
+        steps = order.push(number, arrived, arrived.nbytes, monotonic(), most)
         _apply(queue, lane, steps)
-    if order.is_holding:
-        queue.wake(lane)  # Its thread must watch the timeout from now on.
+        if order.is_holding:
+            queue.wake(lane)  # Its thread must watch the timeout from now on.
 
 
-def _copied(arrived: Arrived) -> Arrived:
-    """Return a point that may be held: the program may reuse its array."""
-    if isinstance(arrived.value, np.ndarray) and not arrived.is_ours:
-        return replace(arrived, value=arrived.value.copy(), is_ours=True)
-    return arrived
+def take_numbered_run(
+    queue: ScanQueue, lane: ValueLaneQueue, came: NumberedRun
+) -> None:
+    """Add numbered values: as one run if they are next, else each as a point."""
+    name = lane.description.channels[0].name
+    with lane.input_lock:
+        order = order_of(queue, lane, name)
+        first = order.stop if came.first is None else came.first
+        is_next = order.is_next(first)
+        if is_next:
+            lane.gather(name, came.run, came.times)
+            order.advance(len(came.run))
+    if not is_next:
+        for number, each in enumerate(came.arrived(), first):
+            take_numbered(queue, lane, number, each)
 
 
-def skip_points(queue: ScanQueue, lane: _InputLane, count: int) -> None:
+def take_items(
+    queue: ScanQueue, lane: FrameLaneQueue, first: int | None, items: Sequence[Item]
+) -> None:
+    """Add frames, and frames that never come.
+
+    Parameters
+    ----------
+    first : int, optional
+        Number of the first one; None for the one after all that came.
+    """
+    for index, item in enumerate(items):
+        if isinstance(item, Gap):
+            _skip_points(queue, lane, len(item))
+        elif first is None and lane.order is None:
+            lane.count_raw(item.nbytes)
+            with lane.input_lock:
+                _take_next(queue, lane, item)
+        else:
+            take_numbered(queue, lane, None if first is None else first + index, item)
+
+
+def take_runs(
+    queue: ScanQueue,
+    lane: ValueLaneQueue,
+    name: str,
+    runs: Sequence[tuple[Run, Times | None]],
+    now: float,
+) -> None:
+    """Add the next values of a channel, and gaps where there are none."""
+    for run, times in runs:
+        if len(lane.description.channels) > 1:
+            lane.gather(name, run, times, now)
+        elif isinstance(run, Gap):
+            _skip_points(queue, lane, len(run))
+        elif lane.order is None:
+            lane.gather(name, run, times, now)
+        else:
+            take_numbered_run(queue, lane, NumberedRun(None, run, times, now))
+
+
+def _skip_points(queue: ScanQueue, lane: _InputLane, count: int) -> None:
     """Declare that the points after all that came will never come."""
     with lane.input_lock:
-        lane.reserve(0)
         if lane.order is None:
             _skip(queue, lane, count)
         else:
@@ -180,13 +226,6 @@ def flush_overdue(queue: ScanQueue, lane: LaneQueue, max_wait_s: float) -> None:
         lane.input_lock.release()
 
 
-def run_bytes(run: Run) -> int:
-    """Return the bytes that points count as until they are in an entry."""
-    if isinstance(run, Variable):
-        return 4 * len(run) + run.values.nbytes
-    return int(run.nbytes) if isinstance(run, np.ndarray) else 0
-
-
 def _apply(queue: ScanQueue, lane: LaneQueue, steps: Iterable[Step[Arrived]]) -> None:
     """Apply the steps of a reorder buffer; room is reserved, so this never waits."""
     for step in steps:
@@ -202,8 +241,15 @@ def _apply(queue: ScanQueue, lane: LaneQueue, steps: Iterable[Step[Arrived]]) ->
 def _take_next(queue: ScanQueue, lane: LaneQueue, item: Arrived) -> None:
     value = item.value
     if isinstance(lane, FrameLaneQueue):
-        frame = value if isinstance(value, bytes) else value[0]  # type: ignore[index]
-        queue.encoders.take(lane, frame, item.time, copy=not item.is_ours)
+        assert not isinstance(value, Variable)
+        queue.encoders.take(
+            lane,
+            value,
+            item.time,
+            item.nbytes,
+            is_private=item.is_private,
+            is_given=item.is_given,
+        )
     elif isinstance(lane, ValueLaneQueue) and not isinstance(value, bytes):
         lane.gather(lane.description.channels[0].name, value, np.array([item.time]))
 
@@ -220,10 +266,18 @@ def _take_late(queue: ScanQueue, lane: LaneQueue, point: int, item: Arrived) -> 
         late_entry,
         lane.description.channels[0],
         point=point,
-        value=item.value,
+        value=_as_point(lane, item.value),
         time=item.time,
         session=queue.session,
     )
     count = queue.put_late(lane, build, reserved_bytes=item.nbytes)
     if count == 1:
         log.warning(LogEvent.LATE_POINTS, scan=queue.uid, lane=lane.name)
+
+
+def _as_point(
+    lane: LaneQueue, value: npt.NDArray[Any] | Variable | bytes
+) -> npt.NDArray[Any] | Variable | bytes:
+    if isinstance(lane, FrameLaneQueue) and isinstance(value, np.ndarray):
+        return value[np.newaxis]
+    return value

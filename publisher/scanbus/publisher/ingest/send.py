@@ -1,35 +1,27 @@
-"""Check points that a program sends, split and time them, and add them to the queue.
+"""Check points that a program sends, split, time and copy them, and hand them over.
 
-Runs in the program's thread, which waits only for room.
+Runs in the program's thread, which waits only for room, changes nothing that other
+threads use and takes no lock: an exception of a signal handler may end it anywhere.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from time import time as wall_clock
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.bus.protocol import Times, Variable
 from scanbus.publisher.buffers.group_buffer import Gap, Series
 from scanbus.publisher.declare.masked import is_masked, masked_points, runs_of
 from scanbus.publisher.declare.times import GivenTimes, times_of
-from scanbus.publisher.declare.values import (
-    frames_of,
-    number_of,
-    packed_frames_of,
-    points_of,
-)
-from scanbus.publisher.ingest.numbered_points import (
-    Arrived,
-    order_of,
-    run_bytes,
-    send_numbered,
-    skip_points,
-)
+from scanbus.publisher.declare.values import frames_of, packed_frames_of, points_of
+from scanbus.publisher.ingest.arrived import Arrived, Item
+from scanbus.publisher.ingest.numbered_points import check_points, take_items
+from scanbus.publisher.ingest.send_values import PART_BYTES, ValueIntake
 from scanbus.publisher.queue.frame_lane import FrameLaneQueue
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -38,10 +30,6 @@ from scanbus.schemas import ChannelDescription
 from scanbus.schemas.errors import UnknownChannelError
 
 __all__ = ["ScanIntake"]
-
-_Points: TypeAlias = npt.NDArray[Any] | Variable
-# Large arrays are added in parts of this size, so that the quota limits what is kept.
-_PART_BYTES = 2**20
 
 
 class ScanIntake:
@@ -57,6 +45,7 @@ class ScanIntake:
 
     def __init__(self, queue: ScanQueue) -> None:
         self._queue = queue
+        self._values = ValueIntake(queue)
         self._lanes: dict[str, tuple[LaneQueue, ChannelDescription]] = {}
         floats: dict[str, Series] = {}
         for lane in queue.lanes.values():
@@ -68,10 +57,10 @@ class ScanIntake:
         self.fast: Mapping[str, Series] = queue.fast_series
 
     def process_scalars(self, name: str) -> None:
-        """Process single numbers that the scan appended to `fast`."""
+        """Note that single numbers were appended to `fast`; wait for room sometimes."""
         lane, _ = self._lanes[name]
         assert isinstance(lane, ValueLaneQueue)
-        lane.process_scalars()
+        self._values.note_scalar(lane, lane.series[name])
 
     def send(  # noqa: PLR0917 - the arguments of Scan.send, unchanged
         self,
@@ -93,7 +82,7 @@ class ScanIntake:
                 raise ValueError(
                     f"{name}: only frames of a detector can be sent packed"
                 )
-            self._send_values(lane, channel, values, time, first)
+            self._values.send(lane, channel, values, time, first)
         elif isinstance(lane, FrameLaneQueue):
             if packed is None:
                 frames = frames_of(channel, values)
@@ -109,32 +98,26 @@ class ScanIntake:
         lane, channel = self._open_lane(name)
         convert = frames_of if isinstance(lane, FrameLaneQueue) else points_of
         points, missing = masked_points(channel, values, convert)
-        if point is not None and missing.any():
+        first = None if point is None else operator.index(point)
+        if first is not None and missing.any():
             raise ValueError(f"{name}: a numbered point is masked; leave it out")
-        times = times_of(name, time, len(points))
         if isinstance(lane, ValueLaneQueue):
-            lane.check_times(name, times)
-        for start, stop, is_missing in runs_of(missing):
-            taken = None if times is None else times[start:stop]
-            if is_missing:
-                self.skip(name, stop - start, taken)
+            times = times_of(name, time, len(points))
+            if first is None:
+                self._values.send_masked(lane, channel, points, missing, times)
             else:
-                first = None if point is None else point + start
-                self.send(name, points[start:stop], None, taken, first, False)
+                self._values.send_points(lane, channel, points, times, first)
+        elif isinstance(lane, FrameLaneQueue):
+            self._send_frames(lane, points, time, first, False, missing)
 
-    def skip(self, name: str, count: int, times: Times | None = None) -> None:
-        """Declare that points will never come; see ``Scan.skip``.
-
-        Parameters
-        ----------
-        times : numpy.ndarray, optional
-            Times of these points, which other channels of the group may have.
-        """
+    def skip(self, name: str, count: int) -> None:
+        """Declare that points will never come; see ``Scan.skip``."""
         lane, _ = self._open_lane(name)
-        if isinstance(lane, ValueLaneQueue) and len(lane.description.channels) > 1:
-            lane.gather(name, Gap(count), times, need=0)
-        elif isinstance(lane, ValueLaneQueue | FrameLaneQueue):
-            skip_points(self._queue, lane, count)
+        if isinstance(lane, ValueLaneQueue):
+            self._values.skip(lane, name, count)
+        elif isinstance(lane, FrameLaneQueue):
+            lane.admit(0)
+            self._hand_over(lane, None, [Gap(count)])
 
     def _open_lane(self, name: str) -> tuple[LaneQueue, ChannelDescription]:
         found = self._lanes.get(name)
@@ -143,73 +126,41 @@ class ScanIntake:
         self._queue.check_open()
         return found
 
-    # -------------------------------------------------------------------- values
-
-    def _send_values(
-        self,
-        lane: ValueLaneQueue,
-        channel: ChannelDescription,
-        values: Any,
-        time: GivenTimes,
-        point: int | None,
-    ) -> None:
-        numbered = point is not None or lane.order is not None
-        if not numbered and time is None and _sent_plain(lane, channel, values):
-            return
-        points = points_of(channel, values)
-        times = times_of(channel.name, time, len(points))
-        if not numbered:
-            lane.check_times(channel.name, times)
-            for part, taken in _parts(channel, points, times):
-                lane.gather(channel.name, part, taken, need=run_bytes(part))
-            return
-        with lane.input_lock:
-            self._send_numbered_values(lane, channel, points, times, point)
-
-    def _send_numbered_values(
-        self,
-        lane: ValueLaneQueue,
-        channel: ChannelDescription,
-        points: _Points,
-        times: Times | None,
-        point: int | None,
-    ) -> None:
-        order = order_of(self._queue, lane, channel.name)
-        first = order.stop if point is None else point
-        if not order.is_next(first):
-            send_numbered(self._queue, lane, first, _arrived(points, times))
-            return
-        order.check(first, len(points))
-        for part, taken in _parts(channel, points, times):
-            lane.gather(channel.name, part, taken, need=run_bytes(part))
-            order.advance(len(part))
-
     # -------------------------------------------------------------------- frames
 
-    def _send_frames(
+    def _send_frames(  # noqa: PLR0917 - as in `send`
         self,
         lane: FrameLaneQueue,
         frames: npt.NDArray[Any],
         time: GivenTimes,
         point: int | None,
         copy: bool,
+        missing: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         times = _times_or_now(lane.name, time, len(frames))
         is_given = time is not None
-        with lane.input_lock:
-            if point is not None or lane.order is not None:
-                nbytes = lane.point_bytes
-                arrived = [
-                    Arrived(frames[index : index + 1], taken, nbytes, not copy)
-                    for index, taken in enumerate(times)
-                ]
-                send_numbered(self._queue, lane, point, arrived)
-                return
-            for frame, taken in zip(frames, times, strict=True):
-                lane.reserve(lane.point_bytes)
-                self._queue.encoders.take(
-                    lane, frame, taken, copy=copy, is_given=is_given
-                )
+
+        def arrive(start: int, stop: int) -> Iterator[Arrived]:
+            for index in range(start, stop):
+                lane.admit(lane.point_bytes)
+                frame = self._private(lane, frames[index]) if copy else frames[index]
+                yield Arrived(frame, times[index], lane.point_bytes, copy, is_given)
+
+        if point is not None:
+            check_points(self._queue, lane, lane.name, point, len(frames))
+        if missing is None:
+            self._add_frames(lane, point, arrive(0, len(frames)))
+        else:
+            runs = (
+                [Gap(stop - start)] if is_missing else arrive(start, stop)
+                for start, stop, is_missing in runs_of(missing)
+            )
+            self._add_frames(lane, None, chain.from_iterable(runs))
+
+    def _private(
+        self, lane: FrameLaneQueue, frame: npt.NDArray[Any]
+    ) -> npt.NDArray[Any] | bytes:
+        return self._queue.encoders.private(lane, frame)
 
     def _send_packed(
         self,
@@ -226,70 +177,41 @@ class ScanIntake:
             )
         frames = packed_frames_of(channel, packed)
         times = _times_or_now(channel.name, time, len(frames))
-        with lane.input_lock:
-            if point is not None or lane.order is not None:
-                arrived = [
-                    Arrived(frame, taken, len(frame))
-                    for frame, taken in zip(frames, times, strict=True)
-                ]
-                send_numbered(self._queue, lane, point, arrived)
-                return
+
+        def arrive() -> Iterator[Arrived]:
             for frame, taken in zip(frames, times, strict=True):
-                lane.reserve(len(frame))
-                self._queue.encoders.take(lane, frame, taken, copy=False)
+                lane.admit(len(frame))
+                yield Arrived(frame, taken, len(frame))
+
+        if point is not None:
+            check_points(self._queue, lane, channel.name, point, len(frames))
+        self._add_frames(lane, point, arrive())
+
+    def _add_frames(
+        self, lane: FrameLaneQueue, first: int | None, items: Iterable[Item]
+    ) -> None:
+        """Hand over frames, small ones together."""
+        part: list[Item] = []
+        part_bytes = 0
+        for item in items:
+            part.append(item)
+            part_bytes += item.nbytes if isinstance(item, Arrived) else 0
+            if part_bytes >= PART_BYTES:
+                self._hand_over(lane, first, part)
+                first = None if first is None else first + len(part)
+                part, part_bytes = [], 0
+        if part:
+            self._hand_over(lane, first, part)
+
+    def _hand_over(
+        self, lane: FrameLaneQueue, first: int | None, part: list[Item]
+    ) -> None:
+        nbytes = sum(item.nbytes for item in part if isinstance(item, Arrived))
+        self._queue.inbox.hand_over(nbytes, take_items, self._queue, lane, first, part)
 
 
 def _is_float(channel: ChannelDescription) -> bool:
     return not channel.shape and channel.numpy_dtype == np.float64
-
-
-def _sent_plain(lane: ValueLaneQueue, channel: ChannelDescription, values: Any) -> bool:
-    """Add an array as declared, or one number, on the fast path; else return False."""
-    series = lane.series[channel.name]
-    plain = series.plain(values)
-    if plain is not None and plain.nbytes <= _PART_BYTES:
-        lane.gather(channel.name, plain, None, need=run_bytes(plain))
-        return True
-    if channel.shape or channel.is_string:
-        return False
-    number = number_of(channel, values)
-    if number is None:
-        return False
-    series.scalars.append(number)
-    if series.is_awaited or not len(series.scalars) & 1023:
-        lane.process_scalars()
-    return True
-
-
-def _parts(
-    channel: ChannelDescription, points: _Points, times: Times | None
-) -> Iterator[tuple[_Points, Times | None]]:
-    count = len(points)
-    per_part = max(1, _PART_BYTES // max(1, channel.point_bytes))
-    if count <= per_part:
-        yield points, times
-        return
-    for start in range(0, count, per_part):
-        stop = min(start + per_part, count)
-        taken = None if times is None else times[start:stop]
-        yield _part(points, start, stop), taken
-
-
-def _arrived(points: _Points, times: Times | None) -> list[Arrived]:
-    parts = [_part(points, index, index + 1) for index in range(len(points))]
-    taken = [wall_clock()] * len(parts) if times is None else times.tolist()
-    return [
-        Arrived(part, one, run_bytes(part))
-        for part, one in zip(parts, taken, strict=True)
-    ]
-
-
-def _part(points: _Points, start: int, stop: int) -> _Points:
-    if isinstance(points, Variable):
-        edges = np.concatenate(([0], np.cumsum(points.lengths, dtype=np.int64)))
-        values = points.values[edges[start] : edges[stop]]
-        return Variable(points.lengths[start:stop], values)
-    return points[start:stop]
 
 
 def _times_or_now(name: str, given: GivenTimes, count: int) -> list[float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from time import monotonic
 
 from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.locks import Backstop, is_held, refuse_own_wait
 from scanbus.publisher.queue.scan_state import ScanState
 from scanbus.schemas import Storage
 from scanbus.schemas.errors import DeadlineError
@@ -39,15 +40,17 @@ class Backpressure:
         self._state = state
         self._why_full = why_full
         self._granted_bytes = 0
-        self._n_waiting = 0
 
     @property
     def is_waiting(self) -> bool:
         """Whether a send waits for room."""
-        return self._n_waiting > 0
+        return bool(self._state.room)
 
-    def wait(self, lane: LaneQueue, need: int) -> None:
-        """Wait until `need` more bytes may be kept for a lane; the lock is held.
+    def admit(self, lane: LaneQueue, need: int) -> None:
+        """Wait until `need` more bytes may be kept for a lane; no lock is held.
+
+        Several threads may get the same room at once: a scan then keeps more than it
+        may, by at most one send of each.
 
         Raises
         ------
@@ -56,33 +59,45 @@ class Backpressure:
         ScanStateError
             If the scan is over; the scan's own error if it failed.
         """
-        state = self._state
-        state.check_open()
+        self._state.check_open()
         if 0 < need <= self._granted_bytes:
             self._granted_bytes -= need
-            return
-        started = logged_at = 0.0
-        while not fits(state.lanes.values(), lane, need, state.max_kept_bytes):
-            now = monotonic()
-            started = started or now
-            left = started + state.limits.send_deadline_s - now
-            if left <= 0:
-                what = f"scan {state.uid}: sending {lane.name}"
-                raise DeadlineError(what, now - started, self._reason(lane))
-            if now - logged_at >= _LOG_EVERY_S and now - started > 1.0:
-                logged_at = now
-                self._log_waiting(lane, now - started)
-            self._sleep(min(0.5, left))
-            state.check_open()
-        spare = state.max_kept_bytes - state.kept_bytes - need
-        self._granted_bytes = max(0, spare) // _GRANTED_SHARE
+        elif is_held(self.lock) or self._has_room(lane, need):
+            return  # A finaliser inside a call of scanbus cannot wait.
+        else:
+            self._wait(lane, need)
 
-    def _sleep(self, timeout_s: float) -> None:
-        self._n_waiting += 1
+    def _has_room(self, lane: LaneQueue, need: int) -> bool:
+        state = self._state
+        with Backstop(state.lock), state.lock:
+            limit = state.max_kept_bytes
+            arriving = state.inbox.pending_bytes(state)
+            if not fits(state.lanes.values(), lane, need, limit, arriving):
+                return False
+            spare = limit - state.kept_bytes - need
+            self._granted_bytes = max(0, spare) // _GRANTED_SHARE
+            return True
+
+    def _wait(self, lane: LaneQueue, need: int) -> None:
+        state = self._state
+        refuse_own_wait()
+        started = monotonic()
+        logged_at = 0.0
+        tokens = state.room.enter()
         try:
-            self._state.room.wait(timeout_s)
+            while not self._has_room(lane, need):
+                waited_s = monotonic() - started
+                left_s = state.limits.send_deadline_s - waited_s
+                if left_s <= 0:
+                    what = f"scan {state.uid}: sending {lane.name}"
+                    raise DeadlineError(what, waited_s, self._reason(lane))
+                if waited_s - logged_at >= _LOG_EVERY_S or waited_s > 1.0 > logged_at:
+                    logged_at = waited_s
+                    self._log_waiting(lane, waited_s)
+                state.room.wait(tokens, min(0.5, left_s))
+                state.check_open()
         finally:
-            self._n_waiting -= 1
+            state.room.leave()
 
     def _reason(self, lane: LaneQueue) -> str:
         state = self._state
@@ -103,7 +118,13 @@ class Backpressure:
         )
 
 
-def fits(lanes: Collection[LaneQueue], lane: LaneQueue, need: int, limit: int) -> bool:
+def fits(
+    lanes: Collection[LaneQueue],
+    lane: LaneQueue,
+    need: int,
+    limit: int,
+    arriving: int = 0,
+) -> bool:
     """Return whether a scan may keep `need` more bytes, for a point of `lane`.
 
     Parameters
@@ -112,12 +133,14 @@ def fits(lanes: Collection[LaneQueue], lane: LaneQueue, need: int, limit: int) -
         All lanes of the scan.
     limit : int
         Bytes that it may keep; if it keeps nothing, any point fits.
+    arriving : int
+        Bytes that were sent and are in no lane yet.
     """
-    kept = sum(each.kept_bytes for each in lanes)
+    kept = sum(each.kept_bytes for each in lanes) + arriving
     if kept + need <= limit or not kept:
         return True
     has_frames = lane.description.storage is Storage.FILES
-    if not has_frames or any(each.is_packing for each in lanes):
+    if not has_frames or arriving or any(each.is_packing for each in lanes):
         return False
     # No compression in progress will make room: frames held in chunks count with their
     # expected compressed size, as in the plan, or they could wait for ever.

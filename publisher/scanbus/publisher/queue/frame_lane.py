@@ -2,12 +2,11 @@
 
 Entries leave in the order of the frames, whichever thread finishes first. A large frame
 that the program may change afterwards is compressed while the program waits, by all
-idle threads: that saves the copy.
+idle threads, before it is handed over: that saves the copy.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +21,7 @@ from scanbus.publisher.buffers.chunk_buffer import ChunkBuffer, Piece
 from scanbus.publisher.buffers.entry_builder import frame_entry, gap_entry
 from scanbus.publisher.queue.backpressure import Backpressure
 from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.locks import ScanLock, Waiters
 from scanbus.publisher.queue.waker import Waker
 from scanbus.schemas import LaneDescription
 
@@ -106,16 +106,13 @@ class FrameLaneQueue(LaneQueue):
         """Bytes by which compression is expected to reduce what is kept."""
         return int(self._raw_bytes * (1 - 1 / self._compression))
 
-    def reserve(self, raw_bytes: int) -> None:
-        """Wait until there is room for a frame, and count it; takes the lock.
+    def admit(self, nbytes: int) -> None:
+        """Wait until there is room for a frame; see `Backpressure.admit`."""
+        self._backpressure.admit(self, nbytes)
 
-        Raises
-        ------
-        DeadlineError
-            If there is no room in time.
-        """
+    def count_raw(self, raw_bytes: int) -> None:
+        """Count a frame that came, until it is compressed; takes the lock."""
         with self._backpressure.lock:
-            self._backpressure.wait(self, raw_bytes)
             self._raw_bytes += raw_bytes
             if not self.chunks.held:
                 self._held_since = monotonic()
@@ -148,14 +145,17 @@ class FrameLaneQueue(LaneQueue):
 class EncoderPool:
     """Compresses the frames of one scan.
 
-    Callers hold the `input_lock` of the lane, except for `flush_idle`, which takes it.
+    Callers hold the `input_lock` of the lane, except of `flush_idle`, which takes it,
+    and of `private`.
 
     Parameters
     ----------
     threads : ThreadPool
         The threads.
-    room : threading.Condition
-        Condition of the scan's lock; notified when frames have become smaller.
+    lock : ScanLock
+        The scan's lock.
+    room : Waiters
+        Notified when frames have become smaller.
     session : bytes
         Names this publisher in the headers of entries.
     on_error : callable
@@ -165,52 +165,29 @@ class EncoderPool:
     def __init__(
         self,
         threads: ThreadPool,
-        room: threading.Condition,
+        lock: ScanLock,
+        room: Waiters,
         session: bytes,
         on_error: Callable[[Exception], None],
     ) -> None:
         self._threads = threads
+        self._lock = lock
         self._room = room
         self._session = session
         self._begun_at = self._took_s = 0.0
         self._on_error = on_error
 
-    def take(
-        self,
-        lane: FrameLaneQueue,
-        frame: npt.NDArray[Any] | bytes,
-        time: float,
-        *,
-        copy: bool,
-        is_given: bool = True,
-    ) -> None:
-        """Queue a frame for compression; bytes are compressed already.
-
-        Parameters
-        ----------
-        copy : bool
-            Whether the caller may change the array afterwards.
-        is_given : bool
-            Whether the program gave the time.
-        """
-        if isinstance(frame, bytes):
-            self._pack(lane, lane.chunks.push_packed(frame, time, len(frame)))
-            return
-        packed = self._packed_now(lane, frame) if copy else None
-        if packed is not None:
-            nbytes = frame.nbytes
-            self._pack(lane, lane.chunks.push_packed(packed, time, nbytes))
-        else:
-            piece = lane.chunks.push(frame, time, copy=copy, is_given=is_given)
-            self._pack(lane, piece)
+    def private(
+        self, lane: FrameLaneQueue, frame: npt.NDArray[Any]
+    ) -> npt.NDArray[Any] | bytes:
+        """Return a frame that the program cannot change: compressed, or a copy."""
+        packed = self._packed_now(lane, frame)
+        return lane.chunks.private_copy(frame) if packed is None else packed
 
     def _packed_now(
         self, lane: FrameLaneQueue, frame: npt.NDArray[Any]
     ) -> bytes | None:
-        """Return a frame compressed at once if that saves its copy, else None.
-
-        The frame is not queued yet: a send that is interrupted here did not send it.
-        """
+        """Return a frame compressed at once if that saves its copy, else None."""
         if frame.nbytes < 2 * self._threads.part_bytes:
             return None
         packer = find_codec(lane.description.channels[0].codec)
@@ -220,11 +197,37 @@ class EncoderPool:
             return bytes(packer.with_threads(self._threads).encode(frame))
         except Exception:  # noqa: BLE001 - an encoder will meet it too, and say so
             return None
-        except BaseException:
-            with self._room:
-                lane.unreserve(frame.nbytes)
-                self._room.notify_all()
-            raise
+
+    def take(
+        self,
+        lane: FrameLaneQueue,
+        frame: npt.NDArray[Any] | bytes,
+        time: float,
+        raw_bytes: int,
+        *,
+        is_private: bool,
+        is_given: bool,
+    ) -> None:
+        """Queue a frame for compression; bytes are compressed already.
+
+        Parameters
+        ----------
+        frame : numpy.ndarray or bytes
+            Nobody changes it any more.
+        raw_bytes : int
+            Bytes that it was counted as.
+        is_private : bool
+            Whether an array is a `private` copy.
+        is_given : bool
+            Whether the program gave the time.
+        """
+        if isinstance(frame, bytes):
+            piece: Piece | None = lane.chunks.push_packed(frame, time, raw_bytes)
+        else:
+            piece = lane.chunks.push(
+                frame, time, copy=False, is_given=is_given, is_private=is_private
+            )
+        self._pack(lane, piece)
 
     def skip(self, lane: FrameLaneQueue, count: int) -> None:
         """Declare that the next frames will never come."""
@@ -250,7 +253,7 @@ class EncoderPool:
     def _pack(self, lane: FrameLaneQueue, piece: Piece | None) -> None:
         if piece is None:
             return
-        with self._room:
+        with self._lock:
             slot = lane.add_slot(piece)
         if self._threads.submit(partial(self._encode_in_pool, lane, slot)) is None:
             self._encode(lane, slot)
@@ -276,6 +279,6 @@ class EncoderPool:
             self._on_error(error)
             entry = gap_entry(piece.first, piece.count, self._session)
         lane.chunks.recycle(piece)
-        with self._room:
+        with self._lock:
             lane.fill_slot(slot, entry)
-            self._room.notify_all()
+            self._room.notify()

@@ -38,6 +38,11 @@ class LaneQueue:
         On which its sender sleeps.
     spool_waker : Waker, optional
         On which the spool writer sleeps: if given, entries are spooled, then sent.
+
+    Attributes
+    ----------
+    order : ReorderBuffer or None
+        What orders points that the program numbers; None while it numbers none.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class LaneQueue:
     ) -> None:
         self.description = description
         self.input_lock = threading.Lock()
-        self._order: ReorderBuffer[Any] | None = None
+        self.order: ReorderBuffer[Any] | None = None
         self._retransmit = RetransmitBuffer(session, keeps_payloads=spool_waker is None)
         self._waker = waker
         self._spool_waker = spool_waker
@@ -63,15 +68,6 @@ class LaneQueue:
     def name(self) -> str:
         """The lane's name."""
         return self.description.name
-
-    @property
-    def order(self) -> ReorderBuffer[Any] | None:
-        """What orders points that the program numbers; None while it numbers none."""
-        return self._order
-
-    def set_order(self, order: ReorderBuffer[Any]) -> None:
-        """Order its points from now on."""
-        self._order = order
 
     def is_sent_by(self, waker: Waker) -> bool:
         """Return whether the sender with this waker sends the lane."""
@@ -87,7 +83,7 @@ class LaneQueue:
     @property
     def held_bytes(self) -> int:
         """Bytes of points held for missing ones before them."""
-        return 0 if self._order is None else self._order.nbytes
+        return 0 if self.order is None else self.order.nbytes
 
     @property
     def sent_bytes(self) -> int:
@@ -159,6 +155,15 @@ class LaneQueue:
         if self._spool_waker is None:
             return self._retransmit.sent_stop
         return self._retransmit.stop
+
+    @property
+    def points_by_place(self) -> tuple[int, int, int]:
+        """Points that are not durable: in Redis, in the spool only, and nowhere."""
+        kept = self._retransmit
+        sent = max(kept.sent_stop, kept.durable)
+        spooled = sent if self._spool_waker is None else max(kept.stop, sent)
+        nowhere = max(0, self.next_point - spooled)
+        return sent - kept.durable, spooled - sent, nowhere
 
     @property
     def is_drained(self) -> bool:

@@ -1,9 +1,10 @@
 """The queue of one scan, between the program's threads and the senders.
 
-The program's threads add values and frames, encoders compress frames, senders send
-entries, the monitor reports what is durable. All of them share this state under one
-lock, which each method takes and no thread holds during a call to Redis. The bytes kept
-never exceed the scan's quota: a send waits for room.
+The program's threads hand over values and frames, the worker adds them, encoders
+compress frames, senders send entries, the monitor reports what is durable. All but the
+program's threads share this state under one lock, which each method takes and no thread
+holds during a call to Redis. The bytes kept never exceed the scan's quota: a send waits
+for room.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.buffers.reorder_buffer import ReorderBuffer
 from scanbus.publisher.queue.backpressure import Backpressure, late_counts
 from scanbus.publisher.queue.frame_lane import EncoderPool, FrameLaneQueue
+from scanbus.publisher.queue.inbox import Inbox, ScanInbox
 from scanbus.publisher.queue.lane_factory import (
     chunk_bytes,
     late_lane,
@@ -24,6 +26,7 @@ from scanbus.publisher.queue.lane_factory import (
     recovered_lane,
 )
 from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.locks import Backstop
 from scanbus.publisher.queue.scan_state import ScanState
 from scanbus.publisher.queue.scan_watch import ScanWatch
 from scanbus.publisher.queue.send_limits import SendLimits
@@ -44,6 +47,8 @@ class ScanQueue:
         The scan.
     session : bytes
         Names this publisher in the headers of entries.
+    inbox : Inbox
+        Where the program's threads hand over points.
     limits : SendLimits
         Longest waits and most bytes kept.
     threads : ThreadPool
@@ -55,10 +60,14 @@ class ScanQueue:
 
     Attributes
     ----------
+    inbox : ScanInbox
+        Where the program's threads hand over points.
     encoders : EncoderPool
         Compresses frames.
     check_open : callable
         Raises the scan's error if it failed, or ScanStateError if it is over.
+    is_started : bool
+        Whether its threads were started; only the worker uses this.
     watch : ScanWatch
         Interface of the monitor and of restoring the scan.
     """
@@ -68,6 +77,7 @@ class ScanQueue:
         announced: ScanAnnounced,
         session: bytes,
         *,
+        inbox: Inbox,
         limits: SendLimits,
         threads: ThreadPool,
         why_full: Callable[[], str],
@@ -78,11 +88,17 @@ class ScanQueue:
         self.limits = limits
         self.spool = spool
         self._why_full = why_full
-        self._state = ScanState(self.uid, limits, is_spooled=spool is not None)
+        self._is_begun = self.is_started = False
+        self._state = state = ScanState(
+            self.uid, limits, inbox, is_spooled=spool is not None
+        )
         # The state's own: each send calls it.
         self.check_open: Final = self._state.check_open
+        self.inbox = ScanInbox(state, inbox)
         self._backpressure = Backpressure(self._state, why_full)
-        self.encoders = EncoderPool(threads, self._state.room, session, self.fail)
+        self.encoders = EncoderPool(
+            threads, state.lock, state.room, session, state.fail_with
+        )
         self.watch = ScanWatch(self._state)
 
     # ---------------------------------------------------------------------- state
@@ -128,6 +144,16 @@ class ScanQueue:
         return self._state.is_over
 
     @property
+    def is_closed(self) -> bool:
+        """Whether its end was carried out: all points that came are in the lanes."""
+        return self._state.is_closed
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it has lanes."""
+        return self._is_begun
+
+    @property
     def is_released(self) -> bool:
         """Whether its entries were released."""
         return self._state.is_released
@@ -146,7 +172,7 @@ class ScanQueue:
 
     def set_announcement(self, announcement: str) -> None:
         """Set the id of its announcement on the bus."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             self._state.set_announcement(announcement)
 
     def begin(
@@ -158,7 +184,7 @@ class ScanQueue:
         compression: float,
     ) -> None:
         """Accept points from now on: Redis has two events, a spool has all of them."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             self._state.events.begin(events, n_sent=2)
             self._state.plan(quota_bytes, chunk_bytes(lanes))
             self._state.add_lanes(
@@ -167,6 +193,7 @@ class ScanQueue:
                 )
                 for each in lanes
             )
+            self._is_begun = True
 
     def take_over(
         self,
@@ -189,7 +216,7 @@ class ScanQueue:
         lost : iterable of LostData
             What the spool lost.
         """
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             self._state.set_announcement(announcement)
             self._state.events.begin(events, n_sent=n_sent)
             for each in lost:
@@ -200,6 +227,7 @@ class ScanQueue:
                 for description, entries, reached in lanes
             )
             self._state.close()
+            self._is_begun = True
 
     def shares(self) -> list[SendShare]:
         """Return the shares of the senders: one per detector, and one for the rest."""
@@ -223,14 +251,17 @@ class ScanQueue:
 
     def offer_fast_series(self, series: Mapping[str, Series]) -> None:
         """Let the program append plain floats of these channels without a lock."""
-        with self._state.lock:
-            self._state.offer_fast(series)
+        self._state.offer_fast(series)
+
+    def withdraw_fast(self, channel: str) -> None:
+        """Have points of a channel take the long way from now on."""
+        self._state.withdraw_fast([channel])
 
     def use_order(self, lane: LaneQueue, order: ReorderBuffer[Any]) -> None:
         """Use a reorder buffer for a lane from now on; its `input_lock` is held."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             self._state.withdraw_fast(each.name for each in lane.description.channels)
-            lane.set_order(order)
+            lane.order = order
 
     def room_to_hold(self, lane: LaneQueue) -> int:
         """Return how many bytes of a lane may be held for points before them."""
@@ -240,7 +271,7 @@ class ScanQueue:
 
     def wake(self, lane: LaneQueue) -> None:
         """Wake the thread that makes a lane's entries and sends or spools them."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             lane.wake()
 
     def put_late(
@@ -264,11 +295,11 @@ class ScanQueue:
         int
             Number of late points of the channel, with this one.
         """
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             late = late_lane(self._state, lane, self.session)
         # `input_lock` covers this lane too, so its length cannot change meanwhile.
         entry = build(late.length)
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             lane.unreserve(reserved_bytes)
             late.put(entry)
             late.wake()
@@ -278,13 +309,12 @@ class ScanQueue:
 
     def add_event(self, event: Event) -> None:
         """Queue an event to be sent after all earlier ones."""
-        with self._state.lock:
-            self._state.events.add(event)
-            (self._state.spool_waker or self._state.main_waker).wake()
+        self._state.events.add(event)
+        (self._state.spool_waker or self._state.main_waker).wake()
 
     def close_input(self) -> None:
-        """Accept no more points."""
-        with self._state.lock:
+        """Accept no more points: all that came are in the lanes."""
+        with Backstop(self._state.lock), self._state.lock:
             self._state.close()
 
     def end_lanes(self) -> None:
@@ -293,11 +323,17 @@ class ScanQueue:
             if isinstance(lane, FrameLaneQueue):
                 with lane.input_lock:
                     self.encoders.end(lane)
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             for lane in self.lanes.values():
                 lane.end()
 
     def fail(self, error: BaseException) -> None:
         """Let every further send raise `error`, or the scan's first error."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             self._state.fail(error)
+
+    def forsake(self, error: BaseException) -> None:
+        """Refuse every call in a forked process, and leave the spool to the parent."""
+        self._state.forsake(error)
+        if self.spool is not None:
+            self.spool.leave()

@@ -7,13 +7,14 @@ takes the lock.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.queue.event_queue import EventQueue
+from scanbus.publisher.queue.inbox import Inbox, Task
 from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.locks import ScanLock, Waiters
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.queue.waker import Waker
 from scanbus.schemas import Verdict
@@ -31,23 +32,28 @@ class ScanState:
 
     Attributes
     ----------
-    lock : threading.Lock
+    lock : ScanLock
         Guards this and all lanes; no thread holds it during a call to Redis.
-    room, progress : threading.Condition
-        Conditions of the lock: notified when there may be more room, and when entries
+    room, progress : Waiters
+        Threads of the program: notified when there may be more room, and when entries
         or events were sent, spooled or became durable.
+    inbox : Inbox
+        What the program's threads handed over.
     spool_waker : Waker or None
         On which the spool writer sleeps.
     events : EventQueue
         What was said of the scan.
     """
 
-    def __init__(self, uid: str, limits: SendLimits, *, is_spooled: bool) -> None:
+    def __init__(
+        self, uid: str, limits: SendLimits, inbox: Inbox, *, is_spooled: bool
+    ) -> None:
         self.uid: Final = uid
         self.limits: Final = limits
-        self.lock: Final = threading.Lock()
-        self.room: Final = threading.Condition(self.lock)
-        self.progress: Final = threading.Condition(self.lock)
+        self.inbox: Final = inbox
+        self.lock: Final = ScanLock()
+        self.room: Final = Waiters()
+        self.progress: Final = Waiters()
         self._lanes: Mapping[str, LaneQueue] = {}
         self._wakers = [Waker(self.lock)]
         self.spool_waker: Final = Waker(self.lock) if is_spooled else None
@@ -57,7 +63,8 @@ class ScanState:
         self._announcement = ""
         self._error: BaseException | None = None
         self._trouble = self._spool_trouble = ""
-        self._is_over = self._is_lost = self._is_released = False
+        self._end: Task | None = None
+        self._is_closed = self._is_lost = self._is_released = False
         self._verdict: Verdict | None = None
 
     @property
@@ -110,8 +117,18 @@ class ScanState:
 
     @property
     def is_over(self) -> bool:
-        """Whether it accepts no more points."""
-        return self._is_over
+        """Whether the program ended it, or can end it no more: no points are taken."""
+        return self._end is not None or self._is_closed
+
+    @property
+    def end(self) -> Task | None:
+        """The task that ends it, once the program has ended it."""
+        return self._end
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its end was carried out: what came before it is in the lanes."""
+        return self._is_closed
 
     @property
     def is_lost(self) -> bool:
@@ -131,7 +148,8 @@ class ScanState:
     @property
     def kept_bytes(self) -> int:
         """Bytes of the whole scan in memory that are not known to be durable."""
-        return sum(lane.kept_bytes for lane in self._lanes.values())
+        in_lanes = sum(lane.kept_bytes for lane in self._lanes.values())
+        return in_lanes + self.inbox.pending_bytes(self)
 
     @property
     def max_kept_bytes(self) -> int:
@@ -149,20 +167,20 @@ class ScanState:
     @property
     def is_fully_sent(self) -> bool:
         """Whether Redis has all entries, all seals and the end."""
-        return self._is_over and self.events.are_sent
+        return self._is_closed and self.events.are_sent
 
     @property
     def is_spooled(self) -> bool:
         """Whether the spool has all of the scan, to its end."""
         lanes = self._lanes.values()
         sealed = all(lane.is_sealed and not lane.has_spool_work for lane in lanes)
-        return self._is_over and sealed and self.events.next_unspooled is None
+        return self._is_closed and sealed and self.events.next_unspooled is None
 
     def check_open(self) -> None:
         """Raise the scan's error if it failed, or ScanStateError if it is over."""
         if self._error is not None:
             raise self._error
-        if self._is_over:
+        if self._end is not None or self._is_closed:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be sent")
 
     # -------------------------------------------------------------- transitions
@@ -194,17 +212,36 @@ class ScanState:
         """Add lanes."""
         self._lanes = {**self._lanes, **{lane.name: lane for lane in lanes}}
 
-    def close(self) -> None:
-        """Accept no more points."""
-        self._is_over = True
+    def set_end(self, end: Task) -> None:
+        """Take no more points, in one step; `end` is handed over next."""
+        self._end = end
         self._fast_series.clear()
-        self.room.notify_all()
+
+    def close(self) -> None:
+        """Refuse tasks that come from now on: what came before is in the lanes."""
+        self._is_closed = True
+        self._fast_series.clear()
+        self.room.notify()
 
     def fail(self, error: BaseException) -> None:
         """Let every further send raise `error`, or the scan's first error."""
         self._error = self._error or error
         self._fast_series.clear()
         self.notify()
+
+    def forsake(self, error: BaseException) -> None:
+        """Refuse every call in a forked process; no lock: its thread is not here."""
+        self._error = error
+        self._fast_series.clear()
+
+    def fail_with(self, error: BaseException) -> None:
+        """Let every further send raise `error`; takes the lock."""
+        with self.lock:
+            self.fail(error)
+
+    def note_room(self) -> None:
+        """Wake the threads of the program that wait for room; needs no lock."""
+        self.room.notify()
 
     def mark_lost(self) -> None:
         """Record that Redis will never have all of the scan: sending has stopped."""
@@ -227,13 +264,13 @@ class ScanState:
         self._is_released = True
         for lane in self._lanes.values():
             lane.drop()
-        self.progress.notify_all()
+        self.progress.notify()
         self.wake_all()
 
     def notify(self) -> None:
         """Notify threads that wait for room or for progress."""
-        self.room.notify_all()
-        self.progress.notify_all()
+        self.room.notify()
+        self.progress.notify()
 
     def wake_all(self) -> None:
         """Wake all senders and the spool writer."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from scanbus.publisher.queue.lane_queue import LaneQueue
+from scanbus.publisher.queue.locks import Backstop, refuse_own_wait
 from scanbus.publisher.queue.scan_state import ScanState
 from scanbus.schemas import Event, Verdict
 from scanbus.schemas.errors import DeadlineError, ScanStateError
@@ -46,7 +47,7 @@ class ScanWatch:
     def note_durable(self, lane: str, point: int) -> None:
         """Release the entries of a lane before `point`: the writer has them."""
         state = self._state
-        with state.lock:
+        with Backstop(state.lock), state.lock:
             if state.lanes[lane].note_durable(point):
                 state.notify()
                 if state.spool_waker is not None:
@@ -54,7 +55,7 @@ class ScanWatch:
 
     def request_compare(self) -> None:
         """Have every sender compare its lanes with Redis."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             for waker in self._state.wakers:
                 waker.request_compare()
 
@@ -70,12 +71,12 @@ class ScanWatch:
 
     def sent_events(self) -> list[Event]:
         """Return the events that Redis has, or had."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             return self._state.events.sent
 
     def has_event(self, event: Event) -> bool:
         """Return whether this publisher added this event."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             return self._state.events.has(event)
 
     def resume_after(self, lane: LaneQueue, last_id: bytes) -> int:
@@ -83,7 +84,7 @@ class ScanWatch:
 
         Only the lane's own sender may call it, and not during a call to Redis.
         """
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             return 0 if self._state.is_released else lane.resume_after(last_id)
 
     @contextmanager
@@ -100,24 +101,31 @@ class ScanWatch:
 
     def mark_lost(self, error: BaseException) -> None:
         """Fail the scan: no more of it is sent."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             self._state.fail(error)
             self._state.mark_lost()
 
     def release(self, verdict: Verdict | None) -> None:
         """Release all entries: there is a final verdict, or no one waits for it."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             self._state.release(verdict)
 
     def reached(self) -> dict[str, int]:
         """Return the number of points of each lane that all its channels have."""
-        with self._state.lock:
+        with Backstop(self._state.lock), self._state.lock:
             return {name: lane.reached for name, lane in self._state.lanes.items()}
 
     @property
     def kept_bytes(self) -> int:
         """Bytes of the whole scan in memory that are not known to be durable."""
         return self._state.kept_bytes
+
+    def undelivered_points(self) -> tuple[int, int, int]:
+        """Return points not durable: in Redis, in the spool only, and nowhere."""
+        with Backstop(self._state.lock), self._state.lock:
+            places = [lane.points_by_place for lane in self._state.lanes.values()]
+        redis, spool, nowhere = map(sum, zip((0, 0, 0), *places, strict=True))
+        return redis, spool, nowhere
 
     def undelivered_bytes(self) -> tuple[int, int, int]:
         """Return bytes not durable: sent, never sent, and of these never spooled."""
@@ -153,17 +161,29 @@ class ScanWatch:
             If the publisher was closed before; the scan's own error if it is lost.
         """
         state = self._state
+        refuse_own_wait(state.lock)
         started = monotonic()
-        with state.lock:
-            while not is_met():
-                if state.is_lost and state.error is not None:
-                    raise state.error
-                if state.is_released:
-                    raise ScanStateError(
-                        f"scan {state.uid}: the publisher was closed before a verdict "
-                        "came"
-                    )
+        tokens = state.progress.enter()
+        try:
+            while True:
+                with Backstop(state.lock), state.lock:
+                    if is_met():
+                        return
+                    self._check_awaited()
+                    reason = why()
                 waited_s = monotonic() - started
                 if waited_s >= timeout_s:
-                    raise DeadlineError(f"scan {state.uid}: {what}", waited_s, why())
-                state.progress.wait(min(timeout_s - waited_s, 0.5))
+                    raise DeadlineError(f"scan {state.uid}: {what}", waited_s, reason)
+                state.progress.wait(tokens, min(timeout_s - waited_s, 0.5))
+        finally:
+            state.progress.leave()
+
+    def _check_awaited(self) -> None:
+        """Raise if what the program waits for will never come; the lock is held."""
+        state = self._state
+        if state.is_lost and state.error is not None:
+            raise state.error
+        if state.is_released:
+            raise ScanStateError(
+                f"scan {state.uid}: the publisher was closed before a verdict came"
+            )

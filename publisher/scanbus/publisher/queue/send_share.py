@@ -62,10 +62,7 @@ class SendShare:
         with self._state.lock:
             if self._state.is_released:
                 return None
-            if not self._has_work():
-                self._waker.sleep(timeout_s())
-                return False
-            return True
+            return self._waker.sleep_unless(self._has_work, timeout_s())
 
     def _has_work(self) -> bool:
         if self._waker.must_compare or (self.is_main and self._next_event()):
@@ -169,7 +166,7 @@ class SendShare:
         """Mark the next event as sent."""
         with self._state.lock:
             self._state.events.note_sent()
-            self._state.progress.notify_all()
+            self._state.progress.notify()
 
     # ------------------------------------------------------------------ trouble
 

@@ -69,7 +69,7 @@ class SpoolBacklog:
         with self._state.lock:
             self._state.events.note_spooled()
             self._state.main_waker.wake()
-            self._state.progress.notify_all()
+            self._state.progress.notify()
 
     def first_kept(self, lane: LaneQueue) -> int:
         """Return the first point of a lane that must stay in the spool."""
@@ -94,13 +94,16 @@ class SpoolBacklog:
                 return True
             if self._is_gathering():
                 return False
-            self._waker.sleep(timeout_s())
+            self._waker.sleep_unless(self._has_any_work, timeout_s())
             return True
 
     def _has_work(self) -> bool:
         lanes = self._state.lanes.values()
         has_event = self._state.events.next_unspooled is not None
         return has_event or any(lane.has_spool_work for lane in lanes)
+
+    def _has_any_work(self) -> bool:
+        return self._has_work() or self._is_gathering()
 
     def _is_gathering(self) -> bool:
         return any(
@@ -120,7 +123,11 @@ class SpoolBacklog:
 
     def finish(self, timeout_s: float) -> None:
         """Wait until the spool has all of the scan, at most `timeout_s`."""
-        deadline = monotonic() + timeout_s
-        with self._state.lock:
-            while not self._state.is_spooled and (left_s := deadline - monotonic()) > 0:
-                self._state.progress.wait(min(left_s, 0.5))
+        state, deadline = self._state, monotonic() + timeout_s
+        tokens = state.progress.enter()
+        while (left_s := deadline - monotonic()) > 0:
+            with state.lock:
+                if state.is_spooled:
+                    break
+            state.progress.wait(tokens, min(left_s, 0.5))
+        state.progress.leave()

@@ -63,6 +63,7 @@ class ValueLaneQueue(LaneQueue):
     @property
     def reached(self) -> int:
         """Points so far that all its channels have."""
+        self._buffer.advance(wall_clock())
         return self._buffer.complete
 
     @property
@@ -73,17 +74,18 @@ class ValueLaneQueue(LaneQueue):
     @property
     def has_complete(self) -> bool:
         """Whether a point that all channels have is in no entry yet."""
+        self._buffer.advance(wall_clock())
         return self._buffer.has_complete
 
     @property
     def is_drained(self) -> bool:
         """Whether all complete points are in entries."""
-        return not self._buffer.has_complete and not self._encoding_bytes
+        return not self.has_complete and not self._encoding_bytes
 
     @property
     def has_work(self) -> bool:
         """Whether its sender has work."""
-        return super().has_work or self._buffer.has_complete
+        return super().has_work or self.has_complete
 
     @property
     def why_incomplete(self) -> str:
@@ -93,18 +95,23 @@ class ValueLaneQueue(LaneQueue):
             return ""
         return f"{ahead} is {points} points ahead of {behind} in its group"
 
-    # ---------------------------------------------------------- takes the lock
+    # ------------------------------------------------------ the program's threads
 
-    def reserve(self, nbytes: int) -> None:
-        """Wait until there is room for points.
+    def admit(self, nbytes: int) -> None:
+        """Wait until there is room for points; see `Backpressure.admit`."""
+        self._backpressure.admit(self, nbytes)
 
-        Raises
-        ------
-        DeadlineError
-            If there is no room in time.
+    def note_scalar(self, series: Series) -> bool:
+        """Note when a value came that may complete points; return whether it is time.
+
+        It is time to call `settle`, and to look whether there is room, now and then.
         """
-        with self._backpressure.lock:
-            self._backpressure.wait(self, nbytes)
+        count = series.count
+        self._buffer.note_reached(count, wall_clock())
+        self.wake()
+        return not count % _LOOK_EVERY_POINTS
+
+    # ---------------------------------------------------------- takes the lock
 
     def check_times(self, name: str, times: Times | None) -> None:
         """Refuse times of a channel's next points if another channel gave others.
@@ -123,52 +130,38 @@ class ValueLaneQueue(LaneQueue):
         name: str,
         run: Run,
         times: Times | None,
-        *,
-        need: int | None = None,
+        now: float | None = None,
     ) -> None:
-        """Add checked values of one channel to the buffer.
+        """Add checked values of one channel to the buffer, without a copy.
 
         Parameters
         ----------
-        need : int, optional
-            Bytes for which to wait for room; None if they were reserved.
-
-        Raises
-        ------
-        DeadlineError
-            If there is no room in time.
-        """
-        with self._backpressure.lock:
-            if need is not None:
-                self._backpressure.wait(self, need)
-            self._buffer.append(name, run, times)
-            if self._buffer.advance(wall_clock()):
-                self.wake()
-
-    def process_scalars(self) -> None:
-        """Process single values that were appended to the series without a lock.
-
-        Complete points wake the sender; from time to time values are compacted, and
-        the caller waits for room.
-
-        Raises
-        ------
-        DeadlineError
-            If there is no room in time.
+        now : float, optional
+            When they came, in seconds since 1970, by default now.
         """
         with self._backpressure.lock:
             buffer = self._buffer
-            if buffer.advance(wall_clock()):
+            buffer.append(name, run, times)
+            then = wall_clock() if now is None else now
+            if buffer.series[name].is_awaited:
+                # Its sender counts what is complete, once for many of these.
+                buffer.note_reached(buffer.series[name].count, then)
                 self.wake()
-                if buffer.complete % _LOOK_EVERY_POINTS:
-                    return
-            buffer.compact()
-            self._backpressure.wait(self, 0)
+            elif buffer.advance(then):
+                self.wake()
+
+    def settle(self) -> None:
+        """Keep single values as arrays where they have become many."""
+        with self._backpressure.lock:
+            if self._buffer.advance(wall_clock()):
+                self.wake()
+            self._buffer.compact()
 
     def encode_gathered(self) -> None:
         """Make entries of buffered values; one thread at a time may call it."""
         taken = []
         with self._backpressure.lock:
+            self._buffer.advance(wall_clock())
             before = n_bytes = self._buffer.pending_bytes
             stop_at = max(0, n_bytes - MAX_BATCH_BYTES)
             while n_bytes >= stop_at and (each := self._buffer.take()):

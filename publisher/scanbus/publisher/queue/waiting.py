@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from scanbus.publisher.queue.frame_lane import FrameLaneQueue
 from scanbus.publisher.queue.lane_queue import LaneQueue
@@ -20,6 +21,7 @@ def wait_durable(queue: ScanQueue, timeout_s: float) -> None:
     DeadlineError
         If it is not durable in time; the message names lanes and points.
     """
+    queue.inbox.ask(lambda: None)  # What was handed over is in the lanes then.
     behind = _behind(queue, lambda lane: lane.durable)
     queue.watch.wait_until(
         lambda: queue.verdict is not None or not behind(),
@@ -57,10 +59,7 @@ def wait_flushed(queue: ScanQueue, timeout_s: float) -> None:
     DeadlineError
         If it is not there in time; the message names lanes and points.
     """
-    for lane in queue.lanes.values():
-        if isinstance(lane, FrameLaneQueue):
-            with lane.input_lock:
-                queue.encoders.flush(lane)
+    queue.inbox.ask(partial(_flush_chunks, queue))
     behind = _behind(queue, lambda lane: lane.handed_over)
     queue.watch.wait_until(
         lambda: not behind(),
@@ -68,6 +67,13 @@ def wait_flushed(queue: ScanQueue, timeout_s: float) -> None:
         what="flushing",
         why=lambda: ", ".join(behind()),
     )
+
+
+def _flush_chunks(queue: ScanQueue) -> None:
+    for lane in queue.lanes.values():
+        if isinstance(lane, FrameLaneQueue):
+            with lane.input_lock:
+                queue.encoders.flush(lane)
 
 
 def _behind(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from scanbus.publisher.queue.locks import ScanLock
 
 __all__ = ["Waker"]
 
 
 class Waker:
-    """Condition and compare request of one sender; guarded by the scan's lock.
+    """Sleep and compare request of one sender.
 
     Parameters
     ----------
-    lock : threading.Lock
-        The scan's lock.
+    lock : ScanLock
+        The scan's lock, which guards the request.
     """
 
-    def __init__(self, lock: threading.Lock) -> None:
-        self._condition = threading.Condition(lock)
+    def __init__(self, lock: ScanLock) -> None:
+        self._lock = lock
+        self._tokens: SimpleQueue[None] = SimpleQueue()
         self._is_asleep = False
         self._must_compare = False
 
@@ -37,12 +42,32 @@ class Waker:
         return asked
 
     def wake(self) -> None:
-        """Wake the sender if it sleeps; the lock is held."""
+        """Wake the sender if it sleeps; no lock is needed."""
         if self._is_asleep:
-            self._condition.notify()
+            self._tokens.put(None)
 
-    def sleep(self, timeout_s: float) -> None:
-        """Sleep until woken, at most `timeout_s`; the lock is held."""
-        self._is_asleep = True
-        self._condition.wait(timeout_s)
-        self._is_asleep = False
+    def sleep_unless(self, has_work: Callable[[], bool], timeout_s: float) -> bool:
+        """Return True if there is work; else sleep until woken, and return False.
+
+        The lock is held once, and released while this sleeps.
+
+        Parameters
+        ----------
+        timeout_s : float
+            Longest sleep, in seconds.
+        """
+        self._is_asleep = True  # Before the look: who adds work after it wakes us.
+        try:
+            if has_work():
+                return True
+            self._lock.release()
+            try:
+                with suppress(Empty):
+                    self._tokens.get(timeout=timeout_s)
+            finally:
+                self._lock.acquire()
+            return False
+        finally:
+            self._is_asleep = False
+            while not self._tokens.empty():
+                self._tokens.get_nowait()

@@ -14,6 +14,7 @@ from time import time as wall_clock
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import SEAL_ID, EncodedEntry
 from scanbus.bus.store import Bus, stream_ends
+from scanbus.publisher.queue.inbox import Inbox
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.recovery.lost_data import lane_losses, with_gaps
@@ -33,7 +34,12 @@ DIED = "the publisher died; what it had sent was resumed from its spool"
 
 
 def resumed_scans(
-    root: Path, client: Bus, limits: SendLimits, threads: ThreadPool
+    root: Path,
+    client: Bus,
+    *,
+    inbox: Inbox,
+    limits: SendLimits,
+    threads: ThreadPool,
 ) -> Iterator[ScanQueue | SpoolError]:
     """Yield the scans of dead publishers, ready to be sent.
 
@@ -43,7 +49,9 @@ def resumed_scans(
         try:
             if isinstance(spool, SpoolError):
                 raise spool
-            queue = _resumed_from(spool, client, limits, threads)
+            queue = _resumed_from(
+                spool, client, inbox=inbox, limits=limits, threads=threads
+            )
         except SpoolError as error:
             log.error(LogEvent.SPOOL_UNREADABLE, path=error.path, reason=error.reason)  # noqa: TRY400
             yield error
@@ -53,14 +61,21 @@ def resumed_scans(
 
 
 def _resumed_from(
-    spool: ScanSpool, client: Bus, limits: SendLimits, threads: ThreadPool
+    spool: ScanSpool,
+    client: Bus,
+    *,
+    inbox: Inbox,
+    limits: SendLimits,
+    threads: ThreadPool,
 ) -> ScanQueue | None:
     try:
         scan = spool.recover()
         if scan is None:
             spool.remove()  # Its publisher died before it announced the scan.
             return None
-        queue = _resumed(client, scan, spool, limits, threads)
+        queue = _resumed(
+            client, scan, spool, inbox=inbox, limits=limits, threads=threads
+        )
     except BaseException:
         spool.close()
         raise
@@ -77,12 +92,15 @@ def _resumed(
     client: Bus,
     scan: SpooledScan,
     spool: ScanSpool,
+    *,
+    inbox: Inbox,
     limits: SendLimits,
     threads: ThreadPool,
 ) -> ScanQueue:
     queue = ScanQueue(
         scan.announced,
         scan.session,
+        inbox=inbox,
         limits=limits,
         threads=threads,
         why_full=lambda: "its publisher died; the writer is behind",

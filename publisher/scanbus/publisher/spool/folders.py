@@ -353,6 +353,12 @@ class ScanSpool:
         self.close()
         shutil.rmtree(removed, ignore_errors=True)
 
+    def leave(self) -> None:
+        """Leave the lock to the parent of this process, with which it would live on."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
     def close(self) -> None:
         """Close the files and release the lock; the folder stays."""
         for files in self._lanes.values():

@@ -27,6 +27,7 @@ from scanbus.bus.store import (
     wait_for_events,
     writers_alive,
 )
+from scanbus.publisher.queue.locks import is_own_thread
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
 from scanbus.publisher.transport.redis_link import Link
@@ -69,16 +70,17 @@ class ScanMonitor(threading.Thread):
         on_exit: Callable[[], None],
         on_end: Callable[[list[ScanQueue]], None],
     ) -> None:
-        super().__init__(name="scanbus-monitor", daemon=False)
+        super().__init__(name="scanbus-monitor", daemon=True)
         self._link = link
         self._publisher = publisher
         self._on_exit = on_exit
         self._on_end = on_end
-        self._lock = threading.Lock()
+        # Without a lock: each use of it is one step.
         self._scans: dict[str, ScanQueue] = {}
         self._records: dict[str, ScanRecord] = {}
         self._tick = threading.Event()
         self._close_at: float | None = None
+        self._is_hurried = False
         self._client: Bus | None = None
         self._guard = LoopGuard("monitor", link.url)
         self._was_lost = False
@@ -95,8 +97,12 @@ class ScanMonitor(threading.Thread):
 
     def watch(self, queue: ScanQueue) -> None:
         """Monitor one more scan, until it is released."""
-        with self._lock:
-            self._scans[queue.uid] = queue
+        self._scans[queue.uid] = queue
+
+    def forget(self, queue: ScanQueue) -> None:
+        """Do not monitor a scan that was not announced."""
+        self._scans.pop(queue.uid, None)
+        queue.watch.release(None)
 
     def why_full(self) -> str:
         """Return why nothing becomes durable, as far as the heartbeats show."""
@@ -105,13 +111,22 @@ class ScanMonitor(threading.Thread):
     @property
     def unreleased(self) -> list[ScanQueue]:
         """The scans that are not released."""
-        with self._lock:
-            return list(self._scans.values())
+        return list(self._scans.values())
 
     def close_within(self, timeout_s: float) -> None:
         """End when all scans are released, at the latest after `timeout_s`."""
         self._close_at = monotonic() + timeout_s
         self._tick.set()
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether the program does not want to wait for anything."""
+        return self._is_hurried
+
+    def leave_at_once(self) -> None:
+        """End now, and wait for nothing."""
+        self._is_hurried = True
+        self.close_within(0)
 
     # ------------------------------------------------------------------ run
 
@@ -137,9 +152,9 @@ class ScanMonitor(threading.Thread):
 
     def _is_done(self) -> bool:
         if self._close_at is None:
-            if not threading.main_thread().is_alive():
-                # The program ends without closing the publisher; the interpreter waits
-                # for this thread.
+            if _has_program_ended():
+                # Without closing the publisher; the interpreter waits for the worker,
+                # which ends after this thread.
                 with self._guard.attempt("end the scans"):
                     self._on_exit()
             return False
@@ -318,9 +333,16 @@ class ScanMonitor(threading.Thread):
             queue.watch.mark_lost(left_out)
 
     def _remove(self, queue: ScanQueue) -> None:
-        with self._lock:
-            self._scans.pop(queue.uid, None)
+        self._scans.pop(queue.uid, None)
         self._records.pop(queue.uid, None)
         self._guard.forget(queue.uid)
         if not queue.is_released:
             queue.watch.release(None)
+
+
+def _has_program_ended() -> bool:
+    """Return whether the program has no thread any more that could send points."""
+    return not threading.main_thread().is_alive() and all(
+        thread.daemon or is_own_thread(thread) or not thread.is_alive()
+        for thread in threading.enumerate()
+    )

@@ -6,13 +6,16 @@ an error in the program, instead of a line in a log.
 
 from __future__ import annotations
 
+import os
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import time as wall_clock
 from typing import TypeVar
+from weakref import WeakSet
 
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import (
@@ -22,6 +25,7 @@ from scanbus.bus.protocol import (
     default_quota,
 )
 from scanbus.bus.store import (
+    OwnProcess,
     ServerReport,
     announce,
     append_event,
@@ -40,6 +44,8 @@ from scanbus.bus.store import (
 from scanbus.publisher.declare.arguments import checked
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.queue.inbox import Inbox
+from scanbus.publisher.queue.locks import is_own_thread
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.recovery.resume import resumed_scans
@@ -88,6 +94,10 @@ class ScanRegistrar:
         Monitors the scans from their announcement on.
     threads : ThreadPool
         Compresses frames.
+    inbox : Inbox
+        Where the program's threads hand over points.
+    process : OwnProcess
+        The process of the publisher.
     heartbeat : str
         Text of the first heartbeat.
     memory_bytes : int or None
@@ -103,6 +113,8 @@ class ScanRegistrar:
         link: Link,
         monitor: ScanMonitor,
         threads: ThreadPool,
+        inbox: Inbox,
+        process: OwnProcess,
         *,
         heartbeat: str,
         memory_bytes: int | None,
@@ -112,6 +124,9 @@ class ScanRegistrar:
         self._link = link
         self._monitor = monitor
         self._threads = threads
+        self._inbox = inbox
+        self._process = process
+        _registrars.add(self)
         self._heartbeat = heartbeat
         self._memory_bytes = memory_bytes
         self._limits = limits
@@ -140,8 +155,16 @@ class ScanRegistrar:
                 log.warning(LogEvent.BUS_WARNING, problem=warning)
         return report
 
-    def open(self, options: ScanOptions) -> ScanQueue:
+    def open(
+        self, options: ScanOptions, note_opened: Callable[[ScanQueue], None]
+    ) -> None:
         """Announce a scan.
+
+        Parameters
+        ----------
+        note_opened : callable
+            Gets the queue before it is announced. If this call is interrupted after
+            that, the scan may stand on the bus, and must be ended.
 
         Raises
         ------
@@ -171,22 +194,24 @@ class ScanRegistrar:
         queue = ScanQueue(
             announced,
             secrets.token_bytes(8),
+            inbox=self._inbox,
             limits=self._limits,
             threads=self._threads,
             why_full=self._monitor.why_full,
             spool=None if root is None else ScanSpool.make(root, identity.uid),
         )
+        self._monitor.watch(queue)
+        note_opened(queue)
         try:
             self._announce(queue)
-        except BaseException:
+        except Exception:
+            self._monitor.forget(queue)
             if queue.spool is not None:
                 queue.spool.remove()
             raise
-        self._monitor.watch(queue)
         log.info(
             LogEvent.SCAN_ANNOUNCED, scan=identity.uid, number=identity.scan_number
         )
-        return queue
 
     def _check_threads(self) -> None:
         """Refuse to take data that no thread would send."""
@@ -227,7 +252,11 @@ class ScanRegistrar:
         try:
             with translated(self._link.url):
                 for queue in resumed_scans(
-                    self._spool, self._client, self._limits, self._threads
+                    self._spool,
+                    self._client,
+                    inbox=self._inbox,
+                    limits=self._limits,
+                    threads=self._threads,
                 ):
                     if isinstance(queue, SpoolError):
                         self.unreadable.append(queue)
@@ -310,13 +339,23 @@ class ScanRegistrar:
         prepared = options.prepared(queue.announced.scan, declared, quota_bytes)
         events: list[Event] = [prepared, ScanStarted(time=wall_clock()), *early]
         self._check_lanes_unused(queue, prepared)
-        self._prepare_bus(queue, prepared, events)
-        queue.begin(
+        begin = partial(
+            queue.begin,
             events,
             prepared.lanes,
             quota_bytes=quota_bytes,
             compression=options.compression,
         )
+        try:
+            self._prepare_bus(queue, prepared, events)
+            begin()
+        except Exception:
+            raise
+        except BaseException:
+            # Redis may have a part of it: the senders compare, and send what it lacks.
+            begin()
+            queue.watch.request_compare()
+            raise
 
     def _prepare_bus(
         self, queue: ScanQueue, prepared: ScanPrepared, events: Sequence[Event]
@@ -363,13 +402,23 @@ class ScanRegistrar:
         raise error
 
     def start(self, queue: ScanQueue) -> None:
-        """Start the threads that send a scan.
+        """Have the threads started that send a scan, unless they were.
 
         Raises
         ------
         RuntimeError, MemoryError
             If the system allows no more threads; the scan has failed then.
         """
+        if queue.is_over or is_own_thread(threading.current_thread()):
+            queue.inbox.hand_over_start(partial(self._start, queue))
+        else:
+            queue.inbox.ask(partial(self._start, queue))
+
+    def _start(self, queue: ScanQueue) -> None:
+        """Start them; in the worker's thread, which nothing interrupts."""
+        if queue.is_started:
+            return
+        queue.is_started = True
         senders: list[Sender | SpoolWriter] = [
             Sender(queue, share, self._link) for share in queue.shares()
         ]
@@ -383,6 +432,14 @@ class ScanRegistrar:
                 queue.watch.mark_lost(error)
                 raise
             self.senders.append(sender)
+
+    def forsake(self) -> None:
+        """Refuse every call in a forked process: threads and sockets are its parent's.
+
+        Without a lock: the thread that holds it may exist in the parent only.
+        """
+        for queue in self._monitor.unreleased:
+            queue.forsake(self._process.error)
 
     def close(self) -> None:
         """Close the connection."""
@@ -408,3 +465,14 @@ class ScanRegistrar:
 def _write_to_spool(queue: ScanQueue, events: Sequence[Event]) -> None:
     if queue.spool is not None:
         queue.spool.append_events(events)
+
+
+_registrars: WeakSet[ScanRegistrar] = WeakSet()
+
+
+def _forsake_all() -> None:
+    for registrar in tuple(_registrars):
+        registrar.forsake()
+
+
+os.register_at_fork(after_in_child=_forsake_all)

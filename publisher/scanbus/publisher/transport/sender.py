@@ -68,7 +68,7 @@ class Sender(threading.Thread):
         share: SendShare,
         link: Link,
     ) -> None:
-        super().__init__(name=f"scanbus-sender-{queue.uid[:8]}", daemon=False)
+        super().__init__(name=f"scanbus-sender-{queue.uid[:8]}", daemon=True)
         self._queue = queue
         self._share = share
         self._link = link

@@ -46,7 +46,7 @@ class SpoolWriter(threading.Thread):
     def __init__(
         self, queue: ScanQueue, backlog: SpoolBacklog, spool: ScanSpool
     ) -> None:
-        super().__init__(name=f"scanbus-spooler-{queue.uid[:8]}", daemon=False)
+        super().__init__(name=f"scanbus-spooler-{queue.uid[:8]}", daemon=True)
         self._queue = queue
         self._backlog = backlog
         self._spool = spool

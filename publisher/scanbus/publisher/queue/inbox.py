@@ -1,0 +1,291 @@
+"""What the program's threads have handed over, for the publisher's worker.
+
+A signal handler may raise between any two steps of a program's thread, and a finaliser
+may run in any thread, whatever locks that holds. So a program's thread changes nothing
+that other threads use, and takes no lock: it appends a task, one call that nothing
+interrupts, and the publisher's worker runs all tasks in their order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from time import sleep
+from typing import Any, Protocol
+
+from scanbus.publisher.queue.locks import is_own_thread, refuse_own_wait
+from scanbus.schemas.errors import ScanStateError
+
+__all__ = ["Inbox", "LastTask", "Question", "ScanInbox", "Task", "TaskOwner"]
+
+# A thread that was interrupted right after its task did not wake the worker.
+_LOOK_EVERY_S = 0.2
+
+
+class TaskOwner(Protocol):
+    """The scan of a task."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the program has ended it."""
+        ...
+
+    @property
+    def end(self) -> Task | None:
+        """The task that ends it, once the program has ended it."""
+        ...
+
+    def set_end(self, end: Task) -> None:
+        """Take no more points, in one step."""
+        ...
+
+    def check_open(self) -> None:
+        """Raise the scan's error if it failed, or ScanStateError if it is over."""
+        ...
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its end was carried out: tasks that come after that are refused."""
+        ...
+
+    def fail_with(self, error: BaseException) -> None:
+        """Let every further call of the program raise `error`; takes the lock."""
+        ...
+
+    def note_room(self) -> None:
+        """Wake the threads of the program that wait for room."""
+        ...
+
+
+class Task:
+    """One change of a scan, with everything that it needs.
+
+    Parameters
+    ----------
+    owner : TaskOwner
+        The scan.
+    nbytes : int
+        Bytes that it keeps until it was run.
+    run : callable
+        Makes the change, in the worker's thread; its error fails the scan.
+    arguments
+        Its arguments.
+    """
+
+    __slots__ = ("_arguments", "_run", "is_done", "is_refused", "nbytes", "owner")
+
+    is_always = False
+    """Whether it is run although the end of the scan was carried out."""
+
+    def __init__(
+        self, owner: TaskOwner, nbytes: int, run: Callable[..., object], *arguments: Any
+    ) -> None:
+        self.owner = owner
+        self.nbytes = nbytes
+        self.is_done = self.is_refused = False
+        self._run = run
+        self._arguments = arguments
+
+    def carry_out(self) -> None:
+        """Run it, or refuse it if the scan's end was carried out before."""
+        if self.is_done:
+            return  # Handed over twice: the first time may have been interrupted.
+        if self.owner.is_closed and not self.is_always:
+            self.is_refused = True
+            self.answer(None)
+        else:
+            try:
+                self._run(*self._arguments)
+            except Exception as error:  # noqa: BLE001 - told to the program
+                self.answer(error)
+            else:
+                self.answer(None)
+        self.is_done = True
+
+    def answer(self, error: Exception | None) -> None:
+        """Tell the program of an error: nobody waits, so its next call raises it."""
+        if error is not None:
+            self.owner.fail_with(error)
+
+
+class LastTask(Task):
+    """Starts or ends a scan: it is run whenever it comes."""
+
+    __slots__ = ()
+    is_always = True
+
+
+class Question(Task):
+    """A task for which the program waits; its error is that call's."""
+
+    __slots__ = ("_answers",)
+
+    def __init__(self, owner: TaskOwner, run: Callable[[], object]) -> None:
+        super().__init__(owner, 0, run)
+        self._answers: SimpleQueue[Exception | None] = SimpleQueue()
+
+    def answer(self, error: Exception | None) -> None:
+        """Give the waiting thread its error."""
+        self._answers.put(error)
+
+    def wait(self, inbox: Inbox) -> None:
+        """Wait until it was run or refused.
+
+        Raises
+        ------
+        ScanStateError
+            If the publisher is closed, or this thread must not wait for it.
+        Exception
+            What it raised.
+        """
+        while True:
+            with suppress(Empty):
+                error = self._answers.get(timeout=_LOOK_EVERY_S)
+                break
+            inbox.check_served()
+        if error is not None:
+            raise error
+
+
+class Inbox:
+    """The tasks that were handed over and not carried out, in their order."""
+
+    def __init__(self) -> None:
+        self._tasks: deque[Task] = deque()
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._is_asleep = self._is_shut = False
+
+    def put(self, task: Task) -> None:
+        """Hand over a task, from any thread, signal handler or finaliser.
+
+        Raises
+        ------
+        ScanStateError
+            If the publisher is closed.
+        """
+        self._tasks.append(task)
+        if self._is_asleep:
+            self._tokens.put(None)
+        if self._is_shut:
+            self.check_served()
+
+    def shut(self) -> None:
+        """Refuse tasks from now on; the worker carries out those that came before."""
+        self._is_shut = True
+        self._tokens.put(None)
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether tasks are refused."""
+        return self._is_shut
+
+    def check_served(self) -> None:
+        """Raise ScanStateError if tasks are refused."""
+        if self._is_shut:
+            raise ScanStateError("the publisher is closed")
+
+    def pending_bytes(self, owner: TaskOwner) -> int:
+        """Return the bytes that the tasks of a scan keep."""
+        if not self._tasks:
+            return 0
+        # The copy is one step: other threads append meanwhile.
+        return sum(task.nbytes for task in tuple(self._tasks) if task.owner is owner)
+
+    @property
+    def first(self) -> Task | None:
+        """The task to be carried out now; only the worker removes it."""
+        return self._tasks[0] if self._tasks else None
+
+    def remove_first(self) -> None:
+        """Remove the task that was carried out."""
+        self._tasks.popleft()
+
+    def await_task(self) -> None:
+        """Sleep until there is a task, or for a time: only the worker calls this."""
+        self._is_asleep = True
+        if not self._tasks:
+            with suppress(Empty):
+                self._tokens.get(timeout=_LOOK_EVERY_S)
+        self._is_asleep = False
+        while not self._tokens.empty():
+            self._tokens.get_nowait()
+
+
+class ScanInbox:
+    """Where the program's threads hand over what they do to one scan.
+
+    Parameters
+    ----------
+    scan : TaskOwner
+        The scan.
+    inbox : Inbox
+        The tasks of all scans of the publisher.
+    """
+
+    def __init__(self, scan: TaskOwner, inbox: Inbox) -> None:
+        self._scan = scan
+        self._inbox = inbox
+
+    def hand_over(
+        self, nbytes: int, run: Callable[..., object], *arguments: Any
+    ) -> None:
+        """Have the worker do something with points that came, from any thread.
+
+        Parameters
+        ----------
+        nbytes : int
+            Bytes of the points.
+        run : callable
+            What is done; its errors fail the scan.
+        arguments
+            Its arguments.
+
+        Raises
+        ------
+        ScanStateError
+            If another thread has ended the scan meanwhile.
+        """
+        scan = self._scan
+        task = Task(scan, nbytes, run, *arguments)
+        self._inbox.put(task)
+        if scan.is_over:
+            # Another thread has ended the scan: before this, or after it?
+            while not (task.is_done or is_own_thread(threading.current_thread())):
+                self._inbox.check_served()
+                sleep(0.001)
+            if task.is_refused or not task.is_done:
+                scan.check_open()
+
+    def ask(self, run: Callable[[], object]) -> None:
+        """Have the worker do something after all that came before, and wait for it.
+
+        Raises
+        ------
+        ScanStateError
+            If the publisher is closed.
+        Exception
+            What it raised.
+        """
+        refuse_own_wait()
+        question = Question(self._scan, run)
+        self._inbox.put(question)
+        question.wait(self._inbox)
+
+    def hand_over_start(self, run: Callable[[], object]) -> None:
+        """Have the worker start the threads that send the scan: `run` does it once."""
+        self._inbox.put(LastTask(self._scan, 0, run))
+
+    def hand_over_end(self, run: Callable[[], object]) -> None:
+        """Accept no more points, and have the worker end the scan, once.
+
+        Called again, it hands over the first `run` again if it was not carried out: a
+        call that was interrupted may have closed the scan only.
+        """
+        scan = self._scan
+        if scan.end is None:
+            scan.set_end(LastTask(scan, 0, run))
+        if scan.end is not None and not scan.end.is_done:
+            self._inbox.put(scan.end)

@@ -1,0 +1,140 @@
+"""Open, prepare and end one scan, so that an interrupt leaves it in no half state.
+
+A step that an exception of a signal handler cut short is done by the next call, or left
+to the senders: a scan that may stand on the bus always ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from scanbus.publisher.declare.lane_plan import Declared
+from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.ingest.finish import end_scan, reason_of
+from scanbus.publisher.ingest.send import ScanIntake
+from scanbus.publisher.queue.locks import Backstop, ScanLock, refuse_reentry
+from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.transport.scan_registrar import ScanRegistrar
+from scanbus.schemas import EndReason, Positioner, ScanUpdated
+
+__all__ = ["ScanBlock"]
+
+
+class ScanBlock:
+    """The block of one scan: announced, prepared, ended.
+
+    Parameters
+    ----------
+    registrar : ScanRegistrar
+        Opens and prepares the scans of the publisher.
+    options : ScanOptions
+        Arguments of ``Publisher.scan``.
+    declared : callable
+        Returns what was declared; no more can be declared then.
+
+    Attributes
+    ----------
+    queue : ScanQueue or None
+        None before the scan is announced.
+    intake : ScanIntake or None
+        None before the scan is prepared.
+    """
+
+    def __init__(
+        self,
+        registrar: ScanRegistrar,
+        options: ScanOptions,
+        declared: Callable[[], Sequence[Declared]],
+    ) -> None:
+        self._registrar = registrar
+        self._options = options
+        self._declared = declared
+        self._preparing = ScanLock()
+        self._early: list[ScanUpdated] = []
+        self._is_cut = False  # Opening or preparing it was interrupted.
+        self.queue: ScanQueue | None = None
+        self.intake: ScanIntake | None = None
+
+    def open(self) -> None:
+        """Announce the scan; interrupted, it never existed, or it ends so."""
+        try:
+            self._registrar.open(self._options, self._note_opened)
+        except Exception:
+            self.queue = None
+            raise
+        except BaseException as interrupt:
+            self._is_cut = True
+            if self.queue is not None:
+                self.end(*reason_of(interrupt), {})
+            raise
+
+    def _note_opened(self, queue: ScanQueue) -> None:
+        """Note the queue before it is announced: whoever comes next may end it."""
+        self.queue = queue
+
+    def prepare(self) -> ScanIntake:
+        """Prepare the scan, or do what an interrupted call has not done."""
+        refuse_reentry(self._preparing)
+        with Backstop(self._preparing), self._preparing:
+            return self.intake or self._prepare()
+
+    def _prepare(self) -> ScanIntake:
+        queue = self.queue
+        assert queue is not None
+        queue.check_open()
+        if not queue.is_begun:
+            try:
+                declared = self._declared()
+                self._registrar.prepare(queue, self._options, declared, self._early)
+            except Exception:
+                raise
+            except BaseException:
+                self._is_cut = True
+                raise
+        self._registrar.start(queue)
+        self.intake = ScanIntake(queue)
+        return self.intake
+
+    def update(self, event: ScanUpdated) -> None:
+        """Add an event, which is sent after the start."""
+        assert self.queue is not None
+        with Backstop(self._preparing), self._preparing:
+            if self.queue.is_begun:
+                self.queue.add_event(event)
+            else:
+                self._early.append(event)
+
+    def end(
+        self, reason: EndReason, text: str, positioners: Mapping[str, Positioner]
+    ) -> None:
+        """End the scan without waiting, or do what an interrupted call has not done."""
+        queue = self.queue
+        assert queue is not None
+        if queue.is_closed and (queue.is_started or queue.watch.is_lost):
+            return
+        if not queue.is_over:
+            reason, text = self._prepared_end(queue, reason, text)
+        # Once more if it is over already: the first call may have been interrupted.
+        if not queue.is_closed:
+            queue.inbox.hand_over_end(
+                partial(end_scan, queue, reason, text, dict(positioners))
+            )
+        if not queue.watch.is_lost:
+            self._registrar.start(queue)
+
+    def _prepared_end(
+        self, queue: ScanQueue, reason: EndReason, text: str
+    ) -> tuple[EndReason, str]:
+        """Prepare a scan that sent nothing; return why and how it ends."""
+        if queue.error is not None and reason is EndReason.SUCCESS:
+            reason, text = reason_of(queue.error)
+        if queue.is_begun or queue.watch.is_lost or self._is_cut:
+            return reason, text
+        try:
+            self.prepare()
+        except Exception as error:  # noqa: BLE001 - the end must be sent all the same
+            queue.fail(error)
+            if reason is EndReason.SUCCESS:
+                reason, text = reason_of(error)
+        return reason, text

@@ -1,0 +1,188 @@
+"""Ctrl-C at every step of a call: a point is accepted whole or not at all.
+
+And points that were accepted before are neither lost nor changed.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scanbus.bus.codecs import find_codec
+from scanbus.bus.store import Bus, connect
+from scanbus.publisher import Publisher, Scan
+from scanbus.schemas import EndReason
+from tests.support.interrupts import Interruption, interrupt_everywhere
+from tests.support.published import read_scan, record_of
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.redis
+
+SHAPE = (40, 30)
+LARGE = (1100, 1100)
+
+
+@pytest.fixture
+def bus(redis_url: str) -> Iterator[Bus]:
+    with connect(redis_url, name="test") as client:
+        yield client
+
+
+@pytest.fixture
+def publisher(redis_url: str) -> Iterator[Publisher]:
+    with Publisher(redis_url, name="tests", close_timeout_s=0) as publisher:
+        yield publisher
+
+
+def image(value: int, shape: tuple[int, int] = SHAPE) -> Any:
+    return np.full(shape, value, np.uint16)
+
+
+def packed(value: int) -> bytes:
+    return bytes(find_codec("bitshuffle-lz4").encode(image(value)))
+
+
+# What is declared, and how one value is sent; a large frame is packed in the call.
+KINDS: dict[str, tuple[dict[str, Any], Callable[[Scan, int], None]]] = {
+    "float": ({}, lambda scan, n: scan.send("x", float(n))),
+    "integer": ({"dtype": "int64"}, lambda scan, n: scan.send("x", n)),
+    "list": ({}, lambda scan, n: scan.send("x", [n])),
+    "array": ({}, lambda scan, n: scan.send("x", np.array([n], float))),
+    "timed": ({}, lambda scan, n: scan.send("x", n, time=1e9 + n)),
+    "vector": ({"shape": (3,)}, lambda scan, n: scan.send("x", np.full(3, float(n)))),
+    "text": (
+        {"dtype": "string", "max_point_bytes": 9},
+        lambda scan, n: scan.send("x", str(n)),
+    ),
+    "numbered": ({}, lambda scan, n: scan.send("x", float(n), point=n)),
+    "frame": (
+        {"shape": SHAPE, "points_per_chunk": 3},
+        lambda scan, n: scan.send("x", image(n)),
+    ),
+    "single frame": (
+        {"shape": SHAPE, "points_per_chunk": 1},
+        lambda scan, n: scan.send("x", image(n)),
+    ),
+    "packed frame": (
+        {"shape": SHAPE, "points_per_chunk": 1, "codec": "bitshuffle-lz4"},
+        lambda scan, n: scan.send("x", packed=packed(n)),
+    ),
+    "large frame": (
+        {"shape": LARGE, "points_per_chunk": 1},
+        lambda scan, n: scan.send("x", image(n, LARGE)),
+    ),
+}
+
+
+def declare(scan: Scan, options: dict[str, Any]) -> None:
+    if "points_per_chunk" in options:
+        scan.detector("x", dtype="uint16", **options)
+    else:
+        scan.channel("x", **options)
+
+
+def sent_numbers(values: Any) -> list[int]:
+    """Return the number of each point; every element of a point must have it."""
+    found = []
+    for value in values:
+        if isinstance(value, str):
+            found.append(int(value))
+            continue
+        if np.isnan(value).all():
+            continue  # A number that was not accepted is a gap.
+        lowest, highest = np.min(value), np.max(value)
+        assert lowest == highest, "a point came in parts"
+        found.append(int(lowest))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_send_takes_a_point_whole_or_not_at_all(
+    kind: str, publisher: Publisher, bus: Bus
+) -> None:
+    options, send = KINDS[kind]
+    stride = 7 if kind == "large frame" else 1
+    with publisher.scan(quota_bytes=2**27) as scan:
+        declare(scan, options)
+        numbers = itertools.count()
+        send(scan, next(numbers))
+        cut = [
+            False,
+            *interrupt_everywhere(lambda: send(scan, next(numbers)), stride=stride),
+        ]
+        for _ in range(3):
+            send(scan, next(numbers))
+            cut.append(False)
+        scan.flush(20)
+    assert len(cut) > 20
+    wait_until(lambda: record_of(bus, scan.uid).ended is not None)
+
+    came = sent_numbers(read_scan(bus, scan.uid)["x"].values("x"))
+    assert came == sorted(set(came))
+    assert set(came) <= set(range(len(cut)))
+    assert {n for n, was_cut in enumerate(cut) if not was_cut} <= set(came)
+
+
+@pytest.mark.parametrize("kind", ["float", "integer", "array"])
+def test_an_interrupted_send_in_a_group_leaves_the_channels_together(
+    kind: str, publisher: Publisher, bus: Bus
+) -> None:
+    """A program that sends an interrupted value again gets all points in order."""
+    make = {"float": float, "integer": int, "array": lambda n: np.array([n], float)}
+    with publisher.scan() as scan:
+        for name in "abc":
+            scan.channel(name, group="g")
+        for number in range(3):
+            for name in "abc":
+                scan.send(name, make[kind](number))
+        lengths = dict.fromkeys("abc", 3)
+        for step in itertools.count(1):
+            name = "abc"[step % 3]
+            value = make[kind](lengths[name])
+            is_cut = Interruption(step).cuts(lambda: scan.send(name, value))  # noqa: B023
+            scan.flush(20)
+            lengths[name] = scan._queue.lanes["g"].series[name].count  # type: ignore[attr-defined]
+            if not is_cut:
+                break
+        for name in "abc":
+            for number in range(lengths[name], max(lengths.values()) + 1):
+                scan.send(name, make[kind](number))
+    wait_until(lambda: record_of(bus, scan.uid).ended is not None)
+
+    lane = read_scan(bus, scan.uid)["g"]
+    for name in "abc":
+        came = sent_numbers(lane.values(name))
+        assert came == list(range(len(came)))
+        assert len(came) == max(lengths.values()) + 1
+
+
+@pytest.mark.parametrize("name", ["skip", "flush", "update", "prepare", "finish"])
+def test_other_calls_can_be_interrupted_at_any_step(
+    name: str, publisher: Publisher, bus: Bus
+) -> None:
+    """The scan goes on, and ends, with everything that was accepted."""
+    calls: dict[str, Callable[[Scan], object]] = {
+        "skip": lambda scan: scan.skip("x", 1),
+        "flush": lambda scan: scan.flush(20),
+        "update": lambda scan: scan.update({"note": "n"}),
+        "prepare": lambda scan: scan.prepare(),
+        "finish": lambda scan: scan.finish(EndReason.SUCCESS),
+    }
+    is_cut, step, count = True, 0, 0
+    while is_cut:
+        step += 13 if name == "prepare" else 5
+        count += 1
+        with publisher.scan(quota_bytes=2**20) as scan:
+            scan.channel("x")
+            if name != "prepare":
+                scan.send("x", 1.0)
+            is_cut = Interruption(step).cuts(lambda: calls[name](scan))
+            if not scan.is_over:
+                scan.send("x", 2.0)
+        queue = scan._queue
+        wait_until(lambda: queue.watch.is_fully_sent)  # noqa: B023
+        queue.watch.release(None)  # Ends its threads.
+    assert count > 3
+    assert record_of(bus, scan.uid).ended is not None
