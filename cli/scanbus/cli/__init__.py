@@ -6,8 +6,11 @@ Large packages are imported inside the commands, so that ``scanbus --help`` is f
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from scanbus.cli.interrupts import leave_on_interrupt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
@@ -26,10 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 complete or in order; 1 usage, configuration or no Redis; 2 partial;
         3 failed; 130 interrupted by the user.
     """
+    if argv is None:  # The process is this command's.
+        leave_on_interrupt()
     # Imported here: tests and the demo import private_redis without the commands.
-    try:
-        from scanbus.cli.app import run  # noqa: PLC0415
-    except KeyboardInterrupt:  # Importing the libraries takes half a second.
-        sys.stderr.write("scanbus: interrupted before anything was done\n")
-        return 130  # ExitCode.INTERRUPTED, whose import may be the interrupted one.
+    from scanbus.cli.app import run  # noqa: PLC0415
+
     return run(argv)

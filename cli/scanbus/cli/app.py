@@ -32,6 +32,7 @@ from scanbus.cli.commands import (
     tail,
     writer,
 )
+from scanbus.cli.interrupts import leave_on_interrupt
 from scanbus.cli.output import print_error
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
@@ -117,6 +118,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         result = ExitCode.INTERRUPTED
     except SystemExit as stop:  # typer, when the reader of a pipe is gone
         result = stop.code
+    finally:
+        if argv is None:
+            leave_on_interrupt()  # All that had to be ended is.
     if result == ExitCode.INTERRUPTED:
         sentence = "interrupted; what was done so far is kept"
         return _report(sentence, ExitCode.INTERRUPTED)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import AsJson
 from scanbus.cli.output import point_ranges, stdout
@@ -45,6 +46,7 @@ def run(
     """
     from scanbus.writer import check_files  # noqa: PLC0415
 
+    raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
         report = check_files(files, everything=everything, progress=progress)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
 from scanbus.cli.output import stdout
 from scanbus.schemas.exit_codes import ExitCode
@@ -32,6 +33,7 @@ def run(
     """
     from scanbus.publisher import close_scan  # noqa: PLC0415
 
+    raise_on_interrupt()
     uid = close_scan(redis, scan, text=text)
     stdout().print(f"scan {uid} is closed; a writer gives the final verdict")
     return ExitCode.COMPLETE

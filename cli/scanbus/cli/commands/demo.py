@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 
 __all__ = ["EXAMPLE", "run"]
@@ -29,5 +30,6 @@ def run(
     """Send a simulated scan through a private Redis into a NeXus file."""
     from scanbus.cli.demo import run_demo  # noqa: PLC0415
 
+    raise_on_interrupt()
     log_to_stderr()
     return run_demo(out, frames)

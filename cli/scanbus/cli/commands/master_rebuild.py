@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import AsJson, Root
 from scanbus.cli.output import print_json, print_skipped, stdout
@@ -23,6 +24,7 @@ def run(root: Root, *, as_json: AsJson = False) -> int:
     """
     from scanbus.writer import rebuild  # noqa: PLC0415
 
+    raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
         report = rebuild(root, progress=progress)

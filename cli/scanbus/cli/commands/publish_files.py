@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
 from scanbus.cli.output import print_verdict, stdout
@@ -69,6 +70,7 @@ def run(
     """
     from scanbus.publisher.gateways.files import publish_files  # noqa: PLC0415
 
+    raise_on_interrupt()
     log_to_stderr()
     with shown_progress() as progress:
         scan = publish_files(

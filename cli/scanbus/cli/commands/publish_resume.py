@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
 from scanbus.cli.output import coloured, stdout
@@ -47,6 +48,7 @@ def run(
     """
     from scanbus.publisher import Publisher, check_spool, renew_scan  # noqa: PLC0415
 
+    raise_on_interrupt()
     log_to_stderr()
     check_spool(spool)
     if as_new is not None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl, Root
 from scanbus.cli.output import print_json, print_verdict
@@ -31,6 +32,7 @@ def run(
     """
     from scanbus.writer import replay  # noqa: PLC0415
 
+    raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
         verdict = replay(redis, scan, root, progress=progress)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import AsJson, Root
 from scanbus.cli.output import (
@@ -50,6 +51,7 @@ def run(
     """
     from scanbus.writer import salvage  # noqa: PLC0415
 
+    raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
         report = salvage(root, scans or (), force=force, progress=progress)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl
 from scanbus.cli.output import point_ranges, print_json, stdout
@@ -66,6 +67,7 @@ def run(
     """
     from scanbus.publisher.faulty import Faults, simulate  # noqa: PLC0415
 
+    raise_on_interrupt()
     log_to_stderr()
     rates = {
         "drop": drop,

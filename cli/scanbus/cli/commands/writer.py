@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, REDIS_VARIABLE
 from scanbus.cli.progress import shown_progress
@@ -63,6 +64,7 @@ def run(
     """
     from scanbus.writer import WriterSettings, run_writer  # noqa: PLC0415
 
+    raise_on_interrupt()
     log_to_stderr(logging.INFO)
     settings = WriterSettings.load(
         config, root=root, redis=redis, memory_bytes=memory_bytes, lease_s=lease_s
