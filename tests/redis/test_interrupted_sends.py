@@ -4,6 +4,11 @@ And points that were accepted before are neither lost nor changed.
 """
 
 import itertools
+import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +20,7 @@ from scanbus.bus.store import Bus, connect
 from scanbus.publisher import Publisher, Scan
 from scanbus.schemas import EndReason
 from tests.support.interrupts import Interruption, interrupt_everywhere
-from tests.support.published import read_scan, record_of
+from tests.support.published import MemoryWriter, read_scan, record_of
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
@@ -186,3 +191,82 @@ def test_other_calls_can_be_interrupted_at_any_step(
         queue.watch.release(None)  # Ends its threads.
     assert count > 3
     assert record_of(bus, scan.uid).ended is not None
+
+
+PROGRAM = """
+import sys, time, numpy
+from scanbus.publisher import Publisher
+url, uid = sys.argv[1:]
+frame = numpy.zeros((64, 64), "uint16")
+number, told = 0, open("/dev/stdout", "w", buffering=1)
+try:
+    with Publisher(url, close_timeout_s=50) as publisher:
+        with publisher.scan(uid=uid, quota_bytes=2**24) as scan:
+            scan.channel("x")
+            scan.detector("d", shape=(64, 64), dtype="uint16", points_per_chunk=4)
+            print("open", file=told)
+            while True:
+                scan.send("x", float(number) if number % 2 else [float(number)])
+                number += 1
+                scan.send("d", frame)
+                time.sleep(0.0005)
+except KeyboardInterrupt:
+    print(number, file=told)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(6))
+def test_a_real_interrupt_ends_the_scan_with_all_that_was_accepted(
+    attempt: int, redis_url: str, bus: Bus
+) -> None:
+    uid = f"sigint{attempt:02d}"
+    with MemoryWriter(redis_url):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, redis_url, uid],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "open\n"
+            time.sleep(random.Random(attempt).uniform(0.0, 0.5))
+            process.send_signal(signal.SIGINT)
+            out, complaint = process.communicate(timeout=60)
+        assert process.returncode == 0, complaint
+        assert "Traceback" not in complaint
+        assert "Ctrl-C again" in complaint
+        record = record_of(bus, uid)
+    assert record.ended is not None
+    assert record.ended.end_reason is EndReason.USER_ABORT
+    assert record.final_verdict is not None
+    came = sent_numbers(read_scan(bus, uid)["x"].values("x"))
+    assert came == list(range(len(came)))
+    assert len(came) - int(out) in {0, 1}
+
+
+def test_a_second_interrupt_leaves_at_once_and_says_what_is_where(
+    redis_url: str,
+) -> None:
+    """No writer is alive, so no verdict would come."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, redis_url, "sigint99"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "open\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        while "Ctrl-C again" not in process.stderr.readline():
+            assert process.poll() is None
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        complaint = process.stderr.read()
+        process.wait(30)
+        took_s = time.monotonic() - began
+    assert took_s < 10
+    assert "points_only_in_redis" in complaint
+    assert "points_nowhere" in complaint

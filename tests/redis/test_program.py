@@ -11,7 +11,6 @@ import pytest
 
 from scanbus.bus.store import Bus, connect
 from tests.support.published import MemoryWriter, read_scan, record_of
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -350,14 +349,26 @@ asyncio.run(main())
     assert sorted(values(bus)) == [float(number) for number in range(50)]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_program_patched_by_gevent_publishes(
-    when: str, redis_url: str, bus: Bus, writer: MemoryWriter
-) -> None:
+def gevent_output(url: str, program: str) -> list[str]:
     pytest.importorskip("gevent")
-    patch = "import gevent.monkey; gevent.monkey.patch_all()"
-    order = {"before": (patch, ""), "after": ("", patch)}[when]
-    program = f"""{order[1]}
+    done = subprocess.run(
+        [sys.executable, "-c", program, url, UID, ""],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+PATCH = "import gevent.monkey; gevent.monkey.patch_all()\n"
+
+
+def test_a_program_that_gevent_patched_publishes(
+    redis_url: str, bus: Bus, writer: MemoryWriter
+) -> None:
+    program = """
 import gevent, numpy
 with Publisher(URL, close_timeout_s=20) as publisher:
     with publisher.scan(uid=UID) as scan:
@@ -370,14 +381,11 @@ with Publisher(URL, close_timeout_s=20) as publisher:
         scan.flush()
     print(scan.verdict().verdict.value)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", order[0] + HEAD + program, redis_url, UID, ""],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["complete"]
+    assert gevent_output(redis_url, PATCH + HEAD + program) == ["complete"]
     assert values(bus) == [float(number) for number in range(110)]
-    wait_until(lambda: record_of(bus, UID).final_verdict is not None)
+
+
+def test_a_program_that_gevent_patches_too_late_is_told(redis_url: str) -> None:
+    lines = gevent_output(redis_url, HEAD + PATCH + "tried(Publisher, URL)")
+    assert lines[0].startswith("ScanStateError")
+    assert "first" in lines[0]

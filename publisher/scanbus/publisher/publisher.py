@@ -11,6 +11,7 @@ import re
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ log = get_logger()
 
 # A Redis call times out after 10 s, so a sender that was told to stop ends within this.
 _THREAD_END_S = 15.0
+_SLEEP = time.sleep
 # Longest wait for the threads when the user does not want to wait.
 _LEAVE_S = 1.0
 
@@ -122,6 +124,11 @@ class Publisher:
         memory_bytes_kept: int = 256 * 2**20,
         spool_sync_s: float = 0.5,
     ) -> None:
+        if time.sleep is not _SLEEP:
+            raise ScanStateError(
+                "threads were patched (gevent) after scanbus was imported, so half of "
+                "it would block the other: call patch_all() first in the program"
+            )
         self._name = name or Path(sys.argv[0]).stem or "python"
         self._close_timeout_s = close_timeout_s
         self._process = OwnProcess("Publisher")

@@ -106,7 +106,9 @@ class ScanIntake:
             if first is None:
                 self._values.send_masked(lane, channel, points, missing, times)
             else:
-                self._values.send_points(lane, channel, points, times, first)
+                self._values.send_points(
+                    lane, channel, points, times, first, copy=False
+                )
         elif isinstance(lane, FrameLaneQueue):
             self._send_frames(lane, points, time, first, False, missing)
 

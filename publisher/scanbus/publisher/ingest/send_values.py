@@ -79,9 +79,8 @@ class ValueIntake:
             return
         points = points_of(channel, values)
         times = times_of(channel.name, time, len(points))
-        if not isinstance(values, list | tuple | int | float):
-            points = _private(points)
-        self.send_points(lane, channel, points, times, point)
+        is_ours = isinstance(values, list | tuple | int | float)
+        self.send_points(lane, channel, points, times, point, copy=not is_ours)
 
     def send_points(
         self,
@@ -90,15 +89,17 @@ class ValueIntake:
         points: Points,
         times: Times | None,
         point: int | None,
+        *,
+        copy: bool,
     ) -> None:
-        """Hand over points that the program cannot change any more."""
+        """Hand over points, or copies if the program may change them."""
         if point is not None or lane.order is not None:
-            self._send_numbered(lane, channel, points, times, point)
+            self._send_numbered(lane, channel, points, times, point, copy=copy)
             return
         self._check_times(lane, channel.name, times)
         for part, taken in _parts(channel, points, times):
             lane.admit(run_bytes(part))
-            self._add_run(lane, channel.name, part, taken)
+            self._add_run(lane, channel.name, _private(part, copy=copy), taken)
 
     def send_masked(
         self,
@@ -183,6 +184,8 @@ class ValueIntake:
         points: Points,
         times: Times | None,
         point: int | None,
+        *,
+        copy: bool,
     ) -> None:
         queue = self._queue
         if point is not None:
@@ -192,14 +195,14 @@ class ValueIntake:
         for part, taken in _parts(channel, points, times):
             nbytes = run_bytes(part)
             lane.admit(nbytes)
-            came = NumberedRun(first, part, taken, now)
+            came = NumberedRun(first, _private(part, copy=copy), taken, now)
             queue.inbox.hand_over(nbytes, take_numbered_run, queue, lane, came)
             first = None if first is None else first + len(part)
 
 
-def _private(points: Points) -> Points:
-    """Return points that the program cannot change."""
-    return points if isinstance(points, Variable) else points.copy()
+def _private(points: Points, *, copy: bool) -> Points:
+    """Return points that the program cannot change; packed ones are so already."""
+    return points if isinstance(points, Variable) or not copy else points.copy()
 
 
 def _points_per_part(channel: ChannelDescription) -> int:

@@ -8,12 +8,12 @@ interrupts, and the publisher's worker runs all tasks in their order.
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
-from time import sleep
 from typing import Any, Protocol
 
 from scanbus.publisher.queue.locks import is_own_thread, refuse_own_wait
@@ -125,7 +125,7 @@ class Question(Task):
 
     def __init__(self, owner: TaskOwner, run: Callable[[], object]) -> None:
         super().__init__(owner, 0, run)
-        self._answers: SimpleQueue[Exception | None] = SimpleQueue()
+        self._answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def answer(self, error: Exception | None) -> None:
         """Give the waiting thread its error."""
@@ -142,7 +142,7 @@ class Question(Task):
             What it raised.
         """
         while True:
-            with suppress(Empty):
+            with suppress(queue.Empty):
                 error = self._answers.get(timeout=_LOOK_EVERY_S)
                 break
             inbox.check_served()
@@ -155,7 +155,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._tasks: deque[Task] = deque()
-        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_asleep = self._is_shut = False
 
     def put(self, task: Task) -> None:
@@ -207,7 +207,7 @@ class Inbox:
         """Sleep until there is a task, or for a time: only the worker calls this."""
         self._is_asleep = True
         if not self._tasks:
-            with suppress(Empty):
+            with suppress(queue.Empty):
                 self._tokens.get(timeout=_LOOK_EVERY_S)
         self._is_asleep = False
         while not self._tokens.empty():
@@ -255,7 +255,7 @@ class ScanInbox:
             # Another thread has ended the scan: before this, or after it?
             while not (task.is_done or is_own_thread(threading.current_thread())):
                 self._inbox.check_served()
-                sleep(0.001)
+                time.sleep(0.001)
             if task.is_refused or not task.is_done:
                 scan.check_open()
 

@@ -7,13 +7,14 @@ condition, which then gives up a lock that another thread has.
 
 from __future__ import annotations
 
+# As modules: a program may patch them by gevent after it imported this.
+import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from operator import methodcaller
-from queue import Empty, SimpleQueue
-from threading import RLock as ScanLock
 from types import TracebackType
+from typing import TypeAlias
 
 from scanbus.schemas.errors import ScanStateError
 
@@ -38,6 +39,8 @@ def is_own_thread(thread: threading.Thread) -> bool:
     """Return whether a thread is one of a publisher's, not of the program."""
     return thread.name.startswith(_OWN_THREADS)
 
+
+ScanLock: TypeAlias = "threading.RLock"
 
 _is_owned: Callable[[ScanLock], bool] = methodcaller("_is_owned")
 
@@ -88,15 +91,15 @@ class Waiters:
     """
 
     def __init__(self) -> None:
-        self._tokens: dict[int, SimpleQueue[None]] = {}
+        self._tokens: dict[int, queue.SimpleQueue[None]] = {}
 
     def __bool__(self) -> bool:
         """Whether a thread waits."""
         return bool(self._tokens)
 
-    def enter(self) -> SimpleQueue[None]:
+    def enter(self) -> queue.SimpleQueue[None]:
         """Note that this thread waits; return where it is notified."""
-        tokens: SimpleQueue[None] = SimpleQueue()
+        tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._tokens[threading.get_ident()] = tokens
         return tokens
 
@@ -105,9 +108,9 @@ class Waiters:
         self._tokens.pop(threading.get_ident(), None)
 
     @staticmethod
-    def wait(tokens: SimpleQueue[None], timeout_s: float) -> None:
+    def wait(tokens: queue.SimpleQueue[None], timeout_s: float) -> None:
         """Sleep until notified, at most `timeout_s`."""
-        with suppress(Empty):
+        with suppress(queue.Empty):
             tokens.get(timeout=max(0.0, timeout_s))
 
     def notify(self) -> None:

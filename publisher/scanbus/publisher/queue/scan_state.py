@@ -7,6 +7,7 @@ takes the lock.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -14,7 +15,7 @@ from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.queue.event_queue import EventQueue
 from scanbus.publisher.queue.inbox import Inbox, Task
 from scanbus.publisher.queue.lane_queue import LaneQueue
-from scanbus.publisher.queue.locks import ScanLock, Waiters
+from scanbus.publisher.queue.locks import Waiters
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.queue.waker import Waker
 from scanbus.schemas import Verdict
@@ -51,7 +52,7 @@ class ScanState:
         self.uid: Final = uid
         self.limits: Final = limits
         self.inbox: Final = inbox
-        self.lock: Final = ScanLock()
+        self.lock: Final = threading.RLock()
         self.room: Final = Waiters()
         self.progress: Final = Waiters()
         self._lanes: Mapping[str, LaneQueue] = {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 
 from scanbus.publisher.queue.locks import ScanLock
 
@@ -22,7 +22,7 @@ class Waker:
 
     def __init__(self, lock: ScanLock) -> None:
         self._lock = lock
-        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_asleep = False
         self._must_compare = False
 
@@ -62,7 +62,7 @@ class Waker:
                 return True
             self._lock.release()
             try:
-                with suppress(Empty):
+                with suppress(queue.Empty):
                     self._tokens.get(timeout=timeout_s)
             finally:
                 self._lock.acquire()

@@ -6,6 +6,7 @@ to the senders: a scan that may stand on the bus always ends.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -13,7 +14,7 @@ from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.ingest.finish import end_scan, reason_of
 from scanbus.publisher.ingest.send import ScanIntake
-from scanbus.publisher.queue.locks import Backstop, ScanLock, refuse_reentry
+from scanbus.publisher.queue.locks import Backstop, refuse_reentry
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
 from scanbus.schemas import EndReason, Positioner, ScanUpdated
@@ -50,7 +51,7 @@ class ScanBlock:
         self._registrar = registrar
         self._options = options
         self._declared = declared
-        self._preparing = ScanLock()
+        self._preparing = threading.RLock()
         self._early: list[ScanUpdated] = []
         self._is_cut = False  # Opening or preparing it was interrupted.
         self.queue: ScanQueue | None = None
