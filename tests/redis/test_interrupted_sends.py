@@ -130,12 +130,64 @@ def test_an_interrupted_send_takes_a_point_whole_or_not_at_all(
     assert {n for n, was_cut in enumerate(cut) if not was_cut} <= set(came)
 
 
+MASKED = [False, True, False, False, True]
+
+
+@pytest.mark.parametrize("with_times", [False, True])
+@pytest.mark.parametrize("kind", ["number", "grouped", "frame"])
+def test_an_interrupted_send_takes_a_masked_array_whole_or_not_at_all(
+    kind: str, with_times: bool, publisher: Publisher, bus: Bus
+) -> None:
+    """Its points, its gaps and its times: they are several runs of the buffer."""
+    count = len(MASKED)
+    shape = SHAPE if kind == "frame" else ()
+    given = []
+
+    def send() -> None:
+        given.append(len(given))
+        values = np.full((count, *shape), len(given), np.uint16)
+        mask = np.reshape(MASKED, (count, *(1,) * len(shape)))
+        times = 1e9 + len(given) + np.arange(count) / 8 if with_times else None
+        points = np.ma.array(values, mask=np.broadcast_to(mask, values.shape))
+        scan.send("x", points, time=times)
+
+    with publisher.scan(quota_bytes=2**27) as scan:
+        if kind == "frame":
+            scan.detector("x", shape=SHAPE, dtype="uint16", points_per_chunk=3)
+        else:
+            scan.channel("x", dtype="uint16", group="g" if kind == "grouped" else None)
+        if kind == "grouped":
+            scan.channel("y", group="g")
+        send()
+        cut = [False, *interrupt_everywhere(send), False]
+        send()
+        if kind == "grouped":
+            scan.skip("y", len(cut) * count)
+    assert len(cut) > 20
+    wait_until(lambda: record_of(bus, scan.uid).ended is not None)
+
+    lane = read_scan(bus, scan.uid)["g" if kind == "grouped" else "x"]
+    fill = lane.description.channels[0].missing_value
+    values = [fill if one is None else int(np.max(one)) for one in lane.values("x")]
+    sends = values[: len(values) // count * count : count]
+    assert values[: len(sends) * count] == [
+        fill if is_masked else n for n in sends for is_masked in MASKED
+    ]
+    assert {*values[len(sends) * count :]} <= {fill}
+    whole = {n for n, was_cut in enumerate(cut, 1) if not was_cut}
+    assert whole <= set(sends)
+
+
 @pytest.mark.parametrize("kind", ["float", "integer", "array"])
 def test_an_interrupted_send_in_a_group_leaves_the_channels_together(
     kind: str, publisher: Publisher, bus: Bus
 ) -> None:
     """A program that sends an interrupted value again gets all points in order."""
-    make = {"float": float, "integer": int, "array": lambda n: np.array([n], float)}
+    make: dict[str, Callable[[int], object]] = {
+        "float": float,
+        "integer": int,
+        "array": lambda n: np.array([n], float),
+    }
     with publisher.scan() as scan:
         for name in "abc":
             scan.channel(name, group="g")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from scanbus.bus.protocol import Times, Variable
 from scanbus.publisher.buffers.entry_builder import late_entry
-from scanbus.publisher.buffers.group_buffer import Gap, Run
+from scanbus.publisher.buffers.group_buffer import Gap
 from scanbus.publisher.buffers.reorder_buffer import (
     Hole,
     Late,
@@ -31,6 +31,7 @@ from scanbus.publisher.ingest.arrived import (
     Arrived,
     Item,
     NumberedRun,
+    Points,
 )
 from scanbus.publisher.queue.frame_lane import FrameLaneQueue
 from scanbus.publisher.queue.lane_queue import LaneQueue
@@ -167,7 +168,7 @@ def take_runs(
     queue: ScanQueue,
     lane: ValueLaneQueue,
     name: str,
-    runs: Sequence[tuple[Run, Times | None]],
+    runs: Sequence[tuple[Points | Gap, Times | None]],
     now: float,
 ) -> None:
     """Add the next values of a channel, and gaps where there are none."""

@@ -86,7 +86,7 @@ class ScanIntake:
         elif isinstance(lane, FrameLaneQueue):
             if packed is None:
                 frames = frames_of(channel, values)
-                self._send_frames(lane, frames, time, first, copy)
+                self._send_frames(lane, channel, frames, time, first, copy)
             elif values is None:
                 self._send_packed(lane, channel, packed, time, first)
             else:
@@ -110,7 +110,7 @@ class ScanIntake:
                     lane, channel, points, times, first, copy=False
                 )
         elif isinstance(lane, FrameLaneQueue):
-            self._send_frames(lane, points, time, first, False, missing)
+            self._send_frames(lane, channel, points, time, first, False, missing)
 
     def skip(self, name: str, count: int) -> None:
         """Declare that points will never come; see ``Scan.skip``."""
@@ -133,13 +133,14 @@ class ScanIntake:
     def _send_frames(  # noqa: PLR0917 - as in `send`
         self,
         lane: FrameLaneQueue,
+        channel: ChannelDescription,
         frames: npt.NDArray[Any],
         time: GivenTimes,
         point: int | None,
         copy: bool,
         missing: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        times = _times_or_now(lane.name, time, len(frames))
+        times = _times_or_now(channel.name, time, len(frames))
         is_given = time is not None
 
         def arrive(start: int, stop: int) -> Iterator[Arrived]:
@@ -149,7 +150,7 @@ class ScanIntake:
                 yield Arrived(frame, times[index], lane.point_bytes, copy, is_given)
 
         if point is not None:
-            check_points(self._queue, lane, lane.name, point, len(frames))
+            check_points(self._queue, lane, channel.name, point, len(frames))
         if missing is None:
             self._add_frames(lane, point, arrive(0, len(frames)))
         else:

@@ -141,7 +141,10 @@ class ValueIntake:
         self._queue.inbox.hand_over(run_bytes(run), lane.gather, name, run, times, now)
 
     def _add_runs(
-        self, lane: ValueLaneQueue, name: str, runs: Sequence[tuple[Run, Times | None]]
+        self,
+        lane: ValueLaneQueue,
+        name: str,
+        runs: Sequence[tuple[Points | Gap, Times | None]],
     ) -> None:
         """Hand over points and gaps in one step."""
         self._withdraw_scalars(lane, name)
@@ -225,7 +228,7 @@ def _parts(
 
 def _masked_runs(
     points: npt.NDArray[Any], missing: npt.NDArray[np.bool_], times: Times | None
-) -> Iterator[tuple[Run, Times | None]]:
+) -> Iterator[tuple[Points | Gap, Times | None]]:
     for start, stop, is_missing in runs_of(missing):
-        run = Gap(stop - start) if is_missing else points[start:stop]
+        run: Points | Gap = Gap(stop - start) if is_missing else points[start:stop]
         yield run, None if times is None else times[start:stop]
