@@ -5,19 +5,34 @@ from typing import Any
 from scanbus.bus.protocol import RetransmitBuffer
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import Verdict
+from scanbus.writer.scan.commit_queue import CommitQueue
+from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.scan.scan_writer import ScanWriter
+from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["WRITERS", "forget_what_was_sent"]
 
 
+class EagerQueue(CommitQueue):
+    """Acknowledges a segment before it publishes it."""
+
+    def __init__(self, publish: Any, authority: WriteAuthority) -> None:
+        super().__init__(publish)
+        self._authority = authority
+
+    def submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:
+        self._authority.acknowledge(lane.lane.name, finished.stop)
+        super().submit(lane, finished)
+
+
 class EagerWriter(ScanWriter):
     """Acknowledges a segment before its file is closed, verified and linked."""
 
-    def _submit(self, lane: Any, finished: Any) -> None:
-        self._authority.acknowledge(lane.lane.name, finished.stop)
-        super()._submit(lane, finished)
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._commits = EagerQueue(self._publish, self._authority)
 
 
 class UnfencedWorkspace(WorkFolder):

@@ -141,7 +141,7 @@ def test_an_interrupted_send_takes_a_masked_array_whole_or_not_at_all(
     """Its points, its gaps and its times: they are several runs of the buffer."""
     count = len(MASKED)
     shape = SHAPE if kind == "frame" else ()
-    given = []
+    given: list[int] = []
 
     def send() -> None:
         given.append(len(given))
