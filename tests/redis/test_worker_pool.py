@@ -26,6 +26,7 @@ from scanbus.writer.service.worker_pool import (
 )
 from tests.support.mixed_scan import fill, whole_scan
 from tests.support.raw_publisher import RawScan
+from tests.support.roots import made_root
 from tests.support.writers import wait_until
 
 pytestmark = pytest.mark.redis
@@ -47,7 +48,9 @@ def make(redis_url: str, tmp_path: Path) -> Iterator[Make]:
     pools: list[WorkerPool] = []
 
     def made(launch: Launch, **settings: Any) -> WorkerPool:
-        given = WriterSettings.load(redis=redis_url, root=tmp_path, **settings)
+        given = WriterSettings.load(
+            redis=redis_url, root=made_root(tmp_path), **settings
+        )
         pool = WorkerPool(given, launch=launch)
         pools.append(pool)
         pool.open()
@@ -187,7 +190,7 @@ def test_workers_that_cannot_start_are_named(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    settings = WriterSettings.load(redis=redis_url, root=tmp_path)
+    settings = WriterSettings.load(redis=redis_url, root=made_root(tmp_path))
     pool = WorkerPool(settings)
     pool.open()
 

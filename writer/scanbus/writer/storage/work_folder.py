@@ -201,5 +201,7 @@ class WorkFolder:
 
 
 def _has_segments(folder: Path) -> bool:
+    if folder.is_symlink() or not folder.is_dir():
+        return False
     found = (parse_segment_file(path.name) for path in folder.iterdir())
     return any(one is not None and not one.is_joined for one in found)
