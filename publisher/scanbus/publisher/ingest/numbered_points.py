@@ -37,6 +37,7 @@ from scanbus.publisher.queue.frame_lane import FrameLaneQueue
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.value_lane import ValueLaneQueue
+from scanbus.schemas import MAX_POINTS
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -87,19 +88,27 @@ def order_of(queue: ScanQueue, lane: _InputLane, name: str) -> _Order:
 def check_points(
     queue: ScanQueue, lane: _InputLane, name: str, first: int, count: int
 ) -> None:
-    """Refuse numbered points that came before: the worker knows; nothing was taken.
+    """Refuse numbered points that came before; nothing was taken then.
 
-    In the program's thread.
+    In the program's thread. Whether a point came that is not behind all others, the
+    worker knows.
 
     Raises
     ------
     ValueError
         If one of them came before, or if the lane has more than one channel.
     """
+    stop = first + count
+    known = lane.numbered_stop
+    if known is not None and known <= first and stop <= MAX_POINTS:
+        lane.numbered_stop = stop
+        return
 
     def check() -> None:
         with lane.input_lock:
-            order_of(queue, lane, name).check(first, count)
+            order = order_of(queue, lane, name)
+            order.check(first, count)
+            lane.numbered_stop = max(order.stop, stop)
 
     queue.inbox.ask(check)
 

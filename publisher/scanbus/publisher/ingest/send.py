@@ -119,7 +119,7 @@ class ScanIntake:
             self._values.skip(lane, name, count)
         elif isinstance(lane, FrameLaneQueue):
             lane.admit(0)
-            self._hand_over(lane, None, [Gap(count)])
+            self._add_frames(lane, None, [Gap(count)])
 
     def _open_lane(self, name: str) -> tuple[LaneQueue, ChannelDescription]:
         found = self._lanes.get(name)
@@ -194,6 +194,8 @@ class ScanIntake:
         self, lane: FrameLaneQueue, first: int | None, items: Iterable[Item]
     ) -> None:
         """Hand over frames, small ones together."""
+        if first is None:
+            lane.numbered_stop = None
         part: list[Item] = []
         part_bytes = 0
         for item in items:

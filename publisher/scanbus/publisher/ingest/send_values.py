@@ -147,6 +147,7 @@ class ValueIntake:
         runs: Sequence[tuple[Points | Gap, Times | None]],
     ) -> None:
         """Hand over points and gaps in one step."""
+        lane.numbered_stop = None
         self._withdraw_scalars(lane, name)
         nbytes = sum(run_bytes(run) for run, _ in runs)
         self._queue.inbox.hand_over(
@@ -191,7 +192,9 @@ class ValueIntake:
         copy: bool,
     ) -> None:
         queue = self._queue
-        if point is not None:
+        if point is None:
+            lane.numbered_stop = None
+        else:
             check_points(queue, lane, channel.name, point, len(points))
         self._withdraw_scalars(lane, channel.name)
         first, now = point, wall_clock()

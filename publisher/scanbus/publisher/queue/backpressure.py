@@ -59,13 +59,14 @@ class Backpressure:
         ScanStateError
             If the scan is over; the scan's own error if it failed.
         """
-        self._state.check_open()
         if 0 < need <= self._granted_bytes:
+            # Whoever hands points over looks whether the scan is open.
             self._granted_bytes -= need
-        elif is_held(self.lock) or self._has_room(lane, need):
+            return
+        self._state.check_open()
+        if is_held(self.lock) or self._has_room(lane, need):
             return  # A finaliser inside a call of scanbus cannot wait.
-        else:
-            self._wait(lane, need)
+        self._wait(lane, need)
 
     def _has_room(self, lane: LaneQueue, need: int) -> bool:
         state = self._state

@@ -23,6 +23,8 @@ __all__ = ["Inbox", "LastTask", "Question", "ScanInbox", "Task", "TaskOwner"]
 
 # A thread that was interrupted right after its task did not wake the worker.
 _LOOK_EVERY_S = 0.2
+# Waking the worker costs more than most tasks, so after some it rests as long.
+_REST_S = 0.001
 
 
 class TaskOwner(Protocol):
@@ -79,6 +81,8 @@ class Task:
 
     is_always = False
     """Whether it is run although the end of the scan was carried out."""
+    is_awaited = False
+    """Whether a thread waits until it was run."""
 
     def __init__(
         self, owner: TaskOwner, nbytes: int, run: Callable[..., object], *arguments: Any
@@ -122,6 +126,7 @@ class Question(Task):
     """A task for which the program waits; its error is that call's."""
 
     __slots__ = ("_answers",)
+    is_awaited = True
 
     def __init__(self, owner: TaskOwner, run: Callable[[], object]) -> None:
         super().__init__(owner, 0, run)
@@ -156,7 +161,7 @@ class Inbox:
     def __init__(self) -> None:
         self._tasks: deque[Task] = deque()
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._is_asleep = self._is_shut = False
+        self._is_asleep = self._is_shut = self._was_busy = False
 
     def put(self, task: Task) -> None:
         """Hand over a task, from any thread, signal handler or finaliser.
@@ -167,7 +172,7 @@ class Inbox:
             If the publisher is closed.
         """
         self._tasks.append(task)
-        if self._is_asleep:
+        if self._is_asleep or task.is_awaited:
             self._tokens.put(None)
         if self._is_shut:
             self.check_served()
@@ -178,9 +183,9 @@ class Inbox:
         self._tokens.put(None)
 
     @property
-    def is_shut(self) -> bool:
-        """Whether tasks are refused."""
-        return self._is_shut
+    def is_idle_and_shut(self) -> bool:
+        """Whether there is no task, and none will come."""
+        return self._is_shut and not self._tasks
 
     def check_served(self) -> None:
         """Raise ScanStateError if tasks are refused."""
@@ -194,22 +199,33 @@ class Inbox:
         # The copy is one step: other threads append meanwhile.
         return sum(task.nbytes for task in tuple(self._tasks) if task.owner is owner)
 
-    @property
-    def first(self) -> Task | None:
-        """The task to be carried out now; only the worker removes it."""
-        return self._tasks[0] if self._tasks else None
-
-    def remove_first(self) -> None:
-        """Remove the task that was carried out."""
-        self._tasks.popleft()
+    def carry_out(self) -> None:
+        """Carry out all tasks: only the worker calls this."""
+        tasks = self._tasks
+        while tasks:
+            task = tasks[0]
+            task.carry_out()
+            tasks.popleft()  # Only now: it keeps its bytes until then.
+            task.owner.note_room()
+            self._was_busy = True
 
     def await_task(self) -> None:
-        """Sleep until there is a task, or for a time: only the worker calls this."""
-        self._is_asleep = True
-        if not self._tasks:
-            with suppress(queue.Empty):
-                self._tokens.get(timeout=_LOOK_EVERY_S)
-        self._is_asleep = False
+        """Sleep until there is a task, or for a time: only the worker calls this.
+
+        After tasks it rests first; a task for which nobody waits does not end that.
+        """
+        if self._was_busy:
+            self._was_busy = False
+            self._sleep(_REST_S)
+        else:
+            self._is_asleep = True
+            if not self._tasks:
+                self._sleep(_LOOK_EVERY_S)
+            self._is_asleep = False
+
+    def _sleep(self, most_s: float) -> None:
+        with suppress(queue.Empty):
+            self._tokens.get(timeout=most_s)
         while not self._tokens.empty():
             self._tokens.get_nowait()
 

@@ -41,6 +41,8 @@ class LaneQueue:
 
     Attributes
     ----------
+    numbered_stop : int or None
+        No point from this one on was handed over; None if that is not known.
     order : ReorderBuffer or None
         What orders points that the program numbers; None while it numbers none.
     """
@@ -55,6 +57,7 @@ class LaneQueue:
         self.description = description
         self.input_lock = threading.Lock()
         self.order: ReorderBuffer[Any] | None = None
+        self.numbered_stop: int | None = None
         self._retransmit = RetransmitBuffer(session, keeps_payloads=spool_waker is None)
         self._waker = waker
         self._spool_waker = spool_waker

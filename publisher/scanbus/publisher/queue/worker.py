@@ -29,12 +29,7 @@ class Worker(threading.Thread):
         """Carry out tasks until the inbox is shut."""
         inbox = self._inbox
         while True:
-            task = inbox.first
-            if task is not None:
-                task.carry_out()
-                inbox.remove_first()
-                task.owner.note_room()
-            elif inbox.is_shut:
+            inbox.carry_out()
+            if inbox.is_idle_and_shut:
                 return
-            else:
-                inbox.await_task()
+            inbox.await_task()
