@@ -145,8 +145,9 @@ class Scan(ChannelDeclarations):
     def _prepared(self) -> ScanIntake:
         self._queue  # noqa: B018 - raises if the scan is not open
         intake = self._block.prepare()
-        self._fast = intake.fast
+        # In this order: an interrupt between them leaves the long way for numbers.
         self._intake = intake
+        self._fast = intake.fast
         return intake
 
     # ---------------------------------------------------------------- sending

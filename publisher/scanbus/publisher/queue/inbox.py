@@ -14,52 +14,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from scanbus.publisher.queue.locks import is_own_thread, refuse_own_wait
+from scanbus.publisher.queue.task_owner import TaskOwner
 from scanbus.schemas.errors import ScanStateError
 
-__all__ = ["Inbox", "LastTask", "Question", "ScanInbox", "Task", "TaskOwner"]
+__all__ = ["Inbox", "LastTask", "Question", "ScanInbox", "Task"]
 
 # A thread that was interrupted right after its task did not wake the worker.
 _LOOK_EVERY_S = 0.2
 # Waking the worker costs more than most tasks, so after some it rests as long.
 _REST_S = 0.001
-
-
-class TaskOwner(Protocol):
-    """The scan of a task."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the program has ended it."""
-        ...
-
-    @property
-    def end(self) -> Task | None:
-        """The task that ends it, once the program has ended it."""
-        ...
-
-    def set_end(self, end: Task) -> None:
-        """Take no more points, in one step."""
-        ...
-
-    def check_open(self) -> None:
-        """Raise the scan's error if it failed, or ScanStateError if it is over."""
-        ...
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether its end was carried out: tasks that come after that are refused."""
-        ...
-
-    def fail_with(self, error: BaseException) -> None:
-        """Let every further call of the program raise `error`; takes the lock."""
-        ...
-
-    def note_room(self) -> None:
-        """Wake the threads of the program that wait for room."""
-        ...
 
 
 class Task:
