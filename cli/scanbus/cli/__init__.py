@@ -6,7 +6,7 @@ Large packages are imported inside the commands, so that ``scanbus --help`` is f
 
 from __future__ import annotations
 
-from scanbus.cli.interrupts import leave_on_interrupt
+from scanbus.cli.interrupts import ignore_interrupts_at_exit, leave_on_interrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:  # The process is this command's.
         leave_on_interrupt()
+        ignore_interrupts_at_exit()
     # Imported here: tests and the demo import private_redis without the commands.
     from scanbus.cli.app import run  # noqa: PLC0415
 

@@ -32,7 +32,7 @@ from scanbus.cli.commands import (
     tail,
     writer,
 )
-from scanbus.cli.interrupts import leave_on_interrupt
+from scanbus.cli.interrupts import leave_on_interrupt, was_raised
 from scanbus.cli.output import print_error
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
@@ -115,6 +115,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (ScanbusError, _UsageError, ImportError, OSError) as error:
         return _exit_code_of(error)
     except (KeyboardInterrupt, typer.Abort):
+        result = ExitCode.INTERRUPTED
+    except Exception:  # What an extension made of it, such as a failed validation.
+        if not was_raised():
+            raise
         result = ExitCode.INTERRUPTED
     except SystemExit as stop:  # typer, when the reader of a pipe is gone
         result = stop.code

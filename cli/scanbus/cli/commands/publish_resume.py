@@ -54,10 +54,10 @@ def run(
     if as_new is not None:
         new = renew_scan(redis, spool, as_new)
         stdout().print(f"the spooled data of scan {as_new} are now scan {new}")
-    publisher = Publisher(
+    with Publisher(
         redis, name="scanbus-resume", spool=spool, close_timeout_s=timeout_s
-    )
-    publisher.close()
+    ) as publisher:
+        pass  # Leaving waits for the verdicts.
     table = Table("scan", "verdict", "reason", box=None)
     exit_code = ExitCode.COMPLETE
     for uid, verdict in publisher.resumed.items():

@@ -17,108 +17,15 @@ from contextlib import suppress
 from typing import Any
 
 from scanbus.publisher.queue.locks import is_own_thread, refuse_own_wait
-from scanbus.publisher.queue.task_owner import TaskOwner
+from scanbus.publisher.queue.tasks import LastTask, Question, Task, TaskOwner
 from scanbus.schemas.errors import ScanStateError
 
-__all__ = ["Inbox", "LastTask", "Question", "ScanInbox", "Task"]
+__all__ = ["Inbox", "ScanInbox"]
 
 # A thread that was interrupted right after its task did not wake the worker.
 _LOOK_EVERY_S = 0.2
 # Waking the worker costs more than most tasks, so after some it rests as long.
 _REST_S = 0.001
-
-
-class Task:
-    """One change of a scan, with everything that it needs.
-
-    Parameters
-    ----------
-    owner : TaskOwner
-        The scan.
-    nbytes : int
-        Bytes that it keeps until it was run.
-    run : callable
-        Makes the change, in the worker's thread; its error fails the scan.
-    arguments
-        Its arguments.
-    """
-
-    __slots__ = ("_arguments", "_run", "is_done", "is_refused", "nbytes", "owner")
-
-    is_always = False
-    """Whether it is run although the end of the scan was carried out."""
-    is_awaited = False
-    """Whether a thread waits until it was run."""
-
-    def __init__(
-        self, owner: TaskOwner, nbytes: int, run: Callable[..., object], *arguments: Any
-    ) -> None:
-        self.owner = owner
-        self.nbytes = nbytes
-        self.is_done = self.is_refused = False
-        self._run = run
-        self._arguments = arguments
-
-    def carry_out(self) -> None:
-        """Run it, or refuse it if the scan's end was carried out before."""
-        if self.is_done:
-            return  # Handed over twice: the first time may have been interrupted.
-        if self.owner.is_closed and not self.is_always:
-            self.is_refused = True
-            self.answer(None)
-        else:
-            try:
-                self._run(*self._arguments)
-            except Exception as error:  # noqa: BLE001 - told to the program
-                self.answer(error)
-            else:
-                self.answer(None)
-        self.is_done = True
-
-    def answer(self, error: Exception | None) -> None:
-        """Tell the program of an error: nobody waits, so its next call raises it."""
-        if error is not None:
-            self.owner.fail_with(error)
-
-
-class LastTask(Task):
-    """Starts or ends a scan: it is run whenever it comes."""
-
-    __slots__ = ()
-    is_always = True
-
-
-class Question(Task):
-    """A task for which the program waits; its error is that call's."""
-
-    __slots__ = ("_answers",)
-    is_awaited = True
-
-    def __init__(self, owner: TaskOwner, run: Callable[[], object]) -> None:
-        super().__init__(owner, 0, run)
-        self._answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-
-    def answer(self, error: Exception | None) -> None:
-        """Give the waiting thread its error."""
-        self._answers.put(error)
-
-    def wait(self, inbox: Inbox) -> None:
-        """Wait until it was run or refused.
-
-        Raises
-        ------
-        ScanStateError
-            If the publisher is closed, or this thread must not wait for it.
-        Exception
-            What it raised.
-        """
-        while True:
-            with suppress(queue.Empty):
-                error = self._answers.get(timeout=_LOOK_EVERY_S)
-                break
-            inbox.check_served()
-        if error is not None:
-            raise error
 
 
 class Inbox:
@@ -231,7 +138,7 @@ class ScanInbox:
             If another thread has ended the scan meanwhile.
         """
         scan = self._scan
-        task = Task(scan, nbytes, run, *arguments)
+        task = Task(scan, nbytes, run, arguments)
         self._inbox.put(task)
         if scan.is_over:
             # Another thread has ended the scan: before this, or after it?
@@ -254,7 +161,7 @@ class ScanInbox:
         refuse_own_wait()
         question = Question(self._scan, run)
         self._inbox.put(question)
-        question.wait(self._inbox)
+        question.wait(self._inbox.check_served)
 
     def hand_over_start(self, run: Callable[[], object]) -> None:
         """Have the worker start the threads that send the scan: `run` does it once."""

@@ -13,10 +13,11 @@ from typing import Final
 
 from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.queue.event_queue import EventQueue
-from scanbus.publisher.queue.inbox import Inbox, Task
+from scanbus.publisher.queue.inbox import Inbox
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.locks import Waiters
 from scanbus.publisher.queue.send_limits import SendLimits
+from scanbus.publisher.queue.tasks import Task
 from scanbus.publisher.queue.waker import Waker
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import ScanStateError
