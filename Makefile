@@ -26,6 +26,8 @@ IN_PROCESSES = $(if $(filter-out 1,$(JOBS)),--numprocesses=$(JOBS) --dist=loadfi
 # all processors. QUICK=1 leaves out those marked `long`; .ci/run runs every ring so.
 RINGS := faults
 QUICK ?=
+# LONG=1: `make test` runs those marked `long`, too.
+LONG ?=
 FAULTS ?= 100
 MINUTES ?= 10
 SEED ?= $(FAULTS_SEED)
@@ -60,7 +62,7 @@ demo: $(VENV)/.installed-demo  ## simulate a scan, write it, check it and show i
 
 .PHONY: test
 test: $(VENV)/.installed-test  ## run the fast tests (or those in ARGS) on all processors (JOBS=1: on one)
-	@$(BIN)/python -m pytest $(IN_PROCESSES) $(ARGS)
+	@$(BIN)/python -m pytest $(IN_PROCESSES) $(if $(LONG),,-m "not long") $(ARGS)
 
 # For the list that `make` prints; the rule is the pattern below.
 test-faults:  ## run publisher, Redis and writer through faults (QUICK=1; FAULTS=500 MINUTES=30 SEED=7)
@@ -74,7 +76,7 @@ $(RINGS:%=test-%): test-%: $(VENV)/.installed-test
 
 .PHONY: test-all
 test-all: $(VENV)/.installed-test  ## run every ring in full, write docs/reference/test-results.md (40 minutes)
-	@$(BIN)/python -m tests.all_rings test $(RINGS:%=test-%) bench
+	@LONG=1 $(BIN)/python -m tests.all_rings test $(RINGS:%=test-%) bench
 
 .PHONY: rings
 rings:

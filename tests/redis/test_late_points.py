@@ -16,6 +16,7 @@ from scanbus.writer import rebuild, replay
 from scanbus.writer.check import check_files
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS, FAILPOINTS_VARIABLE
 from tests.conftest import RedisFactory
+from tests.support.long import long_but
 from tests.support.mixed_scan import master_of, write_once
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.salvaged import only_scan, temporary_rows
@@ -94,7 +95,10 @@ def count_hits(url: str, folder: Path) -> dict[str, int]:
     return {name: int(count) for name, count, _ in lines}
 
 
-@pytest.mark.parametrize("failpoint", FAILPOINTS)
+SHORT = {"link.after", "scan_file.after", "master.before", "verdict.before"}
+
+
+@pytest.mark.parametrize("failpoint", long_but(SHORT, FAILPOINTS))
 def test_a_writer_killed_at_any_failpoint_leaves_late_points_to_its_successor(
     redis_url: str,
     tmp_path: Path,

@@ -18,6 +18,7 @@ from scanbus.writer import check_files, rebuild, replay, salvage
 from scanbus.writer.model.sources import MAX_SOURCES, files_per_lane
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS
 from scanbus.writer.storage.replaced_files import find_replaced, remove_replaced
+from tests.support.long import long_but
 from tests.support.open_files import read_with_few_descriptors
 from tests.support.raw_publisher import RawScan, mixed_lanes
 from tests.support.writers import final_verdict, wait_until, writer
@@ -25,6 +26,7 @@ from tests.support.writers import final_verdict, wait_until, writer
 DATA = "/1.1/instrument/eiger/image"
 PER_SEGMENT = 2
 JOINS = [name for name in FAILPOINTS if name.startswith("join_")]
+SHORT = {"join_link.before", "join_link.after"}
 
 
 def small_segments() -> tuple[LaneDescription, ...]:
@@ -89,7 +91,7 @@ def test_three_scans_are_read_with_fewer_descriptors_than_segments(
     assert_three_are_read_right(redis_url, tmp_path, n_segments=150, n_descriptors=400)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_three_scans_of_many_segments_are_read_with_few_descriptors(
     redis_url: str, tmp_path: Path
@@ -148,7 +150,7 @@ def test_joined_segments_hold_the_same_and_a_replay_has_the_same_files(
     assert sources_of(master_of(tmp_path / "live", scan)) == names
 
 
-@pytest.mark.parametrize("failpoint", JOINS)
+@pytest.mark.parametrize("failpoint", long_but(SHORT, JOINS))
 def test_a_writer_killed_while_it_joins_has_a_successor_that_loses_nothing(
     redis_url: str,
     tmp_path: Path,
@@ -177,7 +179,7 @@ def test_a_writer_killed_while_it_joins_has_a_successor_that_loses_nothing(
     assert_complete(tmp_path / "live", scan, verdict, n_segments * PER_SEGMENT)
 
 
-@pytest.mark.parametrize("failpoint", JOINS)
+@pytest.mark.parametrize("failpoint", long_but(SHORT, JOINS))
 def test_a_full_disk_delays_a_join_and_not_the_scan(
     redis_url: str,
     tmp_path: Path,

@@ -15,6 +15,7 @@ from scanbus.writer import WriterSettings, salvage
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.service import WriterService
 from scanbus.writer.service.worker_pool import launch_thread
+from tests.support.long import long_but
 from tests.support.mixed_scan import durable, fill, whole_scan, write_once
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
@@ -75,7 +76,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "place"), CASES)
+@pytest.mark.parametrize(("kind", "place"), long_but({"fifo"}, CASES))
 def test_a_special_file_is_named_and_its_scan_goes_on_when_it_is_gone(
     redis_url: str, tmp_path: Path, kind: str, place: str
 ) -> None:
@@ -108,7 +109,7 @@ def test_a_special_file_is_named_and_its_scan_goes_on_when_it_is_gone(
     assert main(["check", "--all", str(master)]) == 0
 
 
-@pytest.mark.parametrize("kind", [*SPECIAL_FILES])
+@pytest.mark.parametrize("kind", long_but({"fifo", "loop"}, SPECIAL_FILES))
 def test_what_has_the_name_of_a_work_folder_is_removed_or_passed(
     redis_url: str, tmp_path: Path, kind: str
 ) -> None:
@@ -123,7 +124,7 @@ def test_what_has_the_name_of_a_work_folder_is_removed_or_passed(
     assert not path.parent.exists()
 
 
-@pytest.mark.parametrize("kind", [*SPECIAL_FILES])
+@pytest.mark.parametrize("kind", long_but({"fifo"}, SPECIAL_FILES))
 @pytest.mark.parametrize("name", ["events.jsonl", "eiger_0002.h5"])
 def test_salvage_uses_regular_files_only(
     redis_url: str, tmp_path: Path, kind: str, name: str
@@ -147,7 +148,7 @@ def test_salvage_uses_regular_files_only(
     assert report.skipped == ()
 
 
-@pytest.mark.parametrize("kind", [*SPECIAL_FILES])
+@pytest.mark.parametrize("kind", long_but({"fifo"}, SPECIAL_FILES))
 @pytest.mark.parametrize("place", ["segment", "scan file", "master", "dataset master"])
 def test_check_and_rebuild_open_regular_files_only(
     redis_url: str, tmp_path: Path, kind: str, place: str

@@ -16,6 +16,7 @@ from scanbus.bus.store import Bus, connect, read_cursor, writers_alive
 from scanbus.schemas import VerdictWord
 from scanbus.writer import replay
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS, FAILPOINTS_VARIABLE
+from tests.support.long import long_but
 from tests.support.mixed_scan import N_POINTS, fill
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
@@ -79,8 +80,7 @@ def is_gone(one: WriterProcess, pid: int) -> bool:
     return pid not in {worker.pid for worker in one.workers}
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("failpoint", OF_ANY_SCAN)
+@pytest.mark.parametrize("failpoint", long_but({"link.after"}, OF_ANY_SCAN))
 def test_a_worker_killed_at_any_failpoint_is_replaced(
     redis_url: str,
     tmp_path: Path,
