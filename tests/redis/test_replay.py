@@ -62,6 +62,24 @@ def test_replay_of_a_trimmed_scan_names_the_file_that_has_it(
         replay(redis_url, scan.uid, tmp_path / "again")
 
 
+@pytest.mark.parametrize("first", [0, 8])
+def test_replay_refuses_points_that_redis_lost_after_they_were_in_files(
+    redis_url: str, tmp_path: Path, first: int
+) -> None:
+    scan = RawScan(redis_url).prepare()
+    if first:
+        scan.send_frames(0, first)
+    # What a publisher sends in the place of durable points that Redis has lost.
+    scan.gap("eiger", 8, is_durable=True)
+    scan.send_frames(first + 8, first + 12)
+    scan.end()
+
+    with pytest.raises(NoLongerError, match=f"eiger: point {first} is no longer"):
+        replay(redis_url, scan.uid, tmp_path)
+
+    assert not list(tmp_path.rglob("scan0001*.h5"))
+
+
 def test_replay_of_a_scan_whose_first_points_never_came_is_no_trimmed_one(
     redis_url: str, tmp_path: Path
 ) -> None:

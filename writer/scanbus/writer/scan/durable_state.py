@@ -6,12 +6,11 @@ of its files was acknowledged.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from scanbus.bus.protocol import LONGEST_TTL_MS, SEAL_ID
+from scanbus.bus.protocol import LONGEST_TTL_MS, SEAL_ID, ScanRecord
 from scanbus.bus.store import Bus, accepted_loss, hold_scan, read_cursor, stream_ends
 from scanbus.writer.scan.admission import admit
 from scanbus.writer.storage.root_identity import RootGuard
@@ -92,7 +91,16 @@ class ScanState:
 
 
 class ReplayState:
-    """State of a replay: nothing was durable, everything may be missing."""
+    """State of a replay: its files are not those of the scan.
+
+    Parameters
+    ----------
+    record : ScanRecord
+        The scan; what its verdict has as missing is in no file, and not asked for.
+    """
+
+    def __init__(self, record: ScanRecord) -> None:
+        self._record = record
 
     def admit(
         self, root: Path, beamline: str, wait: Callable[[float], None]
@@ -107,9 +115,20 @@ class ReplayState:
         return 0
 
     def lost(self, lane: str) -> int:
-        """Return the largest point: the files of the scan are elsewhere."""
-        del lane
-        return sys.maxsize
+        """Return the point before which the verdict has all points as missing."""
+        prepared = self._record.prepared
+        if self._record.verdict is None or prepared is None:
+            return 0
+        ledgers = self._record.verdict.channels
+        missing = [
+            ledgers[channel.name].missing[:1]
+            for one in prepared.lanes
+            if one.name == lane
+            for channel in one.channels
+            if channel.name in ledgers
+        ]
+        stops = [one[0][1] if one and one[0][0] == 0 else 0 for one in missing]
+        return min(stops, default=0)
 
     def first_on_bus(self, lane: str) -> int | None:
         """Return None: it is not asked, as nothing was durable."""

@@ -15,9 +15,15 @@ from scanbus.bus.store import (
     stream_ends,
     translated,
 )
-from scanbus.schemas import LaneDescription, Verdict
-from scanbus.schemas.errors import NameTakenError, NoLongerError, RootUnusableError
+from scanbus.schemas import Verdict
+from scanbus.schemas.errors import (
+    FilesMissingError,
+    NameTakenError,
+    NoLongerError,
+    RootUnusableError,
+)
 from scanbus.schemas.file_names import values_file_name
+from scanbus.writer.scan.durable_state import ReplayState
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.scan.write_authority import ReplayAuthority
@@ -61,7 +67,8 @@ def replay(
     UnknownScanError, BusUnavailableError
         If the scan does not exist, or the bus cannot be reached.
     NoLongerError
-        If points of it were trimmed; names the first one and the file that has it.
+        If points of it were trimmed, or lost by Redis after they were in files; names
+        the first one and the file that has it.
     NameTakenError
         If its files already exist below `root`.
     RootUnusableError
@@ -85,7 +92,13 @@ def replay(
         writer = ScanWriter(
             client, record, root, authority, pace=pace, on_points=progress
         )
-        return writer.run()
+        try:
+            return writer.run()
+        except FilesMissingError as error:
+            # Redis lost points that the scan's own files have; something stands in.
+            lane, points = next(iter(error.missing.items()))
+            first = int(points.partition(" ")[0])
+            raise NoLongerError(lane, first, _master_of(record)) from error
 
 
 def _make_output(folder: Path) -> None:
@@ -99,6 +112,7 @@ def _make_output(folder: Path) -> None:
 
 def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
     prepared = record.prepared
+    state = ReplayState(record)
     lanes = (*prepared.lanes, *prepared.late_lanes(record.ended)) if prepared else ()
     for lane in lanes:
         ends = stream_ends(client, record.uid, lane.name)
@@ -108,20 +122,10 @@ def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
             first = durable
         # Only durable points are trimmed; others before the first entry are lost, and
         # the replay records them as missing, like the writer.
-        is_lost = not lane.is_late and _is_lost(record, lane, first)
-        is_trimmed = 0 < first <= durable and not is_lost
+        is_trimmed = state.lost(lane.name) < first <= durable
         if is_trimmed or ends is None:
-            master = record.verdict.master if record.verdict else ""
-            raise NoLongerError(lane.name, 0, master)
+            raise NoLongerError(lane.name, 0, _master_of(record))
 
 
-def _is_lost(record: ScanRecord, lane: LaneDescription, stop: int) -> bool:
-    """Whether the verdict has all points of a lane before `stop` as missing."""
-    ledgers = record.verdict.channels if record.verdict else {}
-    return all(
-        channel.name in ledgers
-        and ledgers[channel.name].missing[:1]
-        and ledgers[channel.name].missing[0][0] == 0
-        and ledgers[channel.name].missing[0][1] >= stop
-        for channel in lane.channels
-    )
+def _master_of(record: ScanRecord) -> str:
+    return record.verdict.master if record.verdict else ""

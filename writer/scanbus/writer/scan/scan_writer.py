@@ -147,7 +147,9 @@ class ScanWriter:
         self._events: EventJournal | None = None
         self._guard = RootGuard(root)
         self._state: DurableState = (
-            ReplayState() if authority.is_replay else ScanState(client, record.uid)
+            ReplayState(record)
+            if authority.is_replay
+            else ScanState(client, record.uid)
         )
         # The verdict in the scan file, if a predecessor has written it.
         self._done: Verdict | None = None
