@@ -1,6 +1,5 @@
 """A name in a folder is durable before Redis may forget what stands under it."""
 
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,13 @@ import pytest
 from scanbus.bus.store import connect, read_cursor
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
-from scanbus.writer.steps import FAILPOINTS_VARIABLE
+from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 from scanbus.writer.storage.durable_files import make_folder
-from tests.support.writers import WriterProcess
+from tests.support.writers import WriterProcess, wait_until, writer
 
 pytestmark = pytest.mark.redis
 
-BEFORE = "fsync_folder.before=kill@1"
+BEFORE = "fsync_folder.before=stop@1"
 FRAMES = np.arange(20 * 64, dtype=np.uint16).reshape(20, 8, 8)
 
 
@@ -24,6 +23,9 @@ def test_a_successor_acknowledges_only_names_that_it_made_durable_itself(
 ) -> None:
     monkeypatch.setenv("SCANBUS_LEASE_S", "0.3")
     monkeypatch.setenv(FAILPOINTS_VARIABLE, BEFORE)
+    hits = tmp_path / "hits"
+    hits.write_text("")
+    monkeypatch.setenv(FAILPOINT_LOG_VARIABLE, str(hits))
 
     def acknowledged() -> int:
         with connect(redis_url, name="test") as client:
@@ -35,9 +37,10 @@ def test_a_successor_acknowledges_only_names_that_it_made_durable_itself(
             scan.send("camera", FRAMES)
         for _ in range(2):
             # The first is killed between its link and this, the second at its start.
-            assert (
-                WriterProcess(redis_url, tmp_path, "--once").wait() == -signal.SIGKILL
-            )
+            with writer(redis_url, tmp_path) as one:
+                wait_until(lambda: "fsync_folder.before 1 stop" in hits.read_text())
+                one.kill()
+            hits.write_text("")
             assert list(tmp_path.rglob("camera_0000.h5"))
             assert acknowledged() == 0
         monkeypatch.delenv(FAILPOINTS_VARIABLE)

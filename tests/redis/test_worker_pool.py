@@ -11,7 +11,14 @@ from typing import Any
 import psutil
 import pytest
 
-from scanbus.bus.store import Lease, acquire_lease, read_cursor, renew_lease
+from scanbus.bus.store import (
+    Lease,
+    acquire_lease,
+    connect,
+    read_cursor,
+    renew_lease,
+    take_bus_id,
+)
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import WorkerFailedError
 from scanbus.writer import WriterSettings
@@ -51,6 +58,8 @@ def make(redis_url: str, tmp_path: Path) -> Iterator[Make]:
         given = WriterSettings.load(
             redis=redis_url, root=made_root(tmp_path), **settings
         )
+        with connect(redis_url, name="test") as client:
+            take_bus_id(client, "bus")  # A service does it.
         pool = WorkerPool(given, launch=launch)
         pools.append(pool)
         pool.open()
