@@ -41,6 +41,7 @@ __all__ = ["Publisher"]
 
 log = get_logger()
 
+_CLOSED = "the publisher is closed"
 # A Redis call times out after 10 s, so a sender that was told to stop ends within this.
 _THREAD_END_S = 15.0
 _SLEEP = time.sleep
@@ -264,7 +265,7 @@ class Publisher:
         """
         self._process.check()
         if self._is_closed:
-            raise ScanStateError("the publisher is closed")
+            raise ScanStateError(_CLOSED)
         if compression < 1:
             raise ValueError(f"compression must be at least 1, got {compression}")
         identity = {
@@ -351,7 +352,7 @@ class Publisher:
         self._monitor.join(_LEAVE_S)
         if self._monitor.is_alive():  # Redis does not answer.
             self._report_left(self._monitor.unreleased)
-            self._inbox.shut()
+            self._inbox.shut(_CLOSED)
 
     def _close_at_exit(self) -> None:
         """Start to close; the monitor calls this when the program ends without it."""
@@ -364,7 +365,12 @@ class Publisher:
         """End the scans whose block was not left, or was left by an interrupt."""
         for key, scan in tuple(self._scans.items()):
             if scan.is_entered:
-                scan.finish(end_reason, text)
+                try:
+                    scan.finish(end_reason, text)
+                except ScanStateError:
+                    # Its threads have failed, and have reported what was left.
+                    if not self._inbox.is_shut:
+                        raise
             self._scans.pop(key, None)
 
     def _end_threads(self, left: list[ScanQueue]) -> None:
@@ -389,7 +395,7 @@ class Publisher:
         for sender in self._registrar.senders:
             sender.join(0 if self._monitor.is_hurried else _THREAD_END_S)
         self._threads.pool.shutdown(wait=True, cancel_futures=True)
-        self._inbox.shut()
+        self._inbox.shut(self._monitor.failure or _CLOSED)
         self._registrar.close()
 
     def _report_left(self, left: list[ScanQueue]) -> None:

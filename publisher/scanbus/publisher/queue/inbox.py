@@ -35,6 +35,7 @@ class Inbox:
         self._tasks: deque[Task] = deque()
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_asleep = self._is_shut = self._was_busy = False
+        self._why_shut = ""
 
     def put(self, task: Task) -> None:
         """Hand over a task, from any thread, signal handler or finaliser.
@@ -42,7 +43,7 @@ class Inbox:
         Raises
         ------
         ScanStateError
-            If the publisher is closed.
+            If the publisher is closed, or its monitor has failed.
         """
         self._tasks.append(task)
         if self._is_asleep or task.is_awaited:
@@ -50,10 +51,22 @@ class Inbox:
         if self._is_shut:
             self.check_served()
 
-    def shut(self) -> None:
-        """Refuse tasks from now on; the worker carries out those that came before."""
+    def shut(self, why: str) -> None:
+        """Refuse tasks from now on; the worker carries out those that came before.
+
+        Parameters
+        ----------
+        why : str
+            What whoever hands over a task is told; the first one counts.
+        """
+        self._why_shut = self._why_shut or why
         self._is_shut = True
         self._tokens.put(None)
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether tasks are refused."""
+        return self._is_shut
 
     @property
     def is_idle_and_shut(self) -> bool:
@@ -63,7 +76,7 @@ class Inbox:
     def check_served(self) -> None:
         """Raise ScanStateError if tasks are refused."""
         if self._is_shut:
-            raise ScanStateError("the publisher is closed")
+            raise ScanStateError(self._why_shut)
 
     def pending_bytes(self, owner: TaskOwner) -> int:
         """Return the bytes that the tasks of a scan keep."""

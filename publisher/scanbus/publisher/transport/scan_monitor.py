@@ -92,6 +92,7 @@ class ScanMonitor(threading.Thread):
         self._wait_s = _TICK_S
         self._backoff = Backoff(2 * _TICK_S)
         self.n_writers = 0
+        self._failure = ""
 
     # ----------------------------------------------------- for other threads
 
@@ -119,6 +120,11 @@ class ScanMonitor(threading.Thread):
         self._tick.set()
 
     @property
+    def failure(self) -> str:
+        """What ended it although the publisher was not closed; empty if nothing did."""
+        return self._failure
+
+    @property
     def is_hurried(self) -> bool:
         """Whether the program does not want to wait for anything."""
         return self._is_hurried
@@ -141,6 +147,7 @@ class ScanMonitor(threading.Thread):
         except BaseException as error:
             log.exception(LogEvent.MONITOR_FAILED)
             why = f"the publisher's monitor has failed: {type(error).__name__} {error}"
+            self._failure = why
             for queue in self.unreleased:
                 queue.fail(ScanStateError(why))
         finally:
