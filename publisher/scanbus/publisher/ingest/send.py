@@ -119,7 +119,9 @@ class ScanIntake:
             self._values.skip(lane, name, count)
         elif isinstance(lane, FrameLaneQueue):
             lane.admit(0)
-            self._add_frames(lane, None, [Gap(count)])
+            part = _Part(self._queue, lane, None)
+            part.add([Gap(count)])
+            part.hand_over()
 
     def _open_lane(self, name: str) -> tuple[LaneQueue, ChannelDescription]:
         found = self._lanes.get(name)
@@ -142,23 +144,25 @@ class ScanIntake:
     ) -> None:
         times = _times_or_now(channel.name, time, len(frames))
         is_given = time is not None
+        part = _Part(self._queue, lane, point)
 
         def arrive(start: int, stop: int) -> Iterator[Arrived]:
             for index in range(start, stop):
-                lane.admit(lane.point_bytes)
+                part.admit(lane.point_bytes)
                 frame = self._private(lane, frames[index]) if copy else frames[index]
                 yield Arrived(frame, times[index], lane.point_bytes, copy, is_given)
 
         if point is not None:
             check_points(self._queue, lane, channel.name, point, len(frames))
         if missing is None:
-            self._add_frames(lane, point, arrive(0, len(frames)))
+            part.add(arrive(0, len(frames)))
         else:
             runs = (
                 [Gap(stop - start)] if is_missing else arrive(start, stop)
                 for start, stop, is_missing in runs_of(missing)
             )
-            self._add_frames(lane, None, chain.from_iterable(runs))
+            part.add(chain.from_iterable(runs))
+        part.hand_over()
 
     def _private(
         self, lane: FrameLaneQueue, frame: npt.NDArray[Any]
@@ -180,39 +184,70 @@ class ScanIntake:
             )
         frames = packed_frames_of(channel, packed)
         times = _times_or_now(channel.name, time, len(frames))
+        part = _Part(self._queue, lane, point)
 
         def arrive() -> Iterator[Arrived]:
             for frame, taken in zip(frames, times, strict=True):
-                lane.admit(len(frame))
+                part.admit(len(frame))
                 yield Arrived(frame, taken, len(frame))
 
         if point is not None:
             check_points(self._queue, lane, channel.name, point, len(frames))
-        self._add_frames(lane, point, arrive())
+        part.add(arrive())
+        part.hand_over()
 
-    def _add_frames(
-        self, lane: FrameLaneQueue, first: int | None, items: Iterable[Item]
+
+class _Part:
+    """Frames of one call that are handed over together, if there is room for them.
+
+    Parameters
+    ----------
+    queue : ScanQueue
+        The scan.
+    lane : FrameLaneQueue
+        Their lane.
+    first : int, optional
+        Number of the first frame; None if they follow the last one.
+    """
+
+    def __init__(
+        self, queue: ScanQueue, lane: FrameLaneQueue, first: int | None
     ) -> None:
-        """Hand over frames, small ones together."""
-        if first is None:
-            lane.numbered_stop = None
-        part: list[Item] = []
-        part_bytes = 0
+        self._queue = queue
+        self._lane = lane
+        self._first = first
+        self._items: list[Item] = []
+        self._nbytes = 0
+
+    def admit(self, nbytes: int) -> None:
+        """Wait until there is room for one more frame.
+
+        What there was room for is handed over before: only then can it make room.
+        """
+        if not self._lane.admits(nbytes, self._nbytes):
+            self.hand_over()
+            self._lane.admit(nbytes)
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Add frames, and hand them over whenever they are `PART_BYTES`."""
+        if self._first is None:
+            self._lane.numbered_stop = None
         for item in items:
-            part.append(item)
-            part_bytes += item.nbytes if isinstance(item, Arrived) else 0
-            if part_bytes >= PART_BYTES:
-                self._hand_over(lane, first, part)
-                first = None if first is None else first + len(part)
-                part, part_bytes = [], 0
-        if part:
-            self._hand_over(lane, first, part)
+            self._items.append(item)
+            self._nbytes += item.nbytes if isinstance(item, Arrived) else 0
+            if self._nbytes >= PART_BYTES:
+                self.hand_over()
 
-    def _hand_over(
-        self, lane: FrameLaneQueue, first: int | None, part: list[Item]
-    ) -> None:
-        nbytes = sum(item.nbytes for item in part if isinstance(item, Arrived))
-        self._queue.inbox.hand_over(nbytes, take_items, self._queue, lane, first, part)
+    def hand_over(self) -> None:
+        """Hand over what was added, if anything."""
+        if not self._items:
+            return
+        items, nbytes, first = self._items, self._nbytes, self._first
+        self._items, self._nbytes = [], 0
+        self._first = None if first is None else first + len(items)
+        self._queue.inbox.hand_over(
+            nbytes, take_items, self._queue, self._lane, first, items
+        )
 
 
 def _is_float(channel: ChannelDescription) -> bool:

@@ -49,9 +49,6 @@ class Backpressure:
     def admit(self, lane: LaneQueue, need: int) -> None:
         """Wait until `need` more bytes may be kept for a lane; no lock is held.
 
-        Several threads may get the same room at once: a scan then keeps more than it
-        may, by at most one send of each.
-
         Raises
         ------
         DeadlineError
@@ -59,23 +56,41 @@ class Backpressure:
         ScanStateError
             If the scan is over; the scan's own error if it failed.
         """
+        if not self.admits(lane, need):
+            self._wait(lane, need)
+
+    def admits(self, lane: LaneQueue, need: int, gathered: int = 0) -> bool:
+        """Return whether `need` more bytes may be kept at once; no lock is held.
+
+        Several threads may get the same room at once: a scan then keeps more than it
+        may, by at most one send of each.
+
+        Parameters
+        ----------
+        gathered : int
+            Bytes that the caller has been admitted and has not handed over.
+
+        Raises
+        ------
+        ScanStateError
+            If the scan is over; the scan's own error if it failed.
+        """
         if 0 < need <= self._granted_bytes:
             # Whoever hands points over looks whether the scan is open.
             self._granted_bytes -= need
-            return
+            return True
         self._state.check_open()
-        if is_held(self.lock) or self._has_room(lane, need):
-            return  # A finaliser inside a call of scanbus cannot wait.
-        self._wait(lane, need)
+        # A finaliser inside a call of scanbus cannot wait.
+        return is_held(self.lock) or self._has_room(lane, need, gathered)
 
-    def _has_room(self, lane: LaneQueue, need: int) -> bool:
+    def _has_room(self, lane: LaneQueue, need: int, gathered: int = 0) -> bool:
         state = self._state
         with Backstop(state.lock), state.lock:
             limit = state.max_kept_bytes
-            arriving = state.inbox.pending_bytes(state)
+            arriving = state.inbox.pending_bytes(state) + gathered
             if not fits(state.lanes.values(), lane, need, limit, arriving):
                 return False
-            spare = limit - state.kept_bytes - need
+            spare = limit - state.kept_bytes - gathered - need
             self._granted_bytes = max(0, spare) // _GRANTED_SHARE
             return True
 

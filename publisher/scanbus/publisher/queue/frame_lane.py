@@ -110,6 +110,10 @@ class FrameLaneQueue(LaneQueue):
         """Wait until there is room for a frame; see `Backpressure.admit`."""
         self._backpressure.admit(self, nbytes)
 
+    def admits(self, nbytes: int, gathered: int) -> bool:
+        """Return whether there is room at once; see `Backpressure.admits`."""
+        return self._backpressure.admits(self, nbytes, gathered)
+
     def count_raw(self, raw_bytes: int) -> None:
         """Count a frame that came, until it is compressed; takes the lock."""
         with self._backpressure.lock:
