@@ -14,11 +14,14 @@ from pydantic_core import from_json
 
 from scanbus.bus.protocol.keys import BUS_ID, ROOT
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.lazy_redis import redis
+from scanbus.bus.store.wrong_types import is_wrong_type
 
 __all__ = ["BusRoot", "change_root", "read_bus_id", "take_bus_id", "take_root"]
 
 # A full Redis refuses SET, but accepts a script whose first write frees memory.
 _TAKE = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
 local known = redis.call('GET', KEYS[1])
 if known and known ~= ARGV[2] then return known end
 redis.call('DEL', KEYS[1])
@@ -79,7 +82,12 @@ def take_bus_id(client: Bus, offered: str) -> str:
 
 def read_bus_id(client: Bus) -> str:
     """Return the id of the bus; empty if Redis has none."""
-    return _text(client.get(BUS_ID) or b"")
+    try:
+        return _text(client.get(BUS_ID) or b"")
+    except redis.exceptions.ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+        return ""
 
 
 def _text(value: Any) -> str:

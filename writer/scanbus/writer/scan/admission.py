@@ -20,7 +20,8 @@ from scanbus.writer.storage.root_identity import RootGuard, read_root_id
 
 __all__ = ["admit", "compare_root", "own_root"]
 
-# The service puts the id of the bus back with its heartbeat, if Redis lost it.
+# The service puts the id of the bus back before an attempt and with its heartbeat, if
+# Redis lost it.
 _BUS_ID_S: Final = 25.0
 _POLL_S: Final = 0.1
 

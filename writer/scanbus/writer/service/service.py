@@ -378,6 +378,8 @@ class WriterService:
             self._announced_again.pop(task.uid, None)
             self._drop(task.uid)
         else:
+            # The attempt asks for the id of the bus: not only with the next heartbeat.
+            self._ownership.restore(self._client)
             task.start(self._client, lease, self._pool)
 
     def _is_removed(self, task: ScanTask) -> bool:
