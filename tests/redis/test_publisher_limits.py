@@ -189,6 +189,17 @@ def test_single_values_wait_at_the_quota_too(redis_url: str) -> None:
                     scan.send("a", 1.0)
 
 
+def test_small_frames_of_one_call_wait_at_the_quota(redis_url: str) -> None:
+    quota = 2**18
+    with Publisher(redis_url, send_deadline_s=0.3, close_timeout_s=0.2) as publisher:
+        with publisher.scan(quota_bytes=quota) as scan:
+            scan.detector("d", shape=(64, 64), dtype="uint32", codec="none")
+            with pytest.raises(DeadlineError, match="no writer alive"):
+                scan.send("d", frames(0, 60, (64, 64)))
+            # Headers count once the entries are made.
+            assert 0 < scan._queue.watch.kept_bytes < quota + 2**14
+
+
 def test_waiting_has_deadlines(publisher: Publisher) -> None:
     with publisher.scan() as scan:
         scan.channel("a")
