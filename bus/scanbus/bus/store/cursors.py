@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from scanbus.bus.protocol.keys import cursors_key, lane_key
 from scanbus.bus.store.connection import Bus
@@ -68,7 +68,9 @@ def accept_loss(client: Bus, uid: str, lane: str, point: int) -> None:
 @parses_reply
 def accepted_loss(client: Bus, uid: str, lane: str) -> int:
     """Return the point before which an operator accepts that files are lost."""
-    value: Any = client.hget(cursors_key(uid, lane), _LOST)
+    pipe = client.pipeline(transaction=False)
+    pipe.hget(cursors_key(uid, lane), _LOST)
+    (value,) = replies_or_none(pipe.execute(raise_on_error=False))
     return _point(value)
 
 
