@@ -50,6 +50,19 @@ return next
 """
 
 
+# A fence that was deleted is put back: after a lower one another writer would begin at
+# the same number, over this lease.
+_RENEW = """
+if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 0 then return 0 end
+if redis.call('TYPE', KEYS[2]).ok ~= 'string' then redis.call('DEL', KEYS[2]) end
+local fence = tonumber(redis.call('GET', KEYS[2]) or '0')
+if not fence or fence < tonumber(ARGV[2]) then
+  redis.call('SET', KEYS[2], ARGV[2])
+end
+return 1
+"""
+
+
 # An attempt that ends in an orderly way deletes the counter; one that is killed cannot.
 _BEGIN_ATTEMPT = """
 if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
@@ -97,7 +110,8 @@ def acquire_lease(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | Non
 
 def renew_lease(client: Bus, lease: Lease, ttl_ms: int) -> bool:
     """Extend the lease to `ttl_ms` milliseconds from now; False if it is lost."""
-    return bool(client.pexpire(lease_key(lease.uid, lease.fence), ttl_ms))
+    keys = lease_key(lease.uid, lease.fence), fence_key(lease.uid)
+    return bool(client.eval(_RENEW, 2, *keys, ttl_ms, lease.fence))
 
 
 def append_fenced_event(client: Bus, lease: Lease, event: Event) -> bool:
