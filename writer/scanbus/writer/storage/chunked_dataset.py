@@ -18,12 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.codecs import find_codec
-from scanbus.writer.storage.durable_files import fsync_path, make_folder
 
 __all__ = [
     "StoredChunk",
-    "fsync_path",
-    "make_folder",
     "make_packed_dataset",
     "pack_rows",
     "start_writeback",
