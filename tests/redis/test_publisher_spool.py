@@ -1,6 +1,7 @@
 """Publisher and Redis die together: what stood in the spool is in the files."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.schemas.errors import DeadlineError, QuotaRefusedError, SpoolError
 from tests.conftest import RedisFactory
 from tests.support.published import MemoryWriter, frames, read_scan, record_of
+from tests.support.roots import made_root
 from tests.support.spool_publisher import SHAPE
 from tests.support.waiting import wait_until
 from tests.support.writers import final_verdict, writer
@@ -105,6 +107,33 @@ def test_publisher_and_redis_killed_together_lose_nothing_that_was_flushed(
         assert (ended.end_reason, ended.text) == (EndReason.FAILURE, DIED)
         assert ended.late == {"label": 1}
     assert list(spool.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["removed", "cut"])
+def test_flushed_points_that_the_spool_and_redis_lost_are_named(
+    server: PrivateRedis, tmp_path: Path, how: str
+) -> None:
+    """Up to the last one, however shortly before its death it was flushed."""
+    spool, root = tmp_path / "spool", tmp_path / "root"
+    with publishing(server.url, spool, 400) as said:
+        n_flushed = flushed(said, 100)
+    server.kill()
+    files = sorted((spool / UID / "lanes/d").iterdir())
+    if how == "removed":
+        shutil.rmtree(spool / UID / "lanes/d")
+    else:
+        os.truncate(files[-1], files[-1].stat().st_size // 3)
+    server.start()
+    made_root(root)
+    with writer(server.url, root):
+        command = ["publish", "resume", "--spool", str(spool), "--redis", server.url]
+        assert main(command) == VerdictWord.PARTIAL.exit_code
+        verdict = final_verdict(server.url, UID)
+    channel = verdict.channels["d"]
+    ((first, stop),) = channel.missing
+    assert first == 0 if how == "removed" else 0 < first < n_flushed
+    assert n_flushed <= stop == channel.expected
+    assert verdict.channels["a"].missing == ()
 
 
 def test_a_publisher_that_died_alone_is_resumed_by_its_successor(

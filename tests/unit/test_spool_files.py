@@ -103,7 +103,7 @@ def test_a_file_that_was_cut_anywhere_holds_what_was_whole(
         entries.append(frozen(number, 1, payload))
         files.append(entries[-1])
         ends.append(paths_of(folder)[0].stat().st_size)
-    never_synced, synced = files.records.mark, Mark(0, 0, len(payloads), len(payloads))
+    unmarked, marked = Mark(), files.records.mark
     files.records.close()
     path = paths_of(folder)[0]
     left = max(0, path.stat().st_size - cut)
@@ -111,18 +111,18 @@ def test_a_file_that_was_cut_anywhere_holds_what_was_whole(
     n_whole = sum(end <= left for end in ends) - 1
 
     torn = lane_files(folder)
-    assert loaded(torn, never_synced) == entries[:n_whole]
+    assert loaded(torn, unmarked) == entries[:n_whole]
     assert not torn.records.is_damaged
     torn.append(frozen(n_whole, 1))
     torn.records.close()
     again = lane_files(folder)
-    assert loaded(again, never_synced) == [*entries[:n_whole], frozen(n_whole, 1)]
+    assert loaded(again, unmarked) == [*entries[:n_whole], frozen(n_whole, 1)]
     again.records.close()
     for other in set(paths_of(folder)) - {path}:
         other.unlink()
 
     cut_off = lane_files(folder)
-    *found, loss = loaded(cut_off, synced)
+    *found, loss = loaded(cut_off, marked)
     assert found == entries[:n_whole]
     assert isinstance(loss, Loss)
     assert (loss.first, loss.stop) == (n_whole, len(payloads))
@@ -324,7 +324,7 @@ def test_a_scan_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     other = packed_json({**unpacked_json(whole), "format": 1})
     cases = {
         "its checksum is wrong": whole.replace(b"spooled1", b"spoofed1"),
-        "format 1 is not the one that is known, 2": other,
+        "format 1 is not the one that is known, 3": other,
         "it is damaged": b"",
         "is missing": None,
     }
@@ -345,18 +345,62 @@ def test_marks_of_which_one_copy_is_damaged_are_those_of_the_other(
 ) -> None:
     marks = Marks(tmp_path)
     for stop in (1, 2):
-        assert marks.write({"d": Mark(0, 0, stop, stop)})
+        assert marks.write("d", Mark(0, 0, stop, stop))
+    assert marks.write("e", Mark(3, 4, 5, 6), sync=True)
+    marks.close()
+    known = {"d": Mark(0, 0, 2, 2), "e": Mark(3, 4, 5, 6)}
+    whole = (tmp_path / "marks.a").read_bytes()
     for name in ("marks.a", "marks.b"):
-        whole = (tmp_path / name).read_bytes()
-        flip(tmp_path / name, 20)
-        assert Marks(tmp_path).read() == {"d": Mark(0, 0, 2, 2)}
-        (tmp_path / name).write_bytes(whole)
+        for damage in (lambda path: flip(path, 20), Path.unlink, truncate):
+            damage(tmp_path / name)
+            again = Marks(tmp_path)
+            assert again.read() == known
+            assert not again.is_damaged
+            (tmp_path / name).write_bytes(whole)
     for name in ("marks.a", "marks.b"):
         flip(tmp_path / name, 20)
-    assert Marks(tmp_path).read() is None
+    again = Marks(tmp_path)
+    assert again.read() == {"e": Mark(3, 4, 5, 6)}
+    assert again.is_damaged
+    assert again.write("d", Mark(0, 0, 7, 7))
+    again.close()
+    assert Marks(tmp_path).read() == {"e": Mark(3, 4, 5, 6), "d": Mark(0, 0, 7, 7)}
     for name in ("marks.a", "marks.b"):  # A crash of the machine kept them back.
         (tmp_path / name).write_bytes(bytes(4096))
-    assert Marks(tmp_path).read() == {}
+    again = Marks(tmp_path)
+    assert again.read() == {}
+    assert not again.is_damaged
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 700)
+
+
+@given(
+    written=st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 2**63)), min_size=1
+    ),
+    copy=st.sampled_from(["marks.a", "marks.b"]),
+    damage=st.lists(st.integers(0, 1600), max_size=5),
+)
+def test_any_damage_to_one_copy_of_the_marks_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory,
+    written: list[tuple[str, int]],
+    copy: str,
+    damage: list[int],
+) -> None:
+    folder = tmp_path_factory.mktemp("scan")
+    marks, known = Marks(folder), {}
+    for name, stop in written:
+        known[name] = Mark(1, 2, 3, stop)
+        assert marks.write(name, known[name])
+    marks.close()
+    size = (folder / copy).stat().st_size
+    for offset in damage:
+        flip(folder / copy, offset % size)
+    again = Marks(folder)
+    assert again.read() == known
+    assert not again.is_damaged
 
 
 def test_what_is_no_scan_of_a_spool_is_left_alone(tmp_path: Path) -> None:

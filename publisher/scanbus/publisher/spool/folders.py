@@ -39,14 +39,15 @@ from scanbus.schemas.errors import DocumentError, SpoolError
 
 __all__ = ["ScanSpool", "SpooledScan", "check_spool", "find_scans"]
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files; those of another one are left alone."""
 _SCAN, _EVENTS, _LOCK, _LANES = "scan.json", "events", "lock", "lanes"
 # Prefixes of folders that are being made or removed, and of those that lost records; no
 # uid begins with a dot.
 _NEW, _REMOVED, _DAMAGED = ".new-", ".removed-", ".damaged-"
 _NEW_S = 60.0
-_EVENT_MARK = ""
+# No name of a lane.
+_EVENT_MARK = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,6 @@ class ScanSpool:
         self._events: RecordFiles | None = None
         self._marks = Marks(folder)
         self._n_events = 0
-        self._has_lost_marks = False
 
     @classmethod
     def make(cls, root: Path, uid: str) -> Self:
@@ -180,7 +180,7 @@ class ScanSpool:
         files.append(self._n_events, self._n_events + 1, event.to_json())
         self._n_events += 1
         files.sync()
-        self._write_marks()
+        self._marks.write(_EVENT_MARK, files.mark)
 
     def append_events(self, events: Iterable[Event]) -> None:
         """Write the first events of a scan, and sync them to the disk.
@@ -209,28 +209,31 @@ class ScanSpool:
             files = self._lanes[name] = LaneFiles(folder, self._session)
         return files
 
+    def append(self, lane: str, entry: EncodedEntry) -> None:
+        """Write an entry; it survives this process, but before `sync` no machine crash.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the file is then as it was before.
+        """
+        files = self.lane(lane)
+        files.append(entry)
+        # Not written: the next mark says it, too. The entry must not be written again.
+        self._marks.write(lane, files.records.mark)
+
     def sync(self) -> None:
         """Sync the files of all lanes to the disk; see ``RecordFiles.sync``."""
         for files in list(self._lanes.values()):
             files.records.sync()
-        self._write_marks()
 
     def remove_durable(self, lane: str, point: int) -> None:
         """Remove files of a lane whose entries all end at or before `point`."""
         records = self.lane(lane).records
         count = records.durable_files(point)
         # Marked first: a file that is missing otherwise counts as lost.
-        if count and self._write_marks({lane: records.mark_without(count)}, sync=True):
+        if count and self._marks.write(lane, records.mark_without(count), sync=True):
             records.remove(count)
-
-    def _write_marks(
-        self, changed: dict[str, Mark] | None = None, *, sync: bool = False
-    ) -> bool:
-        lanes = {name: files.records for name, files in self._lanes.items()}
-        marks = {name: records.mark for name, records in lanes.items()}
-        if self._events is not None:
-            marks[_EVENT_MARK] = self._events.mark
-        return self._marks.write({**marks, **(changed or {})}, sync=sync)
 
     # ------------------------------------------------------------------- recover
 
@@ -253,15 +256,13 @@ class ScanSpool:
             for each in self._recovered_events(marks)
         ]
         scan = SpooledScan(*stored, events)
-        self._has_lost_marks = marks is None
-        if marks is None:
+        if self._marks.is_damaged:
             scan.losses.append(
                 f"{self.folder / 'marks.a'}: damaged; whether anything was cut off is "
                 "not known"
             )
-        for name in self._lane_names(marks or {}):
-            mark = None if marks is None else marks.get(name)
-            scan.entries[name] = self.lane(name).recover(mark)
+        for name in self._lane_names(marks):
+            scan.entries[name] = self.lane(name).recover(marks.get(name))
         return scan
 
     def _identity(self) -> tuple[ScanAnnounced, str, bytes] | None:
@@ -287,11 +288,10 @@ class ScanSpool:
         known = {_LOCK, f"{_SCAN}.new"}
         return any(path.name not in known for path in self.folder.iterdir())
 
-    def _recovered_events(self, marks: dict[str, Mark] | None) -> list[Event | Loss]:
-        mark = None if marks is None else marks.get(_EVENT_MARK)
+    def _recovered_events(self, marks: dict[str, Mark]) -> list[Event | Loss]:
         files = self._event_files()
         try:
-            events = list(files.recover(mark, _decoded_event))
+            events = list(files.recover(marks.get(_EVENT_MARK), _decoded_event))
         except DocumentError as error:
             raise SpoolError(str(self.folder / _EVENTS), str(error)) from error
         self._n_events = files.stop
@@ -339,7 +339,7 @@ class ScanSpool:
     def _is_damaged(self) -> bool:
         records = [files.records for files in self._lanes.values()]
         records += [] if self._events is None else [self._events]
-        return self._has_lost_marks or any(each.is_damaged for each in records)
+        return self._marks.is_damaged or any(each.is_damaged for each in records)
 
     def remove(self) -> None:
         """Remove the folder: everything in it is durable, or moved elsewhere."""
@@ -365,6 +365,7 @@ class ScanSpool:
             files.records.close()
         if self._events is not None:
             self._events.close()
+        self._marks.close()
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = -1

@@ -1,18 +1,19 @@
 """How far the records of a scan's spool reach, in a file of its own.
 
 A file that was cut between two records looks whole, and so does a folder without its
-first file. What is known to be on the disk, and what was removed, is therefore written
-beside the records. Two copies, written one after the other: one is whole at any time.
+first file. What was written, and what was removed, therefore stands beside the records
+as well: for each lane one slot, overwritten in place after each record. Two copies,
+written one after the other: one is whole at any time.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 from scanbus.bus.protocol import checksum_of
 from scanbus.publisher.spool.regular_files import open_regular, read_regular
@@ -21,20 +22,23 @@ from scanbus.schemas.errors import SpoolError
 __all__ = ["Mark", "Marks", "packed_json", "unpacked_json"]
 
 _COPIES = ("marks.a", "marks.b")
-# Overwriting allocated blocks works on a full disk, too.
-_BLOCK_BYTES = 4096
+# A sector of a disk, which is written whole. Names have at most 63 characters.
+_SLOT_BYTES = 512
+# Serial number, the fields of a mark, the length of the name; a checksum before them.
+_FIELDS = struct.Struct("<QQQQQQ")
+_CHECK = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The records of one lane, or of the events, that must be on the disk.
+    """The records of one lane, or of the events, that must be there.
 
     Attributes
     ----------
     sequence, point : int
         Number of the first record that was not removed, and its first point.
     next_sequence, stop : int
-        Number and point after the last record that was synced.
+        Number and point after the last record that was written.
     """
 
     sequence: int = 0
@@ -69,60 +73,95 @@ class Marks:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._descriptors: list[int] = []
+        self._slots: dict[str, int] = {}
+        self._n_slots = 0
         self._serial = 0
+        self.is_damaged = False
+        """Whether `read` found a slot of which neither copy is whole."""
 
-    def write(self, marks: Mapping[str, Mark], *, sync: bool = False) -> bool:
-        """Write both copies; return whether that was possible.
+    def write(self, name: str, mark: Mark, *, sync: bool = False) -> bool:
+        """Write both copies of the mark of a lane; return whether that was possible.
 
         Parameters
         ----------
         sync : bool
             Whether they must be on the disk: files are removed next.
         """
+        if name not in self._slots:
+            self._slots[name] = self._n_slots
+            self._n_slots += 1
         self._serial += 1
-        content = {name: astuple(mark) for name, mark in marks.items()}
-        data = packed_json({"serial": self._serial, "marks": content})
-        data += b" " * (-len(data) % _BLOCK_BYTES)
+        data = _packed(self._serial, name, mark)
+        offset = self._slots[name] * _SLOT_BYTES
         try:
-            return all(_wrote(self._folder / name, data, sync) for name in _COPIES)
+            self._open()
+            for descriptor in self._descriptors:
+                if os.pwrite(descriptor, data, offset) < len(data):
+                    return False
+                if sync:
+                    os.fdatasync(descriptor)
         except (OSError, SpoolError):
             return False
+        return True
 
-    def read(self) -> dict[str, Mark] | None:
-        """Return the newest whole marks; None if there are only damaged ones.
+    def _open(self) -> None:
+        for name in _COPIES[len(self._descriptors) :]:
+            path = self._folder / name
+            self._descriptors.append(open_regular(path, os.O_WRONLY | os.O_CREAT))
+
+    def read(self) -> dict[str, Mark]:
+        """Return the newest mark of each lane.
 
         Marks that a crash of the machine has kept from the disk are none, not damaged.
         """
-        newest: dict[str, Mark] = {}
-        n_damaged = 0
-        for name in _COPIES:
-            try:
-                data = read_regular(self._folder / name)
-                serial, marks = _parsed(data) if data.strip(b"\0") else (0, {})
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError, SpoolError):
-                n_damaged += 1
-                continue
-            if serial > self._serial:
-                newest, self._serial = marks, serial
-        return None if n_damaged and not newest else newest
+        found: dict[str, tuple[int, Mark]] = {}
+        copies = [self._copy(name) for name in _COPIES]
+        self._n_slots = max(len(copy or ()) for copy in copies)
+        # Of a file that cannot be read, the other copy tells.
+        self.is_damaged = None in copies and not self._n_slots
+        for slot in range(self._n_slots):
+            parsed = [_parsed(copy[slot]) for copy in copies if copy and copy[slot:]]
+            whole = [each for each in parsed if each is not None]
+            self.is_damaged = self.is_damaged or not whole
+            for serial, name, mark in whole:
+                self._serial = max(self._serial, serial)
+                if serial > found.get(name, (0, mark))[0]:
+                    found[name] = serial, mark
+                    self._slots[name] = slot
+        return {name: mark for name, (_, mark) in found.items()}
+
+    def _copy(self, name: str) -> list[bytes] | None:
+        try:
+            data = read_regular(self._folder / name)
+        except FileNotFoundError:
+            return []
+        except (OSError, SpoolError):
+            return None
+        return [data[at : at + _SLOT_BYTES] for at in range(0, len(data), _SLOT_BYTES)]
+
+    def close(self) -> None:
+        """Close the files; they stay on the disk."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
 
-def _wrote(path: Path, data: bytes, sync: bool) -> bool:
-    descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT)
-    try:
-        if os.pwrite(descriptor, data, 0) != len(data):
-            return False
-        os.ftruncate(descriptor, len(data))
-        if sync:
-            os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-    return True
+def _packed(serial: int, name: str, mark: Mark) -> bytes:
+    text = name.encode()
+    data = _FIELDS.pack(serial, *astuple(mark), len(text)) + text
+    data = data.ljust(_SLOT_BYTES - _CHECK.size, b"\0")
+    return _CHECK.pack(checksum_of(data)) + data
 
 
-def _parsed(data: bytes) -> tuple[int, dict[str, Mark]]:
-    content: Any = unpacked_json(data)
-    marks = {name: Mark(*mark) for name, mark in content["marks"].items()}
-    return content["serial"], marks
+def _parsed(data: bytes) -> tuple[int, str, Mark] | None:
+    """Return serial number, name and mark; an empty name: none; None: damaged."""
+    if not data.strip(b"\0"):
+        return 0, "", Mark()
+    if len(data) < _SLOT_BYTES:
+        return None
+    checked = data[_CHECK.size :]
+    if _CHECK.unpack_from(data)[0] != checksum_of(checked):
+        return None
+    serial, *fields, length = _FIELDS.unpack_from(checked)
+    name = checked[_FIELDS.size : _FIELDS.size + length].decode()
+    return serial, name, Mark(*fields)

@@ -100,15 +100,15 @@ class RecordFiles:
         self._places: dict[int, _Place] = {}
         self._unsynced: list[_File] = []
         self._must_begin = True
-        # The first record that was not removed; the next one; the next one not synced.
-        self._first = self._next = self._synced = Mark()
+        # The first record that was not removed; the next one.
+        self._first = self._next = Mark()
         self._has_loss = False
 
     @property
     def mark(self) -> Mark:
-        """What is on the disk for sure, and what was removed."""
-        synced, first = self._synced, self._first
-        return Mark(first.sequence, first.point, synced.next_sequence, synced.stop)
+        """What was written, and what was removed."""
+        first, written = self._first, self._next
+        return Mark(first.sequence, first.point, written.next_sequence, written.stop)
 
     @property
     def stop(self) -> int:
@@ -154,7 +154,6 @@ class RecordFiles:
                 head = each.head
                 self._next = Mark(0, 0, head.sequence + 1, head.stop)
                 yield items[head.sequence][1]
-        self._synced = self._next
 
     def _mark_of_names(self) -> Mark:
         first = self._files[0] if self._files else None
@@ -296,10 +295,8 @@ class RecordFiles:
         """
         with self._lock:
             files, self._unsynced = self._unsynced, []
-            reached = self._next
         for file in files:
             os.fdatasync(file.descriptor)
-        self._synced = reached
 
     def durable_files(self, point: int) -> int:
         """Return how many files at the front end at or before `point`.

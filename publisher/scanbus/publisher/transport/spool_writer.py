@@ -104,7 +104,7 @@ class SpoolWriter(threading.Thread):
         wrote = False
         for lane in self._queue.lanes.values():
             while (entry := self._backlog.next_entry(lane)) is not None:
-                self._spool.lane(lane.name).append(entry)
+                self._spool.append(lane.name, entry)
                 self._is_dirty = wrote = True
                 if entry.is_seal:
                     self._sync()
