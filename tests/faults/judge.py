@@ -157,6 +157,10 @@ def _judge_points(entry: h5py.Group, scan: Scan, found: Finding) -> None:
 
 def _judge_named(entry: h5py.Group, scan: Scan, found: Finding) -> None:
     """Judge a scan of which points may be missing: those that its verdict names."""
+    if "ledger" not in entry["scanbus"]:
+        found.wrong_verdicts += 1
+        found.notes.append(f"no ledger: the master says {_word(entry) or 'nothing'}")
+        return
     ledger = entry["scanbus/ledger"]
     names = [name.decode() for name in ledger["channel"][()]]
     any_missing = False

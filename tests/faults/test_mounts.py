@@ -39,8 +39,8 @@ SLOW_S = 0.5
 SOON_S = 30.0
 SPARE_S = 5.0
 STOP_S = 2.0
-# Half of it holds some 20 frames: so many are in a segment.
-QUOTA_BYTES = 900_000
+# Half of it holds some 30 frames: so many are in a segment.
+QUOTA_BYTES = 600_000
 
 
 @contextmanager
@@ -52,6 +52,8 @@ def writing(
         "SCANBUS_STOP_S": str(STOP_S),
         "SCANBUS_LEAST_FREE_BYTES": "0",
         "PYTHONFAULTHANDLER": "1",
+        # As replay does, to which the files are compared.
+        "SCANBUS_WANTED_SOURCES": "128",
     }
     if name == "writer":  # A later one finds the root, though its mount is dead.
         made_root(folder / "files")
@@ -73,7 +75,10 @@ def scan(redis_url: str) -> Iterator[Scan]:
         Publisher(redis_url, close_timeout_s=1) as publisher,
         publisher.scan(scan_number=1, **options) as one,
     ):
-        one.detector("camera", shape=SHAPE, dtype="uint16", points_per_chunk=1)
+        # Not packed: segments end by their bytes on the bus.
+        one.detector(
+            "camera", shape=SHAPE, dtype="uint16", points_per_chunk=1, codec="none"
+        )
         one.channel("i0")
         yield one
 

@@ -340,15 +340,20 @@ def test_a_whole_folder_that_went_is_not_made_again_before_its_data_are(
         assert_complete(redis_url, scan, root)
 
 
+# Between a cursor and what the writer notes about the file: another may be there.
+SLOW_TO_NOTE = ";".join(f"acknowledge.after=delay=0.3@{n}" for n in range(1, 9))
+
+
+@pytest.mark.parametrize(("number", "failpoints"), [(1, ""), (3, SLOW_TO_NOTE)])
 def test_another_file_in_the_place_of_a_segment_is_named(
-    redis_url: str, root: Path
+    redis_url: str, root: Path, number: int, failpoints: str
 ) -> None:
     scan = RawScan(redis_url).prepare()
-    with writer(redis_url, root, *QUICK):
+    with writer(redis_url, root, *QUICK, failpoints=failpoints):
         running(redis_url, scan, root)
-        shutil.copy(segment(root, 0), segment(root, 1))
+        shutil.copy(segment(root, 0), segment(root, number))
         fill(scan, 0.8, 1)
         scan.end()
-        wait_until(says(redis_url, f"name taken: {segment(root, 1)}"))
-        segment(root, 1).unlink()
+        wait_until(says(redis_url, f"name taken: {segment(root, number)}"))
+        segment(root, number).unlink()
         assert_complete(redis_url, scan, root)

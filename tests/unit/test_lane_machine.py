@@ -33,7 +33,7 @@ from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
 from scanbus.writer.storage.joined_segment import join_segments
-from scanbus.writer.storage.segment_header import read_header
+from scanbus.writer.storage.segment_header import digest_of_checksums, read_header
 from tests.support.descriptions import UID, channel, lane_of
 
 PER_SEGMENT = 4
@@ -109,7 +109,8 @@ class Disk:
         joined.verify()
         joined.path.rename(self.folder / name)
         found = SegmentFile(name, joined.start, joined.stop)
-        self.writer.replace(found, joined.account)
+        digest = digest_of_checksums(joined.checksums)
+        self.writer.replace(found, joined.account, digest)
         for one in removed:
             (self.folder / one.name).unlink()
 
@@ -304,7 +305,9 @@ class LaneMachine(RuleBasedStateMachine):
         try:
             self.disk.finish(self.stream)
             undisturbed.finish(self.stream)
-            expected = self.expected.ledgers(has_ended=True)
+            expected = self.expected.ledgers(
+                has_ended=True, stored_stop=self.disk.writer.stored
+            )
             assert without_names(self.disk.writer.ledgers()) == without_names(expected)
             assert self.disk.writer.is_over == self.is_sealed
             self._compare_with(undisturbed)

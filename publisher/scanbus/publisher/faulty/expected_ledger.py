@@ -109,20 +109,25 @@ class LaneLedgers:
             found |= set(range(effect.first, effect.stop))
             self._reached = effect.stop
 
-    def ledgers(self, *, has_ended: bool) -> dict[str, ChannelLedger]:
+    def ledgers(
+        self, *, has_ended: bool, stored_stop: int = 0
+    ) -> dict[str, ChannelLedger]:
         """Return the ledger of each channel that the verdict must have.
 
         Parameters
         ----------
         has_ended : bool
             Whether the end of the scan was sent, which counts its late points.
+        stored_stop : int
+            The point after the last segment, where it ended by its bytes: how many
+            these are depends on the packing.
         """
         expected = max(self._reached, self._length or 0)
         stored = self._stored
         if self._length is None:
             # Without a seal the open segment stays on the bus.
             length = self._lane.points_per_segment
-            files_stop = self._reached // length * length
+            files_stop = max(stored_stop, self._reached // length * length)
             stored = {point for point in stored if point < files_stop}
         ledgers = {}
         for channel in self._lane.channels:

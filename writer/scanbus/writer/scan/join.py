@@ -50,6 +50,7 @@ from scanbus.writer.storage.replaced_files import (
     note_replaced,
     remove_replaced,
 )
+from scanbus.writer.storage.segment_header import digest_of_checksums
 from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["Joiner"]
@@ -213,7 +214,9 @@ class Joiner:
         self.bytes_needed = 0
         joined = future.result()
         join.lane.replace(
-            SegmentFile(join.name, joined.start, joined.stop), joined.account
+            SegmentFile(join.name, joined.start, joined.stop),
+            joined.account,
+            digest_of_checksums(joined.checksums),
         )
         self._named += [one.name for one in join.files]
         for path in joined.damaged:

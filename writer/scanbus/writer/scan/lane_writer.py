@@ -28,8 +28,7 @@ from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.late_points import read_late_points
 from scanbus.writer.storage.placed_segment import PlacedSegment
-from scanbus.writer.storage.regular_file import check_regular
-from scanbus.writer.storage.segment_header import read_header, read_headers
+from scanbus.writer.storage.segment_header import read_headers
 from scanbus.writer.storage.value_segment import ValueSegment
 
 __all__ = ["FinishedSegment", "LaneWriter", "OpenSegment"]
@@ -225,12 +224,11 @@ class LaneWriter:
         self.segments.append(SegmentFile(finished.name, start, finished.stop))
         self._accounts.append(finished.segment.account)
         identity = self._uid, self.lane.name, start, finished.stop
-        path = self._folder / finished.name
-        self._placed.append(
-            PlacedSegment((*identity, finished.segment.digest), check_regular(path))
-        )
+        self._placed.append(PlacedSegment((*identity, finished.segment.digest)))
 
-    def replace(self, joined: SegmentFile, account: SegmentAccount) -> None:
+    def replace(
+        self, joined: SegmentFile, account: SegmentAccount, digest: int
+    ) -> None:
         """Record that a joined segment has the points of published ones."""
         inside = [
             index
@@ -240,9 +238,8 @@ class LaneWriter:
         place = slice(inside[0], inside[-1] + 1)
         self.segments[place] = [joined]
         self._accounts[place] = [account]
-        path = self._folder / joined.name
-        status = check_regular(path)
-        self._placed[place] = [PlacedSegment(read_header(path).identity, status)]
+        identity = self._uid, self.lane.name, joined.start, joined.stop, digest
+        self._placed[place] = [PlacedSegment(identity)]
 
     def discard(self, finished: Iterable[FinishedSegment] = ()) -> None:
         """Close unpublished segments without completing them.
@@ -315,8 +312,7 @@ class LaneWriter:
     def _find_published(self) -> None:
         headers = read_headers(self._folder, self._uid, self.lane.name)
         for name, header in headers.items():
-            status = check_regular(self._folder / name)
-            self._placed.append(PlacedSegment(header.identity, status))
+            self._placed.append(PlacedSegment(header.identity))
             self.segments.append(SegmentFile(name, header.start, header.stop))
             self._accounts.append(header.account)
 

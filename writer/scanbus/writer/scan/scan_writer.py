@@ -193,7 +193,8 @@ class ScanWriter:
         except (OSError, RuntimeError, StorageError) as error:
             # h5py raises RuntimeError if a file cannot be closed.
             keep = isinstance(error, LeaseLostError)
-            self._guard.explain(error)
+            with self._steps.phase("root", self._root):
+                self._guard.explain(error)
             if not keep and self._work_folder.was_taken:
                 # The error is a consequence: a successor has renamed the folder.
                 raise LeaseLostError(self._record.uid, self._authority.fence) from error
@@ -326,7 +327,8 @@ class ScanWriter:
             self._tick()
             n_arrivals = self._read()
             self._collect_published()
-            self._joins.advance(self._lanes)
+            with self._steps.phase("join", self._folder):
+                self._joins.advance(self._lanes)
             if self._joins.needs_master:
                 self._update_master()
             if n_arrivals:
@@ -382,7 +384,8 @@ class ScanWriter:
 
     def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
         """Publish one segment; called in the thread of the commit queue."""
-        self._guard.check()
+        with self._steps.phase("root", self._root):
+            self._guard.check()
         publish_segment(
             finished, lane.lane.name, self._folder, self._work_folder, self._authority
         )
@@ -431,9 +434,9 @@ class ScanWriter:
 
     def _write_masters(self, contents: ScanContents) -> None:
         """Write all masters."""
-        self._guard.check()
-        self._confirm_files()
         with self._steps.phase("master", self._folder):
+            self._guard.check()
+            self._confirm_files()
             write_scan_master(self._folder, contents, self._work_folder.folder)
             self._joins.note_master()
             write_dataset_masters(self._root, self._record.identity)
@@ -451,15 +454,15 @@ class ScanWriter:
             self._write_masters(self._contents())
 
     def _finalise(self) -> Verdict:
-        for lane in self._lanes:
-            lane.confirm()
-        verdict = verdict_on(self._record, self._lanes, self._root)
         name = values_file_name(self._record.identity.scan_number)
-        segments = segment_paths(self._lanes, self._folder)
         with self._steps.phase("scan_file", self._folder / name):
+            for lane in self._lanes:
+                lane.confirm()
+            verdict = verdict_on(self._record, self._lanes, self._root)
+            segments = segment_paths(self._lanes, self._folder)
             path = self._work_folder.path(name)
             write_scan_file(path, self._record, segments, verdict)
-        self._guard.check()
+            self._guard.check()
         self._authority.check()
         with step("scan_file"):
             self._work_folder.publish(name, self._folder / name)
@@ -468,9 +471,9 @@ class ScanWriter:
     def _publish_verdict(self, verdict: Verdict, contents: ScanContents) -> Verdict:
         """Write masters, clean up and announce the verdict; all of it is repeatable."""
         self._write_masters(contents)
-        self._joins.leave(self._root)
         # Before the announcement: no writer opens a scan with a final verdict again.
         with self._steps.phase("clear", self._folder):
+            self._joins.leave(self._root)
             for lane in value_lanes(self._lanes):
                 remove_segments(self._folder, lane)
             self._work_folder.clear()
@@ -485,10 +488,7 @@ class ScanWriter:
         return verdict
 
     def _interrupt(self) -> Verdict:
-        """Announce a provisional verdict on a scan whose publisher is gone.
-
-        The publisher may come back, and the scan is resumed then.
-        """
+        """Announce a provisional verdict: the publisher is gone, and may come back."""
         verdict = verdict_on(self._record, self._lanes, self._root, provisional=True)
         self._authority.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:

@@ -23,15 +23,13 @@ class PlacedSegment:
     ----------
     identity : tuple
         As of its header: uid, lane, start, stop and digest.
-    status : os.stat_result
-        Status of the file.
     """
 
-    def __init__(
-        self, identity: tuple[str, str, int, int, int], status: os.stat_result
-    ) -> None:
+    def __init__(self, identity: tuple[str, str, int, int, int]) -> None:
         self._identity = identity
-        self._stamp = _stamp(status)
+        # Of the file whose header was read. Not that of a file just published: it may
+        # have been replaced since.
+        self._stamp: tuple[int, ...] | None = None
 
     def confirm(self, path: Path) -> None:
         """Check that the segment is at `path`; reads no data.
@@ -49,7 +47,7 @@ class PlacedSegment:
             stamp = _stamp(check_regular(path))
             if stamp == self._stamp:
                 return
-            # Copied back, or on a file system that was mounted again.
+            # New, copied back, or on a file system that was mounted again.
             found = read_header(path).identity
         except FileNotFoundError as error:
             raise VerificationError(str(path), "it is not there any more") from error
@@ -58,5 +56,5 @@ class PlacedSegment:
         self._stamp = stamp
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
