@@ -248,6 +248,8 @@ def main() -> int:
     parser.add_argument("--mutant", default="")
     parser.add_argument("--spool", type=Path)
     asked = parser.parse_args()
+    # A shell that starts a run in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     log_to_stderr(logging.INFO)
     with Publisher(
         asked.url,
