@@ -407,11 +407,21 @@ class Ring:
             elif publisher.process.returncode:
                 self.complain(f"{publisher.name} failed: {publisher.log_tail()}")
         self.dismiss_writers()
-        if self._must_salvage:
+        if self._must_salvage or self._may_be_forgotten(publisher):
             self._run("salvage", "--force", "--root", str(self.root))
         for writer in self.writers:
             if writer.has_failed:
                 self.complain(f"{writer.name} failed: {writer.log_tail()}")
+
+    def _may_be_forgotten(self, publisher: PublisherProcess) -> bool:
+        """Whether Redis may lack a scan that its publisher does not put back.
+
+        It failed for an error that nobody foresaw, and its program was told so.
+        """
+        trapped = any(
+            each.get("trapped") for each in publisher.said("gave_up").values()
+        )
+        return trapped and self.arena.persistence is not Persistence.ALWAYS
 
     def _has_failed(self) -> bool:
         return any(writer.has_failed for writer in self.writers)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scanbus.bus.protocol import lane_key
-from scanbus.bus.store import connect, read_cursor, writers_alive
+from scanbus.bus.store import beat_writer, connect, read_cursor, writers_alive
 from scanbus.cli import main
 from scanbus.schemas import Verdict, VerdictWord
 from scanbus.writer import init_root, replay
@@ -195,6 +195,23 @@ def test_a_second_writer_below_a_copy_of_the_root_is_refused(
         with writer(redis_url, copy, *QUICK) as second:
             assert second.wait() == 1
             assert "below a copy of this root" in second.said
+
+
+def test_the_heartbeat_of_a_writer_that_left_in_part_refuses_no_other(
+    redis_url: str, root: Path
+) -> None:
+    """One that could not remove it from the bus is not there until it lapses."""
+    with connect(redis_url, name="test") as client:
+        info = {"root": str(root), "host": "elsewhere"}
+        beat_writer(client, "left", info, ttl_ms=2000)
+        with writer(redis_url, root, *QUICK):
+            assert_complete(redis_url, whole_scan(redis_url), root)
+        beat_writer(client, "left", info, ttl_ms=60_000)
+        beats = set((root / ".scanbus/writers").iterdir())
+        with writer(redis_url, root, *QUICK) as one:
+            wait_until(lambda: set((root / ".scanbus/writers").iterdir()) - beats)
+            one.process.terminate()
+            assert one.wait() == 0
 
 
 # ----------------------------------------------------------- the beamline

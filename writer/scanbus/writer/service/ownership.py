@@ -11,9 +11,11 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from scanbus.bus.protocol import HEARTBEATS_TO_LAPSE
 from scanbus.bus.store import Bus, BusRoot, take_bus_id, take_root, writers_alive
 from scanbus.schemas.errors import RootConflictError, RootUnusableError
 from scanbus.schemas.log_events import LogEvent
@@ -25,8 +27,6 @@ from scanbus.writer.storage.beamline_claims import remove_beat, sees_writer, wri
 __all__ = ["Ownership"]
 
 log = get_logger()
-# A writer that has just started is on the bus a moment before or after it is here.
-_LOOKS: Final = 10
 _LOOK_S: Final = 0.2
 _LEAVE_S: Final = 1.0
 
@@ -63,8 +63,13 @@ class Ownership:
         """Sentences about what is wrong with the root now."""
         return [text for text in (self._loss, self._conflict) if text]
 
-    def begin(self, client: Bus) -> None:
+    def begin(self, client: Bus, is_stopping: Callable[[], bool]) -> None:
         """Check that this writer may write; then say that it lives, until `end`.
+
+        Parameters
+        ----------
+        is_stopping : callable
+            Whether the writer was asked to leave: then nothing is waited for.
 
         Raises
         ------
@@ -78,7 +83,7 @@ class Ownership:
         compare_root(client, self._own)
         self.restore(client)
         self._beat()
-        self._refuse_copy(client)
+        self._refuse_copy(client, is_stopping)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -97,17 +102,21 @@ class Ownership:
         if self._thread is not None:
             self._thread.join(_LEAVE_S)
 
-    def _refuse_copy(self, client: Bus) -> None:
+    def _refuse_copy(self, client: Bus, is_stopping: Callable[[], bool]) -> None:
         """Raise if another living writer of this bus is not in this root."""
-        absent: list[str] = []
-        for _ in range(_LOOKS):
+        # A heartbeat on the bus stays so long where its writer died or could not remove
+        # it, and the one in the root may follow a moment later.
+        until = time.monotonic() + (HEARTBEATS_TO_LAPSE + 1) * self._every_s
+        while True:
             absent = [
                 f"{writer} ({info.get('root')} on {info.get('host')})"
                 for writer, info in writers_alive(client).items()
                 if writer != self._writer and not sees_writer(self._root, writer)
             ]
-            if not absent:
+            if not absent or is_stopping():
                 return
+            if time.monotonic() > until:
+                break
             time.sleep(_LOOK_S)
         self._remove()
         raise RootConflictError(

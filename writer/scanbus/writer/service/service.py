@@ -161,7 +161,7 @@ class WriterService:
         check_root(self._settings.root)
         with translated(self._settings.redis):
             self._check_server()
-            self._ownership.begin(self._client)
+            self._ownership.begin(self._client, lambda: self._is_stopping)
             raise_numbers(self._client, self._settings.root)
         self._metrics = make_metrics(self._settings.metrics_port)
         self._pool.wait_ready()
