@@ -14,6 +14,7 @@ from scanbus.cli.private_redis import PrivateRedis, find_redis_server
 from tests.faults.content import CHANNELS, n_points, scan_uid
 from tests.faults.injuries import INJURIES
 from tests.faults.judge import Claim, judge_run
+from tests.faults.loss_operator import LossOperator
 from tests.faults.outcome import Outcome, Played
 from tests.faults.processes import STOP_S, PublisherProcess, WriterProcess, until
 from tests.faults.schedule import VICTIMS, Arena, Fault, Kind, Persistence
@@ -99,6 +100,13 @@ class Ring:
             PrivateRedis(options=options, tcp=True, binary=binary)
         )
         self.witness = Witness(self.redis.url, self.arena.seed)
+        self.operator = LossOperator(
+            self.redis.url,
+            self.arena.seed,
+            lambda: "".join(writer.said for writer in tuple(self.writers)),
+        )
+        self.operator.start()
+        self.stack.callback(self.operator.leave)
         self.proxies: dict[str, Proxy] = {}
         if self.arena.has_network:
             port = int(self.redis.tcp_url.rpartition(":")[2])
@@ -341,14 +349,19 @@ class Ring:
             self._must_salvage = not scans <= set(came_back)
             stood, scans = durable | came_back, set(came_back)
         self.left |= stood
+        self._close_scans(scans)
+        return True
+
+    def _close_scans(self, scans: set[int]) -> None:
+        """Have scans ended whose publisher is gone, as an operator does."""
+        witness = self.witness
         witness.declare_dead(scans)
         if not until(lambda: witness.are_judged(scans, finally_=False), REACH_S):
-            self.complain("no verdict on a scan whose publisher was killed")
-            return True
+            self.complain(f"no verdict on scans whose publisher is gone: {scans}")
+            return
         witness.close(scans)
         if not until(lambda: witness.are_judged(scans), REACH_S):
-            self.complain("no final verdict on a scan that was closed")
-        return True
+            self.complain(f"no final verdict on scans that were closed: {scans}")
 
     def kill_source(
         self,
@@ -406,22 +419,25 @@ class Ring:
                 self.complain(f"{publisher.name} waits still: {publisher.log_tail()}")
             elif publisher.process.returncode:
                 self.complain(f"{publisher.name} failed: {publisher.log_tail()}")
+            self._end_failed(publisher)
         self.dismiss_writers()
-        if self._must_salvage or self._may_be_forgotten(publisher):
+        if self._must_salvage:
             self._run("salvage", "--force", "--root", str(self.root))
         for writer in self.writers:
             if writer.has_failed:
                 self.complain(f"{writer.name} failed: {writer.log_tail()}")
 
-    def _may_be_forgotten(self, publisher: PublisherProcess) -> bool:
-        """Whether Redis may lack a scan that its publisher does not put back.
+    def _end_failed(self, publisher: PublisherProcess) -> None:
+        """End scans that failed for an error that nobody foresaw: nobody else does.
 
-        It failed for an error that nobody foresaw, and its program was told so.
+        Their program was told so; what Redis has forgotten of them is salvaged.
         """
-        trapped = any(
-            each.get("trapped") for each in publisher.said("gave_up").values()
-        )
-        return trapped and self.arena.persistence is not Persistence.ALWAYS
+        given_up = publisher.said("gave_up").items()
+        failed = {number for number, line in given_up if line.get("trapped")}
+        failed -= set(publisher.said("judged"))
+        known = set(self.witness.points_on_redis(failed))
+        self._must_salvage |= failed != known
+        self._close_scans(known)
 
     def _has_failed(self) -> bool:
         return any(writer.has_failed for writer in self.writers)

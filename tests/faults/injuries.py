@@ -200,6 +200,8 @@ def _missing_file(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> bo
     ring.may_name.add(number)
     if fault.value == "moved":
         shutil.move(aside, path)
+    else:
+        ring.operator.bereft.add(number)
     return True
 
 

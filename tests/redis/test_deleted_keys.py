@@ -15,6 +15,8 @@ import pytest
 from scanbus.bus.store import Bus, connect, find_scan, writers_alive
 from scanbus.publisher import Publisher, Scan
 from scanbus.schemas import VerdictWord
+from tests.support.mixed_scan import durable, fill
+from tests.support.raw_publisher import RawScan
 from tests.support.writers import wait_until, writer
 
 pytestmark = pytest.mark.redis
@@ -59,6 +61,20 @@ def send(scan: Scan, start: int, stop: int) -> None:
 
 def is_seen(client: Bus, scan: Scan) -> bool:
     return bool(client.exists(f"scanbus:{{{scan.uid}}}:fence"))
+
+
+def test_a_cursor_comes_back_though_nothing_more_is_sent(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """The publisher may have seen none, and wait for room."""
+    scan = RawScan(redis_url).prepare()
+    with writer(redis_url, tmp_path, "--lease-s", "2"):
+        fill(scan, 0, 0.5)
+        wait_until(lambda: durable(scan, 60))
+        keys = keys_of(scan.client, "scanbus:{UID:LANE}:cursors", scan.uid)
+        assert keys
+        damage(scan.client, keys, wrong_type=False)
+        wait_until(lambda: durable(scan, 60), 10)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -22,6 +22,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.durable_state import DurableState
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.storage.segment_header import read_header
 
 __all__ = ["fill_holes", "find_lost", "keep_on_bus", "refuse_absent_folder"]
@@ -98,11 +99,22 @@ def find_lost(
     return given_up
 
 
-def keep_on_bus(lanes: Iterable[LaneWriter], state: DurableState) -> None:
-    """Keep points on the bus that were in files and are written again."""
+def keep_on_bus(
+    lanes: Sequence[LaneWriter], state: DurableState, authority: WriteAuthority
+) -> None:
+    """Keep points on the bus that are written again, and cursors that it has lost.
+
+    Nobody else knows how far the files reach: a publisher that saw an older cursor
+    would wait for room, and send nothing from which a new one comes.
+    """
     for lane in lanes:
         if lane.is_behind:
             state.first_on_bus(lane.lane.name)
+    stored = {lane.lane.name: lane.stored for lane in lanes if lane.stored}
+    cursors = state.cursors([*stored])
+    for (name, point), cursor in zip(stored.items(), cursors, strict=True):
+        if cursor < point:
+            authority.acknowledge(name, point)
 
 
 def _expected(lane: LaneWriter, done: Verdict | None) -> int:

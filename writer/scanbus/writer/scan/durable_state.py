@@ -6,12 +6,19 @@ of its files was acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from scanbus.bus.protocol import LONGEST_TTL_MS, SEAL_ID, ScanRecord
-from scanbus.bus.store import Bus, accepted_loss, hold_scan, read_cursor, stream_ends
+from scanbus.bus.store import (
+    Bus,
+    accepted_loss,
+    hold_scan,
+    read_cursor,
+    read_cursors,
+    stream_ends,
+)
 from scanbus.writer.scan.admission import admit
 from scanbus.writer.storage.root_identity import RootGuard
 
@@ -29,6 +36,10 @@ class DurableState(Protocol):
 
     def written(self, lane: str) -> int:
         """Return the point before which all points of a lane were durable."""
+        ...
+
+    def cursors(self, lanes: Sequence[str]) -> list[int]:
+        """Return the same for several lanes, in one round trip."""
         ...
 
     def lost(self, lane: str) -> int:
@@ -74,6 +85,10 @@ class ScanState:
         """Return the writer's cursor."""
         return read_cursor(self._client, self._uid, lane)
 
+    def cursors(self, lanes: Sequence[str]) -> list[int]:
+        """Return the writer's cursors."""
+        return read_cursors(self._client, [(self._uid, lane) for lane in lanes])
+
     def lost(self, lane: str) -> int:
         """Return the point before which an operator accepts that files are missing."""
         return accepted_loss(self._client, self._uid, lane)
@@ -113,6 +128,10 @@ class ReplayState:
         """Return 0."""
         del lane
         return 0
+
+    def cursors(self, lanes: Sequence[str]) -> list[int]:
+        """Return 0 for each."""
+        return [0] * len(lanes)
 
     def lost(self, lane: str) -> int:
         """Return the point before which the verdict has all points as missing."""

@@ -408,7 +408,7 @@ class ScanWriter:
             self._next_check = now + self._pace.check_s
             self._authority.check()
             if self._lanes:
-                keep_on_bus(self._lanes, self._state)
+                keep_on_bus(self._lanes, self._state, self._authority)
                 with self._steps.phase("space", self._folder):
                     self._guard.check()
                     self._space.check(self.bytes_needed)

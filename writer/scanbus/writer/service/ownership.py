@@ -59,6 +59,11 @@ class Ownership:
         return self._own.id if self._own else ""
 
     @property
+    def n_beats(self) -> int:
+        """Number of heartbeats in the root: it shows that this writer lives."""
+        return self._n_beats
+
+    @property
     def problems(self) -> list[str]:
         """Sentences about what is wrong with the root now."""
         return [text for text in (self._loss, self._conflict) if text]
@@ -104,25 +109,34 @@ class Ownership:
 
     def _refuse_copy(self, client: Bus, is_stopping: Callable[[], bool]) -> None:
         """Raise if another living writer of this bus is not in this root."""
-        # A heartbeat on the bus stays so long where its writer died or could not remove
-        # it, and the one in the root may follow a moment later.
+        # On the bus, a heartbeat lapses by Redis' clock, which may jump, and a writer
+        # that died or left may not have removed it: only one that is renewed counts.
         until = time.monotonic() + (HEARTBEATS_TO_LAPSE + 1) * self._every_s
+        first: dict[str, dict[str, Any]] = {}
         while True:
-            absent = [
-                f"{writer} ({info.get('root')} on {info.get('host')})"
+            absent = {
+                writer: info
                 for writer, info in writers_alive(client).items()
                 if writer != self._writer and not sees_writer(self._root, writer)
-            ]
+            }
             if not absent or is_stopping():
                 return
+            for writer, info in absent.items():
+                first.setdefault(writer, info)
             if time.monotonic() > until:
                 break
             time.sleep(_LOOK_S)
+        renewed = [each for each, info in absent.items() if info != first[each]]
+        if not renewed:
+            return
+        info = absent[renewed[0]]
+        where = f"{info.get('root')} on {info.get('host')}"
         self._remove()
         raise RootConflictError(
             str(self._root),
-            f"writer {absent[0]} of this bus is alive, but writes elsewhere: below a "
-            "copy of this root. All writers of a bus need the same root; stop one",
+            f"writer {renewed[0]} ({where}) of this bus is alive, but writes "
+            "elsewhere: below a copy of this root. All writers of a bus need the same "
+            "root; stop one",
         )
 
     def _run(self) -> None:

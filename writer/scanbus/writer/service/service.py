@@ -271,6 +271,7 @@ class WriterService:
             "pid": os.getpid(),
             "root": str(self._settings.root),
             "root_id": self._ownership.root_id,
+            "beats": self._ownership.n_beats,
             "version": version("scanbus"),
             "scans": len(unfinished),
             "problems": [
