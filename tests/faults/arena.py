@@ -328,16 +328,17 @@ class Ring:
         return True
 
     def _kill_publisher(self, fault: Fault, publisher: PublisherProcess) -> bool:
-        """Kill the publisher when it has begun another scan, and have its scans closed.
-
-        Closed, because the files of an interrupted scan hold whole segments only.
-        """
+        """Kill the publisher in a scan; have its scans closed, as files lack the rest."""
         before = set(publisher.said("begun"))
         until(lambda: set(publisher.said("begun")) - before, REACH_S)
         time.sleep(fault.after_s)
         publisher.kill()
         self.was_killed = True
-        witness, scans = self.witness, publisher.unjudged
+        # With those that it was resuming for a predecessor.
+        resuming = {
+            each for each in publisher.left if self.spool and self.has_spool(each)
+        }
+        witness, scans = self.witness, publisher.unjudged | resuming
         self.outcome.n_interrupted = len(scans)
         stood, durable = witness.points_on_redis(scans), {}
         if fault.kind is Kind.KILL_ALL:

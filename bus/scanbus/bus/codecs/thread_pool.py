@@ -61,6 +61,11 @@ class ThreadPool:
         ThreadPoolExecutor queues the call before it starts a thread: if the system
         allows no more threads, it raises, and another thread makes the call later.
         """
+        if len(self._members) == self._size:
+            # A future less for each call: the garbage collector looks at all of them.
+            with suppress(RuntimeError):
+                return self.pool.submit(run)
+            return None
         future: Future[None] = Future()
         try:
             self.pool.submit(_run_once, run, future)

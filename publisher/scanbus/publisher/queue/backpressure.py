@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from time import monotonic
+from time import monotonic, sleep
 
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.locks import Backstop, is_held, refuse_own_wait
@@ -22,6 +22,8 @@ _LOG_EVERY_S = 5.0
 # Adding up the bytes of all lanes costs more than taking a few values, so this share
 # of the free room is granted at once. Values of 8 bytes may become entries of 250.
 _GRANTED_SHARE = 32
+# Each small frame that leaves makes room: not each must wake who waits.
+_REST_S = 0.001
 
 
 class Backpressure:
@@ -111,6 +113,7 @@ class Backpressure:
                     logged_at = waited_s
                     self._log_waiting(lane, waited_s)
                 state.room.wait(tokens, min(0.5, left_s))
+                sleep(_REST_S)
                 state.check_open()
         finally:
             state.room.leave()
