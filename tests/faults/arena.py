@@ -328,7 +328,7 @@ class Ring:
         return True
 
     def _kill_publisher(self, fault: Fault, publisher: PublisherProcess) -> bool:
-        """Kill the publisher in a scan; have its scans closed, as files lack the rest."""
+        """Kill the publisher in a scan, and close its scans: files lack the rest."""
         before = set(publisher.said("begun"))
         until(lambda: set(publisher.said("begun")) - before, REACH_S)
         time.sleep(fault.after_s)
