@@ -1,6 +1,8 @@
 """Disk and bus must agree: roots that go, files that go, and what operators decide."""
 
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +197,21 @@ def test_a_second_writer_below_a_copy_of_the_root_is_refused(
         with writer(redis_url, copy, *QUICK) as second:
             assert second.wait() == 1
             assert "below a copy of this root" in second.said
+
+
+@pytest.mark.parametrize("age_days", [6, 8])
+def test_the_heartbeat_of_a_killed_writer_stays_a_week(
+    redis_url: str, root: Path, age_days: int
+) -> None:
+    with writer(redis_url, root, *QUICK) as one:
+        wait_until(lambda: writers(redis_url))
+        one.kill()
+    (left,) = (root / ".scanbus/writers").iterdir()
+    then = time.time() - age_days * 86400
+    os.utime(left, (then, then))
+    with writer(redis_url, root, *QUICK):
+        wait_until(lambda: final_verdict(redis_url, whole_scan(redis_url).uid))
+        assert left.exists() == (age_days < 7)
 
 
 def test_the_heartbeat_of_a_writer_that_left_in_part_refuses_no_other(

@@ -22,7 +22,12 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.admission import compare_root, own_root
 from scanbus.writer.settings import WriterSettings
-from scanbus.writer.storage.beamline_claims import remove_beat, sees_writer, write_beat
+from scanbus.writer.storage.beamline_claims import (
+    remove_beat,
+    remove_old_beats,
+    sees_writer,
+    write_beat,
+)
 
 __all__ = ["Ownership"]
 
@@ -88,6 +93,8 @@ class Ownership:
         compare_root(client, self._own)
         self.restore(client)
         self._beat()
+        with suppress(OSError, RootUnusableError):
+            remove_old_beats(self._root, self.root_id, self._writer)
         self._refuse_copy(client, is_stopping)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

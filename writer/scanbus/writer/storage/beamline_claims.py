@@ -27,7 +27,13 @@ from scanbus.schemas.errors import NameTakenError, RootConflictError, RootUnusab
 from scanbus.writer.storage.regular_file import read_regular
 from scanbus.writer.storage.root_identity import open_own_folder
 
-__all__ = ["BeamlineClaim", "remove_beat", "sees_writer", "write_beat"]
+__all__ = [
+    "BeamlineClaim",
+    "remove_beat",
+    "remove_old_beats",
+    "sees_writer",
+    "write_beat",
+]
 
 _BEAMLINES: Final = "beamlines"
 _WRITERS: Final = "writers"
@@ -35,6 +41,8 @@ _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEX
 # As the setting of writers; another number in a file is not waited for.
 _LONGEST_BEAT_S: Final = 20.0
 _WATCH_S: Final = 0.1
+# Of writers that were killed. Much longer than a file system may be away.
+_OLD_BEAT_S: Final = 7 * 86400.0
 # Others may claim at the same time; each of them once.
 _MOST_ROUNDS: Final = 8
 
@@ -183,6 +191,17 @@ def remove_beat(root: Path, root_id: str, writer: str) -> None:
     """Remove the heartbeat of a writer that leaves."""
     with _opened(root, _WRITERS, root_id) as folder, suppress(FileNotFoundError):
         os.unlink(f"{writer}.json", dir_fd=folder)
+
+
+def remove_old_beats(root: Path, root_id: str, writer: str) -> None:
+    """Remove heartbeats a week older than that of `writer`, by the disk's own clock."""
+    with _opened(root, _WRITERS, root_id) as folder:
+        now = os.stat(f"{writer}.json", dir_fd=folder).st_mtime
+        for name in _names(folder):
+            with suppress(OSError):  # Another writer removes it, too.
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if now - found.st_mtime > _OLD_BEAT_S:
+                    os.unlink(name, dir_fd=folder)
 
 
 def sees_writer(root: Path, writer: str) -> bool:
