@@ -126,7 +126,7 @@ def _interrupt_twice(ring: "Ring", fault: Fault, publisher: PublisherProcess) ->
     publisher.signal(signal.SIGINT)
     if not until(lambda: not publisher.is_running, LEAVES_S):
         ring.complain(f"{publisher.name} stayed after two Ctrl-C")
-        publisher.kill()
+    publisher.kill()  # Its pipe is closed, too.
     _replace_publisher(ring, publisher)
     return True
 
