@@ -62,7 +62,10 @@ def test_an_entry_that_kills_every_worker_is_quarantined_and_the_rest_written(
             code = one.wait()
         verdict = scan.verdict(20)
     assert (verdict.verdict, code) == (VerdictWord.PARTIAL, 2)
-    assert deaths(one.said) == ["SIGSEGV"] * 3  # The fourth has a sandbox.
+    # The fourth attempt has a sandbox. One given to a worker that is dying counts, too.
+    found = deaths(one.said)
+    assert 1 <= len(found) <= 3, one.said
+    assert set(found) == {"SIGSEGV"}
     bad = verdict.channels["bad"]
     assert (bad.refused, bad.missing, bad.written) == (((2, 3),), ((2, 3),), 4)
     assert verdict.channels["good"].is_complete
