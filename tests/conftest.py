@@ -1,5 +1,6 @@
 """What every test may ask for: private Redis servers and the shared real data."""
 
+import faulthandler
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,9 @@ from scanbus.cli.private_redis import PrivateRedis
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+# Longer than any publisher that a failed test left open needs to close.
+EXIT_S = 90
+STDERR = 2
 
 # A shell that runs something in the background has it ignore Ctrl-C, and children
 # inherit that: tests which interrupt a program would wait for ever.
@@ -32,6 +36,12 @@ settings.register_profile(
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """End a process that a thread of a failed test keeps alive; say which thread."""
+    faulthandler.dump_traceback_later(EXIT_S, exit=True, file=STDERR)
 
 
 @pytest.hookimpl(optionalhook=True)

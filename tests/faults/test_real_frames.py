@@ -110,7 +110,9 @@ def test_a_writer_killed_twenty_times_leaves_what_an_undisturbed_one_does(
         with publisher.scan(scan_number=1, **options) as scan:
             scan.channel("omega", role="axis", units="deg")
             scan.detector("pilatus", shape=shape, dtype="int32", codec=CODEC)
-            feeding = threading.Thread(target=send, args=(scan, packed, may_send))
+            feeding = threading.Thread(
+                target=send, args=(scan, packed, may_send), daemon=True
+            )
             feeding.start()
             for turn in range(N_KILLS):
                 may_send.release()
