@@ -19,9 +19,11 @@ log = get_logger()
 
 # Interval between warnings of a send that waits for room.
 _LOG_EVERY_S = 5.0
-# Adding up the bytes of all lanes costs more than taking a few values, so this share
-# of the free room is granted at once. Values of 8 bytes may become entries of 250.
-_GRANTED_SHARE = 32
+# Adding up the bytes of all lanes and tasks costs more than taking a frame, so this
+# share of the free room is granted at once.
+_GRANTED_SHARE = 4
+# Values of 8 bytes may become entries of 250: small sends count so many times.
+_SMALL_BYTES, _SMALL_FACTOR = 4096, 32
 # Each small frame that leaves makes room: not each must wake who waits.
 _REST_S = 0.001
 
@@ -77,9 +79,10 @@ class Backpressure:
         ScanStateError
             If the scan is over; the scan's own error if it failed.
         """
-        if 0 < need <= self._granted_bytes:
+        counted = need if need >= _SMALL_BYTES else need * _SMALL_FACTOR
+        if 0 < counted <= self._granted_bytes:
             # Whoever hands points over looks whether the scan is open.
-            self._granted_bytes -= need
+            self._granted_bytes -= counted
             return True
         self._state.check_open()
         # A finaliser inside a call of scanbus cannot wait.
@@ -89,10 +92,11 @@ class Backpressure:
         state = self._state
         with Backstop(state.lock), state.lock:
             limit = state.max_kept_bytes
-            arriving = state.inbox.pending_bytes(state) + gathered
+            kept = state.kept_bytes  # Once: it adds up all that was handed over.
+            arriving = kept - state.bytes_in_lanes + gathered
             if not fits(state.lanes.values(), lane, need, limit, arriving):
                 return False
-            spare = limit - state.kept_bytes - gathered - need
+            spare = limit - kept - gathered - need
             self._granted_bytes = max(0, spare) // _GRANTED_SHARE
             return True
 

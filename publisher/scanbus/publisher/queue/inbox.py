@@ -83,7 +83,7 @@ class Inbox:
         if not self._tasks:
             return 0
         # The copy is one step: other threads append meanwhile.
-        return sum(task.nbytes for task in tuple(self._tasks) if task.owner is owner)
+        return sum([task.nbytes for task in tuple(self._tasks) if task.owner is owner])
 
     def carry_out(self) -> None:
         """Carry out all tasks: only the worker calls this."""

@@ -150,8 +150,12 @@ class ScanState:
     @property
     def kept_bytes(self) -> int:
         """Bytes of the whole scan in memory that are not known to be durable."""
-        in_lanes = sum(lane.kept_bytes for lane in self._lanes.values())
-        return in_lanes + self.inbox.pending_bytes(self)
+        return self.bytes_in_lanes + self.inbox.pending_bytes(self)
+
+    @property
+    def bytes_in_lanes(self) -> int:
+        """Bytes of them that are in lanes, not only handed over."""
+        return sum(lane.kept_bytes for lane in self._lanes.values())
 
     @property
     def max_kept_bytes(self) -> int:
