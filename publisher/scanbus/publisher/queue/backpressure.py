@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+# As a module: a program may patch it by gevent after it imported this.
+import time
 from collections.abc import Callable, Collection
-from time import monotonic, sleep
+from time import monotonic
 
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.locks import Backstop, is_held, refuse_own_wait
@@ -105,7 +107,7 @@ class Backpressure:
         refuse_own_wait()
         started = monotonic()
         logged_at = 0.0
-        tokens = state.room.enter()
+        wakeup = state.room.enter()
         try:
             while not self._has_room(lane, need):
                 waited_s = monotonic() - started
@@ -116,8 +118,8 @@ class Backpressure:
                 if waited_s - logged_at >= _LOG_EVERY_S or waited_s > 1.0 > logged_at:
                     logged_at = waited_s
                     self._log_waiting(lane, waited_s)
-                state.room.wait(tokens, min(0.5, left_s))
-                sleep(_REST_S)
+                wakeup.sleep(min(0.5, left_s))
+                time.sleep(_REST_S)
                 state.check_open()
         finally:
             state.room.leave()

@@ -8,15 +8,13 @@ interrupts, and the publisher's worker runs all tasks in their order.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-from scanbus.publisher.queue.locks import is_own_thread, refuse_own_wait
+from scanbus.publisher.queue.locks import Wakeup, is_own_thread, refuse_own_wait
 from scanbus.publisher.queue.tasks import LastTask, Question, Task, TaskOwner
 from scanbus.schemas.errors import ScanStateError
 
@@ -33,7 +31,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._tasks: deque[Task] = deque()
-        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wakeup = Wakeup()
         self._is_asleep = self._is_shut = self._was_busy = False
         self._why_shut = ""
 
@@ -47,7 +45,7 @@ class Inbox:
         """
         self._tasks.append(task)
         if self._is_asleep or task.is_awaited:
-            self._tokens.put(None)
+            self._wakeup.wake()
         if self._is_shut:
             self.check_served()
 
@@ -61,7 +59,7 @@ class Inbox:
         """
         self._why_shut = self._why_shut or why
         self._is_shut = True
-        self._tokens.put(None)
+        self._wakeup.wake()
 
     @property
     def is_shut(self) -> bool:
@@ -110,10 +108,8 @@ class Inbox:
             self._is_asleep = False
 
     def _sleep(self, most_s: float) -> None:
-        with suppress(queue.Empty):
-            self._tokens.get(timeout=most_s)
-        while not self._tokens.empty():
-            self._tokens.get_nowait()
+        self._wakeup.sleep(most_s)
+        self._wakeup.forget()
 
 
 class ScanInbox:

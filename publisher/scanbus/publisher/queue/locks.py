@@ -7,8 +7,7 @@ condition, which then gives up a lock that another thread has.
 
 from __future__ import annotations
 
-# As modules: a program may patch them by gevent after it imported this.
-import queue
+# As a module: a program may patch it by gevent after it imported this.
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ __all__ = [
     "Backstop",
     "ScanLock",
     "Waiters",
+    "Wakeup",
     "is_own_thread",
     "refuse_own_wait",
     "refuse_reentry",
@@ -83,41 +83,64 @@ class Backstop:
             self._lock.release()
 
 
+class Wakeup:
+    """Where one thread sleeps until another wakes it; woken before, it does not sleep.
+
+    Each call is one step of a lock, so an exception of a signal handler leaves nothing
+    half done. Never ``queue.SimpleQueue``: in CPython (seen in 3.11 to 3.13), its
+    ``get`` with a timeout waits for ever if the time is over between two of its steps,
+    as on a busy machine.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """Wake the thread, from any thread, signal handler or finaliser."""
+        # It raises if nobody has slept since it was released the last time.
+        with suppress(RuntimeError):
+            self._lock.release()
+
+    def sleep(self, timeout_s: float) -> bool:
+        """Sleep until woken, at most `timeout_s`; return whether it was woken."""
+        return self._lock.acquire(timeout=max(0.0, timeout_s))
+
+    def forget(self) -> None:
+        """Forget that somebody woke the thread while it was awake."""
+        self._lock.acquire(blocking=False)
+
+
 class Waiters:
     """Threads of the program that wait for something; no lock is needed.
 
-    Used as ``tokens = waiters.enter()``, then look, then ``waiters.wait(tokens, …)``,
-    and again, so that no notification is missed.
+    Used as ``wakeup = waiters.enter()``, then look, then ``wakeup.sleep(…)``, and
+    again, so that no notification is missed.
     """
 
     def __init__(self) -> None:
-        self._tokens: dict[int, queue.SimpleQueue[None]] = {}
+        self._wakeups: dict[int, Wakeup] = {}
 
     def __bool__(self) -> bool:
         """Whether a thread waits."""
-        return bool(self._tokens)
+        return bool(self._wakeups)
 
-    def enter(self) -> queue.SimpleQueue[None]:
+    def enter(self) -> Wakeup:
         """Note that this thread waits; return where it is notified."""
-        tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._tokens[threading.get_ident()] = tokens
-        return tokens
+        wakeup = self._wakeups[threading.get_ident()] = Wakeup()
+        return wakeup
 
     def leave(self) -> None:
         """Note that this thread waits no more."""
-        self._tokens.pop(threading.get_ident(), None)
-
-    @staticmethod
-    def wait(tokens: queue.SimpleQueue[None], timeout_s: float) -> None:
-        """Sleep until notified, at most `timeout_s`."""
-        with suppress(queue.Empty):
-            tokens.get(timeout=max(0.0, timeout_s))
+        self._wakeups.pop(threading.get_ident(), None)
 
     def notify(self) -> None:
         """Wake all of them."""
-        if self._tokens:
-            for tokens in tuple(self._tokens.values()):
-                tokens.put(None)
+        if self._wakeups:
+            for wakeup in tuple(self._wakeups.values()):
+                wakeup.wake()
 
 
 def refuse_own_wait(lock: ScanLock | None = None) -> None:

@@ -163,7 +163,7 @@ class ScanWatch:
         state = self._state
         refuse_own_wait(state.lock)
         started = monotonic()
-        tokens = state.progress.enter()
+        wakeup = state.progress.enter()
         try:
             while True:
                 with Backstop(state.lock), state.lock:
@@ -174,7 +174,7 @@ class ScanWatch:
                 waited_s = monotonic() - started
                 if waited_s >= timeout_s:
                     raise DeadlineError(f"scan {state.uid}: {what}", waited_s, reason)
-                state.progress.wait(tokens, min(timeout_s - waited_s, 0.5))
+                wakeup.sleep(min(timeout_s - waited_s, 0.5))
         finally:
             state.progress.leave()
 

@@ -124,10 +124,10 @@ class SpoolBacklog:
     def finish(self, timeout_s: float) -> None:
         """Wait until the spool has all of the scan, at most `timeout_s`."""
         state, deadline = self._state, monotonic() + timeout_s
-        tokens = state.progress.enter()
+        wakeup = state.progress.enter()
         while (left_s := deadline - monotonic()) > 0:
             with state.lock:
                 if state.is_spooled:
                     break
-            state.progress.wait(tokens, min(left_s, 0.5))
+            wakeup.sleep(min(left_s, 0.5))
         state.progress.leave()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
+
+from scanbus.publisher.queue.locks import Wakeup
 
 __all__ = ["LastTask", "Question", "Task", "TaskOwner"]
 
@@ -113,16 +113,18 @@ class LastTask(Task):
 class Question(Task):
     """A task for which the program waits; its error is that call's."""
 
-    __slots__ = ("_answers",)
+    __slots__ = ("_answered", "_error")
     is_awaited: ClassVar[bool] = True
 
     def __init__(self, owner: TaskOwner, run: Callable[[], object]) -> None:
         super().__init__(owner, 0, run)
-        self._answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._error: Exception | None = None
+        self._answered = Wakeup()
 
     def answer(self, error: Exception | None) -> None:
         """Give the waiting thread its error."""
-        self._answers.put(error)
+        self._error = error
+        self._answered.wake()
 
     def wait(self, check_served: Callable[[], None]) -> None:
         """Wait until it was run or refused.
@@ -134,10 +136,7 @@ class Question(Task):
         Exception
             What it raised.
         """
-        while True:
-            with suppress(queue.Empty):
-                error = self._answers.get(timeout=_LOOK_EVERY_S)
-                break
+        while not self._answered.sleep(_LOOK_EVERY_S):
             check_served()
-        if error is not None:
-            raise error
+        if self._error is not None:
+            raise self._error

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable
-from contextlib import suppress
 
-from scanbus.publisher.queue.locks import ScanLock
+from scanbus.publisher.queue.locks import ScanLock, Wakeup
 
 __all__ = ["Waker"]
 
@@ -22,7 +20,7 @@ class Waker:
 
     def __init__(self, lock: ScanLock) -> None:
         self._lock = lock
-        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wakeup = Wakeup()
         self._is_asleep = False
         self._must_compare = False
 
@@ -44,7 +42,7 @@ class Waker:
     def wake(self) -> None:
         """Wake the sender if it sleeps; no lock is needed."""
         if self._is_asleep:
-            self._tokens.put(None)
+            self._wakeup.wake()
 
     def sleep_unless(self, has_work: Callable[[], bool], timeout_s: float) -> bool:
         """Return True if there is work; else sleep until woken, and return False.
@@ -62,12 +60,10 @@ class Waker:
                 return True
             self._lock.release()
             try:
-                with suppress(queue.Empty):
-                    self._tokens.get(timeout=timeout_s)
+                self._wakeup.sleep(timeout_s)
             finally:
                 self._lock.acquire()
             return False
         finally:
             self._is_asleep = False
-            while not self._tokens.empty():
-                self._tokens.get_nowait()
+            self._wakeup.forget()

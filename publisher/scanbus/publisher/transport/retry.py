@@ -7,9 +7,11 @@ not answer is an error at once, unless the caller wants retries then too.
 
 from __future__ import annotations
 
+# As a module: a program may patch it by gevent after it imported this.
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic, sleep
+from time import monotonic
 from typing import TypeVar
 
 from scanbus.bus.store import Backoff, NoRoomError, no_room_reason, translated
@@ -84,7 +86,7 @@ def retry_until_room(
             raise problem
         if backoff.is_first:
             log.warning(LogEvent.WAITING_FOR_REDIS, what=what, reason=reason)
-        sleep(min(backoff.next_s(), left_s))
+        time.sleep(min(backoff.next_s(), left_s))
         with suppress(BusUnavailableError):
             make_room()
 

@@ -8,7 +8,10 @@ so neither an unavailable Redis nor a slow network delays it.
 from __future__ import annotations
 
 import threading
-from time import monotonic, sleep
+
+# As a module: a program may patch it by gevent after it imported this.
+import time
+from time import monotonic
 
 from scanbus.publisher.ingest.numbered_points import awaits_timeout, flush_overdue
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -140,7 +143,7 @@ class SpoolWriter(threading.Thread):
 
     def _sleep(self) -> None:
         if not self._backlog.await_work(self._wait_s):
-            sleep(_GATHER_WAIT_S)  # Not woken: every single value would wake it.
+            time.sleep(_GATHER_WAIT_S)  # Not woken: every single value would wake it.
 
     def _wait_s(self) -> float:
         lanes = self._queue.lanes.values()
@@ -152,4 +155,4 @@ class SpoolWriter(threading.Thread):
         reason = f"the spool {self._spool.folder}: {error.strerror}"
         if self._backlog.note_trouble(reason):
             log.warning(LogEvent.SPOOL_PAUSED, scan=self._queue.uid, reason=reason)
-        sleep(_RETRY_S)
+        time.sleep(_RETRY_S)

@@ -7,9 +7,9 @@ of them. Any error ends the attempt and becomes a sentence in its outcome.
 from __future__ import annotations
 
 import itertools
-import queue
 import traceback
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any
 
@@ -52,7 +52,7 @@ class ServiceCalls:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, queue.SimpleQueue[tuple[str, list[Any]]]] = {}
+        self._waiting: dict[int, Future[tuple[str, list[Any]]]] = {}
 
     def call(self, attempt: int, name: str, *values: Any) -> None:
         """Call the service, and wait until it has done what was asked.
@@ -65,12 +65,12 @@ class ServiceCalls:
             If it does not answer.
         """
         number = next(self._numbers)
-        reply: queue.SimpleQueue[tuple[str, list[Any]]] = queue.SimpleQueue()
+        reply: Future[tuple[str, list[Any]]] = Future()
         self._waiting[number] = reply
         try:
             self.channel.send("call", attempt, number, name, *values)
-            error, fields = reply.get(timeout=_REPLY_TIMEOUT_S)
-        except queue.Empty as late:
+            error, fields = reply.result(timeout=_REPLY_TIMEOUT_S)
+        except TimeoutError as late:
             what = f"the service did not answer {name} in {_REPLY_TIMEOUT_S:.0f} s"
             raise TimeoutError(what) from late
         finally:
@@ -83,7 +83,7 @@ class ServiceCalls:
         """Pass a reply to the thread that waits for it."""
         waiting = self._waiting.get(number)
         if waiting is not None:
-            waiting.put((error, fields))
+            waiting.set_result((error, fields))
 
 
 class ServiceAuthority:
