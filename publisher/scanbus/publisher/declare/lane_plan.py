@@ -38,6 +38,8 @@ _MAX_RATIO = 8
 # Frames from this size on are a chunk each; smaller ones share a chunk.
 _LARGE_FRAME_BYTES = 256 * 2**10
 _CHUNK_BYTES = 2**20
+# Shares are products of floats: they are off by less, up to a quota of some TiB.
+_ROUNDING_BYTES = 1e-3
 # Beside detectors, small values may take 1/8 of the open segments' room.
 _VALUES_SHARE = 8
 
@@ -199,8 +201,7 @@ def _shares(
 
 
 def _lane(uid: str, quota: int, request: _LaneRequest, share: float) -> LaneDescription:
-    # Half a byte against rounding errors: the wanted bytes are a product of floats.
-    fits = int((share + 0.5) // request.cost_bytes)
+    fits = int((share + _ROUNDING_BYTES) // request.cost_bytes)
     segment_bytes = None
     if request.storage is Storage.VALUES:
         points = chunk = min(fits, 1) and _values_points(request, share)
@@ -245,7 +246,7 @@ def _files_points(request: _LaneRequest, fits: int, chunk: int) -> int:
 def _files_bytes(request: _LaneRequest, share: float, chunk: int) -> int:
     """Return the bytes that end a segment; with its last chunk it fits the share."""
     largest = chunk * (request.point_bytes + ENTRY_OVERHEAD_BYTES)
-    return max(1, int(share + 0.5) - largest + 1)
+    return max(1, int(share + _ROUNDING_BYTES) - largest + 1)
 
 
 def _chunk(request: _LaneRequest, fits: int) -> int:
