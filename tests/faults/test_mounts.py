@@ -4,6 +4,7 @@ What hangs is said, the service lives on, and it leaves when it is asked to.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from scanbus.bus.protocol import fence_key, lease_key
-from scanbus.bus.store import connect, writers_alive
+from scanbus.bus.store import connect, read_cursor, writers_alive
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, VerdictWord
@@ -83,10 +84,14 @@ def scan(redis_url: str) -> Iterator[Scan]:
         yield one
 
 
-def send_half(scan: Scan, folder: Path) -> None:
-    """Send the first half, and wait until some of it is in files."""
+def send_half(url: str, scan: Scan) -> None:
+    """Send the first half, and wait until some of it is acknowledged.
+
+    The next quarter has room then, though nothing more becomes durable.
+    """
     send(scan, 0, N_POINTS // 2)
-    assert until(lambda: any(folder.rglob("scan0001/camera_*.h5")), SOON_S)
+    with connect(url, name="test") as client:
+        assert until(lambda: read_cursor(client, scan.uid, "camera") > 0, SOON_S)
 
 
 def send(scan: Scan, start: int, stop: int) -> None:
@@ -127,7 +132,7 @@ def test_a_frozen_mount_is_named_and_its_scan_ends_complete_when_it_thaws(
     redis_url: str, scan: Scan, tmp_path: Path, mount: Path
 ) -> None:
     with writing(redis_url, tmp_path) as writer:
-        send_half(scan, mount)
+        send_half(redis_url, scan)
         with frozen(mount), connect(redis_url, name="test") as client:
             send_quarter(scan)
             assert until(lambda: "stalled: " in said(redis_url), SOON_S)
@@ -150,7 +155,7 @@ def test_a_writer_leaves_in_time_while_a_mount_is_frozen(
     redis_url: str, scan: Scan, tmp_path: Path, mount: Path
 ) -> None:
     with writing(redis_url, tmp_path) as writer:
-        send_half(scan, mount)
+        send_half(redis_url, scan)
         with frozen(mount):
             send_quarter(scan)
             assert until(lambda: "stalled: " in said(redis_url), SOON_S)
@@ -171,9 +176,11 @@ def has_exited(writer: WriterProcess) -> bool:
 
 
 def stacks(writer: WriterProcess) -> str:
-    """What the threads of a writer are at; it does not survive the question."""
-    writer.signal(signal.SIGABRT)
-    until(lambda: "most recent call first" in writer.log.read_text(), SOON_S)
+    """What the threads of a writer and its workers are at; it does not survive this."""
+    workers = re.findall(r'"workers": \[(\d+)\]', writer.log.read_text())
+    for n_asked, pid in enumerate([*workers, writer.process.pid], start=1):
+        os.kill(int(pid), signal.SIGABRT)
+        until(lambda: writer.log.read_text().count("Fatal") >= n_asked, SOON_S)  # noqa: B023
     return writer.log.read_text()
 
 
@@ -182,7 +189,7 @@ def test_a_mount_that_answers_nothing_does_not_stop_the_service(
 ) -> None:
     root = tmp_path / "files"
     with writing(redis_url, tmp_path) as writer:
-        send_half(scan, root)
+        send_half(redis_url, scan)
         with dead_mount(root):
             send_quarter(scan)
             assert until(lambda: "stalled: " in said(redis_url), SOON_S), stacks(writer)
@@ -248,7 +255,7 @@ def test_a_folder_that_may_not_be_written_pauses_its_scan_until_it_may(
         pytest.skip("only root can run a writer without the powers of root")
     root = tmp_path / "files"
     with writing(redis_url, tmp_path, under=ORDINARY):
-        send_half(scan, root)
+        send_half(redis_url, scan)
         with trouble(root):
             send_quarter(scan)
             assert until(lambda: sentence in said(redis_url), SOON_S), said(redis_url)
