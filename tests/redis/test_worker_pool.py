@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,7 +22,7 @@ from scanbus.bus.store import (
 )
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import WorkerFailedError
-from scanbus.writer import WriterSettings
+from scanbus.writer import WriterSettings, steps
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service import worker_pool
 from scanbus.writer.service.worker_channel import AttemptOrder, Outcome
@@ -229,3 +230,66 @@ def test_a_worker_that_dies_at_every_start_is_tried_less_and_less_often(
     wait_until(partial(is_ready, pool))
     assert not pool.problems
     assert worker_pool._LONGEST_PAUSE_S <= 30
+
+
+class FileAccess:
+    """Files that are touched by threads of an attempt while nothing watches them.
+
+    There is one per session, since an audit hook cannot be removed.
+    """
+
+    EVENTS = frozenset(
+        (
+            "open",
+            "os.link",
+            "os.listdir",
+            "os.mkdir",
+            "os.remove",
+            "os.rename",
+            "os.rmdir",
+            "os.scandir",
+            "os.truncate",
+        )
+    )
+
+    def __init__(self) -> None:
+        self.root: Path | None = None
+        self.n_watched = 0
+        self.unwatched: list[str] = []
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.root is None or event not in self.EVENTS:
+            return
+        if str(self.root) not in str(arguments[0]):
+            return
+        thread = threading.current_thread()
+        if thread is threading.main_thread() or thread.name == "scanbus-replaced":
+            return  # The test itself; and what no scan waits for.
+        watched = getattr(steps._watched, "steps", None)
+        if watched is not None and thread.ident in watched._current:
+            self.n_watched += 1
+        else:
+            self.unwatched.append(f"{event}{arguments[:1]} in {thread.name}")
+
+
+@pytest.fixture(scope="session")
+def file_access() -> FileAccess:
+    return FileAccess()
+
+
+def test_a_thread_that_touches_files_is_watched(
+    make: Make, tmp_path: Path, file_access: FileAccess
+) -> None:
+    pool = make(LAUNCHES["thread"], wanted_sources=2, master_s=0.01)
+    file_access.root = tmp_path
+    try:
+        scan = whole_scan(pool._settings.redis)
+        outcome = Attempt(pool, scan).outcome(pool)
+    finally:
+        file_access.root = None
+    assert outcome.verdict is not None
+    assert outcome.verdict.verdict is VerdictWord.COMPLETE
+    assert any(tmp_path.rglob("eiger_0000-*.h5"))  # Some were joined.
+    assert file_access.n_watched > 100
+    assert file_access.unwatched == []

@@ -1,10 +1,11 @@
 """Steps that take long are reported; what hangs is named while it does."""
 
+import time
 from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from scanbus.writer.steps import Steps
+from scanbus.writer.steps import Steps, waiting
 
 FILE = Path("/data/eiger_0000.h5")
 
@@ -42,3 +43,27 @@ def test_a_step_within_a_phase_does_not_end_it() -> None:
             pass
         assert steps.stalled().startswith("stalled: open of ")
     assert steps.stalled() == ""
+
+
+def test_what_has_no_name_is_work_but_for_waits() -> None:
+    steps = Steps(slow_s=0)
+    with steps.working(FILE):
+        assert steps.stalled().startswith("stalled: work of eiger_0000.h5")
+        with waiting():
+            assert steps.stalled() == ""
+        with steps.phase("flush", FILE), waiting():
+            assert steps.stalled() == ""
+        assert steps.stalled().startswith("stalled: work of ")
+    assert steps.stalled() == ""
+    with waiting():
+        assert steps.stalled() == ""
+
+
+def test_a_thread_that_gets_on_is_not_stalled() -> None:
+    steps = Steps(slow_s=0.2)
+    started = time.monotonic()
+    with steps.working(FILE):
+        while time.monotonic() - started < 0.3:
+            with steps.phase("write", FILE):
+                pass
+            assert steps.stalled() == ""

@@ -2,6 +2,8 @@
 
 A system call on a stalled mount can block for an unlimited time and cannot be
 interrupted. :class:`Steps` reports which step of which file is blocked, and since when.
+Any system call may be the one that blocks, so a watched thread is at work all the time,
+except while it says that it waits for the bus or another thread (:func:`waiting`).
 
 There is a failpoint before and after each step. ``SCANBUS_FAILPOINTS``, e.g.
 ``link.before=kill@3;fsync.after=stop@1``, defines actions for the n-th hit of a
@@ -38,10 +40,12 @@ __all__ = [
     "StepName",
     "Steps",
     "step",
+    "waiting",
     "write_hits",
 ]
 
 log = get_logger()
+_watched = threading.local()
 
 StepName: TypeAlias = Literal[
     "rename",
@@ -90,6 +94,16 @@ def step(name: StepName) -> AbstractContextManager[None]:
     )
 
 
+def waiting() -> AbstractContextManager[None]:
+    """Return a context in which this thread does not touch files.
+
+    It waits for Redis, for the service or for another thread, which have deadlines or
+    are watched themselves.
+    """
+    steps: Steps | None = getattr(_watched, "steps", None)
+    return nullcontext() if steps is None else steps.unwatched()
+
+
 def write_hits() -> None:
     """Write the hits of each failpoint, in a process without exit handlers."""
     if _failpoints is not None:
@@ -111,6 +125,22 @@ class Steps:
         self._current: dict[int, tuple[str, str, float]] = {}
 
     @contextmanager
+    def working(self, path: Path) -> Iterator[None]:
+        """Watch this thread: what it does outside of phases is called ``work``."""
+        _watched.steps = self
+        try:
+            with self._set(("work", path.name)):
+                yield
+        finally:
+            _watched.steps = None
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """Do not count what this thread does; see :func:`waiting`."""
+        with self._set(None):
+            yield
+
+    @contextmanager
     def step(self, name: StepName, path: Path) -> Iterator[None]:
         """Time one step on one file; may be nested in a phase."""
         with self.phase(name, path), step(name):
@@ -126,18 +156,10 @@ class Steps:
             ``open``, ``write``, ``events``, ``leave``, …: its name in logs.
         """
         started = time.monotonic()
-        thread = threading.get_ident()
-        with self._lock:
-            outer = self._current.get(thread)
-            self._current[thread] = (name, path.name, started)
         try:
-            yield
+            with self._set((name, path.name)):
+                yield
         finally:
-            with self._lock:
-                if outer is None:
-                    del self._current[thread]
-                else:
-                    self._current[thread] = outer
             elapsed = time.monotonic() - started
             if elapsed > self._slow_s:
                 log.warning(
@@ -146,6 +168,25 @@ class Steps:
                     file=str(path),
                     seconds=round(elapsed, 1),
                 )
+
+    @contextmanager
+    def _set(self, doing: tuple[str, str] | None) -> Iterator[None]:
+        """Note what this thread does, from now on, and then what it did before."""
+        thread = threading.get_ident()
+        outer = self._current.get(thread)
+        self._note(thread, doing)
+        try:
+            yield
+        finally:
+            # From now on: each step that ends shows that the thread gets on.
+            self._note(thread, outer and outer[:2])
+
+    def _note(self, thread: int, doing: tuple[str, str] | None) -> None:
+        with self._lock:
+            if doing is None:
+                self._current.pop(thread, None)
+            else:
+                self._current[thread] = (*doing, time.monotonic())
 
     def stalled(self) -> str:
         """Return a sentence about the longest running step, empty if none is slow."""

@@ -15,6 +15,7 @@ from typing import Final
 
 from scanbus.bus.store import Bus, BusRoot, read_bus_id, take_root
 from scanbus.schemas.errors import RootConflictError, RootUnusableError
+from scanbus.writer.steps import waiting
 from scanbus.writer.storage.beamline_claims import BeamlineClaim
 from scanbus.writer.storage.root_identity import RootGuard, read_root_id
 
@@ -45,7 +46,8 @@ def compare_root(client: Bus, own: BusRoot) -> None:
     RootConflictError
         If the bus is written below another root.
     """
-    known = take_root(client, own)
+    with waiting():
+        known = take_root(client, own)
     if known.id != own.id:
         raise RootConflictError(
             own.path,

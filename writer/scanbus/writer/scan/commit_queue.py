@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Self
 
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.steps import waiting
 
 __all__ = ["CommitQueue", "Stopped"]
 
@@ -69,7 +70,8 @@ class CommitQueue:
     def wait(self, timeout_s: float) -> None:
         """Wait until the next segment is published or has failed, or until timeout."""
         if self._waiting:
-            wait([self._waiting[0][2]], timeout=timeout_s)
+            with waiting():
+                wait([self._waiting[0][2]], timeout=timeout_s)
 
     def published(self) -> Iterator[tuple[LaneWriter, FinishedSegment]]:
         """Yield segments published since the last call; raise the error of a failure.

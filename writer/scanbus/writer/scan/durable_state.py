@@ -20,6 +20,7 @@ from scanbus.bus.store import (
     stream_ends,
 )
 from scanbus.writer.scan.admission import admit
+from scanbus.writer.steps import waiting
 from scanbus.writer.storage.root_identity import RootGuard
 
 __all__ = ["DurableState", "ReplayState", "ScanState"]
@@ -83,23 +84,27 @@ class ScanState:
 
     def written(self, lane: str) -> int:
         """Return the writer's cursor."""
-        return read_cursor(self._client, self._uid, lane)
+        with waiting():
+            return read_cursor(self._client, self._uid, lane)
 
     def cursors(self, lanes: Sequence[str]) -> list[int]:
         """Return the writer's cursors."""
-        return read_cursors(self._client, [(self._uid, lane) for lane in lanes])
+        with waiting():
+            return read_cursors(self._client, [(self._uid, lane) for lane in lanes])
 
     def lost(self, lane: str) -> int:
         """Return the point before which an operator accepts that files are missing."""
-        return accepted_loss(self._client, self._uid, lane)
+        with waiting():
+            return accepted_loss(self._client, self._uid, lane)
 
     def first_on_bus(self, lane: str) -> int | None:
         """Return the first point of a lane on the bus, and keep it there for a minute.
 
         None if there is none.
         """
-        hold_scan(self._client, self._uid, LONGEST_TTL_MS)
-        ends = stream_ends(self._client, self._uid, lane)
+        with waiting():
+            hold_scan(self._client, self._uid, LONGEST_TTL_MS)
+            ends = stream_ends(self._client, self._uid, lane)
         if ends is None or ends[0] in (b"0-0", SEAL_ID):
             return None
         return int(ends[0].partition(b"-")[0])

@@ -42,7 +42,7 @@ from scanbus.writer.scan.commit_queue import Stopped
 from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.write_authority import WriteAuthority
-from scanbus.writer.steps import step
+from scanbus.writer.steps import step, waiting
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.joined_segment import JoinedSegment, join_segments
 from scanbus.writer.storage.replaced_files import (
@@ -197,7 +197,8 @@ class Joiner:
         self._start_next(planned or _planned_last(lanes))
         if self._running is None:
             return False
-        wait([self._running[1]], timeout=0.2)
+        with waiting():
+            wait([self._running[1]], timeout=0.2)
         return True
 
     def leave(self, root: Path) -> None:
@@ -246,13 +247,14 @@ class Joiner:
     def _join(self, join: _Join) -> JoinedSegment:
         """Write and publish one joined file; called in the thread."""
         made, final = self._work_folder.path(join.name), self._folder / join.name
-        made.unlink(missing_ok=True)
-        try:
-            joined = self._copied(join, made, final)
-            self._publish(made, final)
-        finally:
+        with self._work_folder.steps.working(final):
             made.unlink(missing_ok=True)
-        return joined
+            try:
+                joined = self._copied(join, made, final)
+                self._publish(made, final)
+            finally:
+                made.unlink(missing_ok=True)
+            return joined
 
     def _copied(self, join: _Join, made: Path, final: Path) -> JoinedSegment:
         steps = self._work_folder.steps

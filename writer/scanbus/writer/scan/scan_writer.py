@@ -60,7 +60,7 @@ from scanbus.writer.scan.progress import (
 )
 from scanbus.writer.scan.silence import Silence
 from scanbus.writer.scan.write_authority import WriteAuthority
-from scanbus.writer.steps import Steps, step
+from scanbus.writer.steps import Steps, step, waiting
 from scanbus.writer.storage.data_root import (
     dataset_folder,
     remove_segments,
@@ -193,8 +193,7 @@ class ScanWriter:
         except (OSError, RuntimeError, StorageError) as error:
             # h5py raises RuntimeError if a file cannot be closed.
             keep = isinstance(error, LeaseLostError)
-            with self._steps.phase("root", self._root):
-                self._guard.explain(error)
+            self._guard.explain(error)
             if not keep and self._work_folder.was_taken:
                 # The error is a consequence: a successor has renamed the folder.
                 raise LeaseLostError(self._record.uid, self._authority.fence) from error
@@ -293,7 +292,8 @@ class ScanWriter:
     def _wait(self, seconds: float) -> None:
         if self._is_stopped():
             raise Stopped
-        time.sleep(seconds)
+        with waiting():
+            time.sleep(seconds)
 
     @property
     def bytes_needed(self) -> int:
@@ -327,8 +327,7 @@ class ScanWriter:
             self._tick()
             n_arrivals = self._read()
             self._collect_published()
-            with self._steps.phase("join", self._folder):
-                self._joins.advance(self._lanes)
+            self._joins.advance(self._lanes)
             if self._joins.needs_master:
                 self._update_master()
             if n_arrivals:
@@ -350,14 +349,13 @@ class ScanWriter:
         if not readers or self._commits.is_full:
             self._wait_for_commits_or_end()
             return 0
-        found = read_lanes(
-            self._client,
-            list(readers),
-            max_bytes=self._pace.read_bytes,
-            # Blocks for twice poll_s: hundreds of scans may be idle at the same time,
-            # and each wake-up takes CPU time from all of them.
-            block_ms=max(1, int(self._pace.poll_s * 2000)),
-        )
+        # Blocks for twice poll_s: hundreds of scans may be idle at the same time, and
+        # each wake-up takes CPU time from all of them.
+        most, block_ms = self._pace.read_bytes, max(1, int(self._pace.poll_s * 2000))
+        with waiting():
+            found = read_lanes(
+                self._client, list(readers), max_bytes=most, block_ms=block_ms
+            )
         n_arrivals = 0
         for reader, arrivals in found:
             lane = readers[reader]
@@ -379,16 +377,16 @@ class ScanWriter:
 
     def _wait_for_events(self) -> None:
         wait_ms = int(self._pace.poll_s * 250)
-        if wait_for_events(self._client, [self._record], wait_ms):
-            self._next_poll = 0.0
+        with waiting():
+            if wait_for_events(self._client, [self._record], wait_ms):
+                self._next_poll = 0.0
 
     def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
         """Publish one segment; called in the thread of the commit queue."""
-        with self._steps.phase("root", self._root):
+        folder, name = self._folder, lane.lane.name
+        with self._steps.working(folder / finished.name):
             self._guard.check()
-        publish_segment(
-            finished, lane.lane.name, self._folder, self._work_folder, self._authority
-        )
+            publish_segment(finished, name, folder, self._work_folder, self._authority)
 
     def _collect_published(self) -> None:
         """Process segments that were published; raise the error of a failed one."""
@@ -414,9 +412,10 @@ class ScanWriter:
                     self._space.check(self.bytes_needed)
         if now >= self._next_poll:
             self._next_poll = now + self._pace.poll_s
-            if read_events(self._client, self._record) and self._events is not None:
-                with self._steps.phase("events", self._folder):
-                    self._events.append(self._record)
+            with waiting():
+                is_news = read_events(self._client, self._record)
+            if is_news and self._events is not None:
+                self._events.append(self._record)
             self._add_late_lanes()
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
@@ -443,10 +442,9 @@ class ScanWriter:
 
     def _confirm_files(self) -> None:
         """Check that all segments that masters name are in their places."""
-        with self._steps.phase("confirm", self._folder):
-            for lane in self._lanes:
-                if lane.has_own_files:
-                    lane.confirm()
+        for lane in self._lanes:
+            if lane.has_own_files:
+                lane.confirm()
 
     def _update_master(self) -> None:
         """Update the masters of a growing scan, if that is due."""

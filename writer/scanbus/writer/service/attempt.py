@@ -31,7 +31,8 @@ from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.worker_channel import AttemptOrder, Channel, Outcome
 from scanbus.writer.settings import WriterSettings
-from scanbus.writer.steps import Steps, step
+from scanbus.writer.steps import Steps, step, waiting
+from scanbus.writer.storage.data_root import scan_folder
 
 __all__ = ["Attempt", "ServiceAuthority", "ServiceCalls"]
 
@@ -68,8 +69,9 @@ class ServiceCalls:
         reply: Future[tuple[str, list[Any]]] = Future()
         self._waiting[number] = reply
         try:
-            self.channel.send("call", attempt, number, name, *values)
-            error, fields = reply.result(timeout=_REPLY_TIMEOUT_S)
+            with waiting():
+                self.channel.send("call", attempt, number, name, *values)
+                error, fields = reply.result(timeout=_REPLY_TIMEOUT_S)
         except TimeoutError as late:
             what = f"the service did not answer {name} in {_REPLY_TIMEOUT_S:.0f} s"
             raise TimeoutError(what) from late
@@ -175,12 +177,14 @@ class Attempt:
 
     def run(self) -> Outcome:
         """Write the scan; return how that ended. Errors are part of the outcome."""
-        try:
-            return self._outcome(verdict=self._write())
-        except Stopped:
-            return self._outcome()
-        except Exception as error:  # noqa: BLE001 - it is the outcome
-            return self._outcome_of(error)
+        folder = scan_folder(self._settings.root, self._record.identity)
+        with self._steps.working(folder):
+            try:
+                return self._outcome(verdict=self._write())
+            except Stopped:
+                return self._outcome()
+            except Exception as error:  # noqa: BLE001 - it is the outcome
+                return self._outcome_of(error)
 
     def _outcome_of(self, error: Exception) -> Outcome:
         if isinstance(error, LeaseLostError | BusUnavailableError):
@@ -216,7 +220,8 @@ class Attempt:
         settings = self._settings
         client = connect(settings.redis, name="scanbus-scan")
         with translated(settings.redis), client, ExitStack() as stack:
-            read_events(client, self._record)
+            with waiting():
+                read_events(client, self._record)
             judged = self._record.final_verdict
             if judged is not None:
                 return judged  # Given by another writer, just before this lease.
@@ -244,7 +249,8 @@ def _last_ids(client: Bus, record: ScanRecord) -> dict[str, bytes]:
     """Return the id of the last entry of each lane that is on the bus."""
     found: dict[str, bytes] = {}
     for lane in record.prepared.lanes if record.prepared else ():
-        ends = stream_ends(client, record.uid, lane.name)
+        with waiting():
+            ends = stream_ends(client, record.uid, lane.name)
         found[lane.name] = ends[1] if ends else b""
     return found
 
