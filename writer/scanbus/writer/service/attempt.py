@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from scanbus.bus.protocol import ScanRecord
@@ -22,6 +23,7 @@ from scanbus.schemas.errors import (
     NameTakenError,
     ScanbusError,
 )
+from scanbus.schemas.file_names import scan_folder_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.commit_queue import Stopped
@@ -32,7 +34,6 @@ from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.worker_channel import AttemptOrder, Channel, Outcome
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import Steps, step, waiting
-from scanbus.writer.storage.data_root import scan_folder
 
 __all__ = ["Attempt", "ServiceAuthority", "ServiceCalls"]
 
@@ -177,7 +178,8 @@ class Attempt:
 
     def run(self) -> Outcome:
         """Write the scan; return how that ended. Errors are part of the outcome."""
-        folder = scan_folder(self._settings.root, self._record.identity)
+        # By name: the folder of a hostile scan may be refused.
+        folder = Path(scan_folder_name(self._record.identity.scan_number))
         with self._steps.working(folder):
             try:
                 return self._outcome(verdict=self._write())
