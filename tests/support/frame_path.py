@@ -6,6 +6,7 @@ prints them in the order of their first call, with their lines.
 """
 
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,12 +39,19 @@ def visited(scan: Scan, name: str, value: Any) -> dict[str, int]:
     return seen
 
 
-def path_of_a_frame(url: str) -> dict[str, int]:
-    """Return the path of the second frame of a scan: the first one prepares it."""
+def path_of_a_frame(url: str, pause_s: float = 0.0) -> dict[str, int]:
+    """Return the path of the second frame of a scan: the first one prepares it.
+
+    Parameters
+    ----------
+    pause_s : float
+        Time between the two; after some, the publisher's threads sleep.
+    """
     frame = np.zeros(SHAPE, "uint16")
     with Publisher(url, close_timeout_s=0) as publisher, publisher.scan() as scan:
         scan.detector("d", shape=SHAPE, dtype="uint16", points_per_chunk=1)
         scan.send("d", frame)
+        time.sleep(pause_s)
         return visited(scan, "d", frame)
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from scanbus.publisher.queue.locks import Wakeup, is_own_thread, refuse_own_wait
@@ -45,7 +46,8 @@ class Inbox:
         """
         self._tasks.append(task)
         if self._is_asleep or task.is_awaited:
-            self._wakeup.wake()
+            with suppress(RuntimeError):  # It does not sleep.
+                self._wakeup.release()
         if self._is_shut:
             self.check_served()
 

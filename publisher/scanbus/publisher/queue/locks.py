@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from operator import methodcaller
 from types import TracebackType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from scanbus.schemas.errors import ScanStateError
 
@@ -90,19 +90,25 @@ class Wakeup:
     half done. Never ``queue.SimpleQueue``: in CPython (seen in 3.11 to 3.13), its
     ``get`` with a timeout waits for ever if the time is over between two of its steps,
     as on a busy machine.
+
+    Attributes
+    ----------
+    release : callable
+        What `wake` does, without a Python call of its own: for each frame, that counts.
+        It raises RuntimeError if nobody has slept since it was called the last time.
     """
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_lock", "release")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
+        self.release: Final = self._lock.release
 
     def wake(self) -> None:
         """Wake the thread, from any thread, signal handler or finaliser."""
-        # It raises if nobody has slept since it was released the last time.
-        with suppress(RuntimeError):
-            self._lock.release()
+        with suppress(RuntimeError):  # It does not sleep.
+            self.release()
 
     def sleep(self, timeout_s: float) -> bool:
         """Sleep until woken, at most `timeout_s`; return whether it was woken."""
