@@ -153,7 +153,7 @@ class Steps:
         Parameters
         ----------
         name : str
-            ``open``, ``write``, ``events``, ``leave``, …: its name in logs.
+            ``open``, ``write``, ``flush``, ``leave``, …: its name in logs.
         """
         started = time.monotonic()
         try:

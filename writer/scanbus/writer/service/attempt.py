@@ -84,9 +84,9 @@ class ServiceCalls:
 
     def answer(self, number: int, error: str, fields: list[Any]) -> None:
         """Pass a reply to the thread that waits for it."""
-        waiting = self._waiting.get(number)
-        if waiting is not None:
-            waiting.set_result((error, fields))
+        reply = self._waiting.get(number)
+        if reply is not None:
+            reply.set_result((error, fields))
 
 
 class ServiceAuthority:
