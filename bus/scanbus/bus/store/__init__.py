@@ -46,6 +46,7 @@ from scanbus.bus.store.heartbeats import (
     publisher_is_alive,
     remove_lapsed_writers,
     remove_writer,
+    why_paused,
     writer_is_alive,
     writers_alive,
 )
@@ -200,6 +201,7 @@ __all__ = [
     "wait_for_announcement",
     "wait_for_events",
     "was_forgotten",
+    "why_paused",
     "writer_is_alive",
     "writers_alive",
 ]

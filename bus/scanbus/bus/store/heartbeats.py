@@ -7,6 +7,7 @@ full Redis too.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json
@@ -25,6 +26,7 @@ __all__ = [
     "publisher_is_alive",
     "remove_lapsed_writers",
     "remove_writer",
+    "why_paused",
     "writer_is_alive",
     "writers_alive",
 ]
@@ -94,6 +96,42 @@ def writers_alive(client: Bus) -> dict[str, dict[str, Any]]:
     """Return the status of each writer whose heartbeat has not expired."""
     names = [(_text(name), line) for name, line in _registered(client).items()]
     return {name: _info(line) for name, line in names if writer_is_alive(client, name)}
+
+
+def why_paused(writers: Mapping[str, Mapping[str, Any]], uid: str) -> str:
+    """Return why a scan is not written now, in the words of the writers; or empty.
+
+    Parameters
+    ----------
+    writers : mapping
+        Status of each living writer, as `writers_alive` returns it.
+    uid : str
+        The scan.
+
+    Returns
+    -------
+    str
+        What a writer says about this scan; else what is wrong with every writer.
+    """
+    paused = [_texts(info.get("paused")) for info in writers.values()]
+    for sentences in paused:
+        if uid in sentences:
+            return sentences[uid]
+    general = [
+        [text for text in _texts(info.get("problems")).values() if text not in scans]
+        for info, scans in zip(
+            writers.values(), (set(each.values()) for each in paused), strict=True
+        )
+    ]
+    return "; ".join(general[0]) if general and all(general) else ""
+
+
+def _texts(found: Any) -> dict[str, str]:
+    """Return the texts of a JSON object by key, or of a list by index."""
+    if isinstance(found, list):
+        found = {str(place): text for place, text in enumerate(found)}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {key: text for key, text in pairs if isinstance(text, str)}
 
 
 def _registered(client: Bus) -> dict[bytes, bytes]:

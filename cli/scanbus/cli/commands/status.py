@@ -67,7 +67,8 @@ def _writer_lines(writers: dict[str, dict[str, Any]]) -> list[Text]:
 
 
 def _facts(info: dict[str, Any]) -> str:
-    return printable(" ".join(f"{key}={value}" for key, value in info.items()))
+    facts = {key: value for key, value in info.items() if key != "paused"}
+    return printable(" ".join(f"{key}={value}" for key, value in facts.items()))
 
 
 def _memory(found: BusStatus) -> str:

@@ -106,7 +106,7 @@ class Backpressure:
         state = self._state
         refuse_own_wait()
         started = monotonic()
-        logged_at = 0.0
+        next_log_s, said = 1.0, ""
         wakeup = state.room.enter()
         try:
             while not self._has_room(lane, need):
@@ -115,8 +115,11 @@ class Backpressure:
                 if left_s <= 0:
                     what = f"scan {state.uid}: sending {lane.name}"
                     raise DeadlineError(what, waited_s, self._reason(lane))
-                if waited_s - logged_at >= _LOG_EVERY_S or waited_s > 1.0 > logged_at:
-                    logged_at = waited_s
+                # At once if it is another reason: the first is a guess until the writer
+                # says what it waits for.
+                is_news = said not in {"", self._why_full()}
+                if waited_s >= next_log_s or is_news:
+                    next_log_s, said = waited_s + _LOG_EVERY_S, self._why_full()
                     self._log_waiting(lane, waited_s)
                 wakeup.sleep(min(0.5, left_s))
                 time.sleep(_REST_S)

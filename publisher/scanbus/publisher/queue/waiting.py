@@ -27,7 +27,7 @@ def wait_durable(queue: ScanQueue, timeout_s: float) -> None:
         lambda: queue.verdict is not None or not behind(),
         timeout_s,
         what="waiting until it is durable",
-        why=lambda: ", ".join(behind()),
+        why=lambda: f"{', '.join(behind())}; {queue.why_waiting}",
     )
 
 

@@ -7,7 +7,8 @@ after any other loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from time import time as wall_clock
 
@@ -40,6 +41,7 @@ def resumed_scans(
     inbox: Inbox,
     limits: SendLimits,
     threads: ThreadPool,
+    why_full: Callable[[str], str],
 ) -> Iterator[ScanQueue | SpoolError]:
     """Yield the scans of dead publishers, ready to be sent.
 
@@ -50,7 +52,12 @@ def resumed_scans(
             if isinstance(spool, SpoolError):
                 raise spool
             queue = _resumed_from(
-                spool, client, inbox=inbox, limits=limits, threads=threads
+                spool,
+                client,
+                inbox=inbox,
+                limits=limits,
+                threads=threads,
+                why_full=why_full,
             )
         except SpoolError as error:
             log.error(LogEvent.SPOOL_UNREADABLE, path=error.path, reason=error.reason)  # noqa: TRY400
@@ -67,6 +74,7 @@ def _resumed_from(
     inbox: Inbox,
     limits: SendLimits,
     threads: ThreadPool,
+    why_full: Callable[[str], str],
 ) -> ScanQueue | None:
     try:
         scan = spool.recover()
@@ -74,7 +82,13 @@ def _resumed_from(
             spool.remove()  # Its publisher died before it announced the scan.
             return None
         queue = _resumed(
-            client, scan, spool, inbox=inbox, limits=limits, threads=threads
+            client,
+            scan,
+            spool,
+            inbox=inbox,
+            limits=limits,
+            threads=threads,
+            why_full=why_full,
         )
     except BaseException:
         spool.close()
@@ -96,6 +110,7 @@ def _resumed(
     inbox: Inbox,
     limits: SendLimits,
     threads: ThreadPool,
+    why_full: Callable[[str], str],
 ) -> ScanQueue:
     queue = ScanQueue(
         scan.announced,
@@ -103,7 +118,7 @@ def _resumed(
         inbox=inbox,
         limits=limits,
         threads=threads,
-        why_full=lambda: "its publisher died; the writer is behind",
+        why_full=partial(why_full, scan.announced.scan.uid),
         spool=spool,
     )
     events, lost = spooled_events(client, scan)

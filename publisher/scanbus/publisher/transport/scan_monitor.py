@@ -8,8 +8,9 @@ without closing it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from typing import Any
 
 from scanbus.bus.protocol import HEARTBEAT_S, HEARTBEAT_TTL_MS, ScanRecord
 from scanbus.bus.store import (
@@ -25,6 +26,7 @@ from scanbus.bus.store import (
     release_quota,
     translated,
     wait_for_events,
+    why_paused,
     writers_alive,
 )
 from scanbus.publisher.queue.locks import is_own_thread
@@ -91,7 +93,7 @@ class ScanMonitor(threading.Thread):
         self._news: set[str] = set()
         self._wait_s = _TICK_S
         self._backoff = Backoff(2 * _TICK_S)
-        self.n_writers = 0
+        self._writers: Mapping[str, dict[str, Any]] = {}
         self._failure = ""
 
     # ----------------------------------------------------- for other threads
@@ -105,9 +107,20 @@ class ScanMonitor(threading.Thread):
         self._scans.pop(queue.uid, None)
         queue.watch.release(None)
 
-    def why_full(self) -> str:
-        """Return why nothing becomes durable, as far as the heartbeats show."""
-        return "writer is behind" if self.n_writers else "no writer alive"
+    @property
+    def n_writers(self) -> int:
+        """Number of writers that are alive, when last looked for."""
+        return len(self._writers)
+
+    def note_writers(self, writers: Mapping[str, dict[str, Any]]) -> None:
+        """Note which writers are alive, and what they say."""
+        self._writers = writers
+
+    def why_full(self, uid: str) -> str:
+        """Return why nothing of a scan becomes durable, in the words of its writer."""
+        if not self._writers:
+            return "no writer alive"
+        return why_paused(self._writers, uid) or "writer is behind"
 
     @property
     def unreleased(self) -> list[ScanQueue]:
@@ -264,7 +277,7 @@ class ScanMonitor(threading.Thread):
             with self._guard.attempt("send its heartbeat", queue.uid):
                 self._send_heartbeat(client, queue)
         with self._guard.attempt("look for writers"):
-            self.n_writers = len(writers_alive(client))
+            self.note_writers(writers_alive(client))
         with self._guard.attempt("look for lost keys"):
             self._look_for_losses(client, scans)
 

@@ -197,7 +197,7 @@ class ScanRegistrar:
             inbox=self._inbox,
             limits=self._limits,
             threads=self._threads,
-            why_full=self._monitor.why_full,
+            why_full=partial(self._monitor.why_full, identity.uid),
             spool=None if root is None else ScanSpool.make(root, identity.uid),
         )
         self._monitor.watch(queue)
@@ -257,6 +257,7 @@ class ScanRegistrar:
                     inbox=self._inbox,
                     limits=self._limits,
                     threads=self._threads,
+                    why_full=self._monitor.why_full,
                 ):
                     if isinstance(queue, SpoolError):
                         self.unreadable.append(queue)
@@ -276,7 +277,7 @@ class ScanRegistrar:
         return found
 
     def _check_writers(self, options: ScanOptions) -> None:
-        self._monitor.n_writers = len(writers_alive(self._client))
+        self._monitor.note_writers(writers_alive(self._client))
         if options.require_writer and not self._monitor.n_writers:
             raise NoWriterError
 

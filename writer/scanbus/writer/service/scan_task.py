@@ -241,7 +241,10 @@ class ScanTask:
     @property
     def trouble(self) -> str:
         """Sentence about what prevents writing now; empty if nothing does."""
-        if sentence := self._stalled or self.problem:
+        attempt = self._attempt if self._is_running else None
+        # What stopped an attempt before is over once this one makes points durable.
+        before = "" if attempt is not None and attempt.has_written else self.problem
+        if sentence := self._stalled or before:
             return sentence
         verdict = self.verdict
         if verdict is None or verdict.verdict is not VerdictWord.FAILED:

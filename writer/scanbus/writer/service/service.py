@@ -266,6 +266,7 @@ class WriterService:
             in_trouble=sum(1 for task in unfinished if task.trouble),
             free_bytes=self._free.measure(),
         )
+        paused = {task.uid: task.trouble for task in unfinished if task.trouble}
         info = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -277,8 +278,10 @@ class WriterService:
             "problems": [
                 *self._pool.problems,
                 *self._ownership.problems,
-                *(task.trouble for task in unfinished if task.trouble),
+                *paused.values(),
             ],
+            # By scan: its publisher quotes it to whoever waits.
+            "paused": paused,
         }
         ttl_ms = int(HEARTBEATS_TO_LAPSE * every_s * 1000)
         beat_writer(self._client, self.name, info, ttl_ms)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scanbus.bus.store import Bus, Lease, acknowledge_all, connect, translated
@@ -53,6 +53,10 @@ class RunningAttempt:
         Sentence about a step that hangs, as the worker said last.
     failure : Exception or None
         Why Redis did not take its acknowledgements; the next call fails with it.
+    acknowledged : dict
+        Lane to the point that was acknowledged first: what stood there before.
+    has_written : bool
+        Whether it made points durable that were not.
     """
 
     link: WorkerLink
@@ -61,6 +65,12 @@ class RunningAttempt:
     on_end: Callable[[Outcome], None]
     stalled: str = ""
     failure: Exception | None = None
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    has_written: bool = False
+
+    def note_acknowledged(self, lane: str, point: int) -> None:
+        """Note how far a lane is durable; the first point is what it found."""
+        self.has_written |= point > self.acknowledged.setdefault(lane, point)
 
     @property
     def trouble(self) -> str:
@@ -196,6 +206,7 @@ class WorkerLink:
         if kind == "acknowledge":
             lane, point = values
             key = number, lane
+            self._attempts[number].note_acknowledged(lane, point)
             self._acknowledged[key] = max(point, self._acknowledged.get(key, 0))
             return
         self._acknowledge()
