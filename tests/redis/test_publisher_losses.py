@@ -231,9 +231,12 @@ def test_many_losses_in_a_row_with_a_writer_lose_nothing(
 def test_a_full_redis_is_waited_for_and_relieved_by_trimming(
     redis_factory: RedisFactory,
 ) -> None:
-    """At maxmemory the publisher itself trims what older scans have acknowledged."""
+    """Publishers wait at maxmemory: the writer removes what is in its files."""
     server = redis_factory({"maxmemory": "60mb", "maxmemory-policy": "noeviction"})
-    with MemoryWriter(server.url), Publisher(server.url, close_timeout_s=10) as pub:
+    with (
+        MemoryWriter(server.url, room_bytes=20 * 2**20),
+        Publisher(server.url, close_timeout_s=10) as pub,
+    ):
         for _ in range(4):
             with pub.scan(quota_bytes=16 * 2**20) as scan:
                 scan.detector("d", shape=SHAPE, dtype="uint32", codec="none")

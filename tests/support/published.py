@@ -22,6 +22,7 @@ from scanbus.bus.protocol import (
 )
 from scanbus.bus.store import (
     Bus,
+    Evictor,
     acknowledge,
     announcements,
     append_event,
@@ -119,12 +120,20 @@ def read_scan(client: Bus, uid: str) -> dict[str, ReadLane]:
 
 
 class MemoryWriter(threading.Thread):
-    """Reads every scan into memory, acknowledges segments, sends verdicts."""
+    """Reads every scan into memory, acknowledges segments, sends verdicts.
 
-    def __init__(self, url: str, *, judges: bool = True) -> None:
+    Parameters
+    ----------
+    room_bytes : int
+        It makes room while Redis uses more; 0: never.
+    """
+
+    def __init__(self, url: str, *, judges: bool = True, room_bytes: int = 0) -> None:
         super().__init__(name="memory-writer")
         self._url = url
         self._judges = judges
+        self._room_bytes = room_bytes
+        self._evictor = Evictor()
         self._leave = threading.Event()
         self._client: Bus | None = None
         self._records: dict[str, ScanRecord] = {}
@@ -167,6 +176,8 @@ class MemoryWriter(threading.Thread):
             read_events(client, record)
             if record.prepared is not None:
                 self._read(client, record)
+        if self._room_bytes:
+            self._evictor.free(client, self._room_bytes)
 
     def _read(self, client: Bus, record: ScanRecord) -> None:
         assert record.prepared is not None

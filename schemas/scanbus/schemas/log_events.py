@@ -41,8 +41,6 @@ class LogEvent(StrEnum):
     """warning: opening a scan waits until Redis can take it."""
     SENDING_PAUSED = "sending_paused"
     """warning: Redis takes nothing now; what was sent is kept."""
-    ROOM_FREED = "room_freed"
-    """info: written data and finished scans were removed from Redis, for room."""
     KEYS_LOST = "keys_lost"
     """warning: keys of a scan were deleted in Redis; they are put back."""
     LANE_VANISHED = "lane_vanished"

@@ -15,12 +15,30 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES, HEARTBEAT_S, LEASE_S
+from scanbus.bus.protocol import (
+    ALLOCATED_SHARE,
+    BUDGET_FRACTION,
+    DEFAULT_MEMORY_BYTES,
+    HEARTBEAT_S,
+    LEASE_S,
+    MOST_WATERMARK,
+)
 from scanbus.bus.store import DEFAULT_URL, ServerAddress
 from scanbus.schemas.errors import ConfigurationError
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 
 __all__ = ["WriterSettings"]
+
+
+def _leaves_the_budget(watermark: float) -> float:
+    """Refuse a watermark above which publishers would not find their budget free."""
+    if watermark > MOST_WATERMARK:
+        share = 100 * BUDGET_FRACTION * (ALLOCATED_SHARE + watermark)
+        raise ValueError(
+            f"{watermark:g} lets publishers and kept data use {share:.0f} % of Redis' "
+            f"memory together; at most {MOST_WATERMARK:g}"
+        )
+    return watermark
 
 
 class WriterSettings(BaseSettings):
@@ -85,7 +103,9 @@ class WriterSettings(BaseSettings):
     redis: Annotated[str, AfterValidator(ServerAddress)] = DEFAULT_URL
     root: Path
     memory_bytes: int = Field(default=DEFAULT_MEMORY_BYTES, gt=0)
-    watermark: float = Field(default=0.5, gt=0, le=1)
+    watermark: Annotated[float, AfterValidator(_leaves_the_budget)] = Field(
+        default=MOST_WATERMARK, gt=0
+    )
     lease_s: float = Field(default=LEASE_S, gt=0)
     heartbeat_s: float = Field(default=HEARTBEAT_S, gt=0, le=20.0)
     flush_s: float = Field(default=1.0, gt=0)

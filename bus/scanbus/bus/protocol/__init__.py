@@ -58,7 +58,10 @@ from scanbus.bus.protocol.lane_reader import (
     LaneReader,
 )
 from scanbus.bus.protocol.limits import (
+    ALLOCATED_SHARE,
+    BUDGET_FRACTION,
     DEFAULT_MEMORY_BYTES,
+    MOST_WATERMARK,
     budget_bytes,
     default_quota,
 )
@@ -77,7 +80,9 @@ from scanbus.bus.protocol.times import (
 )
 
 __all__ = [
+    "ALLOCATED_SHARE",
     "ANNOUNCEMENTS",
+    "BUDGET_FRACTION",
     "DEFAULT_MEMORY_BYTES",
     "FORGOTTEN",
     "GATHERED_BYTES",
@@ -89,6 +94,7 @@ __all__ = [
     "LONGEST_TTL_MS",
     "MAX_COUNT",
     "MAX_HEADER_BYTES",
+    "MOST_WATERMARK",
     "PAYLOAD_FIELD",
     "POSITION",
     "RESERVED",

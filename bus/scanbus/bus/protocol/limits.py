@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "ALLOCATED_SHARE",
     "BUDGET_FRACTION",
     "DEFAULT_MEMORY_BYTES",
+    "MOST_WATERMARK",
     "budget_bytes",
     "default_quota",
 ]
 
 BUDGET_FRACTION: Final = 0.6
 """Share of Redis's memory that scans may reserve; the rest is for buffers and forks."""
+
+
+ALLOCATED_SHARE: Final = 1.25
+"""What Redis may allocate for a byte: jemalloc rounds up, by a quarter at most."""
+
+
+MOST_WATERMARK: Final = 0.4
+"""Largest share of the budget for data in files: with all quotas, 99 % of Redis."""
 
 
 DEFAULT_MEMORY_BYTES: Final = 4 * 2**30

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from scanbus.bus.store import KEPT_WHEN_FULL, Bus, Evictor, Freed, connect
+from scanbus.bus.store import Bus, connect
 
-__all__ = ["FULL", "Link"]
-
-# Fraction of maxmemory that may stay used after room was made.
-FULL = 0.85
+__all__ = ["Link"]
 
 
 @dataclass(slots=True)
@@ -27,22 +24,12 @@ class Link:
         Memory limit of Redis when last read; 0 if it has none.
     stop : threading.Event
         Set when the publisher closes for good.
-    room : Evictor
-        Removes durable entries and old scans if Redis is full.
     """
 
     url: str
     name: str
     maxmemory_bytes: int
     stop: threading.Event
-    room: Evictor = field(default_factory=Evictor)
-
-    def make_room(self, client: Bus) -> Freed:
-        """Free memory when Redis refuses data; the writer frees it before that."""
-        limit = int(self.maxmemory_bytes * FULL)
-        if not limit:
-            return Freed()
-        return self.room.free(client, limit, kept_scans=KEPT_WHEN_FULL)
 
     def connect(self) -> Bus:
         """Return a client that does not reconnect by itself."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 # As a module: a program may patch it by gevent after it imported this.
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
 from typing import TypeVar
 
@@ -37,10 +36,11 @@ def retry_until_room(
     what: str,
     url: str,
     deadline_s: float,
-    make_room: Callable[[], None],
     retry_unavailable: bool = False,
 ) -> _T:
-    """Return ``call()``; while Redis has no room, make some and try again.
+    """Return ``call()``; while Redis has no room, wait and try again.
+
+    The writer makes room: it alone removes data from Redis.
 
     Parameters
     ----------
@@ -52,8 +52,6 @@ def retry_until_room(
         Address of Redis, for errors.
     deadline_s : float
         Longest time for all tries, in seconds.
-    make_room : callable
-        Called before each further try.
     retry_unavailable : bool
         Retry also if Redis does not answer: it may be restarting.
 
@@ -87,8 +85,6 @@ def retry_until_room(
         if backoff.is_first:
             log.warning(LogEvent.WAITING_FOR_REDIS, what=what, reason=reason)
         time.sleep(min(backoff.next_s(), left_s))
-        with suppress(BusUnavailableError):
-            make_room()
 
 
 def _may_pass(error: BusUnavailableError) -> bool:

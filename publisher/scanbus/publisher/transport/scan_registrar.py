@@ -454,13 +454,8 @@ class ScanRegistrar:
             what=what,
             url=self._link.url,
             deadline_s=self._limits.send_deadline_s,
-            make_room=self._make_room,
             retry_unavailable=retry_unavailable,
         )
-
-    def _make_room(self) -> None:
-        with translated(self._link.url):
-            self._link.make_room(self._client)
 
 
 def _write_to_spool(queue: ScanQueue, events: Sequence[Event]) -> None:

@@ -8,7 +8,6 @@ more. A scan has one for each detector, and one for all small values and the eve
 from __future__ import annotations
 
 import threading
-from time import monotonic
 
 from scanbus.bus.protocol import EncodedEntry, split_id
 from scanbus.bus.store import (
@@ -44,7 +43,6 @@ log = get_logger()
 
 # A chunk that is not full after this time is flushed.
 _IDLE_S = 0.2
-_FREE_ROOM_EVERY_S = 1.0
 # After Redis had no room, entries are sent one by one; then batches grow again by this.
 _LARGER_BATCH_BYTES = 2**16
 
@@ -76,7 +74,6 @@ class Sender(threading.Thread):
         self._backoff = Backoff()
         self._made: set[str] = set()
         self._batch_bytes = MAX_BATCH_BYTES
-        self._freed_at = 0.0
 
     def run(self) -> None:
         """Send until the scan is released or the publisher stops."""
@@ -141,10 +138,9 @@ class Sender(threading.Thread):
             self._disconnect()
             self._pause(error.reason)
         except NoRoomError as error:
-            # A batch is accepted as a whole or not at all. There may be room for its
-            # first entry, which may end a segment; writing that frees more room.
+            # The writer makes room. A batch is accepted as a whole or not at all: there
+            # may be room for its first entry; if that ends a segment, there is more.
             self._batch_bytes = 0
-            self._make_room()
             self._pause(error.reason)
         except VanishedError:
             log.warning(LogEvent.LANE_VANISHED, scan=self._queue.uid)
@@ -220,24 +216,3 @@ class Sender(threading.Thread):
         if self._share.note_trouble(reason):
             log.warning(LogEvent.SENDING_PAUSED, scan=self._queue.uid, reason=reason)
         self._link.stop.wait(self._backoff.next_s())
-
-    def _make_room(self) -> None:
-        """Free memory in Redis that holds durable data, of any scan."""
-        now = monotonic()
-        if self._client is None or now - self._freed_at < _FREE_ROOM_EVERY_S:
-            return
-        try:
-            with translated(self._link.url):
-                freed = self._link.make_room(self._client)
-        except BusUnavailableError:
-            self._disconnect()
-            return
-        # Checking all scans is expensive: not again soon if nothing was freed.
-        self._freed_at = 0.0 if freed else now
-        if freed:
-            log.info(
-                LogEvent.ROOM_FREED,
-                scan=self._queue.uid,
-                entries=freed.entries,
-                scans=freed.scans,
-            )

@@ -14,8 +14,14 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
-from scanbus.bus.protocol import HEARTBEATS_TO_LAPSE, ScanRecord, budget_bytes
+from scanbus.bus.protocol import (
+    ALLOCATED_SHARE,
+    HEARTBEATS_TO_LAPSE,
+    ScanRecord,
+    budget_bytes,
+)
 from scanbus.bus.store import (
+    KEPT_WHEN_FULL,
     Bus,
     Evictor,
     LoopGuard,
@@ -434,9 +440,13 @@ class WriterService:
             return
         budget = budget_bytes(self._memory_bytes)
         limit = int(budget * self._settings.watermark)
-        if used_memory(self._client) > limit:
-            with step("trim"):
-                self._evictor.free(self._client, limit)
+        if used_memory(self._client) <= limit:
+            return
+        with step("trim"):
+            self._evictor.free(self._client, limit)
+            # Above this, publishers would not find their whole budget free.
+            most = self._memory_bytes - int(budget * ALLOCATED_SHARE)
+            self._evictor.free(self._client, most, kept_scans=KEPT_WHEN_FULL)
 
     def _shut_down(self) -> None:
         notify("STOPPING=1")
