@@ -15,6 +15,7 @@ from scanbus.bus.store import (
     append_entries,
     append_event,
     hold_scan,
+    lower_quota,
     make_lane,
     read_cursor,
     read_cursors,
@@ -23,6 +24,7 @@ from scanbus.bus.store import (
     renew_lease,
     reserve_quota,
     reserved_quotas,
+    shrink_quota,
     used_memory,
 )
 from scanbus.schemas.errors import QuotaRefusedError
@@ -96,15 +98,15 @@ def test_quotas_are_refused_beyond_the_budget(any_bus: Bus) -> None:
 
 
 def test_what_is_reserved_is_known_of_each_scan(any_bus: Bus) -> None:
-    assert reserved_quotas(any_bus) == []
+    assert reserved_quotas(any_bus) == {}
     reserve_quota(any_bus, UID, 60, 100)
     reserve_quota(any_bus, OTHER, 40, 100)
-    assert sorted(reserved_quotas(any_bus)) == [40, 60]
+    assert reserved_quotas(any_bus) == {UID: 60, OTHER: 40}
     release_quota(any_bus, UID)
-    assert reserved_quotas(any_bus) == [40]
+    assert reserved_quotas(any_bus) == {OTHER: 40}
     for value in ("garbage", "-1", "1e9", "9" * 5000, ""):
         any_bus.hset(RESERVED, "broken", value)
-        assert sorted(reserved_quotas(any_bus)) == [0, 40]
+        assert reserved_quotas(any_bus) == {OTHER: 40, "broken": 0}
 
 
 def test_a_quota_can_be_changed_and_is_kept_when_the_change_is_refused(
@@ -233,3 +235,34 @@ def test_lanes_that_are_gone_or_were_never_made_are_passed_over(any_bus: Bus) ->
     append_event(any_bus, UID, prepared(bytes_lane()))
     acknowledge(any_bus, UID, "group", 10)
     assert free_room(any_bus, 1) == 0
+
+
+def test_a_reservation_is_lowered_and_never_raised_or_made_again(any_bus: Bus) -> None:
+    reserve_quota(any_bus, UID, 60, 100)
+
+    lower_quota(any_bus, UID, 70)
+    assert reserved_quotas(any_bus) == {UID: 60}
+    lower_quota(any_bus, UID, 20)
+    assert reserved_quotas(any_bus) == {UID: 20}
+    release_quota(any_bus, UID)
+    lower_quota(any_bus, UID, 10)  # The writer has released it meanwhile.
+    assert reserved_quotas(any_bus) == {}
+
+
+def test_without_a_publisher_what_no_file_has_stays_reserved(any_bus: Bus) -> None:
+    make_lane(any_bus, UID, "a")
+    for point in range(10):
+        any_bus.xadd(lane_key(UID, "a"), {"h": b"", "p": bytes(10**5)}, id=f"{point}-1")
+    reserve_quota(any_bus, UID, 2**30, 2**31)
+
+    shrink_quota(any_bus, UID, ["a", "of which nothing was sent"])
+    (whole,) = reserved_quotas(any_bus).values()
+    acknowledge(any_bus, UID, "a", 8)
+    shrink_quota(any_bus, UID, ["a"])
+    (part,) = reserved_quotas(any_bus).values()
+    acknowledge(any_bus, UID, "a", 10)
+    shrink_quota(any_bus, UID, ["a"])
+
+    assert 1_000_000 <= whole < 1_400_000
+    assert part == whole // 5
+    assert reserved_quotas(any_bus) == {UID: 1}

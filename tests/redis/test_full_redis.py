@@ -31,7 +31,7 @@ from scanbus.bus.store import (
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
-from scanbus.schemas.errors import QuotaRefusedError
+from scanbus.schemas.errors import DeadlineError
 from tests.conftest import RedisFactory
 from tests.support.published import frames
 from tests.support.writers import wait_until, writer
@@ -170,7 +170,9 @@ def test_three_publishers_that_together_would_fill_redis_lose_nothing(
         connect(server.url, name="test") as client,
         Publisher(server.url, name="one", close_timeout_s=1) as one,
         Publisher(server.url, name="two", close_timeout_s=1) as two,
-        Publisher(server.url, name="three", close_timeout_s=1) as three,
+        Publisher(
+            server.url, name="three", close_timeout_s=1, send_deadline_s=2
+        ) as three,
     ):
         first, second = (each.scan(quota_bytes=quota_mib * MIB) for each in (one, two))
         with meanwhile(first, n_points), meanwhile(second, n_points):
@@ -179,7 +181,7 @@ def test_three_publishers_that_together_would_fill_redis_lose_nothing(
                 wait_until(partial(is_at, client, scan, quota_mib))
             assert not is_full(client)
             refused = three.scan(quota_bytes=quota_mib * MIB)
-            with pytest.raises(QuotaRefusedError, match=r"16\.0 of 19\.2 MiB"):
+            with pytest.raises(DeadlineError, match=r"16\.0 of 19\.2 MiB.*no writer"):
                 with refused:
                     send(refused, range(n_points))
             assert not is_reserved(client, refused)

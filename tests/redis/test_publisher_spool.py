@@ -310,4 +310,4 @@ def test_a_scan_whose_quota_is_refused_leaves_no_quota_in_its_spool(
         with Publisher(redis_url, spool=tmp_path, close_timeout_s=0.2) as publisher:
             assert list(publisher.resumed) == [scan.uid]
             wait_until(lambda: record_of(client, scan.uid).ended is not None)
-            assert reserved_quotas(client) == []
+            assert reserved_quotas(client) == {}

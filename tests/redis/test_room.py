@@ -1,18 +1,41 @@
 """Room on the bus: who makes it, who waits for it, and how much a scan reserves."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
-from scanbus.bus.protocol import ALLOCATED_SHARE, MOST_WATERMARK, budget_bytes
-from scanbus.bus.store import connect, used_memory
+from scanbus.bus.protocol import (
+    ALLOCATED_SHARE,
+    MOST_WATERMARK,
+    budget_bytes,
+    events_key,
+    heartbeat_key,
+    lane_key,
+)
+from scanbus.bus.store import (
+    connect,
+    release_quota,
+    reserve_quota,
+    reserved_quotas,
+    used_memory,
+    writers_alive,
+)
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import ConfigurationError, DeadlineError
+from scanbus.schemas.file_names import dataset_path
 from scanbus.writer import WriterSettings
 from tests.conftest import RedisFactory
+from tests.support.mixed_scan import fill as fill_raw
+from tests.support.raw_publisher import RawScan
+from tests.support.roots import made_root
 from tests.support.writers import wait_until, writer
 
 pytestmark = pytest.mark.redis
@@ -70,3 +93,148 @@ def test_a_watermark_that_takes_the_publishers_budget_is_refused(
     settings = WriterSettings.load(root=tmp_path, watermark=MOST_WATERMARK)
     most = ALLOCATED_SHARE + settings.watermark
     assert budget_bytes(100) * most <= 100
+
+
+def quick_scan(publisher: Publisher, number: int) -> Scan:
+    """A scan of ten points, with all defaults."""
+    with publisher.scan() as scan:
+        scan.channel("th")
+        scan.channel("i0")
+        for point in range(10):
+            scan.send("th", float(point))
+            scan.send("i0", float(number))
+    return scan
+
+
+@pytest.mark.parametrize("n_scans", [60, pytest.param(1000, marks=pytest.mark.long)])
+def test_quick_scans_in_a_row_are_not_refused(
+    redis_factory: RedisFactory, tmp_path: Path, n_scans: int
+) -> None:
+    server = redis_factory({"maxmemory": "1gb", "maxmemory-policy": "noeviction"})
+    seconds = []
+    with (
+        writer(server.url, tmp_path / "root") as process,
+        ThreadPoolExecutor(1) as pool,
+        Publisher(server.url, close_timeout_s=120) as publisher,
+    ):
+        # Nobody else reads what it logs.
+        pool.submit(lambda: process.process.stderr and list(process.process.stderr))
+        for number in range(n_scans):
+            started = time.monotonic()
+            scan = quick_scan(publisher, number)
+            seconds.append(time.monotonic() - started)
+        assert scan.verdict(300).verdict is VerdictWord.COMPLETE
+        process.kill()
+    # 30 ms on a machine with nothing else to do: benchmarks/quick_scans.py.
+    assert median(seconds) < 0.5
+
+
+@pytest.mark.parametrize("n_scans", [60, pytest.param(1000, marks=pytest.mark.long)])
+def test_small_scans_without_a_writer_reserve_what_they_hold(
+    redis_factory: RedisFactory, n_scans: int
+) -> None:
+    server = redis_factory({"maxmemory": "1gb", "maxmemory-policy": "noeviction"})
+    with (
+        connect(server.url, name="test") as client,
+        Publisher(server.url, close_timeout_s=0.1) as publisher,
+    ):
+        scans = [quick_scan(publisher, number) for number in range(n_scans)]
+        wait_until(lambda: max(reserved_quotas(client).values()) < 40_000)
+        reserved = reserved_quotas(client)
+        assert set(reserved) == {scan.uid for scan in scans}
+        lanes = [lane_key(scan.uid, name) for scan in scans for name in ("th", "i0")]
+        keys = [*lanes, *(events_key(scan.uid) for scan in scans)]
+        held = sum(int(client.execute_command("MEMORY", "USAGE", key)) for key in keys)
+        assert held / 2 < sum(reserved.values()) < 4 * held
+
+
+def test_scans_fit_until_their_bytes_fill_the_budget(
+    redis_factory: RedisFactory,
+) -> None:
+    server = redis_factory({"maxmemory": "64mb", "maxmemory-policy": "noeviction"})
+    with (
+        connect(server.url, name="test") as client,
+        Publisher(server.url, close_timeout_s=0.1, send_deadline_s=1) as publisher,
+    ):
+        n_scans = 0
+        with suppress(DeadlineError):
+            while True:
+                with publisher.scan() as scan:
+                    fill(scan, 8)
+                n_scans += 1
+        assert n_scans * 2 * MIB > 0.8 * budget_bytes(64 * MIB)
+        assert sum(reserved_quotas(client).values()) <= budget_bytes(64 * MIB)
+
+
+def test_a_scan_waits_for_room_and_goes_on_when_it_is_given_back(
+    redis_url: str,
+) -> None:
+    with (
+        connect(redis_url, name="test") as client,
+        Publisher(redis_url, close_timeout_s=0.1) as publisher,
+        ThreadPoolExecutor(1) as pool,
+        capture_logs() as logs,
+    ):
+        reserve_quota(client, "another0", 2**31, 2**40)
+        waiting = pool.submit(large_scan, publisher)
+        wait_until(lambda: any(e["event"] == "waiting_for_quota" for e in logs))
+        assert not waiting.done()
+        release_quota(client, "another0")
+        waiting.result(10)
+    (said, *_) = [each for each in logs if each["event"] == "waiting_for_quota"]
+    assert "2048.0 of 2457.6 MiB are reserved" in said["reason"]
+    assert "no writer alive" in said["reason"]
+
+
+def large_scan(publisher: Publisher) -> None:
+    with publisher.scan(quota_bytes=2**30) as scan:
+        scan.channel("a")
+        scan.send("a", 1.0)
+
+
+def test_a_scan_takes_less_than_its_default_before_it_waits(redis_url: str) -> None:
+    with (
+        connect(redis_url, name="test") as client,
+        Publisher(redis_url, close_timeout_s=0.1, send_deadline_s=1) as publisher,
+    ):
+        budget = budget_bytes(4 * 2**30)
+        reserve_quota(client, "another0", budget - 64 * MIB, 2**40)
+        with publisher.scan() as scan:
+            scan.detector("d", shape=FRAME.shape, dtype="uint32")
+            scan.send("d", FRAME)
+            assert 16 * MIB < reserved_quotas(client)[scan.uid] <= 64 * MIB
+
+
+def test_a_quota_grows_while_the_writer_is_behind_and_there_is_room(
+    redis_url: str,
+) -> None:
+    with (
+        connect(redis_url, name="test") as client,
+        Publisher(redis_url, close_timeout_s=0.1, send_deadline_s=5) as publisher,
+    ):
+        with publisher.scan() as scan:
+            scan.channel("a", shape=(1000,))
+            for _ in range(8000):  # 64 MB; the default begins with 8 MiB.
+                scan.send("a", np.zeros(1000))
+            assert 64 * 10**6 < reserved_quotas(client)[scan.uid] <= 2**28
+        wait_until(lambda: reserved_quotas(client)[scan.uid] < 66 * 10**6)
+        assert reserved_quotas(client)[scan.uid] > 64 * 10**6
+
+
+def test_without_publisher_the_writer_follows_the_reservation(
+    redis_url: str, tmp_path: Path, config: tuple[str, str]
+) -> None:
+    """A scan that cannot be written, of a publisher that was killed."""
+    scan = fill_raw(RawScan(redis_url).prepare())
+    reserve_quota(scan.client, scan.uid, 2**30, 2**31)
+    reserve_quota(scan.client, "never-announced", 2**30, 2**31)
+    scan.client.delete(heartbeat_key(scan.uid))
+    folder = made_root(tmp_path / "root") / dataset_path(scan.identity) / "scan0001"
+    folder.mkdir(parents=True)
+    (folder / "scan0001_values.h5").write_bytes(b"of somebody else")
+
+    with writer(redis_url, tmp_path / "root", *config):
+        wait_until(lambda: scan.uid in str(writers_alive(scan.client)))
+        wait_until(lambda: "never-announced" not in reserved_quotas(scan.client))
+        wait_until(lambda: reserved_quotas(scan.client)[scan.uid] < 10**6)
+    assert reserved_quotas(scan.client)[scan.uid] > 1000

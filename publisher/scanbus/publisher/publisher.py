@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from scanbus.bus.codecs import ThreadPool
+from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES
 from scanbus.bus.store import DEFAULT_URL, OwnProcess, ServerAddress
 from scanbus.publisher.declare.arguments import positioners_of, sendable, tree_of
 from scanbus.publisher.declare.scan_options import ScanOptions
@@ -145,7 +146,8 @@ class Publisher:
         client_name = "scanbus-" + re.sub(r"[^0-9A-Za-z-]", "-", self._name)[:48]
         # Rebound: a traceback that shows variables then shows it without password.
         url = ServerAddress(url)
-        link = Link(url, client_name, 0, threading.Event())
+        assumed_bytes = memory_bytes or DEFAULT_MEMORY_BYTES
+        link = Link(url, client_name, assumed_bytes, threading.Event())
         self._link = link
         self._threads = ThreadPool(encode_threads, "scanbus-encoder")
         inbox = Inbox()
@@ -161,7 +163,7 @@ class Publisher:
             inbox,
             self._process,
             heartbeat=heartbeat,
-            memory_bytes=memory_bytes,
+            assumed_bytes=assumed_bytes,
             limits=SendLimits(
                 send_deadline_s=send_deadline_s,
                 reorder_window=reorder_window,
@@ -244,8 +246,9 @@ class Publisher:
         positioners : mapping
             Positions of motors at the start: numbers, ``(units, value)`` or Positioner.
         quota_bytes : int, optional
-            Bytes that may be on the bus without being in a file; by default 1 GiB, but
-            at most half of the bus's memory budget.
+            Bytes that may be on the bus without being in a file. By default what the
+            declared channels need, from 4 MiB to 1 GiB or a quarter of the bus's
+            budget; it grows that far while the writer is behind and there is room.
         compression : float
             Expected compression ratio of the frames, raw over compressed bytes: with a
             higher ratio, frames that are not compressed yet wait less for the quota.
@@ -266,6 +269,8 @@ class Publisher:
         self._process.check()
         if self._is_closed:
             raise ScanStateError(_CLOSED)
+        if quota_bytes is not None and quota_bytes <= 0:
+            raise ValueError(f"quota_bytes must be positive, got {quota_bytes}")
         if compression < 1:
             raise ValueError(f"compression must be at least 1, got {compression}")
         identity = {

@@ -39,6 +39,8 @@ class LogEvent(StrEnum):
     """warning: a send waits, for too much is not durable yet."""
     WAITING_FOR_REDIS = "waiting_for_redis"
     """warning: opening a scan waits until Redis can take it."""
+    WAITING_FOR_QUOTA = "waiting_for_quota"
+    """warning: a scan waits until others give back what they have reserved."""
     SENDING_PAUSED = "sending_paused"
     """warning: Redis takes nothing now; what was sent is kept."""
     KEYS_LOST = "keys_lost"

@@ -180,7 +180,7 @@ def gather_status(
         used_bytes=link.ask(used_memory),
         maxmemory_bytes=report.maxmemory_bytes,
         warnings=report.warnings,
-        reserved_bytes=sum(reserved),
+        reserved_bytes=sum(reserved.values()),
         n_reserved=len(reserved),
         writers=link.ask(writers_alive),
         n_scans=n_scans,

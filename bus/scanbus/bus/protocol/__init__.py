@@ -63,7 +63,7 @@ from scanbus.bus.protocol.limits import (
     DEFAULT_MEMORY_BYTES,
     MOST_WATERMARK,
     budget_bytes,
-    default_quota,
+    quota_range,
 )
 from scanbus.bus.protocol.retransmit import (
     EncodedEntry,
@@ -117,7 +117,6 @@ __all__ = [
     "checksum_of",
     "cursors_key",
     "decode_block",
-    "default_quota",
     "encode_block",
     "encode_times",
     "entry_id",
@@ -133,6 +132,7 @@ __all__ = [
     "pack_header",
     "pack_variable",
     "parse_entry",
+    "quota_range",
     "session_of",
     "split_id",
     "writer_key",

@@ -10,7 +10,7 @@ __all__ = [
     "DEFAULT_MEMORY_BYTES",
     "MOST_WATERMARK",
     "budget_bytes",
-    "default_quota",
+    "quota_range",
 ]
 
 BUDGET_FRACTION: Final = 0.6
@@ -29,7 +29,8 @@ DEFAULT_MEMORY_BYTES: Final = 4 * 2**30
 """Assumed memory of a Redis without maxmemory, in bytes."""
 
 
-DEFAULT_QUOTA_BYTES: Final = 2**30
+_LEAST_QUOTA_BYTES: Final = 4 * 2**20
+_MOST_QUOTA_BYTES: Final = 2**30
 
 
 def budget_bytes(memory_bytes: int) -> int:
@@ -37,6 +38,10 @@ def budget_bytes(memory_bytes: int) -> int:
     return int(memory_bytes * BUDGET_FRACTION)
 
 
-def default_quota(budget: int) -> int:
-    """Return the default quota of a scan in bytes: 1 GiB, at most half the budget."""
-    return min(DEFAULT_QUOTA_BYTES, budget // 2)
+def quota_range(budget: int) -> tuple[int, int]:
+    """Return the least and the most that a scan reserves by default, in bytes.
+
+    From 4 MiB to 1 GiB, and never more than a quarter of the budget.
+    """
+    most = min(_MOST_QUOTA_BYTES, budget // 4)
+    return min(_LEAST_QUOTA_BYTES, most), most

@@ -46,6 +46,7 @@ from scanbus.bus.store.heartbeats import (
     publisher_is_alive,
     remove_lapsed_writers,
     remove_writer,
+    why_held,
     why_paused,
     writer_is_alive,
     writers_alive,
@@ -81,6 +82,7 @@ from scanbus.bus.store.loop_guard import LoopGuard
 from scanbus.bus.store.own_process import OwnProcess
 from scanbus.bus.store.presence import ExpectedKeys, missing_keys
 from scanbus.bus.store.quota import (
+    lower_quota,
     release_quota,
     reserve_quota,
     reserved_quotas,
@@ -95,6 +97,7 @@ from scanbus.bus.store.scans import (
     append_event,
     find_later,
     find_scan,
+    has_traces,
     id_order,
     is_announced,
     is_off_the_bus,
@@ -154,6 +157,7 @@ __all__ = [
     "find_entry_start",
     "find_later",
     "find_scan",
+    "has_traces",
     "hold_scan",
     "id_order",
     "is_announced",
@@ -163,6 +167,7 @@ __all__ = [
     "last_announcement",
     "load_announced",
     "load_record",
+    "lower_quota",
     "make_lane",
     "missing_keys",
     "move_position",
@@ -201,6 +206,7 @@ __all__ = [
     "wait_for_announcement",
     "wait_for_events",
     "was_forgotten",
+    "why_held",
     "why_paused",
     "writer_is_alive",
     "writers_alive",

@@ -26,6 +26,7 @@ __all__ = [
     "publisher_is_alive",
     "remove_lapsed_writers",
     "remove_writer",
+    "why_held",
     "why_paused",
     "writer_is_alive",
     "writers_alive",
@@ -124,6 +125,17 @@ def why_paused(writers: Mapping[str, Mapping[str, Any]], uid: str) -> str:
         )
     ]
     return "; ".join(general[0]) if general and all(general) else ""
+
+
+def why_held(writers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return why scans stay on the bus, in the words of the writers; or empty."""
+    paused = [
+        f"scan {uid} is {text}"
+        for info in writers.values()
+        for uid, text in _texts(info.get("paused")).items()
+    ]
+    more = f" (and {len(paused) - 1} more)" if len(paused) > 1 else ""
+    return paused[0] + more if paused else why_paused(writers, "")
 
 
 def _texts(found: Any) -> dict[str, str]:

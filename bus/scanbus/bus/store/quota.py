@@ -10,13 +10,15 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from scanbus.bus.protocol.keys import RESERVED, lane_key
+from scanbus.bus.protocol.entries import SEAL_ID
+from scanbus.bus.protocol.keys import RESERVED, cursors_key, lane_key
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.replies import parses_reply
 from scanbus.bus.store.wrong_types import replies_or_none
 from scanbus.schemas.errors import QuotaRefusedError
 
 __all__ = [
+    "lower_quota",
     "release_quota",
     "reserve_quota",
     "reserved_quotas",
@@ -41,6 +43,34 @@ end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return false
+"""
+
+
+# What Redis uses for a lane, times the share of its points that no file has.
+_HELD = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return 0 end
+local last = redis.call('XREVRANGE', KEYS[1], '(' .. ARGV[1], '-', 'COUNT', 1)[1]
+if not last then return 0 end
+local size = redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0)
+local cursor = 0
+if redis.call('TYPE', KEYS[2]).ok == 'hash' then
+  cursor = tonumber(redis.call('HGET', KEYS[2], 'writer') or '0') or 0
+end
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local start = tonumber(string.match(first[1], '^%d+'))
+local from, count = string.match(last[1], '^(%d+)-(%d+)$')
+local stop = tonumber(from) + tonumber(count)
+if cursor >= stop then return 0 end
+return math.floor(size * (stop - math.max(cursor, start)) / (stop - start))
+"""
+# Lower only, and only what is there: the writer may have released it meanwhile.
+_LOWER = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return 0 end
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if not old or (tonumber(old) or 0) <= tonumber(ARGV[2]) then return 0 end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
 """
 
 
@@ -77,18 +107,26 @@ def reserve_quota(
         )
 
 
+def lower_quota(client: Bus, uid: str, quota: int) -> None:
+    """Reduce a scan's reservation to `quota` bytes, if it has a larger one."""
+    client.eval(_LOWER, 1, RESERVED, uid, max(1, quota))
+
+
 @parses_reply
 def shrink_quota(client: Bus, uid: str, lanes: Iterable[str]) -> None:
-    """Reduce a scan's reservation to its size now, as its publisher is gone.
+    """Reduce a scan's reservation to what no file has yet, as its publisher is gone.
 
     A publisher that comes back still uses up to its quota; only the reservation is
     smaller.
     """
-    pipe: Any = client.pipeline(transaction=False)
-    for lane in lanes:
-        pipe.execute_command("MEMORY", "USAGE", lane_key(uid, lane), "SAMPLES", 0)
-    held = sum(int(size or 0) for size in pipe.execute())
-    reserve_quota(client, uid, max(1, held), 0, force=True)
+    lower_quota(client, uid, sum(_held_bytes(client, uid, lane) for lane in lanes))
+
+
+def _held_bytes(client: Bus, uid: str, lane: str) -> int:
+    """Return about how many bytes of a lane the writer has not acknowledged."""
+    keys = lane_key(uid, lane), cursors_key(uid, lane)
+    found: Any = client.eval(_HELD, 2, *keys, SEAL_ID)
+    return int(found)
 
 
 def release_quota(client: Bus, uid: str) -> None:
@@ -97,16 +135,19 @@ def release_quota(client: Bus, uid: str) -> None:
 
 
 @parses_reply
-def reserved_quotas(client: Bus) -> list[int]:
-    """Return the quotas of all scans in bytes, in arbitrary order.
+def reserved_quotas(client: Bus) -> dict[str, int]:
+    """Return the quotas of all scans in bytes, by uid.
 
     As when a quota is reserved, a value that is no number counts as nothing, and so
     does a key of the wrong type.
     """
     pipe: Any = client.pipeline(transaction=False)
-    pipe.hvals(RESERVED)
+    pipe.hgetall(RESERVED)
     (quotas,) = replies_or_none(pipe.execute(raise_on_error=False))
-    return [int(quota) if _QUOTA.fullmatch(quota) else 0 for quota in quotas or ()]
+    return {
+        uid.decode("ascii", "replace"): int(quota) if _QUOTA.fullmatch(quota) else 0
+        for uid, quota in (quotas or {}).items()
+    }
 
 
 @parses_reply

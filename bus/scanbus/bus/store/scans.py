@@ -61,6 +61,7 @@ __all__ = [
     "append_event",
     "find_later",
     "find_scan",
+    "has_traces",
     "id_order",
     "is_announced",
     "is_off_the_bus",
@@ -264,8 +265,12 @@ def is_off_the_bus(client: Bus, uid: str) -> bool:
     False as long as this Redis has removed no scan at all: a Redis that lost its data
     waits for publishers to announce their scans again.
     """
-    is_there = client.exists(events_key(uid), heartbeat_key(uid))
-    return not is_there and bool(client.exists(FORGOTTEN))
+    return not has_traces(client, uid) and bool(client.exists(FORGOTTEN))
+
+
+def has_traces(client: Bus, uid: str) -> bool:
+    """Whether a scan has events, or a publisher that is alive."""
+    return bool(client.exists(events_key(uid), heartbeat_key(uid)))
 
 
 def id_order(entry_id: str) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import QuotaRefusedError
 
-__all__ = ["Declared", "plan_lanes"]
+__all__ = ["Declared", "LaneRequest", "lane_requests", "plan_lanes"]
 
 # A segment of small values costs the writer some 10 ms, however short; each of its
 # entries is kept in a table until it is closed.
@@ -64,8 +64,16 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
-class _LaneRequest:
-    """The room that one lane requests, before the quota is shared out."""
+class LaneRequest:
+    """The room that one lane requests, before the quota is shared out.
+
+    Attributes
+    ----------
+    cost_bytes : float
+        Expected bytes of a point on the bus.
+    expected_points : int or None
+        Declared number of its points; None if it is not known.
+    """
 
     name: str
     storage: Storage
@@ -73,6 +81,7 @@ class _LaneRequest:
     points_per_chunk: int | None
     point_bytes: int
     cost_bytes: float
+    expected_points: int | None
     wanted_points: int
     longest_points: int
 
@@ -83,6 +92,7 @@ class _LaneRequest:
 
     @property
     def wanted_bytes(self) -> float:
+        """Room for the segments of usual length."""
         wanted = self.cost_bytes * self.wanted_points
         if self.storage is Storage.FILES:
             return wanted
@@ -124,7 +134,7 @@ def plan_lanes(
     ValueError
         If channels of different storage share a group.
     """
-    requests = [_lane_request(*group, compression) for group in _groups(declared)]
+    requests = lane_requests(declared, compression)
     room = quota_bytes / 2
     small = [request for request in requests if request.storage is Storage.VALUES]
     large = [request for request in requests if request.storage is Storage.FILES]
@@ -139,6 +149,19 @@ def plan_lanes(
     )
 
 
+def lane_requests(
+    declared: Sequence[Declared], compression: float
+) -> list[LaneRequest]:
+    """Return what each lane requests, in the order in which groups were declared.
+
+    Raises
+    ------
+    ValueError
+        If channels of different storage share a group.
+    """
+    return [_lane_request(*group, compression) for group in _groups(declared)]
+
+
 def _groups(declared: Sequence[Declared]) -> list[tuple[str, list[Declared]]]:
     groups: dict[str, list[Declared]] = {}
     for each in declared:
@@ -151,7 +174,7 @@ def _groups(declared: Sequence[Declared]) -> list[tuple[str, list[Declared]]]:
 
 def _lane_request(
     name: str, members: list[Declared], compression: float
-) -> _LaneRequest:
+) -> LaneRequest:
     channels = tuple(member.channel for member in members)
     point_bytes = sum(channel.point_bytes for channel in channels)
     storage = members[0].storage
@@ -167,13 +190,14 @@ def _lane_request(
         point_bytes += TIME_BYTES  # Each point may have a time in the payload.
         longest = most
     expected = _expected(channels)
-    return _LaneRequest(
+    return LaneRequest(
         name=name,
         storage=storage,
         channels=channels,
         points_per_chunk=members[0].points_per_chunk,
         point_bytes=point_bytes,
         cost_bytes=point_bytes / ratio + ENTRY_OVERHEAD_BYTES,
+        expected_points=expected,
         wanted_points=min(most, expected or most),
         longest_points=min(longest, expected or longest),
     )
@@ -186,9 +210,9 @@ def _expected(channels: Sequence[ChannelDescription]) -> int | None:
 
 
 def _shares(
-    requests: Sequence[_LaneRequest],
+    requests: Sequence[LaneRequest],
     room: float,
-    wanted: Callable[[_LaneRequest], float] = attrgetter("wanted_bytes"),
+    wanted: Callable[[LaneRequest], float] = attrgetter("wanted_bytes"),
 ) -> dict[str, float]:
     """Share out `room`: small requests are met, the others share the rest equally."""
     shares: dict[str, float] = {}
@@ -200,7 +224,7 @@ def _shares(
     return shares
 
 
-def _lane(uid: str, quota: int, request: _LaneRequest, share: float) -> LaneDescription:
+def _lane(uid: str, quota: int, request: LaneRequest, share: float) -> LaneDescription:
     fits = int((share + _ROUNDING_BYTES) // request.cost_bytes)
     segment_bytes = None
     if request.storage is Storage.VALUES:
@@ -222,19 +246,19 @@ def _lane(uid: str, quota: int, request: _LaneRequest, share: float) -> LaneDesc
     )
 
 
-def _values_points(request: _LaneRequest, share: float) -> int:
+def _values_points(request: LaneRequest, share: float) -> int:
     """Return the points of a segment of small values: at most half the share."""
     fits = int((share / 2 - ENTRY_OVERHEAD_BYTES) // request.point_bytes)
     return max(1, min(fits, request.wanted_points))
 
 
-def _values_bytes(request: _LaneRequest, share: float, points: int) -> int:
+def _values_bytes(request: LaneRequest, share: float, points: int) -> int:
     """Return the bytes that end a segment; with its last entry it fits the share."""
     largest = points * request.point_bytes + ENTRY_OVERHEAD_BYTES
     return max(1, min(MAX_VALUES_SEGMENT_BYTES, int(share) - largest))
 
 
-def _files_points(request: _LaneRequest, fits: int, chunk: int) -> int:
+def _files_points(request: LaneRequest, fits: int, chunk: int) -> int:
     """Return the most points of a segment of frames; 0 if no chunk fits."""
     if fits < chunk:
         return 0
@@ -243,13 +267,13 @@ def _files_points(request: _LaneRequest, fits: int, chunk: int) -> int:
     return min(fits * _MAX_RATIO, wanted, MAX_FILES_SEGMENT_POINTS) // chunk * chunk
 
 
-def _files_bytes(request: _LaneRequest, share: float, chunk: int) -> int:
+def _files_bytes(request: LaneRequest, share: float, chunk: int) -> int:
     """Return the bytes that end a segment; with its last chunk it fits the share."""
     largest = chunk * (request.point_bytes + ENTRY_OVERHEAD_BYTES)
     return max(1, int(share + _ROUNDING_BYTES) - largest + 1)
 
 
-def _chunk(request: _LaneRequest, fits: int) -> int:
+def _chunk(request: LaneRequest, fits: int) -> int:
     """Return the points of a chunk: a power of two, about 1 MiB of small frames."""
     frame_bytes = request.channels[0].point_bytes
     if frame_bytes >= _LARGE_FRAME_BYTES:
@@ -258,7 +282,7 @@ def _chunk(request: _LaneRequest, fits: int) -> int:
     return 1 << (int(points).bit_length() - 1)
 
 
-def _too_small(request: _LaneRequest, chunk: int, share: float) -> str:
+def _too_small(request: LaneRequest, chunk: int, share: float) -> str:
     needed = max(chunk, 1) * request.cost_bytes
     return (
         f"open segments may take half of it, which leaves {share / 2**20:.2f} MiB for "

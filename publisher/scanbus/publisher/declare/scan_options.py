@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from time import time as wall_clock
 from typing import Any
 
+from scanbus.bus.protocol import quota_range
 from scanbus.publisher.declare.arguments import sendable
+from scanbus.publisher.declare.default_quota import default_quota, smaller_quotas
 from scanbus.publisher.declare.lane_plan import Declared, plan_lanes
 from scanbus.schemas import PlotDescription, Positioner, ScanIdentity, ScanPrepared
 from scanbus.schemas.plots import default_plots
@@ -58,3 +61,37 @@ class ScanOptions:
             positioners=self.positioners,
             plots=tuple(plots),
         )
+
+    def quotas(
+        self, declared: Sequence[Declared], budget: int, document_bytes: int
+    ) -> Iterator[int]:
+        """Yield the quotas with which the scan may start, in bytes, the best first.
+
+        Parameters
+        ----------
+        budget : int
+            Bytes that all scans together may reserve.
+        document_bytes : int
+            Bytes of its documents, which a default quota includes.
+        """
+        if self.quota_bytes is not None:
+            yield self.quota_bytes
+            return
+        wanted = default_quota(declared, self.compression, budget)
+        smaller = smaller_quotas(declared, self.compression, wanted, budget)
+        for quota in chain([wanted], smaller):
+            yield min(quota + document_bytes, budget)
+
+    def replanned(
+        self, prepared: ScanPrepared, declared: Sequence[Declared], quota_bytes: int
+    ) -> ScanPrepared:
+        """Return the document with another quota, and lanes that fit it."""
+        uid = prepared.scan.uid
+        lanes = plan_lanes(uid, declared, quota_bytes, self.compression)
+        return prepared.model_copy(update={"lanes": lanes, "quota_bytes": quota_bytes})
+
+    def most_quota_bytes(self, quota_bytes: int, budget: int) -> int:
+        """Return up to which a quota may grow, in bytes: not if it was asked for."""
+        if self.quota_bytes is not None:
+            return quota_bytes
+        return max(quota_bytes, quota_range(budget)[1])

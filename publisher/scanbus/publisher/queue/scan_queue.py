@@ -27,6 +27,7 @@ from scanbus.publisher.queue.lane_factory import (
 )
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.locks import Backstop
+from scanbus.publisher.queue.reservation import Reservation
 from scanbus.publisher.queue.scan_state import ScanState
 from scanbus.publisher.queue.scan_watch import ScanWatch
 from scanbus.publisher.queue.send_limits import SendLimits
@@ -36,6 +37,11 @@ from scanbus.publisher.spool import ScanSpool
 from scanbus.schemas import Event, LaneDescription, LostData, ScanAnnounced, Verdict
 
 __all__ = ["ScanQueue"]
+
+
+# What Redis uses, about, for the keys of a scan and of each lane, and their ends.
+_SCAN_BYTES = 4096
+_LANE_BYTES = 1024
 
 
 class ScanQueue:
@@ -181,12 +187,16 @@ class ScanQueue:
         lanes: Sequence[LaneDescription],
         *,
         quota_bytes: int,
+        most_quota_bytes: int,
         compression: float,
     ) -> None:
         """Accept points from now on: Redis has two events, a spool has all of them."""
+        document_bytes = sum(len(event.to_json()) for event in events)
+        document_bytes += _SCAN_BYTES + len(lanes) * _LANE_BYTES
         with Backstop(self._state.lock), self._state.lock:
             self._state.events.begin(events, n_sent=2)
-            self._state.plan(quota_bytes, chunk_bytes(lanes))
+            room = Reservation(quota_bytes, most_quota_bytes, document_bytes)
+            self._state.plan(room, chunk_bytes(lanes))
             self._state.add_lanes(
                 open_lane(
                     self._state, each, self.session, self._backpressure, compression
@@ -221,7 +231,7 @@ class ScanQueue:
             self._state.events.begin(events, n_sent=n_sent)
             for each in lost:
                 self._state.events.note_lost(each)
-            self._state.plan(quota_bytes, 0)
+            self._state.plan(Reservation(quota_bytes), 0)
             self._state.add_lanes(
                 recovered_lane(self._state, description, self.session, entries, reached)
                 for description, entries, reached in lanes

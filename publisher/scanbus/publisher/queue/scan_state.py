@@ -16,6 +16,7 @@ from scanbus.publisher.queue.event_queue import EventQueue
 from scanbus.publisher.queue.inbox import Inbox
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.locks import Waiters
+from scanbus.publisher.queue.reservation import Reservation
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.queue.tasks import Task
 from scanbus.publisher.queue.waker import Waker
@@ -45,6 +46,8 @@ class ScanState:
         On which the spool writer sleeps.
     events : EventQueue
         What was said of the scan.
+    reservation : Reservation
+        What is reserved on the bus.
     """
 
     def __init__(
@@ -61,7 +64,8 @@ class ScanState:
         self.spool_waker: Final = Waker(self.lock) if is_spooled else None
         self.events: Final = EventQueue(is_spooled=is_spooled)
         self._fast_series: dict[str, Series] = {}
-        self._quota_bytes = self._chunk_bytes = 0
+        self.reservation = Reservation()
+        self._chunk_bytes = 0
         self._announcement = ""
         self._error: BaseException | None = None
         self._trouble = self._spool_trouble = ""
@@ -94,8 +98,8 @@ class ScanState:
 
     @property
     def quota_bytes(self) -> int:
-        """What is reserved on the bus; 0 before it is prepared."""
-        return self._quota_bytes
+        """Most bytes that may be on the bus and in no file; 0 before it is prepared."""
+        return self.reservation.quota_bytes
 
     @property
     def announcement(self) -> str:
@@ -161,7 +165,7 @@ class ScanState:
     def max_kept_bytes(self) -> int:
         """Most bytes that may be kept in memory."""
         if self.spool_waker is None:
-            return self._quota_bytes
+            return self.reservation.quota_bytes
         # A chunk that is not full is not spooled: open chunks take half at most.
         return max(self.limits.memory_bytes_kept, 2 * self._chunk_bytes)
 
@@ -200,10 +204,16 @@ class ScanState:
         self._wakers.append(Waker(self.lock))
         return self._wakers[-1]
 
-    def plan(self, quota_bytes: int, chunk_bytes: int) -> None:
-        """Set the quota, and the bytes of one chunk of each detector together."""
-        self._quota_bytes = quota_bytes
+    def plan(self, reservation: Reservation, chunk_bytes: int) -> None:
+        """Set what is reserved, and the bytes of a chunk of each detector together."""
+        self.reservation = reservation
         self._chunk_bytes = chunk_bytes
+
+    def note_reserved(self, reserved_bytes: int) -> None:
+        """Note what is reserved now; there may be more room."""
+        if self.reservation.note(reserved_bytes):
+            self.notify()
+            self.wake_all()
 
     def offer_fast(self, series: Mapping[str, Series]) -> None:
         """Have plain floats of these channels appended without the lock."""

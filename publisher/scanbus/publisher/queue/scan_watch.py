@@ -44,6 +44,26 @@ class ScanWatch:
         """Whether Redis will never have everything."""
         return self._state.is_lost
 
+    @property
+    def reserved_bytes(self) -> int:
+        """What is reserved on the bus; 0 before it is prepared."""
+        return self._state.reservation.reserved_bytes
+
+    @property
+    def wanted_bytes(self) -> int:
+        """What should be reserved on the bus now."""
+        state = self._state
+        if state.spool_waker is None:
+            used = state.kept_bytes
+        else:
+            used = sum(lane.sent_bytes for lane in state.lanes.values())
+        return state.reservation.wanted_bytes(used, is_fully_sent=state.is_fully_sent)
+
+    def note_reserved(self, reserved_bytes: int) -> None:
+        """Note what is reserved on the bus now."""
+        with Backstop(self._state.lock), self._state.lock:
+            self._state.note_reserved(reserved_bytes)
+
     def note_durable(self, lane: str, point: int) -> None:
         """Release the entries of a lane before `point`: the writer has them."""
         state = self._state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from scanbus.bus.protocol import budget_bytes
 from scanbus.bus.store import Bus, connect
 
 __all__ = ["Link"]
@@ -20,16 +21,21 @@ class Link:
         Address of Redis.
     name : str
         Client name of the connections.
-    maxmemory_bytes : int
-        Memory limit of Redis when last read; 0 if it has none.
+    memory_bytes : int
+        Memory of Redis when last read, or what is assumed if it has no limit.
     stop : threading.Event
         Set when the publisher closes for good.
     """
 
     url: str
     name: str
-    maxmemory_bytes: int
+    memory_bytes: int
     stop: threading.Event
+
+    @property
+    def budget_bytes(self) -> int:
+        """Bytes that all scans together may reserve."""
+        return budget_bytes(self.memory_bytes)
 
     def connect(self) -> Bus:
         """Return a client that does not reconnect by itself."""

@@ -66,8 +66,9 @@ def restore_scan(client: Bus, queue: ScanQueue) -> None:
         ensure_announced(client, queue)
         _raise_number(client, queue)
         # Forced: a running scan is not refused because Redis lost its reservation.
-        if queue.quota_bytes:
-            reserve_quota(client, queue.uid, queue.quota_bytes, 0, force=True)
+        reserved = queue.watch.reserved_bytes
+        if reserved:
+            reserve_quota(client, queue.uid, reserved, 0, force=True)
         sent = queue.watch.sent_events()
         record = load_record(client, queue.announced)
         if _has_all(record, sent):

@@ -26,6 +26,7 @@ from scanbus.bus.store import (
     release_quota,
     translated,
     wait_for_events,
+    why_held,
     why_paused,
     writers_alive,
 )
@@ -33,6 +34,7 @@ from scanbus.publisher.queue.locks import is_own_thread
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
 from scanbus.publisher.transport.redis_link import Link
+from scanbus.publisher.transport.reservations import follow_data
 from scanbus.publisher.transport.resync import expected_keys, restore_scan
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError, ScanStateError
@@ -122,6 +124,12 @@ class ScanMonitor(threading.Thread):
             return "no writer alive"
         return why_paused(self._writers, uid) or "writer is behind"
 
+    def why_held(self) -> str:
+        """Return why scans keep what they have reserved, as the writers say."""
+        if not self._writers:
+            return "no writer alive"
+        return why_held(self._writers) or "the writer has not written them yet"
+
     @property
     def unreleased(self) -> list[ScanQueue]:
         """The scans that are not released."""
@@ -190,6 +198,7 @@ class ScanMonitor(threading.Thread):
             for what, look in (
                 ("send heartbeats", self._send_heartbeats),
                 ("read cursors", self._note_cursors),
+                ("follow reservations", self._follow_reservations),
                 ("look for verdicts", self._poll_verdicts),
             ):
                 # One that Redis refuses does not keep the others from running.
@@ -267,6 +276,11 @@ class ScanMonitor(threading.Thread):
             lanes, read_cursors(client, pairs), strict=True
         ):
             queue.watch.note_durable(lane, point)
+
+    def _follow_reservations(self, client: Bus, scans: list[ScanQueue]) -> None:
+        for queue in scans:
+            with self._guard.attempt("follow its reservation", queue.uid):
+                follow_data(client, self._link, queue)
 
     def _send_heartbeats(self, client: Bus, scans: list[ScanQueue]) -> None:
         now = monotonic()

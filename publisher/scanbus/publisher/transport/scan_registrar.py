@@ -19,10 +19,7 @@ from weakref import WeakSet
 
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import (
-    DEFAULT_MEMORY_BYTES,
     HEARTBEAT_TTL_MS,
-    budget_bytes,
-    default_quota,
 )
 from scanbus.bus.store import (
     OwnProcess,
@@ -51,6 +48,7 @@ from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.recovery.resume import resumed_scans
 from scanbus.publisher.spool import ScanSpool
 from scanbus.publisher.transport.redis_link import Link
+from scanbus.publisher.transport.reservations import wait_for_room
 from scanbus.publisher.transport.resync import ensure_announced
 from scanbus.publisher.transport.retry import retry_until_room
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
@@ -100,7 +98,7 @@ class ScanRegistrar:
         The process of the publisher.
     heartbeat : str
         Text of the first heartbeat.
-    memory_bytes : int or None
+    assumed_bytes : int
         Assumed memory of Redis, in bytes, if it has no maxmemory.
     limits : SendLimits
         Longest waits and most bytes kept.
@@ -117,7 +115,7 @@ class ScanRegistrar:
         process: OwnProcess,
         *,
         heartbeat: str,
-        memory_bytes: int | None,
+        assumed_bytes: int,
         limits: SendLimits,
         spool: Path | None,
     ) -> None:
@@ -128,7 +126,7 @@ class ScanRegistrar:
         self._process = process
         _registrars.add(self)
         self._heartbeat = heartbeat
-        self._memory_bytes = memory_bytes
+        self._assumed_bytes = assumed_bytes
         self._limits = limits
         self._spool = spool
         self._client = connect(link.url, name=link.name)
@@ -148,7 +146,7 @@ class ScanRegistrar:
             If it is too old.
         """
         report = describe_server(self._client, self._link.url)
-        self._link.maxmemory_bytes = report.maxmemory_bytes
+        self._link.memory_bytes = report.maxmemory_bytes or self._assumed_bytes
         for warning in report.warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
@@ -296,16 +294,6 @@ class ScanRegistrar:
         self._last_numbers[folder] = max(number, known)
         return identity.model_copy(update={"scan_number": number})
 
-    def _quota_bytes(self, requested: int | None) -> int:
-        """Return the quota of a scan: the requested one, or the default."""
-        if requested is not None and requested <= 0:
-            raise ValueError(f"quota_bytes must be positive, got {requested}")
-        return requested or default_quota(self._budget_bytes())
-
-    def _budget_bytes(self) -> int:
-        maxmemory = self._link.maxmemory_bytes
-        return budget_bytes(maxmemory or self._memory_bytes or DEFAULT_MEMORY_BYTES)
-
     def prepare(
         self,
         queue: ScanQueue,
@@ -323,9 +311,9 @@ class ScanRegistrar:
         Raises
         ------
         QuotaRefusedError
-            If the quota does not fit beside other scans, or is too small for a lane.
+            If the quota can never fit, or is too small for a lane.
         DeadlineError
-            If Redis has no room in time.
+            If it does not fit beside other scans, or Redis has no room, in time.
         BusUnavailableError
             If Redis does not answer in time.
         LaneConflictError
@@ -336,8 +324,12 @@ class ScanRegistrar:
             If the publisher's threads have ended.
         """
         self._check_threads()
-        quota_bytes = self._quota_bytes(options.quota_bytes)
-        prepared = options.prepared(queue.announced.scan, declared, quota_bytes)
+        budget = self._link.budget_bytes
+        first = next(options.quotas(declared, budget, 0))
+        prepared = options.prepared(queue.announced.scan, declared, first)
+        quota_bytes = self._reserve(prepared, options, declared)
+        if quota_bytes != first:
+            prepared = options.replanned(prepared, declared, quota_bytes)
         events: list[Event] = [prepared, ScanStarted(time=wall_clock()), *early]
         self._check_lanes_unused(queue, prepared)
         begin = partial(
@@ -345,6 +337,7 @@ class ScanRegistrar:
             events,
             prepared.lanes,
             quota_bytes=quota_bytes,
+            most_quota_bytes=options.most_quota_bytes(quota_bytes, budget),
             compression=options.compression,
         )
         try:
@@ -358,16 +351,44 @@ class ScanRegistrar:
             queue.watch.request_compare()
             raise
 
+    def _reserve(
+        self,
+        prepared: ScanPrepared,
+        options: ScanOptions,
+        declared: Sequence[Declared],
+    ) -> int:
+        """Reserve room for the scan, wait for it if need be; return how much it is."""
+        uid, budget = prepared.scan.uid, self._link.budget_bytes
+
+        def reserve(quota_bytes: int) -> None:
+            self._call(
+                f"reserving room for scan {uid}",
+                partial(reserve_quota, self._client, uid, quota_bytes, budget),
+                retry_unavailable=True,
+            )
+
+        return wait_for_room(
+            uid,
+            options.quotas(declared, budget, len(prepared.to_json())),
+            reserve,
+            budget=budget,
+            deadline_s=self._limits.send_deadline_s,
+            why=self._why_held,
+        )
+
+    def _why_held(self) -> str:
+        """Return why other scans keep what they have reserved."""
+        with suppress(BusUnavailableError), translated(self._link.url):
+            self._monitor.note_writers(writers_alive(self._client))
+        return self._monitor.why_held()
+
     def _prepare_bus(
         self, queue: ScanQueue, prepared: ScanPrepared, events: Sequence[Event]
     ) -> None:
         uid, client = queue.uid, self._client
         what = f"preparing scan {uid}"
-        budget = self._budget_bytes()
         steps: list[Callable[[], object]] = [
             partial(ensure_announced, client, queue),
-            partial(reserve_quota, client, uid, prepared.quota_bytes, budget),
-            # Not before: whoever resumes a spool reserves the quota that it names.
             partial(_write_to_spool, queue, events),
             *(partial(make_lane, client, uid, lane.name) for lane in prepared.lanes),
             *(partial(append_event, client, uid, each) for each in events[:2]),

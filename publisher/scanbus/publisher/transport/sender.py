@@ -28,6 +28,7 @@ from scanbus.publisher.queue.value_lane import MAX_BATCH_BYTES
 from scanbus.publisher.recovery.closed_scan import explained
 from scanbus.publisher.recovery.lost_data import lost_data
 from scanbus.publisher.transport.redis_link import Link
+from scanbus.publisher.transport.reservations import follow_data
 from scanbus.publisher.transport.resync import compare_lane, restore_scan
 from scanbus.schemas.errors import (
     BusUnavailableError,
@@ -209,6 +210,9 @@ class Sender(threading.Thread):
         while (event := self._share.next_event()) is not None:
             append_event(client, self._queue.uid, event)
             self._share.note_event_sent()
+        if self._queue.watch.is_fully_sent:
+            # At once: the next scan may wait for the room that this one leaves.
+            follow_data(client, self._link, self._queue)
 
     # ------------------------------------------------------------ trouble
 

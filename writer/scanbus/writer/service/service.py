@@ -55,6 +55,7 @@ from scanbus.writer.scan.disk_space import FreeSpace
 from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
 from scanbus.writer.service.numbering import raise_numbers
 from scanbus.writer.service.ownership import Ownership
+from scanbus.writer.service.reservations import Reservations
 from scanbus.writer.service.scan_task import ScanTask
 from scanbus.writer.service.systemd import notify
 from scanbus.writer.service.worker_link import Progress
@@ -67,6 +68,9 @@ from scanbus.writer.storage.root_identity import read_root_id
 __all__ = ["WriterService"]
 
 log = get_logger()
+
+# Interval of looks for reservations without publisher; each reads such scans' events.
+_RESERVATIONS_S = 5.0
 
 
 class WriterService:
@@ -108,6 +112,7 @@ class WriterService:
         self._free = FreeSpace(settings.root)
         self._ownership = Ownership(settings, self.name)
         self._evictor = Evictor()
+        self._reservations = Reservations()
         self._metrics: Metrics = NoMetrics()
 
     @property
@@ -216,6 +221,7 @@ class WriterService:
             ("resume interrupted scans", self._resume_interrupted),
             ("start attempts", self._start_attempts),
             ("move the position", self._move_position),
+            ("follow reservations", self._follow_reservations),
             ("free memory of Redis", self._evict),
         )
 
@@ -433,6 +439,15 @@ class WriterService:
     def _drop(self, uid: str) -> None:
         del self._tasks[uid]
         self._guard.forget(uid)
+
+    def _follow_reservations(self) -> None:
+        if self._is_due("reservations", _RESERVATIONS_S):
+            records = {
+                uid: task.record
+                for uid, task in self._tasks.items()
+                if task.record is not None and not task.is_final
+            }
+            self._reservations.follow(self._client, records)
 
     def _evict(self) -> None:
         """Trim acknowledged data and remove finished scans above the watermark."""
