@@ -97,15 +97,11 @@ def test_names_with_separators_are_refused(publisher: Publisher) -> None:
         scan.channel("a/b")
 
 
-def test_a_quota_that_holds_no_chunk_is_refused(publisher: Publisher, bus: Bus) -> None:
+def test_a_quota_that_holds_no_chunk_is_refused(publisher: Publisher) -> None:
     with pytest.raises(QuotaRefusedError, match="one chunk"):  # noqa: PT012
         with publisher.scan(quota_bytes=1000) as scan:
             scan.detector("d", shape=(600, 600), dtype="uint32")
             scan.send("d", frames(0, 1, (600, 600)))
-    wait_until(lambda: record_of(bus, scan.uid).ended is not None)
-    ended = record_of(bus, scan.uid).ended
-    assert ended is not None
-    assert "QuotaRefusedError" in ended.text
 
 
 def test_an_unreachable_redis_is_one_sentence() -> None:

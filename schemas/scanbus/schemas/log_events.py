@@ -41,6 +41,8 @@ class LogEvent(StrEnum):
     """warning: opening a scan waits until Redis can take it."""
     WAITING_FOR_QUOTA = "waiting_for_quota"
     """warning: a scan waits until others give back what they have reserved."""
+    SCAN_WITHDRAWN = "scan_withdrawn"
+    """warning: a scan could not start, and nothing of it is left."""
     SENDING_PAUSED = "sending_paused"
     """warning: Redis takes nothing now; what was sent is kept."""
     KEYS_LOST = "keys_lost"

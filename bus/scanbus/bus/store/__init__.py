@@ -115,6 +115,7 @@ from scanbus.bus.store.scans import (
     was_forgotten,
 )
 from scanbus.bus.store.server_address import DEFAULT_URL, ServerAddress
+from scanbus.bus.store.withdrawal import withdraw_scan
 
 __all__ = [
     "DEFAULT_URL",
@@ -208,6 +209,7 @@ __all__ = [
     "was_forgotten",
     "why_held",
     "why_paused",
+    "withdraw_scan",
     "writer_is_alive",
     "writers_alive",
 ]

@@ -38,7 +38,14 @@ from scanbus.bus.store.scans import announcements, read_events
 from scanbus.schemas import LaneDescription, ScanPrepared
 from scanbus.schemas.file_names import late_lane_name
 
-__all__ = ["KEPT_SCANS", "KEPT_WHEN_FULL", "Evictor", "Freed", "remove_traces"]
+__all__ = [
+    "KEPT_SCANS",
+    "KEPT_WHEN_FULL",
+    "NOTE_FORGOTTEN",
+    "Evictor",
+    "Freed",
+    "remove_traces",
+]
 
 KEPT_SCANS: Final = 100
 """Number of newest scans that stay: ``scanbus ls`` can show a day's work."""
@@ -61,10 +68,26 @@ _FIRST = """
 local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 return first and first[1]
 """
+# Lua: note that an announcement was removed; ids only grow.
+NOTE_FORGOTTEN: Final = """
+local function order(id)
+  local first, second = string.match(id or '', '^(%d+)-(%d+)$')
+  return tonumber(first or 0), tonumber(second or 0)
+end
+local function note_forgotten(key, id)
+  local old_first, old_second = order(redis.call('GET', key) or '')
+  local first, second = order(id)
+  if first > old_first or (first == old_first and second > old_second) then
+    redis.call('SET', key, id)
+  end
+end
+"""
 # Atomic: no client sees half a scan, or starts to need it meanwhile. It checks
 # KEYS[4..6] (heartbeat, hold, prefix of the leases) and the ARGV[3] lanes from KEYS[10]
 # on, and deletes all keys from KEYS[7], the fence, on.
-_REMOVE_SCAN = """
+_REMOVE_SCAN = (
+    NOTE_FORGOTTEN
+    + """
 local fence = redis.call('GET', KEYS[7]) or '0'
 if redis.call('EXISTS', KEYS[4], KEYS[5], KEYS[6] .. fence) > 0 then return 0 end
 for i = 10, 9 + tonumber(ARGV[3]) do
@@ -73,18 +96,11 @@ for i = 10, 9 + tonumber(ARGV[3]) do
 end
 for i = 7, #KEYS do redis.call('DEL', KEYS[i]) end
 redis.call('HDEL', KEYS[2], ARGV[1])
-local function order(id)
-  local first, second = string.match(id or '', '^(%d+)-(%d+)$')
-  return tonumber(first or 0), tonumber(second or 0)
-end
-local old_first, old_second = order(redis.call('GET', KEYS[3]) or '')
-local first, second = order(ARGV[#ARGV])
-if first > old_first or (first == old_first and second > old_second) then
-  redis.call('SET', KEYS[3], ARGV[#ARGV])
-end
+note_forgotten(KEYS[3], ARGV[#ARGV])
 for i = 4, #ARGV do redis.call('XDEL', KEYS[1], ARGV[i]) end
 return 1
 """
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,6 +313,14 @@ class ScanMonitor(threading.Thread):
             restore_scan(client, queue)
 
     def _send_heartbeat(self, client: Bus, queue: ScanQueue) -> None:
+        if queue.watch.has_senders:
+            self._beat(client, queue)
+            return
+        with queue.watch.restoring() as is_needed:
+            if is_needed:  # Not withdrawn meanwhile.
+                self._beat(client, queue)
+
+    def _beat(self, client: Bus, queue: ScanQueue) -> None:
         if not beat_publisher(client, queue.uid, self._publisher, HEARTBEAT_TTL_MS):
             # It expired, or Redis was emptied while the connection stayed open.
             queue.watch.request_compare()

@@ -34,8 +34,8 @@ from scanbus.bus.store import (
     next_scan_number,
     raise_scan_number,
     release_quota,
-    reserve_quota,
     translated,
+    withdraw_scan,
     writers_alive,
 )
 from scanbus.publisher.declare.arguments import checked
@@ -48,7 +48,7 @@ from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.recovery.resume import resumed_scans
 from scanbus.publisher.spool import ScanSpool
 from scanbus.publisher.transport.redis_link import Link
-from scanbus.publisher.transport.reservations import wait_for_room
+from scanbus.publisher.transport.reserver import Reserver
 from scanbus.publisher.transport.resync import ensure_announced
 from scanbus.publisher.transport.retry import retry_until_room
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
@@ -63,8 +63,10 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import (
     BusUnavailableError,
+    DeadlineError,
     LaneConflictError,
     NoWriterError,
+    QuotaRefusedError,
     ScanbusError,
     ScanStateError,
     SpoolError,
@@ -130,6 +132,8 @@ class ScanRegistrar:
         self._limits = limits
         self._spool = spool
         self._client = connect(link.url, name=link.name)
+        deadline_s = limits.send_deadline_s
+        self._reserver = Reserver(self._client, link, monitor, deadline_s)
         self._warned: set[str] = set()
         self._last_numbers: dict[str, int] = {}
         self.senders: list[Sender | SpoolWriter] = []
@@ -324,20 +328,20 @@ class ScanRegistrar:
             If the publisher's threads have ended.
         """
         self._check_threads()
+        try:
+            prepared = self._reserver.reserve(queue.announced.scan, options, declared)
+        except (QuotaRefusedError, DeadlineError) as error:
+            self._withdraw(queue, error)
+            raise
         budget = self._link.budget_bytes
-        first = next(options.quotas(declared, budget, 0))
-        prepared = options.prepared(queue.announced.scan, declared, first)
-        quota_bytes = self._reserve(prepared, options, declared)
-        if quota_bytes != first:
-            prepared = options.replanned(prepared, declared, quota_bytes)
         events: list[Event] = [prepared, ScanStarted(time=wall_clock()), *early]
         self._check_lanes_unused(queue, prepared)
         begin = partial(
             queue.begin,
             events,
             prepared.lanes,
-            quota_bytes=quota_bytes,
-            most_quota_bytes=options.most_quota_bytes(quota_bytes, budget),
+            quota_bytes=prepared.quota_bytes,
+            most_quota_bytes=options.most_quota_bytes(prepared.quota_bytes, budget),
             compression=options.compression,
         )
         try:
@@ -351,36 +355,21 @@ class ScanRegistrar:
             queue.watch.request_compare()
             raise
 
-    def _reserve(
-        self,
-        prepared: ScanPrepared,
-        options: ScanOptions,
-        declared: Sequence[Declared],
-    ) -> int:
-        """Reserve room for the scan, wait for it if need be; return how much it is."""
-        uid, budget = prepared.scan.uid, self._link.budget_bytes
-
-        def reserve(quota_bytes: int) -> None:
-            self._call(
-                f"reserving room for scan {uid}",
-                partial(reserve_quota, self._client, uid, quota_bytes, budget),
-                retry_unavailable=True,
-            )
-
-        return wait_for_room(
-            uid,
-            options.quotas(declared, budget, len(prepared.to_json())),
-            reserve,
-            budget=budget,
-            deadline_s=self._limits.send_deadline_s,
-            why=self._why_held,
-        )
-
-    def _why_held(self) -> str:
-        """Return why other scans keep what they have reserved."""
-        with suppress(BusUnavailableError), translated(self._link.url):
-            self._monitor.note_writers(writers_alive(self._client))
-        return self._monitor.why_held()
+    def _withdraw(self, queue: ScanQueue, error: Exception) -> None:
+        """Leave nothing of a scan that cannot start: no number, no announcement."""
+        scan = queue.announced.scan
+        try:
+            with queue.watch.restoring(), translated(self._link.url):
+                queue.watch.mark_lost(error)
+                self._monitor.forget(queue)
+                is_free = withdraw_scan(self._client, scan, queue.announcement, ())
+        except BusUnavailableError:
+            is_free = False
+        if is_free:
+            self._last_numbers[scan.dataset_folder] = scan.scan_number - 1
+        if queue.spool is not None:
+            queue.spool.remove()
+        log.warning(LogEvent.SCAN_WITHDRAWN, scan=scan.uid, number=scan.scan_number)
 
     def _prepare_bus(
         self, queue: ScanQueue, prepared: ScanPrepared, events: Sequence[Event]
