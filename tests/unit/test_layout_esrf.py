@@ -196,6 +196,22 @@ def test_notes_keep_their_date_and_the_text_of_the_end() -> None:
     assert value_at(entry, "end_reason") == "FAILURE"
 
 
+def test_notes_beyond_a_hundred_are_arrays_of_the_last_one() -> None:
+    contents = contents_of()
+    contents.record.updates[:] = [
+        ScanUpdated(time=START + number, note=f"note {number}")
+        for number in range(1, 251)
+    ]
+    entry = entry_of(contents)
+    notes = at(entry, "notes")
+    assert isinstance(notes, Group)
+    assert len(notes.children) == 100
+    assert value_at(entry, "notes/note_99/data") == "note 99"
+    texts = value_at(entry, "notes/note_100/data")
+    assert texts == tuple(f"note {number}" for number in range(100, 251))
+    assert value_at(entry, "notes/note_100/date")[-1] == iso_time(START + 250)
+
+
 def test_channels_of_one_device_share_a_group_and_mca_names_are_those_of_nexus() -> (
     None
 ):

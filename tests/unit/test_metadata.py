@@ -2,6 +2,7 @@
 
 import base64
 import json
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -130,3 +131,29 @@ def test_laying_a_tree_over_twice_changes_nothing(
     once = merged(base, update)
     assert merged(once, update) == once
     assert merged({}, base) == base
+
+
+@given(st.lists(trees, max_size=4))
+def test_merged_trees_share_no_group_with_their_sources(
+    sources: list[dict[str, Any]],
+) -> None:
+    before = deepcopy(sources)
+    one_by_one: dict[str, Any] = {}
+    for tree in sources:
+        one_by_one = merged(one_by_one, tree)
+
+    found = merged(*sources)
+    assert found == one_by_one
+    _mark_groups(found)
+    assert sources == before
+
+
+def _mark_groups(tree: dict[str, Any]) -> None:
+    for value in list(tree.values()):
+        if isinstance(value, dict):
+            _mark_groups(value)
+    tree["mark"] = 1
+
+
+def test_a_group_replaces_an_array() -> None:
+    assert merged({"a": array()}, {"a": {"b": 1}}) == {"a": {"b": 1}}

@@ -1,6 +1,7 @@
 """Events folded in any order that a bus can show them: one record."""
 
 from dataclasses import replace
+from time import process_time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,3 +81,21 @@ def test_nothing_changes_a_final_verdict(
 
     assert record.verdict == final.verdict
     assert replace(record, verdict=PROVISIONAL.verdict).state == "announced"
+
+
+def test_thousands_of_updates_sent_twice_cost_in_proportion() -> None:
+    """Each was compared with all before: this took minutes of processor time."""
+    updates = [
+        ScanUpdated(time=NOW, metadata={f"key{number}": float("nan")})
+        for number in range(5000)
+    ]
+    record = ScanRecord(identity())
+
+    before = process_time()
+    for event in (*updates, *updates):
+        record.fold(event)
+    tree = record.metadata()
+
+    assert process_time() - before < 10
+    assert record.updates == updates
+    assert list(tree) == [f"key{number}" for number in range(5000)]

@@ -169,19 +169,33 @@ def _check_scalar(key: str, value: object) -> None:
 MetadataTree = Annotated[dict[str, JsonValue], AfterValidator(_check_tree)]
 
 
-def merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of `base` with `update` merged into it, group by group.
+def merged(*trees: dict[str, Any]) -> dict[str, Any]:
+    """Return a new tree: each tree merged into those before it, group by group.
+
+    Takes time in proportion to the size of the trees, however many they are.
 
     Examples
     --------
     >>> merged({"sample": {"name": "a", "mass": 1}}, {"sample": {"mass": 2}})
     {'sample': {'name': 'a', 'mass': 2}}
     """
-    result = dict(base)
-    for key, value in update.items():
-        old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and not is_array(value):
-            result[key] = merged(old, value)
-        else:
-            result[key] = value
+    result: dict[str, Any] = {}
+    for tree in trees:
+        _merge(result, tree)
     return result
+
+
+def _merge(target: dict[str, Any], tree: dict[str, Any]) -> None:
+    """Merge a tree into `target`, which must share no group with another tree."""
+    for key, value in tree.items():
+        if not _is_group(value):
+            target[key] = value
+            continue
+        old = target.get(key)
+        if old is None or not _is_group(old):
+            old = target[key] = {}
+        _merge(old, value)
+
+
+def _is_group(value: object) -> bool:
+    return isinstance(value, dict) and not is_array(value)

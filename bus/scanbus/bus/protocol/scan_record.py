@@ -6,6 +6,7 @@ Every document on the bus may come twice, so folding is idempotent. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from scanbus.schemas import (
@@ -55,6 +56,8 @@ class ScanRecord:
     ended: ScanEnded | None = None
     verdict: Verdict | None = None
     problems: list[str] = field(default_factory=list)
+    # Digests: a scan may have thousands of updates, too many to compare each with all.
+    _updates_seen: set[bytes] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def uid(self) -> str:
@@ -93,8 +96,7 @@ class ScanRecord:
             case ScanStarted():
                 self.started = self.started or event
             case ScanUpdated():
-                if event not in self.updates:
-                    self.updates.append(event)
+                self._update(event)
             case ScanEnded():
                 self.ended = self.ended or event
             case ScanJudged():
@@ -103,12 +105,16 @@ class ScanRecord:
                 if self.final_verdict is None:
                     self.verdict = event.verdict
 
+    def _update(self, event: ScanUpdated) -> None:
+        digest = blake2b(event.to_json(), digest_size=16).digest()
+        if digest not in self._updates_seen:
+            self._updates_seen.add(digest)
+            self.updates.append(event)
+
     def metadata(self) -> dict[str, Any]:
         """Return the metadata of ``prepared`` with all later ones merged into it."""
-        tree: dict[str, Any] = dict(self.prepared.metadata) if self.prepared else {}
-        for update in self.updates:
-            tree = merged(tree, update.metadata)
-        return merged(tree, self.ended.metadata) if self.ended else tree
+        events = (self.prepared, *self.updates, self.ended)
+        return merged(*(event.metadata for event in events if event is not None))
 
 
 def _check_same(event: str, found: object, expected: object) -> None:

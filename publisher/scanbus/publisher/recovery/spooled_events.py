@@ -59,7 +59,8 @@ def _completed(client: Bus, scan: SpooledScan, events: list[Event]) -> list[Even
     there: list[Event] = [
         each for each in first if each is not None and type(each) not in types
     ]
-    there += [each for each in record.updates if each not in events]
+    known = {each.to_json() for each in events}
+    there += [each for each in record.updates if each.to_json() not in known]
     return sorted(
         [*events, *there], key=lambda each: (_ORDER.index(type(each)), each.time)
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.schemas import Event, ScanPrepared, parse_event
+from scanbus.schemas import Event, ScanPrepared, ScanUpdated, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -33,8 +33,9 @@ def publisher_events(record: ScanRecord) -> tuple[Event, ...]:
     return tuple(_titled(event, record.title) for event in _in_order(record))
 
 
-def _in_order(record: ScanRecord) -> list[Event]:
-    said = (record.prepared, record.started, *record.updates, record.ended)
+def _in_order(record: ScanRecord, first_update: int = 0) -> list[Event]:
+    updates = record.updates[first_update:]
+    said = (record.prepared, record.started, *updates, record.ended)
     return [event for event in said if event is not None]
 
 
@@ -56,19 +57,28 @@ class EventJournal:
     def __init__(self, path: Path) -> None:
         # Kept open, so it stays valid when a successor renames the folder.
         self._file = path.open("xb")
-        # By identity: comparing events is slow, and NaN differs from itself.
-        self._appended: dict[int, Event] = {}
+        self._is_synced = False
+        self._n_updates = 0
+        # Types of the other events: a record has one of each.
+        self._once: set[str] = set()
 
     def append(self, record: ScanRecord) -> None:
         """Append events that are new since the last call; fsync on the first call."""
-        is_first = not self._appended
-        for event in _in_order(record):
-            if id(event) not in self._appended:
-                self._appended[id(event)] = event
+        # Earlier updates are not looked at: there may be thousands of them.
+        for event in _in_order(record, self._n_updates):
+            if event.type not in self._once:
                 self._file.write(_titled(event, record.title).to_json() + b"\n")
+                self._note(event)
         self._file.flush()
-        if is_first:
+        if not self._is_synced:
             os.fsync(self._file.fileno())
+            self._is_synced = True
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, ScanUpdated):
+            self._n_updates += 1
+        else:
+            self._once.add(event.type)
 
     def touch(self) -> None:
         """Update the file's mtime, which shows salvage that the scan has a writer."""

@@ -30,6 +30,7 @@ from scanbus.writer.model.scan_contents import (
 __all__ = ["note_groups", "scanbus_group", "writer_note"]
 
 _RANGES: Final = ("missing", "duplicate", "late", "corrupt", "refused")
+_MAX_NOTES: Final = 100
 
 
 def writer_note(record: ScanRecord, stamp: FileStamp) -> Group:
@@ -54,21 +55,36 @@ def writer_note(record: ScanRecord, stamp: FileStamp) -> Group:
 
 
 def note_groups(record: ScanRecord) -> Group:
-    """Return the notes added during the scan, and the text given at its end."""
+    """Return the notes added during the scan, and the text given at its end.
+
+    Each is an NXnote; the last of `_MAX_NOTES` holds all further ones as arrays, since
+    each group takes HDF5 longer than thousands of texts in one dataset.
+    """
     said = [(update.time, update.note) for update in record.updates if update.note]
     if record.ended and record.ended.text:
         said.append((record.ended.time, record.ended.text))
-    notes: dict[str, Node] = {}
-    for number, (time, text) in enumerate(said, start=1):
-        notes[f"note_{number:02d}"] = Group(
-            "NXnote",
-            children={
-                "data": Dataset(text),
-                "type": Dataset("text/plain"),
-                "date": Dataset(iso_time(time)),
-            },
-        )
+    is_long = len(said) > _MAX_NOTES
+    n_single = _MAX_NOTES - 1 if is_long else len(said)
+    notes: dict[str, Node] = {
+        f"note_{number:02d}": _note(text, iso_time(time))
+        for number, (time, text) in enumerate(said[:n_single], start=1)
+    }
+    if is_long:
+        texts = tuple(text for _, text in said[n_single:])
+        times = tuple(iso_time(time) for time, _ in said[n_single:])
+        notes[f"note_{_MAX_NOTES:02d}"] = _note(texts, times)
     return Group("NXcollection", children=notes)
+
+
+def _note(text: str | tuple[str, ...], date: str | tuple[str, ...]) -> Group:
+    return Group(
+        "NXnote",
+        children={
+            "data": Dataset(text),
+            "type": Dataset("text/plain"),
+            "date": Dataset(date),
+        },
+    )
 
 
 def scanbus_group(

@@ -1,0 +1,48 @@
+"""Costs that grow with what a scan holds, not with its square.
+
+Bounds are on counts or on CPU time, several times what is needed: a machine under load
+passes, and a cost that grows with the square does not.
+"""
+
+from pathlib import Path
+
+import h5py
+import pytest
+
+from scanbus.bus.store import connect, find_scan
+from scanbus.publisher import Publisher
+from scanbus.schemas import VerdictWord
+from tests.support.writers import writer
+
+pytestmark = pytest.mark.redis
+
+
+def test_thousands_of_updates_are_written_once_each(
+    redis_url: str, tmp_path: Path
+) -> None:
+    n_updates = 3000
+    with writer(redis_url, tmp_path), Publisher(redis_url, name="tests") as publisher:
+        with publisher.scan(quota_bytes=2**22) as scan:
+            scan.channel("counter")
+            for number in range(n_updates):
+                scan.update({f"key_{number % 500}": number}, note=f"note {number}")
+            scan.send("counter", 1.0)
+        # Twice the square's time on an idle machine was more than this.
+        verdict = scan.verdict(15.0)
+
+    assert verdict.verdict is VerdictWord.COMPLETE
+    with h5py.File(tmp_path / verdict.master) as file:
+        entry = file["1.1"]
+        assert _notes(entry) == [f"note {number}" for number in range(n_updates)]
+        assert entry["key_0"][()] == n_updates - 500
+        assert entry["key_499"][()] == n_updates - 1
+    with connect(redis_url, name="tests") as client:
+        assert len(find_scan(client, scan.uid).updates) == n_updates
+
+
+def _notes(entry: h5py.Group) -> list[str]:
+    found: list[str] = []
+    for note in entry["notes"].values():
+        said = note["data"].asstr()[()]
+        found += [said] if isinstance(said, str) else list(said)
+    return found
