@@ -37,6 +37,7 @@ MODULES = (
     "scale",
     "small_frames",
     "append_only",
+    "costs",
 )
 REPEATS = 5
 QUICK_REPEATS = 5

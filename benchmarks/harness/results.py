@@ -14,6 +14,7 @@ GOALS = {
     7: "Cost as the work grows",
     8: "Small frames",
     9: "Append-only file",
+    10: "Costs in proportion",
 }
 
 
