@@ -41,6 +41,7 @@ from scanbus.bus.store.eviction import (
 )
 from scanbus.bus.store.heartbeats import (
     beat_publisher,
+    beat_publishers,
     beat_writer,
     end_publisher_beat,
     publisher_is_alive,
@@ -58,6 +59,7 @@ from scanbus.bus.store.lane_fetch import (
     read_lanes,
     read_newest,
     read_seal,
+    wait_for_any,
 )
 from scanbus.bus.store.lanes import (
     NoRoomError,
@@ -80,7 +82,7 @@ from scanbus.bus.store.leases import (
 )
 from scanbus.bus.store.loop_guard import LoopGuard
 from scanbus.bus.store.own_process import OwnProcess
-from scanbus.bus.store.presence import ExpectedKeys, missing_keys
+from scanbus.bus.store.presence import ExpectedKeys, has_keys, missing_keys
 from scanbus.bus.store.quota import (
     lower_quota,
     release_quota,
@@ -148,6 +150,7 @@ __all__ = [
     "append_event",
     "append_fenced_event",
     "beat_publisher",
+    "beat_publishers",
     "beat_writer",
     "begin_attempt",
     "change_root",
@@ -158,6 +161,7 @@ __all__ = [
     "find_entry_start",
     "find_later",
     "find_scan",
+    "has_keys",
     "has_traces",
     "hold_scan",
     "id_order",
@@ -205,6 +209,7 @@ __all__ = [
     "translated",
     "used_memory",
     "wait_for_announcement",
+    "wait_for_any",
     "wait_for_events",
     "was_forgotten",
     "why_held",

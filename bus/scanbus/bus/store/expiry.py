@@ -7,21 +7,22 @@ long. So each read shortens a time to live that is too long.
 
 from __future__ import annotations
 
+from typing import Any
+
 from scanbus.bus.protocol.heartbeat_periods import LONGEST_TTL_MS
 from scanbus.bus.store.connection import Bus
 
 __all__ = ["is_unexpired"]
 
-# Writes only if the time to live is too long, so read-only users can run it normally.
-_IS_UNEXPIRED = """
-local left = redis.call('PTTL', KEYS[1])
-if left == -1 or left > tonumber(ARGV[1]) then
-  redis.call('PEXPIRE', KEYS[1], ARGV[1])
-end
-return left ~= -2 and 1 or 0
-"""
+# Answers of PTTL.
+_NO_KEY = -2
+_NO_EXPIRY = -1
 
 
 def is_unexpired(client: Bus, key: str) -> bool:
     """Whether a key exists that its owner must renew; limits its time to live."""
-    return bool(client.eval(_IS_UNEXPIRED, 1, key, LONGEST_TTL_MS))
+    left: Any = client.pttl(key)
+    # Writes only if the time to live is too long, so read-only users can run it.
+    if left == _NO_EXPIRY or left > LONGEST_TTL_MS:
+        client.pexpire(key, LONGEST_TTL_MS)
+    return bool(left != _NO_KEY)

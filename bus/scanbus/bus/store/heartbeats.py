@@ -7,7 +7,7 @@ full Redis too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -21,6 +21,7 @@ from scanbus.bus.store.wrong_types import is_wrong_type
 
 __all__ = [
     "beat_publisher",
+    "beat_publishers",
     "beat_writer",
     "end_publisher_beat",
     "publisher_is_alive",
@@ -44,6 +45,18 @@ if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 redis.call('HDEL', KEYS[1], ARGV[1])
 return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 """
+
+
+def beat_publishers(client: Bus, uids: Sequence[str], ttl_ms: int) -> list[str]:
+    """Renew the heartbeats of scans of one publisher; return those that had expired.
+
+    Takes one round trip, and one command for each scan; `beat_publisher` puts a
+    heartbeat back.
+    """
+    pipe: Any = client.pipeline(transaction=False)
+    for uid in uids:
+        pipe.pexpire(heartbeat_key(uid), ttl_ms)
+    return [uid for uid, done in zip(uids, pipe.execute(), strict=True) if not done]
 
 
 def beat_publisher(client: Bus, uid: str, publisher: str, ttl_ms: int) -> bool:

@@ -15,11 +15,14 @@ from scanbus.bus.protocol.entries import (
     parse_entry,
     split_id,
 )
-from scanbus.bus.protocol.keys import lane_key
+from scanbus.bus.protocol.keys import events_key, lane_key
 from scanbus.bus.protocol.lane_reader import MAX_COUNT, Arrival, LaneReader
+from scanbus.bus.protocol.scan_record import ScanRecord
 from scanbus.bus.store.bounded_read import BOUNDED_READ
 from scanbus.bus.store.connection import Bus
+from scanbus.bus.store.lazy_redis import redis
 from scanbus.bus.store.replies import parses_reply, stream_entries, streams
+from scanbus.bus.store.wrong_types import is_wrong_type
 from scanbus.schemas import MAX_ENTRY_BYTES, LaneDescription
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "read_lanes",
     "read_newest",
     "read_seal",
+    "wait_for_any",
 ]
 
 _LARGEST_ENTRY = MAX_ENTRY_BYTES + MAX_HEADER_BYTES
@@ -44,14 +48,41 @@ def read_lanes(
     there are none at all, waits up to `block_ms` for one entry of each lane; does not
     wait if that is 0.
     """
-    open_readers = [reader for reader in readers if not reader.is_over]
+    open_readers = _open(readers)
     if not open_readers:
         return []
     share = max_bytes // len(open_readers)
     found = _read_now(client, open_readers, share)
     if not found and block_ms > 0:
-        found = _wait(client, open_readers, block_ms)
+        found, _ = _wait(client, open_readers, {}, block_ms)
     return found
+
+
+def wait_for_any(
+    client: Bus, readers: Sequence[LaneReader], record: ScanRecord, block_ms: int
+) -> tuple[list[tuple[LaneReader, list[Arrival]]], bool]:
+    """Wait for arrivals of lanes and for events of their scan, in one command.
+
+    Returns
+    -------
+    found : list
+        As of `read_lanes`: at most one entry of each lane.
+    has_events : bool
+        Whether the scan has events that are not folded yet.
+    """
+    block_ms = max(1, block_ms)
+    after = {events_key(record.uid): record.last_id}
+    try:
+        return _wait(client, _open(readers), after, block_ms)
+    except redis.exceptions.ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+        # Events that something else replaced: what is known of the scan still counts.
+        return _wait(client, _open(readers), {}, block_ms)
+
+
+def _open(readers: Sequence[LaneReader]) -> list[LaneReader]:
+    return [reader for reader in readers if not reader.is_over]
 
 
 def _read_now(
@@ -89,15 +120,19 @@ def _request(pipe: Any, reader: LaneReader, share: int) -> None:
 
 
 def _wait(
-    client: Bus, readers: Sequence[LaneReader], block_ms: int
-) -> list[tuple[LaneReader, list[Arrival]]]:
+    client: Bus, readers: Sequence[LaneReader], others: dict[str, str], block_ms: int
+) -> tuple[list[tuple[LaneReader, list[Arrival]]], bool]:
+    """Return arrivals of lanes, and whether one of the other streams has entries."""
     by_key = {reader.key: reader for reader in readers}
-    after: Any = {reader.key: reader.last_id for reader in readers}
+    after: Any = {reader.key: reader.last_id for reader in readers} | others
     reply: Any = client.xread(after, count=1, block=block_ms)
-    return [
+    found = streams(reply, after)
+    arrivals = [
         (by_key[key], by_key[key].take(entries))
-        for key, entries in streams(reply, by_key).items()
+        for key, entries in found.items()
+        if key in by_key
     ]
+    return arrivals, len(arrivals) < len(found)
 
 
 def read_newest(

@@ -13,6 +13,7 @@ from typing import Any
 from scanbus.bus.protocol.keys import attempts_key, events_key, fence_key, lease_key
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.replies import parses_reply
+from scanbus.bus.store.wrong_types import replies_or_none
 from scanbus.schemas import Event
 
 __all__ = [
@@ -109,8 +110,18 @@ def acquire_lease(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | Non
 
 
 def renew_lease(client: Bus, lease: Lease, ttl_ms: int) -> bool:
-    """Extend the lease to `ttl_ms` milliseconds from now; False if it is lost."""
+    """Extend the lease to `ttl_ms` milliseconds from now; False if it is lost.
+
+    Takes two commands, as many scans may be open for hours, and more if the fence is
+    not what it was.
+    """
     keys = lease_key(lease.uid, lease.fence), fence_key(lease.uid)
+    pipe: Any = client.pipeline(transaction=False)
+    pipe.pexpire(keys[0], ttl_ms)
+    pipe.get(keys[1])
+    is_held, fence = replies_or_none(pipe.execute(raise_on_error=False))
+    if is_held and fence == str(lease.fence).encode():
+        return True
     return bool(client.eval(_RENEW, 2, *keys, ttl_ms, lease.fence))
 
 

@@ -1,7 +1,7 @@
 """Whether a scan's keys are still there, for a publisher that would put them back.
 
-Cheap enough to be asked every few seconds for every lane of every scan: one command for
-each key, all in one round trip.
+Whether any key is gone is asked every few seconds, for all scans together; whether each
+has the content that it must have, for one scan after the other.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from scanbus.bus.protocol.keys import (
 )
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.replies import parses_reply
-from scanbus.bus.store.wrong_types import replies_or_none
+from scanbus.bus.store.wrong_types import is_wrong_type, replies_or_none
 
-__all__ = ["ExpectedKeys", "missing_keys"]
+__all__ = ["ExpectedKeys", "has_keys", "missing_keys"]
+
+_LARGEST_ID = f"{2**64 - 1}-{2**64 - 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,37 @@ class ExpectedKeys:
     lanes: Sequence[str]
     dataset: str
     number: int
+
+
+@parses_reply
+def has_keys(client: Bus, scans: Sequence[ExpectedKeys]) -> bool:
+    """Whether no key of any scan is gone or replaced by one of another type.
+
+    Three commands, however many scans there are. That a key lacks some of its content
+    is not noticed, nor is another type of a counter.
+    """
+    if not scans:
+        return True
+    streams = {ANNOUNCEMENTS, *(key for scan in scans for key in _streams(scan))}
+    keys = streams | {number_key(scan.dataset) for scan in scans}
+    pipe: Any = client.pipeline(transaction=False)
+    pipe.exists(*keys)
+    # Nothing can be after the largest id: only another type is an error.
+    pipe.xread(dict.fromkeys(streams, _LARGEST_ID), count=1)
+    pipe.hmget(RESERVED, [scan.uid for scan in scans])
+    replies = pipe.execute(raise_on_error=False)
+    if any(is_wrong_type(reply) for reply in replies):
+        return False
+    n_keys, _, quotas = replies_or_none(replies)
+    if n_keys != len(keys):
+        return False
+    found = zip(scans, quotas, strict=True)
+    return not any(scan.has_quota and quota is None for scan, quota in found)
+
+
+def _streams(scan: ExpectedKeys) -> list[str]:
+    events = [events_key(scan.uid)] if scan.n_events else []
+    return events + [lane_key(scan.uid, lane) for lane in scan.lanes]
 
 
 @parses_reply

@@ -64,6 +64,11 @@ class ScanWatch:
         with Backstop(self._state.lock), self._state.lock:
             self._state.note_reserved(reserved_bytes)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a thread of the program waits for room or for progress."""
+        return bool(self._state.room or self._state.progress)
+
     def note_durable(self, lane: str, point: int) -> None:
         """Release the entries of a lane before `point`: the writer has them."""
         state = self._state

@@ -18,7 +18,9 @@ from scanbus.bus.store import (
     Bus,
     LoopGuard,
     beat_publisher,
+    beat_publishers,
     end_publisher_beat,
+    has_keys,
     missing_keys,
     ping,
     read_cursors,
@@ -36,6 +38,7 @@ from scanbus.publisher.recovery.closed_scan import closed_by_verdict
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.reservations import follow_data
 from scanbus.publisher.transport.resync import expected_keys, restore_scan
+from scanbus.publisher.transport.watch_rhythm import CursorRhythm, KeyRhythm
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError, ScanStateError
 from scanbus.schemas.log_events import LogEvent
@@ -92,6 +95,8 @@ class ScanMonitor(threading.Thread):
         self._heartbeat_at = -HEARTBEAT_S
         self._verdict_poll_at = 0.0
         self._lost_keys: dict[str, list[str]] = {}
+        self._cursor_rhythm = CursorRhythm(_TICK_S)
+        self._key_rhythm = KeyRhythm()
         self._news: set[str] = set()
         self._wait_s = _TICK_S
         self._backoff = Backoff(2 * _TICK_S)
@@ -270,7 +275,8 @@ class ScanMonitor(threading.Thread):
             client.close()
 
     def _note_cursors(self, client: Bus, scans: list[ScanQueue]) -> None:
-        lanes = [(queue, lane) for queue in scans for lane in list(queue.lanes)]
+        due = self._cursor_rhythm.due(scans, monotonic())
+        lanes = [(queue, lane) for queue in due for lane in list(queue.lanes)]
         pairs = [(queue.uid, lane) for queue, lane in lanes]
         for (queue, lane), point in zip(
             lanes, read_cursors(client, pairs), strict=True
@@ -287,19 +293,25 @@ class ScanMonitor(threading.Thread):
         if now - self._heartbeat_at < HEARTBEAT_S:
             return
         self._heartbeat_at = now
-        for queue in scans:
-            with self._guard.attempt("send its heartbeat", queue.uid):
-                self._send_heartbeat(client, queue)
-        with self._guard.attempt("look for writers"):
-            self.note_writers(writers_alive(client))
+        with self._guard.attempt("send heartbeats"):
+            by_uid = {queue.uid: queue for queue in scans}
+            for uid in beat_publishers(client, list(by_uid), HEARTBEAT_TTL_MS):
+                self._put_back_heartbeat(client, by_uid[uid])
+        if self._key_rhythm.wants_writers(scans):
+            with self._guard.attempt("look for writers"):
+                self.note_writers(writers_alive(client))
         with self._guard.attempt("look for lost keys"):
             self._look_for_losses(client, scans)
 
     def _look_for_losses(self, client: Bus, scans: list[ScanQueue]) -> None:
         """Have senders put back what vanished while the connection stayed open."""
         by_uid = {queue.uid: queue for queue in scans if not queue.watch.is_lost}
-        expected = [expected_keys(queue) for queue in by_uid.values()]
-        before, self._lost_keys = self._lost_keys, missing_keys(client, expected)
+        expected = {uid: expected_keys(queue) for uid, queue in by_uid.items()}
+        suspects = self._key_rhythm.next_whole(list(by_uid.values()))
+        wanted = [expected[queue.uid] for queue in suspects]
+        if self._lost_keys or not has_keys(client, list(expected.values())):
+            wanted = list(expected.values())
+        before, self._lost_keys = self._lost_keys, missing_keys(client, wanted)
         for uid, keys in self._lost_keys.items():
             if before.get(uid) != keys:
                 log.warning(LogEvent.KEYS_LOST, scan=uid, keys=keys)
@@ -312,7 +324,7 @@ class ScanMonitor(threading.Thread):
         else:
             restore_scan(client, queue)
 
-    def _send_heartbeat(self, client: Bus, queue: ScanQueue) -> None:
+    def _put_back_heartbeat(self, client: Bus, queue: ScanQueue) -> None:
         if queue.watch.has_senders:
             self._beat(client, queue)
             return

@@ -12,13 +12,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from scanbus.bus.protocol import Kind, ScanRecord
-from scanbus.bus.store import (
-    Bus,
-    read_events,
-    read_lanes,
-    wait_for_events,
-)
+from scanbus.bus.protocol import ScanRecord
+from scanbus.bus.store import Bus
 from scanbus.schemas import (
     LaneDescription,
     ScanPrepared,
@@ -40,6 +35,7 @@ from scanbus.writer.scan.agreement import (
     keep_on_bus,
     refuse_absent_folder,
 )
+from scanbus.writer.scan.bus_reader import BusReader
 from scanbus.writer.scan.commit import publish_segment
 from scanbus.writer.scan.commit_queue import CommitQueue, Stopped
 from scanbus.writer.scan.disk_space import SpaceWatch, bytes_needed
@@ -119,7 +115,6 @@ class ScanWriter:
         sandbox: Sandbox | None = None,
         steps: Steps | None = None,
     ) -> None:
-        self._client = client
         self._record = record
         self._root = root
         self._authority = authority
@@ -140,7 +135,8 @@ class ScanWriter:
         self._joins = Joiner(
             record.uid, self._folder, self._work_folder, authority, self._pace
         )
-        self._next_flush = self._next_poll = self._next_check = 0.0
+        self._next_flush = self._next_check = 0.0
+        self._reader = BusReader(client, record, self._pace)
         self._space = SpaceWatch(root, self._pace)
         self._growth = MasterGrowth(self._pace.master_s)
         self._silence = Silence(client, record.uid, self._pace.lapse_s)
@@ -234,7 +230,7 @@ class ScanWriter:
         while (prepared := self._record.prepared) is None:
             if self._silence.is_lapsed() or self._record.ended is not None:
                 return None
-            self._wait_for_events()
+            self._reader.wait_for_events()
             self._tick()
         return prepared
 
@@ -349,19 +345,11 @@ class ScanWriter:
         if not readers or self._commits.is_full:
             self._wait_for_commits_or_end()
             return 0
-        # Blocks for twice poll_s: hundreds of scans may be idle at the same time, and
-        # each wake-up takes CPU time from all of them.
-        most, block_ms = self._pace.read_bytes, max(1, int(self._pace.poll_s * 2000))
-        with waiting():
-            found = read_lanes(
-                self._client, list(readers), max_bytes=most, block_ms=block_ms
-            )
+        found = self._reader.read(list(readers))
         n_arrivals = 0
         for reader, arrivals in found:
             lane = readers[reader]
             n_arrivals += len(arrivals)
-            if any(arrival.kind is Kind.SEAL for arrival in arrivals):
-                self._next_poll = 0.0  # The end of the scan follows the last seal.
             with self._steps.phase("write", self._folder / lane.lane.name):
                 for arrival in arrivals:
                     for finished in lane.take(arrival):
@@ -373,13 +361,7 @@ class ScanWriter:
         if not self._commits.is_empty:
             self._commits.wait(self._pace.poll_s)
         elif self._record.ended is None:
-            self._wait_for_events()
-
-    def _wait_for_events(self) -> None:
-        wait_ms = int(self._pace.poll_s * 250)
-        with waiting():
-            if wait_for_events(self._client, [self._record], wait_ms):
-                self._next_poll = 0.0
+            self._reader.wait_for_events()
 
     def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
         """Publish one segment; called in the thread of the commit queue."""
@@ -410,11 +392,8 @@ class ScanWriter:
                 with self._steps.phase("space", self._folder):
                     self._guard.check()
                     self._space.check(self.bytes_needed)
-        if now >= self._next_poll:
-            self._next_poll = now + self._pace.poll_s
-            with waiting():
-                is_news = read_events(self._client, self._record)
-            if is_news and self._events is not None:
+        if self._reader.poll_events():
+            if self._events is not None:
                 self._events.append(self._record)
             self._add_late_lanes()
         if now >= self._next_flush:

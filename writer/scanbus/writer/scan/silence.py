@@ -8,6 +8,9 @@ from scanbus.bus.store import Bus, publisher_is_alive
 
 __all__ = ["Silence"]
 
+# A heartbeat that was there a moment ago is not asked for at once.
+_LAPSES_PER_LOOK = 1.5
+
 
 class Silence:
     """Time since the heartbeat of a scan's publisher expired.
@@ -27,6 +30,7 @@ class Silence:
         self._uid = uid
         self._lapse_s = lapse_s
         self._since: float | None = None
+        self._next_look = 0.0
 
     def end(self) -> None:
         """Record that the publisher has sent something."""
@@ -34,10 +38,13 @@ class Silence:
 
     def is_lapsed(self) -> bool:
         """Return whether the heartbeat expired more than `lapse_s` ago."""
+        now = time.monotonic()
+        if self._since is None and now < self._next_look:
+            return False
         if publisher_is_alive(self._client, self._uid):
             self._since = None
+            self._next_look = now + self._lapse_s * _LAPSES_PER_LOOK
             return False
-        now = time.monotonic()
         if self._since is None:
             self._since = now
         return now - self._since > self._lapse_s

@@ -67,6 +67,12 @@ class LeaseAuthority:
         self._lease = lease
         self._ttl_ms = ttl_ms
         self.fence = lease.fence
+        self._renewed_at = 0.0
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was renewed less than a third of its duration ago."""
+        return time.monotonic() - self._renewed_at < self._ttl_ms / 3000
 
     def renew(self, client: Bus | None = None) -> bool:
         """Renew the lease; return False if it is lost.
@@ -77,7 +83,10 @@ class LeaseAuthority:
             The connection to use; this authority's own by default. Other threads pass
             their own connection, because the attempt may close its one at any time.
         """
-        return renew_lease(client or self._client, self._lease, self._ttl_ms)
+        started = time.monotonic()
+        is_held = renew_lease(client or self._client, self._lease, self._ttl_ms)
+        self._renewed_at = started if is_held else 0.0
+        return is_held
 
     def check(self) -> None:
         """Renew the lease; raise LeaseLostError if it is lost."""

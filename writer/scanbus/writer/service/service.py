@@ -103,6 +103,7 @@ class WriterService:
         self._announced_again: dict[str, ScanAnnounced] = {}
         self._worst_exit_code = ExitCode.COMPLETE
         self._seen = self._position = "0-0"
+        self._may_be_announced = True
         # Not a threading.Event: a signal handler that sets one deadlocks if it has
         # interrupted the thread that holds the event's lock.
         self._is_stopping = False
@@ -232,12 +233,15 @@ class WriterService:
     def _wait_for_next_round(self, *, is_up: bool) -> None:
         """Wait until the next round is due, or until a scan is announced."""
         wait_s = self._settings.poll_s / 2
+        self._may_be_announced = True
         # While a task fails, there may be announcements that are not taken: no wait.
         if is_up and not self._guard.is_failing:
             try:
                 with self._wait_guard.attempt("wait for announcements"):
                     wait_ms = int(wait_s * 1000)
-                    wait_for_announcement(self._client, self._seen, wait_ms)
+                    self._may_be_announced = wait_for_announcement(
+                        self._client, self._seen, wait_ms
+                    )
                     return
             except BusUnavailableError as error:
                 log.debug(LogEvent.WAIT_CUT_SHORT, reason=str(error))
@@ -262,6 +266,7 @@ class WriterService:
         self._ownership.restore(self._client)
         # It may have come back empty: everything is announced again then.
         self._seen = self._position = read_position(self._client)
+        self._may_be_announced = True
         self._is_server_checked = True
 
     def _send_heartbeat(self) -> None:
@@ -307,6 +312,9 @@ class WriterService:
                 task.renew_lease(self._client)
 
     def _discover(self) -> None:
+        # A wait that ended without one leaves nothing to read.
+        if not self._may_be_announced:
+            return
         for line in announcements(self._client, self._seen):
             self._seen = line.id
             if line.document is None:

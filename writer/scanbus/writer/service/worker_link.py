@@ -80,9 +80,10 @@ class RunningAttempt:
     def renew_lease(self, client: Bus) -> None:
         """Renew the lease, on the caller's connection, unless the worker is silent.
 
-        A worker that is suspended loses its leases, like a service that is.
+        A worker that is suspended loses its leases, like a service that is. An attempt
+        that waits for no disk has its lease renewed itself.
         """
-        if not self.link.silence:
+        if not self.link.silence and not self.authority.is_fresh:
             self.authority.renew(client)
 
 
