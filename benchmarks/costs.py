@@ -73,6 +73,10 @@ def _keys(stage: Stage) -> Figure:
 
 
 def _idle(stage: Stage) -> Iterator[Figure]:
+    # Of a bus that had a scan: the stream of announcements is there.
+    child = start_child(publish_in_a_row, stage.url, 1, 10)
+    child.go()
+    child.result()
     none = _commands_per_s(stage)
     for n_scans, wanted in ((1, 5.0), (20, 40.0)):
         child = start_child(keep_open, stage.url, n_scans, IDLE_S + 4)
