@@ -7,12 +7,14 @@ passes, and a cost that grows with the square does not.
 from pathlib import Path
 
 import h5py
+import psutil
 import pytest
 
 from scanbus.bus.store import connect, find_scan
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
-from tests.support.writers import writer
+from tests.support.raw_publisher import RawScan, mixed_lanes
+from tests.support.writers import wait_until, writer
 
 pytestmark = pytest.mark.redis
 
@@ -46,3 +48,34 @@ def _notes(entry: h5py.Group) -> list[str]:
         said = note["data"].asstr()[()]
         found += [said] if isinstance(said, str) else list(said)
     return found
+
+
+def test_a_jump_over_many_segments_opens_few_files(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """All were open at once: a writer with few descriptors never got over it."""
+    n_segments = 400
+    (lane,) = [lane for lane in mixed_lanes() if lane.name == "eiger"]
+    lane = lane.model_copy(update={"points_per_segment": 2, "points_per_chunk": 1})
+    scan = RawScan(redis_url, lanes=(lane,)).prepare()
+    scan.send_frames(0, 1)
+    scan.reached["eiger"] = 2 * n_segments
+    scan.send_frames(2 * n_segments, 2 * n_segments + 1)
+    scan.end()
+
+    most = 0
+    with writer(redis_url, tmp_path) as service:
+        process = psutil.Process(service.process.pid)
+
+        def is_judged() -> bool:
+            nonlocal most
+            workers = process.children(recursive=True)
+            most = max([most, *(worker.num_fds() for worker in workers)])
+            return find_scan(scan.client, scan.uid).final_verdict is not None
+
+        wait_until(is_judged)
+    verdict = find_scan(scan.client, scan.uid).final_verdict
+    assert verdict is not None
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert verdict.channels["eiger"].missing == ((1, 2 * n_segments),)
+    assert most < 100

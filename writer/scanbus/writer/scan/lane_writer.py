@@ -175,8 +175,11 @@ class LaneWriter:
         for one, found in zip(self.segments, self._placed, strict=True):
             found.confirm(self._folder / one.name)
 
-    def take(self, arrival: Arrival) -> list[FinishedSegment]:
-        """Process an arrival from the lane; return the segments that it completes.
+    def take(self, arrival: Arrival) -> Iterator[FinishedSegment]:
+        """Process an arrival from the lane; yield the segments that it completes.
+
+        Each is open until it is published, and a jump may complete thousands: the
+        next one is opened when the caller asks for it.
 
         Raises
         ------
@@ -187,11 +190,10 @@ class LaneWriter:
         """
         self._last_id = arrival.last_id.decode()
         self._bus_bytes += arrival.nbytes
-        finished = self._take(arrival)
+        yield from self._take(arrival)
         self._reached = max(self._reached, arrival.stop)
-        return finished
 
-    def _take(self, arrival: Arrival) -> list[FinishedSegment]:
+    def _take(self, arrival: Arrival) -> Iterable[FinishedSegment]:
         match arrival.kind:
             case Kind.POINTS:
                 return self._store_points(arrival)
@@ -326,7 +328,7 @@ class LaneWriter:
             self._pending_account = SegmentAccount()
         return self._open
 
-    def _store_points(self, arrival: Arrival) -> list[FinishedSegment]:
+    def _store_points(self, arrival: Arrival) -> Iterable[FinishedSegment]:
         entry = arrival.entry
         if entry is not None and entry.is_durable:
             # Not in our files, after which this lane starts.
@@ -349,7 +351,7 @@ class LaneWriter:
         known = {channel.codec for channel in self.lane.channels} | {"none"}
         return known.issuperset(entry.codecs)
 
-    def _reject(self, arrival: Arrival) -> list[FinishedSegment]:
+    def _reject(self, arrival: Arrival) -> Iterable[FinishedSegment]:
         if arrival.start == arrival.stop:
             self._account.note_problem(arrival.reason)
             return []
@@ -357,16 +359,14 @@ class LaneWriter:
         self._segment().mark(kind, arrival.start, arrival.stop)
         return self._mark("missing", arrival.start, arrival.stop)
 
-    def _mark(self, kind: str, start: int, stop: int) -> list[FinishedSegment]:
+    def _mark(self, kind: str, start: int, stop: int) -> Iterator[FinishedSegment]:
         """Record points of one kind, segment by segment."""
-        finished: list[FinishedSegment] = []
         while start < stop:
             length = self.lane.points_per_segment
             edge = min(stop, (start // length + 1) * length)
             self._segment().mark(kind, start, edge)
-            finished += self._finish_at(edge)
+            yield from self._finish_at(edge)
             start = edge
-        return finished
 
     def _finish_at(self, point: int) -> list[FinishedSegment]:
         is_full = is_segment_full(self.lane, self._submitted, point, self._bus_bytes)

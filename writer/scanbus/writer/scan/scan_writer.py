@@ -353,8 +353,16 @@ class ScanWriter:
             with self._steps.phase("write", self._folder / lane.lane.name):
                 for arrival in arrivals:
                     for finished in lane.take(arrival):
-                        self._commits.submit(lane, finished)
+                        self._submit(lane, finished)
         return n_arrivals
+
+    def _submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:
+        """Have a segment published; wait while many are, as each is an open file."""
+        self._commits.submit(lane, finished)
+        while self._commits.is_full:
+            self._commits.wait(self._pace.poll_s)
+            self._collect_published()
+            self._tick()
 
     def _wait_for_commits_or_end(self) -> None:
         """Wait, when there is nothing to read, for commits or the end of the scan."""
