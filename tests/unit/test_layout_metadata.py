@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanbus.bus.codecs import find_codec
+from scanbus.schemas import MAX_METADATA_KEYS
 from scanbus.writer.layouts.common import metadata
 from scanbus.writer.layouts.common.metadata import MetadataReader, merge_trees
 from scanbus.writer.model.nexus_tree import Dataset, Group, SoftLink
@@ -164,3 +165,15 @@ def test_no_tree_raises(tree: dict[str, Any]) -> None:
     assert ours.value == "ours"
     assert set(joined.children) == {"a", *found.children}
     assert all(text.startswith("metadata") for text in reader.problems + problems)
+
+
+def test_keys_beyond_the_limit_are_named_not_written() -> None:
+    """Each document is within the limit; together they are not."""
+    tree = {f"key_{number}": 0 for number in range(MAX_METADATA_KEYS + 7)}
+    reader = MetadataReader()
+    assert len(reader.read(tree).children) == MAX_METADATA_KEYS
+    (said,) = reader.problems
+    assert said == (
+        "metadata /: 7 keys are not written, as the scan has more than "
+        f"{MAX_METADATA_KEYS}"
+    )

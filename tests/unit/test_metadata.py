@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.schemas import ScanUpdated, is_array, merged, parse_event
+from scanbus.schemas import (
+    MAX_METADATA_KEYS,
+    ScanUpdated,
+    is_array,
+    merged,
+    parse_event,
+)
 from scanbus.schemas.errors import DocumentError
 from tests.support.descriptions import NOW
 
@@ -157,3 +163,10 @@ def _mark_groups(tree: dict[str, Any]) -> None:
 
 def test_a_group_replaces_an_array() -> None:
     assert merged({"a": array()}, {"a": {"b": 1}}) == {"a": {"b": 1}}
+
+
+def test_more_keys_than_a_file_takes_in_seconds_are_refused_at_the_call() -> None:
+    most = {f"key_{number}": number for number in range(MAX_METADATA_KEYS - 1)}
+    ScanUpdated(time=0, metadata={"group": most})
+    with pytest.raises(ValueError, match="the limit is 50000"):
+        ScanUpdated(time=0, metadata={"group": most, "other": 1})

@@ -33,7 +33,7 @@ from scanbus.schemas.documents import (
 )
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.file_names import LATE_PREFIX
-from scanbus.schemas.metadata import ArrayValue, is_array, merged
+from scanbus.schemas.metadata import MAX_METADATA_KEYS, ArrayValue, is_array, merged
 from scanbus.schemas.verdict import (
     ChannelLedger,
     PointRange,
@@ -47,6 +47,7 @@ __all__ = [
     "LATE_PREFIX",
     "MAX_ENTRY_BYTES",
     "MAX_LOST",
+    "MAX_METADATA_KEYS",
     "MAX_POINTS",
     "PROTOCOL",
     "ArrayValue",

@@ -30,9 +30,19 @@ from pydantic_core import to_json
 from scanbus.schemas.channels import MAX_ENTRY_BYTES, NumberName
 from scanbus.schemas.valid_names import MAX_NAME_LENGTH, NEXUS_NAME
 
-__all__ = ["ArrayValue", "MetadataTree", "is_array", "merged"]
+__all__ = [
+    "MAX_METADATA_KEYS",
+    "ArrayValue",
+    "MetadataTree",
+    "is_array",
+    "merged",
+]
 
 MAX_DEPTH = 16
+MAX_METADATA_KEYS = 50_000
+"""Most keys of one document, and of a scan's metadata in its file.
+
+Each is an object of HDF5, which takes the writer about a tenth of a millisecond."""
 MAX_ARRAY_DIMENSIONS = 4
 _KEY = re.compile(NEXUS_NAME[:-1] + r"\Z")
 
@@ -166,7 +176,32 @@ def _check_scalar(key: str, value: object) -> None:
         raise ValueError(f"{key!r}: an integer of more than 64 bits")
 
 
-MetadataTree = Annotated[dict[str, JsonValue], AfterValidator(_check_tree)]
+def _check_count(tree: dict[str, Any]) -> dict[str, Any]:
+    count = count_keys(tree)
+    if count > MAX_METADATA_KEYS:
+        raise ValueError(
+            f"{count} keys in all groups together, the limit is {MAX_METADATA_KEYS}; "
+            "send long series as arrays"
+        )
+    return tree
+
+
+def count_keys(tree: dict[str, Any]) -> int:
+    """Return the number of keys of a tree, those of its groups included.
+
+    Examples
+    --------
+    >>> count_keys({"sample": {"name": "a", "mass": 1}, "mask": 3})
+    4
+    """
+    groups = [value for value in tree.values() if _is_group(value)]
+    return len(tree) + sum(map(count_keys, groups))
+
+
+# The count last: it recurses, and the other check refuses a tree that is too deep.
+MetadataTree = Annotated[
+    dict[str, JsonValue], AfterValidator(_check_tree), AfterValidator(_check_count)
+]
 
 
 def merged(*trees: dict[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 from pydantic_core import to_json
 
 from scanbus.bus.codecs import find_codec
-from scanbus.schemas import ArrayValue, is_array
+from scanbus.schemas import MAX_METADATA_KEYS, ArrayValue, is_array
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
 from scanbus.writer.layouts.common.channel_nodes import ascii_units
 from scanbus.writer.model.nexus_tree import Array, Dataset, Group, Node, Value
@@ -57,6 +58,7 @@ class MetadataReader:
     def __init__(self, *, with_users: bool = False) -> None:
         self._with_users = with_users
         self._bytes_left = MAX_ARRAY_BYTES
+        self._keys_left = MAX_METADATA_KEYS
         self.problems: list[str] = []
 
     def read(self, tree: Mapping[str, Any], where: str = "") -> Group:
@@ -65,6 +67,7 @@ class MetadataReader:
         Keys are as in :mod:`scanbus.schemas.metadata`. A null is skipped: a later
         document sets a value to null to withdraw it.
         """
+        tree = self._counted(tree, where)
         children: dict[str, Node] = {}
         for name, value in tree.items():
             if "@" not in name and value is not None:
@@ -74,6 +77,17 @@ class MetadataReader:
         return Group(
             declared if isinstance(declared, str) else "", attributes, children
         )
+
+    def _counted(self, tree: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        """Return a group without the keys beyond the limit of all documents."""
+        n_left, self._keys_left = self._keys_left, max(0, self._keys_left - len(tree))
+        if len(tree) <= n_left:
+            return tree
+        self.problems.append(
+            f"metadata {where or '/'}: {len(tree) - n_left} keys are not written, as "
+            f"the scan has more than {MAX_METADATA_KEYS}"
+        )
+        return dict(islice(tree.items(), n_left))
 
     def _add_child(
         self, children: dict[str, Node], name: str, value: Any, path: str
