@@ -210,7 +210,7 @@ def test_another_file_of_that_name_is_never_replaced(tmp_path: Path) -> None:
     folder, contents = make_scan(tmp_path)
     path = write_scan_master(folder, contents)
     foreign = contents.record.identity.model_copy(update={"uid": "anotheruid"})
-    contents.record.identity = foreign
+    contents.record.announced = foreign
     with pytest.raises(NameTakenError, match="uid00000001"):
         write_scan_master(folder, contents)
     path.write_text("notes")

@@ -275,6 +275,13 @@ SENTENCES = [
         "no channel 'th' in this scan; it has none",
     ),
     (
+        errors.ScanNumberTakenError(7, "p/b/s/RAW_DATA/c/c_d", "scan u2"),
+        (
+            "scan number 7 of p/b/s/RAW_DATA/c/c_d is taken by scan u2; nothing was "
+            "published. Choose another, or none: then the next free one is used"
+        ),
+    ),
+    (
         errors.NoWriterError(),
         (
             "no writer is alive on this bus and require_writer is set; start one with "

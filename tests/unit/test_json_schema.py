@@ -25,6 +25,7 @@ def test_every_document_must_say_protocol_and_type() -> None:
         "ScanEnded",
         "ScanJudged",
         "ScanPrepared",
+        "ScanRenumbered",
         "ScanStarted",
         "ScanUpdated",
     ]

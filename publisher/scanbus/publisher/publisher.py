@@ -238,7 +238,9 @@ class Publisher:
             Names of the folders of the scan; the session is today (YYYYMMDD) by
             default.
         scan_number : int, optional
-            Unique in the dataset; by default the next number of the counter in Redis.
+            Unique in the dataset; by default the next one. One that is taken is refused
+            when the block is entered, as far as a living writer knows; otherwise the
+            writer gives the scan another one.
         instrument : str
             Name of the instrument.
         metadata : mapping

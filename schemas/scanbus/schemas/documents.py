@@ -50,6 +50,7 @@ __all__ = [
     "ScanIdentity",
     "ScanJudged",
     "ScanPrepared",
+    "ScanRenumbered",
     "ScanStarted",
     "ScanUpdated",
     "check_size",
@@ -234,6 +235,17 @@ class ScanPrepared(_Document):
         )
 
 
+class ScanRenumbered(_Document):
+    """The writer's word that the scan has another number: its own one was taken.
+
+    It comes before the first file; the last one counts.
+    """
+
+    type: Literal["renumbered"] = "renumbered"
+    scan_number: int = Field(ge=1, lt=10**8)
+    text: PlainText = Field(default="", max_length=4096)
+
+
 class ScanStarted(_Document):
     """The acquisition starts: the first point follows."""
 
@@ -304,7 +316,7 @@ class ScanJudged(_Document):
 
 
 Event = Annotated[
-    ScanPrepared | ScanStarted | ScanUpdated | ScanEnded | ScanJudged,
+    ScanPrepared | ScanRenumbered | ScanStarted | ScanUpdated | ScanEnded | ScanJudged,
     Field(discriminator="type"),
 ]
 _Model = TypeVar("_Model")

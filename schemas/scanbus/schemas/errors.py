@@ -19,6 +19,7 @@
     │   ├── UnknownScanError     no such scan on this bus
     │   ├── AmbiguousScanError   a name that matches several scans
     │   ├── UnknownChannelError  no such channel in this scan
+    │   ├── ScanNumberTakenError a given scan number that is another scan's
     │   └── NoWriterError        ``require_writer`` and none is alive
     ├── PointError
     │   ├── NotYetError          the point may still come
@@ -93,6 +94,7 @@ __all__ = [
     "RootUnusableError",
     "ScanClosedError",
     "ScanInterruptedError",
+    "ScanNumberTakenError",
     "ScanStateError",
     "ScanbusError",
     "ServerAddressError",
@@ -304,6 +306,18 @@ class UnknownChannelError(BusError):
     def __str__(self) -> str:
         known = ", ".join(self.known) or "none"
         return f"no channel {self.channel!r} in this scan; it has {known}"
+
+
+class ScanNumberTakenError(BusError):
+    """A scan number that the program gave is taken; nothing was published."""
+
+    number: int
+    dataset: str
+    holder: str
+    template = (
+        "scan number {number} of {dataset} is taken by {holder}; nothing was "
+        "published. Choose another, or none: then the next free one is used"
+    )
 
 
 class NoWriterError(BusError):

@@ -11,6 +11,7 @@
                                                         {lane}_{NNNN}-{MMMM}.h5
                                                         late.{channel}_{NNNN}.h5
                 .scanbus/{uid}.{fence}.{token}/         what is not finished
+                .scanbus/claim-scan{NNNN}               uid of the scan with that number
     .scanbus/replaced/{uid}.json                        see `replaced_record_path`
 
 The folders are those of ESRF. A function ``…_path`` returns a path relative to the
@@ -40,6 +41,7 @@ __all__ = [
     "SessionName",
     "TemporaryName",
     "WorkFolderName",
+    "claim_name",
     "collection_master_name",
     "collection_path",
     "dataset_master_name",
@@ -47,6 +49,7 @@ __all__ = [
     "is_segment_of",
     "late_channel",
     "late_lane_name",
+    "parse_claim",
     "parse_scan_folder",
     "parse_segment_file",
     "parse_session_path",
@@ -90,6 +93,8 @@ REPLACED_RECORDS_GLOB: Final = f"{WORK_FOLDER}/replaced/*.json"
 
 _STALE: Final = "stale-"
 _SALVAGED: Final = "salvaged-"
+# No uid has a hyphen.
+_CLAIM: Final = "claim-"
 _SCAN_FOLDER: Final = re.compile(r"scan([0-9]{4,8})")
 _SEGMENT: Final = re.compile(r"(.+)_([0-9]{4,15})(?:-([0-9]{4,15}))?\.h5\Z")
 _SESSION: Final = re.compile(rf"([^/]+)/([^/]+)/([^/]+)/{RAW_DATA}\Z")
@@ -294,6 +299,31 @@ def parse_scan_folder(name: str) -> int | None:
     match = _SCAN_FOLDER.fullmatch(name)
     number = int(match[1]) if match else None
     return number if number is not None and scan_folder_name(number) == name else None
+
+
+def claim_name(scan_number: int) -> str:
+    """Return the name of the file that says which scan has a number.
+
+    It stands beside the work folders, until the scan has files that say it.
+
+    Examples
+    --------
+    >>> claim_name(7)
+    'claim-scan0007'
+    """
+    return f"{_CLAIM}{scan_folder_name(scan_number)}"
+
+
+def parse_claim(name: str) -> int | None:
+    """Return the number that a claim with this name is about.
+
+    Examples
+    --------
+    >>> parse_claim("claim-scan0007")
+    7
+    """
+    is_claim = name.startswith(_CLAIM)
+    return parse_scan_folder(name.removeprefix(_CLAIM)) if is_claim else None
 
 
 def late_lane_name(channel: str) -> str:

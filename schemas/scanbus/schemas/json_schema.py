@@ -18,6 +18,7 @@ from scanbus.schemas.documents import (
     ScanEnded,
     ScanJudged,
     ScanPrepared,
+    ScanRenumbered,
     ScanStarted,
     ScanUpdated,
 )
@@ -29,6 +30,7 @@ SCHEMA_FILE = Path(__file__).with_name(f"protocol-{PROTOCOL}.schema.json")
 _DOCUMENTS = (
     ScanAnnounced,
     ScanPrepared,
+    ScanRenumbered,
     ScanStarted,
     ScanUpdated,
     ScanEnded,

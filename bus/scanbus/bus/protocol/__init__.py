@@ -36,6 +36,7 @@ from scanbus.bus.protocol.heartbeat_periods import (
 from scanbus.bus.protocol.keys import (
     ANNOUNCEMENTS,
     FORGOTTEN,
+    NUMBER_REQUESTS,
     POSITION,
     RESERVED,
     WRITERS,
@@ -95,6 +96,7 @@ __all__ = [
     "MAX_COUNT",
     "MAX_HEADER_BYTES",
     "MOST_WATERMARK",
+    "NUMBER_REQUESTS",
     "PAYLOAD_FIELD",
     "POSITION",
     "RESERVED",

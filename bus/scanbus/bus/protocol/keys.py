@@ -12,6 +12,7 @@ __all__ = [
     "ANNOUNCEMENTS",
     "BUS_ID",
     "FORGOTTEN",
+    "NUMBER_REQUESTS",
     "POSITION",
     "RESERVED",
     "ROOT",
@@ -34,6 +35,8 @@ POSITION: Final = "scanbus:position"
 """String: id of an announcement; every scan up to it has its final verdict."""
 FORGOTTEN: Final = "scanbus:forgotten"
 """String: id of the newest announcement that was removed with its finished scan."""
+NUMBER_REQUESTS: Final = "scanbus:requests"
+"""Stream: questions about scan numbers that only the disk answers."""
 RESERVED: Final = "scanbus:reserved"
 """Hash: scan uid to the bytes of its quota."""
 ROOT: Final = "scanbus:root"

@@ -15,6 +15,7 @@ from scanbus.schemas import (
     ScanIdentity,
     ScanJudged,
     ScanPrepared,
+    ScanRenumbered,
     ScanStarted,
     ScanUpdated,
     Verdict,
@@ -31,7 +32,7 @@ class ScanRecord:
 
     Attributes
     ----------
-    identity : ScanIdentity
+    announced : ScanIdentity
         From the announcement, or from ``prepared``.
     title : str
         From ``prepared``, or from the announcement.
@@ -39,6 +40,8 @@ class ScanRecord:
         Id of the last event that was read.
     prepared, started, ended : ScanPrepared, ScanStarted, ScanEnded or None
         The first event of each type.
+    renumbered : ScanRenumbered or None
+        The last event of this type: the number that was announced was taken.
     updates : list of ScanUpdated
         In order, each once.
     verdict : Verdict or None
@@ -47,11 +50,12 @@ class ScanRecord:
         Events that could not be parsed or folded, and why.
     """
 
-    identity: ScanIdentity
+    announced: ScanIdentity
     title: str = ""
     last_id: str = "0-0"
     prepared: ScanPrepared | None = None
     started: ScanStarted | None = None
+    renumbered: ScanRenumbered | None = None
     updates: list[ScanUpdated] = field(default_factory=list)
     ended: ScanEnded | None = None
     verdict: Verdict | None = None
@@ -62,7 +66,15 @@ class ScanRecord:
     @property
     def uid(self) -> str:
         """The scan's uid."""
-        return self.identity.uid
+        return self.announced.uid
+
+    @property
+    def identity(self) -> ScanIdentity:
+        """As announced, with the number that the writer gave it, if it did."""
+        if self.renumbered is None:
+            return self.announced
+        number = self.renumbered.scan_number
+        return self.announced.model_copy(update={"scan_number": number})
 
     @property
     def state(self) -> str:
@@ -90,9 +102,14 @@ class ScanRecord:
         """
         match event:
             case ScanPrepared():
-                _check_same("prepared", event.scan, self.identity)
+                _check_same("prepared", event.scan, self.announced)
                 self.prepared = self.prepared or event
                 self.title = event.title or self.title
+            case ScanRenumbered():
+                # Journals of several writers are folded in any order.
+                last = self.renumbered
+                if last is None or event.time >= last.time:
+                    self.renumbered = event
             case ScanStarted():
                 self.started = self.started or event
             case ScanUpdated():

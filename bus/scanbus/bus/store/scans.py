@@ -15,10 +15,10 @@ from typing import Any, Final
 from scanbus.bus.protocol.keys import (
     ANNOUNCEMENTS,
     FORGOTTEN,
+    NUMBER_REQUESTS,
     POSITION,
     events_key,
     heartbeat_key,
-    number_key,
 )
 from scanbus.bus.protocol.scan_record import ScanRecord
 from scanbus.bus.store.bounded_read import OVERSIZE_FIELD, read_bounded
@@ -69,8 +69,6 @@ __all__ = [
     "load_announced",
     "load_record",
     "move_position",
-    "next_scan_number",
-    "raise_scan_number",
     "read_events",
     "read_final_verdict",
     "read_position",
@@ -86,6 +84,8 @@ DOCUMENT_FIELD: Final = b"doc"
 _REPLY_BYTES = 4 << 20
 _DOCUMENTS_PER_READ = 256
 _LARGEST_ID = 2**64 - 1
+# Rank of a match of a scan's number; see `_fit`.
+_BY_NUMBER = 2
 
 # A full Redis refuses XADD, but accepts a script whose first write frees memory.
 _APPEND_EVENT = """
@@ -96,14 +96,6 @@ return redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
 _MOVE_POSITION = """
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1])
-return 1
-"""
-_RAISE = """
-if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
-if (tonumber(redis.call('GET', KEYS[1]) or '0') or 0) < tonumber(ARGV[1]) then
-  redis.call('DEL', KEYS[1])
-  redis.call('SET', KEYS[1], ARGV[1])
-end
 return 1
 """
 
@@ -163,9 +155,18 @@ def last_announcement(client: Bus) -> str:
     return _text(reply[0][0]) if reply else "0-0"
 
 
-def wait_for_announcement(client: Bus, after: str, block_ms: int) -> bool:
-    """Wait for an announcement after an id; return False if none came in time."""
-    return bool(_wait(client, {ANNOUNCEMENTS: after}, block_ms))
+def wait_for_announcement(
+    client: Bus, after: str, block_ms: int, *, requests_after: str = "$"
+) -> bool:
+    """Wait for an announcement or a request; return False if none came in time.
+
+    Parameters
+    ----------
+    after, requests_after : str
+        Ids of the last ones that were read.
+    """
+    ids = {ANNOUNCEMENTS: after, NUMBER_REQUESTS: requests_after}
+    return bool(_wait(client, ids, block_ms))
 
 
 def wait_for_events(
@@ -308,6 +309,8 @@ def find_scan(client: Bus, name: str, *, only_one: bool = False) -> ScanRecord:
     only_one : bool
         Refuse a name that matches several scans, for operations that cannot be undone.
 
+    A scan has the number that the writer gave it, if its own one was taken.
+
     Raises
     ------
     UnknownScanError
@@ -324,14 +327,31 @@ def find_scan(client: Bus, name: str, *, only_one: bool = False) -> ScanRecord:
         if fit > best:
             best, found = fit, {}
         found[line.document.scan.uid] = line.id, line.document
-    if not found:
-        raise UnknownScanError(name)
     if only_one and len(found) > 1 and name != LAST:
         raise AmbiguousScanError(name, tuple(found))
-    record = load_announced(client, *list(found.values())[-1])
+    record = _chosen(client, name, list(found.values()), best)
     if record is None:
         raise UnknownScanError(name)
     return record
+
+
+def _chosen(
+    client: Bus, name: str, found: list[tuple[str, ScanAnnounced]], best: int
+) -> ScanRecord | None:
+    """Return the last of some scans; if looked for by number, by its number now."""
+    if found and best != _BY_NUMBER:
+        return load_announced(client, *found[-1])
+    if not name.isdecimal():
+        return None
+    lines = announcements(client)
+    others = [(line.id, line.document) for line in lines if line.document is not None]
+    for number_is_announced, group in ((True, found), (False, others)):
+        for each in reversed(group):
+            record = load_announced(client, *each)
+            is_it = record and str(record.identity.scan_number) == name
+            if record and is_it and (number_is_announced or record.renumbered):
+                return record
+    return None
 
 
 def _fit(scan: ScanIdentity, name: str) -> int:
@@ -339,7 +359,7 @@ def _fit(scan: ScanIdentity, name: str) -> int:
     if scan.uid == name:
         return 3
     if str(scan.scan_number) == name:
-        return 2
+        return _BY_NUMBER
     if name == LAST:
         return 1
     return 1 if name and scan.uid.startswith(name) else 0
@@ -372,18 +392,6 @@ def _stored_id(client: Bus, key: str) -> str:
 def move_position(client: Bus, position: str) -> None:
     """Record that every scan up to an announcement has its final verdict."""
     client.eval(_MOVE_POSITION, 1, POSITION, position)
-
-
-@parses_reply
-def next_scan_number(client: Bus, dataset: str) -> int:
-    """Return the next free scan number of a dataset."""
-    number: Any = client.incr(number_key(dataset))
-    return int(number)
-
-
-def raise_scan_number(client: Bus, dataset: str, number: int) -> None:
-    """Raise a dataset's counter so that the next numbers are larger than `number`."""
-    client.eval(_RAISE, 1, number_key(dataset), number)
 
 
 def _read(client: Bus, key: str, after: str, single: int) -> list[Any]:

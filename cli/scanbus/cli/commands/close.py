@@ -25,15 +25,22 @@ def run(
     text: Annotated[
         str, typer.Option(metavar="T", help="Reason, for the notes in the file.")
     ] = "closed by an operator",
+    dismiss: Annotated[
+        bool,
+        typer.Option(
+            "--dismiss", help="Give it up: verdict failed, and nothing more is written."
+        ),
+    ] = False,
 ) -> int:
     """Close a scan whose publisher is gone for good.
 
     Its lanes are sealed and the scan ends with FAILURE; a writer then gives the final
-    verdict.
+    verdict. A scan that ended, and cannot be written, can only be dismissed.
     """
     from scanbus.publisher import close_scan  # noqa: PLC0415
 
     raise_on_interrupt()
-    uid = close_scan(redis, scan, text=text)
-    stdout().print(f"scan {uid} is closed; a writer gives the final verdict")
+    uid = close_scan(redis, scan, text=text, dismiss=dismiss)
+    what = "dismissed" if dismiss else "closed; a writer gives the final verdict"
+    stdout().print(f"scan {uid} is {what}")
     return ExitCode.COMPLETE

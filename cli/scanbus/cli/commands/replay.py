@@ -24,6 +24,12 @@ def run(
     root: Root,
     *,
     redis: RedisUrl = DEFAULT_REDIS,
+    as_number: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Write it as scan N of its dataset.", min=1, max=10**8 - 1
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Write a scan that is still on the bus again, under another root folder.
@@ -35,7 +41,7 @@ def run(
     raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
-        verdict = replay(redis, scan, root, progress=progress)
+        verdict = replay(redis, scan, root, as_number=as_number, progress=progress)
     if as_json:
         print_json(verdict.model_dump(mode="json"))
     else:

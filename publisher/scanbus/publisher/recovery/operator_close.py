@@ -33,6 +33,7 @@ from scanbus.bus.store import (
     sealed_length,
     stream_ends,
     translated,
+    writers_alive,
 )
 from scanbus.schemas import (
     EndReason,
@@ -48,7 +49,9 @@ from scanbus.schemas.file_names import late_lane_name
 __all__ = ["close_scan"]
 
 
-def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> str:
+def close_scan(
+    url: str, scan: str, *, text: str = "closed by an operator", dismiss: bool = False
+) -> str:
     """Seal every open lane of a scan where it stands, and end the scan with FAILURE.
 
     The end names the lanes of late points that the publisher left, so that the writer
@@ -63,6 +66,9 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
         Its uid, the beginning of it, or its number.
     text : str
         Reason, for the scan's notes.
+    dismiss : bool
+        Give the scan up: its verdict is ``failed``, finally, and no writer writes it
+        any more. What stands in files stays; what only the bus has is lost.
 
     Returns
     -------
@@ -74,7 +80,7 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
     UnknownScanError, AmbiguousScanError, BusUnavailableError
         If no or several scans match, or Redis does not answer.
     ScanStateError
-        If its publisher is alive, or it has ended.
+        If its publisher is alive, or it has ended; dismissed, if it has its verdict.
     """
     with connect(url, name="scanbus-close") as client, translated(url):
         refuse_cluster(client)
@@ -83,13 +89,18 @@ def close_scan(url: str, scan: str, *, text: str = "closed by an operator") -> s
             _judge(client, later.later_uid, f"{text}; {later.problem}")
             return later.later_uid
         record = find_scan(client, scan, only_one=True)
+        if record.final_verdict is not None:
+            raise ScanStateError(_over(record.uid, record.final_verdict))
+        if dismiss:
+            _judge(client, record.uid, f"dismissed: {text}", record.ended)
+            return record.uid
         _check_silent(client, record.uid)
         lanes = _lanes(client, record)
         is_unclear = record.prepared is None and bool(record.problems)
         is_open = _seal(client, record, lanes)
         is_open = is_open or (is_unclear and not record.final_verdict)
         if not is_open and record.ended is not None:
-            raise ScanStateError(f"scan {record.uid} has ended already")
+            raise ScanStateError(_awaited(client, record.uid))
         ended = record.ended or ScanEnded(
             time=time.time(),
             end_reason=EndReason.FAILURE,
@@ -135,10 +146,35 @@ def _late_counts(
     }
 
 
-def _judge(client: Bus, uid: str, reason: str) -> None:
-    """Give the final verdict on a scan that this version cannot write."""
-    _check_silent(client, uid)
-    verdict = Verdict(uid=uid, verdict=VerdictWord.FAILED, reason=reason)
+def _over(uid: str, verdict: Verdict) -> str:
+    where = f", its files are {verdict.master}" if verdict.master else ""
+    word = verdict.verdict.value
+    return f"scan {uid} has ended already, with verdict {word}{where}: nothing to do"
+
+
+def _awaited(client: Bus, uid: str) -> str:
+    """Return why an ended scan has no verdict yet, and what can be done."""
+    alive = writers_alive(client).values()
+    problems = [str(each) for info in alive for each in info.get("problems") or ()]
+    why = "a writer is at work" if alive else "no writer is alive; start one"
+    return (
+        f"scan {uid} has ended already and waits for its verdict: "
+        f"{'; '.join(problems) or why}. If it cannot be written: `scanbus replay {uid} "
+        "--root DIR --as-number N` writes it under another root or number, and "
+        f"`scanbus close {uid} --dismiss` gives it up"
+    )
+
+
+def _judge(client: Bus, uid: str, reason: str, ended: ScanEnded | None = None) -> None:
+    """Give the final verdict on a scan that is not written."""
+    if ended is None:
+        _check_silent(client, uid)
+    verdict = Verdict(
+        uid=uid,
+        verdict=VerdictWord.FAILED,
+        reason=reason,
+        end_reason=ended.end_reason.value if ended else "",
+    )
     append_event(client, uid, ScanJudged(time=time.time(), verdict=verdict))
     release_quota(client, uid)
 

@@ -14,6 +14,7 @@ from scanbus.bus.store import (
     VanishedError,
     announce,
     append_event,
+    ask_writers,
     is_announced,
     load_record,
     make_lane,
@@ -51,7 +52,10 @@ def _announce(client: Bus, queue: ScanQueue) -> None:
 def _raise_number(client: Bus, queue: ScanQueue) -> None:
     """Restore the counter: the next scan must not get this scan's number."""
     identity = queue.announced.scan
-    raise_scan_number(client, identity.dataset_folder, identity.scan_number)
+    folder = identity.dataset_folder
+    if raise_scan_number(client, folder, identity.scan_number) is None:
+        # Redis has lost the counter: others may have gone on, and the disk knows.
+        ask_writers(client, folder)
 
 
 def restore_scan(client: Bus, queue: ScanQueue) -> None:

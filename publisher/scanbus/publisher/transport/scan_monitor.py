@@ -375,6 +375,13 @@ class ScanMonitor(threading.Thread):
         verdict = record.final_verdict
         if verdict is None:
             return False
+        if record.renumbered is not None:
+            log.warning(
+                LogEvent.SCAN_RENUMBERED,
+                scan=queue.uid,
+                number=record.identity.scan_number,
+                reason=record.renumbered.text,
+            )
         if not queue.watch.is_lost:
             self._check_points_left_out(queue, verdict)
         queue.watch.release(None if queue.watch.is_lost else verdict)

@@ -31,8 +31,6 @@ from scanbus.bus.store import (
     describe_server,
     lanes_in_use,
     make_lane,
-    next_scan_number,
-    raise_scan_number,
     release_quota,
     translated,
     withdraw_scan,
@@ -52,6 +50,7 @@ from scanbus.publisher.transport.reserver import Reserver
 from scanbus.publisher.transport.resync import ensure_announced
 from scanbus.publisher.transport.retry import retry_until_room
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
+from scanbus.publisher.transport.scan_number import counted_number, take_given_number
 from scanbus.publisher.transport.sender import Sender
 from scanbus.publisher.transport.spool_writer import SpoolWriter
 from scanbus.schemas import (
@@ -176,6 +175,8 @@ class ScanRegistrar:
             If Redis does not answer, or is too old.
         DeadlineError
             If Redis has no room in time.
+        ScanNumberTakenError
+            If the program gave a number that another scan has.
         SpoolError
             If the scan's folder in the spool cannot be made.
         ScanStateError
@@ -289,12 +290,11 @@ class ScanRegistrar:
         given["scan_number"] = 1 if number is None else number
         identity = checked(ScanIdentity, **given)
         folder = identity.dataset_folder
-        # The counter may have been lost since the last scan.
-        known = self._last_numbers.get(folder, 0) if number is None else number
-        if known:
-            raise_scan_number(self._client, folder, known)
+        known = self._last_numbers.get(folder, 0)
         if number is None:
-            number = next_scan_number(self._client, folder)
+            number = counted_number(self._client, folder, known)
+        else:
+            take_given_number(self._client, identity)
         self._last_numbers[folder] = max(number, known)
         return identity.model_copy(update={"scan_number": number})
 

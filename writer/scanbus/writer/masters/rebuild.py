@@ -202,13 +202,13 @@ def _read_record(path: Path) -> tuple[ScanRecord, ScanPrepared, Verdict]:
         raise NameTakenError(
             str(path), "a scan file whose events do not identify the scan"
         )
-    if path.name != values_file_name(prepared.scan.scan_number):
-        raise NameTakenError(str(path), f"scan number {prepared.scan.scan_number}")
-    record = ScanRecord(
-        prepared.scan, verdict=found.verdict, problems=[*found.problems]
-    )
+    record = ScanRecord(prepared.scan, problems=[*found.problems])
     for event in found.events:
         record.fold(event)
+    record.verdict = found.verdict
+    number = record.identity.scan_number
+    if path.name != values_file_name(number):
+        raise NameTakenError(str(path), f"scan number {number}")
     return record, prepared, found.verdict
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from scanbus.bus.store import (
     stream_ends,
     translated,
 )
-from scanbus.schemas import Verdict
+from scanbus.schemas import ScanRenumbered, Verdict
 from scanbus.schemas.errors import (
     FilesMissingError,
     NameTakenError,
@@ -40,6 +41,7 @@ def replay(
     scan: str,
     root: Path,
     *,
+    as_number: int | None = None,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
 ) -> Verdict:
     """Write a scan from the bus into files below `root`; follow it while it runs.
@@ -54,6 +56,8 @@ def replay(
         URL of the Redis server.
     scan : str
         Uid of the scan, the beginning of it, or the scan number.
+    as_number : int or None
+        Scan number to use instead of the scan's own.
     progress : callable
         Called with ``(channel, points stored, points expected or None)``.
 
@@ -70,7 +74,7 @@ def replay(
         If points of it were trimmed, or lost by Redis after they were in files; names
         the first one and the file that has it.
     NameTakenError
-        If its files already exist below `root`.
+        If its files, or those of another scan of that number, exist below `root`.
     RootUnusableError
         If files cannot be written below `root`.
     """
@@ -79,6 +83,11 @@ def replay(
     with translated(url):
         describe_server(client, url)
         record = find_scan(client, scan)
+        if as_number is not None:
+            text = f"replayed as scan number {as_number}"
+            record.fold(
+                ScanRenumbered(time=time.time(), scan_number=as_number, text=text)
+            )
         authority = ReplayAuthority(client, record.uid)
         authority.check()
         _refuse_trimmed(client, record)

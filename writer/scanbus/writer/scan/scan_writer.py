@@ -14,15 +14,8 @@ from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import Bus
-from scanbus.schemas import (
-    LaneDescription,
-    ScanPrepared,
-    Verdict,
-)
-from scanbus.schemas.errors import (
-    LeaseLostError,
-    StorageError,
-)
+from scanbus.schemas import LaneDescription, ScanPrepared, Verdict
+from scanbus.schemas.errors import LeaseLostError, StorageError
 from scanbus.schemas.file_names import values_file_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -54,6 +47,7 @@ from scanbus.writer.scan.progress import (
     verdict_on,
     verdict_on_disk,
 )
+from scanbus.writer.scan.scan_number import claim_number, settle_number
 from scanbus.writer.scan.silence import Silence
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import Steps, step, waiting
@@ -160,8 +154,8 @@ class ScanWriter:
 
         Raises
         ------
-        Stopped
-            If `is_stopped` returned True.
+        Stopped, Renumbered
+            If `is_stopped` returned True; if the scan has another number now.
         LeaseLostError
             If another writer has the lease.
         NameTakenError
@@ -249,9 +243,11 @@ class ScanWriter:
     def _open(self, prepared: ScanPrepared) -> None:
         beamline = self._record.identity.beamline
         self._guard = self._state.admit(self._root, beamline, self._wait)
+        settle_number(self._folder.parent, self._record, self._authority)
         names = [lane.name for lane in prepared.lanes]
         refuse_absent_folder(self._folder, self._record.uid, names, self._state)
         self._take_over()
+        claim_number(self._work_folder, self._record, self._authority)
         self._guard.make_folder(self._folder)
         self._events = EventJournal(self._work_folder.path(EVENTS_FILE))
         self._events.append(self._record)

@@ -21,9 +21,10 @@ from scanbus.bus.store import (
     release_quota,
     renew_lease,
     shrink_quota,
+    take_number_after,
 )
-from scanbus.schemas import ScanJudged, Verdict
-from scanbus.schemas.errors import LeaseLostError
+from scanbus.schemas import ScanJudged, ScanRenumbered, Verdict
+from scanbus.schemas.errors import LeaseLostError, NameTakenError
 
 __all__ = ["LeaseAuthority", "ReplayAuthority", "WriteAuthority"]
 
@@ -45,6 +46,26 @@ class WriteAuthority(Protocol):
 
     def shrink(self, lanes: Iterable[str]) -> None:
         """Release the unused part of the quota of a scan without a publisher."""
+
+    def renumber(self, dataset: str, last: int, number: int, text: str) -> None:
+        """Give the scan another number, by an event: its own one is taken.
+
+        Parameters
+        ----------
+        dataset : str
+            Folder of the dataset, relative to the root.
+        last : int
+            The largest number on the disk.
+        number : int
+            The number under which it has files already; 0 for a new one.
+        text : str
+            Why, in one sentence.
+
+        Raises
+        ------
+        NameTakenError
+            If this authority must not.
+        """
 
 
 class LeaseAuthority:
@@ -115,6 +136,23 @@ class LeaseAuthority:
         """Reduce the quota to the data on the bus: a dead publisher sends no more."""
         shrink_quota(self._client, self._lease.uid, lanes)
 
+    def renumber(self, dataset: str, last: int, number: int, text: str) -> None:
+        """Take the next number of the dataset, and say so in the scan's events.
+
+        Raises
+        ------
+        LeaseLostError
+            If another writer has the lease.
+        """
+        number = number or take_number_after(self._client, dataset, last)
+        event = ScanRenumbered(
+            time=time.time(),
+            scan_number=number,
+            text=f"{text}; its number is {number} now",
+        )
+        if not append_fenced_event(self._client, self._lease, event):
+            raise LeaseLostError(self._lease.uid, self._lease.fence)
+
     def give_back(self) -> None:
         """Reset the count of attempts and release the lease before it expires."""
         end_attempt(self._client, self._lease.uid)
@@ -158,3 +196,14 @@ class ReplayAuthority:
 
     def shrink(self, lanes: Iterable[str]) -> None:
         """Do nothing: the quota belongs to the scan's writer."""
+
+    def renumber(self, dataset: str, last: int, number: int, text: str) -> None:
+        """Refuse it: a replay changes nothing on the bus.
+
+        Raises
+        ------
+        NameTakenError
+            Always; with ``--as-number`` another number is used.
+        """
+        del last, number
+        raise NameTakenError(dataset, text)

@@ -10,7 +10,7 @@ import itertools
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from scanbus.writer.scan.commit_queue import Stopped
 from scanbus.writer.scan.disk_space import errno_of, is_full, storage_sentence
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.pace import Pace
+from scanbus.writer.scan.scan_number import Renumbered
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.worker_channel import AttemptOrder, Channel, Outcome
 from scanbus.writer.settings import WriterSettings
@@ -130,6 +131,10 @@ class ServiceAuthority:
     def shrink(self, lanes: Iterable[str]) -> None:
         """Release the unused part of the quota of a scan without a publisher."""
         self._calls.call(self._attempt, "shrink", list(lanes))
+
+    def renumber(self, dataset: str, last: int, number: int, text: str) -> None:
+        """Give the scan another number; raise LeaseLostError if the lease is lost."""
+        self._calls.call(self._attempt, "renumber", dataset, last, number, text)
 
 
 class Attempt:
@@ -232,19 +237,22 @@ class Attempt:
                 log.warning(LogEvent.EXAMINING_ENTRIES, scan=self._record.uid)
                 sandbox = Sandbox(last_ids=_last_ids(client, self._record))
                 stack.callback(sandbox.close)
-            with self._steps.phase("look", settings.root):
-                self._writer = self._make_writer(
-                    client,
-                    self._record,
-                    settings.root,
-                    self._authority,
-                    pace=_pace(settings),
-                    is_stopped=self._is_stopped,
-                    on_points=self._on_points,
-                    sandbox=sandbox,
-                    steps=self._steps,
-                )
-            return self._writer.run()
+            while True:
+                read_events(client, self._record)
+                with self._steps.phase("look", settings.root):
+                    self._writer = self._make_writer(
+                        client,
+                        self._record,
+                        settings.root,
+                        self._authority,
+                        pace=_pace(settings),
+                        is_stopped=self._is_stopped,
+                        on_points=self._on_points,
+                        sandbox=sandbox,
+                        steps=self._steps,
+                    )
+                with suppress(Renumbered):
+                    return self._writer.run()
 
 
 def _last_ids(client: Bus, record: ScanRecord) -> dict[str, bytes]:

@@ -179,7 +179,7 @@ class ScanTask:
             examines = begin_attempt(client, record.uid) > _MAX_KILLED
             return AttemptOrder(
                 number,
-                record.identity,
+                record.announced,
                 record.title,
                 lease.fence,
                 needed_bytes=self._needed_bytes,

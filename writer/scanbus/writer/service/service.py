@@ -37,6 +37,7 @@ from scanbus.bus.store import (
     publisher_is_alive,
     read_events,
     read_final_verdict,
+    read_number_requests,
     read_position,
     remove_lapsed_writers,
     remove_traces,
@@ -53,7 +54,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.disk_space import FreeSpace
 from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
-from scanbus.writer.service.numbering import raise_numbers
+from scanbus.writer.service.numbering import NumberDesk
 from scanbus.writer.service.ownership import Ownership
 from scanbus.writer.service.reservations import Reservations
 from scanbus.writer.service.scan_task import ScanTask
@@ -102,7 +103,7 @@ class WriterService:
         self._tasks: dict[str, ScanTask] = {}
         self._announced_again: dict[str, ScanAnnounced] = {}
         self._worst_exit_code = ExitCode.COMPLETE
-        self._seen = self._position = "0-0"
+        self._seen = self._position = self._requests_seen = "0-0"
         self._may_be_announced = True
         # Not a threading.Event: a signal handler that sets one deadlocks if it has
         # interrupted the thread that holds the event's lock.
@@ -112,6 +113,7 @@ class WriterService:
         self._is_server_checked = False
         self._free = FreeSpace(settings.root)
         self._ownership = Ownership(settings, self.name)
+        self._numbers = NumberDesk(settings)
         self._evictor = Evictor()
         self._reservations = Reservations()
         self._metrics: Metrics = NoMetrics()
@@ -174,7 +176,7 @@ class WriterService:
         with translated(self._settings.redis):
             self._check_server()
             self._ownership.begin(self._client, lambda: self._is_stopping)
-            raise_numbers(self._client, self._settings.root)
+        self._numbers.open()
         self._metrics = make_metrics(self._settings.metrics_port)
         self._pool.wait_ready()
         log.info(
@@ -217,6 +219,7 @@ class WriterService:
             return urgent  # What Redis holds is not known yet.
         return (
             *urgent,
+            ("answer requests", self._take_requests),
             ("find scans", self._discover),
             ("restore verdicts", self._restore_verdicts),
             ("resume interrupted scans", self._resume_interrupted),
@@ -240,7 +243,10 @@ class WriterService:
                 with self._wait_guard.attempt("wait for announcements"):
                     wait_ms = int(wait_s * 1000)
                     self._may_be_announced = wait_for_announcement(
-                        self._client, self._seen, wait_ms
+                        self._client,
+                        self._seen,
+                        wait_ms,
+                        requests_after=self._requests_seen,
                     )
                     return
             except BusUnavailableError as error:
@@ -267,6 +273,7 @@ class WriterService:
         # It may have come back empty: everything is announced again then.
         self._seen = self._position = read_position(self._client)
         self._may_be_announced = True
+        self._requests_seen = "0-0"
         self._is_server_checked = True
 
     def _send_heartbeat(self) -> None:
@@ -291,6 +298,7 @@ class WriterService:
             "root_id": self._ownership.root_id,
             "beats": self._ownership.n_beats,
             "version": version("scanbus"),
+            "answers_requests": True,
             "scans": len(unfinished),
             "problems": [
                 *self._pool.problems,
@@ -310,6 +318,13 @@ class WriterService:
         for task in self._tasks.values():
             with self._guard.attempt("renew its lease", task.uid):
                 task.renew_lease(self._client)
+
+    def _take_requests(self) -> None:
+        if not self._may_be_announced:
+            return  # As for announcements.
+        for request in read_number_requests(self._client, self._requests_seen):
+            self._requests_seen = request.id
+            self._numbers.take(request)
 
     def _discover(self) -> None:
         # A wait that ended without one leaves nothing to read.
@@ -483,6 +498,7 @@ class WriterService:
                 remove_writer(self._client, self.name)
         except BusUnavailableError as error:
             log.warning(LogEvent.BUS_LOST, reason=str(error))
+        self._numbers.close()
         self._ownership.end()
         self._client.close()
         self._metrics.close()

@@ -274,6 +274,8 @@ class WorkerLink:
                 attempt.authority.announce(Verdict.model_validate_json(values[0]))
             case "shrink":
                 attempt.authority.shrink(values[0])
+            case "renumber":
+                attempt.authority.renumber(*values)
             case _:
                 raise ValueError(f"a worker called {name!r}")
 

@@ -18,14 +18,14 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.storage.regular_file import read_regular
 
-__all__ = ["EVENTS_FILE", "EventJournal", "publisher_events", "read_journals"]
+__all__ = ["EVENTS_FILE", "EventJournal", "read_journals", "scan_events"]
 
 log = get_logger()
 EVENTS_FILE = "events.jsonl"
 
 
-def publisher_events(record: ScanRecord) -> tuple[Event, ...]:
-    """Return the publisher's events of a scan so far, in order.
+def scan_events(record: ScanRecord) -> tuple[Event, ...]:
+    """Return what was said of a scan so far, in order, but for verdicts.
 
     Announcements are stored in no file, so a title given only there is copied into
     ``prepared``.
@@ -35,7 +35,13 @@ def publisher_events(record: ScanRecord) -> tuple[Event, ...]:
 
 def _in_order(record: ScanRecord, first_update: int = 0) -> list[Event]:
     updates = record.updates[first_update:]
-    said = (record.prepared, record.started, *updates, record.ended)
+    said = (
+        record.prepared,
+        record.renumbered,
+        record.started,
+        *updates,
+        record.ended,
+    )
     return [event for event in said if event is not None]
 
 

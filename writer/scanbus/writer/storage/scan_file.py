@@ -29,7 +29,7 @@ from scanbus.schemas import Storage, Verdict, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, TIMES_GROUP
-from scanbus.writer.storage.event_journal import publisher_events
+from scanbus.writer.storage.event_journal import scan_events
 from scanbus.writer.storage.hdf5 import open_hdf5, written_hdf5
 from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, link_entry
 from scanbus.writer.storage.value_columns import digest_of, write_lane, write_times
@@ -123,7 +123,7 @@ def _make_groups(file: h5py.File) -> None:
 
 
 def _write_words(own: h5py.Group, record: ScanRecord, verdict: Verdict) -> None:
-    events = [event.to_json().decode() for event in publisher_events(record)]
+    events = [event.to_json().decode() for event in scan_events(record)]
     own.create_dataset("uid", data=record.uid, dtype=FREE_TEXT)
     own.create_dataset("events", data=events, dtype=FREE_TEXT)
     own.create_dataset("verdict", data=verdict.model_dump_json(), dtype=FREE_TEXT)

@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.file_names import (
     WORK_FOLDER,
+    claim_name,
     parse_segment_file,
     salvaged_name,
     stale_folders_glob,
@@ -29,7 +31,8 @@ from scanbus.schemas.file_names import (
 from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.durable_files import fsync_path, make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE
-from scanbus.writer.storage.regular_file import check_folder
+from scanbus.writer.storage.number_claims import release_claims
+from scanbus.writer.storage.regular_file import check_folder, read_regular
 
 __all__ = ["WorkFolder", "work_folders"]
 
@@ -159,6 +162,30 @@ class WorkFolder:
         with self.steps.phase("unlink", final):
             made.unlink()
 
+    def claim(self, scan_number: int) -> None:
+        """Claim a number of the dataset for this scan.
+
+        Not synced: after a loss of power, files say it, or it is claimed again.
+
+        Raises
+        ------
+        NameTakenError
+            If another scan has claimed it.
+        FileNotFoundError
+            If this folder was renamed: another writer has the lease.
+        """
+        final = self._base / claim_name(scan_number)
+        made = self.path(final.name)
+        made.write_text(self._uid)
+        try:
+            with step("link"):
+                os.link(made, final)
+        except FileExistsError:
+            holder = read_regular(final).decode("ascii", "replace")
+            if holder != self._uid:
+                raise NameTakenError(str(final), f"scan {holder}") from None
+        made.unlink()
+
     def make_names_durable(self, folder: Path) -> None:
         """Fsync a folder, so that the names in it survive a loss of power.
 
@@ -185,12 +212,14 @@ class WorkFolder:
         """Rename predecessors' folders to names that no writer removes."""
         for old in self._base.glob(stale_folders_glob(self._uid)):
             old.rename(old.with_name(salvaged_name(old.name)))
+        release_claims(self._base.parent, self._uid)
         fsync_path(self._base)
 
     def clear(self) -> None:
         """Remove all work folders of this scan, once nothing is left to salvage."""
         for old in (*self._base.glob(stale_folders_glob(self._uid)), self.folder):
             _remove(old)
+        release_claims(self._base.parent, self._uid)
         self._remove_base()
 
     def _remove_base(self) -> None:

@@ -113,6 +113,8 @@ def scanbus_group(
         "dataset": Dataset(scan.dataset),
         "scan_number": Dataset(scan.scan_number),
     }
+    if record.renumbered is not None:
+        children["renumbered"] = Dataset(record.renumbered.text)
     if record.verdict is not None:
         children |= _verdict_nodes(record.verdict)
     sources = _source_groups(contents, places)
