@@ -76,8 +76,9 @@ WRITERS: dict[str, type[ScanWriter]] = {
 class ForgetfulOutbox(RetransmitBuffer):
     """Never sends anything again: what Redis took once is believed to be there."""
 
-    def resume_after(self, last_id: bytes | None) -> None:
+    def resume_after(self, last_id: bytes | None) -> int:
         del last_id
+        return 0
 
 
 def forget_what_was_sent(scan: Scan) -> None:

@@ -14,15 +14,14 @@ from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.recovery.operator_close import close_scan
 from scanbus.schemas import VerdictWord
-from scanbus.schemas.errors import ScanClosedError, ScanStateError, UnknownScanError
+from scanbus.schemas.errors import ScanStateError
 from scanbus.writer import WriterSettings, run_writer
 from tests.conftest import RedisFactory
 from tests.support.proxy import Proxy
 from tests.support.published import record_of
 from tests.support.roots import made_root
-from tests.support.trees import files_of
 from tests.support.waiting import wait_until
-from tests.support.writers import writer
+from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
 
@@ -44,98 +43,132 @@ def close_it(url: str) -> bool:
     return False
 
 
-def publish_and_be_closed(server: PrivateRedis, spool: Path | None) -> str:
-    """Send some points, be closed, send the others; return what the publisher says."""
-    url = server.url
-    port = int(server.tcp_url.rpartition(":")[2])
-    with (
-        Proxy(port) as proxy,
-        Publisher(
-            f"redis://127.0.0.1:{proxy.port}", spool=spool, close_timeout_s=5
-        ) as publisher,
-    ):
-        with pytest.raises(ScanClosedError) as caught:  # noqa: PT012
-            with publisher.scan(uid=UID, session="20260101") as scan:
-                scan.channel("a")
-                scan.send("a", np.arange(N_SENT, dtype=float))
-                scan.flush()
-                with connect(url, name="test") as client:
-                    wait_until(lambda: bool(client.xlen(lane_key(UID, "a"))))
-                # It learns of its end after it took the others, not in between.
-                proxy.slow(0.5)
-                wait_until(lambda: close_it(url))
-                scan.send("a", np.arange(N_SENT, N_ALL, dtype=float))
-                proxy.heal()
-                wait_until(lambda: scan._queue.error is not None)
-    return str(caught.value)
-
-
 def values_in(root: Path, number: int) -> list[float]:
     with h5py.File(next(root.rglob(f"scan{number:04d}.h5"))) as file:
         return list(file[f"{number}.1/measurement/a"][()])
 
 
-def write_once(url: str, root: Path) -> int:
-    return run_writer(WriterSettings.load(redis=url, root=made_root(root)), once=True)
+def parent_in(root: Path, number: int) -> str:
+    with h5py.File(next(root.rglob(f"scan{number:04d}.h5"))) as file:
+        return str(file[f"{number}.1/scanbus/parent"].asstr()[()])
 
 
-def test_a_publisher_of_a_closed_scan_is_told_what_only_it_has(
-    server: PrivateRedis,
-) -> None:
-    said = publish_and_be_closed(server, None)
-
-    assert said == (
-        f"scan {UID} was closed without its publisher (it hung): nothing is added to "
-        "it. Only this process has points a 6 to 9: publish them as a new scan."
-    )
-
-
-def test_the_spool_of_a_closed_scan_stays_until_somebody_decides(
-    server: PrivateRedis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    spool, root = tmp_path / "spool", tmp_path / "root"
-    root.mkdir()
-    said = publish_and_be_closed(server, spool)
-    assert f"--spool {spool} --as-new {UID}" in said
-    kept = files_of(spool / UID / "lanes")
-    assert kept
-    assert write_once(server.url, root) == 0  # What an operator closed is complete.
-    resume = ["publish", "resume", "--spool", str(spool), "--redis", server.url]
-
-    for loses_redis in (False, True):
-        if loses_redis:
-            server.kill()
-            server.start()
-        with writer(server.url, root):
-            assert main([*resume, "--timeout-s", "20"]) == 3
-        with connect(server.url, name="test") as client:
-            verdict = record_of(client, UID).final_verdict
-            assert client.hget(RESERVED, UID) is None
-        assert verdict is not None
-        assert verdict.verdict is VerdictWord.COMPLETE
-        assert values_in(root, 1) == list(range(N_SENT))
-        assert files_of(spool / UID / "lanes") == kept
-    assert "a 6 to 9" in " ".join(capsys.readouterr().out.split())
-
-    with writer(server.url, root):
-        assert main([*resume, "--as-new", UID]) == 0
-    assert values_in(root, 2) == list(range(N_ALL))
+def check_both(root: Path) -> None:
+    """The closed scan has the first points, its child the others, by their numbers."""
     assert values_in(root, 1) == list(range(N_SENT))
-    assert list(spool.iterdir()) == []
+    child = values_in(root, 2)
+    assert child[N_SENT:] == list(range(N_SENT, N_ALL))
+    assert all(np.isnan(child[:N_SENT]))
+    assert parent_in(root, 2) == UID
 
 
-def test_only_what_was_closed_is_made_a_new_scan(
-    server: PrivateRedis, tmp_path: Path
+@pytest.mark.parametrize("is_spooled", [False, True])
+def test_a_publisher_of_a_closed_scan_publishes_the_rest_as_a_new_scan(
+    server: PrivateRedis, tmp_path: Path, *, is_spooled: bool
 ) -> None:
-    with Publisher(server.url, spool=tmp_path, close_timeout_s=0) as publisher:
-        scan = publisher.scan(uid=UID)
+    """The program notices nothing: it goes on sending."""
+    url, root, spool = server.url, tmp_path / "root", tmp_path / "spool"
+    port = int(server.tcp_url.rpartition(":")[2])
+    with (
+        writer(url, root),
+        Proxy(port) as proxy,
+        Publisher(
+            f"redis://127.0.0.1:{proxy.port}", spool=spool if is_spooled else None
+        ) as publisher,
+    ):
+        with publisher.scan(uid=UID, session="20260101") as scan:
+            scan.channel("a")
+            scan.send("a", np.arange(N_SENT, dtype=float))
+            scan.flush()
+            with connect(url, name="test") as client:
+                wait_until(lambda: bool(client.xlen(lane_key(UID, "a"))))
+            # It learns of its end after it took the others, not in between.
+            proxy.slow(0.5)
+            wait_until(lambda: close_it(url))
+            scan.send("a", np.arange(N_SENT, N_ALL - 2, dtype=float))
+            proxy.heal()
+            wait_until(lambda: scan.uid != UID)
+            scan.send("a", np.arange(N_ALL - 2, N_ALL, dtype=float))
+        verdict = scan.verdict(60)
+    assert verdict.uid == scan.uid
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert verdict.end_reason == "SUCCESS"
+    assert verdict.channels["a"].missing == ((0, N_SENT),)
+    assert final_verdict(url, UID).verdict is VerdictWord.COMPLETE
+    check_both(root)
+    assert not is_spooled or list(spool.iterdir()) == []
+
+
+@pytest.mark.parametrize("loses_redis", [False, True])
+def test_what_only_the_spool_of_a_closed_scan_has_is_resumed_as_a_new_scan(
+    server: PrivateRedis, tmp_path: Path, *, loses_redis: bool
+) -> None:
+    url, root, spool = server.url, tmp_path / "root", tmp_path / "spool"
+    port = int(server.tcp_url.rpartition(":")[2])
+    with (
+        Proxy(port) as proxy,
+        Publisher(
+            f"redis://127.0.0.1:{proxy.port}", spool=spool, close_timeout_s=0
+        ) as publisher,
+        publisher.scan(uid=UID, session="20260101") as scan,
+    ):
+        scan.channel("a")
+        scan.send("a", np.arange(N_SENT, dtype=float))
+        scan.flush()
+        with connect(url, name="test") as client:
+            wait_until(lambda: bool(client.xlen(lane_key(UID, "a"))))
+        proxy.cut()
+        scan.send("a", np.arange(N_SENT, N_ALL, dtype=float))
+        scan.flush()
+    wait_until(lambda: close_it(url))
+    assert write_once(url, root) == 0
+    if loses_redis:
+        server.kill()
+        server.start()
+    resume = ["publish", "resume", "--spool", str(spool), "--redis", url]
+    with writer(url, root):
+        assert main([*resume, "--timeout-s", "60"]) == 2
+    check_both(root)
+    assert list(spool.iterdir()) == []
+    with connect(url, name="test") as client:
+        assert client.hgetall(RESERVED) == {}
+
+
+@pytest.mark.parametrize("is_spooled", [False, True])
+def test_an_interrupted_scan_is_closed_by_itself(
+    server: PrivateRedis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_spooled: bool,
+) -> None:
+    """A publisher with a spool has more time; both ends are final, and free the bus."""
+    limits = ("SPOOLED", "INTERRUPTED") if is_spooled else ("INTERRUPTED", "SPOOLED")
+    monkeypatch.setenv(f"SCANBUS_{limits[0]}_CLOSE_S", "3")
+    monkeypatch.setenv(f"SCANBUS_{limits[1]}_CLOSE_S", "100000")
+    spool = tmp_path / "spool" if is_spooled else None
+    with Publisher(server.url, spool=spool, close_timeout_s=1) as publisher:
+        scan = publisher.scan(uid=UID, session="20260101")
         scan.__enter__()
         scan.channel("a")
-        scan.send("a", 1.0)
-    with connect(server.url, name="test") as client:
-        client.delete("scanbus:scans")
-    as_new = ["publish", "resume", "--spool", str(tmp_path), "--as-new", UID]
+        scan.send("a", np.arange(N_SENT, dtype=float))
+        scan.flush()
+        with connect(server.url, name="test") as client:
+            wait_until(lambda: bool(client.xlen(lane_key(UID, "a"))))
+            # As if it had been killed.
+            publisher._monitor.leave_at_once()
+            publisher._monitor.join(10)
+            client.delete(heartbeat_key(UID))
+            with writer(server.url, tmp_path / "root"):
+                wait_until(lambda: record_of(client, UID).verdict is not None)
+                verdict = final_verdict(server.url, UID)
+            assert client.hgetall(RESERVED) == {}
+            text = record_of(client, UID).ended
+    assert text is not None
+    assert "closed by the writer: its publisher was silent for" in text.text
+    assert verdict.end_reason == "FAILURE"
+    assert values_in(tmp_path / "root", 1) == list(range(N_SENT))
 
-    assert main([*as_new, "--redis", server.url]) == UnknownScanError.exit_code
-    assert (tmp_path / UID).is_dir()
-    assert main([*as_new[:-1], "unknownunknown", "--redis", server.url]) == 3
+
+def write_once(url: str, root: Path) -> int:
+    return run_writer(WriterSettings.load(redis=url, root=made_root(root)), once=True)

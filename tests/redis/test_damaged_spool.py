@@ -91,9 +91,10 @@ def copied(bench: Bench, spool: Path) -> Path:
     assert scan is not None
     update = {"uid": uuid.uuid4().hex, "scan_number": next(_numbers)}
     identity: ScanIdentity = scan.announced.scan.model_copy(update=update)
-    taken.move_to(identity, scan)
+    announced = scan.announced.model_copy(update={"scan": identity})
+    taken.write_identity(announced, "", scan.session)
     taken.close()
-    return taken.folder
+    return taken.folder.rename(taken.folder.with_name(identity.uid))
 
 
 def files_in(folder: Path) -> dict[Path, bytes]:

@@ -154,7 +154,9 @@ class SteppedPublisher:
             if share.take_compare_request():
                 self._compare(share)
             for lane in share.lanes:
-                queue.watch.note_durable(lane.name, self.cursor(lane.name))
+                queue.watch.note_durable(
+                    lane.name, self.cursor(lane.name), of=queue.uid
+                )
                 batch = share.to_send(lane, 2**30)[:n_entries]
                 if batch:
                     append_entries(self.client, self.uid, lane.name, batch)

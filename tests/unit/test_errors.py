@@ -216,25 +216,7 @@ SENTENCES = [
         ),
     ),
     (
-        errors.ScanClosedError(
-            "u1", "it crashed", {"th": "3-5", "diode": "4"}, "/spool/u1"
-        ),
-        (
-            "scan u1 was closed without its publisher (it crashed): nothing is added to"
-            " it. Only the spool /spool/u1 has points th 3-5, diode 4; it stays. To "
-            "publish its points as a new scan: scanbus publish resume --spool /spool"
-            " --as-new u1"
-        ),
-    ),
-    (
-        errors.ScanClosedError("u1", "", {"th": "3-5"}, ""),
-        (
-            "scan u1 was closed without its publisher. Only this process has points th "
-            "3-5: publish them as a new scan."
-        ),
-    ),
-    (
-        errors.ScanClosedError("u1", "it crashed", {}, "/spool/u1"),
+        errors.ScanClosedError("u1", "it crashed", "/spool/u1"),
         (
             "scan u1 was closed without its publisher (it crashed): nothing is added to"
             " it. It has all points that were sent here; the spool /spool/u1 can be "
@@ -242,10 +224,10 @@ SENTENCES = [
         ),
     ),
     (
-        errors.ScanClosedError("u1", "", {}, ""),
+        errors.ScanClosedError("u1", "", ""),
         (
-            "scan u1 was closed without its publisher. It has all points that were sent"
-            " here."
+            "scan u1 was closed without its publisher: nothing is added to it. It has "
+            "all points that were sent here."
         ),
     ),
     (

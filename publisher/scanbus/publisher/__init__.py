@@ -19,8 +19,7 @@ which have dependencies of their own.
 
 from scanbus.publisher.publisher import Publisher
 from scanbus.publisher.recovery.operator_close import close_scan
-from scanbus.publisher.recovery.republish import renew_scan
 from scanbus.publisher.scan import Scan
 from scanbus.publisher.spool import check_spool
 
-__all__ = ["Publisher", "Scan", "check_spool", "close_scan", "renew_scan"]
+__all__ = ["Publisher", "Scan", "check_spool", "close_scan"]

@@ -186,6 +186,12 @@ class ScanPrepared(_Document):
         Positions of the motors before the scan.
     plots : tuple of PlotDescription
         Default plots; the first is the default of the entry.
+    spooled : bool
+        Whether the publisher writes its data to a local disk, from which they are sent
+        after its death.
+    parent : str
+        Uid of the scan that was closed in its publisher's place; this one has the
+        points that only the publisher had, under their numbers. Empty for others.
     """
 
     type: Literal["prepared"] = "prepared"
@@ -198,6 +204,8 @@ class ScanPrepared(_Document):
     metadata: MetadataTree = Field(default_factory=dict)
     positioners: dict[NexusName, Positioner] = Field(default_factory=dict)
     plots: tuple[PlotDescription, ...] = ()
+    spooled: bool = False
+    parent: ScanUid | Literal[""] = ""
 
     @model_validator(mode="after")
     def _channels_are_unique(self) -> Self:

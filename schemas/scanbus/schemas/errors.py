@@ -218,7 +218,9 @@ class LaneConflictError(BusError):
 
 
 class ScanClosedError(LaneConflictError):
-    """A scan was closed while its publisher was gone; no points are added to it.
+    """A scan was closed while its publisher was gone, and has all of its points.
+
+    Points that it lacks are published as a new scan, without an error.
 
     Attributes
     ----------
@@ -226,38 +228,22 @@ class ScanClosedError(LaneConflictError):
         The scan's uid.
     text : str
         Why it was closed, empty if unknown.
-    left : dict
-        Lane to the points that are not in the scan, as text.
     spool : str
-        Folder of the spool that has these points, empty if only the process has them.
+        Folder of the spool, empty if there is none.
     """
 
-    lane: str = field(init=False)
+    lane: str = field(init=False, default="")
     entry_id: str = field(init=False, default="")
     scan: str
     text: str
-    left: dict[str, str]
     spool: str
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.lane = ", ".join(self.left)
-
     def __str__(self) -> str:
-        closed = f"scan {self.scan} was closed without its publisher"
-        closed += f" ({self.text}): nothing is added to it" if self.text else ""
-        if not self.left:
-            hint = f"; the spool {self.spool} can be removed" if self.spool else ""
-            return f"{closed}. It has all points that were sent here{hint}."
-        points = ", ".join(f"{lane} {which}" for lane, which in self.left.items())
-        if not self.spool:
-            remedy = "publish them as a new scan."
-            return f"{closed}. Only this process has points {points}: {remedy}"
-        root, _, _ = self.spool.rpartition("/")
-        command = f"scanbus publish resume --spool {root} --as-new {self.scan}"
+        why = f" ({self.text})" if self.text else ""
+        hint = f"; the spool {self.spool} can be removed" if self.spool else ""
         return (
-            f"{closed}. Only the spool {self.spool} has points {points}; it stays. To "
-            f"publish its points as a new scan: {command}"
+            f"scan {self.scan} was closed without its publisher{why}: nothing is added "
+            f"to it. It has all points that were sent here{hint}."
         )
 
 

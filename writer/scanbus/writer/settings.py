@@ -84,6 +84,11 @@ class WriterSettings(BaseSettings):
         Duration above which a step on the disk is logged as slow.
     metrics_port : int or None
         TCP port for Prometheus metrics; None disables them.
+    interrupted_close_s : float
+        Time without its publisher after which an interrupted scan is closed; a
+        publisher that returns later publishes what only it has as a new scan.
+    spooled_close_s : float
+        The same for a scan whose publisher has a spool, from which it is resumed.
     stop_s : float
         Deadline for stopping after SIGTERM.
     workers : int
@@ -119,6 +124,8 @@ class WriterSettings(BaseSettings):
     wanted_sources: int = Field(default=128, ge=2, le=500)
     slow_s: float = Field(default=5.0, gt=0)
     metrics_port: int | None = Field(default=None, ge=0, lt=65536)
+    interrupted_close_s: float = Field(default=3600.0, gt=0)
+    spooled_close_s: float = Field(default=86400.0, gt=0)
     stop_s: float = Field(default=10.0, gt=0)
     workers: int = Field(default=1, ge=1, le=64)
     worker_silence_s: float = Field(default=60.0, gt=0)

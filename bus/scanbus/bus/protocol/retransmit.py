@@ -231,7 +231,20 @@ class RetransmitBuffer:
         self._n_sent = 0
         self.nbytes = self.memory_bytes = self.sent_bytes = 0
 
-    def resume_after(self, last_id: bytes | None) -> None:
+    def begin_again(self, point: int) -> None:
+        """Keep only what ends after a point, for another lane that has nothing yet."""
+        kept = [
+            entry
+            for entry in self._kept
+            if entry.is_seal or (entry.stop > point and not entry.is_stand_in)
+        ]
+        self.drop()
+        self.durable = 0
+        for entry in kept:
+            self._kept.append(entry)
+            self._count(entry, 1)
+
+    def resume_after(self, last_id: bytes | None) -> int:
         """Mark as sent only what the lane in Redis holds; the rest is sent again.
 
         Parameters
@@ -239,7 +252,13 @@ class RetransmitBuffer:
         last_id : bytes or None
             The lane's last id; None or ``0-0`` if it is empty or was created anew. The
             caller must have checked that the entry is of this publisher.
+
+        Returns
+        -------
+        int
+            Bytes of the entries that were sent before and are sent again.
         """
+        before = split_id(self._kept[self._n_sent - 1].id) if self._n_sent else (0, 0)
         last = split_id(last_id) if last_id else (0, 0)
         lane_stop = last[0] + last[1]
         # A placeholder was made for an earlier state of the lane.
@@ -252,7 +271,14 @@ class RetransmitBuffer:
         # Never for points that are not durable, whatever `last_id` is.
         if self._n_sent == 0 and lane_stop < first <= self.durable:
             self._prepend_stand_in(lane_stop, first)
+        again = (
+            entry.nbytes
+            for entry in islice(self._kept, self._n_sent, None)
+            if split_id(entry.id) <= before and not entry.is_stand_in
+        )
+        n_bytes = sum(again)
         self._remove_durable()
+        return n_bytes
 
     def _trim_lost(self, lane_stop: int) -> None:
         """Have gaps for points that the spool lost begin where the lane ends."""

@@ -92,6 +92,7 @@ from scanbus.bus.store.quota import (
     used_memory,
 )
 from scanbus.bus.store.resp import Argument, CommandPacker
+from scanbus.bus.store.scan_end import end_for_publisher
 from scanbus.bus.store.scan_numbers import (
     NumberAnswer,
     NumberRequest,
@@ -122,6 +123,7 @@ from scanbus.bus.store.scans import (
     read_events,
     read_final_verdict,
     read_position,
+    seconds_since,
     wait_for_announcement,
     wait_for_events,
     was_forgotten,
@@ -172,6 +174,7 @@ __all__ = [
     "connect",
     "describe_server",
     "end_attempt",
+    "end_for_publisher",
     "end_publisher_beat",
     "find_entry_start",
     "find_later",
@@ -218,6 +221,7 @@ __all__ = [
     "reserve_quota",
     "reserved_quotas",
     "sealed_length",
+    "seconds_since",
     "shrink_quota",
     "stored_session",
     "stream_ends",

@@ -72,6 +72,7 @@ __all__ = [
     "read_events",
     "read_final_verdict",
     "read_position",
+    "seconds_since",
     "wait_for_announcement",
     "wait_for_events",
     "was_forgotten",
@@ -278,6 +279,13 @@ def id_order(entry_id: str) -> tuple[int, int]:
     """Return the sort key of a stream id: its two numbers."""
     first, _, second = entry_id.partition("-")
     return int(first), int(second)
+
+
+@parses_reply
+def seconds_since(client: Bus, entry_id: str) -> float:
+    """Return the time since a stream entry was added, by the clock of Redis."""
+    now: Any = client.time()
+    return int(now[0]) + int(now[1]) / 1e6 - id_order(entry_id)[0] / 1000
 
 
 def load_record(client: Bus, announced: ScanAnnounced) -> ScanRecord:

@@ -29,31 +29,21 @@ def run(
     timeout_s: Annotated[
         float, typer.Option(help="Longest wait for the verdicts, in seconds.")
     ] = 600.0,
-    as_new: Annotated[
-        str | None,
-        typer.Option(
-            metavar="UID",
-            help="Publish the spooled data of this closed scan as a new scan.",
-        ),
-    ] = None,
 ) -> int:
     """Finish sending and close scans of dead publishers.
 
     Scans of a live publisher are skipped. A scan that was closed meanwhile does not
-    change: its data stay in the spool. Of a damaged scan all is sent that can be read,
-    and its folder is kept as .damaged-UID.
+    change: what it lacks is published as a new scan. Of a damaged scan all is sent that
+    can be read, and its folder is kept as .damaged-UID.
 
     Exit code: 0 all complete, 2 some partial, 3 some failed, cannot be read, or are
     without a verdict yet, or there is no spool.
     """
-    from scanbus.publisher import Publisher, check_spool, renew_scan  # noqa: PLC0415
+    from scanbus.publisher import Publisher, check_spool  # noqa: PLC0415
 
     raise_on_interrupt()
     log_to_stderr()
     check_spool(spool)
-    if as_new is not None:
-        new = renew_scan(redis, spool, as_new)
-        stdout().print(f"the spooled data of scan {as_new} are now scan {new}")
     with Publisher(
         redis, name="scanbus-resume", spool=spool, close_timeout_s=timeout_s
     ) as publisher:

@@ -34,9 +34,19 @@ class ScanOptions:
     require_writer: bool
 
     def prepared(
-        self, identity: ScanIdentity, declared: Sequence[Declared], quota_bytes: int
+        self,
+        identity: ScanIdentity,
+        declared: Sequence[Declared],
+        quota_bytes: int,
+        *,
+        spooled: bool = False,
     ) -> ScanPrepared:
         """Return the document that fixes the scan.
+
+        Parameters
+        ----------
+        spooled : bool
+            Whether its data are written to a spool.
 
         Raises
         ------
@@ -60,6 +70,7 @@ class ScanOptions:
             metadata=self.metadata,
             positioners=self.positioners,
             plots=tuple(plots),
+            spooled=spooled,
         )
 
     def quotas(

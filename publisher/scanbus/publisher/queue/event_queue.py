@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scanbus.schemas import MAX_LOST, Event, LostData, ScanEnded
+from scanbus.schemas import (
+    MAX_LOST,
+    Event,
+    LostData,
+    ScanEnded,
+    ScanIdentity,
+    ScanPrepared,
+)
 
 __all__ = ["EventQueue"]
 
@@ -36,6 +43,17 @@ class EventQueue:
     def add(self, event: Event) -> None:
         """Append one event."""
         self._events.append(self._completed(event))
+
+    def begin_again(self, scan: ScanIdentity, parent: str) -> None:
+        """Let them be events of another scan, with nothing sent but the start."""
+        update = {"scan": scan, "parent": parent}
+        self._events = [
+            each.model_copy(update=update) if isinstance(each, ScanPrepared) else each
+            for each in self._events
+        ]
+        # Not the end: it comes after all seals.
+        ends = (n for n, each in enumerate(self._events) if isinstance(each, ScanEnded))
+        self._n_sent = min(self._n_sent, next(ends, self._n_sent))
 
     def note_lost(self, lost: LostData) -> None:
         """Name data that the spool lost in the end of the scan, if it is not sent."""

@@ -264,10 +264,12 @@ class LaneQueue:
         return is_news
 
     def resume_after(self, last_id: bytes) -> int:
-        """Queue again the entries that Redis lacks; return their bytes."""
-        before = self._retransmit.unsent_bytes
-        self._retransmit.resume_after(last_id)
-        return self._retransmit.unsent_bytes - before
+        """Queue again the entries that Redis has lost; return their bytes."""
+        return self._retransmit.resume_after(last_id)
+
+    def begin_again(self, point: int) -> None:
+        """Keep only what ends after a point, for the lane of another scan."""
+        self._retransmit.begin_again(point)
 
     @property
     def next_unspooled(self) -> EncodedEntry | None:

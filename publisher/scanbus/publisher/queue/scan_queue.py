@@ -181,6 +181,13 @@ class ScanQueue:
         with Backstop(self._state.lock), self._state.lock:
             self._state.set_announcement(announcement)
 
+    def continue_as(self, announced: ScanAnnounced, lengths: Mapping[str, int]) -> None:
+        """Be a new scan from now on: this one was closed with these points."""
+        with Backstop(self._state.lock), self._state.lock:
+            self._state.events.begin_again(announced.scan, self.uid)
+            self._state.begin_again(announced.scan.uid, lengths)
+            self.announced = announced
+
     def begin(
         self,
         events: Sequence[Event],

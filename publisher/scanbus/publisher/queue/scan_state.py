@@ -53,7 +53,7 @@ class ScanState:
     def __init__(
         self, uid: str, limits: SendLimits, inbox: Inbox, *, is_spooled: bool
     ) -> None:
-        self.uid: Final = uid
+        self.uid = uid
         self.limits: Final = limits
         self.inbox: Final = inbox
         self.lock: Final = threading.RLock()
@@ -198,6 +198,14 @@ class ScanState:
     def set_announcement(self, announcement: str) -> None:
         """Set the id of its announcement on the bus."""
         self._announcement = announcement
+
+    def begin_again(self, uid: str, lengths: Mapping[str, int]) -> None:
+        """Be another scan, without the points of each lane before its length."""
+        self.uid = uid
+        self._announcement = ""
+        for name, lane in self._lanes.items():
+            lane.begin_again(lengths.get(name, 0))
+        self.notify()
 
     def new_waker(self) -> Waker:
         """Add a sender and return its waker."""

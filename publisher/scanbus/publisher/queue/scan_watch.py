@@ -69,11 +69,17 @@ class ScanWatch:
         """Whether a thread of the program waits for room or for progress."""
         return bool(self._state.room or self._state.progress)
 
-    def note_durable(self, lane: str, point: int) -> None:
-        """Release the entries of a lane before `point`: the writer has them."""
+    def note_durable(self, lane: str, point: int, *, of: str) -> None:
+        """Release the entries of a lane before `point`: the writer has them.
+
+        Parameters
+        ----------
+        of : str
+            Uid of the scan whose cursor that is; the queue may be another scan's now.
+        """
         state = self._state
         with Backstop(state.lock), state.lock:
-            if state.lanes[lane].note_durable(point):
+            if of == state.uid and state.lanes[lane].note_durable(point):
                 state.notify()
                 if state.spool_waker is not None:
                     state.wake_all()  # The room on the bus is shared by all lanes.

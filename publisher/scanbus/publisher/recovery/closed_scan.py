@@ -1,35 +1,62 @@
-"""Points of a publisher that are in no file, because an operator closed its scan.
+"""A scan that was closed in its publisher's place, by an operator or a writer.
 
-An operator closes a scan whose publisher is gone for good. If that publisher comes back
-nevertheless, the scan does not change any more; an error names the points that the
-publisher has and the scan lacks.
+If that publisher comes back nevertheless, the scan does not change any more: what only
+the publisher has is published as a new scan.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from scanbus.bus.store import Bus, load_record, sealed_length
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import Verdict, VerdictWord
-from scanbus.schemas.errors import LaneConflictError, ScanClosedError
+from scanbus.schemas.errors import ScanClosedError
 
-__all__ = ["closed_by_verdict", "explained"]
+__all__ = ["ClosedScan", "closed_by_verdict", "find_closed"]
 
 
-def explained(
-    client: Bus, queue: ScanQueue, error: LaneConflictError
-) -> LaneConflictError:
-    """Return why a lane has another publisher's entry: the scan may be closed.
+@dataclass(frozen=True, slots=True)
+class ClosedScan:
+    """How a scan was closed.
 
-    Parameters
+    Attributes
     ----------
-    error : LaneConflictError
-        Returned unchanged if the scan was not closed by an operator.
+    uid : str
+        The scan's uid.
+    text : str
+        Why it was closed; empty if that is not known.
+    lengths : mapping
+        Lane to its number of points; lanes that are not sealed are absent.
     """
+
+    uid: str
+    text: str
+    lengths: Mapping[str, int]
+
+    def left(self, queue: ScanQueue) -> dict[str, str]:
+        """Return the points of each lane that only the publisher has, as text."""
+        return {
+            name: f"{length} to {queue.lanes[name].length - 1}"
+            for name, length in self.lengths.items()
+            if queue.lanes[name].length > length
+        }
+
+    def error(self, queue: ScanQueue) -> ScanClosedError:
+        """Return the error for a scan of which nothing is left to publish."""
+        spool = "" if queue.spool is None else str(queue.spool.folder)
+        return ScanClosedError(self.uid, self.text, spool)
+
+
+def find_closed(client: Bus, queue: ScanQueue) -> ClosedScan | None:
+    """Return how a scan was closed; None if its end is its publisher's, or absent."""
+    uid = queue.uid
     ended = load_record(client, queue.announced).ended
     if ended is None or queue.watch.has_event(ended):
-        return error
+        return None
     lengths = {
-        lane.name: sealed_length(client, queue.uid, lane.description)
+        lane.name: sealed_length(client, uid, lane.description)
         for lane in queue.lanes.values()
     }
     known = {name: length for name, length in lengths.items() if length is not None}
@@ -40,13 +67,13 @@ def explained(
         if lane.description.is_late
         and lane.description.channels[0].name not in ended.late
     }
-    return _closed(queue, ended.text, known)
+    return ClosedScan(uid, ended.text, known)
 
 
-def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ScanClosedError | None:
-    """Return an error with the sent points that a final verdict lacks; None if none.
+def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ClosedScan | None:
+    """Return that a scan was closed, if its final verdict lacks points that were sent.
 
-    Redis may have lost the seals and the end that an operator added; the verdict, which
+    Redis may have lost the seals and the end that somebody added; the verdict, which
     the files have, still shows them.
     """
     if not verdict.channels and verdict.verdict is VerdictWord.COMPLETE:
@@ -61,15 +88,5 @@ def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ScanClosedError | N
         for lane in queue.lanes.values()
         if not lane.description.is_late
     }
-    error = _closed(queue, verdict.reason or verdict.end_reason, lengths)
-    return error if error.left else None
-
-
-def _closed(queue: ScanQueue, text: str, lengths: dict[str, int]) -> ScanClosedError:
-    left = {
-        name: f"{length} to {queue.lanes[name].length - 1}"
-        for name, length in lengths.items()
-        if queue.lanes[name].length > length
-    }
-    spool = "" if queue.spool is None else str(queue.spool.folder)
-    return ScanClosedError(queue.uid, text, left, spool)
+    closed = ClosedScan(queue.uid, verdict.reason or verdict.end_reason, lengths)
+    return closed if closed.left(queue) else None

@@ -6,45 +6,23 @@ come back. If an operator knows that it will not, this seals and ends the scan.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterable
 
-from scanbus.bus.protocol import (
-    SEAL_ID,
-    EncodedEntry,
-    ScanRecord,
-    checksum_of,
-    pack_header,
-)
 from scanbus.bus.store import (
     Bus,
-    append_entries,
     append_event,
     connect,
+    end_for_publisher,
     find_later,
     find_scan,
-    lanes_in_use,
-    make_lane,
     publisher_is_alive,
-    read_cursor,
     refuse_cluster,
     release_quota,
-    sealed_length,
-    stream_ends,
     translated,
     writers_alive,
 )
-from scanbus.schemas import (
-    EndReason,
-    LaneDescription,
-    ScanEnded,
-    ScanJudged,
-    Verdict,
-    VerdictWord,
-)
+from scanbus.schemas import ScanEnded, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import ScanStateError
-from scanbus.schemas.file_names import late_lane_name
 
 __all__ = ["close_scan"]
 
@@ -95,55 +73,13 @@ def close_scan(
             _judge(client, record.uid, f"dismissed: {text}", record.ended)
             return record.uid
         _check_silent(client, record.uid)
-        lanes = _lanes(client, record)
         is_unclear = record.prepared is None and bool(record.problems)
-        is_open = _seal(client, record, lanes)
-        is_open = is_open or (is_unclear and not record.final_verdict)
-        if not is_open and record.ended is not None:
+        if not end_for_publisher(client, record, text):
             raise ScanStateError(_awaited(client, record.uid))
-        ended = record.ended or ScanEnded(
-            time=time.time(),
-            end_reason=EndReason.FAILURE,
-            text=text,
-            late=_late_counts(client, record, lanes),
-        )
-        # Sent again even if it is there: a writer that gave up waits for an end.
-        append_event(client, record.uid, ended)
         if is_unclear:
             # No writer of this version will ever know its lanes.
             _judge(client, record.uid, "; ".join([text, *record.problems]))
         return record.uid
-
-
-def _lanes(client: Bus, record: ScanRecord) -> tuple[LaneDescription, ...]:
-    """Return the lanes of a scan: its own, and those of late points that exist.
-
-    The publisher names the latter in ``ended``, but may have died before.
-    """
-    prepared = record.prepared
-    if prepared is None:
-        return ()
-    names = [late_lane_name(channel.name) for channel in prepared.channels]
-    known = {lane.name: lane for lane in prepared.late_lanes(record.ended)}
-    found = lanes_in_use(client, record.uid, names)
-    late = (
-        lane.late_lane(channel)
-        for lane in prepared.lanes
-        for channel in lane.channels
-        if late_lane_name(channel.name) in {*known, *found}
-    )
-    return (*prepared.lanes, *late)
-
-
-def _late_counts(
-    client: Bus, record: ScanRecord, lanes: Iterable[LaneDescription]
-) -> dict[str, int]:
-    """Return the number of late points of each channel that has a lane of them."""
-    return {
-        lane.channels[0].name: sealed_length(client, record.uid, lane) or 0
-        for lane in lanes
-        if lane.is_late
-    }
 
 
 def _over(uid: str, verdict: Verdict) -> str:
@@ -185,24 +121,3 @@ def _check_silent(client: Bus, uid: str) -> None:
             f"scan {uid}: its publisher is alive, or was in the last 10 s; "
             "only the publisher ends a scan while it is alive"
         )
-
-
-def _seal(client: Bus, record: ScanRecord, lanes: Iterable[LaneDescription]) -> bool:
-    """Seal the lanes that are open; return whether there were any."""
-    session = os.urandom(8)
-    is_any_open = False
-    for lane in lanes:
-        make_lane(client, record.uid, lane.name)
-        ends = stream_ends(client, record.uid, lane.name)
-        last = ends[1] if ends else b"0-0"
-        if last == SEAL_ID:
-            continue
-        is_any_open = True
-        # Redis may have lost points that are in a file.
-        reached = sum(map(int, last.split(b"-")))
-        length = max(reached, read_cursor(client, record.uid, lane.name))
-        header = pack_header(session=session, checksum=checksum_of(b""), length=length)
-        append_entries(
-            client, record.uid, lane.name, [EncodedEntry(SEAL_ID, length, header)]
-        )
-    return is_any_open

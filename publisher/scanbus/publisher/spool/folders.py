@@ -30,7 +30,6 @@ from scanbus.publisher.spool.regular_files import (
 from scanbus.schemas import (
     Event,
     ScanAnnounced,
-    ScanIdentity,
     ScanPrepared,
     parse_announcement,
     parse_event,
@@ -140,9 +139,19 @@ class ScanSpool:
     # --------------------------------------------------------------------- write
 
     def write_identity(
-        self, announced: ScanAnnounced, announcement: str, session: bytes
+        self,
+        announced: ScanAnnounced,
+        announcement: str,
+        session: bytes,
+        *,
+        parent: str = "",
     ) -> None:
         """Write the identity of the scan, and sync it to the disk.
+
+        Parameters
+        ----------
+        parent : str
+            Uid of the scan that was closed, and that this one continues.
 
         Raises
         ------
@@ -156,6 +165,7 @@ class ScanSpool:
                 "announced": announced.to_json().decode(),
                 "announcement": announcement,
                 "session": session.hex(),
+                "parent": parent,
             }
         )
         new = self.folder / f"{_SCAN}.new"
@@ -249,13 +259,13 @@ class ScanSpool:
         if stored is None:
             return None
         marks = self._marks.read()
-        # Its identity may have become another one; see `move_to`.
-        update = {"scan": stored[0].scan}
+        # It may go on as another scan, because its own one was closed.
+        update = {"scan": stored[0].scan, "parent": stored[3]}
         events = [
             each.model_copy(update=update) if isinstance(each, ScanPrepared) else each
             for each in self._recovered_events(marks)
         ]
-        scan = SpooledScan(*stored, events)
+        scan = SpooledScan(*stored[:3], events)
         if self._marks.is_damaged:
             scan.losses.append(
                 f"{self.folder / 'marks.a'}: damaged; whether anything was cut off is "
@@ -265,7 +275,7 @@ class ScanSpool:
             scan.entries[name] = self.lane(name).recover(marks.get(name))
         return scan
 
-    def _identity(self) -> tuple[ScanAnnounced, str, bytes] | None:
+    def _identity(self) -> tuple[ScanAnnounced, str, bytes, str] | None:
         path = self.folder / _SCAN
         try:
             stored: Any = unpacked_json(read_regular(path))
@@ -282,7 +292,8 @@ class ScanSpool:
             raise SpoolError(str(path), str(error.strerror)) from error
         except (ValueError, KeyError, TypeError, DocumentError) as error:
             raise SpoolError(str(path), str(error)) from error
-        return announced, stored["announcement"], self._session
+        parent = str(stored.get("parent", ""))
+        return announced, stored["announcement"], self._session, parent
 
     def _has_records(self) -> bool:
         known = {_LOCK, f"{_SCAN}.new"}
@@ -301,21 +312,6 @@ class ScanSpool:
         folder = self.folder / _LANES
         found = {path.name for path in folder.iterdir()} if check_folder(folder) else ()
         return sorted({*found, *marks} - {_EVENT_MARK})
-
-    def move_to(self, identity: ScanIdentity, scan: SpooledScan) -> None:
-        """Make a recovered scan another one: its identity, then the folder's name.
-
-        Raises
-        ------
-        SpoolError
-            If it cannot be written.
-        """
-        announced = scan.announced.model_copy(update={"scan": identity})
-        self.write_identity(announced, "", scan.session)
-        try:
-            self.folder = self.folder.rename(self.folder.with_name(identity.uid))
-        except OSError as error:
-            raise SpoolError(str(self.folder), str(error.strerror)) from error
 
     # ----------------------------------------------------------------------- end
 

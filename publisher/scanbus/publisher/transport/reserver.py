@@ -5,10 +5,12 @@ A scan reserves what its data may use before the writer has them in files.
 
 from __future__ import annotations
 
+# As a module: a program may patch it by gevent after it imported this.
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from time import monotonic, sleep
+from time import monotonic
 
 from scanbus.bus.store import Bus, reserve_quota, translated, writers_alive
 from scanbus.publisher.declare.lane_plan import Declared
@@ -57,9 +59,19 @@ class Reserver:
         self._deadline_s = deadline_s
 
     def reserve(
-        self, scan: ScanIdentity, options: ScanOptions, declared: Sequence[Declared]
+        self,
+        scan: ScanIdentity,
+        options: ScanOptions,
+        declared: Sequence[Declared],
+        *,
+        spooled: bool,
     ) -> ScanPrepared:
         """Return the document of a scan for whose data room is reserved.
+
+        Parameters
+        ----------
+        spooled : bool
+            Whether its data are written to a spool.
 
         Raises
         ------
@@ -74,7 +86,7 @@ class Reserver:
         """
         budget = self._link.budget_bytes
         first = next(options.quotas(declared, budget, 0))
-        prepared = options.prepared(scan, declared, first)
+        prepared = options.prepared(scan, declared, first, spooled=spooled)
         quota_bytes = wait_for_room(
             scan.uid,
             options.quotas(declared, budget, len(prepared.to_json())),
@@ -172,7 +184,7 @@ def wait_for_room(
                 waited_s=round(waited_s, 1),
                 reason=f"{refused.reason}; {why()}",
             )
-        sleep(min(pause_s, max(0.0, deadline_s - waited_s)))
+        time.sleep(min(pause_s, max(0.0, deadline_s - waited_s)))
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 

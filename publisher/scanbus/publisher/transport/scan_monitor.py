@@ -35,11 +35,11 @@ from scanbus.bus.store import (
 from scanbus.publisher.queue.locks import is_own_thread
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
+from scanbus.publisher.transport.continuation import continue_scan
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.reservations import follow_data
 from scanbus.publisher.transport.resync import expected_keys, restore_scan
 from scanbus.publisher.transport.watch_rhythm import CursorRhythm, KeyRhythm
-from scanbus.schemas import Verdict
 from scanbus.schemas.errors import BusUnavailableError, ScanStateError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -83,7 +83,8 @@ class ScanMonitor(threading.Thread):
         self._on_exit = on_exit
         self._on_end = on_end
         # Without a lock: each use of it is one step.
-        self._scans: dict[str, ScanQueue] = {}
+        # By their id: a scan that was closed goes on with another uid.
+        self._scans: dict[int, ScanQueue] = {}
         self._records: dict[str, ScanRecord] = {}
         self._tick = threading.Event()
         self._close_at: float | None = None
@@ -107,11 +108,11 @@ class ScanMonitor(threading.Thread):
 
     def watch(self, queue: ScanQueue) -> None:
         """Monitor one more scan, until it is released."""
-        self._scans[queue.uid] = queue
+        self._scans[id(queue)] = queue
 
     def forget(self, queue: ScanQueue) -> None:
         """Do not monitor a scan that was not announced."""
-        self._scans.pop(queue.uid, None)
+        self._scans.pop(id(queue), None)
         queue.watch.release(None)
 
     @property
@@ -278,10 +279,9 @@ class ScanMonitor(threading.Thread):
         due = self._cursor_rhythm.due(scans, monotonic())
         lanes = [(queue, lane) for queue in due for lane in list(queue.lanes)]
         pairs = [(queue.uid, lane) for queue, lane in lanes]
-        for (queue, lane), point in zip(
-            lanes, read_cursors(client, pairs), strict=True
-        ):
-            queue.watch.note_durable(lane, point)
+        points = read_cursors(client, pairs)
+        for (queue, lane), (uid, _), point in zip(lanes, pairs, points, strict=True):
+            queue.watch.note_durable(lane, point, of=uid)
 
     def _follow_reservations(self, client: Bus, scans: list[ScanQueue]) -> None:
         for queue in scans:
@@ -342,6 +342,8 @@ class ScanMonitor(threading.Thread):
         is_round = now >= self._verdict_poll_at
         if is_round:
             self._verdict_poll_at = now + _VERDICT_POLL_S
+        for uid in self._records.keys() - {queue.uid for queue in scans}:
+            del self._records[uid]
         for queue in scans:
             with self._guard.attempt("look for its verdict", queue.uid):
                 self._poll_verdict(client, queue, is_round=is_round)
@@ -383,18 +385,15 @@ class ScanMonitor(threading.Thread):
                 reason=record.renumbered.text,
             )
         if not queue.watch.is_lost:
-            self._check_points_left_out(queue, verdict)
+            closed = closed_by_verdict(queue, verdict)
+            if closed is not None:
+                continue_scan(client, queue, closed)
+                return False
         queue.watch.release(None if queue.watch.is_lost else verdict)
         return True
 
-    def _check_points_left_out(self, queue: ScanQueue, verdict: Verdict) -> None:
-        left_out = closed_by_verdict(queue, verdict)
-        if left_out is not None:
-            log.error(LogEvent.POINTS_LEFT_OUT, scan=queue.uid, reason=str(left_out))
-            queue.watch.mark_lost(left_out)
-
     def _remove(self, queue: ScanQueue) -> None:
-        self._scans.pop(queue.uid, None)
+        self._scans.pop(id(queue), None)
         self._records.pop(queue.uid, None)
         self._guard.forget(queue.uid)
         if not queue.is_released:

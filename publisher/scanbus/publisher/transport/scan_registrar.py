@@ -329,7 +329,12 @@ class ScanRegistrar:
         """
         self._check_threads()
         try:
-            prepared = self._reserver.reserve(queue.announced.scan, options, declared)
+            prepared = self._reserver.reserve(
+                queue.announced.scan,
+                options,
+                declared,
+                spooled=queue.spool is not None,
+            )
         except (QuotaRefusedError, DeadlineError) as error:
             self._withdraw(queue, error)
             raise

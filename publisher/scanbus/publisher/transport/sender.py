@@ -25,8 +25,12 @@ from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_share import SendShare
 from scanbus.publisher.queue.value_lane import MAX_BATCH_BYTES
-from scanbus.publisher.recovery.closed_scan import explained
+from scanbus.publisher.recovery.closed_scan import find_closed
 from scanbus.publisher.recovery.lost_data import lost_data
+from scanbus.publisher.transport.continuation import (
+    continue_scan,
+    needs_continuation,
+)
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.reservations import follow_data
 from scanbus.publisher.transport.resync import compare_lane, restore_scan
@@ -80,23 +84,45 @@ class Sender(threading.Thread):
         """Send until the scan is released or the publisher stops."""
         try:
             while self._await_work():
-                self._send_round()
+                uid = self._queue.uid
+                try:
+                    self._send_round()
+                except LaneConflictError as error:
+                    self._continue_or_raise(uid, error)
         except LaneConflictError as error:
-            why = self._explained(error)
-            log.error(LogEvent.LANE_CONFLICT, scan=self._queue.uid, reason=str(why))  # noqa: TRY400
-            self._give_up(why)
+            log.error(LogEvent.LANE_CONFLICT, scan=self._queue.uid, reason=str(error))  # noqa: TRY400
+            self._give_up(error)
         except Exception as error:
             log.exception(LogEvent.SENDER_FAILED, scan=self._queue.uid)
             self._give_up(error)
         finally:
             self._disconnect()
 
-    def _explained(self, error: LaneConflictError) -> LaneConflictError:
+    def _continue_or_raise(self, uid: str, error: LaneConflictError) -> None:
+        """Go on as a new scan, if this one was closed in its publisher's place.
+
+        Raises
+        ------
+        LaneConflictError
+            The error, if it was not; a ScanClosedError, if nothing is left to publish.
+        """
         try:
             with translated(self._link.url):
-                return explained(self._connected(), self._queue, error)
-        except BusUnavailableError:
-            return error
+                client = self._connected()
+                closed = find_closed(client, self._queue)
+                if closed is not None and needs_continuation(self._queue, closed):
+                    continue_scan(client, self._queue, closed)
+        except BusUnavailableError as lost:
+            self._disconnect()  # The next round meets the conflict again.
+            self._pause(lost.reason)
+            return
+        if uid != self._queue.uid:
+            self._made.clear()
+            self._share.request_compare()
+        elif closed is not None:
+            raise closed.error(self._queue) from error
+        else:
+            raise error
 
     def _give_up(self, error: Exception) -> None:
         self._share.give_up(error, is_lost=isinstance(error, LaneConflictError))

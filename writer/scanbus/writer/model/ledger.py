@@ -170,6 +170,7 @@ def lane_ledgers(
     expected: int,
     stored: int,
     sealed: bool,
+    is_open: bool = False,
 ) -> dict[str, ChannelLedger]:
     """Return the ledger of every channel of a lane, by channel name.
 
@@ -183,9 +184,12 @@ def lane_ledgers(
         Number of points covered by the files, including missing ones.
     sealed : bool
         Whether the publisher sealed the lane, i.e. declared its length.
+    is_open : bool
+        Whether the scan may go on: points behind the files are not missing then, but on
+        the bus.
     """
     accounts = list(accounts)
-    beyond = [(stored, expected)] if expected > stored else []
+    beyond = [(stored, expected)] if expected > stored and not is_open else []
     ledgers = {}
     for channel in lane.channels:
         missing = joined(
@@ -194,10 +198,11 @@ def lane_ledgers(
                 *beyond,
             ]
         )
-        lost = sum(stop - start for start, stop in missing)
+        reached = min(expected, stored) if is_open else expected
+        lost = sum(max(0, min(stop, reached) - start) for start, stop in missing)
         ledgers[channel.name] = ChannelLedger(
             expected=expected,
-            written=expected - lost,
+            written=reached - lost,
             missing=missing,
             duplicate=joined(r for one in accounts for r in one.duplicate),
             corrupt=joined(r for one in accounts for r in one.corrupt),
@@ -278,7 +283,7 @@ def _faults(ledgers: Mapping[str, ChannelLedger]) -> list[str]:
 def _channel_faults(ledger: ChannelLedger) -> list[str]:
     faults = []
     if ledger.missing:
-        lost = ledger.expected - ledger.written
+        lost = sum(stop - start for start, stop in ledger.missing)
         faults.append(
             f"{lost} of {ledger.expected} points are missing "
             f"({_listed(ledger.missing)})"
@@ -291,7 +296,10 @@ def _channel_faults(ledger: ChannelLedger) -> list[str]:
         if found:
             faults.append(f"points {kind} ({_listed(found)})")
     if not ledger.sealed:
-        faults.append(f"not sealed, {ledger.written} points so far")
+        lost = sum(stop - start for start, stop in ledger.missing)
+        on_bus = ledger.expected - ledger.written - lost
+        where = f", {on_bus} of them on the bus" if on_bus else ""
+        faults.append(f"not sealed, {ledger.expected - lost} points so far{where}")
     return faults
 
 

@@ -288,8 +288,11 @@ class LaneWriter:
             points += read_late_points(self._folder / one.name)
         return points
 
-    def ledgers(self) -> dict[str, ChannelLedger]:
-        """Return the ledgers of the lane's channels; unpublished points are missing."""
+    def ledgers(self, *, is_open: bool = False) -> dict[str, ChannelLedger]:
+        """Return the ledgers of the lane's channels.
+
+        Unpublished points are missing, unless the scan is open: they are on the bus.
+        """
         length = self.reader.length
         return lane_ledgers(
             self.lane,
@@ -297,6 +300,7 @@ class LaneWriter:
             expected=max(self._submitted, length or 0, self.reader.expected),
             stored=self.stored,
             sealed=length is not None,
+            is_open=is_open,
         )
 
     def _all_accounts(self) -> list[SegmentAccount]:

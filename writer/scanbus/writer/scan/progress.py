@@ -86,12 +86,20 @@ def value_lanes(lanes: Sequence[LaneWriter]) -> list[str]:
     ]
 
 
-def ledgers_of(lanes: Sequence[LaneWriter]) -> dict[str, ChannelLedger]:
-    """Return the ledger of every channel, including its late points."""
+def ledgers_of(
+    lanes: Sequence[LaneWriter], *, is_open: bool = False
+) -> dict[str, ChannelLedger]:
+    """Return the ledger of every channel, including its late points.
+
+    Parameters
+    ----------
+    is_open : bool
+        Whether the scan may go on: what is in no file is on the bus.
+    """
     ledgers: dict[str, ChannelLedger] = {}
     for lane in lanes:
         if not lane.lane.is_late:
-            ledgers |= lane.ledgers()
+            ledgers |= lane.ledgers(is_open=is_open)
             continue
         for name in lane.ledgers():
             late = ranges(sorted(set(lane.late_points())))
@@ -158,7 +166,7 @@ def verdict_on(
     problems = [*record.problems]
     for lane in lanes:
         problems += lane.problems
-    ledgers, ended = ledgers_of(lanes), record.ended
+    ledgers, ended = ledgers_of(lanes, is_open=provisional), record.ended
     if ended is not None:
         problems += losses(ended.lost, [lane.lane for lane in lanes], ledgers)
     master = scan_master(root, record.identity)

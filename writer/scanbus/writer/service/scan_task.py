@@ -6,6 +6,7 @@ followed by another attempt. Only a name taken by another file needs an operator
 
 from __future__ import annotations
 
+import math
 import time
 
 from scanbus.bus.protocol import ScanRecord
@@ -48,6 +49,11 @@ class ScanTask:
         Uid of a scan of a later protocol: it is waited for, not passed.
     retry_s : float
         Pause after an attempt, in seconds.
+
+    Attributes
+    ----------
+    resumed_at : float
+        Monotonic time at which it was continued last, after an interruption.
     """
 
     def __init__(
@@ -67,6 +73,8 @@ class ScanTask:
         self.verdict: Verdict | None = record.final_verdict if record else None
         self._own_verdict: Verdict | None = None
         self._not_before = 0.0
+        # An interruption that repeats the last one leaves no trace on the bus.
+        self.resumed_at = -math.inf
         # Apart from the attempt, which may end before it is known here.
         self._is_running = False
         self._attempt: RunningAttempt | None = None
@@ -130,6 +138,7 @@ class ScanTask:
     def resume(self) -> None:
         """Continue a scan that was interrupted."""
         self.verdict = None
+        self.resumed_at = time.monotonic()
 
     def reopen(self, record: ScanRecord) -> None:
         """Continue with a new record, because Redis has lost the verdict."""

@@ -53,6 +53,7 @@ from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.disk_space import FreeSpace
+from scanbus.writer.service.interrupted import close_if_overdue
 from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
 from scanbus.writer.service.numbering import NumberDesk
 from scanbus.writer.service.ownership import Ownership
@@ -393,7 +394,7 @@ class WriterService:
             (record.ended and is_news)
             or publisher_is_alive(self._client, task.uid)
             or self._is_removed(task)
-        ):
+        ) or close_if_overdue(self._client, task, self._settings, self.name):
             task.resume()
 
     def _start_attempts(self) -> None:

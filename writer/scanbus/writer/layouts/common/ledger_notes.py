@@ -113,6 +113,8 @@ def scanbus_group(
         "dataset": Dataset(scan.dataset),
         "scan_number": Dataset(scan.scan_number),
     }
+    if record.prepared is not None and record.prepared.parent:
+        children["parent"] = Dataset(record.prepared.parent)
     if record.renumbered is not None:
         children["renumbered"] = Dataset(record.renumbered.text)
     if record.verdict is not None:

@@ -1,0 +1,62 @@
+"""Publish what a closed scan lacks as a new scan, which names the closed one.
+
+The queue becomes that of another scan: with a new uid and number, and without the
+points that the closed scan has. All else is as after a Redis that lost everything: the
+comparison with the bus announces the new scan and sends its events and entries. So the
+program may go on sending, and nothing is dropped without a file.
+"""
+
+from __future__ import annotations
+
+import uuid
+from time import time as wall_clock
+
+from scanbus.bus.store import Bus
+from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.recovery.closed_scan import ClosedScan
+from scanbus.publisher.transport.scan_number import counted_number
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
+
+__all__ = ["continue_scan", "needs_continuation"]
+
+log = get_logger()
+
+
+def needs_continuation(queue: ScanQueue, closed: ClosedScan) -> bool:
+    """Whether the publisher has points that the closed scan lacks, or may get some."""
+    return bool(queue.lanes) and (not queue.is_over or bool(closed.left(queue)))
+
+
+def continue_scan(client: Bus, queue: ScanQueue, closed: ClosedScan) -> None:
+    """Let a queue be that of a new scan from now on; one thread does it.
+
+    Raises
+    ------
+    SpoolError
+        If the spool cannot be told.
+    """
+    with queue.watch.restoring() as is_needed:
+        if not is_needed or queue.uid != closed.uid:
+            return  # Another thread did it.
+        left = closed.left(queue)
+        before = queue.announced.scan
+        number = counted_number(client, before.dataset_folder, before.scan_number)
+        identity = before.model_copy(
+            update={"uid": uuid.uuid4().hex, "scan_number": number}
+        )
+        announced = queue.announced.model_copy(
+            update={"scan": identity, "time": wall_clock()}
+        )
+        if queue.spool is not None:
+            queue.spool.write_identity(announced, "", queue.session, parent=closed.uid)
+        queue.continue_as(announced, closed.lengths)
+    queue.watch.request_compare()
+    log.warning(
+        LogEvent.SCAN_CONTINUED,
+        scan=identity.uid,
+        number=number,
+        parent=closed.uid,
+        points=left,
+        reason=closed.text,
+    )

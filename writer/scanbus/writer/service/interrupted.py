@@ -1,0 +1,69 @@
+"""Close scans whose publishers do not come back.
+
+A scan that was interrupted keeps its place on the bus, and the position of all later
+ones. After a time it is ended in its publisher's place. That loses nothing: a publisher
+that returns publishes what only it has as a new scan.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from scanbus.bus.store import (
+    Bus,
+    acquire_lease,
+    end_for_publisher,
+    publisher_is_alive,
+    release_lease,
+    seconds_since,
+)
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
+from scanbus.writer.service.scan_task import ScanTask
+from scanbus.writer.settings import WriterSettings
+
+__all__ = ["close_if_overdue"]
+
+log = get_logger()
+
+
+def close_if_overdue(
+    client: Bus, task: ScanTask, settings: WriterSettings, writer: str
+) -> bool:
+    """End an interrupted scan whose publisher has been away for long.
+
+    Parameters
+    ----------
+    task : ScanTask
+        A scan with a provisional verdict, whose record is up to date.
+    writer : str
+        Name of this writer, for the lease.
+
+    Returns
+    -------
+    bool
+        Whether it was ended.
+    """
+    record = task.record
+    if record is None or record.ended is not None:
+        return False
+    prepared = record.prepared
+    if prepared is None and record.problems:
+        return False  # A later version may understand it.
+    is_spooled = prepared is not None and prepared.spooled
+    limit_s = settings.spooled_close_s if is_spooled else settings.interrupted_close_s
+    silent_s = min(seconds_since(client, record.last_id), monotonic() - task.resumed_at)
+    if silent_s < limit_s:
+        return False
+    lease = acquire_lease(client, record.uid, writer, int(settings.lease_s * 1000))
+    if lease is None:
+        return False  # Another writer does it.
+    try:
+        if publisher_is_alive(client, record.uid):
+            return False
+        text = f"closed by the writer: its publisher was silent for {silent_s:.0f} s"
+        is_ended = end_for_publisher(client, record, text)
+    finally:
+        release_lease(client, lease)
+    log.warning(LogEvent.INTERRUPTED_CLOSED, scan=record.uid, silent_s=round(silent_s))
+    return is_ended
