@@ -131,6 +131,8 @@ class Publisher:
                 "threads were patched (gevent) after scanbus was imported, so half of "
                 "it would block the other: call patch_all() first in the program"
             )
+        if spool == "":
+            raise SpoolError("", "the path is empty; leave it out for no spool")
         self._name = name or Path(sys.argv[0]).stem or "python"
         self._close_timeout_s = close_timeout_s
         self._process = OwnProcess("Publisher")

@@ -136,11 +136,16 @@ class LaneView:
                     yield arrival
 
     def trimmed_before(self) -> int:
-        """Return the point before which points may be trimmed: the writer has them."""
+        """Return the point before which points may be trimmed: the writer has them.
+
+        Only durable points before the first entry are; others that no entry holds were
+        lost or never sent, and no file has them either.
+        """
+        first = self.extent().first
         durable = self._link.ask(
             lambda client: read_cursor(client, self._uid, self.lane.name)
         )
-        return max(durable, self.extent().first)
+        return min(durable, first)
 
 
 _NO_POINTS = (Kind.SEAL, Kind.OVERLAP)

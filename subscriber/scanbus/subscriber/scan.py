@@ -91,6 +91,11 @@ class ScanReader:
         """Whether the heartbeat of the scan's publisher has not expired."""
         return self._link.ask(lambda client: publisher_is_alive(client, self.uid))
 
+    def is_judged(self) -> bool:
+        """Whether the scan has its final verdict: nothing more will come."""
+        self.refresh()
+        return self.record.final_verdict is not None
+
     def file(self) -> str:
         """Return the path of the scan master, relative to the writer's root."""
         self.refresh()
@@ -112,6 +117,8 @@ class ScanReader:
             If they are not known by then.
         ScanInterruptedError
             If the publisher is silent.
+        ScanStateError
+            If the scan was judged without them.
         """
         deadline = Deadline(f"prepared of scan {self.uid}", timeout_s, self._lapse_s)
         self.refresh()
@@ -121,6 +128,9 @@ class ScanReader:
                 continue
             deadline.check()
             if deadline.is_lost(publisher_alive=self.publisher_is_alive()):
+                if self.is_judged():
+                    what = f"scan {self.uid} is over: it was never prepared"
+                    raise ScanStateError(what)
                 raise ScanInterruptedError(self.uid, {})
 
     def _wait_for_event(self, block_ms: int) -> bool:

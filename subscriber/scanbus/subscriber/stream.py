@@ -32,6 +32,10 @@ class StreamedScan(Protocol):
         """Whether the heartbeat of the scan's publisher has not expired."""
         ...
 
+    def is_judged(self) -> bool:
+        """Whether the scan has its final verdict: nothing more will come."""
+        ...
+
     def file(self) -> str:
         """Return the file with the points that are no longer on the bus."""
         ...
@@ -177,6 +181,8 @@ class ScanStream:
         while self._open():
             self._deadline.restart()
             found = self._wait()
+            if not found:
+                return
             for lane, arrivals in found:
                 for arrival in arrivals:
                     if not self._latest_only:
@@ -189,7 +195,7 @@ class ScanStream:
         return [lane for lane in self._lanes if not lane.reader.is_over]
 
     def _wait(self) -> list[tuple[_Follower, list[Arrival]]]:
-        """Wait for new arrivals and return them.
+        """Wait for new arrivals and return them; none if the scan is judged.
 
         Raises
         ------
@@ -212,6 +218,8 @@ class ScanStream:
             self._deadline.check()
             if self._deadline.is_lost(publisher_alive=self._scan.publisher_is_alive()):
                 self._refuse_removed()
+                if self._scan.is_judged():
+                    return []
                 points = {
                     name: lane.reader.expected
                     for lane in self._lanes

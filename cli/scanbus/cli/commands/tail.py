@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import time
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "run"]
 
 EXAMPLE = "scanbus tail last th diode"
+_END_S: Final = 2.0
+_POLL_S: Final = 0.05
 
 
 def run(
@@ -63,7 +66,7 @@ def run(
         )
         for batch in stream:
             _print(batch, as_json=as_json)
-        reader.refresh()
+        _wait_for_end(reader)
         print_note(_ending(reader))
     return ExitCode.COMPLETE
 
@@ -71,6 +74,15 @@ def run(
 def _warn_if_over(reader: ScanReader, names: list[str], *, from_start: bool) -> None:
     if not from_start and all(reader.is_over(name) for name in names):
         print_note("this scan is over; --from-start prints its values")
+
+
+def _wait_for_end(reader: ScanReader) -> None:
+    """Wait a moment for the end of the scan, which follows the last seal."""
+    deadline = time.monotonic() + _END_S
+    while not reader.is_judged() and reader.record.ended is None:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_POLL_S)
 
 
 def _ending(reader: ScanReader) -> str:
