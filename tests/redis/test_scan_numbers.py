@@ -221,9 +221,10 @@ def test_a_name_that_is_taken_later_can_be_replayed_and_dismissed(
     scan = RawScan(server.url).prepare()
     uid = scan.uid
     with writer(server.url, root):
-        for first in range(0, 16, 4):
+        for first in range(0, 24, 4):
             scan.send_frames(first, first + 4)
-        folder = wait_until(lambda: next(root.rglob("eiger_0000.h5"), None)).parent
+        pattern = "scan0001/eiger_0000.h5"
+        folder = wait_until(lambda: next(root.rglob(pattern), None)).parent
         (folder / "scan0001_values.h5").write_bytes(b"of somebody else")
         scan.end()
 

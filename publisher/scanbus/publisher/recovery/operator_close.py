@@ -72,6 +72,8 @@ def close_scan(
         if dismiss:
             _judge(client, record.uid, f"dismissed: {text}", record.ended)
             return record.uid
+        if record.ended is not None and publisher_is_alive(client, record.uid):
+            raise ScanStateError(_awaited(client, record.uid))
         _check_silent(client, record.uid)
         is_unclear = record.prepared is None and bool(record.problems)
         if not end_for_publisher(client, record, text):

@@ -43,10 +43,12 @@ def settle_number(dataset: Path, record: ScanRecord, authority: WriteAuthority) 
         If its number is taken, and the authority must not change it.
     """
     asked = record.identity.scan_number
+    holder = number_holder(dataset, record.uid, asked)
+    if authority.is_replay and not holder:
+        return  # Of a scan that has files under another number.
     found = number_of(dataset, record.uid, asked)
     if found == asked:
         return
-    holder = number_holder(dataset, record.uid, asked)
     text = f"scan number {asked} is taken by {holder or 'another scan'}"
     last = last_number(dataset)
     folder = record.identity.dataset_folder

@@ -41,7 +41,9 @@ def number_of(dataset: Path, uid: str, announced: int) -> int | None:
         None if the number is taken, and the scan has no other.
     """
     own = {number for number, holder in claims(dataset) if holder == uid}
-    for number in sorted(own or {announced}, reverse=True):
+    # Its last number first: a replay may have claimed another.
+    first = [announced] if announced in own or not own else []
+    for number in (*first, *sorted(own - {announced}, reverse=True)):
         if not number_holder(dataset, uid, number):
             return number
     # It has finished under another number, but the bus has lost that.
