@@ -1,17 +1,13 @@
 """Errors of Redis that nobody foresaw, and a subscriber."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scanbus.cli import main
 from scanbus.publisher import Publisher
-from scanbus.schemas.errors import BusRefusedError, BusUnsuitableError
-from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.errors import BusRefusedError
 from scanbus.subscriber import Subscriber
-from tests.conftest import RedisFactory
 from tests.support.redis_proxy import (
     BROKEN_REPLIES,
     CLOSE,
@@ -20,7 +16,6 @@ from tests.support.redis_proxy import (
     RedisProxy,
     error,
 )
-from tests.support.roots import made_root
 
 pytestmark = pytest.mark.redis
 
@@ -61,20 +56,3 @@ def test_an_error_that_stays_is_named_at_the_deadline(
         proxy.answer("EVAL", error("SOMETHING new"), times=None)
         with pytest.raises(BusRefusedError, match="SOMETHING new"):
             subscriber.scans()
-
-
-def test_a_node_of_a_cluster_is_named_by_every_command(
-    redis_factory: RedisFactory,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    server = redis_factory({"cluster-enabled": "yes"})
-    with Subscriber(server.url) as subscriber, pytest.raises(BusUnsuitableError):
-        subscriber.scans()
-    with pytest.raises(BusUnsuitableError):
-        Publisher(server.url)
-    writer = ["writer", "--root", str(made_root(tmp_path))]
-    for command in (["status"], ["ls"], ["tail", "last"], ["close", "x"], writer):
-        assert main([*command, "--redis", server.url]) == ExitCode.USAGE
-        said = capsys.readouterr().err.strip().splitlines()
-        assert "node of a Redis Cluster" in said[-1]

@@ -191,7 +191,7 @@ class BusRefusedError(BusUnavailableError):
 
 
 class BusUnsuitableError(BusRefusedError):
-    """Redis is too old for the bus, a node of a cluster, or denies its commands."""
+    """Redis is too old, a node of a cluster, or has or allows too few commands."""
 
     def __str__(self) -> str:
         return f"Redis at {self.url} cannot be used for the bus: {self.reason}"

@@ -16,7 +16,7 @@ from scanbus.bus.store import (
     OwnProcess,
     ServerAddress,
     connect,
-    refuse_cluster,
+    refuse_unsuitable,
     translated,
 )
 from scanbus.schemas.errors import BusUnavailableError, BusUnsuitableError
@@ -99,7 +99,7 @@ class Link:
     def _ask_once(self, question: Callable[[Bus], _T]) -> _T:
         with translated(self._url):
             if not self._worked:
-                refuse_cluster(self._client)
+                refuse_unsuitable(self._client, self._url)
             return question(self._client)
 
     def _ask_again(

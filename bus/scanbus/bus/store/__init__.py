@@ -16,12 +16,9 @@ from scanbus.bus.store.bus_root import (
 )
 from scanbus.bus.store.connection import (
     Bus,
-    ServerReport,
     connect,
-    describe_server,
     no_room_reason,
     ping,
-    refuse_cluster,
     translated,
 )
 from scanbus.bus.store.cursors import (
@@ -128,7 +125,13 @@ from scanbus.bus.store.scans import (
     wait_for_events,
     was_forgotten,
 )
-from scanbus.bus.store.server_address import DEFAULT_URL, ServerAddress
+from scanbus.bus.store.server_address import DEFAULT_URL, ServerAddress, address_of
+from scanbus.bus.store.server_check import (
+    ServerReport,
+    describe_server,
+    open_bus,
+    refuse_unsuitable,
+)
 from scanbus.bus.store.withdrawal import withdraw_scan
 
 __all__ = [
@@ -158,6 +161,7 @@ __all__ = [
     "acknowledge",
     "acknowledge_all",
     "acquire_lease",
+    "address_of",
     "announce",
     "announcements",
     "answer_request",
@@ -197,6 +201,7 @@ __all__ = [
     "move_position",
     "next_scan_number",
     "no_room_reason",
+    "open_bus",
     "ping",
     "publisher_is_alive",
     "raise_scan_number",
@@ -211,7 +216,7 @@ __all__ = [
     "read_number_requests",
     "read_position",
     "read_seal",
-    "refuse_cluster",
+    "refuse_unsuitable",
     "release_lease",
     "release_quota",
     "remove_lapsed_writers",

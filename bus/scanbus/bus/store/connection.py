@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -25,23 +24,20 @@ from scanbus.schemas.errors import (
 )
 
 __all__ = [
+    "CLUSTER_NODE",
     "Bus",
-    "ServerReport",
     "connect",
-    "describe_server",
     "no_room_reason",
     "ping",
-    "refuse_cluster",
     "translated",
 ]
 
 Bus: TypeAlias = "redis.Redis"
 """A client of Redis that returns raw replies for streams."""
 
-MINIMUM_VERSION = (6, 2)
 # Entries have megabytes: reading 64 KiB at a time would need many system calls.
 _READ_SIZE = 1 << 20
-_CLUSTER_NODE = (
+CLUSTER_NODE = (
     "it is a node of a Redis Cluster, which holds a part of the keys only; give the "
     "address of a Redis that is not in cluster mode"
 )
@@ -50,52 +46,6 @@ _CLUSTER_NODE = (
 _NO_ROOM = re.compile(
     r"\b(OOM|MISCONF|LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|BUSY)\b"
 )
-
-
-@dataclass(frozen=True)
-class ServerReport:
-    """Properties of a Redis server that matter to the bus.
-
-    Attributes
-    ----------
-    version : str
-        Version of the server.
-    run_id : str
-        Changes with every start of the server.
-    maxmemory_bytes : int
-        Memory limit; 0 if none is set.
-    evicts : bool
-        Whether it evicts keys when it is full.
-    persists : bool
-        Whether it writes an append-only file.
-    """
-
-    version: str
-    run_id: str
-    maxmemory_bytes: int
-    evicts: bool
-    persists: bool
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """One sentence for each setting that weakens the guarantees of scanbus."""
-        found = []
-        if self.evicts:
-            found.append(
-                "Redis evicts keys when full: data may vanish before they are "
-                "written; set maxmemory-policy noeviction"
-            )
-        if not self.persists:
-            found.append(
-                "Redis keeps no append-only file: if Redis and a publisher die "
-                "together, what is not written yet is lost"
-            )
-        if not self.maxmemory_bytes:
-            found.append(
-                "Redis has no maxmemory: set one, so that it refuses instead of "
-                "being killed by the system"
-            )
-        return tuple(found)
 
 
 def connect(
@@ -226,7 +176,7 @@ def _translation(
     if isinstance(error, errors.NoPermissionError):
         return BusUnsuitableError(address, str(error))
     if isinstance(error, errors.AskError | errors.ClusterCrossSlotError):  # Also MOVED.
-        return BusUnsuitableError(address, _CLUSTER_NODE)
+        return BusUnsuitableError(address, CLUSTER_NODE)
     reason = no_room_reason(error)
     if reason is not None:
         return BusUnavailableError(address, reason)
@@ -279,53 +229,3 @@ def ping(client: Bus) -> None:
     Errors of redis-py are not translated: see :func:`translated`.
     """
     client.ping()
-
-
-def describe_server(client: Bus, url: str) -> ServerReport:
-    """Return the properties of the server.
-
-    Raises
-    ------
-    BusUnavailableError
-        If it does not answer.
-    BusUnsuitableError
-        If it is older than 6.2, a node of a Redis Cluster, or refuses the command to
-        this user.
-    """
-    with translated(url):
-        info: dict[str, Any] = client.info()
-        if "redis_version" not in info:
-            raise redis.exceptions.InvalidResponse("INFO does not say a version")
-    version = str(info["redis_version"])
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < MINIMUM_VERSION:
-        raise BusUnsuitableError(
-            ServerAddress(url), f"version {version}, at least 6.2 is needed"
-        )
-    if info.get("cluster_enabled"):
-        raise BusUnsuitableError(ServerAddress(url), _CLUSTER_NODE)
-    policy = str(info.get("maxmemory_policy", "noeviction"))
-    maxmemory = int(info.get("maxmemory", 0))
-    return ServerReport(
-        version=version,
-        run_id=str(info.get("run_id", "")),
-        maxmemory_bytes=maxmemory,
-        evicts=bool(maxmemory) and policy != "noeviction",
-        persists=bool(info.get("aof_enabled", 0)),
-    )
-
-
-def refuse_cluster(client: Bus) -> None:
-    """Raise if the server is a node of a Redis Cluster; for clients that only read.
-
-    Raises
-    ------
-    redis.exceptions.ClusterCrossSlotError
-        If it is; see :func:`translated`.
-    """
-    try:
-        info: dict[str, Any] = client.info("cluster")
-    except redis.exceptions.NoPermissionError:
-        return  # A user who may only read the bus.
-    if info.get("cluster_enabled"):
-        raise redis.exceptions.ClusterCrossSlotError

@@ -7,15 +7,17 @@ password anywhere.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from scanbus.schemas.errors import ServerAddressError
 
-__all__ = ["DEFAULT_URL", "ServerAddress"]
+__all__ = ["DEFAULT_URL", "REDIS_VARIABLE", "ServerAddress", "address_of"]
 
 DEFAULT_URL = "redis://127.0.0.1:6379"
+REDIS_VARIABLE = "SCANBUS_REDIS"
 _HOST = re.compile(r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+(%25[0-9A-Za-z._-]+)?\]")
 _SERVER = re.compile(r"(?P<host>.*?)(?::(?P<port>\d{1,5}))?")
 _DATABASE = re.compile(r"/?\d*")
@@ -69,6 +71,25 @@ class ServerAddress(str):
         for word in _passwords(urlsplit(self._secret)):
             text = text.replace(word, "…")
         return text
+
+
+def address_of(url: str | None) -> ServerAddress:
+    """Return the address that a program gave, or that of its environment.
+
+    Parameters
+    ----------
+    url : str or None
+        None for that in ``SCANBUS_REDIS``, or if that is empty or not set, for
+        ``redis://127.0.0.1:6379``: as the commands do.
+
+    Raises
+    ------
+    ServerAddressError
+        If it does not have one of the forms of an address.
+    """
+    if url is None:
+        url = os.environ.get(REDIS_VARIABLE) or DEFAULT_URL
+    return ServerAddress(url)
 
 
 def _passwords(parts: SplitResult) -> list[str]:

@@ -21,6 +21,7 @@ from scanbus.bus.store import (
     connect,
     make_lane,
     next_scan_number,
+    refuse_unsuitable,
     translated,
 )
 from scanbus.publisher.faulty.faults import Faults
@@ -117,6 +118,7 @@ class FaultyScan:
             dataset=dataset,
             scan_number=1,
         )
+        refuse_unsuitable(self._client, url)
         with translated(url):
             number = next_scan_number(self._client, where.dataset_folder)
             self.identity = where.model_copy(update={"scan_number": number})

@@ -11,14 +11,12 @@ import time
 from scanbus.bus.store import (
     Bus,
     append_event,
-    connect,
     end_for_publisher,
     find_later,
     find_scan,
+    open_bus,
     publisher_is_alive,
-    refuse_cluster,
     release_quota,
-    translated,
     writers_alive,
 )
 from scanbus.schemas import ScanEnded, ScanJudged, Verdict, VerdictWord
@@ -60,8 +58,7 @@ def close_scan(
     ScanStateError
         If its publisher is alive, or it has ended; dismissed, if it has its verdict.
     """
-    with connect(url, name="scanbus-close") as client, translated(url):
-        refuse_cluster(client)
+    with open_bus(url, name="scanbus-close") as client:
         later = find_later(client, scan)
         if later is not None:
             _judge(client, later.later_uid, f"{text}; {later.problem}")

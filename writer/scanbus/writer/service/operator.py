@@ -9,12 +9,11 @@ from scanbus.bus.store import (
     BusRoot,
     accept_loss,
     change_root,
-    connect,
     find_scan,
+    open_bus,
     read_cursor,
     sealed_length,
     stream_ends,
-    translated,
     writers_alive,
 )
 from scanbus.schemas import LaneDescription
@@ -45,7 +44,7 @@ def use_root(url: str, root: Path) -> BusRoot:
         If Redis does not answer.
     """
     own = own_root(root)
-    with connect(url, name="scanbus-root") as client, translated(url):
+    with open_bus(url, name="scanbus-root") as client:
         others = [
             f"{name} below {info.get('root')}"
             for name, info in writers_alive(client).items()
@@ -84,7 +83,7 @@ def accept_lost_files(url: str, scan: str) -> tuple[str, dict[str, int]]:
     ScanStateError
         If the scan has its final verdict, or was never prepared.
     """
-    with connect(url, name="scanbus-root") as client, translated(url):
+    with open_bus(url, name="scanbus-root") as client:
         record = find_scan(client, scan, only_one=True)
         prepared = record.prepared
         if prepared is None:

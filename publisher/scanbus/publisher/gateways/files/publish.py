@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scanbus.bus.store import Bus, connect, find_scan, translated, writers_alive
+from scanbus.bus.store import Bus, find_scan, open_bus, writers_alive
 from scanbus.publisher.gateways.files.headers import (
     nexus_name,
     read_header,
@@ -151,7 +151,7 @@ def publish_files(
 
 def _verdict(url: str, scan: Scan) -> Verdict | None:
     """Return the writer's verdict; None if no writer is alive."""
-    with connect(url, name="scanbus-files") as client, translated(url):
+    with open_bus(url, name="scanbus-files") as client:
         if not writers_alive(client):
             return None
     return scan.verdict(_VERDICT_TIMEOUT_S)
@@ -169,7 +169,7 @@ def _all_sent(url: str, uid: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with connect(url, name="scanbus-files") as client, translated(url):
+        with open_bus(url, name="scanbus-files") as client:
             deadline = time.monotonic() + _SENT_TIMEOUT_S
             while not _is_sent(client, uid):
                 if time.monotonic() > deadline:
