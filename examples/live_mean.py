@@ -6,7 +6,6 @@ Without SCAN (a uid, a number, or "last") it waits a minute for the next scan.
 """
 
 import argparse
-import os
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from scanbus.subscriber import Subscriber
 arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 arguments.add_argument("scan", nargs="?", help='uid, number, or "last"')
 wanted = arguments.parse_args().scan
-URL = os.environ.get("SCANBUS_REDIS", "redis://127.0.0.1:6379")
 
 
 def ring_means(frame: np.ndarray, width: int = 16) -> np.ndarray:
@@ -25,7 +23,7 @@ def ring_means(frame: np.ndarray, width: int = 16) -> np.ndarray:
     return np.bincount(rings, weights=frame.ravel()) / np.bincount(rings)
 
 
-with Subscriber(URL) as subscriber:
+with Subscriber() as subscriber:
     scan = subscriber.scan(wanted) if wanted else next(subscriber.follow(timeout_s=60))
     scan.wait_prepared()
     for batch in scan.stream("camera", latest_only=True):

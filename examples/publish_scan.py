@@ -6,7 +6,6 @@ SCANBUS_REDIS is the URL of the bus, by default redis://127.0.0.1:6379.
 """
 
 import argparse
-import os
 import time
 
 import numpy as np
@@ -16,12 +15,11 @@ from scanbus.publisher import Publisher
 argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
 
 POINTS = 100
-URL = os.environ.get("SCANBUS_REDIS", "redis://127.0.0.1:6379")
 
 random = np.random.default_rng(seed=1)
 radius = np.hypot(*np.ogrid[-256:256, -256:256])
 
-with Publisher(URL) as publisher:
+with Publisher() as publisher:
     with publisher.scan(
         title="ascan th 0 10 99 0.05", proposal="hg123", collection="lab6"
     ) as scan:

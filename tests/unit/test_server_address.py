@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.bus.store import ServerAddress, connect
+from scanbus.bus.store import DEFAULT_URL, ServerAddress, address_of, connect
 from scanbus.schemas.errors import ConfigurationError, ServerAddressError
 from scanbus.writer import WriterSettings
 from tests.support.secret_addresses import ADDRESSES, SECRET
@@ -107,3 +107,16 @@ def test_a_text_that_quotes_the_password_is_cleared_of_it() -> None:
     address = ServerAddress("redis://u:s3cr%40t@host?password=other")
     text = "AUTH with args 's3cr@t' s3cr%40t other"
     assert address.hidden_in(text) == "AUTH with args '…' … …"
+
+
+def test_an_address_is_that_given_then_that_of_the_environment_then_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SCANBUS_REDIS", "redis://there:1")
+    assert address_of("redis://here:1") == "redis://here:1"
+    assert address_of(None) == "redis://there:1"
+    monkeypatch.setenv("SCANBUS_REDIS", "")
+    assert address_of(None) == DEFAULT_URL
+    monkeypatch.setenv("SCANBUS_REDIS", "there:1")
+    with pytest.raises(ServerAddressError):
+        address_of(None)

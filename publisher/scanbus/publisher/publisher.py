@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES
-from scanbus.bus.store import DEFAULT_URL, OwnProcess, ServerAddress
+from scanbus.bus.store import OwnProcess, address_of
 from scanbus.publisher.declare.arguments import positioners_of, sendable, tree_of
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.ingest.finish import reason_of
@@ -55,8 +55,9 @@ class Publisher:
 
     Parameters
     ----------
-    url : str
-        ``redis://host:port/db``, ``rediss://…`` or ``unix:///path``.
+    url : str, optional
+        ``redis://host:port/db``, ``rediss://…`` or ``unix:///path``; by default that in
+        ``SCANBUS_REDIS``, else ``redis://127.0.0.1:6379``.
     name : str, optional
         Name of the program; by default the name of its script.
     memory_bytes : int, optional
@@ -113,7 +114,7 @@ class Publisher:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | None = None,
         *,
         name: str | None = None,
         memory_bytes: int | None = None,
@@ -147,7 +148,7 @@ class Publisher:
         heartbeat = f"{self._name} on {socket.gethostname()}, pid {os.getpid()}"
         client_name = "scanbus-" + re.sub(r"[^0-9A-Za-z-]", "-", self._name)[:48]
         # Rebound: a traceback that shows variables then shows it without password.
-        url = ServerAddress(url)
+        url = address_of(url)
         assumed_bytes = memory_bytes or DEFAULT_MEMORY_BYTES
         link = Link(url, client_name, assumed_bytes, threading.Event())
         self._link = link

@@ -9,9 +9,8 @@ from typing import Any, Self
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
-    DEFAULT_URL,
     Announced,
-    ServerAddress,
+    address_of,
     announcements,
     describe_server,
     find_scan,
@@ -35,9 +34,10 @@ class Subscriber:
 
     Parameters
     ----------
-    url : str
-        ``redis://host:port``, ``rediss://…`` (TLS) or ``unix:///path``. The first
-        command connects.
+    url : str, optional
+        ``redis://host:port``, ``rediss://…`` (TLS) or ``unix:///path``; by default that
+        in ``SCANBUS_REDIS``, else ``redis://127.0.0.1:6379``. The first command
+        connects.
     name : str or None
         Name in Redis's ``CLIENT LIST``; derived from the process id if not given.
     reconnect_s : float
@@ -54,14 +54,14 @@ class Subscriber:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | None = None,
         *,
         name: str | None = None,
         reconnect_s: float = 60.0,
         lapse_s: float = 5.0,
     ) -> None:
         # Rebound: a traceback that shows variables then shows it without password.
-        self._url = url = ServerAddress(url)
+        self._url = url = address_of(url)
         self._lapse_s = lapse_s
         client_name = name or f"scanbus-subscriber-{os.getpid()}"
         self._link = Link(url, client_name, reconnect_s)
