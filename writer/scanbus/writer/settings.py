@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, ByteSize, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -45,6 +47,7 @@ class WriterSettings(BaseSettings):
     """Settings of one writer process.
 
     Flags override the environment (``SCANBUS_…``), which overrides the TOML file.
+    Numbers of bytes may have a unit: ``"4GB"``, ``"16MiB"``.
 
     Attributes
     ----------
@@ -107,7 +110,7 @@ class WriterSettings(BaseSettings):
 
     redis: Annotated[str, AfterValidator(ServerAddress)] = DEFAULT_URL
     root: Path
-    memory_bytes: int = Field(default=DEFAULT_MEMORY_BYTES, gt=0)
+    memory_bytes: ByteSize = Field(default=ByteSize(DEFAULT_MEMORY_BYTES), gt=0)
     watermark: Annotated[float, AfterValidator(_leaves_the_budget)] = Field(
         default=MOST_WATERMARK, gt=0
     )
@@ -117,9 +120,9 @@ class WriterSettings(BaseSettings):
     poll_s: float = Field(default=0.2, gt=0)
     retry_s: float = Field(default=2.0, gt=0)
     master_s: float = Field(default=5.0, gt=0)
-    read_bytes: int = Field(default=16 * 2**20, gt=0)
-    least_free_bytes: int = Field(default=200 * 10**6, ge=0)
-    low_water_bytes: int = Field(default=10**9, ge=0)
+    read_bytes: ByteSize = Field(default=ByteSize(16 * 2**20), gt=0)
+    least_free_bytes: ByteSize = Field(default=ByteSize(200 * 10**6), ge=0)
+    low_water_bytes: ByteSize = Field(default=ByteSize(10**9), ge=0)
     grace_s: float = Field(default=300.0, ge=0)
     wanted_sources: int = Field(default=128, ge=2, le=500)
     slow_s: float = Field(default=5.0, gt=0)
@@ -156,19 +159,54 @@ class WriterSettings(BaseSettings):
         try:
             settings: Self = _with_file(cls, config)(**given)
         except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            reason = str(problem["msg"]).removeprefix("Value error, ")
-            if problem["type"] == "missing":
-                reason = (
-                    f"missing; give --{where.replace('_', '-')}, "
-                    f"SCANBUS_{where.upper()}, or {where} in the configuration file"
-                )
             # Not from that error: it keeps the values that were given.
-            raise ConfigurationError(where, reason) from None
+            raise _configuration_error(error, cls.model_fields) from None
         except (OSError, ValueError) as error:
             raise ConfigurationError(str(config), str(error)) from error
         return settings
+
+
+# A key with a slip may be why another one is missing, so it is named first.
+_FIRST = ("extra_forbidden",)
+_LAST = ("missing",)
+_NEEDED = {
+    "int_parsing": "a whole number",
+    "float_parsing": "a number",
+    "byte_size": "a number of bytes, such as 4000000000, 4GB or 4GiB,",
+    "byte_size_unit": "a number of bytes, such as 4000000000, 4GB or 4GiB,",
+}
+
+
+def _configuration_error(
+    error: ValidationError, names: Iterable[str]
+) -> ConfigurationError:
+    problems = error.errors(include_url=False)
+    problem = min(problems, key=lambda each: _urgency(each["type"]))
+    where = ".".join(str(part) for part in problem["loc"])
+    return ConfigurationError(where, _reason(where, problem, names))
+
+
+def _urgency(kind: str) -> int:
+    return 0 if kind in _FIRST else 2 if kind in _LAST else 1
+
+
+def _reason(where: str, problem: Mapping[str, Any], names: Iterable[str]) -> str:
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        return _no_such(where, names)
+    if kind == "missing":
+        return (
+            f"missing; give --{where.replace('_', '-')}, "
+            f"SCANBUS_{where.upper()}, or {where} in the configuration file"
+        )
+    if kind in _NEEDED:  # None of these settings is secret.
+        return f"{_NEEDED[kind]} is needed, not {problem['input']!r}"
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _no_such(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"no such setting; did you mean {near[0]}?" if near else "no such setting"
 
 
 def _with_file(kind: type[WriterSettings], config: Path | None) -> Any:
@@ -205,4 +243,4 @@ def _refuse_unknown_environment(kind: type[WriterSettings]) -> None:
     known = {f"SCANBUS_{name.upper()}" for name in kind.model_fields}
     for name in os.environ:
         if name.startswith("SCANBUS_") and name not in known | _OTHER_VARIABLES:
-            raise ConfigurationError(name, "no such setting")
+            raise ConfigurationError(name, _no_such(name, sorted(known)))

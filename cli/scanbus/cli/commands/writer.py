@@ -46,9 +46,10 @@ def run(
         ),
     ] = None,
     memory_bytes: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Assumed memory of Redis if it has no maxmemory, by default 4 GiB."
+            metavar="BYTES",
+            help="Assumed memory of Redis if it has no maxmemory, by default 4 GiB.",
         ),
     ] = None,
     lease_s: Annotated[

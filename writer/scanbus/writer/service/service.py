@@ -110,7 +110,7 @@ class WriterService:
         # interrupted the thread that holds the event's lock.
         self._is_stopping = False
         self._due: dict[str, float] = {}
-        self._memory_bytes = settings.memory_bytes
+        self._memory_bytes: int = settings.memory_bytes
         self._is_server_checked = False
         self._free = FreeSpace(settings.root)
         self._ownership = Ownership(settings, self.name)
