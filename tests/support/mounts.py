@@ -4,13 +4,21 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-__all__ = ["dead_mount", "frozen", "loop_mount", "read_only_mount", "small_disk"]
+__all__ = [
+    "dead_mount",
+    "frozen",
+    "lacking_mount",
+    "loop_mount",
+    "read_only_mount",
+    "small_disk",
+]
 
 IMAGE_BYTES = 48 * 2**20
 
@@ -105,3 +113,34 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
     finally:
         # Lazily: a process that was killed may still exist.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def lacking_mount(folder: Path, *faults: str) -> Iterator[Path]:
+    """Mount a file system that lacks things; yield the folder of what is in it.
+
+    Parameters
+    ----------
+    faults : str
+        What it lacks; see :mod:`tests.support.fuse_server`.
+    """
+    if os.geteuid():
+        pytest.skip("only root can mount a file system")
+    backing = folder.with_name(f"{folder.name}.backing")
+    folder.mkdir(parents=True, exist_ok=True)
+    backing.mkdir(exist_ok=True)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.fuse_server", folder, backing, *faults],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        if server.stdout is None or server.stdout.readline() != "mounted\n":
+            pytest.skip(f"no file system of ours here: {server.communicate()[1]}")
+        try:
+            yield backing
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+            server.kill()

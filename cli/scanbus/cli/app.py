@@ -5,6 +5,7 @@ A user gets one sentence on stderr and an exit code; a traceback is a bug.
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 from collections.abc import Sequence
@@ -52,6 +53,9 @@ _EXTRAS = {
     "blosc2": "blosc2",
     "zmq": "zmq",
 }
+
+# Some file systems answer a lock with an error, and no command needs locks of HDF5.
+_LOCKING_VARIABLE = "HDF5_USE_FILE_LOCKING"
 
 app = typer.Typer(
     name="scanbus",
@@ -108,6 +112,8 @@ app.add_typer(master, name="master")
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line; return the exit code, as :func:`scanbus.cli.main` does."""
     _raise_file_limit()
+    if argv is None:  # The process is this command's; HDF5 reads it when it is loaded.
+        os.environ[_LOCKING_VARIABLE] = "FALSE"
     command = typer.main.get_command(app)
     arguments = None if argv is None else list(argv)
     try:

@@ -9,7 +9,6 @@ the join, not the scan: its points are safe already.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections import deque
@@ -44,6 +43,7 @@ from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import step, waiting
 from scanbus.writer.storage.durable_files import fsync_path
+from scanbus.writer.storage.exclusive_names import give_name
 from scanbus.writer.storage.joined_segment import JoinedSegment, join_segments
 from scanbus.writer.storage.replaced_files import (
     find_replaced,
@@ -277,7 +277,7 @@ class Joiner:
             fsync_path(made)
         with steps.step("join_link", final):
             try:
-                os.link(made, final)
+                give_name(made, final)
             except FileExistsError:
                 check_same(made, final, self._authority.fence)
         with steps.step("join_fsync_folder", final):

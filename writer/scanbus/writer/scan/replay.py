@@ -28,7 +28,8 @@ from scanbus.writer.scan.durable_state import ReplayState
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.scan.write_authority import ReplayAuthority
-from scanbus.writer.storage.data_root import check_root, scan_folder
+from scanbus.writer.storage.data_root import scan_folder
+from scanbus.writer.storage.file_system import check_file_system
 from scanbus.writer.storage.regular_file import is_there
 
 __all__ = ["replay"]
@@ -116,7 +117,7 @@ def _make_output(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise RootUnusableError(str(folder), error.strerror or str(error)) from error
-    check_root(folder)
+    check_file_system(folder)
 
 
 def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:

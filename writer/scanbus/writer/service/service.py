@@ -53,6 +53,7 @@ from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.disk_space import FreeSpace
+from scanbus.writer.service.file_systems import FileSystems
 from scanbus.writer.service.interrupted import close_if_overdue
 from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
 from scanbus.writer.service.numbering import NumberDesk
@@ -64,8 +65,6 @@ from scanbus.writer.service.worker_link import Progress
 from scanbus.writer.service.worker_pool import Launch, WorkerPool, launch_process
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import step
-from scanbus.writer.storage.data_root import check_root
-from scanbus.writer.storage.root_identity import read_root_id
 
 __all__ = ["WriterService"]
 
@@ -113,6 +112,7 @@ class WriterService:
         self._memory_bytes: int = settings.memory_bytes
         self._is_server_checked = False
         self._free = FreeSpace(settings.root)
+        self._file_systems = FileSystems(settings.root)
         self._ownership = Ownership(settings, self.name)
         self._numbers = NumberDesk(settings)
         self._evictor = Evictor()
@@ -153,7 +153,7 @@ class WriterService:
             If the worker processes cannot start.
         """
         # First of all: what is no root is not written to.
-        read_root_id(self._settings.root)
+        self._file_systems.begin()
         self._pool.open()
         try:
             self._start_up()
@@ -173,7 +173,6 @@ class WriterService:
 
     def _start_up(self) -> None:
         """Check everything that the service needs, while the workers start."""
-        check_root(self._settings.root)
         with translated(self._settings.redis):
             self._check_server()
             self._ownership.begin(self._client, lambda: self._is_stopping)
@@ -283,6 +282,7 @@ class WriterService:
             return
         notify("WATCHDOG=1")
         self._ownership.restore(self._client)
+        self._file_systems.look()
         unfinished = [task for task in self._tasks.values() if not task.is_final]
         for task in unfinished:
             task.warn_if_stalled()
@@ -305,6 +305,7 @@ class WriterService:
                 *self._pool.problems,
                 *self._ownership.problems,
                 *paused.values(),
+                *self._file_systems.problems,
             ],
             # By scan: its publisher quotes it to whoever waits.
             "paused": paused,

@@ -26,6 +26,7 @@ from scanbus.writer.service.worker_channel import AttemptOrder, Channel, Outcome
 from scanbus.writer.service.worker_link import Progress, RunningAttempt, WorkerLink
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import FAILPOINTS_VARIABLE
+from scanbus.writer.storage.file_system import LOCKING_VARIABLE
 
 if TYPE_CHECKING:
     from scanbus.writer.scan.scan_writer import ScanWriter
@@ -92,7 +93,12 @@ def launch_process(connection: Connection, is_first: bool) -> Host:
 
     It finds the same modules as this process, and writes to the same stderr.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        # File systems may refuse locks, whatever the service was told.
+        LOCKING_VARIABLE: "FALSE",
+    }
     if FAILPOINTS_VARIABLE in environment and not is_first:
         # A trap is for the first one: each successor would meet it again.
         environment[FAILPOINTS_VARIABLE] = ""

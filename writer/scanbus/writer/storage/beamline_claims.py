@@ -6,9 +6,9 @@ beamline would give the same scan numbers twice. So the root records, in ``.scan
     beamlines/{beamline}.{generation}.json    the bus that writes the beamline
     writers/{writer}.json                     a counter that a living writer raises
 
-A claim is made by a link, which only one of two can make; the largest generation
-counts. A writer lives if its counter changes while it is watched: clocks of several
-hosts are not compared.
+A claim is a name that is given once, so only one of two can make it; the largest
+generation counts. A writer lives if its counter changes while it is watched: clocks of
+several hosts are not compared.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import Any, Final
 
 from scanbus.bus.protocol import HEARTBEATS_TO_LAPSE
 from scanbus.schemas.errors import NameTakenError, RootConflictError, RootUnusableError
+from scanbus.writer.storage.durable_files import fsync_descriptor
+from scanbus.writer.storage.exclusive_names import give_name
 from scanbus.writer.storage.regular_file import read_regular
 from scanbus.writer.storage.root_identity import open_own_folder
 
@@ -153,10 +155,11 @@ class BeamlineClaim:
         aside = f".{secrets.token_hex(8)}"
         _write(aside, folder, claim)
         try:
-            os.link(aside, self._name(generation), src_dir_fd=folder, dst_dir_fd=folder)
+            give_name(aside, self._name(generation), dir_fd=folder)
         finally:
-            os.unlink(aside, dir_fd=folder)
-        os.fsync(folder)
+            with suppress(FileNotFoundError):  # It was renamed.
+                os.unlink(aside, dir_fd=folder)
+        fsync_descriptor(folder)
         for old in [one for one in self._generations(folder) if one < generation]:
             with suppress(FileNotFoundError):
                 os.unlink(self._name(old), dir_fd=folder)

@@ -7,8 +7,6 @@ every path is resolved and must still be below the root.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from scanbus.schemas import ScanIdentity
@@ -25,7 +23,6 @@ from scanbus.schemas.file_names import (
 )
 
 __all__ = [
-    "check_root",
     "collection_folder",
     "collection_master",
     "dataset_folder",
@@ -37,24 +34,6 @@ __all__ = [
     "scan_master",
     "session_folder",
 ]
-
-
-def check_root(root: Path) -> None:
-    """Check that files can be created and linked in a folder.
-
-    Raises
-    ------
-    RootUnusableError
-        If they cannot.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix=".scanbus-", dir=root) as folder:
-            made = Path(folder) / "made"
-            made.write_bytes(b"")
-            os.link(made, Path(folder) / "linked")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RootUnusableError(str(root), reason) from error
 
 
 def inside(root: Path, path: Path) -> Path:

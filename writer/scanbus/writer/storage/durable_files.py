@@ -5,14 +5,21 @@ Without HDF5: the service, which has none, uses it too.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
+from typing import Final
 
-__all__ = ["fsync_path", "make_folder"]
+__all__ = ["fsync_descriptor", "fsync_path", "make_folder"]
+
+# What file systems answer that sync files, but no folders (some of FUSE and CIFS). The
+# probe at the start names them: `scanbus.writer.storage.file_system`.
+_NOT_OFFERED: Final = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def fsync_path(path: Path) -> None:
-    """Fsync a file or folder.
+    """Fsync a file or folder; nothing happens where folders cannot be fsynced.
 
     Raises
     ------
@@ -22,9 +29,19 @@ def fsync_path(path: Path) -> None:
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        fsync_descriptor(descriptor)
     finally:
         os.close(descriptor)
+
+
+def fsync_descriptor(descriptor: int) -> None:
+    """Fsync an open file or folder, as `fsync_path` does."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if not (is_folder and error.errno in _NOT_OFFERED):
+            raise
 
 
 def make_folder(path: Path) -> None:

@@ -217,7 +217,6 @@ def open_hdf5(path: Path, *, reads_once: bool = False) -> h5py.File:
 
 def _opened(path: Path, *, reads_once: bool = False) -> h5py.File:
     access = _access()
-    access.set_file_locking(False, False)
     if reads_once:
         metadata, slots, _, policy = access.get_cache()
         access.set_cache(metadata, slots, 0, policy)
@@ -230,7 +229,13 @@ def _opened(path: Path, *, reads_once: bool = False) -> h5py.File:
 
 
 def _access() -> Any:
-    """Return the file access property list that `h5py.File` uses by default."""
+    """Return the access property list of `h5py.File`, without HDF5's file lock.
+
+    No lock is needed: only the holder of a lease opens a file that is being written.
+    HDF5 obeys the environment more: see `file_system.LOCKING_VARIABLE`.
+    """
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
+    # Some file systems answer a lock with an error, or not at all.
+    access.set_file_locking(False, False)
     return access

@@ -27,7 +27,12 @@ from scanbus.schemas.errors import (
     RootUnusableError,
 )
 from scanbus.schemas.file_names import WORK_FOLDER
-from scanbus.writer.storage.durable_files import fsync_path, make_folder
+from scanbus.writer.storage.durable_files import (
+    fsync_descriptor,
+    fsync_path,
+    make_folder,
+)
+from scanbus.writer.storage.exclusive_names import give_name
 from scanbus.writer.storage.regular_file import check_folder, kind_of, read_regular
 
 __all__ = ["RootGuard", "RootMark", "init_root", "open_own_folder", "read_root_id"]
@@ -95,12 +100,12 @@ def _init_root(root: Path, *, existing: bool) -> RootMark:
     aside.write_text(text)
     fsync_path(aside)
     try:
-        # A link and no rename: of two who make the root at once, the first counts.
-        (own / _MARK).hardlink_to(aside)
+        # Of two who make the root at once, the first counts.
+        give_name(aside, own / _MARK)
     except FileExistsError:
         pass
     finally:
-        aside.unlink()
+        aside.unlink(missing_ok=True)
     _give_to_owner(root, own)
     for folder in (own, root, *([root.parent] if is_made else [])):
         fsync_path(folder)
@@ -292,7 +297,7 @@ def _make_folders(base: int, parts: tuple[str, ...]) -> None:
             is_new = _is_made(part, base)
             inner = os.open(part, _FOLDER_FLAGS, dir_fd=base)
             if is_new:
-                os.fsync(base)
+                fsync_descriptor(base)
         finally:
             os.close(base)
         base = inner

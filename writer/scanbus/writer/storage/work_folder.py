@@ -10,7 +10,6 @@ bus is lost.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
@@ -31,6 +30,7 @@ from scanbus.schemas.file_names import (
 from scanbus.writer.steps import Steps, step
 from scanbus.writer.storage.durable_files import fsync_path, make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE
+from scanbus.writer.storage.exclusive_names import give_name
 from scanbus.writer.storage.number_claims import release_claims
 from scanbus.writer.storage.regular_file import check_folder, read_regular
 
@@ -142,7 +142,7 @@ class WorkFolder:
         return self.folder / name
 
     def publish(self, name: str, final: Path) -> None:
-        """Link a finished file to its final name; fsync the file and the folder.
+        """Give a finished file its final name; fsync the file and the folder.
 
         Raises
         ------
@@ -157,10 +157,10 @@ class WorkFolder:
         with self.steps.step("fsync", final):
             fsync_path(made)
         with self.steps.step("link", final):
-            os.link(made, final)
+            give_name(made, final)
         self.make_names_durable(final.parent)
         with self.steps.phase("unlink", final):
-            made.unlink()
+            made.unlink(missing_ok=True)  # A rename has left nothing.
 
     def claim(self, scan_number: int) -> None:
         """Claim a number of the dataset for this scan.
@@ -179,12 +179,12 @@ class WorkFolder:
         made.write_text(self._uid)
         try:
             with step("link"):
-                os.link(made, final)
+                give_name(made, final)
         except FileExistsError:
             holder = read_regular(final).decode("ascii", "replace")
             if holder != self._uid:
                 raise NameTakenError(str(final), f"scan {holder}") from None
-        made.unlink()
+        made.unlink(missing_ok=True)
 
     def make_names_durable(self, folder: Path) -> None:
         """Fsync a folder, so that the names in it survive a loss of power.
