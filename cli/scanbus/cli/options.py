@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_REDIS",
     "REDIS_VARIABLE",
+    "AllowedRoots",
     "AsJson",
     "RedisUrl",
     "Root",
@@ -38,6 +39,15 @@ RedisUrl = Annotated[
 Root = Annotated[
     Path,
     typer.Option("--root", metavar="DIR", help="Root folder of the data."),
+]
+AllowedRoots = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--allowed-root",
+        metavar="DIR",
+        envvar="SCANBUS_ALLOWED_ROOTS",
+        help="Another root, to which symbolic links may lead; may be repeated.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, ByteSize, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -43,6 +44,12 @@ def _leaves_the_budget(watermark: float) -> float:
     return watermark
 
 
+def _split_paths(given: Any) -> Any:
+    if isinstance(given, str):
+        return [part for part in given.split(os.pathsep) if part]
+    return given
+
+
 class WriterSettings(BaseSettings):
     """Settings of one writer process.
 
@@ -55,6 +62,9 @@ class WriterSettings(BaseSettings):
         Address of the Redis server; shown without its password.
     root : pathlib.Path
         Folder below which all files are written.
+    allowed_roots : tuple of pathlib.Path
+        Other roots, to which symbolic links below the root may lead; in the environment
+        separated by colons.
     memory_bytes : int
         Memory size of Redis where no ``maxmemory`` is configured.
     watermark : float
@@ -110,6 +120,9 @@ class WriterSettings(BaseSettings):
 
     redis: Annotated[str, AfterValidator(ServerAddress)] = DEFAULT_URL
     root: Path
+    allowed_roots: Annotated[
+        tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)
+    ] = ()
     memory_bytes: ByteSize = Field(default=ByteSize(DEFAULT_MEMORY_BYTES), gt=0)
     watermark: Annotated[float, AfterValidator(_leaves_the_budget)] = Field(
         default=MOST_WATERMARK, gt=0

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AsJson, Root
+from scanbus.cli.options import AllowedRoots, AsJson, Root
 from scanbus.cli.output import print_json, print_skipped, stdout
 from scanbus.cli.progress import shown_progress
 
@@ -15,7 +15,12 @@ __all__ = ["EXAMPLE", "run"]
 EXAMPLE = "scanbus master rebuild --root /data"
 
 
-def run(root: Root, *, as_json: AsJson = False) -> int:
+def run(
+    root: Root,
+    *,
+    allowed_roots: AllowedRoots = None,
+    as_json: AsJson = False,
+) -> int:
     """Rebuild all master files from the files of the scans.
 
     Scans that are still being written, or were interrupted, are skipped.
@@ -27,7 +32,7 @@ def run(root: Root, *, as_json: AsJson = False) -> int:
     raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
-        report = rebuild(root, progress=progress)
+        report = rebuild(root, progress=progress, allowed_roots=allowed_roots or ())
     if as_json:
         masters = [str(path) for path in report.masters]
         print_json({"masters": masters, "skipped": [*map(asdict, report.skipped)]})

@@ -9,7 +9,7 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AsJson, Root
+from scanbus.cli.options import AllowedRoots, AsJson, Root
 from scanbus.cli.output import (
     print_json,
     print_note,
@@ -41,6 +41,7 @@ def run(
         bool,
         typer.Option("--force", help="Include scans that a writer changed recently."),
     ] = False,
+    allowed_roots: AllowedRoots = None,
     as_json: AsJson = False,
 ) -> int:
     """Recover partial scans from files that writers left, after a loss of Redis.
@@ -54,7 +55,13 @@ def run(
     raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
-        report = salvage(root, scans or (), force=force, progress=progress)
+        report = salvage(
+            root,
+            scans or (),
+            force=force,
+            progress=progress,
+            allowed_roots=allowed_roots or (),
+        )
     if as_json:
         print_json(_as_json(report))
     else:

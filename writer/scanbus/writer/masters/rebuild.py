@@ -7,7 +7,7 @@ interrupted; their masters are left to their writer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.writer.masters.write import rebuild_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
-from scanbus.writer.storage.data_root import inside
+from scanbus.writer.storage.data_root import allow_links_to, inside
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.segment_header import read_headers
@@ -94,7 +94,10 @@ class RebuildReport:
 
 
 def rebuild(
-    root: Path, *, progress: Callable[[str, int, int | None], None] | None = None
+    root: Path,
+    *,
+    progress: Callable[[str, int, int | None], None] | None = None,
+    allowed_roots: Sequence[Path] = (),
 ) -> RebuildReport:
     """Rebuild all master files below a root.
 
@@ -102,6 +105,8 @@ def rebuild(
     ----------
     progress : callable, optional
         Called with ``("scans", number done, total)``.
+    allowed_roots : sequence of pathlib.Path
+        Other roots, to which symbolic links below the root may lead.
 
     Raises
     ------
@@ -113,6 +118,7 @@ def rebuild(
     """
     if not root.is_dir():
         raise RootUnusableError(str(root), "there is no such folder")
+    allow_links_to(allowed_roots)
     masters: list[Path] = []
     skipped: list[SkippedScan] = []
     folders = list(scan_folders(root))

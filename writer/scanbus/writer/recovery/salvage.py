@@ -53,7 +53,12 @@ from scanbus.writer.recovery.segment_recovery import (
 )
 from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
 from scanbus.writer.steps import Steps
-from scanbus.writer.storage.data_root import remove_segments, scan_folder, scan_master
+from scanbus.writer.storage.data_root import (
+    allow_links_to,
+    remove_segments,
+    scan_folder,
+    scan_master,
+)
 from scanbus.writer.storage.durable_files import make_folder
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.late_points import read_late_points
@@ -197,6 +202,7 @@ def salvage(
     *,
     force: bool = False,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    allowed_roots: Sequence[Path] = (),
 ) -> SalvageReport:
     """Recover partial scans from files that writers left below a root.
 
@@ -208,6 +214,8 @@ def salvage(
         Whether to include scans whose work folders changed recently (`IDLE_S`).
     progress : callable
         Called with ``(uid, segments written, total)``.
+    allowed_roots : sequence of pathlib.Path
+        Other roots, to which symbolic links below the root may lead.
 
     Raises
     ------
@@ -216,6 +224,7 @@ def salvage(
     """
     if not root.is_dir():
         raise RootUnusableError(str(root), "there is no such folder")
+    allow_links_to(allowed_roots)
     scans: list[SalvagedScan] = []
     skipped: list[SkippedScan] = []
     known: set[str] = set()

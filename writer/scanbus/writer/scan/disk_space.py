@@ -30,6 +30,7 @@ __all__ = [
     "SpaceWatch",
     "bytes_needed",
     "check_space",
+    "disk_of",
     "errno_of",
     "free_bytes",
     "is_full",
@@ -96,13 +97,16 @@ class SpaceWatch:
     Parameters
     ----------
     root : pathlib.Path
-        Any path on the file system.
+        The root.
+    folder : pathlib.Path
+        The scan's folder, which may be on another disk: mounted there, or by a link.
     pace : Pace
         Bytes below which the scan does not continue, and below which to warn.
     """
 
-    def __init__(self, root: Path, pace: Pace) -> None:
+    def __init__(self, root: Path, folder: Path, pace: Pace) -> None:
         self._root = root
+        self._folder = folder
         self._least = pace.least_free_bytes
         self._low = pace.low_water_bytes
         self._is_low = False
@@ -115,7 +119,8 @@ class SpaceWatch:
         needed : int
             Estimate of the bytes that the scan still needs.
         """
-        free = check_space(self._root, needed, least=self._least)
+        disk = disk_of(self._root, self._folder)
+        free = check_space(disk, needed, least=self._least)
         was_low, self._is_low = (
             self._is_low,
             free < max(needed + self._least, self._low),
@@ -123,10 +128,15 @@ class SpaceWatch:
         if self._is_low and not was_low:
             log.warning(
                 LogEvent.LOW_SPACE,
-                root=str(self._root),
+                root=str(disk),
                 free_gb=round(free / 1e9, 2),
                 needed_gb=round(needed / 1e9, 2),
             )
+
+
+def disk_of(root: Path, folder: Path) -> Path:
+    """Return the root, or the folder if that is on another disk."""
+    return root if root.stat().st_dev == folder.stat().st_dev else folder
 
 
 def free_bytes(root: Path) -> int:
@@ -214,7 +224,8 @@ def storage_sentence(error: BaseException, root: Path, needed: int) -> str:
         )
     if isinstance(error, StorageFullError):
         needed = max(needed, error.needed_bytes)
-    full = StorageFullError(str(root), needed, free_bytes(root))
+    path = error.path if isinstance(error, StorageFullError) else str(root)
+    full = StorageFullError(path, needed, free_bytes(Path(path)))
     return f"paused: {full}"
 
 

@@ -131,7 +131,7 @@ class ScanWriter:
         )
         self._next_flush = self._next_check = 0.0
         self._reader = BusReader(client, record, self._pace)
-        self._space = SpaceWatch(root, self._pace)
+        self._space = SpaceWatch(root, self._folder, self._pace)
         self._growth = MasterGrowth(self._pace.master_s)
         self._silence = Silence(client, record.uid, self._pace.lapse_s)
         self._events: EventJournal | None = None

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -83,13 +83,18 @@ class FileSystems:
     ----------
     root : pathlib.Path
         The root.
+    allowed : sequence of pathlib.Path
+        Other roots, to which links below the root may lead. They may come and go.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, allowed: Sequence[Path] = ()) -> None:
         self._root = root
+        self._allowed = {Mount("", str(path), False) for path in allowed}
+        self._next_try = 0.0
         self._real_root = ""
         self._probes: dict[Mount, _Probe] = {}
         self._waiting: list[Mount] = []
+        self._absent: set[Mount] = set()
         self._remarks: dict[Mount | None, tuple[str, ...]] = {}
 
     @property
@@ -123,20 +128,29 @@ class FileSystems:
 
     def look(self) -> None:
         """Probe what was mounted below the root since the last call; never waits."""
-        mounts = set(mounts_below(self._real_root))
+        mounts = {*mounts_below(self._real_root), *self._allowed}
         for gone in [one for one in self._remarks if one and one not in mounts]:
             del self._remarks[gone]
         self._waiting = [one for one in self._waiting if one in mounts]
         for gone in self._probes.keys() - mounts:
             del self._probes[gone]
+        self._forget_absent()
         known = {*self._remarks, *self._probes, *self._waiting}
         self._waiting += sorted(mounts - known)
         self._collect()
         while self._waiting and len(self._probes) < _MOST_AT_ONCE:
             self._start(self._waiting.pop(0))
 
+    def _forget_absent(self) -> None:
+        """Try allowed roots again that were no roots, as if they were not mounted."""
+        now = time.monotonic()
+        if now >= self._next_try:
+            self._next_try = now + _DEADLINE_S
+            for one in self._absent - self._probes.keys():
+                self._waiting.append(one)
+
     def _start(self, mount: Mount) -> None:
-        one = _Probe(Path(mount.path))
+        one = _Probe(Path(mount.path), is_root=mount in self._allowed)
         try:
             one.start()
         except RuntimeError:  # No more threads: at the next look.
@@ -148,7 +162,11 @@ class FileSystems:
         for mount, one in tuple(self._probes.items()):
             if one.report is not None:
                 del self._probes[mount]
+                self._absent.discard(mount)
                 self._remarks[mount] = _noted(one.report)
+            elif one.error is not None:
+                del self._probes[mount]
+                self._note_absent(mount, f"allowed_roots: {one.error}")
             elif one.is_late and mount not in self._remarks:
                 sentence = (
                     f"{mount.path} is mounted, but did not answer within "
@@ -156,6 +174,12 @@ class FileSystems:
                 )
                 self._remarks[mount] = (sentence,)
                 log.warning(LogEvent.FILE_SYSTEM_LACKS, problem=sentence)
+
+    def _note_absent(self, mount: Mount, sentence: str) -> None:
+        self._absent.add(mount)
+        if self._remarks.get(mount) != (sentence,):
+            log.warning(LogEvent.FILE_SYSTEM_LACKS, problem=sentence)
+        self._remarks[mount] = (sentence,)
 
 
 def _noted(report: FileSystemReport) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ class WriterService:
         self._memory_bytes: int = settings.memory_bytes
         self._is_server_checked = False
         self._free = FreeSpace(settings.root)
-        self._file_systems = FileSystems(settings.root)
+        self._file_systems = FileSystems(settings.root, settings.allowed_roots)
         self._ownership = Ownership(settings, self.name)
         self._numbers = NumberDesk(settings)
         self._evictor = Evictor()

@@ -34,6 +34,7 @@ from scanbus.writer.service.worker_channel import (
 )
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import write_hits
+from scanbus.writer.storage.data_root import allow_links_to
 from scanbus.writer.storage.hdf5 import has_lost_files
 from scanbus.writer.storage.replaced_files import ReplacedFilesSweep
 
@@ -106,6 +107,7 @@ class Worker:
         self._settings = WriterSettings.model_validate_json(settings)
         self._shows_progress = shows_progress
         self._alive_s = min(_ALIVE_S, self._settings.lease_s / 4)
+        allow_links_to(self._settings.allowed_roots)
         self._sweep = ReplacedFilesSweep(self._settings.root, self._settings.grace_s)
 
     def _say_alive(self) -> None:

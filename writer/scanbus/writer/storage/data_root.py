@@ -2,11 +2,13 @@
 
 :mod:`scanbus.schemas.file_names` defines their names. Names come from the bus; the
 schemas accept only valid file names. Users may place symbolic links in the tree, so
-every path is resolved and must still be below the root.
+every path is resolved and must still be below the root, or below another root that the
+setting ``allowed_roots`` names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from scanbus.schemas import ScanIdentity
@@ -21,8 +23,10 @@ from scanbus.schemas.file_names import (
     scan_master_name,
     session_path,
 )
+from scanbus.writer.storage.root_identity import read_root_id
 
 __all__ = [
+    "allow_links_to",
     "collection_folder",
     "collection_master",
     "dataset_folder",
@@ -36,23 +40,48 @@ __all__ = [
 ]
 
 
+# Of this process: whoever reads the settings sets it once, before paths are made.
+_allowed: tuple[Path, ...] = ()
+
+
+def allow_links_to(roots: Iterable[Path]) -> None:
+    """Set the roots to which symbolic links may lead, for this process."""
+    global _allowed  # noqa: PLW0603 - a setting of the process
+    _allowed = tuple(roots)
+
+
 def inside(root: Path, path: Path) -> Path:
-    """Return `path` unchanged after checking that it resolves to a path below `root`.
+    """Return `path` unchanged after checking where it leads.
 
     Raises
     ------
+    NoRootError
+        If it leads to an allowed root that is not there now, as if not mounted.
     RootUnusableError
-        If symbolic links lead out of the root, or form a loop.
+        If symbolic links lead elsewhere than below the root or an allowed one, or form
+        a loop.
     """
     try:
         target, base = path.resolve(), root.resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError: link loop, before 3.13
         raise RootUnusableError(str(path), str(error)) from error
     if not target.is_relative_to(base):
-        raise RootUnusableError(
-            str(root), f"{path} leads out of it, to {target}, by a symbolic link"
-        )
+        _check_allowed(root, path, target)
     return path
+
+
+def _check_allowed(root: Path, path: Path, target: Path) -> None:
+    for allowed in _allowed:
+        if target.is_relative_to(allowed.resolve()):
+            # An empty mount point has no id: nothing is written behind it.
+            read_root_id(allowed)
+            return
+    named = ", ".join(map(str, _allowed)) or "none"
+    raise RootUnusableError(
+        str(root),
+        f"{path} leads out of it, to {target}, by a symbolic link, and the setting "
+        f"allowed_roots names no root there (it names {named})",
+    )
 
 
 def session_folder(root: Path, identity: ScanIdentity) -> Path:
