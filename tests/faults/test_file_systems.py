@@ -3,6 +3,7 @@
 Real ones: ext4 and tmpfs, and one of our own that lacks what it is told to.
 """
 
+import re
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 from scanbus.bus.store import connect, writers_alive
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
-from scanbus.schemas.errors import RootUnusableError
+from scanbus.schemas.errors import RootUnusableError, SpoolError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer import check_files, replay
 from scanbus.writer.service.file_systems import FileSystems
@@ -239,6 +240,41 @@ def test_a_name_is_given_once_however_it_is_given(
         with pytest.raises(FileNotFoundError):
             give_name(made, folder / "b")
         assert sorted(path.name for path in folder.iterdir()) == ["a", "taken"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("locks", "lacks locks (No locks available); a spool needs a local disk"),
+        ("fsync", "lacks fsync of files (Invalid argument)"),
+        ("fsync_folder", "lacks fsync of folders (Invalid argument)"),
+        ("rename", "lacks rename (Operation not permitted)"),
+    ],
+)
+def test_a_spool_that_cannot_work_is_refused_before_a_scan_needs_it(
+    fault: str, sentence: str, redis_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mount"
+    with lacking_mount(folder, fault):
+        with pytest.raises(SpoolError, match=re.escape(sentence)):
+            Publisher(redis_url, spool=folder / "spool")
+        assert list((folder / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["links", "case", "symlinks"])
+def test_a_spool_needs_no_more_than_it_uses(
+    fault: str, redis_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mount"
+    with (
+        lacking_mount(folder, fault),
+        Publisher(redis_url, spool=folder / "spool", close_timeout_s=0.1) as one,
+        one.scan() as scan,
+    ):
+        scan.channel("i0")
+        scan.send("i0", 1.0)
+        scan.flush()
+        assert [path.name for path in (folder / "spool").iterdir()] == [scan.uid]
 
 
 def test_a_probe_of_a_dead_mount_holds_up_a_start_for_its_deadline_only(

@@ -102,7 +102,8 @@ class Publisher:
     BusUnsuitableError
         If Redis is older than 6.2.
     SpoolError
-        If the spool is no folder that can be read.
+        If the spool is no folder that can be read, or its file system lacks what a
+        spool needs.
 
     Examples
     --------

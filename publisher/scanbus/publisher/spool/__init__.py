@@ -9,11 +9,21 @@ May import `scanbus.bus.protocol` and `scanbus.schemas`.
 """
 
 from scanbus.publisher.spool.folders import (
+    NEW_PREFIX,
     ScanSpool,
     SpooledScan,
     check_spool,
     find_scans,
 )
 from scanbus.publisher.spool.losses import Loss
+from scanbus.publisher.spool.trial import try_spool
 
-__all__ = ["Loss", "ScanSpool", "SpooledScan", "check_spool", "find_scans"]
+__all__ = [
+    "NEW_PREFIX",
+    "Loss",
+    "ScanSpool",
+    "SpooledScan",
+    "check_spool",
+    "find_scans",
+    "try_spool",
+]

@@ -36,14 +36,14 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import DocumentError, SpoolError
 
-__all__ = ["ScanSpool", "SpooledScan", "check_spool", "find_scans"]
+__all__ = ["NEW_PREFIX", "ScanSpool", "SpooledScan", "check_spool", "find_scans"]
 
 FORMAT = 3
 """Version of the files; those of another one are left alone."""
 _SCAN, _EVENTS, _LOCK, _LANES = "scan.json", "events", "lock", "lanes"
 # Prefixes of folders that are being made or removed, and of those that lost records; no
 # uid begins with a dot.
-_NEW, _REMOVED, _DAMAGED = ".new-", ".removed-", ".damaged-"
+NEW_PREFIX, _REMOVED, _DAMAGED = ".new-", ".removed-", ".damaged-"
 _NEW_S = 60.0
 # No name of a lane.
 _EVENT_MARK = "/"
@@ -108,7 +108,7 @@ class ScanSpool:
                 str(folder), "a scan of that uid was not finished: resume it"
             )
         # Renamed when it is locked: others do not look at names with a dot.
-        new = root / f"{_NEW}{uid}"
+        new = root / f"{NEW_PREFIX}{uid}"
         try:
             new.mkdir(mode=0o700, parents=True)
             lock = _locked(new, os.O_CREAT)
@@ -374,7 +374,7 @@ def find_scans(root: Path) -> Iterator[ScanSpool | SpoolError]:
     there is an error; one that another process has locked is passed over.
     """
     for folder in _folders(root):
-        if folder.name.startswith((_REMOVED, _NEW)):
+        if folder.name.startswith((_REMOVED, NEW_PREFIX)):
             _remove_rest(folder)
         elif not folder.name.startswith(".") and _is_of_scan(folder):
             try:

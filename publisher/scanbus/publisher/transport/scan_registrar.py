@@ -44,7 +44,7 @@ from scanbus.publisher.queue.locks import is_own_thread
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.recovery.resume import resumed_scans
-from scanbus.publisher.spool import ScanSpool
+from scanbus.publisher.spool import NEW_PREFIX, ScanSpool, try_spool
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.reserver import Reserver
 from scanbus.publisher.transport.resync import ensure_announced
@@ -247,10 +247,12 @@ class ScanRegistrar:
         Raises
         ------
         SpoolError
-            If the spool is no folder that can be read.
+            If the spool is no folder that can be read, or its file system lacks what a
+            spool needs.
         """
         if self._spool is None:
             return []
+        try_spool(self._spool, NEW_PREFIX)
         found: list[ScanQueue] = []
         try:
             with translated(self._link.url):
