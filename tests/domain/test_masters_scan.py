@@ -161,7 +161,10 @@ def test_hostile_metadata_leave_a_good_master(tmp_path: Path) -> None:
         assert file["1.1/sample/flag"][()].dtype == bool
         assert file["1.1/sample/list"].asstr()[0] == "ä"
         assert len(file["1.1/many"].attrs) == 201
-        assert len(file["1.1/scanbus/problems"]) == 7
+        assert file["1.1/sample/_x"].attrs["original_name"] == "@x"
+        displaced = file["1.1/scanbus/metadata/instrument"]
+        assert (displaced["eiger/image"][()], displaced["name/a"][()]) == (1, 1)
+        assert len(file["1.1/scanbus/problems"]) == 6
     assert check_file(path) == []
 
 

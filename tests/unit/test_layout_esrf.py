@@ -17,8 +17,9 @@ from scanbus.schemas import (
     Verdict,
     VerdictWord,
 )
+from scanbus.schemas.valid_names import unique_name
 from scanbus.writer.layouts.common.channel_nodes import ascii_units, find_places
-from scanbus.writer.layouts.common.root import iso_time, unique_name
+from scanbus.writer.layouts.common.root import iso_time
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import (
@@ -312,4 +313,5 @@ def test_metadata_may_say_when_the_scan_was_acquired() -> None:
     assert at(entry, "end_time") == Dataset(iso_time(START + 10))
     problems = at(entry, "scanbus/problems")
     assert isinstance(problems, Dataset)
-    assert "metadata /end_time: only scanbus writes this" in str(problems.value)
+    assert "metadata /end_time: the name is taken" in str(problems.value)
+    assert at(entry, "scanbus/metadata/end_time") == Dataset("yesterday")

@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from scanbus.bus.codecs import find_codec
 from scanbus.schemas import MAX_METADATA_KEYS
 from scanbus.writer.layouts.common import metadata
-from scanbus.writer.layouts.common.metadata import MetadataReader, merge_trees
+from scanbus.writer.layouts.common.metadata import (
+    Displaced,
+    MetadataReader,
+    merge_trees,
+)
 from scanbus.writer.model.nexus_tree import Dataset, Group, SoftLink
 
 
@@ -93,18 +97,39 @@ def test_all_arrays_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "40 bytes" in reader.problems[0]
 
 
-def test_large_attributes_are_refused() -> None:
+@pytest.mark.parametrize("value", [list(range(10_000)), ["x"] * 3000])
+def test_large_attributes_become_fields(value: list[Any]) -> None:
     reader = MetadataReader()
-    reader.read({"a": 1, "a@x": list(range(10_000))})
-    assert "80000 bytes" in reader.problems[0]
+    tree = reader.read({"a": 1, "a@x": value})
+    field = tree.children["a_x"]
+    assert isinstance(field, Dataset)
+    assert list(field.value) == value  # type: ignore[arg-type]
+    assert field.attributes == {"original_name": "a@x"}
 
 
-def test_attributes_find_their_field_and_units_are_ascii() -> None:
+def test_attributes_find_their_node_and_units_are_ascii() -> None:
     reader = MetadataReader()
-    tree = reader.read({"a@units": "µm", "a": 1, "@NX_class": "NXnote", "b@x": 1})
+    tree = reader.read(
+        {
+            "a@units": "µm",
+            "a": 1,
+            "@NX_class": "NXnote",
+            "g@x": 1,
+            "g": {"b": 2},
+            "g@NX_class": "NXdata",
+        }
+    )
     assert tree.nx_class == "NXnote"
     assert tree.children["a"] == Dataset(np.int64(1), {"units": "um"})
-    assert "no field b" in reader.problems[0]
+    assert tree.children["g"] == Group("NXdata", {"x": 1}, {"b": Dataset(np.int64(2))})
+    assert reader.problems == []
+
+
+def test_an_attribute_of_nothing_is_a_field() -> None:
+    """An address of e-mail has the form of an attribute."""
+    tree = MetadataReader().read({"me@esrf.fr": "local contact"})
+    found = Dataset("local contact", {"original_name": "me@esrf.fr"})
+    assert tree.children == {"me_esrf.fr": found}
 
 
 @pytest.mark.parametrize(
@@ -132,12 +157,31 @@ def test_trees_are_joined_and_ours_stands() -> None:
             "d": Dataset("v", {"units": "m"}),
         },
     )
-    joined = merge_trees(ours, theirs, problems)
+    displaced = Displaced(problems)
+    joined = merge_trees(ours, theirs, displaced)
     assert joined.attributes == {"x": 1, "y": 3}
     assert joined.children["g"] == Group("NXb", {}, {"new": Dataset(1)})
     assert joined.children["l"] == SoftLink("/a")
     assert joined.children["d"] == Dataset("v", {"units": "m"})
     assert len(problems) == 2
+    kept = Group("", {}, {"l": Dataset(2)})
+    assert displaced.groups() == {"metadata": kept}
+
+
+def test_nodes_whose_name_is_taken_keep_their_path() -> None:
+    problems: list[str] = []
+    displaced = Displaced(problems)
+    ours = Group("", {}, {"g": Group("", {}, {"a": Dataset(1)}), "t": Dataset("x")})
+    theirs = Group(
+        "",
+        {},
+        {"g": Group("", {}, {"a": Dataset(2), "b": Dataset(3)}), "t": Group()},
+    )
+    joined = merge_trees(ours, theirs, displaced)
+    assert joined.children["g"] == Group("", {}, {"a": Dataset(1), "b": Dataset(3)})
+    inner = {"g": Group("", {}, {"a": Dataset(2)}), "t": Group()}
+    assert displaced.groups() == {"metadata": Group("", {}, inner)}
+    assert "/g/a: the name is taken" in problems[0]
 
 
 ROWS = st.lists(st.lists(st.integers()), max_size=2)
@@ -158,7 +202,8 @@ def test_no_tree_raises(tree: dict[str, Any]) -> None:
     problems: list[str] = []
 
     found = reader.read(tree)
-    joined = merge_trees(Group("NXentry", {}, {"a": Dataset("ours")}), found, problems)
+    entry = Group("NXentry", {}, {"a": Dataset("ours")})
+    joined = merge_trees(entry, found, Displaced(problems))
 
     ours = joined.children["a"]
     assert isinstance(ours, Dataset)

@@ -22,7 +22,9 @@ from typing import Any, Self
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES
 from scanbus.bus.store import OwnProcess, address_of
-from scanbus.publisher.declare.arguments import positioners_of, sendable, tree_of
+from scanbus.publisher.declare.arguments import sendable
+from scanbus.publisher.declare.metadata import MetadataConverter
+from scanbus.publisher.declare.positioners import positioners_of
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.ingest.finish import reason_of
 from scanbus.publisher.queue.inbox import Inbox
@@ -248,9 +250,12 @@ class Publisher:
         instrument : str
             Name of the instrument.
         metadata : mapping
-            A tree that is merged into the NXentry; numbers, strings, lists, arrays.
+            A tree that is merged into the NXentry. Numbers, text, lists of one kind,
+            arrays and mappings are stored as themselves; anything else as text or JSON,
+            with an attribute ``stored_as``.
         positioners : mapping
-            Positions of motors at the start: numbers, ``(units, value)`` or Positioner.
+            Positions of motors at the start: numbers, ``(units, value)`` or Positioner;
+            anything else is stored as text.
         quota_bytes : int, optional
             Bytes that may be on the bus without being in a file. By default what the
             declared channels need, from 4 MiB to 1 GiB or a quarter of the bus's
@@ -288,13 +293,15 @@ class Publisher:
             "dataset": dataset,
             "scan_number": scan_number,
         }
-        tree = tree_of(metadata)
+        converter = MetadataConverter()
+        tree = converter.tree(metadata)
         sendable(ScanUpdated, time=0.0, metadata=tree)
         options = ScanOptions(
             title=title,
             identity=identity,
             instrument=instrument,
             program=self._name,
+            converter=converter,
             metadata=tree,
             positioners=positioners_of(positioners),
             plots=plots,

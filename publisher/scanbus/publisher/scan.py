@@ -6,13 +6,11 @@ Only opening and preparing wait for the network; everything else goes to the que
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import time as wall_clock
 from types import TracebackType
 from typing import Any, Self
 
 from scanbus.bus.store import OwnProcess
 from scanbus.publisher.buffers.group_buffer import Series
-from scanbus.publisher.declare.arguments import sendable, tree_of
 from scanbus.publisher.declare.declarations import ChannelDeclarations
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.declare.times import GivenTimes
@@ -22,7 +20,7 @@ from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.waiting import wait_durable, wait_flushed, wait_for_verdict
 from scanbus.publisher.transport.scan_block import ScanBlock
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
-from scanbus.schemas import EndReason, ScanIdentity, ScanUpdated, Verdict
+from scanbus.schemas import EndReason, ScanIdentity, Verdict
 from scanbus.schemas.errors import ScanStateError
 
 __all__ = ["Scan"]
@@ -233,14 +231,18 @@ class Scan(ChannelDeclarations):
     ) -> None:
         """Add metadata, merged into the earlier ones, or a note.
 
-        They raise DeclarationError, and are not added, if they do not fit a document.
+        What HDF5 cannot hold is stored as text or JSON; None withdraws a value.
+
+        Raises
+        ------
+        DeclarationError
+            If they do not fit a document; they are not added, and the scan goes on.
+        ScanStateError
+            If the scan is over.
         """
         if self._queue.is_over:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be added")
-        event = sendable(
-            ScanUpdated, time=wall_clock(), metadata=tree_of(metadata), note=note
-        )
-        self._block.update(event)
+        self._block.update(metadata, note)
 
     def end_positioners(self, positioners: Mapping[str, Any]) -> None:
         """Set motor positions at the end: a number, or a pair of units and value."""

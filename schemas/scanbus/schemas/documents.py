@@ -31,7 +31,13 @@ from scanbus.schemas.channels import (
 from scanbus.schemas.errors import DocumentError, UnknownProtocolError
 from scanbus.schemas.file_names import dataset_path, late_channel
 from scanbus.schemas.metadata import MetadataTree
-from scanbus.schemas.valid_names import FolderName, NexusName, PlainText, ScanUid
+from scanbus.schemas.valid_names import (
+    FolderName,
+    GivenName,
+    NexusName,
+    PlainText,
+    ScanUid,
+)
 from scanbus.schemas.verdict import Verdict
 
 __all__ = [
@@ -39,6 +45,8 @@ __all__ = [
     "MAX_DOCUMENT_BYTES",
     "MAX_DOCUMENT_VALUES",
     "MAX_LOST",
+    "MAX_TEXT_LENGTH",
+    "MAX_TITLE_LENGTH",
     "PROTOCOL",
     "EndReason",
     "Event",
@@ -64,6 +72,9 @@ MAX_DOCUMENT_BYTES = 64 * 2**20
 # An announcement has a title and names only; every search for scans reads all of them.
 MAX_ANNOUNCEMENT_BYTES = 2**20
 MAX_LOST = 100
+MAX_TITLE_LENGTH = 4096
+# Of a note, and of the text of an end.
+MAX_TEXT_LENGTH = 65536
 # A parsed value takes some 100 bytes of memory, however short its text is.
 MAX_DOCUMENT_VALUES = 2**20
 # Seconds from 1970 to the year 10000: Python's datetime ends there.
@@ -133,6 +144,10 @@ class Positioner(BaseModel):
         Units of `value` and `dial`.
     dial : float or None
         Dial position, where the motor has one.
+    original_name : str
+        The motor's name if it is not a NeXus name; else empty.
+    stored_as : str
+        What the motor answered, if `value` is text for something else; else empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -140,6 +155,8 @@ class Positioner(BaseModel):
     value: float | PlainText
     units: PlainText = Field(default="", max_length=63)
     dial: float | None = None
+    original_name: GivenName = ""
+    stored_as: GivenName = ""
 
 
 class PlotDescription(BaseModel):
@@ -166,7 +183,7 @@ class ScanAnnounced(_Document):
 
     type: Literal["announced"] = "announced"
     scan: ScanIdentity
-    title: PlainText = Field(default="", max_length=4096)
+    title: PlainText = Field(default="", max_length=MAX_TITLE_LENGTH)
 
 
 class ScanPrepared(_Document):
@@ -196,7 +213,7 @@ class ScanPrepared(_Document):
 
     type: Literal["prepared"] = "prepared"
     scan: ScanIdentity
-    title: PlainText = Field(default="", max_length=4096)
+    title: PlainText = Field(default="", max_length=MAX_TITLE_LENGTH)
     lanes: tuple[LaneDescription, ...] = Field(max_length=4096)
     quota_bytes: int = Field(gt=0, lt=2**48)
     instrument: PlainText = Field(default="", max_length=255)
@@ -265,7 +282,7 @@ class ScanUpdated(_Document):
 
     type: Literal["updated"] = "updated"
     metadata: MetadataTree = Field(default_factory=dict)
-    note: PlainText = Field(default="", max_length=65536)
+    note: PlainText = Field(default="", max_length=MAX_TEXT_LENGTH)
 
 
 class LostData(BaseModel):
@@ -307,7 +324,7 @@ class ScanEnded(_Document):
 
     type: Literal["ended"] = "ended"
     end_reason: EndReason
-    text: PlainText = Field(default="", max_length=65536)
+    text: PlainText = Field(default="", max_length=MAX_TEXT_LENGTH)
     metadata: MetadataTree = Field(default_factory=dict)
     positioners: dict[NexusName, Positioner] = Field(default_factory=dict)
     late: dict[NexusName, Annotated[int, Field(ge=1, lt=MAX_POINTS)]] = Field(

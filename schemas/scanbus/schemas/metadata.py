@@ -43,7 +43,8 @@ MAX_METADATA_KEYS = 50_000
 """Most keys of one document, and of a scan's metadata in its file.
 
 Each is an object of HDF5, which takes the writer about a tenth of a millisecond."""
-MAX_ARRAY_DIMENSIONS = 4
+# HDF5 has no more.
+MAX_ARRAY_DIMENSIONS = 32
 _KEY = re.compile(NEXUS_NAME[:-1] + r"\Z")
 
 

@@ -3,14 +3,18 @@
 Names from the bus are untrusted until they match. A name that matches has no separator,
 no leading or trailing dot and at most 63 characters (68 for lanes), so it can be part
 of a path or a Redis key without further checks.
+
+Programs have other names: EPICS PVs, hyphens, letters of their language. The functions
+here make valid names of them, by one rule for publishers, writers and readers.
 """
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Collection, Iterable
 from hashlib import blake2s
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import StringConstraints
 
@@ -18,14 +22,20 @@ __all__ = [
     "MAX_NAME_LENGTH",
     "NEXUS_NAME",
     "FolderName",
+    "GivenName",
     "LaneName",
     "NexusName",
     "PlainText",
     "ScanUid",
     "nexus_name",
+    "nexus_names",
+    "plain_text",
+    "scan_uid",
+    "unique_name",
 ]
 
 MAX_NAME_LENGTH = 63
+MAX_GIVEN_NAME_LENGTH = 1024
 
 # NeXus definitions v2026.01, "Naming conventions".
 NEXUS_NAME = r"^[a-zA-Z0-9_]([a-zA-Z0-9_.]*[a-zA-Z0-9_])?$"
@@ -45,6 +55,10 @@ FolderName = Annotated[
 # HDF5 strings end at NUL: text that contains it cannot be stored.
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 ScanUid = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{8,40}$")]
+# A name as the program has it, for people to recognise; never a path or a key.
+GivenName = Annotated[
+    str, StringConstraints(pattern=r"^[^\x00]*$", max_length=MAX_GIVEN_NAME_LENGTH)
+]
 
 
 def nexus_name(wanted: str) -> str:
@@ -60,6 +74,89 @@ def nexus_name(wanted: str) -> str:
     name = re.sub(r"[^a-zA-Z0-9_.]", "_", wanted).strip(".") or "_"
     if len(name) > MAX_NAME_LENGTH:
         # A digest, so that the same name is cut the same way in every file.
-        digest = blake2s(os.fsencode(wanted), digest_size=4).hexdigest()[:7]
-        name = f"{name[: MAX_NAME_LENGTH - 8]}_{digest}"
+        name = f"{name[: MAX_NAME_LENGTH - 8]}_{_digest(wanted, 4)[:7]}"
     return name
+
+
+def unique_name(wanted: str, taken: Collection[str]) -> str:
+    """Return a valid NeXus name that is not taken, `wanted` if possible.
+
+    Examples
+    --------
+    >>> unique_name("lysozyme-2_0001_1.1", ())
+    'lysozyme_2_0001_1.1'
+    >>> unique_name("plot", {"plot"})
+    'plot_2'
+    """
+    name = nexus_name(wanted)
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name[: MAX_NAME_LENGTH - 6]}_{number}"
+    return found
+
+
+def nexus_names(wanted: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Return a different NeXus name for each wanted one.
+
+    Those that are valid keep theirs, wherever they stand among the others.
+
+    Parameters
+    ----------
+    wanted : iterable of str
+        Names as a program has them.
+    taken : collection of str
+        Names that none of them may have.
+
+    Examples
+    --------
+    >>> nexus_names(["mca:det0", "mca_det0"])
+    {'mca:det0': 'mca_det0_2', 'mca_det0': 'mca_det0'}
+    """
+    each = list(dict.fromkeys(wanted))
+    is_kept = {name: name not in taken and nexus_name(name) == name for name in each}
+    found = {name: name for name in each if is_kept[name]}
+    used = {*taken, *found}
+    for name in each:
+        if name not in found:
+            found[name] = unique_name(name, used)
+            used.add(found[name])
+    return {name: found[name] for name in each}
+
+
+def scan_uid(wanted: str) -> str:
+    """Return a valid uid of a scan, always the same for the same wanted one.
+
+    Examples
+    --------
+    >>> scan_uid("0f8fad5b-d9cb-469f-a165-70867728950e")
+    '0f8fad5bd9cb469fa16570867728950e'
+    >>> scan_uid("ID00/scan 7")
+    'ID00scan785e8cca3c0e639e8'
+    """
+    if re.fullmatch(r"[0-9A-Za-z]{8,40}", wanted):
+        return wanted
+    try:
+        return UUID(wanted).hex
+    except ValueError:
+        kept = re.sub(r"[^0-9A-Za-z]", "", wanted)[:24]
+        return f"{kept}{_digest(wanted, 8)}"
+
+
+def plain_text(text: str, max_length: int) -> str:
+    """Return text that a document and HDF5 can hold, as much of it as possible.
+
+    NUL and unpaired surrogates are replaced; what is too long ends with an ellipsis.
+
+    Examples
+    --------
+    >>> plain_text("ascan th 0 1", 7)
+    'ascan …'
+    """
+    known = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return known if len(known) <= max_length else f"{known[: max_length - 1]}…"
+
+
+def _digest(text: str, size: int) -> str:
+    data = text.encode("utf-8", "surrogatepass")
+    return blake2s(data, digest_size=size).hexdigest()

@@ -6,22 +6,16 @@ Programs pass numbers, pairs, numpy arrays and dicts. Here they become the docum
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import date, datetime
-from pathlib import PurePath
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from scanbus.bus.codecs import find_codec
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.schemas import (
     ChannelDescription,
-    Positioner,
     Role,
     ScanEnded,
     ScanPrepared,
@@ -35,16 +29,12 @@ __all__ = [
     "checked",
     "declare_channel",
     "declare_detector",
-    "positioners_of",
     "sendable",
-    "tree_of",
 ]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Document = TypeVar("_Document", ScanEnded, ScanPrepared, ScanUpdated)
-# Below this size, compressing an array costs more than it saves.
-_PACKED_FROM_BYTES = 1024
 
 
 def checked(make: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -150,131 +140,3 @@ def _dtype_name(dtype: Any) -> str:
         return str(np.dtype(dtype).name)
     except TypeError:
         return str(dtype)  # The description rejects it and lists the valid ones.
-
-
-def positioners_of(given: Mapping[str, Any] | None) -> dict[str, Positioner]:
-    """Return the positions of motors as documents.
-
-    Parameters
-    ----------
-    given : mapping
-        By motor a number, a string, a pair of units and value, or a Positioner.
-
-    Raises
-    ------
-    ValueError
-        If a value is none of these.
-
-    Examples
-    --------
-    >>> positioners_of({"th": ("deg", 1.5)})
-    {'th': Positioner(value=1.5, units='deg', dial=None)}
-    """
-    return {name: _positioner(name, value) for name, value in (given or {}).items()}
-
-
-def _positioner(name: str, given: Any) -> Positioner:
-    if isinstance(given, Positioner):
-        return given
-    if isinstance(given, tuple | list):
-        if len(given) != 2:
-            raise ValueError(f"positioner {name!r}: expected (units, value)")
-        units, value = given
-        if isinstance(value, str) and not isinstance(units, str):
-            units, value = value, units
-        return checked(Positioner, value=_number_or_text(name, value), units=units)
-    return checked(Positioner, value=_number_or_text(name, given))
-
-
-def _number_or_text(name: str, value: Any) -> float | str:
-    if isinstance(value, str):
-        return value
-    is_moment = isinstance(value, np.datetime64 | np.timedelta64)
-    number: float | None = None
-    if value is not np.ma.masked and not is_moment:
-        with suppress(TypeError, ValueError, OverflowError):
-            number = float(value)
-    if number is None:
-        got = f"{type(value).__name__} {value!r:.40}"
-        raise ValueError(f"positioner {name!r}: expected a number or text, got {got}")
-    if isinstance(value, int | np.integer) and number != int(value):
-        raise ValueError(
-            f"positioner {name!r}: {value} loses digits as float64; give it as text"
-        )
-    return number
-
-
-def tree_of(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return metadata as JSON: numpy arrays encoded in base64, times in ISO 8601.
-
-    Masked numbers become NaN.
-
-    Raises
-    ------
-    ValueError
-        If a value cannot be expressed in JSON.
-
-    Examples
-    --------
-    >>> tree_of({"sample": {"mass": np.float64(1.5), "tags": ("a", "b")}})
-    {'sample': {'mass': 1.5, 'tags': ['a', 'b']}}
-    """
-    return {str(key): _leaf(str(key), value) for key, value in (metadata or {}).items()}
-
-
-def _leaf(key: str, value: Any) -> Any:
-    plain: Any = value
-    match value:
-        case np.datetime64():
-            plain = str(np.datetime_as_string(value))
-        case np.generic() if value.dtype.char in "mgG":  # durations, long doubles
-            raise _not_json(key, f"numpy.{value.dtype.name}")
-        case np.generic():  # First: some of them are also float or str.
-            plain = _leaf(key, value.item())
-        case None | bool() | int() | float() | str():
-            pass
-        case np.ndarray():
-            plain = _array(key, value)
-        case Mapping():
-            plain = tree_of(value)
-        case tuple() | list():
-            plain = [_leaf(key, item) for item in value]
-        case datetime() | date():
-            plain = value.isoformat()
-        case PurePath():
-            plain = str(value)
-        case _:
-            raise _not_json(key, type(value).__name__)
-    return plain
-
-
-def _not_json(key: str, kind: str) -> ValueError:
-    return ValueError(
-        f"metadata {key!r}: a {kind} cannot be JSON; give a number, text or array"
-    )
-
-
-def _array(key: str, value: npt.NDArray[Any]) -> Any:
-    if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
-        if value.dtype.kind != "f":
-            raise ValueError(
-                f"metadata {key!r}: masked values of {value.dtype}; fill them first "
-                "(filled)"
-            )
-        value = np.ma.filled(value, np.nan)
-    if value.dtype.kind == "M":
-        return np.datetime_as_string(value).tolist()
-    if value.dtype.kind in "US":
-        return value.astype(str).tolist()
-    if value.dtype.kind not in "biufc":
-        raise ValueError(f"metadata {key!r}: arrays of {value.dtype} are not supported")
-    array = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
-    name = "bitshuffle-lz4" if array.nbytes >= _PACKED_FROM_BYTES else "none"
-    return {
-        "array": {
-            "dtype": array.dtype.name,
-            "shape": list(value.shape),
-            "codec": name,
-            "data": base64.b64encode(find_codec(name).encode(array)).decode(),
-        }
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from time import time as wall_clock
@@ -11,9 +11,19 @@ from typing import Any
 from scanbus.bus.protocol import quota_range
 from scanbus.publisher.declare.arguments import sendable
 from scanbus.publisher.declare.default_quota import default_quota, smaller_quotas
+from scanbus.publisher.declare.json_text import text_of
 from scanbus.publisher.declare.lane_plan import Declared, plan_lanes
-from scanbus.schemas import PlotDescription, Positioner, ScanIdentity, ScanPrepared
+from scanbus.publisher.declare.metadata import MetadataConverter
+from scanbus.schemas import (
+    PlotDescription,
+    Positioner,
+    ScanIdentity,
+    ScanPrepared,
+    ScanUpdated,
+)
+from scanbus.schemas.documents import MAX_TEXT_LENGTH
 from scanbus.schemas.plots import default_plots
+from scanbus.schemas.valid_names import plain_text
 
 __all__ = ["ScanOptions"]
 
@@ -26,12 +36,28 @@ class ScanOptions:
     identity: dict[str, Any]
     instrument: str
     program: str
+    converter: MetadataConverter
     metadata: dict[str, Any]
     positioners: dict[str, Positioner]
     plots: Sequence[PlotDescription] | None
     quota_bytes: int | None
     compression: float
     require_writer: bool
+
+    def updated(self, metadata: Mapping[str, Any] | None, note: str) -> ScanUpdated:
+        """Return an event that adds metadata or a note.
+
+        Raises
+        ------
+        DeclarationError
+            If they do not fit a document.
+        """
+        return sendable(
+            ScanUpdated,
+            time=wall_clock(),
+            metadata=self.converter.tree(metadata, none_withdraws=True),
+            note=plain_text(text_of(note), MAX_TEXT_LENGTH),
+        )
 
     def prepared(
         self,

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from time import time as wall_clock
 from typing import Any
 
-from scanbus.publisher.declare.arguments import positioners_of, sendable
+from scanbus.publisher.declare.arguments import sendable
+from scanbus.publisher.declare.json_text import text_of
+from scanbus.publisher.declare.positioners import positioners_of
 from scanbus.publisher.ingest.numbered_points import give_up_holes
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import EndReason, Positioner, ScanEnded
+from scanbus.schemas.documents import MAX_TEXT_LENGTH
 from scanbus.schemas.errors import LaneConflictError
+from scanbus.schemas.valid_names import plain_text
 
 __all__ = ["ScanEnd", "end_scan", "reason_of"]
-
-# The limit of the document.
-_MAX_TEXT = 65536
 
 
 def reason_of(error: BaseException | None) -> tuple[EndReason, str]:
@@ -24,11 +25,7 @@ def reason_of(error: BaseException | None) -> tuple[EndReason, str]:
         return EndReason.SUCCESS, ""
     if isinstance(error, KeyboardInterrupt):
         return EndReason.USER_ABORT, "interrupted from the keyboard"
-    try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 - an error of the program's; the end must be sent
-        said = "cannot be shown"
-    return EndReason.FAILURE, f"{type(error).__name__}: {said}"
+    return EndReason.FAILURE, f"{type(error).__name__}: {text_of(error)}"
 
 
 class ScanEnd:
@@ -44,18 +41,19 @@ class ScanEnd:
 
     def __init__(self) -> None:
         self.positioners: Mapping[str, Positioner] = {}
+        self._given: dict[str, Any] = {}
         self.said: tuple[EndReason, str] | None = None
 
     def add_positioners(self, given: Mapping[str, Any]) -> None:
         """Add positions of motors; raise DeclarationError if they cannot be sent."""
-        merged = {**self.positioners, **positioners_of(given)}
-        end = sendable(_end_of, EndReason.FAILURE, "," * _MAX_TEXT, merged)
-        self.positioners = end.positioners
+        every = {**self._given, **given}
+        found = positioners_of(every)
+        end = sendable(_end_of, EndReason.FAILURE, "," * MAX_TEXT_LENGTH, found)
+        self._given, self.positioners = every, end.positioners
 
     def abort(self, text: str) -> None:
-        """Have the scan end with USER_ABORT; raise DeclarationError as above."""
-        end = sendable(_end_of, EndReason.USER_ABORT, text, {})
-        self.said = end.end_reason, end.text
+        """Have the scan end with USER_ABORT."""
+        self.said = EndReason.USER_ABORT, text_of(text)
 
 
 def _end_of(
@@ -83,12 +81,6 @@ def end_scan(
     queue.end_lanes()
     # If another publisher publishes this scan, its events are not ours to end.
     if not isinstance(queue.error, LaneConflictError):
-        end = _end_of(end_reason, _storable(text), positioners)
+        end = _end_of(end_reason, plain_text(text, MAX_TEXT_LENGTH), positioners)
         queue.add_event(end.model_copy(update={"late": queue.late}))
     queue.close_input()
-
-
-def _storable(text: str) -> str:
-    """Return text that can be sent, whatever an error said: the end must come."""
-    known = text[:_MAX_TEXT].encode("utf-8", "replace").decode()
-    return known.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.publisher.declare.scan_options import ScanOptions
@@ -97,9 +98,10 @@ class ScanBlock:
         self.intake = ScanIntake(queue)
         return self.intake
 
-    def update(self, event: ScanUpdated) -> None:
-        """Add an event, which is sent after the start."""
+    def update(self, metadata: Mapping[str, Any] | None, note: str) -> None:
+        """Add metadata or a note, to be sent after the start; see ``Scan.update``."""
         assert self.queue is not None
+        event = self._options.updated(metadata, note)
         with Backstop(self._preparing), self._preparing:
             if self.queue.is_begun:
                 self.queue.add_event(event)

@@ -30,7 +30,11 @@ from scanbus.writer.layouts.common.ledger_notes import (
     scanbus_group,
     writer_note,
 )
-from scanbus.writer.layouts.common.metadata import MetadataReader, merge_trees
+from scanbus.writer.layouts.common.metadata import (
+    Displaced,
+    MetadataReader,
+    merge_trees,
+)
 from scanbus.writer.layouts.common.nxdata import DEFAULT_PLOT, plot_nodes
 from scanbus.writer.layouts.common.root import iso_time, root_attributes
 from scanbus.writer.model.file_stamp import FileStamp
@@ -121,8 +125,9 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
         },
     )
     reader = MetadataReader(with_users=with_users)
-    entry = merge_trees(known, _metadata(record, reader), reader.problems)
-    entry = merge_trees(entry, _defaults(record), [])
+    displaced = Displaced(reader.problems)
+    entry = merge_trees(known, _metadata(record, reader, displaced), displaced)
+    entry = merge_trees(entry, _defaults(record), Displaced([]))
     wanted = record.prepared.plots if record.prepared else ()
     taken = (*_NOT_METADATA, *entry.children)
     plots = plot_nodes(contents.entry_name, wanted, places, taken)
@@ -131,7 +136,7 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
         **entry.children,
         **plots,
         "notes": note_groups(record),
-        "scanbus": scanbus_group(contents, places, reader.problems),
+        "scanbus": scanbus_group(contents, places, reader.problems, displaced.groups()),
         "writer": writer_note(record, stamp),
         **_end(record, acquired),
     }
@@ -183,13 +188,18 @@ def _end_time(record: ScanRecord) -> float:
     return max([_start_time(record), *(update.time for update in record.updates)])
 
 
-def _metadata(record: ScanRecord, reader: MetadataReader) -> Group:
+def _metadata(
+    record: ScanRecord, reader: MetadataReader, displaced: Displaced
+) -> Group:
     tree = record.metadata()
+    found = reader.read(tree)
+    children = dict(found.children)
     for name in _NOT_METADATA:
-        said = tree.pop(name, None)
-        if said is not None and not (name in _ACQUIRED and _is_moment(said)):
-            reader.problems.append(f"metadata /{name}: only scanbus writes this")
-    return reader.read(tree)
+        node = children.pop(name, None)
+        is_used = name in _ACQUIRED and _is_moment(tree.get(name))
+        if node is not None and not is_used:
+            displaced.add(f"/{name}", node)
+    return Group(found.nx_class, found.attributes, children)
 
 
 def _defaults(record: ScanRecord) -> Group:
@@ -242,20 +252,26 @@ def _positioners(record: ScanRecord, places: Mapping[str, Place]) -> dict[str, N
 
 def _positions(positioners: Mapping[str, Positioner]) -> dict[str, Node]:
     return {
-        name: Dataset(each.value, _units(each)) for name, each in positioners.items()
+        name: Dataset(each.value, _attributes(each))
+        for name, each in positioners.items()
     }
 
 
 def _dials(positioners: Mapping[str, Positioner]) -> dict[str, Node]:
     return {
-        name: Dataset(each.dial, _units(each))
+        name: Dataset(each.dial, _attributes(each))
         for name, each in positioners.items()
         if each.dial is not None
     }
 
 
-def _units(positioner: Positioner) -> dict[str, Value]:
-    return {"units": ascii_units(positioner.units)} if positioner.units else {}
+def _attributes(positioner: Positioner) -> dict[str, Value]:
+    found = {
+        "units": ascii_units(positioner.units),
+        "original_name": positioner.original_name,
+        "stored_as": positioner.stored_as,
+    }
+    return {name: text for name, text in found.items() if text}
 
 
 def _measurement(places: Mapping[str, Place]) -> Group:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from scanbus.writer.layouts.common.root import root_attributes, unique_name
+from scanbus.schemas.valid_names import unique_name
+from scanbus.writer.layouts.common.root import root_attributes
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import ExternalLink, Group, Node
 from scanbus.writer.model.scan_contents import linked_path

@@ -14,7 +14,7 @@ from scanbus.schemas import (
     Role,
     Storage,
 )
-from scanbus.writer.layouts.common.root import unique_name
+from scanbus.schemas.valid_names import unique_name
 from scanbus.writer.model.nexus_tree import (
     Dataset,
     ExternalLink,

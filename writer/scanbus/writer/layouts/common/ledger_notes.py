@@ -88,7 +88,10 @@ def _note(text: str | tuple[str, ...], date: str | tuple[str, ...]) -> Group:
 
 
 def scanbus_group(
-    contents: ScanContents, places: Mapping[str, Place], problems: Iterable[str]
+    contents: ScanContents,
+    places: Mapping[str, Place],
+    problems: Iterable[str],
+    displaced: Mapping[str, Node],
 ) -> Group:
     """Return the scan's identity, verdict with ledgers, sources and problems.
 
@@ -99,7 +102,9 @@ def scanbus_group(
     places : mapping
         Channel name to its place.
     problems : iterable of str
-        One sentence for each value that could not be written.
+        One sentence for each value that could not be written as it was sent.
+    displaced : mapping
+        Nodes for metadata whose own place is taken.
     """
     record = contents.record
     scan = record.identity
@@ -129,6 +134,7 @@ def scanbus_group(
         )
     if contents.late:
         children["late"] = _late_group(contents)
+    children |= displaced
     sentences = (*record.problems, *problems)
     if sentences:
         children["problems"] = Dataset(sentences)

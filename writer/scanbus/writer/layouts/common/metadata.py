@@ -1,7 +1,8 @@
 """Convert a scan's free metadata into a tree, and merge trees.
 
-Metadata come from the publisher and are checked for form only. Values that cannot be
-written are left out and reported as problems; they never prevent writing a master.
+Metadata come from the publisher and are checked for form only. They never prevent
+writing a master: what has no place where they name one is written to another and
+reported as a problem; values that cannot be decoded are reported alone.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from pydantic_core import to_json
 from scanbus.bus.codecs import find_codec
 from scanbus.schemas import MAX_METADATA_KEYS, ArrayValue, is_array
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
+from scanbus.schemas.valid_names import unique_name
 from scanbus.writer.layouts.common.channel_nodes import ascii_units
 from scanbus.writer.model.nexus_tree import Array, Dataset, Group, Node, Value
 
-__all__ = ["MAX_ARRAY_BYTES", "MetadataReader", "merge_trees"]
+__all__ = ["MAX_ARRAY_BYTES", "Displaced", "MetadataReader", "merge_trees"]
 
 MAX_ARRAY_BYTES: Final = 512 * 2**20
 """Largest total size of a scan's metadata arrays in bytes, uncompressed.
@@ -107,38 +109,27 @@ class MetadataReader:
     def _add_attributes(
         self, children: dict[str, Node], tree: Mapping[str, Any], where: str
     ) -> dict[str, Value]:
-        """Add attributes to the fields in `children`; return those of the group."""
+        """Add attributes to the nodes in `children`; return those of the group.
+
+        One without a node, or too large for an attribute, becomes a field.
+        """
         of_group: dict[str, Value] = {}
         for key, value in tree.items():
-            field, at, name = key.partition("@")
-            if not at or value is None:
-                continue
-            checked = self._attribute(name, value, f"{where}/{key}")
+            owner, at, name = key.partition("@")
+            checked = self._value(value, f"{where}/{key}") if at else None
             if checked is None:
                 continue
-            node = children.get(field)
-            if not field:
+            if name == "units" and isinstance(checked, str):
+                checked = ascii_units(checked)
+            node = children.get(owner)
+            if _n_bytes(checked) > _MAX_ATTRIBUTE_BYTES or (owner and node is None):
+                field = unique_name(key, children)
+                children[field] = Dataset(checked, {"original_name": key})
+            elif not owner:
                 of_group[name] = checked
-            elif isinstance(node, Dataset):
-                attributes = {**node.attributes, name: checked}
-                children[field] = Dataset(node.value, attributes)
             else:
-                self.problems.append(
-                    f"metadata {where}/{key}: there is no field {field}"
-                )
+                children[owner] = _with_attribute(node, name, checked)
         return of_group
-
-    def _attribute(self, name: str, value: Any, path: str) -> Value | None:
-        checked = self._value(value, path)
-        if name == "units" and isinstance(checked, str):
-            return ascii_units(checked)
-        if isinstance(checked, np.ndarray) and checked.nbytes > _MAX_ATTRIBUTE_BYTES:
-            self.problems.append(
-                f"metadata {path}: {checked.nbytes} bytes, an attribute holds "
-                f"{_MAX_ATTRIBUTE_BYTES}"
-            )
-            return None
-        return checked
 
     def _value(self, value: Any, path: str) -> Value | None:
         try:
@@ -170,6 +161,25 @@ class MetadataReader:
         return values != 0 if dtype.kind == "b" else values
 
 
+def _n_bytes(value: Value) -> int:
+    """Return the size of an attribute in its object's header, in bytes."""
+    if isinstance(value, tuple):
+        return 16 * len(value)  # Texts themselves stand in the file's heap.
+    return value.nbytes if isinstance(value, np.ndarray) else 0
+
+
+def _with_attribute(node: Node | None, name: str, value: Value) -> Node:
+    match node:
+        case Dataset():
+            return Dataset(node.value, {**node.attributes, name: value})
+        case Group() if name == "NX_class" and isinstance(value, str):
+            return Group(value, node.attributes, node.children)
+        case Group():
+            attributes = {**node.attributes, name: value}
+            return Group(node.nx_class, attributes, node.children)
+    raise TypeError(f"{node} is neither a field nor a group")
+
+
 def _plain_value(value: Any) -> Value:
     """Return a JSON value as one that HDF5 can hold."""
     if isinstance(value, str):
@@ -183,7 +193,7 @@ def _plain_value(value: Any) -> Value:
 
 
 def merge_trees(
-    ours: Group, theirs: Group, problems: list[str], where: str = ""
+    ours: Group, theirs: Group, displaced: Displaced, where: str = ""
 ) -> Group:
     """Return two trees merged; where names collide, `ours` takes precedence.
 
@@ -192,8 +202,8 @@ def merge_trees(
     ours, theirs : Group
         Groups of the same name are merged recursively; so are the attributes of
         fields of the same name and value.
-    problems : list of str
-        A sentence is appended for each node or class of `theirs` that is dropped.
+    displaced : Displaced
+        Takes each node of `theirs` whose name is taken.
     where : str
         Path of the groups, for these sentences.
     """
@@ -204,18 +214,57 @@ def merge_trees(
             case None, _:
                 children[name] = node
             case Group() as old, Group():
-                children[name] = merge_trees(old, node, problems, path)
+                children[name] = merge_trees(old, node, displaced, path)
             case Dataset() as old, Dataset() if _equal(old.value, node.value):
                 attributes = {**node.attributes, **old.attributes}
                 children[name] = Dataset(old.value, attributes)
             case _:
-                problems.append(
-                    f"metadata {path}: the name is taken by the scan itself"
-                )
+                displaced.add(path, node)
     if theirs.nx_class and ours.nx_class and theirs.nx_class != ours.nx_class:
-        problems.append(f"metadata {where}: it is {ours.nx_class}")
+        displaced.problems.append(f"metadata {where}: it is {ours.nx_class}")
     attributes = {**theirs.attributes, **ours.attributes}
     return Group(ours.nx_class or theirs.nx_class, attributes, children)
+
+
+class Displaced:
+    """Metadata whose place the scan itself needs; they stand in a group of their own.
+
+    Parameters
+    ----------
+    problems : list of str
+        Gets a sentence for each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        self._nodes: dict[str, Node] = {}
+
+    def add(self, path: str, node: Node) -> None:
+        """Add a node under the path that it would have in the entry."""
+        self.problems.append(
+            f"metadata {path}: the name is taken by the scan itself; "
+            f"stored as scanbus/metadata{path}"
+        )
+        self._nodes[path] = node
+
+    def groups(self) -> dict[str, Node]:
+        """Return the group ``metadata`` with all of them; empty if there are none."""
+        found: dict[str, Node] = {}
+        for path, node in self._nodes.items():
+            found = _with_node(found, ["metadata", *path.split("/")[1:]], node)
+        return found
+
+
+def _with_node(
+    children: Mapping[str, Node], path: list[str], node: Node
+) -> dict[str, Node]:
+    name, *rest = path
+    if not rest:
+        return {**children, name: node}
+    old = children.get(name)
+    group = old if isinstance(old, Group) else Group()
+    inner = _with_node(group.children, rest, node)
+    return {**children, name: Group(group.nx_class, group.attributes, inner)}
 
 
 def _equal(value: Value, other: Value) -> bool:

@@ -12,8 +12,8 @@ from typing import Final
 
 from scanbus.schemas import PlotDescription
 from scanbus.schemas.plots import all_plots
+from scanbus.schemas.valid_names import unique_name
 from scanbus.writer.layouts.common.channel_nodes import Place
-from scanbus.writer.layouts.common.root import unique_name
 from scanbus.writer.model.nexus_tree import Group, Node, SoftLink, Value
 
 __all__ = ["DEFAULT_PLOT", "plot_nodes"]

@@ -1,15 +1,13 @@
-"""Root attributes, times and unique names in all files of the ESRF layout."""
+"""Root attributes and times in all files of the ESRF layout."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import UTC, datetime
 
-from scanbus.schemas.valid_names import MAX_NAME_LENGTH, nexus_name
 from scanbus.writer.model.file_stamp import CREATOR, FileStamp
 from scanbus.writer.model.nexus_tree import Value
 
-__all__ = ["iso_time", "root_attributes", "unique_name"]
+__all__ = ["iso_time", "root_attributes"]
 
 
 def root_attributes(
@@ -67,21 +65,3 @@ def iso_time(seconds: float) -> str:
         return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat()
     except (OverflowError, OSError, ValueError):
         return datetime.fromtimestamp(0, UTC).isoformat()
-
-
-def unique_name(wanted: str, taken: Collection[str]) -> str:
-    """Return a valid NeXus name that is not taken, `wanted` if possible.
-
-    Examples
-    --------
-    >>> unique_name("lysozyme-2_0001_1.1", ())
-    'lysozyme_2_0001_1.1'
-    >>> unique_name("plot", {"plot"})
-    'plot_2'
-    """
-    name = nexus_name(wanted)
-    found, number = name, 1
-    while found in taken:
-        number += 1
-        found = f"{name[: MAX_NAME_LENGTH - 6]}_{number}"
-    return found
