@@ -6,6 +6,7 @@ has made them durable, also after a scan's block has ended.
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import socket
@@ -23,6 +24,7 @@ from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES
 from scanbus.bus.store import OwnProcess, address_of
 from scanbus.publisher.declare.arguments import sendable
+from scanbus.publisher.declare.json_text import text_of
 from scanbus.publisher.declare.metadata import MetadataConverter
 from scanbus.publisher.declare.positioners import positioners_of
 from scanbus.publisher.declare.scan_options import ScanOptions
@@ -36,14 +38,18 @@ from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
 from scanbus.schemas import EndReason, PlotDescription, ScanUpdated, Verdict
+from scanbus.schemas.documents import MAX_TITLE_LENGTH
 from scanbus.schemas.errors import ScanStateError, SpoolError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
+from scanbus.schemas.valid_names import plain_text, scan_uid
 
 __all__ = ["Publisher"]
 
 log = get_logger()
 
+# The limit of the document.
+_MAX_INSTRUMENT = 255
 _CLOSED = "the publisher is closed"
 # A Redis call times out after 10 s, so a sender that was told to stop ends within this.
 _THREAD_END_S = 15.0
@@ -268,7 +274,8 @@ class Publisher:
         plots : sequence of PlotDescription, optional
             Default plots; by default counters over the first axis.
         uid : str, optional
-            8 to 40 letters and digits, never used before.
+            Never used before. A UUID loses its hyphens; of other text that is not 8 to
+            40 letters and digits, a part stays with a digest of all.
 
         Raises
         ------
@@ -285,21 +292,21 @@ class Publisher:
         if compression < 1:
             raise ValueError(f"compression must be at least 1, got {compression}")
         identity = {
-            "uid": uid or uuid.uuid4().hex,
+            "uid": uuid.uuid4().hex if uid is None else scan_uid(str(uid)),
             "proposal": proposal,
             "beamline": beamline,
             "session": session or _today(),
             "collection": collection,
             "dataset": dataset,
-            "scan_number": scan_number,
+            "scan_number": None if scan_number is None else _number(scan_number),
         }
         converter = MetadataConverter()
         tree = converter.tree(metadata)
         sendable(ScanUpdated, time=0.0, metadata=tree)
         options = ScanOptions(
-            title=title,
+            title=plain_text(text_of(title), MAX_TITLE_LENGTH),
             identity=identity,
-            instrument=instrument,
+            instrument=plain_text(text_of(instrument), _MAX_INSTRUMENT),
             program=self._name,
             converter=converter,
             metadata=tree,
@@ -436,6 +443,13 @@ class Publisher:
                 spool=None if queue.spool is None else str(queue.spool.folder),
                 reason=queue.why_waiting,
             )
+
+
+def _number(scan_number: Any) -> int:
+    """Return a scan number of any type of integer, which a bool is not."""
+    if isinstance(scan_number, bool):
+        raise ValueError(f"scan_number must be an integer, got {scan_number}")
+    return operator.index(scan_number)
 
 
 def _today() -> str:

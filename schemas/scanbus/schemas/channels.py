@@ -14,7 +14,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from scanbus.schemas.file_names import late_channel, late_lane_name
-from scanbus.schemas.valid_names import LaneName, NexusName, PlainText
+from scanbus.schemas.valid_names import (
+    GivenName,
+    LaneName,
+    NexusName,
+    PlainText,
+    WantedName,
+)
 
 __all__ = [
     "ENTRY_OVERHEAD_BYTES",
@@ -100,9 +106,9 @@ class NexusHints(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     nx_class: NexusName | None = None
-    field: NexusName | None = None
-    interpretation: NexusName | None = None
-    attributes: dict[NexusName, PlainText | SmallInteger | float] = Field(
+    field: WantedName | None = None
+    interpretation: PlainText | None = Field(default=None, max_length=63)
+    attributes: dict[WantedName, PlainText | SmallInteger | float] = Field(
         default_factory=dict
     )
 
@@ -135,6 +141,8 @@ class ChannelDescription(BaseModel):
         Largest size of one point in bytes; required for strings and ragged channels.
     fill_value : int, float or None
         Value stored in the file for a missing point.
+    original_name, original_device : str
+        Those of the program where they are not NeXus names, or taken; else empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -155,6 +163,8 @@ class ChannelDescription(BaseModel):
     fill_value: SmallInteger | float | None = None
     # NexusHints() would build the pydantic model at import time; this does not.
     nexus: NexusHints = NexusHints.model_construct()
+    original_name: GivenName = ""
+    original_device: GivenName = ""
 
     @model_validator(mode="after")
     def _fits_an_entry(self) -> Self:
@@ -189,6 +199,11 @@ class ChannelDescription(BaseModel):
             raise ValueError(
                 f"{self.name}: fill value {value} is not a value of type {self.dtype}"
             )
+
+    @property
+    def given_name(self) -> str:
+        """The channel's name in its program."""
+        return self.original_name or self.name
 
     @property
     def is_string(self) -> bool:

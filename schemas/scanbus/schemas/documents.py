@@ -37,6 +37,7 @@ from scanbus.schemas.valid_names import (
     NexusName,
     PlainText,
     ScanUid,
+    WantedName,
 )
 from scanbus.schemas.verdict import Verdict
 
@@ -164,9 +165,9 @@ class PlotDescription(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
-    name: NexusName
-    signals: tuple[NexusName, ...] = Field(min_length=1)
-    axes: tuple[NexusName, ...] = ()
+    name: WantedName
+    signals: tuple[GivenName, ...] = Field(min_length=1)
+    axes: tuple[GivenName, ...] = ()
 
 
 class EndReason(StrEnum):

@@ -16,7 +16,7 @@ from hashlib import blake2s
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 __all__ = [
     "MAX_NAME_LENGTH",
@@ -27,6 +27,7 @@ __all__ = [
     "NexusName",
     "PlainText",
     "ScanUid",
+    "WantedName",
     "nexus_name",
     "nexus_names",
     "plain_text",
@@ -76,6 +77,14 @@ def nexus_name(wanted: str) -> str:
         # A digest, so that the same name is cut the same way in every file.
         name = f"{name[: MAX_NAME_LENGTH - 8]}_{_digest(wanted, 4)[:7]}"
     return name
+
+
+def _wanted(name: object) -> object:
+    return nexus_name(name) if isinstance(name, str) and name else name
+
+
+# A name that nothing refers to: a program may give any text.
+WantedName = Annotated[NexusName, BeforeValidator(_wanted)]
 
 
 def unique_name(wanted: str, taken: Collection[str]) -> str:

@@ -79,7 +79,10 @@ class ScanReader:
 
     @property
     def channels(self) -> dict[str, ChannelDescription]:
-        """Descriptions of the channels by name; empty before the scan is prepared."""
+        """Descriptions of the channels by name; empty before the scan is prepared.
+
+        Methods take the name that the program gave, too (``original_name``).
+        """
         prepared = self.record.prepared
         return {each.name: each for each in prepared.channels} if prepared else {}
 
@@ -291,9 +294,12 @@ class ScanReader:
                 for lane in self._prepared().lanes
                 for index, described in enumerate(lane.channels)
             }
-        if name not in self._channels:
-            raise UnknownChannelError(name, tuple(self._channels))
-        return self._channels[name]
+        if name in self._channels:
+            return self._channels[name]
+        for channel in self._channels.values():
+            if channel.description.original_name == name:
+                return channel
+        raise UnknownChannelError(name, tuple(self._channels))
 
     def _prepared(self) -> ScanPrepared:
         if self.record.prepared is None:

@@ -52,6 +52,7 @@ from scanbus.schemas.errors import (
     UnknownProtocolError,
     UnknownScanError,
 )
+from scanbus.schemas.valid_names import scan_uid
 
 __all__ = [
     "LAST",
@@ -364,7 +365,7 @@ def _chosen(
 
 def _fit(scan: ScanIdentity, name: str) -> int:
     """Return the rank of a match, larger for a better one; 0 for no match."""
-    if scan.uid == name:
+    if scan.uid in {name, scan_uid(name)}:
         return 3
     if str(scan.scan_number) == name:
         return _BY_NUMBER

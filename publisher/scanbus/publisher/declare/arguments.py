@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from scanbus.bus.codecs import find_codec
-from scanbus.publisher.declare.lane_plan import Declared
+from scanbus.publisher.declare.lane_plan import Declared, OriginalNames
 from scanbus.schemas import (
     ChannelDescription,
     Role,
@@ -24,6 +24,7 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.documents import check_size
 from scanbus.schemas.errors import DeclarationError, DocumentError
+from scanbus.schemas.valid_names import nexus_name
 
 __all__ = [
     "checked",
@@ -90,11 +91,14 @@ def declare_channel(name: str, **described: Any) -> Declared:
     UnknownCodecError
         If there is no such codec.
     """
-    described["group"] = described.get("group") or name
-    described["device"] = described.get("device") or name
-    channel = checked(ChannelDescription, name=name, **_given(described))
+    original = OriginalNames(
+        name,
+        described.pop("group", None) or name,
+        described.pop("device", None) or name,
+    )
+    channel = checked(ChannelDescription, **_valid_names(original), **_given(described))
     find_codec(channel.codec)
-    return Declared(channel, Storage.VALUES)
+    return Declared(channel, original, Storage.VALUES)
 
 
 def declare_detector(
@@ -111,18 +115,26 @@ def declare_detector(
     """
     if points_per_chunk is not None and points_per_chunk < 1:
         raise ValueError(f"{name}: points_per_chunk must be positive")
-    described["device"] = described.get("device") or name
+    original = OriginalNames(name, name, described.pop("device", None) or name)
     channel = checked(
         ChannelDescription,
-        name=name,
-        group=name,
         role=Role.DETECTOR,
+        **_valid_names(original),
         **_given(described),
     )
     if channel.is_variable:
         raise ValueError(f"{name}: a detector's frames have a fixed shape")
     find_codec(channel.codec)
-    return Declared(channel, Storage.FILES, points_per_chunk)
+    return Declared(channel, original, Storage.FILES, points_per_chunk)
+
+
+def _valid_names(original: OriginalNames) -> dict[str, str]:
+    """Return names that are valid, though others of the scan may get them, too."""
+    return {
+        "name": nexus_name(original.name),
+        "group": nexus_name(original.group),
+        "device": nexus_name(original.device),
+    }
 
 
 def _given(described: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scanbus.publisher.declare.arguments import declare_channel, declare_detector
+from scanbus.publisher.declare.channel_names import named_channels
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.schemas import NexusHints, Role
 from scanbus.schemas.errors import UnknownChannelError
@@ -42,7 +43,8 @@ class ChannelDeclarations(ABC):
         Parameters
         ----------
         name : str
-            Unique in the scan.
+            Any text, unique in the scan. One that is no NeXus name gets another in
+            files, beside which it stands as ``original_name``.
         units : str
             Units in the form that NeXus defines.
         role : {"axis", "counter", "timer", "spectrum"}
@@ -148,8 +150,10 @@ class ChannelDeclarations(ABC):
         )
 
     def _declare(self, declared: Declared) -> None:
-        name = declared.channel.name
+        name = declared.original.name
         self._check_may_declare(name)
+        if not name:
+            raise ValueError("the name of a channel is empty")
         if name in self._declared:
             raise ValueError(f"{name}: declared twice")
         self._declared[name] = declared
@@ -163,4 +167,4 @@ class ChannelDeclarations(ABC):
             raise UnknownChannelError(name, tuple(self._declared))
 
     def _fixed(self) -> tuple[Declared, ...]:
-        return tuple(self._declared.values())
+        return named_channels(tuple(self._declared.values()))

@@ -23,7 +23,13 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import QuotaRefusedError
 
-__all__ = ["Declared", "LaneRequest", "lane_requests", "plan_lanes"]
+__all__ = [
+    "Declared",
+    "LaneRequest",
+    "OriginalNames",
+    "lane_requests",
+    "plan_lanes",
+]
 
 # A segment of small values costs the writer some 10 ms, however short; each of its
 # entries is kept in a table until it is closed.
@@ -45,6 +51,15 @@ _VALUES_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
+class OriginalNames:
+    """The names of a channel, its group and its device, as the program has them."""
+
+    name: str
+    group: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class Declared:
     """A channel as the program declared it.
 
@@ -52,6 +67,8 @@ class Declared:
     ----------
     channel : ChannelDescription
         Its description.
+    original : OriginalNames
+        Its names in the program.
     storage : Storage
         How its lane's points are stored.
     points_per_chunk : int or None
@@ -59,6 +76,7 @@ class Declared:
     """
 
     channel: ChannelDescription
+    original: OriginalNames
     storage: Storage
     points_per_chunk: int | None = None
 

@@ -81,9 +81,11 @@ class ScanOptions:
         ValueError
             If an option is invalid, or all together do not fit a document.
         """
+        channels = [each.channel for each in declared]
         plots = self.plots
         if plots is None:
-            plots = default_plots([each.channel for each in declared])
+            plots = default_plots(channels)
+        names = {each.given_name: each.name for each in channels}
         return sendable(
             ScanPrepared,
             time=wall_clock(),
@@ -95,7 +97,7 @@ class ScanOptions:
             publisher=self.program,
             metadata=self.metadata,
             positioners=self.positioners,
-            plots=tuple(plots),
+            plots=tuple(_with_names(plot, names) for plot in plots),
             spooled=spooled,
         )
 
@@ -132,3 +134,12 @@ class ScanOptions:
         if self.quota_bytes is not None:
             return quota_bytes
         return max(quota_bytes, quota_range(budget)[1])
+
+
+def _with_names(plot: PlotDescription, names: Mapping[str, str]) -> PlotDescription:
+    """Return a plot of the channels' names in files."""
+    found = {
+        key: tuple(names.get(name, name) for name in getattr(plot, key))
+        for key in ("signals", "axes")
+    }
+    return plot.model_copy(update=found)

@@ -50,7 +50,9 @@ class ScanIntake:
         floats: dict[str, Series] = {}
         for lane in queue.lanes.values():
             for channel in lane.description.channels:
-                self._lanes[channel.name] = lane, channel
+                self._lanes[channel.given_name] = lane, channel
+                # No other channel has it: valid names of a program stay.
+                self._lanes.setdefault(channel.name, (lane, channel))
                 if isinstance(lane, ValueLaneQueue) and _is_float(channel):
                     floats[channel.name] = lane.series[channel.name]
         queue.offer_fast_series(floats)
@@ -58,9 +60,9 @@ class ScanIntake:
 
     def process_scalars(self, name: str) -> None:
         """Note that single numbers were appended to `fast`; wait for room sometimes."""
-        lane, _ = self._lanes[name]
+        lane, channel = self._lanes[name]
         assert isinstance(lane, ValueLaneQueue)
-        self._values.note_scalar(lane, lane.series[name])
+        self._values.note_scalar(lane, lane.series[channel.name])
 
     def send(  # noqa: PLR0917 - the arguments of Scan.send, unchanged
         self,
@@ -114,9 +116,9 @@ class ScanIntake:
 
     def skip(self, name: str, count: int) -> None:
         """Declare that points will never come; see ``Scan.skip``."""
-        lane, _ = self._open_lane(name)
+        lane, channel = self._open_lane(name)
         if isinstance(lane, ValueLaneQueue):
-            self._values.skip(lane, name, count)
+            self._values.skip(lane, channel.name, count)
         elif isinstance(lane, FrameLaneQueue):
             lane.admit(0)
             part = _Part(self._queue, lane, None)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import time as wall_clock
 from typing import Any
 
+from scanbus.publisher.declare.channel_names import renamed_notes
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.ingest.finish import end_scan, reason_of
@@ -88,7 +90,12 @@ class ScanBlock:
         if not queue.is_begun:
             try:
                 declared = self._declared()
-                self._registrar.prepare(queue, self._options, declared, self._early)
+                notes = [
+                    ScanUpdated(time=wall_clock(), note=note)
+                    for note in renamed_notes(declared)
+                ]
+                early = [*notes, *self._early]
+                self._registrar.prepare(queue, self._options, declared, early)
             except Exception:
                 raise
             except BaseException:

@@ -132,6 +132,8 @@ def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
         found["units"] = ascii_units(channel.units)
     if channel.display_name:
         found["long_name"] = channel.display_name
+    if channel.original_name:
+        found["original_name"] = channel.original_name
     meaning = channel.nexus.interpretation or _INTERPRETATION_BY_RANK.get(
         len(channel.shape)
     )
@@ -254,7 +256,9 @@ def _device_group(contents: ScanContents, members: list[Place]) -> Group:
                 children[f"{place.field}__length"] = _value_link(contents, path)
         if place.channel is principal and not _is_positioner(channels):
             children.setdefault("data", SoftLink(place.path))
-    return Group(_device_class(principal, channels), children=children)
+    original = principal.original_device
+    attributes: dict[str, Value] = {"original_name": original} if original else {}
+    return Group(_device_class(principal, channels), attributes, children)
 
 
 def _device_class(

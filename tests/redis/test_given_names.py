@@ -1,0 +1,84 @@
+"""Names as control systems have them are taken, and found again under both names."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from scanbus.publisher import Publisher
+from scanbus.schemas import PlotDescription
+from scanbus.subscriber import Subscriber
+from tests.support.writers import writer
+
+pytestmark = pytest.mark.redis
+
+NAMES = (
+    "panda1-counter-1-out",
+    "fscan:mca:det0",
+    "XF:23ID1-ES{Dif-Ax:Del}Pos.RBV",
+    "temp\N{LATIN SMALL LETTER E WITH ACUTE}rature",
+    "late.motor",
+    "x" * 100,
+    "a b",
+    "a_b",
+    "a-b",
+)
+
+
+def test_channels_of_any_name(redis_url: str, tmp_path: Path) -> None:
+    uid = str(uuid.uuid4())
+    with writer(redis_url, tmp_path), Publisher(redis_url) as publisher:
+        plot = PlotDescription(name="my-plot", signals=(NAMES[0],), axes=(NAMES[1],))
+        with publisher.scan(uid=uid, title="a\0b", plots=[plot]) as scan:
+            for number, name in enumerate(NAMES):
+                scan.channel(name, group="all-of:them" if number % 2 else None)
+            image = scan.detector
+            image(
+                "my cam",
+                shape=(2, 2),
+                dtype="u1",
+                nexus={"interpretation": "rgb-image"},
+            )
+            for number, name in enumerate(NAMES):
+                scan.send(name, float(number))
+                scan.send(name, [number + 0.5])
+                scan.skip(name)
+            scan.send("my cam", np.ones((2, 2), "u1"))
+        verdict = scan.verdict(90)
+        assert {each.written for each in verdict.channels.values()} == {1, 2}
+        missing = [name for name, each in verdict.channels.items() if each.missing]
+        assert len(missing) == len(NAMES)  # the point of each that was skipped
+        with Subscriber(redis_url) as subscriber:
+            reader = subscriber.scan(uid)
+            assert reader.uid == uid.replace("-", "")
+            originals = {
+                each.original_name or name for name, each in reader.channels.items()
+            }
+            assert originals == {*NAMES, "my cam"}
+    with h5py.File(tmp_path / verdict.master) as file:
+        counters = file["1.1/measurement"]
+        found = {
+            data.attrs.get("original_name", name): data[:2].tolist()
+            for name, data in counters.items()
+        }
+        assert found.pop("my cam") == [[[1, 1], [1, 1]]]
+        assert found == {
+            name: [number, number + 0.5] for number, name in enumerate(NAMES)
+        }
+        assert counters["a_b"][0] == NAMES.index("a_b")
+        assert "channel 'a b' is a_b_2" in file["1.1/notes/note_01/data"].asstr()[()]
+        assert file["1.1/my_plot"].attrs["signal"] == "panda1_counter_1_out"
+        assert file["1.1/instrument/my_cam"].attrs["original_name"] == "my cam"
+
+
+@pytest.mark.parametrize("number", [True, 1.5, "7"])
+def test_a_scan_number_is_an_integer(redis_url: str, number: object) -> None:
+    with (
+        Publisher(redis_url, close_timeout_s=0) as publisher,
+        pytest.raises((TypeError, ValueError), match="integer"),
+    ):
+        publisher.scan(scan_number=number)  # type: ignore[arg-type]
