@@ -74,6 +74,17 @@ def test_ls_lists_scans_for_eyes_and_for_programs(run: Run, raw: RawScan) -> Non
     assert listed[0]["verdict"] == "partial"
 
 
+def test_ls_shows_any_title_in_any_locale(
+    run: Run, environment: dict[str, str], redis_url: str
+) -> None:
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    scan = RawScan(redis_url, number=7, title="temp\N{DEGREE SIGN} \u2026").prepare()
+    done = run("ls")
+    scan.close()
+    assert done.returncode == 0
+    assert "temp" in done.stdout
+
+
 def test_ls_of_an_empty_bus(run: Run) -> None:
     done = run("ls")
     assert (done.returncode, done.stdout) == (0, "")

@@ -5,9 +5,11 @@ A user gets one sentence on stderr and an exit code; a traceback is a bug.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import resource
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from types import ModuleType
@@ -114,6 +116,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     _raise_file_limit()
     if argv is None:  # The process is this command's; HDF5 reads it when it is loaded.
         os.environ[_LOCKING_VARIABLE] = "FALSE"
+    _write_any_text()
     command = typer.main.get_command(app)
     arguments = None if argv is None else list(argv)
     try:
@@ -135,6 +138,16 @@ def run(argv: Sequence[str] | None = None) -> int:
         sentence = "interrupted; what was done so far is kept"
         return _report(sentence, ExitCode.INTERRUPTED)
     return int(result or 0)
+
+
+def _write_any_text() -> None:
+    """Replace letters that the locale lacks, as titles and names have any.
+
+    In the C locale the standard streams may be ASCII.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _raise_file_limit() -> None:
