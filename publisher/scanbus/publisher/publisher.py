@@ -15,7 +15,6 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -247,8 +246,9 @@ class Publisher:
         title : str
             The command of the scan, as the user typed it.
         proposal, beamline, session, collection, dataset : str
-            Names of the folders of the scan; the session is today (YYYYMMDD) by
-            default.
+            Names of the folders of the scan. The session is a date (YYYYMMDD); by
+            default that of Redis's clock when the dataset began, for all its scans
+            that come within a day of each other.
         scan_number : int, optional
             Unique in the dataset; by default the next one. One that is taken is refused
             when the block is entered, as far as a living writer knows; otherwise the
@@ -295,7 +295,7 @@ class Publisher:
             "uid": uuid.uuid4().hex if uid is None else scan_uid(str(uid)),
             "proposal": proposal,
             "beamline": beamline,
-            "session": session or _today(),
+            "session": session,
             "collection": collection,
             "dataset": dataset,
             "scan_number": None if scan_number is None else _number(scan_number),
@@ -450,7 +450,3 @@ def _number(scan_number: Any) -> int:
     if isinstance(scan_number, bool):
         raise ValueError(f"scan_number must be an integer, got {scan_number}")
     return operator.index(scan_number)
-
-
-def _today() -> str:
-    return datetime.now(UTC).astimezone().strftime("%Y%m%d")

@@ -26,6 +26,7 @@ __all__ = [
     "lane_key",
     "lease_key",
     "number_key",
+    "session_key",
     "writer_key",
 ]
 
@@ -98,3 +99,8 @@ def writer_key(writer: str) -> str:
 def number_key(dataset: str) -> str:
     """Return the key of a dataset's counter of scan numbers."""
     return f"scanbus:number:{dataset}"
+
+
+def session_key(proposal: str, beamline: str, collection: str, dataset: str) -> str:
+    """Return the key of a dataset's session: a string, YYYYMMDD, that expires."""
+    return f"scanbus:session:{proposal}/{beamline}/{collection}/{dataset}"

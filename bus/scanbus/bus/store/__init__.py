@@ -132,6 +132,7 @@ from scanbus.bus.store.server_check import (
     open_bus,
     refuse_unsuitable,
 )
+from scanbus.bus.store.sessions import session_of
 from scanbus.bus.store.withdrawal import withdraw_scan
 
 __all__ = [
@@ -227,6 +228,7 @@ __all__ = [
     "reserved_quotas",
     "sealed_length",
     "seconds_since",
+    "session_of",
     "shrink_quota",
     "stored_session",
     "stream_ends",

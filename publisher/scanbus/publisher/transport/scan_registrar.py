@@ -32,6 +32,7 @@ from scanbus.bus.store import (
     lanes_in_use,
     make_lane,
     release_quota,
+    session_of,
     translated,
     withdraw_scan,
     writers_alive,
@@ -78,6 +79,8 @@ __all__ = ["ScanRegistrar"]
 log = get_logger()
 
 _T = TypeVar("_T")
+# In an identity that is checked before Redis is asked for its session.
+_ANY_SESSION = "00000000"
 
 
 class ScanRegistrar:
@@ -290,7 +293,12 @@ class ScanRegistrar:
         given = dict(options.identity)
         number: int | None = given["scan_number"]
         given["scan_number"] = 1 if number is None else number
+        session = given["session"]
+        given["session"] = session or _ANY_SESSION
         identity = checked(ScanIdentity, **given)
+        if not session:
+            session = session_of(self._client, identity)
+            identity = identity.model_copy(update={"session": session})
         folder = identity.dataset_folder
         known = self._last_numbers.get(folder, 0)
         if number is None:
