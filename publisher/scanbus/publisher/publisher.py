@@ -36,7 +36,7 @@ from scanbus.publisher.scan import Scan
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
-from scanbus.schemas import EndReason, PlotDescription, ScanUpdated, Verdict
+from scanbus.schemas import EndReason, PlotDescription, ScanEnded, ScanUpdated, Verdict
 from scanbus.schemas.documents import MAX_TITLE_LENGTH
 from scanbus.schemas.errors import ScanStateError, SpoolError
 from scanbus.schemas.log_events import LogEvent
@@ -303,6 +303,9 @@ class Publisher:
         converter = MetadataConverter()
         tree = converter.tree(metadata)
         sendable(ScanUpdated, time=0.0, metadata=tree)
+        motors = positioners_of(positioners)
+        reason = EndReason.SUCCESS
+        sendable(ScanEnded, time=0.0, end_reason=reason, positioners=motors)
         options = ScanOptions(
             title=plain_text(text_of(title), MAX_TITLE_LENGTH),
             identity=identity,
@@ -310,7 +313,7 @@ class Publisher:
             program=self._name,
             converter=converter,
             metadata=tree,
-            positioners=positioners_of(positioners),
+            positioners=motors,
             plots=plots,
             quota_bytes=quota_bytes,
             compression=compression,

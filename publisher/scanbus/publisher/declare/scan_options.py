@@ -22,6 +22,7 @@ from scanbus.schemas import (
     ScanUpdated,
 )
 from scanbus.schemas.documents import MAX_TEXT_LENGTH
+from scanbus.schemas.errors import DeclarationError
 from scanbus.schemas.plots import default_plots
 from scanbus.schemas.valid_names import plain_text
 
@@ -69,6 +70,8 @@ class ScanOptions:
     ) -> ScanPrepared:
         """Return the document that fixes the scan.
 
+        Metadata that do not fit it beside the channels are left to `left_over`.
+
         Parameters
         ----------
         spooled : bool
@@ -86,20 +89,31 @@ class ScanOptions:
         if plots is None:
             plots = default_plots(channels)
         names = {each.given_name: each.name for each in channels}
-        return sendable(
-            ScanPrepared,
-            time=wall_clock(),
-            scan=identity,
-            title=self.title,
-            lanes=plan_lanes(identity.uid, declared, quota_bytes, self.compression),
-            quota_bytes=quota_bytes,
-            instrument=self.instrument,
-            publisher=self.program,
-            metadata=self.metadata,
-            positioners=self.positioners,
-            plots=tuple(_with_names(plot, names) for plot in plots),
-            spooled=spooled,
-        )
+        fixed: dict[str, Any] = {
+            "time": wall_clock(),
+            "scan": identity,
+            "title": self.title,
+            "lanes": plan_lanes(identity.uid, declared, quota_bytes, self.compression),
+            "quota_bytes": quota_bytes,
+            "instrument": self.instrument,
+            "publisher": self.program,
+            "positioners": self.positioners,
+            "plots": tuple(_with_names(plot, names) for plot in plots),
+            "spooled": spooled,
+        }
+        try:
+            return sendable(ScanPrepared, metadata=self.metadata, **fixed)
+        except DeclarationError:
+            return sendable(ScanPrepared, metadata={}, **fixed)
+
+    def left_over(self, prepared: ScanPrepared) -> list[ScanUpdated]:
+        """Return an event with the metadata that `prepared` had no room for, if any.
+
+        It fits a document: that was checked when the program gave them.
+        """
+        if prepared.metadata == self.metadata:
+            return []
+        return [ScanUpdated(time=wall_clock(), metadata=self.metadata)]
 
     def quotas(
         self, declared: Sequence[Declared], budget: int, document_bytes: int

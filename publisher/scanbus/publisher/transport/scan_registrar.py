@@ -349,7 +349,9 @@ class ScanRegistrar:
             self._withdraw(queue, error)
             raise
         budget = self._link.budget_bytes
-        events: list[Event] = [prepared, ScanStarted(time=wall_clock()), *early]
+        started = ScanStarted(time=wall_clock())
+        rest = options.left_over(prepared)
+        events: list[Event] = [prepared, started, *rest, *early]
         self._check_lanes_unused(queue, prepared)
         begin = partial(
             queue.begin,
