@@ -18,9 +18,7 @@ from typing import TypeVar
 from weakref import WeakSet
 
 from scanbus.bus.codecs import ThreadPool
-from scanbus.bus.protocol import (
-    HEARTBEAT_TTL_MS,
-)
+from scanbus.bus.protocol import HEARTBEAT_TTL_MS
 from scanbus.bus.store import (
     OwnProcess,
     ServerReport,

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from scanbus.bus.store import (
+    Bus,
     LoopGuard,
     NumberAnswer,
     NumberRequest,
     answer_request,
     connect,
+    read_number_requests,
     translated,
 )
 from scanbus.schemas.errors import BusUnavailableError, RootUnusableError
@@ -36,6 +38,11 @@ _MAX_LENGTH: Final = 1000
 class NumberDesk:
     """Answers requests about the numbers of datasets; the service owns it.
 
+    Attributes
+    ----------
+    seen : str
+        Id of the last request that was taken.
+
     Parameters
     ----------
     settings : WriterSettings
@@ -43,9 +50,10 @@ class NumberDesk:
     """
 
     def __init__(self, settings: WriterSettings) -> None:
+        self.seen = "0-0"
         self._root = settings.root
         self._url = settings.redis
-        self._requests: queue.SimpleQueue[NumberRequest | None] = queue.SimpleQueue()
+        self._requests: queue.Queue[NumberRequest | None] = queue.Queue()
         self._guard = LoopGuard("writer", settings.redis)
         self._thread = threading.Thread(
             target=self._run, name="scanbus-numbers", daemon=True
@@ -55,9 +63,11 @@ class NumberDesk:
         """Start to answer."""
         self._thread.start()
 
-    def take(self, request: NumberRequest) -> None:
-        """Answer a request soon."""
-        self._requests.put(request)
+    def take_new(self, client: Bus) -> None:
+        """Take the new requests from the bus, to answer them soon."""
+        for request in read_number_requests(client, self.seen):
+            self.seen = request.id
+            self._requests.put(request)
 
     def close(self) -> None:
         """Answer what was asked so far, unless the disk hangs, and end."""

@@ -37,7 +37,6 @@ from scanbus.bus.store import (
     publisher_is_alive,
     read_events,
     read_final_verdict,
-    read_number_requests,
     read_position,
     remove_lapsed_writers,
     remove_traces,
@@ -103,7 +102,7 @@ class WriterService:
         self._tasks: dict[str, ScanTask] = {}
         self._announced_again: dict[str, ScanAnnounced] = {}
         self._worst_exit_code = ExitCode.COMPLETE
-        self._seen = self._position = self._requests_seen = "0-0"
+        self._seen = self._position = "0-0"
         self._may_be_announced = True
         # Not a threading.Event: a signal handler that sets one deadlocks if it has
         # interrupted the thread that holds the event's lock.
@@ -241,12 +240,9 @@ class WriterService:
         if is_up and not self._guard.is_failing:
             try:
                 with self._wait_guard.attempt("wait for announcements"):
-                    wait_ms = int(wait_s * 1000)
+                    seen, wait_ms = self._seen, int(wait_s * 1000)
                     self._may_be_announced = wait_for_announcement(
-                        self._client,
-                        self._seen,
-                        wait_ms,
-                        requests_after=self._requests_seen,
+                        self._client, seen, wait_ms, requests_after=self._numbers.seen
                     )
                     return
             except BusUnavailableError as error:
@@ -273,7 +269,7 @@ class WriterService:
         # It may have come back empty: everything is announced again then.
         self._seen = self._position = read_position(self._client)
         self._may_be_announced = True
-        self._requests_seen = "0-0"
+        self._numbers.seen = "0-0"
         self._is_server_checked = True
 
     def _send_heartbeat(self) -> None:
@@ -322,16 +318,12 @@ class WriterService:
                 task.renew_lease(self._client)
 
     def _take_requests(self) -> None:
-        if not self._may_be_announced:
-            return  # As for announcements.
-        for request in read_number_requests(self._client, self._requests_seen):
-            self._requests_seen = request.id
-            self._numbers.take(request)
+        if self._may_be_announced:
+            self._numbers.take_new(self._client)
 
     def _discover(self) -> None:
-        # A wait that ended without one leaves nothing to read.
         if not self._may_be_announced:
-            return
+            return  # A wait that ended without one leaves nothing to read.
         for line in announcements(self._client, self._seen):
             self._seen = line.id
             if line.document is None:
