@@ -179,13 +179,6 @@ class ScanState:
         """Whether Redis has all entries, all seals and the end."""
         return self._is_closed and self.events.are_sent
 
-    @property
-    def is_spooled(self) -> bool:
-        """Whether the spool has all of the scan, to its end."""
-        lanes = self._lanes.values()
-        sealed = all(lane.is_sealed and not lane.has_spool_work for lane in lanes)
-        return self._is_closed and sealed and self.events.next_unspooled is None
-
     def check_open(self) -> None:
         """Raise the scan's error if it failed, or ScanStateError if it is over."""
         if self._error is not None:

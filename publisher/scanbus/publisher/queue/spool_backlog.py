@@ -105,6 +105,12 @@ class SpoolBacklog:
     def _has_any_work(self) -> bool:
         return self._has_work() or self._is_gathering()
 
+    def _is_done(self) -> bool:
+        """Whether the spool has all of the scan, to its end."""
+        state = self._state
+        is_sealed = all(lane.is_sealed for lane in state.lanes.values())
+        return state.is_closed and is_sealed and not self._has_work()
+
     def _is_gathering(self) -> bool:
         return any(
             isinstance(lane, ValueLaneQueue) and lane.has_complete
@@ -127,7 +133,7 @@ class SpoolBacklog:
         wakeup = state.progress.enter()
         while (left_s := deadline - monotonic()) > 0:
             with state.lock:
-                if state.is_spooled:
+                if self._is_done():
                     break
             wakeup.sleep(min(left_s, 0.5))
         state.progress.leave()
