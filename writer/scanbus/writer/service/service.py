@@ -69,6 +69,9 @@ __all__ = ["WriterService"]
 
 log = get_logger()
 
+# Each scan that is written takes threads and memory, so a backlog is written in its order,
+# so many scans of each worker at once; scans that still send do not wait for it.
+_MOST_AT_ONCE = 16
 # Interval of looks for reservations without publisher; each reads such scans' events.
 _RESERVATIONS_S = 5.0
 
@@ -391,13 +394,18 @@ class WriterService:
             task.resume()
 
     def _start_attempts(self) -> None:
-        for task in tuple(self._tasks.values()):
+        tasks = tuple(self._tasks.values())
+        n_free = _MOST_AT_ONCE * self._settings.workers
+        n_free -= sum(task.is_running and not task.trouble for task in tasks)
+        for task in tasks:
             if task.record is None or not task.is_due or self._is_stopping:
                 continue
             if not self._pool.is_ready:
                 return  # Their leases are free for another writer meanwhile.
             with self._guard.attempt("start an attempt", task.uid):
-                self._start_attempt(task, task.record)
+                if n_free > 0 or not task.can_wait(self._client):
+                    self._start_attempt(task, task.record)
+                    n_free -= 1
 
     def _start_attempt(self, task: ScanTask, record: ScanRecord) -> None:
         lease_ms = int(self._settings.lease_s * 1000)
