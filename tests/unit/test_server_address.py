@@ -115,8 +115,9 @@ def test_an_address_is_that_given_then_that_of_the_environment_then_the_default(
     monkeypatch.setenv("SCANBUS_REDIS", "redis://there:1")
     assert address_of("redis://here:1") == "redis://here:1"
     assert address_of(None) == "redis://there:1"
-    monkeypatch.setenv("SCANBUS_REDIS", "")
+    monkeypatch.delenv("SCANBUS_REDIS")
     assert address_of(None) == DEFAULT_URL
-    monkeypatch.setenv("SCANBUS_REDIS", "there:1")
-    with pytest.raises(ServerAddressError):
-        address_of(None)
+    for wrong in ("", "there:1"):
+        monkeypatch.setenv("SCANBUS_REDIS", wrong)
+        with pytest.raises(ServerAddressError):
+            address_of(None)

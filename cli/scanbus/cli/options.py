@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scanbus.schemas.errors import ServerAddressError
+
 if TYPE_CHECKING:
     from scanbus.subscriber import Subscriber
 
@@ -20,12 +22,39 @@ __all__ = [
     "AsJson",
     "RedisUrl",
     "Root",
+    "other_roots",
+    "path_given",
     "subscriber_at",
 ]
 
 REDIS_VARIABLE = "SCANBUS_REDIS"
+_ROOTS_VARIABLE = "SCANBUS_ALLOWED_ROOTS"
 # The same as DEFAULT_URL of scanbus.bus.store, without importing numpy for --help.
 DEFAULT_REDIS = "redis://127.0.0.1:6379"
+
+
+def path_given(text: str) -> Path:
+    """Return a path as the user gave it.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is empty, as from a variable of the shell that is not set: it would stand
+        for the current folder.
+    """
+    if not text:
+        raise typer.BadParameter("the path is empty")
+    return Path(text)
+
+
+def _address_given(context: typer.Context, url: str) -> str:
+    """Refuse an empty variable, which typer takes for one that is not set."""
+    source = context.get_parameter_source("redis")
+    is_default = source is not None and source.name == "DEFAULT"
+    if is_default and os.environ.get(REDIS_VARIABLE) == "":
+        raise ServerAddressError
+    return url
+
 
 RedisUrl = Annotated[
     str,
@@ -33,23 +62,35 @@ RedisUrl = Annotated[
         "--redis",
         metavar="URL",
         envvar=REDIS_VARIABLE,
+        callback=_address_given,
         help="Address of Redis: redis://host:port, rediss://… (TLS), unix:///path.",
     ),
 ]
 Root = Annotated[
     Path,
-    typer.Option("--root", metavar="DIR", help="Root folder of the data."),
+    typer.Option(
+        "--root", metavar="DIR", parser=path_given, help="Root folder of the data."
+    ),
 ]
 AllowedRoots = Annotated[
     list[Path] | None,
     typer.Option(
         "--allowed-root",
         metavar="DIR",
-        envvar="SCANBUS_ALLOWED_ROOTS",
-        help="Another root, to which symbolic links may lead; may be repeated.",
+        parser=path_given,
+        help="Another root, to which symbolic links may lead; may be repeated. By "
+        f"default those in {_ROOTS_VARIABLE}, with colons between.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def other_roots(given: list[Path] | None) -> list[Path]:
+    """Return the allowed roots that were given, or those of the environment."""
+    if given:
+        return given
+    named = os.environ.get(_ROOTS_VARIABLE, "")
+    return [Path(part) for part in named.split(os.pathsep) if part]
 
 
 @contextmanager

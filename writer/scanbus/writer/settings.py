@@ -47,6 +47,15 @@ def _leaves_the_budget(watermark: float) -> float:
 def _split_paths(given: Any) -> Any:
     if isinstance(given, str):
         return [part for part in given.split(os.pathsep) if part]
+    if isinstance(given, list | tuple):
+        return [_path_given(each) for each in given]
+    return given
+
+
+def _path_given(given: Any) -> Any:
+    """Refuse an empty path: it would stand for the current folder."""
+    if given == "":
+        raise ValueError("the path is empty")
     return given
 
 
@@ -119,7 +128,7 @@ class WriterSettings(BaseSettings):
     )
 
     redis: Annotated[str, AfterValidator(ServerAddress)] = DEFAULT_URL
-    root: Path
+    root: Annotated[Path, BeforeValidator(_path_given)]
     allowed_roots: Annotated[
         tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)
     ] = ()

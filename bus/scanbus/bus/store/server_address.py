@@ -79,16 +79,16 @@ def address_of(url: str | None) -> ServerAddress:
     Parameters
     ----------
     url : str or None
-        None for that in ``SCANBUS_REDIS``, or if that is empty or not set, for
+        None for that in ``SCANBUS_REDIS``, or if that is not set, for
         ``redis://127.0.0.1:6379``: as the commands do.
 
     Raises
     ------
     ServerAddressError
-        If it does not have one of the forms of an address.
+        If it does not have one of the forms of an address, or is empty.
     """
     if url is None:
-        url = os.environ.get(REDIS_VARIABLE) or DEFAULT_URL
+        url = os.environ.get(REDIS_VARIABLE, DEFAULT_URL)
     return ServerAddress(url)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AsJson
+from scanbus.cli.options import AsJson, path_given
 from scanbus.cli.output import point_ranges, stdout
 from scanbus.cli.progress import shown_progress
 
@@ -28,7 +28,9 @@ SHOWN_FINDINGS = 50
 def run(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Master files or data files."),
+        typer.Argument(
+            metavar="FILE...", parser=path_given, help="Master files or data files."
+        ),
     ],
     *,
     everything: Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import path_given
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -20,7 +21,10 @@ def run(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="Output folder, by default scanbus-demo."
+            "--out",
+            metavar="DIR",
+            parser=path_given,
+            help="Output folder, by default scanbus-demo.",
         ),
     ] = None,
     frames: Annotated[

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AllowedRoots, AsJson, Root
+from scanbus.cli.options import AllowedRoots, AsJson, Root, other_roots
 from scanbus.cli.output import print_json, print_skipped, stdout
 from scanbus.cli.progress import shown_progress
 
@@ -32,7 +32,9 @@ def run(
     raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
-        report = rebuild(root, progress=progress, allowed_roots=allowed_roots or ())
+        report = rebuild(
+            root, progress=progress, allowed_roots=other_roots(allowed_roots)
+        )
     if as_json:
         masters = [str(path) for path in report.masters]
         print_json({"masters": masters, "skipped": [*map(asdict, report.skipped)]})

@@ -9,7 +9,7 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
+from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, path_given
 from scanbus.cli.output import print_verdict, stdout
 from scanbus.cli.progress import shown_progress
 from scanbus.schemas.exit_codes import ExitCode
@@ -24,6 +24,7 @@ def run(
         list[Path],
         typer.Argument(
             metavar="PATH...",
+            parser=path_given,
             help="Images or folders, in order: CBF, EDF, TIFF, also .gz, .bz2.",
         ),
     ],

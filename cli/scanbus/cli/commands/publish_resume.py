@@ -10,7 +10,7 @@ from rich.table import Table
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
+from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, path_given
 from scanbus.cli.output import coloured, stdout
 from scanbus.schemas.exit_codes import ExitCode
 
@@ -22,7 +22,12 @@ EXAMPLE = "scanbus publish resume --spool /var/spool/scanbus"
 def run(
     spool: Annotated[
         Path,
-        typer.Option("--spool", metavar="DIR", help="The publisher's spool folder."),
+        typer.Option(
+            "--spool",
+            metavar="DIR",
+            parser=path_given,
+            help="The publisher's spool folder.",
+        ),
     ],
     *,
     redis: RedisUrl = DEFAULT_REDIS,

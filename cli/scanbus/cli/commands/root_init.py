@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scanbus.cli.options import AsJson
+from scanbus.cli.options import AsJson, path_given
 from scanbus.cli.output import print_json, stdout
 from scanbus.schemas.exit_codes import ExitCode
 
@@ -19,7 +19,11 @@ EXAMPLE = "scanbus root init /data/visitor --existing"
 def run(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="The folder; the one above it must exist."),
+        typer.Argument(
+            metavar="DIR",
+            parser=path_given,
+            help="The folder; the one above it must exist.",
+        ),
     ],
     *,
     existing: Annotated[

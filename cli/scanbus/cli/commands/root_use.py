@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl
+from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl, path_given
 from scanbus.cli.output import print_json, stdout
 from scanbus.schemas.exit_codes import ExitCode
 
@@ -18,7 +18,10 @@ EXAMPLE = "scanbus root use /newdisk/visitor"
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new root.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", parser=path_given, help="The new root."),
+    ],
     *,
     redis: RedisUrl = DEFAULT_REDIS,
     as_json: AsJson = False,

@@ -9,7 +9,7 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AllowedRoots, AsJson, Root
+from scanbus.cli.options import AllowedRoots, AsJson, Root, other_roots
 from scanbus.cli.output import (
     print_json,
     print_note,
@@ -60,7 +60,7 @@ def run(
             scans or (),
             force=force,
             progress=progress,
-            allowed_roots=allowed_roots or (),
+            allowed_roots=other_roots(allowed_roots),
         )
     if as_json:
         print_json(_as_json(report))

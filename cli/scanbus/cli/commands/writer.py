@@ -10,7 +10,7 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import DEFAULT_REDIS, REDIS_VARIABLE
+from scanbus.cli.options import DEFAULT_REDIS, REDIS_VARIABLE, path_given
 from scanbus.cli.progress import shown_progress
 
 __all__ = ["EXAMPLE", "run"]
@@ -24,6 +24,7 @@ def run(
         typer.Option(
             "--root",
             metavar="DIR",
+            parser=path_given,
             help="Root folder of the data, unless set in the settings.",
         ),
     ] = None,
@@ -34,7 +35,9 @@ def run(
     ] = False,
     config: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Settings file, TOML."),
+        typer.Option(
+            "--config", metavar="FILE", parser=path_given, help="Settings file, TOML."
+        ),
     ] = None,
     redis: Annotated[
         str | None,

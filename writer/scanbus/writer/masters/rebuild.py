@@ -36,7 +36,7 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.writer.masters.write import rebuild_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
-from scanbus.writer.storage.data_root import allow_links_to, inside
+from scanbus.writer.storage.data_root import allow_links_to, check_tree, inside
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.segment_header import read_headers
@@ -113,11 +113,13 @@ def rebuild(
     NameTakenError
         If the name of a dataset's, collection's or proposal's master is taken by a
         file that scanbus did not write.
+    NoRootError
+        If the folder does not exist, or is no root and has no scans; if an allowed one
+        is no root.
     RootUnusableError
-        If the root does not exist, or the file system refuses.
+        If the file system refuses.
     """
-    if not root.is_dir():
-        raise RootUnusableError(str(root), "there is no such folder")
+    check_tree(root, allowed_roots)
     allow_links_to(allowed_roots)
     masters: list[Path] = []
     skipped: list[SkippedScan] = []

@@ -24,11 +24,7 @@ from scanbus.schemas import (
     Verdict,
     ranges,
 )
-from scanbus.schemas.errors import (
-    NameTakenError,
-    RootUnusableError,
-    VerificationError,
-)
+from scanbus.schemas.errors import NameTakenError, VerificationError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.file_names import (
     parse_segment_file,
@@ -55,6 +51,7 @@ from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
 from scanbus.writer.steps import Steps
 from scanbus.writer.storage.data_root import (
     allow_links_to,
+    check_tree,
     remove_segments,
     scan_folder,
     scan_master,
@@ -219,11 +216,13 @@ def salvage(
 
     Raises
     ------
+    NoRootError
+        If the folder does not exist, or is no root and has no scans; if an allowed one
+        is no root.
     RootUnusableError
-        If the root does not exist, or the file system refuses.
+        If the file system refuses.
     """
-    if not root.is_dir():
-        raise RootUnusableError(str(root), "there is no such folder")
+    check_tree(root, allowed_roots)
     allow_links_to(allowed_roots)
     scans: list[SalvagedScan] = []
     skipped: list[SkippedScan] = []

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scanbus.schemas import ScanIdentity
-from scanbus.schemas.errors import RootUnusableError
+from scanbus.schemas.errors import NoRootError, RootUnusableError
 from scanbus.schemas.file_names import (
+    SCAN_FOLDERS_GLOB,
+    WORK_FOLDERS_GLOB,
     collection_master_name,
     dataset_master_name,
     dataset_path,
@@ -27,6 +29,7 @@ from scanbus.writer.storage.root_identity import read_root_id
 
 __all__ = [
     "allow_links_to",
+    "check_tree",
     "collection_folder",
     "collection_master",
     "dataset_folder",
@@ -48,6 +51,28 @@ def allow_links_to(roots: Iterable[Path]) -> None:
     """Set the roots to which symbolic links may lead, for this process."""
     global _allowed  # noqa: PLW0603 - a setting of the process
     _allowed = tuple(roots)
+
+
+def check_tree(root: Path, allowed_roots: Iterable[Path] = ()) -> None:
+    """Check that a folder is one below which scans are, or may be.
+
+    A root, or any folder with scans: that of a replay, or a copy, is no root.
+
+    Raises
+    ------
+    NoRootError
+        If it is neither, or an allowed one is no root.
+    RootUnusableError
+        If the file system refuses.
+    """
+    for allowed in allowed_roots:
+        read_root_id(allowed)
+    try:
+        read_root_id(root)
+    except NoRootError as error:
+        if any(any(root.glob(each)) for each in (SCAN_FOLDERS_GLOB, WORK_FOLDERS_GLOB)):
+            return
+        raise NoRootError(str(root), f"{error.reason}, and no scan is in it") from error
 
 
 def inside(root: Path, path: Path) -> Path:

@@ -105,6 +105,8 @@ def find_images(paths: Sequence[Path | str]) -> list[Path]:
     SourceError
         If one does not exist, is empty or cannot be read; if there is no image.
     """
+    if "" in paths:
+        raise SourceError("(no path)", "the path is empty")
     found: list[Path] = []
     for path in map(Path, paths):
         found.extend(_images_in(path) if path.is_dir() else [path])
