@@ -104,13 +104,16 @@ def test_short_values(values: Any, expected: str) -> None:
 
 def test_batches_as_line_and_as_json() -> None:
     batch = missing_batch()
-    assert batch_as_line(batch) == "c [3-4] nan nan  (2 missing)"
+    assert batch_as_line(batch) == (
+        "c [3-4] nan nan  (2 missing; lost: no entry on the bus has them, and no file)"
+    )
     assert json.loads(to_json_line(batch_as_dict(batch))) == {
         "channel": "c",
         "start": 3,
         "stop": 5,
         "times": [None, None],
         "missing": [[3, 5]],
+        "reason": "lost: no entry on the bus has them, and no file",
         "values": [None, None],
     }
     frames = missing_batch(dtype="uint8", shape=(2, 2))

@@ -23,7 +23,7 @@ def batch_as_line(batch: Batch) -> str:
     last = batch.stop - 1
     points = str(last) if last == batch.start else f"{batch.start}-{last}"
     n_missing = sum(stop - start for start, stop in batch.missing)
-    note = f"  ({n_missing} missing)" if n_missing else ""
+    note = f"  ({n_missing} missing; {batch.reason})" if n_missing else ""
     return f"{batch.channel} [{points}] {short_values(batch.values)}{note}"
 
 
@@ -35,6 +35,7 @@ def batch_as_dict(batch: Batch) -> dict[str, Any]:
         "stop": batch.stop,
         "times": [None if np.isnan(one) else one for one in batch.times.tolist()],
         "missing": [list(each) for each in batch.missing],
+        "reason": batch.reason,
     }
     values = batch.values
     if isinstance(values, np.ndarray) and values.ndim > 1:

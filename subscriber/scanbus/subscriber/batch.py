@@ -6,6 +6,7 @@ import numpy as np
 
 from scanbus.bus.protocol import Entry, Times
 from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
+from scanbus.subscriber.holes import hole_reason
 from scanbus.subscriber.points import Values, entry_values, missing_in, missing_values
 
 __all__ = ["Batch"]
@@ -26,7 +27,7 @@ class Batch:
         The entry that holds them; None if there is no usable one: all points are
         missing then.
     reason : str
-        Why points are missing, empty if that is not known.
+        Why an entry is bad; otherwise that follows from the entry.
 
     Attributes
     ----------
@@ -34,6 +35,8 @@ class Batch:
         Name of the channel.
     missing : tuple of PointRange
         Missing points of the batch; `values` holds the channel's missing value there.
+    reason : str
+        Why points are missing; empty if none are.
     """
 
     def __init__(
@@ -52,11 +55,11 @@ class Batch:
         self._values: Values | None = None
         self.start = start
         self.stop = stop
-        self.reason = reason
         self.channel = lane.channels[index].name
         self.missing: tuple[PointRange, ...] = (
             missing_in(entry, self.channel, start, stop) if entry else ((start, stop),)
         )
+        self.reason = reason or (hole_reason(entry) if self.missing else "")
 
     def __len__(self) -> int:
         """Return the number of points."""

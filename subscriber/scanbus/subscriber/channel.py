@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from scanbus.bus.protocol import Arrival, Kind
+from scanbus.bus.protocol import Arrival
 from scanbus.schemas import ChannelDescription
 from scanbus.schemas.errors import (
     BadEntryError,
@@ -15,6 +15,7 @@ from scanbus.schemas.errors import (
     PointError,
 )
 from scanbus.subscriber.batch import Batch
+from scanbus.subscriber.holes import ScanAnswers, first_in_file, refuse_trimmed
 from scanbus.subscriber.lane_view import Extent, LaneView
 from scanbus.subscriber.points import Values, joined
 
@@ -30,14 +31,14 @@ class ChannelReader:
         The lane of the channel.
     index : int
         Place of the channel in the lane.
-    file : callable
-        Returns the file with the points that are no longer on the bus.
+    scan : ScanAnswers
+        The scan.
     """
 
-    def __init__(self, view: LaneView, index: int, file: Callable[[], str]) -> None:
+    def __init__(self, view: LaneView, index: int, scan: ScanAnswers) -> None:
         self.view = view
         self.index = index
-        self._file = file
+        self._scan = scan
 
     @property
     def description(self) -> ChannelDescription:
@@ -71,7 +72,8 @@ class ChannelReader:
             reached = min(arrival.stop, stop)
             if first >= reached:
                 continue
-            self._refuse_trimmed(arrival, first)
+            before = self.view.trimmed_before
+            refuse_trimmed(self.name, arrival, first, before, self._scan)
             yield self._batch(first, reached, arrival)
         if reached < stop:
             error = self._absent(reached)
@@ -82,12 +84,6 @@ class ChannelReader:
     def _batch(self, start: int, stop: int, arrival: Arrival) -> Batch:
         lane, entry = self.view.lane, arrival.entry
         return Batch(lane, self.index, start, stop, entry=entry, reason=arrival.reason)
-
-    def _refuse_trimmed(self, arrival: Arrival, point: int) -> None:
-        is_durable = arrival.entry is not None and arrival.entry.is_durable
-        is_jump = arrival.kind is Kind.JUMP
-        if is_durable or (is_jump and point < self.view.trimmed_before()):
-            raise NoLongerError(self.name, point, self._file())
 
     def point(self, point: int) -> Any:
         """Return one point, reading only the entry that holds it."""
@@ -100,8 +96,8 @@ class ChannelReader:
         else:
             if entry is None and not self._is_lost(point):
                 raise self._absent(point)
-            if entry is not None and entry.is_durable:
-                raise NoLongerError(self.name, point, self._file())
+            if entry is not None and entry.is_durable and self._is_in_file(point):
+                raise NoLongerError(self.name, point, self._scan.file())
         batch = Batch(self.view.lane, self.index, point, point + 1, entry=entry)
         return batch.values[0]
 
@@ -114,17 +110,23 @@ class ChannelReader:
 
     def _is_lost(self, point: int) -> bool:
         """Whether a point that no entry holds was skipped, not trimmed."""
-        return self.view.trimmed_before() <= point < self.view.extent().stop
+        if point >= self.view.extent().stop:
+            return False
+        return point >= self.view.trimmed_before() or not self._is_in_file(point)
+
+    def _is_in_file(self, point: int) -> bool:
+        lost = self._scan.lost(self.name)
+        return first_in_file(point, point + 1, lost) is not None
 
     def _absent(self, point: int) -> PointError:
         """Return the error for a point that is not there: one of the three answers."""
         if point < self.view.trimmed_before():
-            return NoLongerError(self.name, point, self._file())
+            return NoLongerError(self.name, point, self._scan.file())
         return self._beyond(point, self.view.extent())
 
     def _beyond(self, point: int, extent: Extent) -> PointError:
         if extent.is_gone:
-            return NoLongerError(self.name, point, self._file())
-        if extent.is_over:
+            return NoLongerError(self.name, point, self._scan.file())
+        if extent.is_over or self._scan.is_judged():
             return NeverError(self.name, point, extent.stop)
         return NotYetError(self.name, point)

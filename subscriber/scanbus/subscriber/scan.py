@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import publisher_is_alive, read_events, wait_for_events
-from scanbus.schemas import ChannelDescription, ScanPrepared, Verdict
+from scanbus.schemas import ChannelDescription, PointRange, ScanPrepared, Verdict
 from scanbus.schemas.errors import (
     ScanInterruptedError,
     ScanStateError,
@@ -18,6 +18,7 @@ from scanbus.subscriber.batch import Batch
 from scanbus.subscriber.channel import ChannelReader
 from scanbus.subscriber.connection import Link
 from scanbus.subscriber.deadline import Deadline
+from scanbus.subscriber.holes import without
 from scanbus.subscriber.lane_view import LaneView
 from scanbus.subscriber.points import Values
 from scanbus.subscriber.stream import ScanStream
@@ -33,7 +34,7 @@ class ScanReader:
     Reading a point that is not there raises one of three errors: :class:`NotYetError`,
     :class:`NeverError` (the channel ended before it) or :class:`NoLongerError`, which
     names the file that has it. Points that were lost, damaged or declared as gaps have
-    the channel's missing value.
+    the channel's missing value; the batch that has them says why.
 
     It is not safe to share between threads.
 
@@ -106,6 +107,18 @@ class ScanReader:
             return self.verdict.master
         return scan_master_path(self.record.identity)
 
+    def lost(self, channel: str) -> Sequence[PointRange]:
+        """Return the points of a channel that no file has, by the final verdict.
+
+        Empty as long as there is none: a point that was trimmed may be one of them.
+        """
+        self.refresh()
+        verdict = self.record.final_verdict
+        found = verdict.channels.get(channel) if verdict is not None else None
+        if found is None:
+            return ()
+        return without(found.missing, found.late)
+
     def wait_prepared(self, timeout_s: float | None = PREPARED_TIMEOUT_S) -> None:
         """Wait until the scan's channels are known.
 
@@ -129,11 +142,11 @@ class ScanReader:
             if self._wait_for_event(deadline.block_ms()):
                 self.refresh()
                 continue
+            if self.record.final_verdict is not None:
+                what = f"scan {self.uid} is over: it was never prepared"
+                raise ScanStateError(what)
             deadline.check()
             if deadline.is_lost(publisher_alive=self.publisher_is_alive()):
-                if self.is_judged():
-                    what = f"scan {self.uid} is over: it was never prepared"
-                    raise ScanStateError(what)
                 raise ScanInterruptedError(self.uid, {})
 
     def _wait_for_event(self, block_ms: int) -> bool:
@@ -156,11 +169,11 @@ class ScanReader:
         return self._channel(channel).view.extent().stop
 
     def is_over(self, channel: str) -> bool:
-        """Whether a channel is sealed: no further point will come.
+        """Whether a channel is sealed, or the scan judged: no further point will come.
 
         Raises as :meth:`length` does.
         """
-        return self._channel(channel).view.extent().is_over
+        return self._channel(channel).view.extent().is_over or self.is_judged()
 
     def read(self, channel: str, start: int = 0, stop: int | None = None) -> Values:
         """Return the points ``[start, stop)`` of a channel.
@@ -289,7 +302,7 @@ class ScanReader:
         if not self._channels:
             self._channels = {
                 described.name: ChannelReader(
-                    LaneView(self._link, self.uid, lane), index, self.file
+                    LaneView(self._link, self.uid, lane), index, self
                 )
                 for lane in self._prepared().lanes
                 for index, described in enumerate(lane.channels)

@@ -15,12 +15,13 @@ from scanbus.schemas.errors import NoLongerError, ScanInterruptedError
 from scanbus.subscriber.batch import Batch
 from scanbus.subscriber.connection import Link
 from scanbus.subscriber.deadline import Deadline
+from scanbus.subscriber.holes import ScanAnswers, refuse_trimmed
 from scanbus.subscriber.lane_view import READ_BYTES, LaneView
 
 __all__ = ["ScanStream", "StreamedScan"]
 
 
-class StreamedScan(Protocol):
+class StreamedScan(ScanAnswers, Protocol):
     """The part of a scan's interface that a stream needs."""
 
     @property
@@ -30,14 +31,6 @@ class StreamedScan(Protocol):
 
     def publisher_is_alive(self) -> bool:
         """Whether the heartbeat of the scan's publisher has not expired."""
-        ...
-
-    def is_judged(self) -> bool:
-        """Whether the scan has its final verdict: nothing more will come."""
-        ...
-
-    def file(self) -> str:
-        """Return the file with the points that are no longer on the bus."""
         ...
 
 
@@ -79,7 +72,7 @@ class _Follower:
                 reason=arrival.reason,
             )
 
-    def refuse_trimmed(self, arrival: Arrival, file: Callable[[], str]) -> None:
+    def refuse_trimmed(self, arrival: Arrival, scan: ScanAnswers) -> None:
         """Raise if wanted points of an arrival were trimmed and are only in a file.
 
         Raises
@@ -88,12 +81,8 @@ class _Follower:
             With the first wanted point of the arrival.
         """
         start = max(arrival.start, self._start)
-        if start >= arrival.stop:
-            return
-        is_durable = arrival.entry is not None and arrival.entry.is_durable
-        is_trimmed = arrival.kind is Kind.JUMP and start < self._view.trimmed_before()
-        if is_durable or is_trimmed:
-            raise NoLongerError(self.names[0], start, file())
+        for name in self.names:
+            refuse_trimmed(name, arrival, start, self._view.trimmed_before, scan)
 
     def refuse_removed(self, file: Callable[[], str]) -> None:
         """Raise if the scan was finished and removed from the bus.
@@ -186,7 +175,7 @@ class ScanStream:
             for lane, arrivals in found:
                 for arrival in arrivals:
                     if not self._latest_only:
-                        lane.refuse_trimmed(arrival, self._scan.file)
+                        lane.refuse_trimmed(arrival, self._scan)
                     elif arrival.kind is Kind.JUMP:
                         continue
                     yield from lane.batches(arrival)
@@ -207,19 +196,24 @@ class ScanStream:
             If the publisher is silent.
         """
         n_reconnects = self._link.n_reconnects
+        is_judged = False
         while True:
             found = self._link.ask(self._next)
             if found:
                 return found
+            if is_judged:  # Before that read, which would have found the last points.
+                self._refuse_removed()
+                return []
             if n_reconnects != self._link.n_reconnects:
                 # While Redis was unavailable, the publisher could not be observed.
                 n_reconnects = self._link.n_reconnects
                 self._deadline.restart()
+            is_judged = self._scan.is_judged()
+            if is_judged:
+                continue
             self._deadline.check()
             if self._deadline.is_lost(publisher_alive=self._scan.publisher_is_alive()):
                 self._refuse_removed()
-                if self._scan.is_judged():
-                    return []
                 points = {
                     name: lane.reader.expected
                     for lane in self._lanes
