@@ -42,6 +42,16 @@ class LossyRedis(RuleBasedStateMachine):
         self.made = 0
         self.written = 0
         self.cursor = 0
+        # Where the lane begins, if it is that of a scan that continues a closed one.
+        self.begin = 0
+
+    def resume_after(self, last_id: bytes | None) -> None:
+        """Compare with the lane; the bytes that are sent again must be said."""
+        kept, n_sent = self.retransmit._kept, self.retransmit._n_sent
+        sent = {entry.id for entry in list(kept)[:n_sent] if not entry.is_stand_in}
+        again = self.retransmit.resume_after(last_id)
+        unsent = self.retransmit.to_send(10**9)
+        assert again == sum(one.nbytes for one in unsent if one.id in sent)
 
     @precondition(lambda self: not self.retransmit.sealed)
     @rule(count=st.integers(1, 5))
@@ -69,7 +79,7 @@ class LossyRedis(RuleBasedStateMachine):
         for entry in self.retransmit.to_send(max_bytes):
             self.lane.append(entry)
             self.last = numbers(entry)
-        self.retransmit.resume_after(b"%d-%d" % self.last)
+        self.resume_after(b"%d-%d" % self.last)
 
     @precondition(lambda self: self.lane)
     @rule(data=st.data())
@@ -89,18 +99,34 @@ class LossyRedis(RuleBasedStateMachine):
         """SIGKILL with an append-only file that is synced every second."""
         del self.lane[kept:]
         self.last = numbers(self.lane[-1]) if self.lane else (0, 0)
-        self.retransmit.resume_after(b"%d-%d" % self.last)
+        self.resume_after(b"%d-%d" % self.last)
 
     @rule(gone=st.booleans())
     def lose_all(self, gone: bool) -> None:
         self.lane.clear()
         self.last = (0, 0)
         self.cursor = 0
-        self.retransmit.resume_after(None if gone else b"0-0")
+        self.resume_after(None if gone else b"0-0")
+
+    @precondition(lambda self: self.lane)
+    @rule()
+    def go_on_as_another_scan(self) -> None:
+        """The scan was closed where it stood: only the rest goes into a new lane."""
+        reached = max(self.lane[-1].stop, self.cursor)
+        self.retransmit.begin_again(reached)
+        assert self.retransmit.resume_after(None) == 0
+        left = [one for one in self.retransmit.to_send(10**9) if not one.is_seal]
+        self.begin = numbers(left[0])[0] if left else self.made
+        self.written = max(self.written, reached)
+        self.lane.clear()
+        self.last = (0, 0)
+        self.cursor = 0
 
     @invariant()
     def the_lane_is_contiguous(self) -> None:
-        expected = 0
+        # Points that a new lane does not have are a jump at its beginning.
+        is_jump = bool(self.lane) and numbers(self.lane[0])[0] > 0
+        expected = self.begin if is_jump else 0
         for entry in self.lane:
             if entry.is_seal:
                 assert entry.stop == expected == self.made
@@ -132,6 +158,8 @@ class LossyRedis(RuleBasedStateMachine):
         assert self.retransmit.nbytes == sum(
             entry.nbytes for entry in self.retransmit._kept
         )
+        sent = list(self.retransmit._kept)[: self.retransmit._n_sent]
+        assert self.retransmit.sent_bytes == sum(entry.nbytes for entry in sent)
         assert self.retransmit.unsent_bytes == sum(
             entry.nbytes for entry in self.retransmit.to_send(10**9)
         )
