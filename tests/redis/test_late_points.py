@@ -27,7 +27,7 @@ pytestmark = pytest.mark.redis
 
 FLAT = "label__flat"
 # Steps that this scan has no need of.
-UNUSED = ("trim", "renew", "join")
+UNUSED = ("trim", "renew", "renumber", "join")
 # The last segments are those of late points.
 ONE_PER_SEGMENT = ("close", "verify", "fsync", "link")
 N_SEGMENTS = 4

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import pytest
 
 from scanbus.bus.protocol import NUMBER_REQUESTS
@@ -22,46 +21,24 @@ from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.recovery.operator_close import close_scan
-from scanbus.schemas import Verdict, VerdictWord
+from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import (
     NameTakenError,
     ScanNumberTakenError,
     ScanStateError,
 )
 from scanbus.writer import check_files, rebuild, replay
+from tests.support.numbered_scans import DATASET, SESSION, flush, publish, values_in
 from tests.support.published import record_of
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
 from tests.support.writers import final_verdict, wait_until, writer
-
-SESSION = "20260101"
-DATASET = f"proposal/id00/{SESSION}/RAW_DATA/sample/sample_0001"
 
 
 @pytest.fixture
 def server() -> Iterator[PrivateRedis]:
     with PrivateRedis() as one:
         yield one
-
-
-def publish(
-    publisher: Publisher, values: Any, *, verdict_s: float = 60.0, **where: Any
-) -> Verdict | None:
-    """Publish one scan; return its verdict, unless it is not waited for."""
-    with publisher.scan(session=SESSION, **where) as scan:
-        scan.channel("a")
-        scan.send("a", np.asarray(values, dtype=float))
-    return scan.verdict(verdict_s) if verdict_s else None
-
-
-def values_in(root: Path, number: int) -> list[float]:
-    with h5py.File(root / DATASET / f"scan{number:04d}/scan{number:04d}.h5") as file:
-        return list(file[f"{number}.1/measurement/a"][()])
-
-
-def flush(server: PrivateRedis) -> None:
-    with connect(server.url, name="test") as client:
-        client.flushall()
 
 
 def test_a_counter_that_redis_lost_is_filled_from_the_disk(

@@ -15,6 +15,7 @@ from scanbus.schemas.channels import (
 )
 from scanbus.schemas.documents import (
     MAX_LOST,
+    MAX_SCAN_NUMBER,
     PROTOCOL,
     EndReason,
     Event,
@@ -50,6 +51,7 @@ __all__ = [
     "MAX_LOST",
     "MAX_METADATA_KEYS",
     "MAX_POINTS",
+    "MAX_SCAN_NUMBER",
     "PROTOCOL",
     "ArrayValue",
     "ChannelDescription",

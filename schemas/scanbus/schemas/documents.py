@@ -46,6 +46,7 @@ __all__ = [
     "MAX_DOCUMENT_BYTES",
     "MAX_DOCUMENT_VALUES",
     "MAX_LOST",
+    "MAX_SCAN_NUMBER",
     "MAX_TEXT_LENGTH",
     "MAX_TITLE_LENGTH",
     "PROTOCOL",
@@ -73,6 +74,7 @@ MAX_DOCUMENT_BYTES = 64 * 2**20
 # An announcement has a title and names only; every search for scans reads all of them.
 MAX_ANNOUNCEMENT_BYTES = 2**20
 MAX_LOST = 100
+MAX_SCAN_NUMBER = 10**8 - 1
 MAX_TITLE_LENGTH = 4096
 # Of a note, and of the text of an end.
 MAX_TEXT_LENGTH = 65536
@@ -123,7 +125,7 @@ class ScanIdentity(BaseModel):
     session: FolderName
     collection: FolderName
     dataset: FolderName
-    scan_number: int = Field(ge=1, lt=10**8)
+    scan_number: int = Field(ge=1, lt=MAX_SCAN_NUMBER + 1)
 
     @property
     def dataset_folder(self) -> str:
@@ -268,7 +270,7 @@ class ScanRenumbered(_Document):
     """
 
     type: Literal["renumbered"] = "renumbered"
-    scan_number: int = Field(ge=1, lt=10**8)
+    scan_number: int = Field(ge=1, lt=MAX_SCAN_NUMBER + 1)
     text: PlainText = Field(default="", max_length=4096)
 
 

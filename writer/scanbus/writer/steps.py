@@ -48,7 +48,9 @@ log = get_logger()
 _watched = threading.local()
 
 StepName: TypeAlias = Literal[
+    "renumber",
     "rename",
+    "claim",
     "write",
     "flush",
     "close",

@@ -134,7 +134,8 @@ class ServiceAuthority:
 
     def renumber(self, dataset: str, last: int, number: int, text: str) -> None:
         """Give the scan another number; raise LeaseLostError if the lease is lost."""
-        self._calls.call(self._attempt, "renumber", dataset, last, number, text)
+        with step("renumber"):
+            self._calls.call(self._attempt, "renumber", dataset, last, number, text)
 
 
 class Attempt:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from scanbus.schemas import MAX_SCAN_NUMBER
 from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.file_names import (
     WORK_FOLDER,
@@ -47,9 +48,13 @@ def is_number_free(dataset: Path, number: int) -> bool:
 
 
 def last_number(dataset: Path) -> int:
-    """Return the largest number of a dataset that may be taken; 0 if none is."""
+    """Return the largest number of a dataset that may be taken; 0 if none is.
+
+    A name like ``scan20261126235959`` is no scan's, and none could follow it.
+    """
     claimed = (number for number, _ in claims(dataset))
-    return max((*numbers(dataset), *claimed), default=0)
+    taken = (*numbers(dataset), *claimed)
+    return max((each for each in taken if each < MAX_SCAN_NUMBER), default=0)
 
 
 def release_claims(dataset: Path, uid: str) -> None:

@@ -178,7 +178,7 @@ class WorkFolder:
         made = self.path(final.name)
         made.write_text(self._uid)
         try:
-            with step("link"):
+            with step("claim"):
                 give_name(made, final)
         except FileExistsError:
             holder = read_regular(final).decode("ascii", "replace")
