@@ -1,5 +1,6 @@
 """One arena: a Redis, a publisher, writers, and the faults that are put upon them."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -7,11 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from scanbus.cli.private_redis import PrivateRedis, find_redis_server
-from tests.faults.content import CHANNELS, n_points, scan_uid
+from tests.faults.claims import claims_of, left_after, note_given_up
+from tests.faults.closings import take_numbers
+from tests.faults.content import scan_uid
 from tests.faults.injuries import INJURIES
 from tests.faults.judge import Claim, judge_run
 from tests.faults.loss_operator import LossOperator
@@ -30,6 +32,8 @@ __all__ = ["Outcome", "Played", "play"]
 REACH_S = 90.0
 END_S = 150.0
 LEAVE_S = STOP_S + 10.0
+# Of the durations of faults, half are longer.
+LONG_S = 0.65
 # Acknowledged data go at once where Redis is said to be so small.
 SMALL_MEMORY, LARGE_MEMORY = 2 * 2**20, 2**30
 OPTIONS: dict[Persistence, dict[str, str | int]] = {
@@ -84,6 +88,8 @@ class Ring:
         self.outages = Outages()
         # Scans that may lack what their verdict names.
         self.may_name: set[int] = set()
+        # Files of somebody else, in the places of scans.
+        self.foreign: dict[Path, bytes] = {}
         # Of scans whose publisher did not come to their end.
         self.left: dict[int, Claim] = {}
 
@@ -102,7 +108,6 @@ class Ring:
         self.witness = Witness(self.redis.url, self.arena.seed)
         self.operator = LossOperator(
             self.redis.url,
-            self.arena.seed,
             lambda: "".join(writer.said for writer in tuple(self.writers)),
         )
         self.operator.start()
@@ -166,6 +171,8 @@ class Ring:
     def _armed_writer(self, fault: Fault, action: str) -> WriterProcess:
         """A writer with a trap, in the place of whoever is at work."""
         self.dismiss_writers()
+        if fault.failpoint.startswith("renumber."):
+            take_numbers(self, fault)
         return self.new_writer(f"{fault.failpoint}={action}@{fault.hit}")
 
     def dismiss_writers(self) -> None:
@@ -211,9 +218,14 @@ class Ring:
             self.outcome.played.append(Played(fault, frozenset(touched), was_hit))
         publisher = self.publisher
         self._settle(publisher)
-        self._note_given_up(publisher)
+        note_given_up(self, publisher)
         self.outcome.findings = judge_run(
-            self.root, self.arena.seed, self.arena.length, self._claims(publisher)
+            self.root,
+            self.arena.seed,
+            self.arena.length,
+            claims_of(self, publisher),
+            closed=self._closed_uids,
+            foreign=self.foreign,
         )
         self._count_passes()
         return self.outcome
@@ -350,17 +362,18 @@ class Ring:
             self._must_salvage = not scans <= set(came_back)
             stood, scans = durable | came_back, set(came_back)
         self.left |= stood
-        self._close_scans(scans)
+        self.close_scans(scans, by_writer=fault.for_s > LONG_S)
         return True
 
-    def _close_scans(self, scans: set[int]) -> None:
-        """Have scans ended whose publisher is gone, as an operator does."""
+    def close_scans(self, scans: set[int], *, by_writer: bool = False) -> None:
+        """Have scans ended whose publisher is gone: by an operator, or a writer."""
         witness = self.witness
         witness.declare_dead(scans)
         if not until(lambda: witness.are_judged(scans, finally_=False), REACH_S):
             self.complain(f"no verdict on scans whose publisher is gone: {scans}")
             return
-        witness.close(scans)
+        if not by_writer:
+            witness.close(scans)
         if not until(lambda: witness.are_judged(scans), REACH_S):
             self.complain(f"no final verdict on scans that were closed: {scans}")
 
@@ -380,11 +393,13 @@ class Ring:
         flushed = publisher.said("flushed")
         scans = publisher.unjudged
         for number in scans:
-            self.left[number] = _left(flushed.get(number, {}).get("points", 0))
+            self.left[number] = left_after(flushed.get(number, {}).get("points", 0))
         # It heard of a verdict when its spool is gone, though it had no time to say so;
         # Redis may have forgotten it now.
         waiting = {number for number in scans if self.has_spool(number)}
-        if fault.value == "command":
+        if fault.value == "closed":
+            self.close_scans(set(self.witness.points_on_redis(waiting)))
+        if fault.value in ("command", "closed"):
             self.resume()
         first = max(publisher.said("opening")) + 1
         self.publisher = self.start_publisher(first)
@@ -438,51 +453,17 @@ class Ring:
         failed -= set(publisher.said("judged"))
         known = set(self.witness.points_on_redis(failed))
         self._must_salvage |= failed != known
-        self._close_scans(known)
+        self.close_scans(known)
 
     def _has_failed(self) -> bool:
         return any(writer.has_failed for writer in self.writers)
 
-    def _claims(self, publisher: PublisherProcess) -> dict[int, Claim]:
-        judged, sent = publisher.said("judged"), publisher.said("sent")
-        self._check_refusals(publisher)
-        opened = publisher.said("opening")
-        claims = {number: Claim(False, never_began=True) for number in opened}
-        for number in publisher.said("begun"):
-            word = judged.get(number, {}).get("verdict", "")
-            ended = number in (judged if self.was_killed else sent)
-            claim = self.left.get(number, Claim(ended))
-            claims[number] = replace(
-                claim,
-                said=word or self.witness.verdicts.get(number, ""),
-                named=claim.named or number in self.may_name,
-            )
-        return claims
-
-    def _check_refusals(self, publisher: PublisherProcess) -> None:
-        """Only while Redis was away may a program be told that there is no bus."""
-        refused = publisher.said("refused")
-        self.outcome.n_refused = len(refused)
-        for number, line in refused.items():
-            if not self.outages.explain(line["at"]):
-                self.complain(f"scan {number} was refused: {line['reason']}")
-
-    def _note_given_up(self, publisher: PublisherProcess) -> None:
-        """No fault lasts as long as a publisher's patience with a scan that began."""
-        sent = publisher.said("sent")
-        for number, line in publisher.said("interrupted").items():
-            if number not in sent:
-                claim = replace(_left(line["points"]), named=True)
-                self.left.setdefault(number, claim)
-        for number, line in publisher.said("gave_up").items():
-            if line.get("trapped"):
-                self.left.setdefault(number, replace(_left(0), named=True))
-                continue
-            self.complain(f"the publisher gave scan {number} up: {line['reason']}")
-            self.left.setdefault(number, _left(line["points"]))
-        for number, line in publisher.said("lost").items():
-            if not line.get("trapped"):
-                self.complain(f"nobody waits for scan {number}: {line['reason']}")
+    @property
+    def _closed_uids(self) -> set[str]:
+        """Uids of scans that an operator closed, or a writer by itself."""
+        lines = [line for each in self.writers for line in each.said.splitlines()]
+        said = [json.loads(line) for line in lines if '"interrupted_closed"' in line]
+        return self.witness.closed | {line["scan"] for line in said}
 
     def _count_passes(self) -> None:
         passes = self.outcome.passes
@@ -491,9 +472,3 @@ class Ring:
                 name, count, kind = line.split()
                 if kind == "passed":
                     passes[name] = passes.get(name, 0) + int(count)
-
-
-def _left(n_points_sent: int) -> Claim:
-    """What must be there of a scan that did not come to its end."""
-    least = {channel: n_points(n_points_sent, channel) for channel in CHANNELS}
-    return Claim(ended=False, least=least)

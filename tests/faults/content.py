@@ -13,12 +13,14 @@ __all__ = [
     "CHANNELS",
     "FRAME_SHAPE",
     "SPECTRUM_LENGTH",
+    "UID_PREFIX",
     "n_points",
     "points",
     "scan_uid",
 ]
 
 FRAME_SHAPE: Final = (64, 64)
+UID_PREFIX: Final = "faults"
 SPECTRUM_LENGTH: Final = 64
 # Name, dtype, shape of one point, points per point of the scan.
 CHANNELS: Final[dict[str, tuple[str, tuple[int, ...], int]]] = {
@@ -35,7 +37,7 @@ Numbers = npt.NDArray[np.uint64]
 
 
 def scan_uid(seed: int, scan: int) -> str:
-    return f"faults{seed:012x}x{scan:05d}"
+    return f"{UID_PREFIX}{seed:012x}x{scan:05d}"
 
 
 def n_points(length: int, channel: str) -> int:

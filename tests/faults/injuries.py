@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import redis
 
+from tests.faults.claims import left_after
+from tests.faults.closings import close_meanwhile, empty_redis, renumber
 from tests.faults.content import scan_uid
 from tests.faults.keys import KEYS
 from tests.faults.processes import PublisherProcess, until
@@ -137,15 +139,11 @@ def _replace_publisher(ring: "Ring", publisher: PublisherProcess) -> None:
     ring.left |= ring.witness.points_on_redis(scans)
     if ring.spool is not None:  # Its successor resumes them.
         for number in scans:
-            ring.left[number] = replace(ring.left[number], named=True)
+            claim = ring.left.get(number, left_after(0))
+            ring.left[number] = replace(claim, named=True)
         _start_next(ring, publisher, scans)
         return
-    ring.witness.declare_dead(scans)
-    if not until(lambda: ring.witness.are_judged(scans, finally_=False), REACH_S):
-        ring.complain(f"no verdict on scans whose publisher left: {scans}")
-    ring.witness.close(scans)
-    if not until(lambda: ring.witness.are_judged(scans), REACH_S):
-        ring.complain(f"no final verdict on scans that were closed: {scans}")
+    ring.close_scans(scans)
     _start_next(ring, publisher, scans)
 
 
@@ -173,12 +171,11 @@ def _fork(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> bool:
 
 def _segments_of(ring: "Ring", number: int) -> list[Path]:
     """Return finished segments of frames, in the folder of one scan."""
-    folders = ring.root.rglob(f"scan{number:04d}")
+    folder = ring.root / (ring.witness.newest(number)[1] or "none")
     return sorted(
         path
-        for folder in folders
         for path in folder.glob("*_[0-9][0-9][0-9][0-9]*.h5")
-        if not path.name.startswith(".")
+        if not path.name.startswith(".") and path not in ring.foreign
     )
 
 
@@ -201,7 +198,7 @@ def _missing_file(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> bo
     if fault.value == "moved":
         shutil.move(aside, path)
     else:
-        ring.operator.bereft.add(number)
+        ring.operator.bereft.add(ring.witness.newest(number)[0])
     return True
 
 
@@ -364,4 +361,7 @@ INJURIES: Final[dict[Kind, Injury]] = {
     Kind.KEY: _deleted_key,
     Kind.SPOOL: _damaged_spool,
     Kind.KILL_CHILD: _killed_child,
+    Kind.CLOSED: close_meanwhile,
+    Kind.TAKEN: renumber,
+    Kind.EMPTIED: empty_redis,
 }

@@ -2,12 +2,14 @@
 
 It imports nothing of scanbus: what was sent is computed again from the seed, the files
 are read with plain h5py. What an undisturbed scan looks like it learns from the first
-scan of a run, which nothing disturbs.
+scan of a run, which nothing disturbs. A scan that was closed in its publisher's place
+may go on as others, which name it as their parent: then all of them together must have
+every point, and none of them twice.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ class Claim:
     named : bool
         Whether points may be missing: exactly those that the ledger names are, and the
         verdict is partial if there are any.
+    heard : Mapping of str to str
+        The same as `said`, by uid, for scans that continue this one.
     """
 
     ended: bool
@@ -53,6 +57,17 @@ class Claim:
     least: Mapping[str, int] | None = None
     closed: bool = False
     named: bool = False
+    heard: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Master:
+    """The master of a scan, by what it says of itself."""
+
+    path: Path
+    number: int
+    uid: str
+    parent: str
 
 
 @dataclass(frozen=True)
@@ -80,47 +95,152 @@ class Finding:
 
 
 def judge_run(
-    root: Path, seed: int, length: int, claims: Mapping[int, Claim]
+    root: Path,
+    seed: int,
+    length: int,
+    claims: Mapping[int, Claim],
+    *,
+    closed: Iterable[str] = (),
+    foreign: Mapping[Path, bytes] | None = None,
 ) -> dict[int, Finding]:
-    """Judge all scans of a run, by number; 0 stands for what belongs to no scan."""
-    masters = {
-        int(path.parent.name.removeprefix("scan")): path
-        for path in root.rglob("scan*/scan*.h5")
-        if re.fullmatch(r"scan\d+", path.stem)
-    }
-    usual = _segments(masters[1].parent) if 1 in masters else {}
-    findings = {
-        number: _judge_scan(
-            masters.get(number), Scan(seed, number, length, claim), usual
-        )
-        for number, claim in claims.items()
-    }
-    unfinished = {
-        scan_uid(seed, number)
-        for number, claim in claims.items()
-        if not (claim.ended or claim.closed)
-    }
+    """Judge all scans of a run, by number; 0 stands for what belongs to no scan.
+
+    Parameters
+    ----------
+    closed : iterable of str
+        Uids of scans that were ended in their publisher's place: only these may have
+        others that continue them.
+    foreign : Mapping of pathlib.Path to bytes, optional
+        Files of somebody else, which took the numbers of scans.
+    """
+    masters = _masters(root, foreign or {})
+    undisturbed = [each for each in masters if each.uid == scan_uid(seed, 1)]
+    usual = _segments(undisturbed[0].path.parent) if undisturbed else {}
+    findings: dict[int, Finding] = {}
+    unfinished: set[str] = set()
+    unknown = {each.path for each in masters}
+    for number, claim in claims.items():
+        ours = _family(masters, scan_uid(seed, number))
+        unknown -= {each.path for each in ours}
+        scan = Scan(seed, number, length, claim)
+        if any(each.parent for each in ours):
+            findings[number] = _judge_family(ours, scan, set(closed))
+        else:
+            findings[number] = _judge_scan(ours, scan, usual)
+        if not (claim.ended or claim.closed):
+            unfinished |= {scan_uid(seed, number), *(each.uid for each in ours)}
     findings[0] = Finding(notes=_leftovers(root, unfinished))
+    findings[0].notes += [f"never sent: {path}" for path in sorted(unknown)]
     findings[0].notes += [
-        f"scan {number} was never sent" for number in masters if number not in claims
+        f"changed: {path}, of somebody else"
+        for path, content in (foreign or {}).items()
+        if not path.is_file() or path.read_bytes() != content
     ]
     return findings
 
 
+def _masters(root: Path, foreign: Container[Path]) -> list[Master]:
+    found = []
+    for path in sorted(set(root.rglob("scan*/scan*.h5"))):
+        if path in foreign:
+            continue
+        if not re.fullmatch(r"scan\d+", path.stem) or path.stem != path.parent.name:
+            continue
+        number = int(path.stem.removeprefix("scan"))
+        with h5py.File(path, locking=False) as file:
+            own = file[f"{number}.1/scanbus"]
+            parent = str(own["parent"].asstr()[()]) if "parent" in own else ""
+            found.append(Master(path, number, str(own["uid"].asstr()[()]), parent))
+    return found
+
+
+def _family(masters: Sequence[Master], uid: str) -> list[Master]:
+    """Return the master of a scan, and those of scans that continue it, in order."""
+    found = [each for each in masters if each.uid == uid]
+    for each in masters:
+        if each.parent == uid:
+            found += _family(masters, each.uid)
+    return found
+
+
+def _judge_family(masters: Sequence[Master], scan: Scan, closed: set[str]) -> Finding:
+    """Judge a scan that was closed, and goes on as others."""
+    found = Finding()
+    if scan.claim.never_began:
+        found.notes.append("a scan that never began goes on as another")
+    there: dict[str, list[set[int]]] = {channel: [] for channel in CHANNELS}
+    excused: dict[str, set[int]] = {channel: set() for channel in CHANNELS}
+    if len({each.uid for each in masters}) != len(masters):
+        found.notes.append(f"two files of one scan: {masters}")
+    for master in masters:
+        if master.parent and master.parent not in closed:
+            found.notes.append(f"{master.parent} goes on, and was never closed")
+        _judge_member(master, scan, found, there, excused)
+    for channel in CHANNELS:
+        least = set(range(_least(scan, channel, "")))
+        union = set().union(*there[channel])
+        lost = least - union - (excused[channel] if scan.claim.named else set())
+        found.lost += len(lost)
+        if lost:
+            found.notes.append(f"{channel}: {len(lost)} in no scan, first {min(lost)}")
+        twice = sum(map(len, there[channel])) - len(union)
+        found.doubled += twice
+        if twice:
+            ranges = [(min(one), max(one) + 1) for one in there[channel] if one]
+            found.notes.append(f"{channel}: {twice} in two scans: {ranges}")
+    return found
+
+
+def _judge_member(
+    master: Master,
+    scan: Scan,
+    found: Finding,
+    there: dict[str, list[set[int]]],
+    excused: dict[str, set[int]],
+) -> None:
+    """Judge one of several: what it lacks it names; add what it has."""
+    claim = scan.claim
+    word = claim.heard.get(master.uid, "" if master.parent else claim.said)
+    # How much must be there is known of all together only.
+    own = replace(scan, claim=Claim(ended=False, said=word, least={}, named=True))
+    with h5py.File(master.path, locking=False) as file:
+        entry = file[f"{master.number}.1"]
+        _judge_named(entry, own, found)
+        is_provisional = bool(entry.get("scanbus/provisional", np.bool_(True))[()])
+        if is_provisional:
+            found.wrong_verdicts += 1
+            found.notes.append(f"the verdict of {master.path.stem} is provisional")
+        for channel in CHANNELS:
+            rows = _rows(entry["measurement"].get(channel), channel)
+            wanted = points(scan.seed, scan.number, channel, 0, len(rows))
+            there[channel].append(
+                {
+                    point
+                    for point, (row, sent) in enumerate(zip(rows, wanted, strict=True))
+                    if np.array_equal(row, sent)
+                }
+            )
+            if "ledger" in entry["scanbus"]:
+                excused[channel] |= _named(entry["scanbus/ledger"], channel)
+
+
 def _judge_scan(
-    master: Path | None,
+    masters: Sequence[Master],
     scan: Scan,
     usual: Mapping[str, Mapping[str, tuple[int, ...]]],
 ) -> Finding:
     found = Finding()
     claim = scan.claim
-    if master is None:
+    if not masters:
         found.lost = sum(_least(scan, channel, "") for channel in CHANNELS)
         if found.lost:
             found.notes.append("no master")
         return found
-    with h5py.File(master, locking=False) as file:
-        entry = file[f"{scan.number}.1"]
+    if len(masters) > 1:
+        found.notes.append(f"two files of one scan: {masters}")
+    master = masters[0]
+    with h5py.File(master.path, locking=False) as file:
+        entry = file[f"{master.number}.1"]
         if claim.never_began:
             rows = {name: len(_rows(node, name)) for name, node in _channels(entry)}
             if any(rows.values()):
@@ -131,10 +251,8 @@ def _judge_scan(
         else:
             _judge_points(entry, scan, found)
             _judge_verdict(entry, claim, found)
-        if entry["scanbus/uid"].asstr()[()] != scan_uid(scan.seed, scan.number):
-            found.notes.append("the uid of another scan")
     if not claim.named:
-        _judge_segments(_segments(master.parent), usual, claim, found)
+        _judge_segments(_segments(master.path.parent), usual, claim, found)
     return found
 
 
@@ -325,5 +443,10 @@ def _leftovers(root: Path, unfinished: Iterable[str]) -> list[str]:
     return [
         f"left behind: {path.relative_to(root)}"
         for path in sorted(root.glob(f"{WORK_FOLDERS_GLOB}/*"))
-        if not any(uid in path.name for uid in allowed)
+        if not any(uid in _owner(path) for uid in allowed)
     ]
+
+
+def _owner(path: Path) -> str:
+    """Return what names the scan of a work folder, or of the claim of a number."""
+    return path.read_text() if path.is_file() else path.name

@@ -5,8 +5,6 @@ import sys
 import threading
 from collections.abc import Callable
 
-from tests.faults.content import scan_uid
-
 __all__ = ["LossOperator"]
 
 _LOOK_S = 0.5
@@ -19,29 +17,25 @@ class LossOperator(threading.Thread):
     ----------
     url : str
         Of Redis itself, with no proxy between.
-    seed : int
-        Of the data.
     said : callable
         Returns all that the writers of the arena have logged.
     """
 
-    def __init__(self, url: str, seed: int, said: Callable[[], str]) -> None:
+    def __init__(self, url: str, said: Callable[[], str]) -> None:
         super().__init__(name="operator", daemon=True)
         self._url = url
-        self._seed = seed
         self._said = said
-        self._n_heard: dict[int, int] = {}
+        self._n_heard: dict[str, int] = {}
         self._is_over = threading.Event()
-        # Numbers of scans that lost a file for good.
-        self.bereft: set[int] = set()
+        # Uids of scans that lost a file for good.
+        self.bereft: set[str] = set()
 
     def run(self) -> None:
         while not self._is_over.wait(_LOOK_S):
-            for number in tuple(self.bereft):
-                uid = scan_uid(self._seed, number)
+            for uid in filter(None, tuple(self.bereft)):
                 n_heard = self._said().count(f"accept-loss {uid}")
-                if n_heard > self._n_heard.get(number, 0) and self._accepted(uid):
-                    self._n_heard[number] = n_heard
+                if n_heard > self._n_heard.get(uid, 0) and self._accepted(uid):
+                    self._n_heard[uid] = n_heard
 
     def _accepted(self, uid: str) -> bool:
         """Accept what is lost; return False if Redis did not answer."""

@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # machine with other things to do.
 STOP_S = 5.0
 LEASE_S = 1.0
+CLOSE_S = 4.0
 
 
 def until(is_so: Callable[[], Any], timeout_s: float) -> bool:
@@ -135,6 +136,9 @@ class WriterProcess(_Process):
             # Each scan joins some of its segments, and removes what they replace.
             "SCANBUS_WANTED_SOURCES": "2",
             "SCANBUS_GRACE_S": "0",
+            # Of scans whose publisher does not come back, or later.
+            "SCANBUS_INTERRUPTED_CLOSE_S": str(CLOSE_S),
+            "SCANBUS_SPOOLED_CLOSE_S": str(3 * CLOSE_S),
             FAILPOINTS_VARIABLE: failpoints,
             FAILPOINT_LOG_VARIABLE: str(self._hits),
             **(environment or {}),
@@ -233,5 +237,6 @@ class PublisherProcess(_Process):
     @property
     def unjudged(self) -> set[int]:
         """Scans that have begun and that it has to bring to their verdict."""
-        over = {*self.said("judged"), *self.said("lost"), *self.said("refused")}
+        ends = ("judged", "closed", "lost", "refused")
+        over = {scan for event in ends for scan in self.said(event)}
         return set(self.said("begun")) - over - self.left

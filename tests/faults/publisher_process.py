@@ -22,6 +22,7 @@ from scanbus.schemas.errors import (
     BusUnavailableError,
     DeadlineError,
     ScanbusError,
+    ScanClosedError,
     ScanStateError,
 )
 from tests.faults.content import (
@@ -152,7 +153,6 @@ class Program:
         say(event="opening", scan=number)
         scan = publisher.scan(
             uid=scan_uid(seed, number),
-            scan_number=number,
             session="20260101",
             quota_bytes=QUOTA_BYTES,
             title=f"faults {seed}",
@@ -228,6 +228,9 @@ class Program:
             verdict = scan.verdict(0.0)
         except DeadlineError:
             return
+        except ScanClosedError:
+            # Somebody closed it, and it has all that was sent.
+            say(event="closed", scan=number)
         except ScanStateError as error:
             say(event="lost", scan=number, reason=str(error))
         except Exception as error:
@@ -235,7 +238,8 @@ class Program:
                 raise
             say(event="lost", scan=number, reason=repr(error), trapped=True)
         else:
-            say(event="judged", scan=number, verdict=verdict.verdict.value)
+            word = verdict.verdict.value
+            say(event="judged", scan=number, verdict=word, uid=verdict.uid)
         del self._unjudged[number]
 
 

@@ -50,6 +50,9 @@ class Kind(StrEnum):
     KEY = "a key deleted on Redis"
     SPOOL = "spool damaged"
     KILL_CHILD = "child of the writer killed"
+    CLOSED = "scan closed, then its publisher is back"
+    TAKEN = "number of a scan taken on the disk"
+    EMPTIED = "Redis emptied"
 
 
 class Persistence(StrEnum):
@@ -132,6 +135,7 @@ class Arena:
 KILLS_PER_FAILPOINT: Final = 3
 STOPS: Final = (
     "rename.before",
+    "claim.before",
     "link.before",
     "master.before",
     "scan_file.before",
@@ -139,6 +143,7 @@ STOPS: Final = (
     "join_remove.before",
 )
 ERRORS: Final = (
+    "claim.before",
     "write.before",
     "flush.before",
     "close.before",
@@ -154,7 +159,7 @@ REDIS_GONE: Final = (
     "scan_file.after",
 )
 VICTIMS: Final = ("writer", "publisher", "redis")
-RESUMERS: Final = ("command", "successor")
+RESUMERS: Final = ("command", "successor", "closed")
 JUMPS: Final = ("3600", "-3600", "86400", "-86400")
 DELAYS: Final = ("renew.before", "link.before", "verify.after", "acknowledge.before")
 # What else may happen, and how: one of these each time.
@@ -171,9 +176,12 @@ HOWS: Final[dict[Kind, tuple[str, ...]]] = {
     Kind.KEY: tuple(KEYS),
     Kind.SPOOL: DAMAGES,
     Kind.KILL_CHILD: ("SIGKILL", "SIGSEGV", "SIGABRT"),
+    Kind.CLOSED: ("operator", "writer", "emptied"),
+    Kind.TAKEN: ("",),
+    Kind.EMPTIED: ("",),
 }
 # Late hits of these may never come in the life of one writer.
-_RARE: Final = ("rename", "scan_file", "verdict", "join")
+_RARE: Final = ("renumber", "rename", "claim", "scan_file", "verdict", "join")
 _ARENA_FAULTS: Final = 11
 # After these there is no publisher any more.
 _LAST: Final = (Kind.KILL_PUBLISHER, Kind.KILL_ALL)
@@ -218,7 +226,9 @@ def covering(seed: int, *, clocks: bool = True) -> tuple[Arena, ...]:
         if clocks
     ]
     spooled = [
-        _at_random(chance, Kind.KILL_SOURCE, value=value) for value in RESUMERS * 2
+        _at_random(chance, Kind.KILL_SOURCE, value=value)
+        # Not the same ones under one persistence.
+        for value in (*RESUMERS, *RESUMERS[1:], RESUMERS[0])
     ]
     spooled += [_any_of(chance, Kind.SPOOL) for _ in Persistence]
     kinds = list(Persistence)

@@ -5,13 +5,16 @@ died, which verdicts there are. Nothing of it says what the files must hold of a
 whose publisher came to its end.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from posixpath import dirname
 from time import monotonic
 
 from scanbus.bus.protocol import SEAL_ID, ScanRecord, heartbeat_key
 from scanbus.bus.store import (
     Bus,
+    announcements,
     connect,
     find_scan,
     read_cursor,
@@ -21,7 +24,8 @@ from scanbus.bus.store import (
 from scanbus.publisher.recovery.operator_close import close_scan
 from scanbus.schemas import EndReason, LaneDescription
 from scanbus.schemas.errors import ScanbusError, ScanStateError, UnknownScanError
-from tests.faults.content import scan_uid
+from scanbus.schemas.file_names import scan_master_path
+from tests.faults.content import UID_PREFIX, scan_uid
 from tests.faults.judge import Claim
 
 __all__ = ["Outages", "Witness"]
@@ -53,6 +57,9 @@ class Outages:
 class Witness:
     """Looks at the bus for one arena.
 
+    A scan that was closed while its publisher was away may go on as others, which name
+    it as their parent: by its number, all of them are meant.
+
     Parameters
     ----------
     url : str
@@ -64,7 +71,11 @@ class Witness:
     def __init__(self, url: str, seed: int) -> None:
         self._url = url
         self._seed = seed
-        self.verdicts: dict[int, str] = {}
+        # Final verdicts by uid.
+        self.verdicts: dict[str, str] = {}
+        # Uids of scans that an operator closed.
+        self.closed: set[str] = set()
+        self._parents: dict[str, str] = {}
 
     def points_on_redis(
         self, scans: Iterable[int], *, durable: bool = False
@@ -77,44 +88,114 @@ class Witness:
         claims = {}
         with connect(self._url, name="faults") as client:
             for number in scans:
-                try:
-                    record = find_scan(client, scan_uid(self._seed, number))
-                except UnknownScanError:
-                    continue
-                claims[number] = _claim(client, record, durable=durable)
+                found = [
+                    _claim(client, record, durable=durable)
+                    for record in self._records(client, number)
+                ]
+                if found:
+                    claims[number] = _together(found)
         return claims
 
     def declare_dead(self, scans: Iterable[int]) -> None:
         """As if the time had passed after which a dead publisher's heartbeat lapses."""
         with connect(self._url, name="faults") as client:
             for number in scans:
-                client.delete(heartbeat_key(scan_uid(self._seed, number)))
+                for record in self._records(client, number):
+                    client.delete(heartbeat_key(record.uid))
 
     def close(self, scans: Iterable[int]) -> None:
         """End scans in place of their publisher, as an operator does."""
-        for number in scans:
+        with connect(self._url, name="faults") as client:
+            uids = [one.uid for each in scans for one in self._records(client, each)]
+        for uid in uids:
             try:
-                close_scan(self._url, scan_uid(self._seed, number))
+                close_scan(self._url, uid)
             except ScanStateError as error:
                 if "has ended already" not in str(error):
                     raise
+            else:
+                self.closed.add(uid)
 
     def are_judged(self, scans: set[int], *, finally_: bool = True) -> bool:
         """Whether there is a verdict on all of them; final ones are remembered."""
-        missing = set()
         with connect(self._url, name="faults") as client:
-            for number in scans - set(self.verdicts):
-                try:
-                    record = find_scan(client, scan_uid(self._seed, number))
-                except ScanbusError:
-                    missing.add(number)
-                    continue
-                verdict = record.final_verdict
-                if verdict is not None:
-                    self.verdicts[number] = verdict.verdict.value
-                elif finally_ or record.verdict is None:
-                    missing.add(number)
-        return not missing
+            return all(
+                self._is_judged(client, number, finally_=finally_) for number in scans
+            )
+
+    def _is_judged(self, client: Bus, number: int, *, finally_: bool) -> bool:
+        if scan_uid(self._seed, number) in self.verdicts and not self._children(number):
+            return True
+        try:
+            records = self._records(client, number)
+        except ScanbusError:
+            return False
+        for record in records:
+            verdict = record.final_verdict
+            if verdict is not None:
+                self.verdicts[record.uid] = verdict.verdict.value
+        waited = [
+            record
+            for record in records
+            if record.uid not in self.verdicts and (finally_ or record.verdict is None)
+        ]
+        return bool(records) and not waited
+
+    def newest(self, number: int) -> tuple[str, str]:
+        """Return uid and folder of a scan, or of the last one that continues it.
+
+        The folder is relative to the root; both are empty if Redis has none.
+        """
+        with connect(self._url, name="faults") as client:
+            records = self._records(client, number)
+        if not records:
+            return "", ""
+        return records[-1].uid, dirname(scan_master_path(records[-1].identity))
+
+    def heard(self, number: int) -> dict[str, str]:
+        """Return the final verdicts on a scan and on those that continue it, by uid."""
+        uids = [scan_uid(self._seed, number), *self._children(number)]
+        return {uid: self.verdicts[uid] for uid in uids if uid in self.verdicts}
+
+    def _records(self, client: Bus, number: int) -> list[ScanRecord]:
+        """Return what Redis has of a scan, and of those that continue it, in order."""
+        self._learn_parents(client)
+        found = []
+        for uid in (scan_uid(self._seed, number), *self._children(number)):
+            try:
+                found.append(find_scan(client, uid))
+            except UnknownScanError:
+                continue
+        return found
+
+    def _children(self, number: int) -> list[str]:
+        uids = [scan_uid(self._seed, number)]
+        for uid in uids:  # It grows.
+            uids += [one for one, parent in self._parents.items() if parent == uid]
+        return uids[1:]
+
+    def _learn_parents(self, client: Bus) -> None:
+        for line in announcements(client):
+            document = line.document
+            if document is None or document.scan.uid in self._parents:
+                continue
+            uid = document.scan.uid
+            if uid.startswith(UID_PREFIX):
+                continue
+            prepared = find_scan(client, uid).prepared
+            if prepared is not None:
+                self._parents[uid] = prepared.parent
+
+
+def _together(claims: Sequence[Claim]) -> Claim:
+    """What must be in the files of scans of which one continues the other."""
+    if any(claim.ended for claim in claims):
+        return Claim(ended=True)
+    least: dict[str, int] = {}
+    for claim in claims:
+        for channel, stop in (claim.least or {}).items():
+            least[channel] = max(stop, least.get(channel, 0))
+    return replace(claims[0], least=least)
 
 
 def _claim(client: Bus, record: ScanRecord, *, durable: bool) -> Claim:

@@ -1,0 +1,106 @@
+"""Scans that are closed while their publisher is away, and numbers that are taken."""
+
+import shutil
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import redis
+
+from tests.faults.processes import PublisherProcess, until
+from tests.faults.schedule import Fault
+
+if TYPE_CHECKING:
+    from tests.faults.arena import Ring
+
+__all__ = ["close_meanwhile", "empty_redis", "renumber", "take_numbers"]
+
+REACH_S = 90.0
+# So many numbers are taken: a publisher may have asked for the next one just now.
+N_TAKEN = 4
+OPENS_S = 8.0
+TRIES = 4
+_DATASET = "proposal/id00/20260101/RAW_DATA/sample/sample_0001"
+
+
+def close_meanwhile(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> bool:
+    """Suspend the publisher, have its scans closed, and let it come back to them."""
+    before = set(publisher.said("begun"))
+    until(lambda: set(publisher.said("begun")) - before, REACH_S)
+    assert ring.writer.is_running
+    time.sleep(fault.after_s / 3)
+    publisher.signal(signal.SIGSTOP)
+    try:
+        scans = publisher.unjudged
+        known = set(ring.witness.points_on_redis(scans))
+        ring.close_scans(known, by_writer=fault.value == "writer")
+        if fault.value == "emptied":
+            # It finds nothing of that, and then a verdict with fewer points.
+            with redis.Redis.from_url(ring.redis.url) as client:
+                client.flushall()
+    finally:
+        publisher.signal(signal.SIGCONT)
+    until(lambda: not (scans & publisher.unjudged and publisher.is_running), REACH_S)
+    return bool(scans)
+
+
+def empty_redis(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> bool:
+    """Remove everything from Redis: files and publishers know more than it."""
+    time.sleep(fault.after_s)
+    with redis.Redis.from_url(ring.redis.url) as client:
+        client.flushall()
+    time.sleep(fault.for_s)
+    return publisher.is_running
+
+
+def renumber(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> bool:
+    """Take the numbers of scans on the disk before the writer looks at them."""
+    ring.dismiss_writers()
+    take_numbers(ring, fault)
+    writer = ring.writer
+    return until(lambda: '"scan_renumbered"' in writer.said, REACH_S)
+
+
+def take_numbers(ring: "Ring", fault: Fault) -> None:
+    """Have a scan begin whose number is taken on the disk, while no writer is alive."""
+    publisher = ring.publisher
+    assert publisher is not None
+    for _ in range(TRIES):
+        before = len(publisher.said("begun"))
+        _copy_files(ring, is_scan=fault.hit % 2 == 0)
+        if until(partial(_has_begun, publisher, before), OPENS_S):
+            return
+        # It waits for verdicts before it opens the next one.
+        if not publisher.is_running:
+            return
+        assert ring.writer.is_running
+        until(lambda: len(publisher.unjudged) <= 1, OPENS_S)
+        ring.dismiss_writers()
+    ring.complain(f"no scan began without a writer: {publisher.log_tail()}")
+
+
+def _has_begun(publisher: PublisherProcess, before: int) -> bool:
+    return len(publisher.said("begun")) > before
+
+
+def _copy_files(ring: "Ring", *, is_scan: bool) -> None:
+    """Take the next numbers of the dataset: by any file, or by a copy of a scan."""
+    dataset = ring.root / _DATASET
+    with redis.Redis.from_url(ring.redis.url) as client:
+        counted = int(client.get(f"scanbus:number:{_DATASET}") or 0)
+    folders = sorted(dataset.glob("scan[0-9]*"))
+    last = max(counted, *(int(each.name[4:]) for each in folders))
+    for number in range(last + 1, last + 1 + N_TAKEN):
+        folder = dataset / f"scan{number:04d}"
+        if is_scan:
+            shutil.copytree(folders[0], folder)
+        else:
+            folder.mkdir()
+            (folder / f"scan{number:04d}.h5").write_bytes(b"of somebody else")
+        ring.foreign |= {path: path.read_bytes() for path in _files(folder)}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
