@@ -19,6 +19,7 @@ from benchmarks.harness.stage import Stage, child_environment, start_child
 from benchmarks.harness.tree_memory import PeakPss, tree_pss
 from scanbus.bus.store import connect
 from scanbus.publisher import Publisher, Scan
+from scanbus.schemas.file_names import scan_folder_name
 
 GOAL = 10
 MB = 10**6
@@ -29,6 +30,9 @@ SOME_CHANNELS = 300
 N_POINTS = 100
 FEW_SCANS, MANY_SCANS = 20, 2000
 N_AT_ONCE = 200
+N_ON_DISK = 10_000
+SESSION = "20260101"
+DATASET = f"proposal/id00/{SESSION}/RAW_DATA/sample/sample_0001"
 IDLE_S = 10.0
 QUOTA_BYTES = 4 * 2**20
 Ready = Callable[[], None]
@@ -40,6 +44,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
     with plan.stage(aof=True) as stage:
         yield from _updates(stage)
         yield _keys(stage)
+        yield _first_number(stage)
         yield from _idle(stage)
         yield _at_once(stage)
         yield _some_channels(stage)
@@ -70,6 +75,21 @@ def _keys(stage: Stage) -> Figure:
     stage.remove_files()
     name = f"{N_KEYS} keys of metadata, to the verdict or the refusal"
     return Figure(GOAL, name, seconds, "s", 10.0, True, note=outcome)
+
+
+def _first_number(stage: Stage) -> Figure:
+    dataset = stage.folder / "files" / DATASET
+    for number in range(1, N_ON_DISK + 1):
+        (dataset / scan_folder_name(number)).mkdir(parents=True)
+    child = start_child(open_two, stage.url)
+    child.go()
+    first_s, next_s, number = child.result()
+    if number != N_ON_DISK + 1:
+        raise RuntimeError(f"scan number {number} after {N_ON_DISK}")
+    stage.remove_files()
+    name = f"first number of a dataset with {N_ON_DISK} scans on the disk, scan open"
+    note = f"the next scan {next_s * 1e3:.1f} ms"
+    return Figure(GOAL, name, first_s * 1e3, "ms", note=note)
 
 
 def _idle(stage: Stage) -> Iterator[Figure]:
@@ -197,6 +217,21 @@ def publish_keys(ready: Ready, url: str, n_keys: int) -> tuple[float, str]:
             return time.perf_counter() - started, f"refused: {str(error)[:60]}"
         sending.check(scan.verdict(sending.VERDICT_S), {"counter": 1})
         return time.perf_counter() - started, "written"
+
+
+def open_two(ready: Ready, url: str) -> tuple[float, float, int]:
+    """Return the seconds to open two scans, and the number of the first."""
+    seconds, numbers = [], []
+    with Publisher(url, name="numbers") as publisher:
+        ready()
+        for _ in range(2):
+            started = time.perf_counter()
+            with publisher.scan(session=SESSION, quota_bytes=QUOTA_BYTES) as scan:
+                seconds.append(time.perf_counter() - started)
+                numbers.append(scan.identity.scan_number)
+                _send(scan, 1)
+            sending.check(scan.verdict(sending.VERDICT_S), {"counter": 1})
+    return seconds[0], seconds[1], numbers[0]
 
 
 def keep_open(ready: Ready, url: str, n_scans: int, seconds: float) -> None:
