@@ -2,13 +2,22 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from scanbus.bus.protocol import RESERVED, heartbeat_key, lane_key
-from scanbus.bus.store import connect
+from scanbus.bus.protocol import (
+    RESERVED,
+    SEAL_ID,
+    EncodedEntry,
+    checksum_of,
+    heartbeat_key,
+    lane_key,
+    pack_header,
+)
+from scanbus.bus.store import append_entries, connect
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
@@ -44,8 +53,12 @@ def close_it(url: str) -> bool:
 
 
 def values_in(root: Path, number: int) -> list[float]:
+    return list(column(root, number, "a"))
+
+
+def column(root: Path, number: int, name: str) -> Any:
     with h5py.File(next(root.rglob(f"scan{number:04d}.h5"))) as file:
-        return list(file[f"{number}.1/measurement/a"][()])
+        return file[f"{number}.1/measurement/{name}"][()]
 
 
 def parent_in(root: Path, number: int) -> str:
@@ -97,6 +110,72 @@ def test_a_publisher_of_a_closed_scan_publishes_the_rest_as_a_new_scan(
     assert final_verdict(url, UID).verdict is VerdictWord.COMPLETE
     check_both(root)
     assert not is_spooled or list(spool.iterdir()) == []
+
+
+def test_a_send_does_not_wait_for_room_in_a_scan_that_was_judged_meanwhile(
+    server: PrivateRedis, tmp_path: Path
+) -> None:
+    """Redis lost the seals and the end; the verdict is in the files."""
+    url, root = server.url, tmp_path / "root"
+    port = int(server.tcp_url.rpartition(":")[2])
+    with (
+        writer(url, root),
+        Proxy(port) as proxy,
+        Publisher(f"redis://127.0.0.1:{proxy.port}") as publisher,
+    ):
+        with publisher.scan(uid=UID, session="20260101", quota_bytes=100_000) as scan:
+            scan.channel("a", shape=(1000,))
+            scan.send("a", np.zeros((N_SENT, 1000)))
+            scan.flush()
+            with connect(url, name="test") as client:
+                wait_until(lambda: bool(client.xlen(lane_key(UID, "a"))))
+            proxy.cut()
+            wait_until(lambda: close_it(url))
+            final_verdict(url, UID)
+            with connect(url, name="test") as client:
+                client.flushall()
+            proxy.heal()
+            for number in range(N_SENT, 60):
+                scan.send("a", np.full(1000, float(number)))
+        verdict = scan.verdict(60)
+    assert verdict.uid != UID
+    assert verdict.channels["a"].missing == ((0, N_SENT),)
+    assert len(column(root, 1, "a")) == N_SENT
+    assert [row[0] for row in column(root, 2, "a")[N_SENT:]] == list(range(N_SENT, 60))
+
+
+@pytest.mark.parametrize("sealed", [("a",), ("b",), ("a", "b")])
+def test_a_closing_that_stopped_before_the_end_of_the_scan_is_completed(
+    server: PrivateRedis, tmp_path: Path, sealed: tuple[str, ...]
+) -> None:
+    """Whoever closed it died between a seal and the end; both lanes go on."""
+    url, root = server.url, tmp_path / "root"
+    with writer(url, root), Publisher(url) as publisher:
+        with publisher.scan(uid=UID, session="20260101") as scan:
+            for name in ("a", "b"):
+                scan.channel(name)
+            for name in ("a", "b"):
+                scan.send(name, np.arange(N_SENT, dtype=float))
+            scan.flush()
+            with connect(url, name="test") as client:
+                for name in sealed:
+                    wait_until(lambda: bool(client.xlen(lane_key(UID, "b"))))
+                    header = pack_header(
+                        session=b"operator", checksum=checksum_of(b""), length=N_SENT
+                    )
+                    seal = EncodedEntry(SEAL_ID, N_SENT, header)
+                    append_entries(client, UID, name, [seal])
+            for name in ("a", "b"):
+                scan.send(name, np.arange(N_SENT, N_ALL, dtype=float))
+            wait_until(lambda: scan.uid != UID)
+        verdict = scan.verdict(60)
+    assert verdict.uid != UID
+    assert final_verdict(url, UID).verdict is VerdictWord.COMPLETE
+    for name in ("a", "b"):
+        parts = [column(root, number, name) for number in (1, 2)]
+        there = [set(part[~np.isnan(part)]) for part in parts]
+        assert there[0] | there[1] == set(range(N_ALL))
+        assert not there[0] & there[1]
 
 
 @pytest.mark.parametrize("loses_redis", [False, True])

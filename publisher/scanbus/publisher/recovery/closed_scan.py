@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scanbus.bus.store import Bus, load_record, sealed_length
+from scanbus.bus.protocol import SEAL_ID
+from scanbus.bus.store import (
+    Bus,
+    load_record,
+    sealed_length,
+    stored_session,
+    stream_ends,
+)
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import Verdict, VerdictWord
 from scanbus.schemas.errors import ScanClosedError
 
-__all__ = ["ClosedScan", "closed_by_verdict", "find_closed"]
+__all__ = ["ClosedScan", "closed_by_verdict", "find_closed", "is_sealed_by_other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,17 @@ def find_closed(client: Bus, queue: ScanQueue) -> ClosedScan | None:
         and lane.description.channels[0].name not in ended.late
     }
     return ClosedScan(uid, ended.text, known)
+
+
+def is_sealed_by_other(client: Bus, queue: ScanQueue) -> bool:
+    """Whether somebody has begun to close a scan: there is a seal, but no end yet."""
+    for lane in queue.lanes.values():
+        ends = stream_ends(client, queue.uid, lane.name)
+        if ends is not None and ends[1] == SEAL_ID:
+            session = stored_session(client, queue.uid, lane.name, SEAL_ID)
+            if session not in (None, queue.session):
+                return True
+    return False
 
 
 def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ClosedScan | None:

@@ -21,6 +21,7 @@ from scanbus.bus.store import (
     beat_publishers,
     end_publisher_beat,
     has_keys,
+    load_record,
     missing_keys,
     ping,
     read_cursors,
@@ -351,6 +352,8 @@ class ScanMonitor(threading.Thread):
 
     def _poll_verdict(self, client: Bus, queue: ScanQueue, *, is_round: bool) -> None:
         if not queue.is_over:
+            if is_round and queue.has_blocked_send:
+                self._continue_if_judged(client, queue)
             return
         if not (queue.watch.is_fully_sent or queue.watch.is_lost):
             # Without a verdict poll, this record would always report new events.
@@ -367,6 +370,16 @@ class ScanMonitor(threading.Thread):
             self._remove(queue)
         elif queue.watch.is_lost:
             self._remove(queue)
+
+    def _continue_if_judged(self, client: Bus, queue: ScanQueue) -> None:
+        """Let a scan go on as another if it was closed, and Redis has lost how.
+
+        Nothing of it becomes durable any more, so a send would wait in vain.
+        """
+        verdict = load_record(client, queue.announced).final_verdict
+        closed = None if verdict is None else closed_by_verdict(queue, verdict)
+        if closed is not None:
+            continue_scan(client, queue, closed)
 
     def _release_if_judged(self, client: Bus, queue: ScanQueue) -> bool:
         announced = queue.announced

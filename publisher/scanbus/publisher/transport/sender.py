@@ -8,6 +8,7 @@ more. A scan has one for each detector, and one for all small values and the eve
 from __future__ import annotations
 
 import threading
+from time import monotonic
 
 from scanbus.bus.protocol import EncodedEntry, split_id
 from scanbus.bus.store import (
@@ -17,6 +18,8 @@ from scanbus.bus.store import (
     VanishedError,
     append_entries,
     append_event,
+    end_for_publisher,
+    load_record,
     make_lane,
     translated,
 )
@@ -25,7 +28,7 @@ from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_share import SendShare
 from scanbus.publisher.queue.value_lane import MAX_BATCH_BYTES
-from scanbus.publisher.recovery.closed_scan import find_closed
+from scanbus.publisher.recovery.closed_scan import find_closed, is_sealed_by_other
 from scanbus.publisher.recovery.lost_data import lost_data
 from scanbus.publisher.transport.continuation import (
     continue_scan,
@@ -50,6 +53,8 @@ log = get_logger()
 _IDLE_S = 0.2
 # After Redis had no room, entries are sent one by one; then batches grow again by this.
 _LARGER_BATCH_BYTES = 2**16
+# Who closes a scan seals its lanes and ends it within milliseconds.
+_CLOSING_S = 5.0
 
 
 class Sender(threading.Thread):
@@ -78,6 +83,7 @@ class Sender(threading.Thread):
         self._client: Bus | None = None
         self._backoff = Backoff()
         self._made: set[str] = set()
+        self._sealed_at = 0.0
         self._batch_bytes = MAX_BATCH_BYTES
 
     def run(self) -> None:
@@ -110,6 +116,9 @@ class Sender(threading.Thread):
             with translated(self._link.url):
                 client = self._connected()
                 closed = find_closed(client, self._queue)
+                if closed is None and is_sealed_by_other(client, self._queue):
+                    self._await_end(client)
+                    return
                 if closed is not None and needs_continuation(self._queue, closed):
                     continue_scan(client, self._queue, closed)
         except BusUnavailableError as lost:
@@ -123,6 +132,19 @@ class Sender(threading.Thread):
             raise closed.error(self._queue) from error
         else:
             raise error
+
+    def _await_end(self, client: Bus) -> None:
+        """Wait for the end of a scan that somebody has sealed.
+
+        Whoever it was may have died in between: then the closing is completed.
+        """
+        now = monotonic()
+        self._sealed_at = self._sealed_at or now
+        if now - self._sealed_at < _CLOSING_S:
+            self._pause("somebody seals its lanes, as if this publisher were gone")
+            return
+        record = load_record(client, self._queue.announced)
+        end_for_publisher(client, record, "closed by somebody who did not end it")
 
     def _give_up(self, error: Exception) -> None:
         self._share.give_up(error, is_lost=isinstance(error, LaneConflictError))
