@@ -6,7 +6,7 @@ whose publisher came to its end.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from posixpath import dirname
 from time import monotonic
@@ -182,9 +182,10 @@ class Witness:
             uid = document.scan.uid
             if uid.startswith(UID_PREFIX):
                 continue
-            prepared = find_scan(client, uid).prepared
-            if prepared is not None:
-                self._parents[uid] = prepared.parent
+            with suppress(UnknownScanError):  # It is on its way.
+                prepared = find_scan(client, uid).prepared
+                if prepared is not None:
+                    self._parents[uid] = prepared.parent
 
 
 def _together(claims: Sequence[Claim]) -> Claim:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -24,6 +23,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from scanbus.bus.store import (
@@ -251,17 +251,15 @@ def die_at(place: str, death: str | None) -> None:
         raise KilledError
 
 
-@pytest.fixture(autouse=True)
-def _server() -> Iterator[None]:
+def test_each_scan_has_a_number_of_its_own() -> None:
     with PrivateRedis() as server:
         Numbers.server = server
-        yield
-
-
-class TestNumbers(Numbers.TestCase):  # type: ignore[misc, name-defined]
-    settings = settings(
-        max_examples=40,
-        stateful_step_count=25,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
+        run_state_machine_as_test(
+            Numbers,
+            settings=settings(
+                max_examples=40,
+                stateful_step_count=25,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

@@ -15,6 +15,7 @@ from scanbus.bus.store import (
     connect,
     find_scan,
     next_scan_number,
+    publisher_is_alive,
     read_number_requests,
 )
 from scanbus.cli import main
@@ -27,6 +28,7 @@ from scanbus.schemas.errors import (
     ScanNumberTakenError,
     ScanStateError,
 )
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer import check_files, rebuild, replay
 from tests.support.numbered_scans import DATASET, SESSION, flush, publish, values_in
 from tests.support.published import record_of
@@ -228,6 +230,70 @@ def test_a_name_that_is_taken_later_can_be_replayed_and_dismissed(
             assert client.hget("scanbus:reserved", uid) is None
         assert "with verdict failed" in said()
     assert rebuild(root).masters
+
+
+def test_replay_as_another_number_from_the_command_line(
+    server: PrivateRedis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with writer(server.url, tmp_path / "root"), Publisher(server.url) as publisher:
+        first = publish(publisher, [1.0])
+        second = publish(publisher, [2.0])
+    assert first is not None
+    assert second is not None
+
+    def replayed(root: str, *options: str) -> int:
+        given = ["replay", first.uid, "--root", str(tmp_path / root), *options]
+        return main([*given, "--redis", server.url])
+
+    for wrong in ("0", "-1", "x", "100000000"):
+        assert replayed("root", "--as-number", wrong) == ExitCode.USAGE
+    assert replayed("root", "--as-number", "2") == ExitCode.FAILED
+    assert f"scan number 2 is taken by scan {second.uid}" in capsys.readouterr().err
+    assert replayed("root") == ExitCode.FAILED
+    assert replayed("root", "--as-number", "9") == ExitCode.COMPLETE
+    assert replayed("other", "--as-number", "2") == ExitCode.COMPLETE
+    assert values_in(tmp_path / "root", 2) == [2.0]
+    assert values_in(tmp_path / "root", 9) == [1.0]
+    assert values_in(tmp_path / "other", 2) == [1.0]
+    with connect(server.url, name="test") as client:
+        # It changes nothing on the bus.
+        assert find_scan(client, first.uid).identity.scan_number == 1
+        assert next_scan_number(client, DATASET) == 3
+
+
+def test_close_says_what_it_did_or_what_can_be_done(
+    server: PrivateRedis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def closed(uid: str, *options: str) -> tuple[int, str]:
+        code = main(["close", uid, *options, "--redis", server.url])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    alive = RawScan(server.url, number=1, uid="stillalive").prepare()
+    for options in ([], ["--dismiss"]):
+        code, said = closed(alive.uid, *options)
+        assert (code, "its publisher is alive" in said) == (ExitCode.USAGE, True)
+        assert closed("nosuchscan", *options)[0] == ExitCode.USAGE
+    ended = RawScan(server.url, number=2, uid="hasended01").prepare()
+    ended.end()
+    code, said = closed(ended.uid)
+    assert code == ExitCode.USAGE
+    assert "no writer is alive; start one" in said
+    assert "--as-number N" in said
+    assert "--dismiss" in said
+    gone = RawScan(server.url, number=3, uid="hasgone001", heartbeat_s=0.01).prepare()
+    wait_until(lambda: not publisher_is_alive(gone.client, gone.uid))
+    assert closed(gone.uid) == (
+        ExitCode.COMPLETE,
+        f"scan {gone.uid} is closed; a writer gives the final verdict\n",
+    )
+    # Also one whose publisher waits for the verdict, as long as nobody gave it.
+    for scan in (ended, gone):
+        assert closed(scan.uid, "--dismiss")[0] == ExitCode.COMPLETE
+        for options in ([], ["--dismiss"]):
+            code, said = closed(scan.uid, *options)
+            assert code == ExitCode.USAGE
+            assert "with verdict failed: nothing to do" in said
 
 
 def test_requests_that_are_no_datasets_are_dropped(
