@@ -169,8 +169,9 @@ def test_a_closing_that_stopped_before_the_end_of_the_scan_is_completed(
                 scan.send(name, np.arange(N_SENT, N_ALL, dtype=float))
             wait_until(lambda: scan.uid != UID)
         verdict = scan.verdict(60)
+        closed = final_verdict(url, UID)
     assert verdict.uid != UID
-    assert final_verdict(url, UID).verdict is VerdictWord.COMPLETE
+    assert closed.verdict is VerdictWord.COMPLETE
     for name in ("a", "b"):
         parts = [column(root, number, name) for number in (1, 2)]
         there = [set(part[~np.isnan(part)]) for part in parts]

@@ -306,7 +306,12 @@ class ScanMonitor(threading.Thread):
 
     def _look_for_losses(self, client: Bus, scans: list[ScanQueue]) -> None:
         """Have senders put back what vanished while the connection stayed open."""
-        by_uid = {queue.uid: queue for queue in scans if not queue.watch.is_lost}
+        by_uid = {
+            queue.uid: queue
+            for queue in scans
+            # One that continues a closed scan is announced by its sender.
+            if queue.announcement and not queue.watch.is_lost
+        }
         expected = {uid: expected_keys(queue) for uid, queue in by_uid.items()}
         suspects = self._key_rhythm.next_whole(list(by_uid.values()))
         wanted = [expected[queue.uid] for queue in suspects]
