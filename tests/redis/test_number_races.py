@@ -15,7 +15,14 @@ from scanbus.schemas import Verdict, VerdictWord
 from scanbus.schemas.errors import ScanNumberTakenError
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE
 from tests.support.long import long_but
-from tests.support.numbered_scans import DATASET, SESSION, flush, publish, values_in
+from tests.support.numbered_scans import (
+    DATASET,
+    SESSION,
+    await_writer,
+    flush,
+    publish,
+    values_in,
+)
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
 from tests.support.writers import final_verdict, wait_until, writer
@@ -161,6 +168,7 @@ def test_no_folder_of_another_dataset_is_read_for_a_number(
     path = os.pathsep.join([str(hooks), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)
     with writer(server.url, root), Publisher(server.url) as publisher:
+        await_writer(server)
         assert publish(publisher, [0.0], proposal="hg7") is not None
     read = [Path(line) for line in log.read_text().splitlines()]
     ours = {path.relative_to(root) for path in read if path.is_relative_to(root)}
@@ -176,5 +184,6 @@ def test_a_folder_whose_number_no_scan_can_follow_does_not_count(
     (tmp_path / DATASET / name).mkdir(parents=True)
     (tmp_path / DATASET / "scan0004").mkdir()
     with writer(server.url, tmp_path), Publisher(server.url) as publisher:
+        await_writer(server)
         publish(publisher, [1.0])
     assert values_in(tmp_path, 5) == [1.0]

@@ -6,12 +6,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from scanbus.bus.store import connect
+from scanbus.bus.store import connect, writers_alive
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.schemas import Verdict
+from tests.support.waiting import wait_until
 
-__all__ = ["DATASET", "SESSION", "flush", "publish", "values_in"]
+__all__ = ["DATASET", "SESSION", "await_writer", "flush", "publish", "values_in"]
 
 SESSION = "20260101"
 DATASET = f"proposal/id00/{SESSION}/RAW_DATA/sample/sample_0001"
@@ -35,3 +36,9 @@ def values_in(root: Path, number: int) -> list[float]:
 def flush(server: PrivateRedis) -> None:
     with connect(server.url, name="test") as client:
         client.flushall()
+
+
+def await_writer(server: PrivateRedis) -> None:
+    """Wait until publishers know of a writer, which they ask for numbers."""
+    with connect(server.url, name="test") as client:
+        wait_until(lambda: bool(writers_alive(client)), timeout_s=60)
