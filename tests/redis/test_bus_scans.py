@@ -8,6 +8,7 @@ from scanbus.bus.protocol import (
     ANNOUNCEMENTS,
     POSITION,
     WRITERS,
+    ScanRecord,
     events_key,
     number_key,
     writer_key,
@@ -17,6 +18,7 @@ from scanbus.bus.store import (
     announce,
     announcements,
     append_event,
+    append_events,
     beat_writer,
     find_scan,
     is_announced,
@@ -105,6 +107,43 @@ def test_events_that_come_twice_change_nothing(any_bus: Bus) -> None:
 
     assert record.updates == events[2:4]
     assert record.metadata() == {"a": 2}
+
+
+def test_events_go_together_as_many_as_suit_one_command(any_bus: Bus) -> None:
+    """One command each takes longer than a program takes to make them."""
+    notes = [ScanUpdated(time=NOW, note=f"{number} " * 99) for number in range(9000)]
+    events: list[Any] = [prepared(bytes_lane()), *notes]
+    left, n_commands = events, 0
+    while left:
+        left = left[append_events(any_bus, UID, left) :]
+        n_commands += 1
+    assert n_commands == 5  # A mebibyte each.
+    record = load_record(any_bus, announced())
+    assert record.updates == notes
+    assert record.problems == []
+
+
+def test_an_event_that_is_too_large_keeps_back_none_before_it(any_bus: Bus) -> None:
+    small = ScanUpdated(time=NOW, note="small")
+    large = ScanUpdated(time=NOW, metadata={"a": list(range(2**20))})
+    assert append_events(any_bus, UID, [small, large]) == 1
+    with pytest.raises(DocumentError):
+        append_events(any_bus, UID, [large, small])
+    assert load_record(any_bus, announced()).updates == [small]
+
+
+def test_a_reader_may_want_events_of_some_types_only(any_bus: Bus) -> None:
+    notes = [ScanUpdated(time=NOW, note=f"{number}") for number in range(3)]
+    notes.append(ScanUpdated(time=NOW, note="judged"))
+    said = judged(VerdictWord.COMPLETE)
+    append_events(any_bus, UID, [prepared(bytes_lane()), *notes, said])
+
+    record = ScanRecord(announced().scan)
+    assert read_events(any_bus, record, only=(b"judged",))
+    assert record.final_verdict == said.verdict
+    assert record.prepared is None
+    assert record.updates == notes[3:]
+    assert not read_events(any_bus, record)  # The others are passed, too.
 
 
 def test_the_first_end_counts(any_bus: Bus) -> None:

@@ -15,6 +15,7 @@ from scanbus.bus.store import (
     acquire_lease,
     append_entries,
     append_event,
+    append_events,
     beat_publisher,
     make_lane,
     read_cursor,
@@ -176,9 +177,8 @@ class SteppedPublisher:
             raise
 
     def _send_events(self, share: SendShare) -> None:
-        while (event := share.next_event()) is not None:
-            append_event(self.client, self.uid, event)
-            share.note_event_sent()
+        while events := share.next_events():
+            share.note_events_sent(append_events(self.client, self.uid, events))
 
     def cursor(self, lane: str) -> int:
         return read_cursor(self.client, self.uid, lane)

@@ -60,6 +60,7 @@ __all__ = [
     "announce",
     "announcements",
     "append_event",
+    "append_events",
     "find_later",
     "find_scan",
     "has_traces",
@@ -85,6 +86,8 @@ DOCUMENT_FIELD: Final = b"doc"
 # Limit of one reply in bytes; a single document may be larger.
 _REPLY_BYTES = 4 << 20
 _DOCUMENTS_PER_READ = 256
+# Limit of the events of one command in bytes; a single one may be larger.
+_COMMAND_BYTES = 1 << 20
 _LARGEST_ID = 2**64 - 1
 # Rank of a match of a scan's number; see `_fit`.
 _BY_NUMBER = 2
@@ -93,7 +96,11 @@ _BY_NUMBER = 2
 _APPEND_EVENT = """
 if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end
 redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
-return redis.call('XADD', KEYS[1], '*', 'doc', ARGV[1])
+local id
+for _, document in ipairs(ARGV) do
+  id = redis.call('XADD', KEYS[1], '*', 'doc', document)
+end
+return id
 """
 _MOVE_POSITION = """
 redis.call('DEL', KEYS[1])
@@ -138,9 +145,43 @@ def append_event(client: Bus, uid: str, event: Event) -> str:
     DocumentError
         If it has more bytes or values than readers accept.
     """
+    return stream_id(client.eval(_APPEND_EVENT, 1, events_key(uid), _text_of(event)))
+
+
+def append_events(client: Bus, uid: str, events: Iterable[Event]) -> int:
+    """Append the first of some events together, as many as suit one command.
+
+    Returns
+    -------
+    int
+        How many were appended: at least one, and all or none if there is an error.
+
+    Raises
+    ------
+    DocumentError
+        If the first has more bytes or values than readers accept.
+    """
+    texts: list[bytes] = []
+    n_bytes = 0
+    for event in events:
+        try:
+            text = _text_of(event)
+        except DocumentError:
+            if not texts:
+                raise
+            break  # Those before it are not its fault.
+        n_bytes += len(text)
+        if texts and n_bytes > _COMMAND_BYTES:
+            break
+        texts.append(text)
+    stream_id(client.eval(_APPEND_EVENT, 1, events_key(uid), *texts))
+    return len(texts)
+
+
+def _text_of(event: Event) -> bytes:
     text = event.to_json()
     check_size(text, event.type)
-    return stream_id(client.eval(_APPEND_EVENT, 1, events_key(uid), text))
+    return text
 
 
 def announcements(client: Bus, after: str = "0-0") -> Iterator[Announced]:
@@ -198,16 +239,25 @@ def _announced(entry_id: str, fields: Any) -> Announced:
         return Announced(entry_id, None, str(error))
 
 
-def read_events(client: Bus, record: ScanRecord) -> bool:
-    """Read and fold new events; return whether there were any."""
+def read_events(client: Bus, record: ScanRecord, *, only: Iterable[bytes] = ()) -> bool:
+    """Read and fold new events; return whether there were any.
+
+    Parameters
+    ----------
+    only : iterable of bytes
+        Types of the events that are of interest; by default all. Others need not be
+        parsed: a scan may have ten thousand updates.
+    """
     any_new = False
-    key = events_key(record.uid)
+    key, words = events_key(record.uid), tuple(only)
     while reply := _read(client, key, record.last_id, MAX_DOCUMENT_BYTES):
         for entry_id, fields in reply:
             record.last_id = _text(entry_id)
             any_new = True
             try:
-                record.fold(parse_event(_document(fields)))
+                document = _document(fields)
+                if not words or any(word in document for word in words):
+                    record.fold(parse_event(document))
             except DocumentError as error:
                 record.problems.append(f"event {record.last_id}: {error}")
     return any_new

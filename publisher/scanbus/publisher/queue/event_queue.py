@@ -70,11 +70,10 @@ class EventQueue:
         """Return whether this event was added, whatever was lost since."""
         return any(_without_lost(event) == _without_lost(each) for each in self._events)
 
-    @property
-    def next_unsent(self) -> Event | None:
-        """The event that may be sent now."""
+    def unsent(self, most: int) -> list[Event]:
+        """Return the first events that may be sent now, `most` at most."""
         ready = self._n_spooled if self._is_spooled else len(self._events)
-        return self._events[self._n_sent] if self._n_sent < ready else None
+        return self._events[self._n_sent : min(ready, self._n_sent + most)]
 
     @property
     def next_unspooled(self) -> Event | None:
@@ -92,9 +91,9 @@ class EventQueue:
         """Whether Redis has all of them."""
         return self._n_sent == len(self._events)
 
-    def note_sent(self) -> None:
-        """Mark the next event as sent."""
-        self._n_sent += 1
+    def note_sent(self, n_events: int) -> None:
+        """Mark the next events as sent."""
+        self._n_sent += n_events
 
     def note_spooled(self) -> None:
         """Mark the next event as written to the spool."""

@@ -14,6 +14,9 @@ from scanbus.schemas import Event, LostData, ScanEnded
 
 __all__ = ["SendShare"]
 
+# Of one command; a program may add them faster than one command each takes.
+_MOST_EVENTS = 256
+
 
 class SendShare:
     """The share of a scan that one sender sends; each method takes the scan's lock.
@@ -65,7 +68,7 @@ class SendShare:
             return self._waker.sleep_unless(self._has_work, timeout_s())
 
     def _has_work(self) -> bool:
-        if self._waker.must_compare or (self.is_main and self._next_event()):
+        if self._waker.must_compare or (self.is_main and self._next_events(1)):
             return True
         if self._is_spooled:
             return any(self._may_send(lane) for lane in self.lanes)
@@ -149,23 +152,22 @@ class SendShare:
             if is_ending:
                 self._state.main_waker.wake()
 
-    def next_event(self) -> Event | None:
-        """Return the event that may be sent now; the end only after all seals."""
+    def next_events(self) -> list[Event]:
+        """Return the events that may be sent now; the end only after all seals."""
         with self._state.lock:
-            return self._next_event()
+            return self._next_events(_MOST_EVENTS)
 
-    def _next_event(self) -> Event | None:
-        event = self._state.events.next_unsent
-        lanes = self._state.lanes.values()
-        is_early = isinstance(event, ScanEnded) and not all(
-            lane.is_delivered for lane in lanes
-        )
-        return None if is_early else event
+    def _next_events(self, most: int) -> list[Event]:
+        events = self._state.events.unsent(most)
+        if all(lane.is_delivered for lane in self._state.lanes.values()):
+            return events
+        is_early = (isinstance(event, ScanEnded) for event in events)
+        return events[: next((n for n, end in enumerate(is_early) if end), None)]
 
-    def note_event_sent(self) -> None:
-        """Mark the next event as sent."""
+    def note_events_sent(self, n_events: int) -> None:
+        """Mark the next events as sent."""
         with self._state.lock:
-            self._state.events.note_sent()
+            self._state.events.note_sent(n_events)
             self._state.progress.notify()
 
     # ------------------------------------------------------------------ trouble

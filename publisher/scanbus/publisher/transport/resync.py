@@ -13,7 +13,7 @@ from scanbus.bus.store import (
     ExpectedKeys,
     VanishedError,
     announce,
-    append_event,
+    append_events,
     ask_writers,
     is_announced,
     load_record,
@@ -78,8 +78,8 @@ def restore_scan(client: Bus, queue: ScanQueue) -> None:
         if _has_all(record, sent):
             return
         log.warning(LogEvent.EVENTS_SENT_AGAIN, scan=queue.uid, events=len(sent))
-        for event in sent:
-            append_event(client, queue.uid, event)
+        while sent:
+            sent = sent[append_events(client, queue.uid, sent) :]
         if queue.is_over and queue.announcement == before:
             # The verdict may be lost too: announced again, the scan is judged again.
             _announce(client, queue)

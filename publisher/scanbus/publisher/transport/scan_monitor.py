@@ -51,6 +51,8 @@ log = get_logger()
 
 _TICK_S = 0.05
 _FAST_TICK_S = 0.01
+# What the publisher said itself need not be read again.
+_OF_THE_WRITER = (b"renumbered", b"judged")
 # Verdicts are noticed when they arrive; this interval is for a Redis that lost some.
 _VERDICT_POLL_S = 1.0
 
@@ -391,7 +393,7 @@ class ScanMonitor(threading.Thread):
         record = self._records.setdefault(
             queue.uid, ScanRecord(announced.scan, announced.title)
         )
-        read_events(client, record)
+        read_events(client, record, only=_OF_THE_WRITER)
         verdict = record.final_verdict
         if verdict is None:
             return False

@@ -17,7 +17,7 @@ from scanbus.bus.store import (
     NoRoomError,
     VanishedError,
     append_entries,
-    append_event,
+    append_events,
     end_for_publisher,
     load_record,
     make_lane,
@@ -255,9 +255,8 @@ class Sender(threading.Thread):
             raise
 
     def _send_events(self, client: Bus) -> None:
-        while (event := self._share.next_event()) is not None:
-            append_event(client, self._queue.uid, event)
-            self._share.note_event_sent()
+        while events := self._share.next_events():
+            self._share.note_events_sent(append_events(client, self._queue.uid, events))
         if self._queue.watch.is_fully_sent:
             # At once: the next scan may wait for the room that this one leaves.
             follow_data(client, self._link, self._queue)
