@@ -68,6 +68,27 @@ def test_twenty_idle_scans_cost_few_commands_and_are_awake_at_once(
     assert waited_s < 30
 
 
+def test_an_idle_scan_costs_as_much_however_many_lanes_it_has(
+    redis_url: str, tmp_path: Path
+) -> None:
+    with (
+        connect(redis_url, name="tests") as client,
+        writer(redis_url, tmp_path),
+        Publisher(redis_url, name="tests") as publisher,
+    ):
+        with open_scans(publisher, 1) as (scan,):
+            pass
+        scan.verdict(30.0)
+        none = rate(client)
+        with publisher.scan() as scan:
+            for number in range(200):
+                scan.detector(f"d{number}", shape=(2, 2), dtype="uint16", points=1)
+            scan.prepare()
+            time.sleep(8.0)
+            # It was 30/s, most of it one TYPE for each lane.
+            assert rate(client) - none < 10
+
+
 def test_a_stop_is_seen_by_an_idle_scan_and_its_successor_goes_on(
     redis_url: str, tmp_path: Path
 ) -> None:

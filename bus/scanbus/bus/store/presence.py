@@ -87,38 +87,54 @@ def _streams(scan: ExpectedKeys) -> list[str]:
 
 
 @parses_reply
-def missing_keys(client: Bus, scans: Sequence[ExpectedKeys]) -> dict[str, list[str]]:
+def missing_keys(
+    client: Bus, scans: Sequence[ExpectedKeys], *, is_each_there: bool = False
+) -> dict[str, list[str]]:
     """Return the keys that each scan lacks, by its uid; a wrong type is none.
 
     Takes one round trip.
+
+    Parameters
+    ----------
+    is_each_there : bool
+        Whether `has_keys` was true: only their content is looked at, which takes three
+        commands for each scan, however many lanes it has.
     """
     pipe: Any = client.pipeline(transaction=False)
     for scan in scans:
         pipe.xrange(ANNOUNCEMENTS, scan.announcement, scan.announcement, count=1)
         pipe.xlen(events_key(scan.uid))
-        pipe.hexists(RESERVED, scan.uid)
         pipe.get(number_key(scan.dataset))
-        for lane in scan.lanes:
-            pipe.type(lane_key(scan.uid, lane))
+        if not is_each_there:
+            pipe.hexists(RESERVED, scan.uid)
+            for lane in scan.lanes:
+                pipe.type(lane_key(scan.uid, lane))
     replies = iter(replies_or_none(pipe.execute(raise_on_error=False)))
-    found = {scan.uid: _missing(scan, replies) for scan in scans}
+    found = {}
+    for scan in scans:
+        found[scan.uid] = _lacking_content(scan, replies)
+        if not is_each_there:
+            found[scan.uid] += _lacking_keys(scan, replies)
     return {uid: keys for uid, keys in found.items() if keys}
 
 
-def _missing(scan: ExpectedKeys, replies: Any) -> list[str]:
+def _lacking_content(scan: ExpectedKeys, replies: Any) -> list[str]:
     missing = []
     if not next(replies):
         missing.append(ANNOUNCEMENTS)
     if int(next(replies) or 0) < scan.n_events:
         missing.append(events_key(scan.uid))
-    if not next(replies) and scan.has_quota:
-        missing.append(RESERVED)
     number = next(replies)
     if number is None or not number.isdigit() or int(number) < scan.number:
         missing.append(number_key(scan.dataset))
-    missing += [
+    return missing
+
+
+def _lacking_keys(scan: ExpectedKeys, replies: Any) -> list[str]:
+    is_lacking = not next(replies) and scan.has_quota
+    missing = [RESERVED] if is_lacking else []
+    return missing + [
         lane_key(scan.uid, lane)
         for lane in scan.lanes
         if next(replies) not in {b"stream", "stream"}
     ]
-    return missing

@@ -317,9 +317,11 @@ class ScanMonitor(threading.Thread):
         expected = {uid: expected_keys(queue) for uid, queue in by_uid.items()}
         suspects = self._key_rhythm.next_whole(list(by_uid.values()))
         wanted = [expected[queue.uid] for queue in suspects]
-        if self._lost_keys or not has_keys(client, list(expected.values())):
+        before = self._lost_keys
+        is_each_there = not before and has_keys(client, list(expected.values()))
+        if not is_each_there:
             wanted = list(expected.values())
-        before, self._lost_keys = self._lost_keys, missing_keys(client, wanted)
+        self._lost_keys = missing_keys(client, wanted, is_each_there=is_each_there)
         for uid, keys in self._lost_keys.items():
             if before.get(uid) != keys:
                 log.warning(LogEvent.KEYS_LOST, scan=uid, keys=keys)

@@ -15,7 +15,7 @@ __all__ = ["CursorRhythm", "KeyRhythm"]
 
 _LONGEST_S: Final = 4.0
 _WHOLE_LOOK_EVERY: Final = 4
-_WRITERS_EVERY: Final = 2
+_WRITERS_EVERY: Final = 4
 
 
 @dataclass(slots=True)

@@ -92,8 +92,11 @@ class LeaseAuthority:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it was renewed less than a third of its duration ago."""
-        return time.monotonic() - self._renewed_at < self._ttl_ms / 3000
+        """Whether it was renewed less than half its duration ago.
+
+        An attempt at an idle scan renews it when it wakes, a little more often.
+        """
+        return time.monotonic() - self._renewed_at < self._ttl_ms / 2000
 
     def renew(self, client: Bus | None = None) -> bool:
         """Renew the lease; return False if it is lost.

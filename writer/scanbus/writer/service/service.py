@@ -314,7 +314,7 @@ class WriterService:
 
     def _renew_leases(self) -> None:
         """Renew the leases of running attempts, which may wait for a slow disk."""
-        if not self._is_due("renew", self._settings.lease_s / 4):
+        if not self._is_due("renew", self._settings.lease_s / 8):
             return
         for task in self._tasks.values():
             with self._guard.attempt("renew its lease", task.uid):
