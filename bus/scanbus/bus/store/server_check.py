@@ -97,8 +97,13 @@ def open_bus(url: str, *, name: str) -> Iterator[Bus]:
         yield client
 
 
-def describe_server(client: Bus, url: str) -> ServerReport:
+def describe_server(client: Bus, url: str, *, known: str = "") -> ServerReport:
     """Return the properties of the server.
+
+    Parameters
+    ----------
+    known : str
+        The `run_id` of a server whose commands were looked at already.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def describe_server(client: Bus, url: str) -> ServerReport:
         info: dict[str, Any] = client.info()
         if "redis_version" not in info:
             raise redis.exceptions.InvalidResponse("INFO does not say a version")
-        _refuse(client, url, info)
+        _refuse(client, url, info, known=known)
     policy = str(info.get("maxmemory_policy", "noeviction"))
     maxmemory = int(info.get("maxmemory", 0))
     return ServerReport(
@@ -142,8 +147,10 @@ def refuse_unsuitable(client: Bus, url: str) -> None:
         _refuse(client, url, info)
 
 
-def _refuse(client: Bus, url: str, info: Mapping[str, Any]) -> None:
-    reason = _why_unsuitable(info) or _lacking_commands(client)
+def _refuse(client: Bus, url: str, info: Mapping[str, Any], *, known: str = "") -> None:
+    reason = _why_unsuitable(info)
+    if not known or known != info.get("run_id"):
+        reason = reason or _lacking_commands(client)
     if reason:
         raise BusUnsuitableError(ServerAddress(url), reason)
 

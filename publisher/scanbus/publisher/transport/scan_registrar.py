@@ -26,7 +26,6 @@ from scanbus.bus.store import (
     append_event,
     beat_publisher,
     connect,
-    describe_server,
     lanes_in_use,
     make_lane,
     release_quota,
@@ -51,6 +50,7 @@ from scanbus.publisher.transport.retry import retry_until_room
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
 from scanbus.publisher.transport.scan_number import counted_number, take_given_number
 from scanbus.publisher.transport.sender import Sender
+from scanbus.publisher.transport.server_look import ServerLook
 from scanbus.publisher.transport.spool_writer import SpoolWriter
 from scanbus.schemas import (
     Event,
@@ -128,34 +128,19 @@ class ScanRegistrar:
         self._process = process
         _registrars.add(self)
         self._heartbeat = heartbeat
-        self._assumed_bytes = assumed_bytes
         self._limits = limits
         self._spool = spool
         self._client = connect(link.url, name=link.name)
         deadline_s = limits.send_deadline_s
         self._reserver = Reserver(self._client, link, monitor, deadline_s)
-        self._warned: set[str] = set()
+        self._server = ServerLook(self._client, link, assumed_bytes)
         self._last_numbers: dict[str, int] = {}
         self.senders: list[Sender | SpoolWriter] = []
         self.unreadable: list[SpoolError] = []
 
     def check_server(self) -> ServerReport:
-        """Return the server's version and limits; warn once of each weak setting.
-
-        Raises
-        ------
-        BusUnavailableError
-            If Redis does not answer.
-        BusUnsuitableError
-            If it is too old.
-        """
-        report = describe_server(self._client, self._link.url)
-        self._link.memory_bytes = report.maxmemory_bytes or self._assumed_bytes
-        for warning in report.warnings:
-            if warning not in self._warned:
-                self._warned.add(warning)
-                log.warning(LogEvent.BUS_WARNING, problem=warning)
-        return report
+        """Return what the server is and has; see `ServerLook.check`."""
+        return self._server.check()
 
     def open(
         self, options: ScanOptions, note_opened: Callable[[ScanQueue], None]
