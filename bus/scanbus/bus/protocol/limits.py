@@ -8,6 +8,7 @@ __all__ = [
     "ALLOCATED_SHARE",
     "BUDGET_FRACTION",
     "DEFAULT_MEMORY_BYTES",
+    "LEAST_MEMORY_BYTES",
     "MOST_WATERMARK",
     "budget_bytes",
     "quota_range",
@@ -23,6 +24,13 @@ ALLOCATED_SHARE: Final = 1.25
 
 MOST_WATERMARK: Final = 0.4
 """Largest share of the budget for data in files: with all quotas, 99 % of Redis."""
+
+
+LEAST_MEMORY_BYTES: Final = 16 * 2**20
+"""Smallest Redis: what it uses for itself and its clients is small against a quarter.
+
+That is what quotas leave of it, as they are allocated.
+"""
 
 
 DEFAULT_MEMORY_BYTES: Final = 4 * 2**30

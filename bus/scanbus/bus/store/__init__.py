@@ -82,6 +82,7 @@ from scanbus.bus.store.own_process import OwnProcess
 from scanbus.bus.store.presence import ExpectedKeys, has_keys, missing_keys
 from scanbus.bus.store.quota import (
     lower_quota,
+    memory_state,
     release_quota,
     reserve_quota,
     reserved_quotas,
@@ -200,6 +201,7 @@ __all__ = [
     "load_record",
     "lower_quota",
     "make_lane",
+    "memory_state",
     "missing_keys",
     "move_position",
     "next_scan_number",

@@ -19,6 +19,7 @@ from scanbus.schemas.errors import QuotaRefusedError
 
 __all__ = [
     "lower_quota",
+    "memory_state",
     "release_quota",
     "reserve_quota",
     "reserved_quotas",
@@ -151,7 +152,12 @@ def reserved_quotas(client: Bus) -> dict[str, int]:
 
 
 @parses_reply
+def memory_state(client: Bus) -> tuple[int, int]:
+    """Return Redis's ``used_memory`` and ``maxmemory``, which may be 0, in bytes."""
+    info: Any = client.info("memory")
+    return int(info["used_memory"]), int(info.get("maxmemory", 0))
+
+
 def used_memory(client: Bus) -> int:
     """Return Redis's ``used_memory`` in bytes."""
-    info: Any = client.info("memory")
-    return int(info["used_memory"])
+    return memory_state(client)[0]

@@ -15,15 +15,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from scanbus.bus.protocol import (
-    ALLOCATED_SHARE,
     HEARTBEATS_TO_LAPSE,
     ScanRecord,
-    budget_bytes,
 )
 from scanbus.bus.store import (
-    KEPT_WHEN_FULL,
     Bus,
-    Evictor,
     LoopGuard,
     acquire_lease,
     announcements,
@@ -42,7 +38,6 @@ from scanbus.bus.store import (
     remove_traces,
     remove_writer,
     translated,
-    used_memory,
     wait_for_announcement,
     was_forgotten,
 )
@@ -52,6 +47,7 @@ from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.disk_space import FreeSpace
+from scanbus.writer.service.bus_memory import BusMemory
 from scanbus.writer.service.file_systems import FileSystems
 from scanbus.writer.service.interrupted import close_if_overdue
 from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
@@ -63,7 +59,6 @@ from scanbus.writer.service.systemd import notify
 from scanbus.writer.service.worker_link import Progress
 from scanbus.writer.service.worker_pool import Launch, WorkerPool, launch_process
 from scanbus.writer.settings import WriterSettings
-from scanbus.writer.steps import step
 
 __all__ = ["WriterService"]
 
@@ -111,13 +106,12 @@ class WriterService:
         # interrupted the thread that holds the event's lock.
         self._is_stopping = False
         self._due: dict[str, float] = {}
-        self._memory_bytes: int = settings.memory_bytes
         self._is_server_checked = False
         self._free = FreeSpace(settings.root)
         self._file_systems = FileSystems(settings.root, settings.allowed_roots)
         self._ownership = Ownership(settings, self.name)
         self._numbers = NumberDesk(settings)
-        self._evictor = Evictor()
+        self._memory = BusMemory(settings)
         self._reservations = Reservations()
         self._metrics: Metrics = NoMetrics()
 
@@ -177,6 +171,7 @@ class WriterService:
         """Check everything that the service needs, while the workers start."""
         with translated(self._settings.redis):
             self._check_server()
+            self._memory.refuse_small(self._client)
             self._ownership.begin(self._client, lambda: self._is_stopping)
         self._numbers.open()
         self._metrics = make_metrics(self._settings.metrics_port)
@@ -264,7 +259,6 @@ class WriterService:
         if self._is_server_checked:
             return
         report = describe_server(self._client, self._settings.redis)
-        self._memory_bytes = report.maxmemory_bytes or self._settings.memory_bytes
         for warning in report.warnings:
             log.warning(LogEvent.BUS_WARNING, problem=warning)
         remove_lapsed_writers(self._client)
@@ -475,18 +469,8 @@ class WriterService:
             self._reservations.follow(self._client, records)
 
     def _evict(self) -> None:
-        """Trim acknowledged data and remove finished scans above the watermark."""
-        if not self._is_due("room", self._settings.poll_s):
-            return
-        budget = budget_bytes(self._memory_bytes)
-        limit = int(budget * self._settings.watermark)
-        if used_memory(self._client) <= limit:
-            return
-        with step("trim"):
-            self._evictor.free(self._client, limit)
-            # Above this, publishers would not find their whole budget free.
-            most = self._memory_bytes - int(budget * ALLOCATED_SHARE)
-            self._evictor.free(self._client, most, kept_scans=KEPT_WHEN_FULL)
+        if self._is_due("room", self._settings.poll_s):
+            self._memory.free(self._client)
 
     def _shut_down(self) -> None:
         notify("STOPPING=1")
