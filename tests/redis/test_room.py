@@ -24,19 +24,16 @@ from scanbus.bus.store import (
     reserve_quota,
     reserved_quotas,
     used_memory,
-    writers_alive,
 )
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import ConfigurationError, DeadlineError
-from scanbus.schemas.file_names import dataset_path
 from scanbus.writer import WriterSettings
 from tests.conftest import RedisFactory
 from tests.support.mixed_scan import fill as fill_raw
 from tests.support.raw_publisher import RawScan
-from tests.support.roots import made_root
-from tests.support.writers import wait_until, writer
+from tests.support.writers import final_verdict, wait_until, writer
 
 pytestmark = pytest.mark.redis
 
@@ -70,10 +67,7 @@ def test_publishers_find_their_budget_free_when_the_writer_is_gone(
     An entry is a little larger than a size of jemalloc, which allocates a quarter more.
     """
     memory = memory_mib * MIB
-    limit = (
-        {} if is_assumed else {"maxmemory": memory, "maxmemory-policy": "noeviction"}
-    )
-    server = redis_factory(limit)
+    server = redis_factory(None if is_assumed else {"maxmemory": memory})
     budget = budget_bytes(memory)
     config = quick_writer(tmp_path, f'memory_bytes = "{memory_mib}MiB"\n')
     with (
@@ -265,17 +259,32 @@ def test_a_quota_grows_while_the_writer_is_behind_and_there_is_room(
 def test_without_publisher_the_writer_follows_the_reservation(
     redis_url: str, tmp_path: Path
 ) -> None:
-    """A scan that cannot be written, of a publisher that was killed."""
+    """A scan that nobody ended, of a publisher that was killed."""
     scan = fill_raw(RawScan(redis_url).prepare())
     reserve_quota(scan.client, scan.uid, 2**30, 2**31)
     reserve_quota(scan.client, "never-announced", 2**30, 2**31)
     scan.client.delete(heartbeat_key(scan.uid))
-    folder = made_root(tmp_path / "root") / dataset_path(scan.identity) / "scan0001"
-    folder.mkdir(parents=True)
-    (folder / "scan0001_values.h5").write_bytes(b"of somebody else")
 
     with writer(redis_url, tmp_path / "root", *quick_writer(tmp_path)):
-        wait_until(lambda: scan.uid in str(writers_alive(scan.client)))
         wait_until(lambda: "never-announced" not in reserved_quotas(scan.client))
         wait_until(lambda: reserved_quotas(scan.client)[scan.uid] < 10**6)
     assert reserved_quotas(scan.client)[scan.uid] > 1000
+
+
+def test_a_reservation_of_a_dead_publisher_is_given_back(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Of one killed before it prepared its scan, and of one that put back too much."""
+    unprepared = RawScan(redis_url)
+    judged = RawScan(redis_url).prepare()
+    judged.end()
+    with (
+        writer(redis_url, tmp_path / "root", *quick_writer(tmp_path)),
+        connect(redis_url, name="test") as client,
+    ):
+        final_verdict(redis_url, judged.uid)
+        for scan in (unprepared, judged):
+            reserve_quota(client, scan.uid, 2**30, 2**40)
+            client.delete(heartbeat_key(scan.uid))
+        wait_until(lambda: judged.uid not in reserved_quotas(client))
+        wait_until(lambda: reserved_quotas(client)[unprepared.uid] < 10_000)

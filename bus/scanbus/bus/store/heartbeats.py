@@ -25,6 +25,7 @@ __all__ = [
     "beat_writer",
     "end_publisher_beat",
     "publisher_is_alive",
+    "publishers_alive",
     "remove_lapsed_writers",
     "remove_writer",
     "why_held",
@@ -72,6 +73,16 @@ def end_publisher_beat(client: Bus, uid: str) -> None:
 def publisher_is_alive(client: Bus, uid: str) -> bool:
     """Whether the heartbeat of a scan's publisher has not expired."""
     return is_unexpired(client, heartbeat_key(uid))
+
+
+@parses_reply
+def publishers_alive(client: Bus, uids: Sequence[str]) -> set[str]:
+    """Return the scans whose publishers' heartbeats have not expired; one command."""
+    if not uids:
+        return set()
+    found: Any = client.mget([heartbeat_key(uid) for uid in uids])
+    alive = zip(uids, found, strict=True)
+    return {uid for uid, beat in alive if beat is not None}
 
 
 def beat_writer(client: Bus, writer: str, info: dict[str, Any], ttl_ms: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from scanbus.bus.protocol.entries import SEAL_ID
-from scanbus.bus.protocol.keys import RESERVED, cursors_key, lane_key
+from scanbus.bus.protocol.keys import RESERVED, cursors_key, events_key, lane_key
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.replies import parses_reply
 from scanbus.bus.store.wrong_types import replies_or_none
@@ -117,10 +117,12 @@ def lower_quota(client: Bus, uid: str, quota: int) -> None:
 def shrink_quota(client: Bus, uid: str, lanes: Iterable[str]) -> None:
     """Reduce a scan's reservation to what no file has yet, as its publisher is gone.
 
-    A publisher that comes back still uses up to its quota; only the reservation is
-    smaller.
+    Its documents are in no file before its end. A publisher that comes back still uses
+    up to its quota; only the reservation is smaller.
     """
-    lower_quota(client, uid, sum(_held_bytes(client, uid, lane) for lane in lanes))
+    documents: Any = client.memory_usage(events_key(uid), samples=0)
+    held = sum(_held_bytes(client, uid, lane) for lane in lanes)
+    lower_quota(client, uid, int(documents or 0) + held)
 
 
 def _held_bytes(client: Bus, uid: str, lane: str) -> int:

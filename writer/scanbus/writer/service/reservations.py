@@ -12,8 +12,9 @@ from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
     Bus,
     has_traces,
-    publisher_is_alive,
+    publishers_alive,
     read_events,
+    read_final_verdict,
     release_quota,
     reserved_quotas,
     shrink_quota,
@@ -21,15 +22,19 @@ from scanbus.bus.store import (
 
 __all__ = ["Reservations"]
 
-# A publisher reserves just before it announces its scan.
+# A publisher puts it back just before the events of its scan.
 _LOOKS_BEFORE_RELEASE: Final = 3
+# All that says which lanes a scan has.
+_OF_LANES: Final = (b"prepared", b"ended")
 
 
 class Reservations:
     """Follows the reservations that no publisher follows; the service owns it."""
 
     def __init__(self) -> None:
-        self._traceless: dict[str, int] = {}
+        self._n_looks: dict[str, int] = {}
+        # Of its own: the service's say which news the attempts have seen.
+        self._records: dict[str, ScanRecord] = {}
 
     def follow(self, client: Bus, records: dict[str, ScanRecord]) -> None:
         """Reduce reservations to the data that are in no file, or release them.
@@ -39,24 +44,34 @@ class Reservations:
         records : dict
             The scans that have no final verdict, by their uid.
         """
-        absent: dict[str, int] = {}
-        for uid in reserved_quotas(client):
-            if publisher_is_alive(client, uid):
-                continue
+        uids = list(reserved_quotas(client))
+        left = {*uids} - publishers_alive(client, uids)
+        self._records = {
+            uid: each for uid, each in self._records.items() if uid in left
+        }
+        self._n_looks = {uid: self._n_looks.get(uid, 0) + 1 for uid in left}
+        for uid in left:
             if uid in records:
-                _shrink(client, records[uid])
-            elif not has_traces(client, uid):
-                absent[uid] = self._traceless.get(uid, 0) + 1
-                if absent[uid] >= _LOOKS_BEFORE_RELEASE:
-                    release_quota(client, uid)
-        self._traceless = absent
+                self._shrink(client, records[uid])
+            elif self._n_looks[uid] >= _LOOKS_BEFORE_RELEASE and _is_over(client, uid):
+                release_quota(client, uid)
+
+    def _shrink(self, client: Bus, known: ScanRecord) -> None:
+        uid = known.uid
+        record = self._records.setdefault(uid, ScanRecord(known.announced))
+        read_events(client, record, only=_OF_LANES)
+        prepared = record.prepared
+        if prepared is None and record.problems:
+            return  # It may have lanes, which a later version knows.
+        lanes = () if prepared is None else prepared.lanes
+        late = () if prepared is None else prepared.late_lanes(record.ended)
+        shrink_quota(client, uid, [lane.name for lane in (*lanes, *late)])
 
 
-def _shrink(client: Bus, known: ScanRecord) -> None:
-    # A record of its own: the service's says which news the attempts have seen.
-    record = ScanRecord(known.identity)
-    read_events(client, record)
-    prepared = record.prepared
-    if prepared is not None:
-        lanes = (*prepared.lanes, *prepared.late_lanes(record.ended))
-        shrink_quota(client, record.uid, [lane.name for lane in lanes])
+def _is_over(client: Bus, uid: str) -> bool:
+    """Return whether a scan that nobody writes needs no room.
+
+    One that is on the bus may be of a later version, or not be found yet.
+    """
+    has_ended = read_final_verdict(client, uid) is not None
+    return has_ended or not has_traces(client, uid)
