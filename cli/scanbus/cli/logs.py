@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO, cast
+
+from scanbus.cli.log_thread import LogThread
 
 __all__ = ["log_to_stderr"]
 
 
-def log_to_stderr(level: int = logging.WARNING) -> None:
+def log_to_stderr(level: int = logging.WARNING, *, is_service: bool = False) -> None:
     """Send log events of `level` and above to stderr.
 
     As text on a terminal; elsewhere (journal, container) as one JSON object per line.
+
+    Parameters
+    ----------
+    is_service : bool
+        Whether the work goes on while nobody takes the log: what is lost then is
+        counted in the next event, as ``log_lines_lost``.
     """
     import structlog  # noqa: PLC0415 - imports asyncio, which --help does not need
 
+    is_terminal = sys.stderr.isatty()
+    thread = LogThread(sys.stderr.fileno()) if is_service and not is_terminal else None
+
+    def count_lost(_: Any, __: str, event: MutableMapping[str, Any]) -> Any:
+        n_lost = thread.take_lost() if thread is not None else 0
+        return {**event, "log_lines_lost": n_lost} if n_lost else event
+
     renderer: structlog.typing.Processor
-    if sys.stderr.isatty():
+    if is_terminal:
         renderer = structlog.dev.ConsoleRenderer(
             exception_formatter=structlog.dev.plain_traceback
         )
@@ -27,11 +44,16 @@ def log_to_stderr(level: int = logging.WARNING) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if sys.stderr.isatty() else [structlog.processors.format_exc_info]),
+            *([] if is_terminal else [structlog.processors.format_exc_info]),
+            count_lost,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # Without a cache it is made for each event, and follows redirections of stderr.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: (
+            structlog.PrintLogger(sys.stderr)
+            if thread is None
+            else structlog.WriteLogger(cast("TextIO", thread))
+        ),
         cache_logger_on_first_use=False,
     )

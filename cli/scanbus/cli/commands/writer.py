@@ -69,7 +69,7 @@ def run(
     from scanbus.writer import WriterSettings, run_writer  # noqa: PLC0415
 
     raise_on_interrupt()
-    log_to_stderr(logging.INFO)
+    log_to_stderr(logging.INFO, is_service=True)
     settings = WriterSettings.load(
         config, root=root, redis=redis, memory_bytes=memory_bytes, lease_s=lease_s
     )
