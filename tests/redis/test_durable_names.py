@@ -10,7 +10,7 @@ from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 from scanbus.writer.storage.durable_files import make_folder
-from tests.support.writers import WriterProcess, wait_until, writer
+from tests.support.writers import wait_until, writer
 
 pytestmark = pytest.mark.redis
 
@@ -44,7 +44,8 @@ def test_a_successor_acknowledges_only_names_that_it_made_durable_itself(
             assert list(tmp_path.rglob("camera_0000.h5"))
             assert acknowledged() == 0
         monkeypatch.delenv(FAILPOINTS_VARIABLE)
-        assert WriterProcess(redis_url, tmp_path, "--once").wait() == 0
+        with writer(redis_url, tmp_path, "--once") as last:
+            assert last.wait() == 0
         verdict = scan.verdict(20)
     assert verdict.verdict is VerdictWord.COMPLETE
     assert acknowledged() == len(FRAMES)

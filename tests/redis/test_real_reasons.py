@@ -1,11 +1,15 @@
 """Whoever waits for a scan hears from its publisher what its writer waits for."""
 
+import os
 import shutil
-import subprocess
+import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -14,17 +18,22 @@ from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import DeadlineError
-from tests.support.mounts import small_disk
+from scanbus.schemas.file_names import parse_segment_file, segment_file_name
+from tests.support.mounts import read_only_mount, small_disk
 from tests.support.waiting import wait_until
-from tests.support.writers import writer
+from tests.support.writers import WriterProcess, writer
 
 pytestmark = pytest.mark.redis
 
-Obstacle = Callable[[Path], AbstractContextManager[None]]
+# Called with the root and the writer.
+Obstacle = Callable[[Path, WriterProcess], AbstractContextManager[None]]
+N_NAMES = 500
+# Without what lets root write anywhere, whatever the permissions.
+ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
 
 
 @contextmanager
-def no_space(root: Path) -> Iterator[None]:
+def no_space(root: Path, _: WriterProcess) -> Iterator[None]:
     free = shutil.disk_usage(root).free
     blocker = root / "somebody_elses_data"
     blocker.write_bytes(bytes(free - 2**20))
@@ -35,16 +44,23 @@ def no_space(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def read_only(root: Path) -> Iterator[None]:
-    subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
-    try:
+def read_only(root: Path, _: WriterProcess) -> Iterator[None]:
+    with read_only_mount(root):
         yield
-    finally:
-        subprocess.run(["mount", "-o", "remount,rw", str(root)], check=True)
 
 
 @contextmanager
-def root_gone(root: Path) -> Iterator[None]:
+def no_permission(root: Path, _: WriterProcess) -> Iterator[None]:
+    folder = first_segment(root).parent
+    folder.chmod(0o500)
+    try:
+        yield
+    finally:
+        folder.chmod(0o700)
+
+
+@contextmanager
+def no_longer_a_root(root: Path, _: WriterProcess) -> Iterator[None]:
     hidden = root / ".scanbus"
     away = hidden.rename(root / "away")
     try:
@@ -54,15 +70,75 @@ def root_gone(root: Path) -> Iterator[None]:
         away.rename(hidden)
 
 
-def send_without_end(scan: Scan) -> None:
-    while True:
-        scan.send("i0", [0.0] * 1000)
+@contextmanager
+def root_moved(root: Path, _: WriterProcess) -> Iterator[None]:
+    away = root.rename(root.with_name("moved"))
+    try:
+        yield
+    finally:
+        away.rename(root)
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    with small_disk(tmp_path / "disk", "48m") as folder:
-        yield folder
+@contextmanager
+def name_taken(root: Path, _: WriterProcess) -> Iterator[None]:
+    """Files of somebody else have the names of all segments to come."""
+    first = first_segment(root)
+    name = parse_segment_file(first.name)
+    assert name is not None
+    foreign = []
+    for number in range(1, N_NAMES):
+        path = first.with_name(segment_file_name(name.lane, number))
+        with suppress(FileExistsError), path.open("xb") as file:
+            file.write(b"of somebody else")
+            foreign.append(path)
+    try:
+        yield
+    finally:
+        for path in foreign:
+            path.unlink()
+
+
+@contextmanager
+def workers_die(_: Path, process: WriterProcess) -> Iterator[None]:
+    """Whatever kills them: out of memory, a bug in a library."""
+    is_over = threading.Event()
+
+    def kill() -> None:
+        while not is_over.wait(0.2):
+            for worker in process.workers:
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@contextmanager
+def workers_hang(_: Path, process: WriterProcess) -> Iterator[None]:
+    workers = process.workers
+    for worker in workers:
+        worker.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.send_signal(signal.SIGCONT)
+
+
+def first_segment(root: Path) -> Path:
+    return next(segments(root))
+
+
+def segments(root: Path) -> Iterator[Path]:
+    """Those under their final names: work folders are hidden."""
+    for path in root.glob("**/*_0000.h5"):
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
+            yield path
 
 
 @pytest.fixture
@@ -75,37 +151,55 @@ def config(tmp_path: Path) -> tuple[str, str]:
     return "--config", str(path)
 
 
+def send_without_end(scan: Scan) -> None:
+    for number in count():
+        scan.send("i0", [float(number)] * 1000)
+
+
 @pytest.mark.parametrize(
     ("obstacle", "sentence"),
     [
         (no_space, "paused: no space on "),
         (read_only, "Read-only file system"),
-        (root_gone, "is no root"),
+        (no_permission, "Permission denied"),
+        (no_longer_a_root, "is no root"),
+        (root_moved, "is no root"),
+        (name_taken, "taken"),
+        (workers_die, "its worker process ended"),
+        (workers_hang, "has been silent for"),
     ],
 )
-def test_a_send_that_waits_says_what_the_writer_waits_for(
+def test_whoever_waits_hears_what_the_writer_waits_for(
     redis_url: str,
-    root: Path,
+    tmp_path: Path,
     config: tuple[str, str],
     obstacle: Obstacle,
     sentence: str,
 ) -> None:
-    with (
-        writer(redis_url, root, *config),
-        connect(redis_url, name="test") as client,
-        Publisher(redis_url, send_deadline_s=6, close_timeout_s=60) as publisher,
-    ):
+    with ExitStack() as stack:
+        root = tmp_path / "root"
+        if obstacle is no_space:
+            stack.enter_context(small_disk(root, "48m"))
+        prefix = () if os.geteuid() else ORDINARY
+        process = stack.enter_context(writer(redis_url, root, *config, prefix=prefix))
+        client = stack.enter_context(connect(redis_url, name="test"))
+        publisher = stack.enter_context(
+            Publisher(redis_url, send_deadline_s=8, close_timeout_s=60)
+        )
         wait_until(lambda: bool(writers_alive(client)), timeout_s=60)
-        with obstacle(root):
+        with ExitStack() as blocked:
             with publisher.scan(quota_bytes=2**16) as scan, capture_logs() as logs:
                 scan.channel("i0")
+                scan.send("i0", [0.0] * 5000)
+                wait_until(lambda: any(segments(root)), timeout_s=30)
+                blocked.enter_context(obstacle(root, process))
                 with pytest.raises(DeadlineError) as failed:
                     send_without_end(scan)
-            said = [str(each.get("reason", "")) for each in logs]
-            assert sentence in str(failed.value)
-            assert any(sentence in text for text in said)
             with pytest.raises(DeadlineError, match=sentence):
                 scan.verdict(0.1)
+        said = [str(each.get("reason", "")) for each in logs]
+        assert sentence in str(failed.value)
+        assert any(sentence in text for text in said)
         assert scan.verdict(60).verdict is VerdictWord.COMPLETE
         # What is over is not said any more.
         wait_until(lambda: not why_paused(writers_alive(client), scan.uid))

@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,24 +29,44 @@ def writer_command(root: Path, *options: str) -> list[str]:
 
 
 class WriterProcess:
-    """One `scanbus writer`, and its root if there is none yet."""
+    """One `scanbus writer`, and its root if there is none yet.
+
+    Parameters
+    ----------
+    prefix : sequence of str
+        Words before its command: a program that starts it.
+    """
 
     def __init__(
-        self, url: str, root: Path, *options: str, failpoints: str = ""
+        self,
+        url: str,
+        root: Path,
+        *options: str,
+        failpoints: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
         made_root(root)
         traps = {FAILPOINTS_VARIABLE: failpoints} if failpoints else {}
+        # A pipe that nobody reads is full after 64 kB, and stops whoever logs into it.
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - until `close`
         self.process = subprocess.Popen(
-            writer_command(root, *options),
+            [*prefix, *writer_command(root, *options)],
             env={**os.environ, "SCANBUS_REDIS": url, **traps},
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=self._log,
         )
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+
+    @property
+    def said(self) -> str:
+        """What it has logged so far."""
+        if self._log.closed:
+            return self._said
+        self._log.seek(0)
+        return self._log.read()
 
     @property
     def workers(self) -> list[psutil.Process]:
@@ -72,24 +93,31 @@ class WriterProcess:
         return self.wait(timeout_s)
 
     def wait(self, timeout_s: float = 60) -> int:
-        self.said = self.process.communicate(timeout=timeout_s)[1]
-        return self.process.returncode
+        return self.process.wait(timeout_s)
+
+    def close(self) -> None:
+        """Kill it if it still runs; what it said can still be read."""
+        if self.process.poll() is None:
+            self.go_on()
+            self.kill()
+        self._said = self.said
+        self._log.close()
 
 
 @contextmanager
 def writer(
-    url: str, root: Path, *options: str, failpoints: str = ""
+    url: str,
+    root: Path,
+    *options: str,
+    failpoints: str = "",
+    prefix: Sequence[str] = (),
 ) -> Iterator[WriterProcess]:
     """Run a writer; kill it at the end of the test if it is still running."""
-    one = WriterProcess(url, root, *options, failpoints=failpoints)
+    one = WriterProcess(url, root, *options, failpoints=failpoints, prefix=prefix)
     try:
         yield one
     finally:
-        if one.process.poll() is None:
-            one.go_on()
-            one.kill()
-        elif one.process.stderr is not None:
-            one.process.stderr.close()  # It has exited, and the test did not read it.
+        one.close()
 
 
 def wait_until(
