@@ -38,6 +38,7 @@ MODULES = (
     "small_frames",
     "append_only",
     "costs",
+    "many_scans",
 )
 REPEATS = 5
 QUICK_REPEATS = 5

@@ -46,6 +46,8 @@ class Figure:
         Number of runs.
     frames : str
         Kind of frames, for a kept ratio.
+    before : str
+        What it was before the work that the goal is about; empty if nobody knows.
     """
 
     goal: int
@@ -59,6 +61,7 @@ class Figure:
     note: str = ""
     runs: int = 1
     frames: str = ""
+    before: str = ""
 
     @property
     def verdict(self) -> str:
@@ -74,7 +77,9 @@ class Figure:
         spread = "" if self.spread is None else "-".join(map(shown, self.spread))
         sign = "<=" if self.at_most else ">="
         wanted = "" if self.wanted is None else f"{sign} {shown(self.wanted)}"
-        note = f" ({self.note})" if self.note else ""
+        before = f"before: {self.before}" if self.before else ""
+        notes = "; ".join(filter(None, (self.note, before)))
+        note = f" ({notes})" if notes else ""
         value = f"{shown(self.value)} {self.unit}"
         name, runs = self.name + note, str(self.runs)
         return [str(self.goal), name, value, runs, spread, wanted, self.verdict]
