@@ -1,4 +1,4 @@
-"""Many scans at once: a backlog is written in its order, and nobody live waits for it."""
+"""Many scans at once: a backlog is written in its order, no live scan waits for it."""
 
 import threading
 from pathlib import Path

@@ -64,8 +64,8 @@ __all__ = ["WriterService"]
 
 log = get_logger()
 
-# Each scan that is written takes threads and memory, so a backlog is written in its order,
-# so many scans of each worker at once; scans that still send do not wait for it.
+# Each scan that is written takes threads and memory, so each worker writes so many of a
+# backlog at once, in their order; scans that still send do not wait for it.
 _MOST_AT_ONCE = 16
 # Interval of looks for reservations without publisher; each reads such scans' events.
 _RESERVATIONS_S = 5.0
