@@ -31,11 +31,12 @@ NAMES = (
 
 def test_channels_of_any_name(redis_url: str, tmp_path: Path) -> None:
     uid = str(uuid.uuid4())
+    group = "all-of:them"
     with writer(redis_url, tmp_path), Publisher(redis_url) as publisher:
         plot = PlotDescription(name="my-plot", signals=(NAMES[0],), axes=(NAMES[1],))
         with publisher.scan(uid=uid, title="a\0b", plots=[plot]) as scan:
             for number, name in enumerate(NAMES):
-                scan.channel(name, group="all-of:them" if number % 2 else None)
+                scan.channel(name, group=group if number % 2 else None)
             image = scan.detector
             image(
                 "my cam",
@@ -82,3 +83,37 @@ def test_a_scan_number_is_an_integer(redis_url: str, number: object) -> None:
         pytest.raises((TypeError, ValueError), match="integer"),
     ):
         publisher.scan(scan_number=number)  # type: ignore[arg-type]
+
+
+def test_the_first_names_of_groups_and_uids_are_in_the_files(
+    redis_url: str, tmp_path: Path
+) -> None:
+    uid = "ID00/scan 7"
+    with writer(redis_url, tmp_path), Publisher(redis_url) as publisher:
+        with publisher.scan(uid=uid) as scan:
+            scan.channel("a", group="panda1-x", device="panda1-x")
+            scan.channel("b", group="panda1_x", device="panda1_x")
+            scan.channel("c-1")
+            for name in ("a", "b", "c-1"):
+                scan.send(name, 1.0)
+        verdict = scan.verdict(90)
+        with Subscriber(redis_url) as subscriber:
+            assert subscriber.scan(uid).uid == scan.uid
+    with h5py.File(tmp_path / verdict.master) as file:
+        entry = file["1.1"]
+        assert entry["scanbus/uid"].attrs["original_name"] == uid
+        counters = entry["measurement"]
+        assert counters["a"].attrs["original_group"] == "panda1-x"
+        assert "original_group" not in counters["b"].attrs
+        assert "original_group" not in counters["c_1"].attrs
+        times = entry["scanbus/times"]
+        firsts = {name: times[name].attrs.get("original_name") for name in times}
+        assert firsts == {"panda1_x_2": "panda1-x", "panda1_x": None, "c_1": "c-1"}
+        notes = [note["data"].asstr()[()] for note in entry["notes"].values()]
+        assert [note.split(" in files")[0] for note in notes] == [
+            "group 'panda1-x' is panda1_x_2",
+            "device 'panda1-x' is panda1_x_2",
+        ]
+    # The scan file, from which masters are made again, has it, too.
+    with h5py.File(next(tmp_path.rglob("scan0001_values.h5"))) as file:
+        assert file["entry_0000/scanbus/uid"].attrs["original_name"] == uid

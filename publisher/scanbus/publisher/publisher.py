@@ -41,7 +41,11 @@ from scanbus.schemas.documents import MAX_TITLE_LENGTH
 from scanbus.schemas.errors import ScanStateError, SpoolError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
-from scanbus.schemas.valid_names import plain_text, scan_uid
+from scanbus.schemas.valid_names import (
+    MAX_GIVEN_NAME_LENGTH,
+    plain_text,
+    scan_uid,
+)
 
 __all__ = ["Publisher"]
 
@@ -291,8 +295,11 @@ class Publisher:
             raise ValueError(f"quota_bytes must be positive, got {quota_bytes}")
         if compression < 1:
             raise ValueError(f"compression must be at least 1, got {compression}")
+        given_uid = uuid.uuid4().hex if uid is None else text_of(uid)
+        valid_uid = scan_uid(given_uid)
+        original_uid = "" if valid_uid == given_uid else given_uid
         identity = {
-            "uid": uuid.uuid4().hex if uid is None else scan_uid(str(uid)),
+            "uid": valid_uid,
             "proposal": proposal,
             "beamline": beamline,
             "session": session,
@@ -309,6 +316,7 @@ class Publisher:
         options = ScanOptions(
             title=plain_text(text_of(title), MAX_TITLE_LENGTH),
             identity=identity,
+            original_uid=plain_text(original_uid, MAX_GIVEN_NAME_LENGTH),
             instrument=plain_text(text_of(instrument), _MAX_INSTRUMENT),
             program=self._name,
             converter=converter,

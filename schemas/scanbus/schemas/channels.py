@@ -141,7 +141,7 @@ class ChannelDescription(BaseModel):
         Largest size of one point in bytes; required for strings and ragged channels.
     fill_value : int, float or None
         Value stored in the file for a missing point.
-    original_name, original_device : str
+    original_name, original_group, original_device : str
         Those of the program where they are not NeXus names, or taken; else empty.
     """
 
@@ -164,6 +164,7 @@ class ChannelDescription(BaseModel):
     # NexusHints() would build the pydantic model at import time; this does not.
     nexus: NexusHints = NexusHints.model_construct()
     original_name: GivenName = ""
+    original_group: GivenName = ""
     original_device: GivenName = ""
 
     @model_validator(mode="after")
@@ -347,6 +348,13 @@ class LaneDescription(BaseModel):
     def point_bytes(self) -> int:
         """Largest size of one unpacked point of all channels together, in bytes."""
         return sum(channel.point_bytes for channel in self.channels)
+
+    @property
+    def original_name(self) -> str:
+        """The group's name in its program if that is no NeXus name; else empty."""
+        first = self.channels[0]
+        is_own = self.name == first.name  # Of a channel without group.
+        return first.original_group or (first.original_name if is_own else "")
 
     @property
     def is_late(self) -> bool:

@@ -212,6 +212,8 @@ class ScanPrepared(_Document):
     parent : str
         Uid of the scan that was closed in its publisher's place; this one has the
         points that only the publisher had, under their numbers. Empty for others.
+    original_uid : str
+        The scan's uid as its program has it, if that is no uid of this protocol.
     """
 
     type: Literal["prepared"] = "prepared"
@@ -226,6 +228,7 @@ class ScanPrepared(_Document):
     plots: tuple[PlotDescription, ...] = ()
     spooled: bool = False
     parent: ScanUid | Literal[""] = ""
+    original_uid: GivenName = ""
 
     @model_validator(mode="after")
     def _channels_are_unique(self) -> Self:

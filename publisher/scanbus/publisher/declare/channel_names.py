@@ -59,8 +59,11 @@ def _update(
     original: OriginalNames, name: str, group: str, device: str
 ) -> dict[str, str]:
     found = {"name": name, "group": group, "device": device}
-    for key, given in (("name", original.name), ("device", original.device)):
-        if found[key] != given:
+    for key in ("name", "group", "device"):
+        given = getattr(original, key)
+        # A channel without group, or device, has its own name there.
+        is_own = key == "group" and given == original.name
+        if found[key] != given and not is_own:
             found[f"original_{key}"] = plain_text(given, MAX_GIVEN_NAME_LENGTH)
     return found
 
@@ -77,10 +80,19 @@ def _lane_names(groups: Iterable[str]) -> dict[str, str]:
 
 
 def renamed_notes(declared: Iterable[Declared]) -> list[str]:
-    """Return a sentence for each channel whose name in files another one had."""
-    return [
-        f"channel {each.original.name!r} is {each.channel.name} in files, as "
-        f"{nexus_name(each.original.name)} is another one"
-        for each in declared
-        if each.channel.name != nexus_name(each.original.name)
-    ]
+    """Return a sentence for each channel, group or device whose name was taken."""
+    found: dict[str, None] = {}
+    for each in declared:
+        for key, kind in (
+            ("name", "channel"),
+            ("group", "group"),
+            ("device", "device"),
+        ):
+            given, name = getattr(each.original, key), getattr(each.channel, key)
+            wanted = nexus_name(given)
+            # A lane or device that is only this channel's is told with the channel.
+            is_own = key != "name" and given == each.original.name
+            if name != wanted and not is_own:
+                why = f"as {wanted} is another one"
+                found[f"{kind} {given!r} is {name} in files, {why}"] = None
+    return [*found]

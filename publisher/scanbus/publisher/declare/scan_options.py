@@ -35,6 +35,7 @@ class ScanOptions:
 
     title: str
     identity: dict[str, Any]
+    original_uid: str
     instrument: str
     program: str
     converter: MetadataConverter
@@ -100,6 +101,7 @@ class ScanOptions:
             "positioners": self.positioners,
             "plots": tuple(_with_names(plot, names) for plot in plots),
             "spooled": spooled,
+            "original_uid": self.original_uid,
         }
         try:
             return sendable(ScanPrepared, metadata=self.metadata, **fixed)

@@ -46,7 +46,7 @@ class EventQueue:
 
     def begin_again(self, scan: ScanIdentity, parent: str) -> None:
         """Let them be events of another scan, with nothing sent but the start."""
-        update = {"scan": scan, "parent": parent}
+        update = {"scan": scan, "parent": parent, "original_uid": ""}
         self._events = [
             each.model_copy(update=update) if isinstance(each, ScanPrepared) else each
             for each in self._events
@@ -80,6 +80,16 @@ class EventQueue:
         """The event to be written to the spool now."""
         n_spooled = self._n_spooled
         return self._events[n_spooled] if n_spooled < len(self._events) else None
+
+    @property
+    def count(self) -> int:
+        """Number of events that were added."""
+        return len(self._events)
+
+    @property
+    def n_handed_over(self) -> int:
+        """Number of events in the spool, or without a spool in Redis."""
+        return self._n_spooled if self._is_spooled else self._n_sent
 
     @property
     def sent(self) -> list[Event]:

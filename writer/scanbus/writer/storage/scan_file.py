@@ -124,7 +124,9 @@ def _make_groups(file: h5py.File) -> None:
 
 def _write_words(own: h5py.Group, record: ScanRecord, verdict: Verdict) -> None:
     events = [event.to_json().decode() for event in scan_events(record)]
-    own.create_dataset("uid", data=record.uid, dtype=FREE_TEXT)
+    uid = own.create_dataset("uid", data=record.uid, dtype=FREE_TEXT)
+    if record.prepared is not None and record.prepared.original_uid:
+        uid.attrs.create("original_name", record.prepared.original_uid, dtype=FREE_TEXT)
     own.create_dataset("events", data=events, dtype=FREE_TEXT)
     own.create_dataset("verdict", data=verdict.model_dump_json(), dtype=FREE_TEXT)
     ledger = {name: one.model_dump() for name, one in verdict.channels.items()}

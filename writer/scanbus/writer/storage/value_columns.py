@@ -118,6 +118,8 @@ def write_times(
     dataset = file.create_dataset(path, times.shape, times.dtype)
     checksum = np.uint64(checksum_of(times.data))
     write_attributes(dataset, {**TIME_ATTRIBUTES, TIME_CHECKSUM: checksum})
+    if lane.original_name:
+        write_attributes(dataset, {"original_name": lane.original_name})
     column = _Plain(dataset)
     column.add(times)
     return {path: column.end()}

@@ -134,6 +134,8 @@ def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
         found["long_name"] = channel.display_name
     if channel.original_name:
         found["original_name"] = channel.original_name
+    if channel.original_group:
+        found["original_group"] = channel.original_group
     meaning = channel.nexus.interpretation or _INTERPRETATION_BY_RANK.get(
         len(channel.shape)
     )

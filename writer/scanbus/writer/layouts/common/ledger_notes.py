@@ -108,8 +108,9 @@ def scanbus_group(
     """
     record = contents.record
     scan = record.identity
+    original = record.prepared.original_uid if record.prepared else ""
     children: dict[str, Node] = {
-        "uid": Dataset(scan.uid),
+        "uid": Dataset(scan.uid, {"original_name": original} if original else {}),
         "protocol": Dataset(PROTOCOL),
         "proposal": Dataset(scan.proposal),
         "beamline": Dataset(scan.beamline),
