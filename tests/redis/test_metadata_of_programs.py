@@ -27,6 +27,8 @@ STARTS = json.loads(
     (Path(__file__).parents[1] / "support" / "bluesky_starts.json").read_text()
 )
 
+MASK = np.random.default_rng(7).integers(0, 2, (1100, 1000), np.uint8)
+
 SCAN_INFO: dict[str, Any] = {
     "name": "ascan",
     "type": "ascan",
@@ -96,6 +98,15 @@ SCAN_INFO: dict[str, Any] = {
         {"kind": "curve-plot", "items": [{"kind": "curve", "x": "axis:samy"}]},
         {"kind": "scatter-plot", "name": None, "items": []},
     ],
+    "positioners": {
+        "positioners_start": {"samy": 0.0, "slit_top": -1.0, "hexapod": None},
+        "positioners_end": {"samy": 1.0, "slit_top": -1.0},
+        "positioners_dial_start": {"samy": 0.5},
+        "positioners_units": {"samy": "mm", "slit_top": None},
+    },
+    "requests": {"axis:samy": {"points": 11}},
+    "sequence_info": {"scan_count": None, "scans": []},
+    "sample": {"@NX_class": "NXsample", "name": "LaB6 \N{MICRO SIGN}", "mask": MASK},
     "display_extra": {"displayed_channels": [], "plotselect": ["diode1"]},
     "writer_options": {"chunk_options": {}, "separate_scan_files": None},
 }
@@ -158,7 +169,12 @@ def test_a_scan_info_of_bliss(redis_url: str, folder: Path) -> None:
     entry = published(redis_url, folder, SCAN_INFO)
     plain = {key: each for key, each in SCAN_INFO.items() if key != "scan_parameters"}
     plain["instrument"] = {"primary_slit": {"x_gap": 1.0}}
+    plain["sample"] = {"name": SCAN_INFO["sample"]["name"], "mask": MASK}
     assert all_missing(plain, entry) == []
+    assert entry["scan_parameters"].attrs["NX_class"] == "NXparameters"
+    assert entry["scan_parameters/count_time_units"].asstr()[()] == "s"
+    assert entry["instrument/primary_slit/x_gap"].attrs["units"] == "mm"
+    assert entry["sample"].attrs["NX_class"] == "NXsample"
     assert entry["start_time"].asstr()[()] == SCAN_INFO["start_time"]
     assert entry["instrument/primary_slit"].attrs["NX_class"] == "NXslit"
 

@@ -56,6 +56,7 @@ COUNTS = RNG.integers(0, 2**31, N_POINTS).astype("<i4")
 NOTES = ["", "näher", *[f"point {number}" for number in range(2, N_POINTS)]]
 SERIES = [RNG.random(number % 7).astype("<f4").tolist() for number in range(N_POINTS)]
 FRAMES = RNG.poisson(3, (N_FRAMES, 33, 47)).astype("<u2")
+MASK = RNG.integers(0, 2, (50, 30), np.uint8)
 # Evenly spaced up to point 20, then not.
 TIMES = [1.7e9 + point + (point >= 20) * point % 3 / 7 for point in range(N_POINTS)]
 
@@ -128,6 +129,11 @@ def publish(client: Bus) -> None:
     publisher.send_gap("camera", 2)
     publisher.send("camera", [FRAMES[3].tobytes()], TIMES[3:4])
     publisher.update({"sample": {"name": "LaB6"}})
+    mask = {"dtype": "uint8", "shape": [50, 30], "codec": "bitshuffle-lz4"}
+    publisher.update({"mask": {"array": {**mask, "lane": "static.mask_1"}}})
+    publisher.make("static.mask_1")
+    packed = bslz4(MASK[np.newaxis])
+    publisher.send("static.mask_1", [packed], TIMES[:1], codecs="bitshuffle-lz4")
     publisher.seal()
     publisher.end("SUCCESS", "fine")
 
@@ -208,6 +214,15 @@ def test_every_point_reads_back(any_bus: Bus, record: ScanRecord) -> None:
     assert came["camera"][1:3] == [None, None]
     np.testing.assert_array_equal(came["camera"][0], FRAMES[0])
     np.testing.assert_array_equal(came["camera"][3], FRAMES[3])
+
+
+def test_a_static_array_reads_back(any_bus: Bus, record: ScanRecord) -> None:
+    (lane,) = record.static.values()
+    assert lane.name == "static.mask_1"
+    entries = entries_of(any_bus, lane)
+    (mask,) = values_of(lane, lane.channels[0], entries)
+    np.testing.assert_array_equal(mask, MASK)
+    assert entries[-1].first == 1
 
 
 def test_times_and_flags_read_back(any_bus: Bus, record: ScanRecord) -> None:

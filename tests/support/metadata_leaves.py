@@ -6,7 +6,9 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import date
+from enum import Enum
 from typing import Any
 
 import h5py
@@ -14,7 +16,7 @@ import numpy as np
 
 _NAME = re.compile(r"\w(?:[\w.]*\w)?", re.ASCII)
 
-__all__ = ["missing_leaves"]
+__all__ = ["missing_leaves", "parts_of"]
 
 
 def missing_leaves(
@@ -26,10 +28,25 @@ def missing_leaves(
         found = _found(group, str(key))
         if found is None:
             yield f"{path}: not there"
-        elif isinstance(value, Mapping) and isinstance(found, h5py.Group):
-            yield from missing_leaves(value, found, path)
+        elif isinstance(found, h5py.Group):
+            parts = parts_of(value)
+            yield from (
+                [f"{path}: {value!r:.100} is a group"]
+                if parts is None
+                else missing_leaves(parts, found, path)
+            )
         elif not isinstance(found, h5py.Dataset) or not _is_same(value, found):
             yield f"{path}: {value!r:.100} is {_shown(found)}"
+
+
+def parts_of(value: Any) -> Mapping[Any, Any] | None:
+    """Return the named parts of a value; None if it has none."""
+    if isinstance(value, Mapping):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
+    names = getattr(getattr(value, "dtype", None), "names", None)
+    return {name: value[name] for name in names} if names else None
 
 
 def _found(group: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
@@ -54,6 +71,9 @@ def _is_same(value: Any, dataset: h5py.Dataset) -> bool:
     stored = (
         dataset.asstr()[()] if h5py.check_string_dtype(dataset.dtype) else dataset[()]
     )
+    special = _is_same_special(value, stored, was)
+    if special is not None:
+        return special
     if was.startswith("JSON"):
         return _equal(json.loads(stored), _plain(value))
     if was:
@@ -64,8 +84,36 @@ def _is_same(value: Any, dataset: h5py.Dataset) -> bool:
     return _equal(np.asarray(stored).tolist(), _plain(listed))
 
 
+def _is_same_special(value: Any, stored: Any, was: str) -> bool | None:
+    """Whether a value of numpy, or an enumeration's, is there; None for others."""
+    if isinstance(value, np.ndarray) and not value.ndim and value.dtype.kind != "V":
+        value = value[()]
+    if isinstance(value, np.ndarray | np.generic):
+        return _is_same_array(value, stored, was)
+    if isinstance(value, list) and any(isinstance(each, np.ndarray) for each in value):
+        return not was.startswith("JSON") or isinstance(json.loads(stored), list)
+    if isinstance(value, Enum):
+        return was.startswith(("value of ", "list of "))
+    return None
+
+
+def _is_same_array(value: Any, stored: Any, was: str) -> bool:
+    """Whether an array or scalar of numpy is there as itself, or said to be else."""
+    kept = np.asarray(stored)
+    if value.dtype.kind in "biufc":
+        if was.startswith("text of"):
+            return [str(each) for each in np.ravel(value)] == np.ravel(kept).tolist()
+        same_shape = kept.shape == np.shape(value)
+        return same_shape and np.array_equal(kept, value, equal_nan=True)
+    if was:
+        return not was.startswith("JSON") or json.loads(stored) is not None
+    if value.dtype.kind == "M":
+        value = np.datetime_as_string(value)
+    return bool(kept.tolist() == np.asarray(value).tolist())
+
+
 def _stands_for(value: Any, stored: Any, was: str) -> bool:
-    if isinstance(value, frozenset) and not was.startswith("list of"):
+    if isinstance(value, set | frozenset) and not was.startswith("list of"):
         value = sorted(value)
     if isinstance(value, list | tuple):
         return all(_stands_for(*pair, was) for pair in zip(value, stored, strict=True))
@@ -79,6 +127,8 @@ def _stands_for(value: Any, stored: Any, was: str) -> bool:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
+    if isinstance(value, np.generic) and value.dtype.char not in "gG":
+        value = value.item()
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
@@ -106,6 +156,8 @@ def _equal(found: Any, wanted: Any) -> bool:
         return found.keys() == wanted.keys() and all(
             _equal(found[key], wanted[key]) for key in found
         )
+    if isinstance(wanted, complex) and isinstance(found, str):
+        return found == str(wanted)  # JSON has none.
     if isinstance(found, float) and isinstance(wanted, int | float):
         return found == wanted or (math.isnan(found) and math.isnan(wanted))
     return bool(found == wanted)

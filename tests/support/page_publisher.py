@@ -72,13 +72,17 @@ class PagePublisher:
         if answer is not None:
             raise RuntimeError(f"no room: others have {answer} bytes")
         for lane in lanes:
-            key = self._lane_key(lane["name"])
-            self._do("XGROUP", "CREATE", key, "scanbus-maker", "0", "MKSTREAM")
-            self._do("XGROUP", "DESTROY", key, "scanbus-maker")
-            self._next[lane["name"]] = 0
+            self.make(lane["name"])
         fixed = {"lanes": lanes, "quota_bytes": quota, **more}
         self._tell("prepared", scan=self._scan, **fixed)
         self._tell("started")
+
+    def make(self, lane: str) -> None:
+        """Create a lane."""
+        key = self._lane_key(lane)
+        self._do("XGROUP", "CREATE", key, "scanbus-maker", "0", "MKSTREAM")
+        self._do("XGROUP", "DESTROY", key, "scanbus-maker")
+        self._next[lane] = 0
 
     def send(
         self,

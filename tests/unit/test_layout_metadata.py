@@ -18,7 +18,7 @@ from scanbus.writer.layouts.common.metadata import (
     MetadataReader,
     merge_trees,
 )
-from scanbus.writer.model.nexus_tree import Dataset, Group, SoftLink
+from scanbus.writer.model.nexus_tree import Dataset, Group, SoftLink, VirtualArray
 
 
 def array(values: Any, codec_name: str = "none", **changes: Any) -> dict[str, Any]:
@@ -222,3 +222,35 @@ def test_keys_beyond_the_limit_are_named_not_written() -> None:
         "metadata /: 7 keys are not written, as the scan has more than "
         f"{MAX_METADATA_KEYS}"
     )
+
+
+STATIC: dict[str, Any] = {
+    "array": {"dtype": "uint8", "shape": [2, 3], "lane": "static.mask"}
+}
+PLACED = VirtualArray("static.mask_0000.h5", "/a", (1, 6), (6,), np.dtype("u1"), 255)
+
+
+def test_a_static_array_stands_in_its_shape_with_the_attributes_of_its_place() -> None:
+    reader = MetadataReader({"static.mask": PLACED})
+    found = reader.read({"a": {"mask": STATIC, "mask@units": "1"}, "@mask": STATIC})
+    (group, copy) = found.children.values()
+    assert isinstance(group, Group)
+    mask = group.children["mask"]
+    assert isinstance(mask, VirtualArray)
+    assert (mask.shape, dict(mask.attributes)) == ((2, 3), {"units": "1"})
+    assert isinstance(copy, VirtualArray)
+    assert dict(copy.attributes) == {"original_name": "@mask"}
+    assert reader.problems == []
+
+
+def test_a_static_array_that_is_in_no_file_yet_leaves_no_trace() -> None:
+    reader = MetadataReader({})
+    assert reader.read({"mask": STATIC, "mask@units": "1"}).children == {}
+    assert reader.problems == []
+
+
+def test_a_reference_that_contradicts_the_array_is_a_problem() -> None:
+    reader = MetadataReader({"static.mask": PLACED})
+    other = {"array": {**STATIC["array"], "shape": [7]}}
+    assert reader.read({"mask": other}).children == {}
+    assert reader.problems == ["metadata /mask: static.mask is uint8 (6,)"]

@@ -25,8 +25,9 @@ from scanbus.bus.store import OwnProcess, address_of
 from scanbus.publisher.declare.arguments import sendable
 from scanbus.publisher.declare.json_text import text_of
 from scanbus.publisher.declare.metadata import MetadataConverter
-from scanbus.publisher.declare.positioners import positioners_of
+from scanbus.publisher.declare.positioners import axes_metadata, positioners_of
 from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.declare.static_arrays import StaticArrays
 from scanbus.publisher.ingest.finish import reason_of
 from scanbus.publisher.queue.inbox import Inbox
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -36,7 +37,14 @@ from scanbus.publisher.scan import Scan
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
-from scanbus.schemas import EndReason, PlotDescription, ScanEnded, ScanUpdated, Verdict
+from scanbus.schemas import (
+    EndReason,
+    PlotDescription,
+    ScanEnded,
+    ScanUpdated,
+    Verdict,
+    merged,
+)
 from scanbus.schemas.documents import MAX_TITLE_LENGTH
 from scanbus.schemas.errors import ScanStateError, SpoolError
 from scanbus.schemas.log_events import LogEvent
@@ -51,8 +59,10 @@ __all__ = ["Publisher"]
 
 log = get_logger()
 
-# The limit of the document.
+# The limit of the document, also of the program's name.
 _MAX_INSTRUMENT = 255
+# Static arrays of a scan may have a quarter of the budget, and reserve twice that.
+_STATIC_SHARE = 4
 _CLOSED = "the publisher is closed"
 # A Redis call times out after 10 s, so a sender that was told to stop ends within this.
 _THREAD_END_S = 15.0
@@ -146,7 +156,8 @@ class Publisher:
             )
         if spool == "":
             raise SpoolError("", "the path is empty; leave it out for no spool")
-        self._name = name or Path(sys.argv[0]).stem or "python"
+        name = text_of(name or Path(sys.argv[0]).stem or "python")
+        self._name = plain_text(name, _MAX_INSTRUMENT)
         self._close_timeout_s = close_timeout_s
         self._process = OwnProcess("Publisher")
         # Without a lock: each use of it is one step.
@@ -307,8 +318,10 @@ class Publisher:
             "dataset": dataset,
             "scan_number": None if scan_number is None else _number(scan_number),
         }
-        converter = MetadataConverter()
-        tree = converter.tree(metadata)
+        statics = StaticArrays(self._link.budget_bytes // _STATIC_SHARE)
+        converter = MetadataConverter(statics)
+        axes = axes_metadata(positioners, ("positioners", "positioners_start"))
+        tree = merged(converter.tree(axes), converter.tree(metadata))
         sendable(ScanUpdated, time=0.0, metadata=tree)
         motors = positioners_of(positioners)
         reason = EndReason.SUCCESS
@@ -320,6 +333,7 @@ class Publisher:
             instrument=plain_text(text_of(instrument), _MAX_INSTRUMENT),
             program=self._name,
             converter=converter,
+            statics=statics,
             metadata=tree,
             positioners=motors,
             plots=plots,

@@ -246,7 +246,7 @@ class Scan(ChannelDeclarations):
 
     def end_positioners(self, positioners: Mapping[str, Any]) -> None:
         """Set motor positions at the end: a number, or a pair of units and value."""
-        self._end.add_positioners(positioners)
+        self._end.add_positioners(positioners, self.update)
 
     def abort(self, text: str = "") -> None:
         """Have the scan end with USER_ABORT, whatever else happens."""

@@ -35,7 +35,13 @@ from scanbus.schemas.documents import (
 )
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.file_names import LATE_PREFIX
-from scanbus.schemas.metadata import MAX_METADATA_KEYS, ArrayValue, is_array, merged
+from scanbus.schemas.metadata import (
+    MAX_METADATA_KEYS,
+    ArrayValue,
+    is_array,
+    merged,
+    static_lanes,
+)
 from scanbus.schemas.verdict import (
     ChannelLedger,
     PointRange,
@@ -82,4 +88,5 @@ __all__ = [
     "parse_announcement",
     "parse_event",
     "ranges",
+    "static_lanes",
 ]

@@ -13,7 +13,11 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from scanbus.schemas.file_names import late_channel, late_lane_name
+from scanbus.schemas.file_names import (
+    STATIC_PREFIX,
+    late_channel,
+    late_lane_name,
+)
 from scanbus.schemas.valid_names import (
     GivenName,
     LaneName,
@@ -360,6 +364,16 @@ class LaneDescription(BaseModel):
     def is_late(self) -> bool:
         """Whether it carries late points: entry headers name the point of each."""
         return late_channel(self.name) is not None
+
+    @property
+    def is_static(self) -> bool:
+        """Whether its one point is an array to which metadata refer."""
+        return self.name.startswith(STATIC_PREFIX)
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether ``prepared`` names it; other lanes are made when they are needed."""
+        return not (self.is_late or self.is_static)
 
     def late_lane(self, channel: ChannelDescription) -> LaneDescription:
         """Return the lane for a channel's late points.

@@ -29,7 +29,7 @@ from scanbus.schemas.channels import (
     LaneDescription,
 )
 from scanbus.schemas.errors import DocumentError, UnknownProtocolError
-from scanbus.schemas.file_names import dataset_path, late_channel
+from scanbus.schemas.file_names import dataset_path
 from scanbus.schemas.metadata import MetadataTree
 from scanbus.schemas.valid_names import (
     FolderName,
@@ -69,7 +69,7 @@ __all__ = [
 ]
 
 PROTOCOL: Final = 1
-# Masks and flat fields are sent inside `prepared`; compressed they are far smaller.
+# Large arrays of the metadata travel in lanes of their own.
 MAX_DOCUMENT_BYTES = 64 * 2**20
 # An announcement has a title and names only; every search for scans reads all of them.
 MAX_ANNOUNCEMENT_BYTES = 2**20
@@ -238,9 +238,10 @@ class ScanPrepared(_Document):
             name, times = Counter(given).most_common(1)[0] if given else ("", 0)
             if times > 1:
                 raise ValueError(f"more than one {kind} {name!r}")
-        for name in lanes:
-            if late_channel(name) is not None:
-                raise ValueError(f"lane {name!r}: the name is kept for late points")
+        for lane in self.lanes:
+            if not lane.is_declared:
+                kept = "late points" if lane.is_late else "static arrays"
+                raise ValueError(f"lane {lane.name!r}: the name is kept for {kept}")
         known = set(names)
         for plot in self.plots:
             for name in (*plot.signals, *plot.axes):

@@ -33,6 +33,7 @@ __all__ = [
     "SCAN_FOLDERS_GLOB",
     "SESSIONS_GLOB",
     "SESSION_DATASETS_GLOB",
+    "STATIC_PREFIX",
     "WORK_FOLDER",
     "WORK_FOLDERS_GLOB",
     "DatasetNames",
@@ -77,6 +78,8 @@ WORK_FOLDER: Final = ".scanbus"
 """In a dataset's folder: where files are made before they get their final names."""
 LATE_PREFIX: Final = "late."
 """What the names of lanes for late points begin with."""
+STATIC_PREFIX: Final = "static."
+"""What the names of lanes for static arrays, those of the metadata, begin with."""
 
 # Glob patterns, relative to the root unless they say otherwise.
 SESSIONS_GLOB: Final = f"*/*/*/{RAW_DATA}"

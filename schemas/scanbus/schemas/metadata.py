@@ -4,7 +4,8 @@ A tree is JSON. Keys are NeXus names and become groups (an object) or fields
 (anything else); ``@name`` is an attribute of the group, ``field@name`` one of the
 field, as in silx's ``dicttonx``. An array is sent as
 ``{"array": {"dtype", "shape", "codec", "data"}}`` with base64 in ``data``; arrays are
-not decoded here.
+not decoded here. A large one has ``lane`` in place of ``data``: it is the only point of
+that lane, which no other document describes.
 
 Values that HDF5 or numpy cannot store are refused here, when they enter the bus: text
 with NUL, integers of more than 64 bits, lists of mixed types, rows of unequal length.
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -27,8 +29,16 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
-from scanbus.schemas.channels import MAX_ENTRY_BYTES, NumberName
-from scanbus.schemas.valid_names import MAX_NAME_LENGTH, NEXUS_NAME
+from scanbus.schemas.channels import (
+    MAX_ENTRY_BYTES,
+    ChannelDescription,
+    LaneDescription,
+    NumberName,
+    Role,
+    Storage,
+)
+from scanbus.schemas.file_names import STATIC_PREFIX
+from scanbus.schemas.valid_names import MAX_NAME_LENGTH, NEXUS_NAME, NexusName
 
 __all__ = [
     "MAX_METADATA_KEYS",
@@ -36,6 +46,7 @@ __all__ = [
     "MetadataTree",
     "is_array",
     "merged",
+    "static_lanes",
 ]
 
 MAX_DEPTH = 16
@@ -45,6 +56,7 @@ MAX_METADATA_KEYS = 50_000
 Each is an object of HDF5, which takes the writer about a tenth of a millisecond."""
 # HDF5 has no more.
 MAX_ARRAY_DIMENSIONS = 32
+MAX_POINT_DIMENSIONS = 3
 _KEY = re.compile(NEXUS_NAME[:-1] + r"\Z")
 
 
@@ -60,7 +72,10 @@ class ArrayValue(BaseModel):
     codec : str
         Name of the codec, applied to the whole array as one chunk.
     data : bytes
-        The encoded bytes; base64 in JSON.
+        The encoded bytes; base64 in JSON. None if it has a lane.
+    lane : str
+        Name of the lane that carries the array, which begins with `STATIC_PREFIX`;
+        else empty.
     """
 
     model_config = ConfigDict(
@@ -76,7 +91,8 @@ class ArrayValue(BaseModel):
         max_length=MAX_ARRAY_DIMENSIONS
     )
     codec: str = Field(default="none", max_length=63)
-    data: bytes
+    data: bytes = b""
+    lane: NexusName | Literal[""] = ""
 
     @model_validator(mode="after")
     def _size_is_bounded(self) -> Self:
@@ -85,11 +101,43 @@ class ArrayValue(BaseModel):
             raise ValueError(
                 f"an array of {n_bytes} bytes; the limit is {MAX_ENTRY_BYTES}"
             )
-        if self.codec == "none" and len(self.data) != n_bytes:
+        if self.lane:
+            self._check_lane(n_bytes)
+        elif self.codec == "none" and len(self.data) != n_bytes:
             raise ValueError(
                 f"dtype and shape need {n_bytes} bytes, data has {len(self.data)}"
             )
         return self
+
+    def _check_lane(self, n_bytes: int) -> None:
+        if not self.lane.startswith(STATIC_PREFIX):
+            raise ValueError(f"lane {self.lane!r} is not one of static arrays")
+        if self.data or not self.shape or not n_bytes:
+            raise ValueError("an array with a lane has values, and none in a document")
+
+    def static_lane(self) -> LaneDescription:
+        """Return the lane of an array that has one.
+
+        Points have at most three dimensions; an array of more travels as a row.
+        """
+        is_point = len(self.shape) <= MAX_POINT_DIMENSIONS
+        channel = ChannelDescription(
+            name=self.lane,
+            group=self.lane,
+            device=self.lane,
+            role=Role.DETECTOR,
+            dtype=self.dtype,
+            shape=self.shape if is_point else (math.prod(self.shape),),
+            codec=self.codec,
+            points=1,
+        )
+        return LaneDescription(
+            name=self.lane,
+            storage=Storage.FILES,
+            channels=(channel,),
+            points_per_segment=1,
+            points_per_chunk=1,
+        )
 
 
 def is_array(value: object) -> bool:
@@ -203,6 +251,23 @@ def count_keys(tree: dict[str, Any]) -> int:
 MetadataTree = Annotated[
     dict[str, JsonValue], AfterValidator(_check_tree), AfterValidator(_check_count)
 ]
+
+
+def static_lanes(tree: dict[str, Any]) -> Iterator[LaneDescription]:
+    """Yield the lanes of the arrays to which a checked tree refers, some repeatedly.
+
+    Examples
+    --------
+    >>> mask = {"dtype": "uint8", "shape": [2], "lane": "static.mask"}
+    >>> [lane.name for lane in static_lanes({"a": {"mask": {"array": mask}}})]
+    ['static.mask']
+    """
+    for value in tree.values():
+        if _is_group(value):
+            yield from static_lanes(value)
+        elif isinstance(value, dict) and value["array"].get("lane"):
+            array = ArrayValue.model_validate_json(to_json(value["array"]), strict=True)
+            yield array.static_lane()
 
 
 def merged(*trees: dict[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,8 @@ class ScanReader:
     def channels(self) -> dict[str, ChannelDescription]:
         """Descriptions of the channels by name; empty before the scan is prepared.
 
-        Methods take the name that the program gave, too (``original_name``).
+        Methods take the name that the program gave, too (``original_name``), and that
+        of the lane to which the metadata of the scan refer for a large array.
         """
         prepared = self.record.prepared
         return {each.name: each for each in prepared.channels} if prepared else {}
@@ -307,6 +308,10 @@ class ScanReader:
                 for lane in self._prepared().lanes
                 for index, described in enumerate(lane.channels)
             }
+        static = self.record.static.get(name)
+        if static is not None:
+            view = LaneView(self._link, self.uid, static)
+            return self._channels.setdefault(name, ChannelReader(view, 0, self.file))
         if name in self._channels:
             return self._channels[name]
         for channel in self._channels.values():

@@ -72,7 +72,7 @@ from scanbus.bus.protocol.retransmit import (
     RetransmitBuffer,
     lost_entry,
 )
-from scanbus.bus.protocol.scan_record import ScanRecord
+from scanbus.bus.protocol.scan_record import MAX_STATIC_LANES, ScanRecord
 from scanbus.bus.protocol.times import (
     TIME_BYTES,
     Ends,
@@ -97,6 +97,7 @@ __all__ = [
     "LONGEST_TTL_MS",
     "MAX_COUNT",
     "MAX_HEADER_BYTES",
+    "MAX_STATIC_LANES",
     "MOST_WATERMARK",
     "NUMBER_REQUESTS",
     "PAYLOAD_FIELD",

@@ -11,6 +11,7 @@ from typing import Any
 
 from scanbus.schemas import (
     Event,
+    LaneDescription,
     ScanEnded,
     ScanIdentity,
     ScanJudged,
@@ -20,10 +21,18 @@ from scanbus.schemas import (
     ScanUpdated,
     Verdict,
     merged,
+    static_lanes,
 )
 from scanbus.schemas.errors import DocumentError
 
-__all__ = ["ScanRecord"]
+__all__ = ["MAX_STATIC_LANES", "ScanRecord"]
+
+# Each is a stream of Redis and a file.
+MAX_STATIC_LANES = 256
+_TOO_MANY = (
+    f"the metadata refer to more than {MAX_STATIC_LANES} static arrays: the others are "
+    "not read"
+)
 
 
 @dataclass(slots=True)
@@ -48,6 +57,8 @@ class ScanRecord:
         The last verdict; the first final one if there is any.
     problems : list of str
         Events that could not be parsed or folded, and why.
+    static : dict
+        The lanes of arrays to which the metadata refer, by name.
     """
 
     announced: ScanIdentity
@@ -60,6 +71,7 @@ class ScanRecord:
     ended: ScanEnded | None = None
     verdict: Verdict | None = None
     problems: list[str] = field(default_factory=list)
+    static: dict[str, LaneDescription] = field(default_factory=dict)
     # Digests: a scan may have thousands of updates, too many to compare each with all.
     _updates_seen: set[bytes] = field(default_factory=set, repr=False, compare=False)
 
@@ -103,6 +115,7 @@ class ScanRecord:
         match event:
             case ScanPrepared():
                 _check_same("prepared", event.scan, self.announced)
+                self._note_static(self.prepared or event)
                 self.prepared = self.prepared or event
                 self.title = event.title or self.title
             case ScanRenumbered():
@@ -115,6 +128,7 @@ class ScanRecord:
             case ScanUpdated():
                 self._update(event)
             case ScanEnded():
+                self._note_static(self.ended or event)
                 self.ended = self.ended or event
             case ScanJudged():
                 _check_same("judged", event.verdict.uid, self.uid)
@@ -127,6 +141,23 @@ class ScanRecord:
         if digest not in self._updates_seen:
             self._updates_seen.add(digest)
             self.updates.append(event)
+            self._note_static(event)
+
+    def _note_static(self, event: ScanPrepared | ScanUpdated | ScanEnded) -> None:
+        """Note the lanes of arrays; each keeps its first description."""
+        for lane in static_lanes(event.metadata):
+            if lane.name in self.static or len(self.static) < MAX_STATIC_LANES:
+                self.static.setdefault(lane.name, lane)
+            elif _TOO_MANY not in self.problems:
+                self.problems.append(_TOO_MANY)
+
+    @property
+    def lanes(self) -> tuple[LaneDescription, ...]:
+        """All lanes that the events name; empty before ``prepared``."""
+        if self.prepared is None:
+            return ()
+        late = self.prepared.late_lanes(self.ended)
+        return (*self.prepared.lanes, *self.static.values(), *late)
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata of ``prepared`` with all later ones merged into it."""

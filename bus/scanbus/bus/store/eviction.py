@@ -35,7 +35,7 @@ from scanbus.bus.store.leases import Lease
 from scanbus.bus.store.quota import used_memory
 from scanbus.bus.store.replies import parses_reply
 from scanbus.bus.store.scans import announcements, read_events
-from scanbus.schemas import LaneDescription, ScanPrepared
+from scanbus.schemas import LaneDescription
 from scanbus.schemas.file_names import late_lane_name
 
 __all__ = [
@@ -146,11 +146,8 @@ class _Scan:
 
     @property
     def lanes(self) -> tuple[LaneDescription, ...]:
-        """The lanes that ``prepared`` and ``ended`` name."""
-        prepared = self.record.prepared
-        if prepared is None:
-            return ()
-        return (*prepared.lanes, *prepared.late_lanes(self.record.ended))
+        """The lanes that its events name."""
+        return self.record.lanes
 
     @property
     def is_finished(self) -> bool:
@@ -275,7 +272,7 @@ def _remove_scan(client: Bus, scan: _Scan) -> bool:
     uid = scan.record.uid
     if not scan.is_empty or is_unexpired(client, heartbeat_key(uid)):
         return False
-    names = _lane_names(scan.record.prepared)
+    names = _lane_names(scan.record)
     keys = [
         *(ANNOUNCEMENTS, RESERVED, FORGOTTEN),
         *(heartbeat_key(uid), hold_key(uid), lease_key(uid, "")),
@@ -297,18 +294,18 @@ def remove_traces(client: Bus, lease: Lease, record: ScanRecord) -> None:
     removed: if there are any, the scan's publisher is back.
     """
     uid = lease.uid
-    names = _lane_names(record.prepared)
+    names = _lane_names(record)
     client.delete(
         *(cursors_key(uid, name) for name in names),
         *(attempts_key(uid), fence_key(uid), lease_key(uid, lease.fence)),
     )
 
 
-def _lane_names(prepared: ScanPrepared | None) -> list[str]:
+def _lane_names(record: ScanRecord) -> list[str]:
     """Return the names of all lanes that may exist, including one for late points each.
 
     The publisher may have died before ``ended`` named the lanes for late points.
     """
-    lanes = prepared.lanes if prepared else ()
+    lanes = record.prepared.lanes if record.prepared else ()
     late = [late_lane_name(each.name) for lane in lanes for each in lane.channels]
-    return [*(lane.name for lane in lanes), *late]
+    return [*(lane.name for lane in lanes), *record.static, *late]

@@ -64,7 +64,7 @@ def end_for_publisher(client: Bus, record: ScanRecord, text: str) -> bool:
 
 
 def _lanes(client: Bus, record: ScanRecord) -> tuple[LaneDescription, ...]:
-    """Return the lanes of a scan: its own, and those of late points that exist.
+    """Return the lanes of a scan: those of its events, and late ones that exist.
 
     The publisher names the latter in ``ended``, but may have died before.
     """
@@ -80,7 +80,7 @@ def _lanes(client: Bus, record: ScanRecord) -> tuple[LaneDescription, ...]:
         for channel in lane.channels
         if late_lane_name(channel.name) in {*known, *found}
     )
-    return (*prepared.lanes, *late)
+    return (*prepared.lanes, *record.static.values(), *late)
 
 
 def _late_counts(

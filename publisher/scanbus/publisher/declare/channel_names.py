@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from scanbus.publisher.declare.lane_plan import Declared, OriginalNames
-from scanbus.schemas.file_names import LATE_PREFIX, late_channel
+from scanbus.schemas.file_names import LATE_PREFIX, STATIC_PREFIX
 from scanbus.schemas.valid_names import (
     MAX_GIVEN_NAME_LENGTH,
     nexus_name,
@@ -69,14 +69,18 @@ def _update(
 
 
 def _lane_names(groups: Iterable[str]) -> dict[str, str]:
-    """Return a name for each lane; those of late points are kept for these."""
-    # NUL is in no other name, so this one cannot be another group's.
-    wanted = {
-        group: group.replace(LATE_PREFIX, "late\0", 1) if late_channel(group) else group
-        for group in groups
-    }
+    """Return a name for each lane; some are kept for late points and static arrays."""
+    wanted = {group: _without_prefix(group) for group in groups}
     names = nexus_names(wanted.values())
     return {group: names[name] for group, name in wanted.items()}
+
+
+def _without_prefix(group: str) -> str:
+    for prefix in (LATE_PREFIX, STATIC_PREFIX):
+        if group.startswith(prefix):
+            # NUL is in no other name, so this one cannot be another group's.
+            return group.replace(".", "\0", 1)
+    return group
 
 
 def renamed_notes(declared: Iterable[Declared]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["json_text", "mapping_of", "text_of", "type_name"]
+__all__ = ["json_text", "key_text", "mapping_of", "text_of", "type_name"]
 
 _MAX_DEPTH = 64
 # Python refuses to write very long integers in decimal.
@@ -35,6 +35,11 @@ def text_of(value: object) -> str:
         return str(value)
     except Exception:  # noqa: BLE001 - an object of the program's; metadata never stop
         return "cannot be shown"
+
+
+def key_text(key: object) -> str:
+    """Return a key or a name as text: of a member of a text enumeration its value."""
+    return str.__str__(key) if isinstance(key, str) else text_of(key)
 
 
 def mapping_of(value: object) -> Mapping[Any, Any] | None:

@@ -25,9 +25,10 @@ from scanbus.publisher.declare.json_text import (
     text_of,
     type_name,
 )
+from scanbus.publisher.declare.static_arrays import STATIC_FROM_BYTES
 from scanbus.schemas.metadata import MAX_ARRAY_DIMENSIONS
 
-__all__ = ["Leaf", "is_listed", "leaf_of", "number_array"]
+__all__ = ["Leaf", "encoded", "is_listed", "leaf_of", "number_array"]
 
 # Below this size, compressing an array costs more than it saves.
 _PACKED_FROM_BYTES = 1024
@@ -44,8 +45,8 @@ class Leaf:
 
     Attributes
     ----------
-    value : JSON
-        As :mod:`scanbus.schemas.metadata` has it.
+    value : JSON or numpy.ndarray
+        As :mod:`scanbus.schemas.metadata` has it; a large array as it is.
     was : str
         What it is made of, if it is not stored as itself; else empty.
     """
@@ -125,7 +126,7 @@ def _of_bytes(given: bytes | bytearray | memoryview) -> Leaf:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text or (value and not text):
-        return Leaf(_encoded(np.frombuffer(value, np.uint8)), name)
+        return Leaf(_array_value(np.frombuffer(value, np.uint8)), name)
     return Leaf(text, f"text of {name}")
 
 
@@ -160,7 +161,7 @@ def _of_list(value: Sequence[Any] | Set[Any]) -> Leaf:
         return Leaf(one_kind.value, one_kind.was or was)
     rows = _rows(items)
     if rows is not None:
-        return Leaf(_encoded(rows), was)
+        return Leaf(_array_value(rows), was)
     return Leaf(json_text(items), f"JSON of {name}")
 
 
@@ -218,13 +219,14 @@ def _of_numbers(items: list[Any]) -> Leaf | None:
             return None
     if len(items) <= _LONG_LIST:
         return Leaf(items)
-    return Leaf(_encoded(np.asarray(items)))
+    return Leaf(_array_value(np.asarray(items)))
 
 
 def _rows(items: list[Any]) -> npt.NDArray[Any] | None:
     """Return nested lists of numbers as an array; None if they are anything else."""
-    if all(number_array(item) is not None for item in items):
-        return _stacked(items)
+    arrays = [found for item in items if (found := number_array(item)) is not None]
+    if len(arrays) == len(items):
+        return _stacked(arrays)
     kinds: set[type] = set()
     largest = _collect(items, kinds, MAX_ARRAY_DIMENSIONS)
     if not kinds or not (kinds == {bool} or kinds <= {int, float, complex}):
@@ -296,7 +298,7 @@ def _of_number_array(plain: npt.NDArray[Any], was: str) -> Leaf:
         return Leaf(texts, f"text of {plain.dtype}, shape {plain.shape}")
     if known.ndim > MAX_ARRAY_DIMENSIONS:
         known, was = known.reshape(-1), f"array of shape {plain.shape}"
-    return Leaf(_encoded(known), was)
+    return Leaf(_array_value(known), was)
 
 
 def _of_known_width(plain: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
@@ -328,7 +330,12 @@ def _of_masked(value: np.ma.MaskedArray[Any, Any]) -> Leaf:
     return Leaf(json_text(value.tolist()), f"JSON of {was}, null where masked")
 
 
-def _encoded(value: npt.NDArray[Any]) -> dict[str, Any]:
+def _array_value(value: npt.NDArray[Any]) -> dict[str, Any] | npt.NDArray[Any]:
+    return value if value.nbytes > STATIC_FROM_BYTES else encoded(value)
+
+
+def encoded(value: npt.NDArray[Any]) -> dict[str, Any]:
+    """Return an array of a type of the protocol as it stands in a document."""
     array = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
     name = "bitshuffle-lz4" if array.nbytes >= _PACKED_FROM_BYTES else "none"
     return {
@@ -350,7 +357,7 @@ _CONVERTERS: Final[tuple[tuple[Any, Callable[[Any], Leaf]], ...]] = (
     (bool, Leaf),
     (int, lambda value: _of_integer(int(value))),
     (float, lambda value: Leaf(float(value))),
-    (complex, lambda value: Leaf(_encoded(np.asarray(complex(value))))),
+    (complex, lambda value: Leaf(_array_value(np.asarray(complex(value))))),
     (str, lambda value: _of_text(str.__str__(value))),
     (bytes | bytearray | memoryview, _of_bytes),
     (date | time, lambda value: Leaf(value.isoformat())),

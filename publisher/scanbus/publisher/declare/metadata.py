@@ -13,16 +13,19 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from scanbus.publisher.declare.json_text import (
     json_text,
+    key_text,
     mapping_of,
     text_of,
     type_name,
 )
-from scanbus.publisher.declare.leaves import Leaf, leaf_of
+from scanbus.publisher.declare.leaves import Leaf, encoded, leaf_of
+from scanbus.publisher.declare.static_arrays import StaticArrays
 from scanbus.schemas import ArrayValue, is_array
 from scanbus.schemas.documents import MAX_DOCUMENT_VALUES
 from scanbus.schemas.errors import DeclarationError
@@ -36,7 +39,7 @@ from scanbus.schemas.valid_names import (
     unique_name,
 )
 
-__all__ = ["MetadataConverter", "tree_of"]
+__all__ = ["MetadataConverter", "leaf_or_text", "tree_of"]
 
 _MAX_TEXT = 2**16
 _NAME = re.compile(NEXUS_NAME[:-1] + r"\Z")
@@ -78,9 +81,15 @@ class MetadataConverter:
     """Converts the metadata of one scan; the same key always gets the same name.
 
     Safe to share between threads.
+
+    Parameters
+    ----------
+    statics : StaticArrays, optional
+        Takes the large arrays; without it they stand in the tree.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, statics: StaticArrays | None = None) -> None:
+        self._statics = statics
         self._names = _Names()
         self._lock = threading.Lock()
         self._n_values = 0
@@ -96,6 +105,7 @@ class MetadataConverter:
         ----------
         metadata : mapping
             Any values under any keys; ``@name`` and ``field@name`` are attributes.
+            Something else that has no named parts stands under ``metadata``.
         none_withdraws : bool
             Whether None withdraws an earlier value, as in an update of a scan; else it
             is text.
@@ -103,18 +113,18 @@ class MetadataConverter:
         Raises
         ------
         DeclarationError
-            If it has more values than a document can hold.
+            If it has more values than a document can hold, or arrays than the bus.
         """
         with self._lock:
             self._n_values, self._outer = 0, []
             self._none_withdraws = none_withdraws
-            given = {} if metadata is None else metadata
-            return self._group(given, self._names, 0)
+            found = [] if metadata is None else _parts(metadata)
+            keys = [("metadata", metadata)] if found is None else found
+            return self._group(keys, self._names, 0)
 
     def _group(
-        self, given: Mapping[Any, Any], names: _Names, depth: int
+        self, keys: list[tuple[str, Any]], names: _Names, depth: int
     ) -> dict[str, Any]:
-        keys = _items(given)
         self._count(len(keys))
         owners = {"", *names.found, *(key for key, _ in keys)}
         attributes = [pair for pair in keys if _is_attribute(pair[0], owners)]
@@ -156,8 +166,8 @@ class MetadataConverter:
                 notes["@original_name"] = _shown(key)
             tree[name] = {**notes, **group}
             return
-        leaf = _guarded_leaf(value)
-        tree[name] = leaf.value
+        leaf = leaf_or_text(value)
+        tree[name] = self._placed(key, leaf.value)
         if name != key:
             tree.setdefault(f"{name}@original_name", _shown(key))
         if leaf.was:
@@ -175,11 +185,18 @@ class MetadataConverter:
         if self._none_withdraws and value is None:
             tree[name] = None
             return
-        leaf = _guarded_leaf(value)
-        tree[name] = leaf.value
+        leaf = leaf_or_text(value)
+        tree[name] = self._placed(attribute, leaf.value)
         if leaf.was:
             note = nexus_name(f"{attribute}_stored_as")
             tree.setdefault(f"{name.partition('@')[0]}@{note}", leaf.was)
+
+    def _placed(self, key: str, value: Any) -> Any:
+        """Return a value as it stands in the tree; of a large array, where it is."""
+        if not isinstance(value, np.ndarray):
+            return value
+        found = self._statics and self._statics.reference(key, value)
+        return found or encoded(value)
 
     def _count(self, n_keys: int) -> None:
         self._n_values += n_keys
@@ -188,11 +205,10 @@ class MetadataConverter:
             raise DeclarationError("metadata", reason)
 
 
-def _guarded_leaf(value: Any) -> Leaf:
-    if is_array(value) and _is_encoded(value):
-        return Leaf(value)
+def leaf_or_text(value: Any) -> Leaf:
+    """Return a value of a program as a document can hold it, whatever it does."""
     try:
-        leaf = leaf_of(value)
+        leaf = Leaf(value) if _is_encoded(value) else leaf_of(value)
     except Exception:  # noqa: BLE001 - an object of the program's; metadata never stop
         text, was = text_of(value), f"text of {type_name(value)}"
         return Leaf(plain_text(text, _MAX_TEXT), was)
@@ -203,7 +219,7 @@ def _items(given: Mapping[Any, Any]) -> list[tuple[str, Any]]:
     """Return all items at once, also of a mapping that another thread changes."""
     found: dict[str, Any] = {}
     for key, value in list(given.items()):
-        text = str.__str__(key) if isinstance(key, str) else text_of(key)
+        text = key_text(key)
         while text in found:  # as 1 and "1"
             text = f"{text} ({type_name(key)})"
         found[text] = value
@@ -220,12 +236,11 @@ def _is_attribute(key: str, owners: Set[str]) -> bool:
     return bool(at) and _is_name(attribute) and owner in owners
 
 
-def _parts(value: object) -> Mapping[Any, Any] | None:
+def _parts(value: object) -> list[tuple[str, Any]] | None:
     """Return the parts of a value that becomes a group; None for a field."""
-    if is_array(value) and _is_encoded(value):
-        return None
     try:
-        return mapping_of(value)
+        found = None if _is_encoded(value) else mapping_of(value)
+        return None if found is None else _items(found)
     except Exception:  # noqa: BLE001 - an object of the program's; metadata never stop
         return None
 
@@ -235,7 +250,9 @@ def _parts_of(value: object) -> str:
 
 
 def _is_encoded(value: Any) -> bool:
-    """Whether a mapping is an array as documents have it."""
+    """Whether a value is an array as documents have it."""
+    if not is_array(value):
+        return False
     try:
         ArrayValue.model_validate_json(to_json(value["array"]), strict=True)
     except (ValidationError, ValueError):

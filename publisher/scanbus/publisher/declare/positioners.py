@@ -6,13 +6,13 @@ stored as text, with a note of what it was. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from scanbus.publisher.declare.json_text import json_text, text_of, type_name
+from scanbus.publisher.declare.json_text import json_text, key_text, text_of, type_name
 from scanbus.schemas import Positioner
 from scanbus.schemas.valid_names import (
     MAX_GIVEN_NAME_LENGTH,
@@ -20,7 +20,7 @@ from scanbus.schemas.valid_names import (
     plain_text,
 )
 
-__all__ = ["positioners_of"]
+__all__ = ["axes_metadata", "positioners_of"]
 
 _MAX_UNITS = 63
 _MAX_VALUE = 2**16
@@ -28,6 +28,8 @@ _MAX_VALUE = 2**16
 
 def positioners_of(given: Mapping[str, Any] | None) -> dict[str, Positioner]:
     """Return the positions of motors as documents, by their names in files.
+
+    Those of several axes are not among them; see `axes_metadata`.
 
     Parameters
     ----------
@@ -42,12 +44,47 @@ def positioners_of(given: Mapping[str, Any] | None) -> dict[str, Positioner]:
     >>> positioners_of({"id00:th": None})["id00_th"].stored_as
     'text of NoneType'
     """
-    by_text = {text_of(name): value for name, value in (given or {}).items()}
+    every = {key_text(name): value for name, value in (given or {}).items()}
+    by_text = {name: value for name, value in every.items() if not _has_axes(value)}
     names = nexus_names(by_text)
     return {
         names[motor]: _named(_positioner(value), motor, names[motor])
         for motor, value in by_text.items()
     }
+
+
+def axes_metadata(
+    given: Mapping[str, Any] | None, groups: Sequence[str]
+) -> dict[str, Any]:
+    """Return metadata with the positions of devices that answer with several numbers.
+
+    Parameters
+    ----------
+    groups : sequence of str
+        The groups of positions in the file.
+
+    Examples
+    --------
+    >>> axes_metadata({"hexapod": ("mm", [0.5, 2.0])}, ["positioners_end"])
+    {'instrument': {'positioners_end': {'hexapod': [0.5, 2.0], 'hexapod@units': 'mm'}}}
+    >>> axes_metadata({"th": 1.5}, ["positioners_end"])
+    {}
+    """
+    found: dict[str, Any] = {}
+    for name, value in (given or {}).items():
+        if _has_axes(value):
+            units, positions = _pair(value)
+            found[key_text(name)] = positions
+            if units:
+                found[f"{key_text(name)}@units"] = units
+    return {"instrument": dict.fromkeys(groups, found)} if found else {}
+
+
+def _has_axes(given: Any) -> bool:
+    _, value = _pair(given)
+    if isinstance(value, list | tuple):
+        return bool(value) and all(_number(item) is not None for item in value)
+    return isinstance(value, np.ndarray) and value.ndim > 0
 
 
 def _named(position: Positioner, motor: str, name: str) -> Positioner:

@@ -14,7 +14,9 @@ from scanbus.publisher.declare.default_quota import default_quota, smaller_quota
 from scanbus.publisher.declare.json_text import text_of
 from scanbus.publisher.declare.lane_plan import Declared, plan_lanes
 from scanbus.publisher.declare.metadata import MetadataConverter
+from scanbus.publisher.declare.static_arrays import StaticArrays
 from scanbus.schemas import (
+    LaneDescription,
     PlotDescription,
     Positioner,
     ScanIdentity,
@@ -39,6 +41,7 @@ class ScanOptions:
     instrument: str
     program: str
     converter: MetadataConverter
+    statics: StaticArrays
     metadata: dict[str, Any]
     positioners: dict[str, Positioner]
     plots: Sequence[PlotDescription] | None
@@ -54,12 +57,13 @@ class ScanOptions:
         DeclarationError
             If they do not fit a document.
         """
-        return sendable(
-            ScanUpdated,
-            time=wall_clock(),
-            metadata=self.converter.tree(metadata, none_withdraws=True),
-            note=plain_text(text_of(note), MAX_TEXT_LENGTH),
-        )
+        with self.statics.whole_or_none():
+            return sendable(
+                ScanUpdated,
+                time=wall_clock(),
+                metadata=self.converter.tree(metadata, none_withdraws=True),
+                note=plain_text(text_of(note), MAX_TEXT_LENGTH),
+            )
 
     def prepared(
         self,
@@ -94,7 +98,7 @@ class ScanOptions:
             "time": wall_clock(),
             "scan": identity,
             "title": self.title,
-            "lanes": plan_lanes(identity.uid, declared, quota_bytes, self.compression),
+            "lanes": self._lanes(identity.uid, declared, quota_bytes),
             "quota_bytes": quota_bytes,
             "instrument": self.instrument,
             "publisher": self.program,
@@ -129,20 +133,28 @@ class ScanOptions:
         document_bytes : int
             Bytes of its documents, which a default quota includes.
         """
+        # Beside what the channels need, whether the program said that or not.
+        room = self.statics.room_bytes
         if self.quota_bytes is not None:
-            yield self.quota_bytes
+            yield min(self.quota_bytes + room, max(self.quota_bytes, budget))
             return
         wanted = default_quota(declared, self.compression, budget)
         smaller = smaller_quotas(declared, self.compression, wanted, budget)
         for quota in chain([wanted], smaller):
-            yield min(quota + document_bytes, budget)
+            yield min(quota + document_bytes + room, budget)
+
+    def _lanes(
+        self, uid: str, declared: Sequence[Declared], quota_bytes: int
+    ) -> tuple[LaneDescription, ...]:
+        rest = quota_bytes - self.statics.room_bytes
+        return plan_lanes(uid, declared, rest, self.compression)
 
     def replanned(
         self, prepared: ScanPrepared, declared: Sequence[Declared], quota_bytes: int
     ) -> ScanPrepared:
         """Return the document with another quota, and lanes that fit it."""
         uid = prepared.scan.uid
-        lanes = plan_lanes(uid, declared, quota_bytes, self.compression)
+        lanes = self._lanes(uid, declared, quota_bytes)
         return prepared.model_copy(update={"lanes": lanes, "quota_bytes": quota_bytes})
 
     def most_quota_bytes(self, quota_bytes: int, budget: int) -> int:

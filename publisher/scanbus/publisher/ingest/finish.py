@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import time as wall_clock
 from typing import Any
 
 from scanbus.publisher.declare.arguments import sendable
 from scanbus.publisher.declare.json_text import text_of
-from scanbus.publisher.declare.positioners import positioners_of
+from scanbus.publisher.declare.positioners import axes_metadata, positioners_of
 from scanbus.publisher.ingest.numbered_points import give_up_holes
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import EndReason, Positioner, ScanEnded
@@ -44,11 +44,21 @@ class ScanEnd:
         self._given: dict[str, Any] = {}
         self.said: tuple[EndReason, str] | None = None
 
-    def add_positioners(self, given: Mapping[str, Any]) -> None:
-        """Add positions of motors; raise DeclarationError if they cannot be sent."""
+    def add_positioners(
+        self, given: Mapping[str, Any], update: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        """Add positions of motors; raise DeclarationError if they cannot be sent.
+
+        Parameters
+        ----------
+        update : callable
+            Adds metadata: positions of several axes.
+        """
         every = {**self._given, **given}
         found = positioners_of(every)
         end = sendable(_end_of, EndReason.FAILURE, "," * MAX_TEXT_LENGTH, found)
+        if axes := axes_metadata(given, ("positioners_end",)):
+            update(axes)
         self._given, self.positioners = every, end.positioners
 
     def abort(self, text: str) -> None:

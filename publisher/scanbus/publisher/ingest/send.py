@@ -49,6 +49,8 @@ class ScanIntake:
         self._lanes: dict[str, tuple[LaneQueue, ChannelDescription]] = {}
         floats: dict[str, Series] = {}
         for lane in queue.lanes.values():
+            if not lane.description.is_declared:
+                continue
             for channel in lane.description.channels:
                 self._lanes[channel.given_name] = lane, channel
                 # No other channel has it: valid names of a program stay.

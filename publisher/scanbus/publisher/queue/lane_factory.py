@@ -1,4 +1,4 @@
-"""Make the lane queues of a scan: of a new scan, of a spooled one, of late points.
+"""Make the lane queues of a scan: new, spooled, of late points, of static arrays.
 
 Callers hold the scan's lock.
 """
@@ -6,8 +6,13 @@ Callers hold the scan's lock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from time import time as wall_clock
+
+import numpy as np
 
 from scanbus.bus.protocol import EncodedEntry
+from scanbus.publisher.buffers.chunk_buffer import Piece
+from scanbus.publisher.buffers.entry_builder import frame_entry
 from scanbus.publisher.queue.backpressure import Backpressure
 from scanbus.publisher.queue.frame_lane import FrameLaneQueue
 from scanbus.publisher.queue.lane_queue import LaneQueue
@@ -15,7 +20,7 @@ from scanbus.publisher.queue.scan_state import ScanState
 from scanbus.publisher.queue.value_lane import ValueLaneQueue
 from scanbus.schemas import LaneDescription, Storage
 
-__all__ = ["chunk_bytes", "late_lane", "open_lane", "recovered_lane"]
+__all__ = ["chunk_bytes", "late_lane", "open_lane", "recovered_lane", "static_lane"]
 
 
 def chunk_bytes(lanes: Iterable[LaneDescription]) -> int:
@@ -69,7 +74,7 @@ def recovered_lane(
         First point that Redis lacks; None if the lane is sealed there.
     """
     # Late points of a detector have no sender of their own: they are few.
-    is_own = description.storage is Storage.FILES and not description.is_late
+    is_own = description.storage is Storage.FILES and description.is_declared
     waker = state.new_waker() if is_own else state.main_waker
     lane = LaneQueue(description, session, waker, state.spool_waker)
     lane.refill(entries, reached)
@@ -85,3 +90,14 @@ def late_lane(state: ScanState, lane: LaneQueue, session: bytes) -> LaneQueue:
         late = LaneQueue(description, session, state.main_waker, state.spool_waker)
         state.add_lanes([late])
     return late
+
+
+def static_lane(
+    state: ScanState, description: LaneDescription, packed: bytes, session: bytes
+) -> LaneQueue:
+    """Return the queue of a static array's lane: its one point, and the seal."""
+    lane = LaneQueue(description, session, state.main_waker, state.spool_waker)
+    piece = Piece(0, 1, packed, np.array([wall_clock()]))
+    lane.put(frame_entry(description, piece, session))
+    lane.end()
+    return lane

@@ -16,6 +16,7 @@ from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import EncodedEntry
 from scanbus.publisher.buffers.group_buffer import Series
 from scanbus.publisher.buffers.reorder_buffer import ReorderBuffer
+from scanbus.publisher.declare.static_arrays import PackedArrays
 from scanbus.publisher.queue.backpressure import Backpressure, late_counts
 from scanbus.publisher.queue.frame_lane import EncoderPool, FrameLaneQueue
 from scanbus.publisher.queue.inbox import Inbox, ScanInbox
@@ -24,6 +25,7 @@ from scanbus.publisher.queue.lane_factory import (
     late_lane,
     open_lane,
     recovered_lane,
+    static_lane,
 )
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.locks import Backstop
@@ -39,6 +41,7 @@ from scanbus.schemas import Event, LaneDescription, LostData, ScanAnnounced, Ver
 __all__ = ["ScanQueue"]
 
 
+_NO_ARRAYS: Final[PackedArrays] = {}
 # What Redis uses, about, for the keys of a scan and of each lane, and their ends.
 _SCAN_BYTES = 4096
 _LANE_BYTES = 1024
@@ -196,10 +199,17 @@ class ScanQueue:
         quota_bytes: int,
         most_quota_bytes: int,
         compression: float,
+        statics: PackedArrays = _NO_ARRAYS,
     ) -> None:
-        """Accept points from now on: Redis has two events, a spool has all of them."""
+        """Accept points from now on: Redis has two events, a spool has all of them.
+
+        Parameters
+        ----------
+        statics : mapping
+            The arrays to which the events refer, packed, with their lanes.
+        """
         document_bytes = sum(len(event.to_json()) for event in events)
-        document_bytes += _SCAN_BYTES + len(lanes) * _LANE_BYTES
+        document_bytes += _SCAN_BYTES + (len(lanes) + len(statics)) * _LANE_BYTES
         with Backstop(self._state.lock), self._state.lock:
             self._state.events.begin(events, n_sent=2)
             room = Reservation(quota_bytes, most_quota_bytes, document_bytes)
@@ -210,7 +220,14 @@ class ScanQueue:
                 )
                 for each in lanes
             )
+            self._add_statics(statics)
             self._is_begun = True
+
+    def _add_statics(self, statics: PackedArrays) -> None:
+        new = [each for name, each in statics.items() if name not in self.lanes]
+        self._state.add_lanes(
+            static_lane(self._state, lane, packed, self.session) for lane, packed in new
+        )
 
     def take_over(
         self,
@@ -328,6 +345,28 @@ class ScanQueue:
         """Queue an event to be sent after all earlier ones."""
         self._state.events.add(event)
         (self._state.spool_waker or self._state.main_waker).wake()
+
+    def add_event_with(self, event: Event, statics: PackedArrays) -> None:
+        """Queue an event, and the arrays to which it refers; wait for room for these.
+
+        Raises
+        ------
+        DeadlineError
+            If there is no room in time.
+        ScanStateError
+            If the scan is over; the scan's own error if it failed.
+        """
+        for lane, packed in statics.values():
+            new = LaneQueue(lane, self.session, self._state.main_waker)
+            self._backpressure.admit(new, len(packed))
+
+        def add() -> None:
+            with self._state.lock:
+                self._add_statics(statics)
+            self.add_event(event)
+
+        # By the worker, which nothing interrupts: neither is there without the other.
+        self.inbox.ask(add)
 
     def close_input(self) -> None:
         """Accept no more points: all that came are in the lanes."""

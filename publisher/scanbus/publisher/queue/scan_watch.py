@@ -91,19 +91,29 @@ class ScanWatch:
                 waker.request_compare()
 
     def made_lanes(self) -> list[str]:
-        """Return the lanes that are on the bus, or were; late ones when sent."""
+        """Return the lanes that are on the bus, or were; undeclared ones when sent."""
         with self._state.lock:
             lanes = self._state.lanes.items()
             return [
                 name
                 for name, lane in lanes
-                if not lane.description.is_late or lane.sent_bytes
+                if lane.description.is_declared or lane.sent_bytes or lane.durable
             ]
 
     def sent_events(self) -> list[Event]:
         """Return the events that Redis has, or had."""
         with Backstop(self._state.lock), self._state.lock:
             return self._state.events.sent
+
+    def n_events(self) -> int:
+        """Return how many events were added."""
+        with Backstop(self._state.lock), self._state.lock:
+            return self._state.events.count
+
+    def has_handed_over(self, n_events: int) -> bool:
+        """Return whether the first events are on the bus, or in the spool."""
+        with Backstop(self._state.lock), self._state.lock:
+            return self._state.events.n_handed_over >= n_events
 
     def has_event(self, event: Event) -> bool:
         """Return whether this publisher added this event."""

@@ -54,6 +54,9 @@ def wait_for_verdict(queue: ScanQueue, timeout_s: float) -> Verdict:
 def wait_flushed(queue: ScanQueue, timeout_s: float) -> None:
     """Wait until everything sent so far is on the bus, or in the spool.
 
+    Also what was said of the scan: an array without the metadata that refer to it would
+    be found by nobody.
+
     Raises
     ------
     DeadlineError
@@ -61,11 +64,12 @@ def wait_flushed(queue: ScanQueue, timeout_s: float) -> None:
     """
     queue.inbox.ask(partial(_flush_chunks, queue))
     behind = _behind(queue, lambda lane: lane.handed_over)
+    n_events = queue.watch.n_events()
     queue.watch.wait_until(
-        lambda: not behind(),
+        lambda: not behind() and queue.watch.has_handed_over(n_events),
         timeout_s,
         what="flushing",
-        why=lambda: ", ".join(behind()),
+        why=lambda: ", ".join(behind()) or "metadata",
     )
 
 

@@ -7,7 +7,7 @@ after any other loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import time as wall_clock
@@ -21,7 +21,14 @@ from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.recovery.lost_data import lane_losses, with_gaps
 from scanbus.publisher.recovery.spooled_events import spooled_events
 from scanbus.publisher.spool import ScanSpool, SpooledScan, find_scans
-from scanbus.schemas import EndReason, LaneDescription, ScanEnded, ScanPrepared
+from scanbus.schemas import (
+    EndReason,
+    Event,
+    LaneDescription,
+    ScanEnded,
+    ScanPrepared,
+    static_lanes,
+)
 from scanbus.schemas.errors import SpoolError
 from scanbus.schemas.file_names import late_lane_name
 from scanbus.schemas.log_events import LogEvent
@@ -123,7 +130,7 @@ def _resumed(
     )
     events, lost = spooled_events(client, scan)
     prepared = next((e for e in events if isinstance(e, ScanPrepared)), None)
-    lanes = list(_lanes(prepared, scan))
+    lanes = list(_lanes(prepared, events, scan))
     for lane in lanes:
         lost += lane_losses(lane, scan.entries.get(lane.name, ()))
     for each in lost:
@@ -152,15 +159,18 @@ def _resumed(
 
 
 def _lanes(
-    prepared: ScanPrepared | None, scan: SpooledScan
+    prepared: ScanPrepared | None, events: Sequence[Event], scan: SpooledScan
 ) -> Iterator[LaneDescription]:
-    """Yield the lanes of a scan: its own, and those of late points that it had.
+    """Yield the lanes of a scan: its own, of static arrays, of its late points.
 
     The spool has no entries of a lane of late points that is in the files already, but
     Redis may have lost its seal.
     """
     ended = next((e for e in scan.events if isinstance(e, ScanEnded)), None)
     counted = ended.late if ended else {}
+    every = (getattr(event, "metadata", {}) for event in events)
+    statics = {lane.name: lane for tree in every for lane in static_lanes(tree)}
+    yield from statics.values()
     for lane in prepared.lanes if prepared else ():
         yield lane
         for channel in lane.channels:

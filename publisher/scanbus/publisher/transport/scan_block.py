@@ -101,6 +101,7 @@ class ScanBlock:
             except BaseException:
                 self._is_cut = True
                 raise
+            self._options.statics.note_queued(queue.lanes)
         self._registrar.start(queue)
         self.intake = ScanIntake(queue)
         return self.intake
@@ -108,12 +109,18 @@ class ScanBlock:
     def update(self, metadata: Mapping[str, Any] | None, note: str) -> None:
         """Add metadata or a note, to be sent after the start; see ``Scan.update``."""
         assert self.queue is not None
-        event = self._options.updated(metadata, note)
         with Backstop(self._preparing), self._preparing:
-            if self.queue.is_begun:
-                self.queue.add_event(event)
-            else:
+            # Inside: which arrays are sent with the start is decided once.
+            event = self._options.updated(metadata, note)
+            if not self.queue.is_begun:
                 self._early.append(event)
+                return
+            statics = self._options.statics.unsent([event])
+            if statics:
+                self.queue.add_event_with(event, statics)
+                self._options.statics.note_queued(statics)
+            else:
+                self.queue.add_event(event)
 
     def end(
         self, reason: EndReason, text: str, positioners: Mapping[str, Positioner]

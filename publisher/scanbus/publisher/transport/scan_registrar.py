@@ -343,6 +343,7 @@ class ScanRegistrar:
             quota_bytes=prepared.quota_bytes,
             most_quota_bytes=options.most_quota_bytes(prepared.quota_bytes, budget),
             compression=options.compression,
+            statics=options.statics.unsent(events),
         )
         try:
             self._prepare_bus(queue, prepared, events)

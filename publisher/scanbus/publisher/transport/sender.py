@@ -235,7 +235,7 @@ class Sender(threading.Thread):
                 batch = [self._loaded(lane, entry) for entry in batch]
             except SpoolError:
                 return  # A gap is in its place, and is sent next time.
-        if lane.description.is_late and lane.name not in self._made:
+        if not lane.description.is_declared and lane.name not in self._made:
             make_lane(client, self._queue.uid, lane.name)
             self._made.add(lane.name)
         append_entries(client, self._queue.uid, lane.name, batch)

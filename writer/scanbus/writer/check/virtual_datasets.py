@@ -184,6 +184,8 @@ class _VirtualCheck:
             return f"{part.file} does not describe {part.dataset}"
         if segment.uid not in part.dataset:
             note_without_uid(self._path, self._spot.tally)
+        if segment.lane.is_static:
+            return ""  # Its rows are no points.
         if self.info.channel not in (None, channel.name):
             return f"{part.file} holds {channel.name}, others {self.info.channel}"
         self.info.channel = channel.name

@@ -24,6 +24,7 @@ from scanbus.writer.layouts.common.channel_nodes import (
     ascii_units,
     device_groups,
     find_places,
+    static_arrays,
 )
 from scanbus.writer.layouts.common.ledger_notes import (
     note_groups,
@@ -124,7 +125,7 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
             "measurement": _measurement(places),
         },
     )
-    reader = MetadataReader(with_users=with_users)
+    reader = MetadataReader(static_arrays(contents), with_users=with_users)
     displaced = Displaced(reader.problems)
     entry = merge_trees(known, _metadata(record, reader, displaced), displaced)
     entry = merge_trees(entry, _defaults(record), Displaced([]))

@@ -187,7 +187,7 @@ def read_contents(folder: Path) -> ScanContents:
     path = _scan_file(folder)
     record, prepared, verdict = _read_record(path)
     segments: dict[str, tuple[SegmentFile, ...]] = {}
-    for lane in prepared.lanes:
+    for lane in (*prepared.lanes, *record.static.values()):
         if lane.storage is Storage.FILES:
             files = finished_segments(folder, record.uid, lane)
             _check_extent(folder, lane, files, verdict.channels)

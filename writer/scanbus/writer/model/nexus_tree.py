@@ -23,6 +23,7 @@ __all__ = [
     "SoftLink",
     "Source",
     "Value",
+    "VirtualArray",
     "VirtualDataset",
 ]
 
@@ -125,6 +126,36 @@ class VirtualDataset:
 
 
 @dataclass(frozen=True)
+class VirtualArray:
+    """A virtual dataset that is the whole of one dataset of another file.
+
+    Attributes
+    ----------
+    file, path : str
+        File name relative to the folder of the file that holds this, and absolute path
+        of the dataset in it.
+    source_shape : tuple of int
+        Shape of that dataset, with as many values.
+    shape : tuple of int
+        Shape of this one.
+    dtype : numpy.dtype
+        Type of both.
+    fill_value : number
+        Value read where the file is missing.
+    attributes : mapping
+        HDF5 attributes, including ``units``.
+    """
+
+    file: str
+    path: str
+    source_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fill_value: int | float | complex | bool
+    attributes: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Group:
     """A group with its NeXus class.
 
@@ -144,4 +175,6 @@ class Group:
     children: Mapping[str, Node] = field(default_factory=dict)
 
 
-Node: TypeAlias = Group | Dataset | SoftLink | ExternalLink | VirtualDataset
+Node: TypeAlias = (
+    Group | Dataset | SoftLink | ExternalLink | VirtualDataset | VirtualArray
+)

@@ -264,7 +264,10 @@ class _Salvage:
         self._progress = progress
         self._folder = scan_folder(unfinished.root, unfinished.record.identity)
         self._work_folder = WorkFolder(unfinished.dataset, unfinished.uid, 0, Steps())
-        self._lanes: tuple[LaneDescription, ...] = self._prepared.lanes
+        self._lanes: tuple[LaneDescription, ...] = (
+            *self._prepared.lanes,
+            *self._record.static.values(),
+        )
         self._unusable: list[str] = []
 
     def run(self) -> SalvagedScan:

@@ -140,13 +140,12 @@ class ReplayState:
 
     def lost(self, lane: str) -> int:
         """Return the point before which the verdict has all points as missing."""
-        prepared = self._record.prepared
-        if self._record.verdict is None or prepared is None:
+        if self._record.verdict is None:
             return 0
         ledgers = self._record.verdict.channels
         missing = [
             ledgers[channel.name].missing[:1]
-            for one in prepared.lanes
+            for one in self._record.lanes
             if one.name == lane
             for channel in one.channels
             if channel.name in ledgers

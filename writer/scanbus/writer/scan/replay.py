@@ -121,10 +121,8 @@ def _make_output(folder: Path) -> None:
 
 
 def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
-    prepared = record.prepared
     state = ReplayState(record)
-    lanes = (*prepared.lanes, *prepared.late_lanes(record.ended)) if prepared else ()
-    for lane in lanes:
+    for lane in record.lanes:
         ends = stream_ends(client, record.uid, lane.name)
         first = int(ends[0].partition(b"-")[0]) if ends else 0
         durable = read_cursor(client, record.uid, lane.name)

@@ -125,6 +125,7 @@ class ScanWriter:
             self._steps,
         )
         self._lanes: list[LaneWriter] = []
+        self._is_open = False
         self._commits = CommitQueue(self._publish)
         self._joins = Joiner(
             record.uid, self._folder, self._work_folder, authority, self._pace
@@ -261,7 +262,8 @@ class ScanWriter:
             self._work_folder.make_names_durable(self._folder)
         for lane in self._lanes:
             self._authority.acknowledge(lane.lane.name, lane.stored)
-        self._add_late_lanes()
+        self._is_open = True
+        self._add_lanes()
         log.info(
             LogEvent.SCAN_OPENED,
             scan=prepared.scan.uid,
@@ -293,24 +295,22 @@ class ScanWriter:
         return bytes_needed(self._lanes, self._folder) + self._joins.bytes_needed
 
     def _make_lanes(self) -> list[LaneWriter]:
-        prepared = self._record.prepared
-        return [self._lane(lane) for lane in (prepared.lanes if prepared else ())]
+        return [self._lane(lane) for lane in self._record.lanes if not lane.is_late]
 
     def _lane(self, lane: LaneDescription) -> LaneWriter:
         path = self._work_folder.path
         return LaneWriter(self._record.uid, lane, self._folder, path, self._sandbox)
 
-    def _add_late_lanes(self) -> None:
-        """Add lanes of late points, which the end of the scan declares."""
-        prepared, ended = self._record.prepared, self._record.ended
-        if prepared is None or ended is None or not self._lanes:
+    def _add_lanes(self) -> None:
+        """Add the lanes that events name later: of late points, of static arrays."""
+        if not self._is_open:
             return
         known = {lane.lane.name for lane in self._lanes}
-        for late in prepared.late_lanes(ended):
-            if late.name not in known:
-                lane = self._lane(late)
+        for described in self._record.lanes:
+            if described.name not in known:
+                lane = self._lane(described)
                 find_lost(self._record.uid, self._folder, [lane], self._state)
-                self._authority.acknowledge(late.name, lane.stored)
+                self._authority.acknowledge(described.name, lane.stored)
                 self._lanes.append(lane)
 
     def _write(self) -> bool:
@@ -399,7 +399,7 @@ class ScanWriter:
         if self._reader.poll_events():
             if self._events is not None:
                 self._events.append(self._record)
-            self._add_late_lanes()
+            self._add_lanes()
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
             with self._steps.phase("flush", self._folder):

@@ -259,7 +259,7 @@ class Attempt:
 def _last_ids(client: Bus, record: ScanRecord) -> dict[str, bytes]:
     """Return the id of the last entry of each lane that is on the bus."""
     found: dict[str, bytes] = {}
-    for lane in record.prepared.lanes if record.prepared else ():
+    for lane in record.lanes:
         with waiting():
             ends = stream_ends(client, record.uid, lane.name)
         found[lane.name] = ends[1] if ends else b""

@@ -91,7 +91,7 @@ def accept_lost_files(url: str, scan: str) -> tuple[str, dict[str, int]]:
         if record.final_verdict is not None:
             raise ScanStateError(f"scan {record.uid} has its final verdict already")
         accepted: dict[str, int] = {}
-        for lane in (*prepared.lanes, *prepared.late_lanes(record.ended)):
+        for lane in record.lanes:
             cursor = read_cursor(client, record.uid, lane.name)
             # A publisher's stand-in for durable points may reach beyond the cursor, if
             # Redis lost that.

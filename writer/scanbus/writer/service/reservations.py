@@ -19,13 +19,14 @@ from scanbus.bus.store import (
     reserved_quotas,
     shrink_quota,
 )
+from scanbus.schemas.file_names import STATIC_PREFIX
 
 __all__ = ["Reservations"]
 
 # A publisher puts it back just before the events of its scan.
 _LOOKS_BEFORE_RELEASE: Final = 3
-# All that says which lanes a scan has.
-_OF_LANES: Final = (b"prepared", b"ended")
+# All that says which lanes a scan has: updates may refer to static arrays.
+_OF_LANES: Final = (b"prepared", b"ended", STATIC_PREFIX.encode())
 
 
 class Reservations:
@@ -60,12 +61,9 @@ class Reservations:
         uid = known.uid
         record = self._records.setdefault(uid, ScanRecord(known.announced))
         read_events(client, record, only=_OF_LANES)
-        prepared = record.prepared
-        if prepared is None and record.problems:
+        if record.prepared is None and record.problems:
             return  # It may have lanes, which a later version knows.
-        lanes = () if prepared is None else prepared.lanes
-        late = () if prepared is None else prepared.late_lanes(record.ended)
-        shrink_quota(client, uid, [lane.name for lane in (*lanes, *late)])
+        shrink_quota(client, uid, [lane.name for lane in record.lanes])
 
 
 def _is_over(client: Bus, uid: str) -> bool:

@@ -24,6 +24,7 @@ from scanbus.writer.model.nexus_tree import (
     Node,
     SoftLink,
     Value,
+    VirtualArray,
     VirtualDataset,
 )
 from scanbus.writer.storage.chunked_dataset import make_packed_dataset
@@ -90,6 +91,8 @@ def _write_node(parent: h5py.Group, name: str, node: Node) -> None:
             )
         case VirtualDataset():
             write_attributes(_write_virtual(parent, name, node), node.attributes)
+        case VirtualArray():
+            write_attributes(_write_array(parent, name, node), node.attributes)
 
 
 def _write_dataset(parent: h5py.Group, name: str, value: Value) -> h5py.Dataset:
@@ -116,9 +119,7 @@ def _write_packed(parent: h5py.Group, name: str, value: Array) -> h5py.Dataset:
 
 def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.Dataset:
     """Create a virtual dataset with the low-level API; sources are not opened."""
-    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plist.set_layout(h5py.h5d.VIRTUAL)
-    plist.set_fill_value(np.array(node.fill_value, dtype=node.dtype))
+    plist = _virtual_plist(node)
     space = h5py.h5s.create_simple(node.shape)
     point = node.shape[1:]
     for source in node.sources:
@@ -131,6 +132,35 @@ def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.
             h5py.h5s.create_simple(part),
         )
     space.select_all()
+    return _create(parent, name, node, space, plist)
+
+
+def _write_array(parent: h5py.Group, name: str, node: VirtualArray) -> h5py.Dataset:
+    plist = _virtual_plist(node)
+    space = h5py.h5s.create_simple(node.shape)
+    plist.set_virtual(
+        space,
+        node.file.encode("ascii"),
+        node.path.encode("ascii"),
+        h5py.h5s.create_simple(node.source_shape),
+    )
+    return _create(parent, name, node, space, plist)
+
+
+def _virtual_plist(node: VirtualDataset | VirtualArray) -> Any:
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.VIRTUAL)
+    plist.set_fill_value(np.array(node.fill_value, dtype=node.dtype))
+    return plist
+
+
+def _create(
+    parent: h5py.Group,
+    name: str,
+    node: VirtualDataset | VirtualArray,
+    space: Any,
+    plist: Any,
+) -> h5py.Dataset:
     kind = h5py.h5t.py_create(node.dtype, logical=True)
     return h5py.Dataset(h5py.h5d.create(parent.id, name.encode(), kind, space, plist))
 

@@ -23,6 +23,7 @@ from scanbus.writer.model.nexus_tree import (
     SoftLink,
     Source,
     Value,
+    VirtualArray,
     VirtualDataset,
 )
 from scanbus.writer.model.scan_contents import (
@@ -39,6 +40,7 @@ __all__ = [
     "channel_attributes",
     "device_groups",
     "find_places",
+    "static_arrays",
     "virtual_sources",
 ]
 
@@ -313,3 +315,23 @@ def virtual_sources(
         )
         for segment in contents.segments.get(lane.name, ())
     )
+
+
+def static_arrays(contents: ScanContents) -> dict[str, VirtualArray]:
+    """Return the arrays of the metadata that are in files of their own, by lane."""
+    found: dict[str, VirtualArray] = {}
+    for lane in contents.record.static.values():
+        (channel,) = lane.channels
+        missing = channel.missing_value
+        sources = virtual_sources(contents, lane, channel)
+        if sources and not isinstance(missing, str):
+            source = sources[0]
+            found[lane.name] = VirtualArray(
+                source.file,
+                source.path,
+                (1, *channel.shape),
+                channel.shape,
+                channel.numpy_dtype,
+                missing,
+            )
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -20,7 +21,14 @@ from scanbus.schemas import MAX_METADATA_KEYS, ArrayValue, is_array
 from scanbus.schemas.errors import PayloadError, UnknownCodecError
 from scanbus.schemas.valid_names import unique_name
 from scanbus.writer.layouts.common.channel_nodes import ascii_units
-from scanbus.writer.model.nexus_tree import Array, Dataset, Group, Node, Value
+from scanbus.writer.model.nexus_tree import (
+    Array,
+    Dataset,
+    Group,
+    Node,
+    Value,
+    VirtualArray,
+)
 
 __all__ = ["MAX_ARRAY_BYTES", "Displaced", "MetadataReader", "merge_trees"]
 
@@ -52,12 +60,20 @@ class MetadataReader:
 
     Parameters
     ----------
+    statics : mapping
+        By lane, the arrays that are in files of their own.
     with_users : bool
         Whether NXuser groups are included. They hold personal data, so they are left
         out by default.
     """
 
-    def __init__(self, *, with_users: bool = False) -> None:
+    def __init__(
+        self,
+        statics: Mapping[str, VirtualArray] | None = None,
+        *,
+        with_users: bool = False,
+    ) -> None:
+        self._statics = statics or {}
         self._with_users = with_users
         self._bytes_left = MAX_ARRAY_BYTES
         self._keys_left = MAX_METADATA_KEYS
@@ -102,9 +118,9 @@ class MetadataReader:
                 return
             children[name] = Group(nx_class, found.attributes, found.children)
             return
-        checked = self._value(value, path)
-        if checked is not None:
-            children[name] = Dataset(checked)
+        node = self._node(value, path)
+        if node is not None:
+            children[name] = node
 
     def _add_attributes(
         self, children: dict[str, Node], tree: Mapping[str, Any], where: str
@@ -116,12 +132,19 @@ class MetadataReader:
         of_group: dict[str, Value] = {}
         for key, value in tree.items():
             owner, at, name = key.partition("@")
-            checked = self._value(value, f"{where}/{key}") if at else None
-            if checked is None:
+            found = self._node(value, f"{where}/{key}") if at else None
+            if found is None:
                 continue
+            if isinstance(found, VirtualArray):
+                field = unique_name(key, children)
+                children[field] = replace(found, attributes={"original_name": key})
+                continue
+            checked = found.value
             if name == "units" and isinstance(checked, str):
                 checked = ascii_units(checked)
             node = children.get(owner)
+            if owner and node is None and _is_elsewhere(tree.get(owner)):
+                continue  # It comes with the array.
             if _n_bytes(checked) > _MAX_ATTRIBUTE_BYTES or (owner and node is None):
                 field = unique_name(key, children)
                 children[field] = Dataset(checked, {"original_name": key})
@@ -131,11 +154,11 @@ class MetadataReader:
                 children[owner] = _with_attribute(node, name, checked)
         return of_group
 
-    def _value(self, value: Any, path: str) -> Value | None:
+    def _node(self, value: Any, path: str) -> Dataset | VirtualArray | None:
         try:
             if is_array(value):
                 return self._array(value["array"])
-            return _plain_value(value)
+            return Dataset(_plain_value(value))
         except (ValueError, TypeError, OverflowError) as error:
             reason = str(error).splitlines()[0]
         except (PayloadError, UnknownCodecError) as error:
@@ -143,8 +166,21 @@ class MetadataReader:
         self.problems.append(f"metadata {path}: {reason}")
         return None
 
-    def _array(self, document: Any) -> Array:
+    def _array(self, document: Any) -> Dataset | VirtualArray | None:
         array = ArrayValue.model_validate_json(to_json(document))
+        return self._static(array) if array.lane else Dataset(self._decoded(array))
+
+    def _static(self, array: ArrayValue) -> VirtualArray | None:
+        """Return the array of a lane; None while it is in no file."""
+        found = self._statics.get(array.lane)
+        if found is None:
+            return None
+        n_values = math.prod(found.source_shape)
+        if found.dtype.name != array.dtype or n_values != math.prod(array.shape):
+            raise ValueError(f"{array.lane} is {found.dtype} {found.source_shape[1:]}")
+        return replace(found, shape=array.shape)
+
+    def _decoded(self, array: ArrayValue) -> Array:
         dtype = np.dtype(array.dtype)
         if dtype.kind not in "biufc" or dtype.itemsize > 16:
             raise ValueError(f"arrays of {dtype} cannot be stored")
@@ -161,6 +197,10 @@ class MetadataReader:
         return values != 0 if dtype.kind == "b" else values
 
 
+def _is_elsewhere(value: Any) -> bool:
+    return is_array(value) and "lane" in value["array"]
+
+
 def _n_bytes(value: Value) -> int:
     """Return the size of an attribute in its object's header, in bytes."""
     if isinstance(value, tuple):
@@ -170,8 +210,8 @@ def _n_bytes(value: Value) -> int:
 
 def _with_attribute(node: Node | None, name: str, value: Value) -> Node:
     match node:
-        case Dataset():
-            return Dataset(node.value, {**node.attributes, name: value})
+        case Dataset() | VirtualArray():
+            return replace(node, attributes={**node.attributes, name: value})
         case Group() if name == "NX_class" and isinstance(value, str):
             return Group(value, node.attributes, node.children)
         case Group():
