@@ -9,7 +9,7 @@ import pytest
 
 from scanbus.bus.store import Bus, connect
 from scanbus.publisher import Publisher, Scan
-from scanbus.schemas import EndReason
+from scanbus.schemas import EndReason, PlotDescription
 from scanbus.schemas.errors import DeclarationError
 from tests.support.published import read_scan, record_of
 from tests.support.waiting import wait_until
@@ -17,12 +17,15 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.redis
 
 TOO_MANY = {"a": ["0"] * 2**20}
-TOO_LARGE = {"a": np.random.default_rng(1).integers(0, 256, 60 * 10**6, np.uint8)}
+TOO_LARGE = {"a": "x" * 64 * 2**20}
+# Of an entry; no byte of it is ever touched.
+TOO_LARGE_ARRAY = {"a": np.broadcast_to(np.uint8(1), 384 * 2**20 + 1)}
 LONE = "\ud800"  # Half of a character: not Unicode, but Python's text may hold it.
 
 CALLS: dict[str, Callable[[Scan], Any]] = {
     "many values": lambda scan: scan.update(TOO_MANY),
-    "60 MB": lambda scan: scan.update(TOO_LARGE),
+    "64 MiB": lambda scan: scan.update(TOO_LARGE),
+    "a large array": lambda scan: scan.update(TOO_LARGE_ARRAY),
     "very many motors": lambda scan: scan.end_positioners(
         {f"m{number}": 1.0 for number in range(2**19)}
     ),
@@ -85,13 +88,16 @@ def test_odd_texts_are_stored_as_far_as_they_can_be(
     assert record.ended.positioners["th_1"].value == "?"
 
 
-@pytest.mark.parametrize("metadata", [TOO_MANY, TOO_LARGE])
+@pytest.mark.parametrize(
+    "metadata", [TOO_MANY, TOO_LARGE, TOO_LARGE_ARRAY], ids=["many", "large", "array"]
+)
 def test_metadata_of_a_scan_are_refused_before_there_is_one(
     publisher: Publisher, bus: Bus, metadata: dict[str, Any]
 ) -> None:
     with pytest.raises(DeclarationError):
         publisher.scan(metadata=metadata)
     assert not bus.exists("scanbus:scans")
+    assert not list(bus.scan_iter("scanbus:number:*"))
 
 
 def test_motors_of_a_scan_are_refused_before_there_is_one(
@@ -146,3 +152,62 @@ def test_whatever_an_error_says_the_scan_ends_with_it(
     ended = record_of(bus, scan.uid).ended
     assert ended is not None
     assert (ended.end_reason, ended.text) == (EndReason.FAILURE, text)
+
+
+class Broken(dict[str, Any]):
+    """A mapping that cannot be read, as of a device that has gone."""
+
+    def items(self) -> Any:
+        raise RuntimeError
+
+
+class Lying(dict[str, Any]):
+    """A mapping that cannot even be looked at."""
+
+    def __iter__(self) -> Any:
+        raise RuntimeError
+
+    keys = items = __len__ = __iter__
+
+
+def test_nothing_that_a_program_says_of_a_scan_ends_it_late(
+    redis_url: str, bus: Bus
+) -> None:
+    odd = {"broken": Broken(a=1), "lying": Lying(a=1), "deep": [Broken(a=1)]}
+    title: Any = 5
+    plots: Any = [
+        {"name": "a b", "signals": ["a", "typo"], "axes": ["typo"]},
+        PlotDescription(name="none", signals=("typo",)),
+    ]
+    with Publisher(redis_url, name="x\0" * 300, close_timeout_s=0) as publisher:
+        with publisher.scan(
+            metadata=odd, title=title, instrument=LONE * 999, plots=plots
+        ) as scan:
+            scan.channel("a", units=LONE, display_name="x\0" * 300)
+            scan.update(Broken(a=1), note=5)  # type: ignore[arg-type]
+            scan.update(5)  # type: ignore[arg-type]
+            scan.send("a", 1.0)
+            scan.update([1, None])  # type: ignore[arg-type]
+            scan.finish("SUCCESS", 5)  # type: ignore[arg-type]
+        wait_until(lambda: record_of(bus, scan.uid).ended is not None)
+    record = record_of(bus, scan.uid)
+    assert record.problems == []
+    assert record.ended is not None
+    assert (record.ended.end_reason, record.ended.text) == (EndReason.SUCCESS, "5")
+    assert record.prepared is not None
+    assert [plot.name for plot in record.prepared.plots] == ["a_b"]
+    notes = [update.note for update in record.updates if update.note]
+    assert "plot 'none': there is no channel 'typo'" in notes
+    assert record.metadata()["metadata"] == "[1, null]"
+    assert sorted(odd) == sorted(key for key in record.metadata() if key in odd)
+
+
+@pytest.mark.parametrize(
+    "option", [{"compression": float("nan")}, {"quota_bytes": 1.5}, {"plots": [5]}]
+)
+def test_slips_in_options_are_refused_before_there_is_a_scan(
+    publisher: Publisher, bus: Bus, option: dict[str, Any]
+) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        publisher.scan(**option)
+    assert not bus.exists("scanbus:scans")

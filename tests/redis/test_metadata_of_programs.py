@@ -197,3 +197,60 @@ def test_motors_that_answer_nothing(redis_url: str, folder: Path) -> None:
         "original_name": "id00:tth",
         "stored_as": "text of NoneType",
     }
+
+
+def test_devices_of_several_axes(redis_url: str, folder: Path) -> None:
+    motors = {
+        "id00:hexapod": ("mm", [0.5, 2.0]),
+        "mirror": MASK,
+        "none": np.array([]),
+        "mixed": [1.5, None, 2],
+        "th": 1.0,
+    }
+    with Publisher(redis_url, name="tests") as publisher:
+        with publisher.scan(positioners=motors) as scan:
+            scan.channel("a")
+            scan.send("a", 1.0)
+            scan.end_positioners({"mirror": MASK, "id00:hexapod": (1.5, 3.0, 4)})
+        verdict = scan.verdict(60)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    with h5py.File(folder / verdict.master) as file:
+        instrument = file["1.1/instrument"]
+        for group in ("positioners", "positioners_start"):
+            assert instrument[group]["id00_hexapod"][()].tolist() == [0.5, 2.0]
+            assert instrument[group]["id00_hexapod"].attrs["units"] == "mm"
+            assert instrument[group]["th"][()] == 1.0
+            assert instrument[group]["mixed"].asstr()[()] == "[1.5, null, 2]"
+            assert instrument[group]["none"].shape == (0,)
+        first = instrument["positioners_start/id00_hexapod"]
+        assert first.attrs["original_name"] == "id00:hexapod"
+        end = instrument["positioners_end"]
+        assert end["id00_hexapod"][()].tolist() == [1.5, 3.0, 4.0]
+        np.testing.assert_array_equal(end["mirror"], MASK)
+    assert len([*folder.rglob("static.*.h5")]) == 1
+
+
+def test_hints_of_a_detector_are_beside_its_frames(
+    redis_url: str, folder: Path
+) -> None:
+    hints = {
+        "attributes": {"vector": np.array([1.0, 0, 0]), "mask": MASK, "of": None},
+        "pixel_mask": MASK,
+        "distance": 0.2,
+    }
+    with Publisher(redis_url, name="tests") as publisher:
+        with publisher.scan() as scan:
+            scan.detector("my-cam", shape=(2, 2), dtype="u1", nexus=hints)
+            scan.send("my-cam", np.ones((2, 2), "u1"))
+        verdict = scan.verdict(60)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    with h5py.File(folder / verdict.master) as file:
+        device = file["1.1/instrument/my_cam"]
+        assert device.attrs["NX_class"] == "NXdetector"
+        assert device["distance"][()] == 0.2
+        for name in ("pixel_mask", "mask"):
+            np.testing.assert_array_equal(device[name], MASK)
+        frames = file["1.1/measurement/my_cam"]
+        assert frames.attrs["vector"].tolist() == [1, 0, 0]
+        assert frames.attrs["of_stored_as"] == "text of NoneType"
+    assert len([*folder.rglob("static.*.h5")]) == 1

@@ -22,7 +22,7 @@ from typing import Any, Self
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES
 from scanbus.bus.store import OwnProcess, address_of
-from scanbus.publisher.declare.arguments import sendable
+from scanbus.publisher.declare.arguments import checked, sendable
 from scanbus.publisher.declare.json_text import text_of
 from scanbus.publisher.declare.metadata import MetadataConverter
 from scanbus.publisher.declare.positioners import axes_metadata, positioners_of
@@ -302,9 +302,11 @@ class Publisher:
         self._process.check()
         if self._is_closed:
             raise ScanStateError(_CLOSED)
-        if quota_bytes is not None and quota_bytes <= 0:
-            raise ValueError(f"quota_bytes must be positive, got {quota_bytes}")
-        if compression < 1:
+        if quota_bytes is not None:
+            quota_bytes = operator.index(quota_bytes)
+            if quota_bytes <= 0:
+                raise ValueError(f"quota_bytes must be positive, got {quota_bytes}")
+        if not compression >= 1:  # NaN is no ratio either.
             raise ValueError(f"compression must be at least 1, got {compression}")
         given_uid = uuid.uuid4().hex if uid is None else text_of(uid)
         valid_uid = scan_uid(given_uid)
@@ -336,7 +338,7 @@ class Publisher:
             statics=statics,
             metadata=tree,
             positioners=motors,
-            plots=plots,
+            plots=None if plots is None else [_plot(plot) for plot in plots],
             quota_bytes=quota_bytes,
             compression=compression,
             require_writer=require_writer,
@@ -475,3 +477,9 @@ def _number(scan_number: Any) -> int:
     if isinstance(scan_number, bool):
         raise ValueError(f"scan_number must be an integer, got {scan_number}")
     return operator.index(scan_number)
+
+
+def _plot(given: PlotDescription | Mapping[str, Any]) -> PlotDescription:
+    if isinstance(given, PlotDescription):
+        return given
+    return checked(PlotDescription, **given)

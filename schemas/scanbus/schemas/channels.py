@@ -70,6 +70,16 @@ NumberName = Literal[
 DtypeName = Literal[NumberName, "string"]
 # Range of the signed and unsigned 64-bit integers of HDF5.
 SmallInteger = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+# HDF5 stores attributes in object headers of at most 64 KiB.
+MAX_ATTRIBUTE_VALUES = 1000
+_Number = bool | SmallInteger | float
+_List = Field(max_length=MAX_ATTRIBUTE_VALUES)
+AttributeValue = (
+    PlainText
+    | _Number
+    | Annotated[list[PlainText], _List]
+    | Annotated[list[_Number], _List]
+)
 
 
 class Role(StrEnum):
@@ -104,7 +114,7 @@ class NexusHints(BaseModel):
     interpretation : str
         The NeXus attribute ``interpretation``; derived from the rank if not given.
     attributes : dict
-        Further attributes of the dataset.
+        Further attributes of the dataset: text, numbers, or lists of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -112,9 +122,7 @@ class NexusHints(BaseModel):
     nx_class: NexusName | None = None
     field: WantedName | None = None
     interpretation: PlainText | None = Field(default=None, max_length=63)
-    attributes: dict[WantedName, PlainText | SmallInteger | float] = Field(
-        default_factory=dict
-    )
+    attributes: dict[WantedName, AttributeValue] = Field(default_factory=dict)
 
 
 class ChannelDescription(BaseModel):

@@ -13,7 +13,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from scanbus.bus.codecs import find_codec
+from scanbus.publisher.declare.json_text import key_text
 from scanbus.publisher.declare.lane_plan import Declared, OriginalNames
+from scanbus.publisher.declare.nexus_hints import split_hints
 from scanbus.schemas import (
     ChannelDescription,
     Role,
@@ -24,7 +26,7 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.documents import check_size
 from scanbus.schemas.errors import DeclarationError, DocumentError
-from scanbus.schemas.valid_names import nexus_name
+from scanbus.schemas.valid_names import nexus_name, plain_text
 
 __all__ = [
     "checked",
@@ -33,6 +35,8 @@ __all__ = [
     "sendable",
 ]
 
+# A name for people is cut; units that are cut would be others, and are refused.
+_TEXT_LIMITS = {"units": 1024, "display_name": 255}
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Document = TypeVar("_Document", ScanEnded, ScanPrepared, ScanUpdated)
@@ -91,14 +95,11 @@ def declare_channel(name: str, **described: Any) -> Declared:
     UnknownCodecError
         If there is no such codec.
     """
-    original = OriginalNames(
-        name,
-        described.pop("group", None) or name,
-        described.pop("device", None) or name,
-    )
+    original = _original_names(name, described)
+    described["nexus"], fields = split_hints(described.get("nexus"))
     channel = checked(ChannelDescription, **_valid_names(original), **_given(described))
     find_codec(channel.codec)
-    return Declared(channel, original, Storage.VALUES)
+    return Declared(channel, original, Storage.VALUES, fields=fields)
 
 
 def declare_detector(
@@ -115,7 +116,8 @@ def declare_detector(
     """
     if points_per_chunk is not None and points_per_chunk < 1:
         raise ValueError(f"{name}: points_per_chunk must be positive")
-    original = OriginalNames(name, name, described.pop("device", None) or name)
+    original = _original_names(name, described)
+    described["nexus"], fields = split_hints(described.get("nexus"))
     channel = checked(
         ChannelDescription,
         role=Role.DETECTOR,
@@ -125,7 +127,17 @@ def declare_detector(
     if channel.is_variable:
         raise ValueError(f"{name}: a detector's frames have a fixed shape")
     find_codec(channel.codec)
-    return Declared(channel, original, Storage.FILES, points_per_chunk)
+    return Declared(channel, original, Storage.FILES, points_per_chunk, fields)
+
+
+def _original_names(name: Any, described: dict[str, Any]) -> OriginalNames:
+    """Return the names that a program gives, and take them out of what it describes."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a channel is text, got {name!r:.80}")
+    group, device = described.pop("group", None), described.pop("device", None)
+    return OriginalNames(
+        str.__str__(name), key_text(group or name), key_text(device or name)
+    )
 
 
 def _valid_names(original: OriginalNames) -> dict[str, str]:
@@ -139,6 +151,9 @@ def _valid_names(original: OriginalNames) -> dict[str, str]:
 
 def _given(described: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in described.items() if value is not None}
+    for key, limit in _TEXT_LIMITS.items():
+        if key in given:
+            given[key] = plain_text(key_text(given[key]), limit)
     if "dtype" in given:
         given["dtype"] = _dtype_name(given["dtype"])
     return given

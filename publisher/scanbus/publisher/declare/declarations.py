@@ -70,6 +70,7 @@ class ChannelDeclarations(ABC):
             Name for people, in user interfaces.
         nexus : NexusHints or mapping, optional
             Class, field and attributes in the NeXus file; by default from the role.
+            What else a mapping has, e.g. a mask, are fields of the device's group.
 
         Raises
         ------
@@ -156,7 +157,14 @@ class ChannelDeclarations(ABC):
             raise ValueError("the name of a channel is empty")
         if name in self._declared:
             raise ValueError(f"{name}: declared twice")
+        if declared.fields:
+            device = declared.original.device
+            self.update({"instrument": {device: declared.fields}})
         self._declared[name] = declared
+
+    @abstractmethod
+    def update(self, metadata: Mapping[str, Any]) -> None:
+        """Add metadata of the scan."""
 
     @abstractmethod
     def _check_may_declare(self, name: str) -> None:

@@ -10,9 +10,10 @@ Pure: descriptions and numbers in, lane descriptions out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from scanbus.bus.protocol import TIME_BYTES
 from scanbus.schemas import (
@@ -73,12 +74,15 @@ class Declared:
         How its lane's points are stored.
     points_per_chunk : int or None
         As declared; chosen by size if None.
+    fields : mapping
+        Metadata of its device.
     """
 
     channel: ChannelDescription
     original: OriginalNames
     storage: Storage
     points_per_chunk: int | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from scanbus.publisher.declare.lane_plan import Declared, plan_lanes
 from scanbus.publisher.declare.metadata import MetadataConverter
 from scanbus.publisher.declare.static_arrays import StaticArrays
 from scanbus.schemas import (
+    ChannelDescription,
     LaneDescription,
     PlotDescription,
     Positioner,
@@ -93,7 +94,7 @@ class ScanOptions:
         plots = self.plots
         if plots is None:
             plots = default_plots(channels)
-        names = {each.given_name: each.name for each in channels}
+        names = _names_of(channels)
         fixed: dict[str, Any] = {
             "time": wall_clock(),
             "scan": identity,
@@ -103,7 +104,9 @@ class ScanOptions:
             "instrument": self.instrument,
             "publisher": self.program,
             "positioners": self.positioners,
-            "plots": tuple(_with_names(plot, names) for plot in plots),
+            "plots": tuple(
+                plot for plot in (_with_names(plot, names) for plot in plots) if plot
+            ),
             "spooled": spooled,
             "original_uid": self.original_uid,
         }
@@ -111,6 +114,16 @@ class ScanOptions:
             return sendable(ScanPrepared, metadata=self.metadata, **fixed)
         except DeclarationError:
             return sendable(ScanPrepared, metadata={}, **fixed)
+
+    def plot_notes(self, declared: Sequence[Declared]) -> list[str]:
+        """Return a sentence for each channel that a plot names and the scan lacks."""
+        known = _names_of([each.channel for each in declared])
+        return [
+            f"plot {plot.name!r}: there is no channel {name!r}"
+            for plot in self.plots or ()
+            for name in (*plot.signals, *plot.axes)
+            if name not in known
+        ]
 
     def left_over(self, prepared: ScanPrepared) -> list[ScanUpdated]:
         """Return an event with the metadata that `prepared` had no room for, if any.
@@ -164,10 +177,18 @@ class ScanOptions:
         return max(quota_bytes, quota_range(budget)[1])
 
 
-def _with_names(plot: PlotDescription, names: Mapping[str, str]) -> PlotDescription:
-    """Return a plot of the channels' names in files."""
+def _with_names(
+    plot: PlotDescription, names: Mapping[str, str]
+) -> PlotDescription | None:
+    """Return a plot of the channels' names in files; None if it has no signal there."""
     found = {
-        key: tuple(names.get(name, name) for name in getattr(plot, key))
+        key: tuple(names[name] for name in getattr(plot, key) if name in names)
         for key in ("signals", "axes")
     }
-    return plot.model_copy(update=found)
+    return plot.model_copy(update=found) if found["signals"] else None
+
+
+def _names_of(channels: Sequence[ChannelDescription]) -> dict[str, str]:
+    """Return the names of channels in files, by these and by those of the program."""
+    given = {each.given_name: each.name for each in channels}
+    return {each.name: each.name for each in channels} | given

@@ -13,6 +13,7 @@ from time import time as wall_clock
 from typing import Any
 
 from scanbus.publisher.declare.channel_names import renamed_notes
+from scanbus.publisher.declare.json_text import text_of
 from scanbus.publisher.declare.lane_plan import Declared
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.ingest.finish import end_scan, reason_of
@@ -90,10 +91,8 @@ class ScanBlock:
         if not queue.is_begun:
             try:
                 declared = self._declared()
-                notes = [
-                    ScanUpdated(time=wall_clock(), note=note)
-                    for note in renamed_notes(declared)
-                ]
+                said = [*renamed_notes(declared), *self._options.plot_notes(declared)]
+                notes = [ScanUpdated(time=wall_clock(), note=note) for note in said]
                 early = [*notes, *self._early]
                 self._registrar.prepare(queue, self._options, declared, early)
             except Exception:
@@ -128,6 +127,8 @@ class ScanBlock:
         """End the scan without waiting, or do what an interrupted call has not done."""
         queue = self.queue
         assert queue is not None
+        # Here: the thread that ends the scan could only fail.
+        reason, text = EndReason(reason), text_of(text)
         if queue.is_closed and (queue.is_started or queue.watch.is_lost):
             return
         if not queue.is_over:

@@ -14,6 +14,7 @@ from scanbus.schemas import (
     Role,
     Storage,
 )
+from scanbus.schemas.channels import AttributeValue
 from scanbus.schemas.valid_names import unique_name
 from scanbus.writer.model.nexus_tree import (
     Dataset,
@@ -146,11 +147,15 @@ def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
     return found
 
 
-def _storable(value: str | float) -> Value:
-    # JSON integers are unbounded, HDF5 integers have at most 64 bits.
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return str(value)
-    return value
+def _storable(value: AttributeValue) -> Value:
+    if not isinstance(value, list):
+        # JSON integers are unbounded, HDF5 integers have at most 64 bits.
+        is_large = isinstance(value, int) and not -(2**63) <= value < 2**63
+        return str(value) if is_large else value
+    if value and all(isinstance(item, str) for item in value):
+        return tuple(map(str, value))
+    numbers = np.asarray(value)
+    return numbers if numbers.dtype.kind in "biuf" else str(value)
 
 
 def find_places(contents: ScanContents) -> dict[str, Place]:
