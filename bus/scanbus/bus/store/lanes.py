@@ -26,9 +26,11 @@ from scanbus.schemas.errors import BadEntryError, LaneConflictError
 __all__ = [
     "NoRoomError",
     "VanishedError",
+    "append_each",
     "append_entries",
     "lanes_in_use",
     "make_lane",
+    "make_lanes",
     "sealed_length",
     "stored_session",
     "stream_ends",
@@ -84,16 +86,33 @@ def make_lane(client: Bus, uid: str, lane: str) -> None:
     NoRoomError
         If Redis accepts no data now.
     """
-    key = lane_key(uid, lane)
-    if client.eval(_EXISTS, 1, key):
-        return
-    try:
-        client.xgroup_create(key, _MAKER, id="0", mkstream=True)
-        client.xgroup_destroy(key, _MAKER)
-    except redis.exceptions.ResponseError as error:
-        # BUSYGROUP: another client has created it in the meantime.
-        if not str(error).startswith("BUSYGROUP"):
-            raise _no_room(error) from error
+    make_lanes(client, uid, [lane])
+
+
+def make_lanes(client: Bus, uid: str, lanes: Sequence[str]) -> None:
+    """Create several lanes, as `make_lane` does, in two round trips.
+
+    Raises
+    ------
+    NoRoomError
+        If Redis accepts no data now; some of the lanes may exist then.
+    """
+    pipe: Any = client.pipeline(transaction=False)
+    keys = [lane_key(uid, lane) for lane in lanes]
+    for key in keys:
+        pipe.eval(_EXISTS, 1, key)
+    missing = [
+        key for key, known in zip(keys, pipe.execute(), strict=True) if not known
+    ]
+    for key in missing:
+        pipe.xgroup_create(key, _MAKER, id="0", mkstream=True)
+        pipe.xgroup_destroy(key, _MAKER)
+    for reply in pipe.execute(raise_on_error=False) if missing else ():
+        # BUSYGROUP: another client has created it in the meantime. A group that could
+        # not be created cannot be destroyed: the first error counts.
+        is_error = isinstance(reply, Exception)
+        if is_error and not str(reply).startswith("BUSYGROUP"):
+            raise _no_room(reply) from reply
 
 
 @parses_reply
@@ -167,6 +186,32 @@ def append_entries(
         replies = _append_together(client, key, entries)
     for entry, reply in zip(entries, replies, strict=True):
         _check_reply(client, lane, key, entry, reply)
+
+
+def append_each(
+    client: Bus, uid: str, entries: Sequence[tuple[str, EncodedEntry]]
+) -> list[Exception | None]:
+    """Append one entry to each of several lanes, in one round trip.
+
+    Returns
+    -------
+    list
+        For each lane the error that `append_entries` would raise, or None.
+    """
+    pipe: Any = client.pipeline(transaction=False)
+    keys = [lane_key(uid, lane) for lane, _ in entries]
+    for key, (_, entry) in zip(keys, entries, strict=True):
+        pipe.execute_command("XADD", key, "NOMKSTREAM", entry.id, *_fields(entry))
+    outcomes: list[Exception | None] = []
+    replies = pipe.execute(raise_on_error=False)
+    for key, (lane, entry), reply in zip(keys, entries, replies, strict=True):
+        try:
+            _check_reply(client, lane, key, entry, reply)
+        except (NoRoomError, VanishedError, LaneConflictError) as error:
+            outcomes.append(error)
+        else:
+            outcomes.append(None)
+    return outcomes
 
 
 def _append_one(client: Bus, key: str, entry: EncodedEntry) -> Any:

@@ -32,8 +32,7 @@ __all__ = [
     "plan_lanes",
 ]
 
-# A segment of small values costs the writer some 10 ms, however short; each of its
-# entries is kept in a table until it is closed.
+# A segment of small values costs the writer a few milliseconds, however short.
 MAX_VALUES_SEGMENT_BYTES = 8 * 2**20
 MAX_VALUES_SEGMENT_POINTS = 2**20
 # Detectors get room for segments of this size first. What is left makes them longer.

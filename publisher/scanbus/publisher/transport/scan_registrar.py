@@ -27,7 +27,7 @@ from scanbus.bus.store import (
     beat_publisher,
     connect,
     lanes_in_use,
-    make_lane,
+    make_lanes,
     release_quota,
     session_of,
     translated,
@@ -380,7 +380,7 @@ class ScanRegistrar:
         steps: list[Callable[[], object]] = [
             partial(ensure_announced, client, queue),
             partial(_write_to_spool, queue, events),
-            *(partial(make_lane, client, uid, lane.name) for lane in prepared.lanes),
+            partial(make_lanes, client, uid, [lane.name for lane in prepared.lanes]),
             *(partial(append_event, client, uid, each) for each in events[:2]),
         ]
         try:

@@ -16,6 +16,7 @@ from scanbus.bus.store import (
     Bus,
     NoRoomError,
     VanishedError,
+    append_each,
     append_entries,
     append_events,
     end_for_publisher,
@@ -55,6 +56,12 @@ _IDLE_S = 0.2
 _LARGER_BATCH_BYTES = 2**16
 # Who closes a scan seals its lanes and ends it within milliseconds.
 _CLOSING_S = 5.0
+# Lanes with a single entry of at most so many bytes are sent together, so many at most.
+_SINGLE_BYTES = 2**14
+_MOST_SINGLE = 128
+# With more lanes, each sends so few entries one by one: a transaction costs more.
+_MANY_LANES = 32
+_FEW_ENTRIES = 4
 
 
 class Sender(threading.Thread):
@@ -85,6 +92,8 @@ class Sender(threading.Thread):
         self._made: set[str] = set()
         self._sealed_at = 0.0
         self._batch_bytes = MAX_BATCH_BYTES
+        # Entries that wait for those of other lanes in this round.
+        self._single: list[tuple[LaneQueue, EncodedEntry]] = []
 
     def run(self) -> None:
         """Send until the scan is released or the publisher stops."""
@@ -175,12 +184,14 @@ class Sender(threading.Thread):
 
     def _send_round(self) -> None:
         """Send all lanes once; entries that Redis refuses are tried again later."""
+        self._single = []
         try:
             with translated(self._link.url):
                 client = self._connected()
                 self._compare(client)
                 for lane in self._share.lanes:
                     self._send_lane(client, lane)
+                self._send_single(client)
                 if self._share.is_main:
                     self._send_events(client)
         except BusUnavailableError as error:
@@ -238,8 +249,35 @@ class Sender(threading.Thread):
         if not lane.description.is_declared and lane.name not in self._made:
             make_lane(client, self._queue.uid, lane.name)
             self._made.add(lane.name)
+        if len(self._share.lanes) > _MANY_LANES and len(batch) <= _FEW_ENTRIES:
+            del batch[1:]  # The others in the next rounds, with those of other lanes.
+        if len(batch) == 1 and batch[0].nbytes <= _SINGLE_BYTES:
+            self._single.append((lane, batch[0]))
+            if len(self._single) >= _MOST_SINGLE:
+                self._send_single(client)
+            return
         append_entries(client, self._queue.uid, lane.name, batch)
         self._share.note_sent(lane, len(batch))
+
+    def _send_single(self, client: Bus) -> None:
+        """Send small entries of many lanes together, one of each lane."""
+        single, self._single = self._single, []
+        if len(single) == 1:
+            ((lane, entry),) = single
+            append_entries(client, self._queue.uid, lane.name, [entry])
+            self._share.note_sent(lane, 1)
+        elif single:
+            entries = [(lane.name, entry) for lane, entry in single]
+            outcomes = append_each(client, self._queue.uid, entries)
+            sent = [
+                lane
+                for (lane, _), error in zip(single, outcomes, strict=True)
+                if error is None
+            ]
+            for lane in sent:
+                self._share.note_sent(lane, 1)
+            for error in filter(None, outcomes):
+                raise error
 
     def _loaded(self, lane: LaneQueue, entry: EncodedEntry) -> EncodedEntry:
         """Return an entry with its payload; if it cannot be read, it is lost alone."""

@@ -11,18 +11,25 @@ from typing import Final
 
 from scanbus.publisher.queue.scan_queue import ScanQueue
 
-__all__ = ["CursorRhythm", "KeyRhythm"]
+__all__ = ["CursorRhythm", "KeyRhythm", "LaneRhythm"]
 
 _LONGEST_S: Final = 4.0
+# Least interval for each lane: reading a cursor takes some 15 us, of which both the
+# publisher and Redis have a part.
+_LANE_S: Final = 2.5e-4
 _WHOLE_LOOK_EVERY: Final = 4
 _WRITERS_EVERY: Final = 4
 
 
 @dataclass(slots=True)
 class _Look:
-    """When the cursors of one scan are read next, and what was not durable then."""
+    """When the cursors of one scan are read next, and what was not durable then.
+
+    They are not looked at before `least`, whatever happens.
+    """
 
     at: float
+    least: float
     wait_s: float
     undelivered: tuple[int, int, int]
 
@@ -31,7 +38,8 @@ class CursorRhythm:
     """Decides which scans have their cursors read now.
 
     At each tick while points are not sent, or a thread waits for them; less and less
-    often while nothing changes; never while all points are durable.
+    often while nothing changes; never while all points are durable. With many lanes
+    only as often as reading them takes a small part of the time.
 
     Parameters
     ----------
@@ -51,18 +59,40 @@ class CursorRhythm:
         ]
 
     def _is_due(self, queue: ScanQueue, look: _Look | None, now: float) -> bool:
+        if look is not None and now < look.least:
+            self._looks[queue.uid] = look
+            return False
         undelivered = queue.watch.undelivered_points()
         if not any(undelivered):
             return False
         is_urgent = queue.watch.is_awaited or any(undelivered[1:])
         if look is None or is_urgent or look.undelivered != undelivered:
-            look = _Look(now, self._tick_s, undelivered)
+            look = _Look(now, now, self._tick_s, undelivered)
         self._looks[queue.uid] = look
         if now < look.at:
             return False
         look.at = now + look.wait_s
+        look.least = now + _LANE_S * len(queue.lanes)
         look.wait_s = min(2 * look.wait_s, _LONGEST_S)
         return True
+
+
+class LaneRhythm:
+    """Decides which scans are looked at lane by lane now: those with few always."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, float] = {}
+
+    def due(self, scans: Sequence[ScanQueue], now: float) -> list[ScanQueue]:
+        """Return the scans to be looked at at this tick."""
+        before = self._next
+        found = [queue for queue in scans if now >= before.get(queue.uid, now)]
+        looked = {queue.uid: now + _LANE_S * len(queue.lanes) for queue in found}
+        self._next = {
+            queue.uid: looked.get(queue.uid, before.get(queue.uid, now))
+            for queue in scans
+        }
+        return found
 
 
 class KeyRhythm:
