@@ -47,6 +47,9 @@ _NEXUS_WORDS: Final = frozenset(
 )
 _ASCII: Final = h5py.string_dtype("ascii")
 _UTF8: Final = h5py.string_dtype("utf-8")
+_STORED_ASCII: Final = h5py.h5t.py_create(_ASCII, logical=True)
+_STORED_UTF8: Final = h5py.h5t.py_create(_UTF8, logical=True)
+_SCALAR: Final = h5py.h5s.create(h5py.h5s.SCALAR)
 # Larger arrays (masks, flat fields) are compressed by the codec, outside HDF5's global
 # lock, with gzip and shuffle, the only filters that need no plug-in.
 _PACKED_FROM_BYTES: Final = 2**16
@@ -170,16 +173,27 @@ def write_attributes(
 ) -> None:
     """Write attributes: NeXus keywords as ASCII, other text as UTF-8."""
     for name, value in attributes.items():
-        if not isinstance(value, str | tuple):
+        if isinstance(value, str):
+            _write_text(target.id, name, _storable(value))
+        elif isinstance(value, tuple):
+            text = _text(value)
+            is_ascii = all(part.isascii() for part in value)
+            kind = _attribute_type(name, is_ascii=is_ascii)
+            target.attrs.create(name, text, dtype=kind)
+        else:
             target.attrs.create(name, value)
-            continue
-        text = _text(value)
-        target.attrs.create(name, text, dtype=_attribute_type(name, text))
 
 
-def _attribute_type(name: str, text: Any) -> Any:
+def _write_text(target: Any, name: str, text: str) -> None:
+    """Write one text with the low-level API: files have thousands of them."""
+    kind = _attribute_type(name, is_ascii=text.isascii())
+    stored = _STORED_ASCII if kind is _ASCII else _STORED_UTF8
+    made = h5py.h5a.create(target, name.encode(), stored, _SCALAR)
+    made.write(np.array(text.encode(), dtype=kind))
+
+
+def _attribute_type(name: str, *, is_ascii: bool) -> Any:
     # Keywords with other characters, e.g. in a unit, are stored as UTF-8.
-    is_ascii = all(part.isascii() for part in np.ravel(text))
     return _ASCII if name in _NEXUS_WORDS and is_ascii else _UTF8
 
 
