@@ -84,7 +84,7 @@ def _write_again(scan: WrittenScan) -> None:
     record = scan.contents.record
     assert record.verdict is not None
     scan.values.unlink()
-    write_scan_file(scan.values, record, {}, record.verdict)
+    write_scan_file(scan.values, record, {}, {}, record.verdict)
     write_scan_master(scan.folder, scan.contents)
     write_dataset_masters(scan.root, scan.identity)
 

@@ -2,8 +2,8 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
@@ -19,6 +19,9 @@ from scanbus.bus.protocol import (
 from scanbus.schemas.errors import PayloadError
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.lane_writer import LaneWriter
+from scanbus.writer.scan.shared_segments import SharedSegments
+from scanbus.writer.storage.lane_values import LaneValues
+from scanbus.writer.storage.shared_sections import OpenFiles, read_shared_segment
 from tests.support.descriptions import channel, lane_of
 
 LANE = lane_of(channel("c"), per_segment=100)
@@ -91,16 +94,23 @@ def test_an_entry_that_kills_the_child_is_refused_and_the_next_is_not(
 def test_a_killer_is_in_the_ledger_and_the_rest_in_the_file(
     tmp_path: Path, deadly: Sandbox
 ) -> None:
-    lane = LaneWriter("uid00000", LANE, tmp_path, lambda name: tmp_path / name, deadly)
+    shared = SharedSegments("uid00000", tmp_path, lambda name: tmp_path / name)
+    lane = LaneWriter(
+        "uid00000", LANE, tmp_path, lambda name: tmp_path / name, deadly, shared=shared
+    )
     for entry in (points(0, [1.0]), points(1, [np.nan]), points(2, [3.0])):
-        lane.take(Arrival(Kind.POINTS, entry.first, entry.stop, entry))
+        arrival = Arrival(Kind.POINTS, entry.first, entry.stop, entry)
+        assert list(lane.take(arrival)) == []
         lane.reader.expected = entry.stop
-    (finished,) = lane.take(Arrival(Kind.SEAL, 3, 3))
-    finished.segment.close(finished.stop)
-    lane.published(finished)
+    assert list(lane.take(Arrival(Kind.SEAL, 3, 3))) == []
+    finished = shared.end([lane])
+    assert finished is not None
+    finished.close()
+    shared.published(finished)
 
     ledger = lane.ledgers()["c"]
     assert (ledger.refused, ledger.missing) == (((1, 2),), ((1, 2),))
-    with h5py.File(tmp_path / finished.name) as file:
-        values = file["entry_0000/measurement/c"][()]
-    np.testing.assert_array_equal(values, [1.0, np.nan, 3.0])
+    section = read_shared_segment(tmp_path / finished.name).sections[LANE.name]
+    with OpenFiles() as files:
+        found: list[Any] = [one.blocks[0] for one in LaneValues(LANE, [section], files)]
+    np.testing.assert_array_equal(np.concatenate(found), [1.0, np.nan, 3.0])

@@ -134,7 +134,7 @@ def test_a_scan_that_was_never_prepared_has_no_scan_file(tmp_path: Path) -> None
     assert record.verdict is not None
     record.prepared = None
     with pytest.raises(ValueError, match="never prepared"):
-        write_scan_file(tmp_path / "other.h5", record, {}, record.verdict)
+        write_scan_file(tmp_path / "other.h5", record, {}, {}, record.verdict)
     assert not (tmp_path / "other.h5").exists()
 
 

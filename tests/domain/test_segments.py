@@ -17,9 +17,10 @@ from scanbus.bus.codecs import CODEC_NAMES
 from scanbus.bus.protocol import Entry
 from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
 from scanbus.writer.storage.chunked_dataset import stored_chunks
+from scanbus.writer.storage.entry_values import ENTRY_FIELDS
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.segment_header import read_header
-from scanbus.writer.storage.value_segment import ENTRY_FIELDS, ValueSegment
+from scanbus.writer.storage.value_segment import ValueSegment
 from tests.support.descriptions import channel, lane_of
 from tests.support.written_scans import (
     UID,

@@ -170,11 +170,12 @@ def _fork(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> bool:
 
 
 def _segments_of(ring: "Ring", number: int) -> list[Path]:
-    """Return finished segments of frames, in the folder of one scan."""
+    """Return finished segments, of frames and of small values, of one scan."""
     folder = ring.root / (ring.witness.newest(number)[1] or "none")
     return sorted(
         path
-        for path in folder.glob("*_[0-9][0-9][0-9][0-9]*.h5")
+        for pattern in ("*_[0-9][0-9][0-9][0-9]*.h5", "values-*.segment")
+        for path in folder.glob(pattern)
         if not path.name.startswith(".") and path not in ring.foreign
     )
 

@@ -5,8 +5,7 @@ from typing import Any
 from scanbus.bus.protocol import RetransmitBuffer
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import Verdict
-from scanbus.writer.scan.commit_queue import CommitQueue
-from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.scan.commit_queue import CommitQueue, Finished
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.storage.durable_files import fsync_path
@@ -22,9 +21,9 @@ class EagerQueue(CommitQueue):
         super().__init__(publish)
         self._authority = authority
 
-    def submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:
-        self._authority.acknowledge(lane.lane.name, finished.stop)
-        super().submit(lane, finished)
+    def submit(self, owner: Any, finished: Finished) -> None:
+        self._authority.acknowledge(finished.stops)
+        super().submit(owner, finished)
 
 
 class EagerWriter(ScanWriter):

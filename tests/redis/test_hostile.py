@@ -343,7 +343,7 @@ FILES = (
     f"{DATASET}/scan0001/scan0001.h5",
     f"{DATASET}/scan0001/scan0001_values.h5",
     f"{DATASET}/scan0001/eiger_0000.h5",
-    f"{DATASET}/scan0001/g_0000.h5",
+    f"{DATASET}/scan0001/values-0000.segment",
     f"{DATASET}/sample_d1.h5",
     "hg123/id00/20260101/RAW_DATA/sample/hg123_sample.h5",
 )

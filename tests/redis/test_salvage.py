@@ -33,6 +33,8 @@ from tests.support.salvaged import (
     only_scan,
     partly_sent,
     rows_in,
+    send_rest,
+    temporary_points,
     temporary_rows,
     wait_for_flush,
     work_folders,
@@ -105,7 +107,7 @@ def test_a_writer_that_lost_redis_keeps_every_point_that_it_had(
         scan.close()
         server.kill()
         wait_until(lambda: is_closed(tmp_path, "eiger_0002.h5"))
-        wait_until(lambda: is_closed(tmp_path, "g_0001.h5"))
+        wait_until(lambda: is_closed(tmp_path, "values-0001.segment"))
         one.leave()
         assert (next(iter(work_folders(tmp_path))) / EVENTS_FILE).is_file()
 
@@ -123,15 +125,18 @@ def test_a_writer_that_lost_redis_keeps_every_point_that_it_had(
 def test_segments_that_wait_to_be_published_are_kept_too(
     server: PrivateRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The first one takes long to close; two more are full by then, and never flushed.
+    # The first one takes long to close; two more are full by then.
     monkeypatch.setenv(FAILPOINTS_VARIABLE, "close.before=delay=3@1")
     monkeypatch.setenv("SCANBUS_FLUSH_S", "60")
     (group,) = (lane for lane in mixed_lanes() if lane.name == "g")
     scan = RawScan(server.url, lanes=(group,)).prepare()
-    for first in range(0, 3500, 250):
-        scan.send_group(first, first + 250)
-    made = "g_0003.h5"
+    made = "values-0003.segment"
     with writer(server.url, tmp_path) as one:
+        for first in range(0, 3000, 250):
+            scan.send_group(first, first + 250)
+            if first % 1000 == 750:
+                _wait_for_points(tmp_path, first + 250)
+        scan.send_group(3000, 3500)
         wait_until(lambda: any((f / made).is_file() for f in work_folders(tmp_path)))
         scan.close()
         server.kill()
@@ -144,6 +149,10 @@ def test_segments_that_wait_to_be_published_are_kept_too(
     assert check_files([tmp_path / verdict.master], everything=True).ok
 
 
+def _wait_for_points(root: Path, stop: int) -> None:
+    wait_until(lambda: temporary_points(root, "g") == stop)
+
+
 def test_holes_in_a_chunk_are_named_and_not_taken_for_points(
     server: PrivateRedis, tmp_path: Path
 ) -> None:
@@ -152,10 +161,11 @@ def test_holes_in_a_chunk_are_named_and_not_taken_for_points(
     scan.send_frames(52, 53)
     scan.lose("eiger", 1)
     scan.send_frames(54, 56)
-    scan.gap("g", 10)
     with writer(server.url, tmp_path) as one:
+        send_rest(scan)
+        scan.gap("g", 10)
         wait_until(lambda: temporary_rows(tmp_path, "eiger_0002.h5") == 16)
-        wait_until(lambda: temporary_rows(tmp_path, "g_0001.h5", "th") == 260)
+        wait_until(lambda: temporary_points(tmp_path, "g") == 1260)
         one.kill()
     scan.close()
     server.kill()

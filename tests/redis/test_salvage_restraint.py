@@ -43,7 +43,7 @@ def test_a_redis_that_comes_back_empty_does_not_take_the_last_copy_along(
         wait_for_flush(scan, tmp_path)
         scan.close()
         server.kill()
-        wait_until(lambda: is_closed(tmp_path, "g_0001.h5"))
+        wait_until(lambda: is_closed(tmp_path, "values-0001.segment"))
         server.restart()
         with connect(server.url, name="test") as client:
             wait_until(lambda: writers_alive(client))

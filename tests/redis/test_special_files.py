@@ -31,7 +31,7 @@ PLACES = {
     "work folder": DATASET / ".scanbus",
     "segment": DATASET / "scan0001/eiger_0000.h5",
     "later segment": DATASET / "scan0001/eiger_0001.h5",
-    "segment of values": DATASET / "scan0001/g_0000.h5",
+    "segment of values": DATASET / "scan0001/values-0000.segment",
     "scan file": DATASET / "scan0001/scan0001_values.h5",
     "master": DATASET / "scan0001/scan0001.h5",
     "dataset master": DATASET / "sample_d1.h5",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,20 @@ import numpy as np
 
 from scanbus.bus.store import append_event, read_cursor
 from scanbus.cli.private_redis import PrivateRedis
-from scanbus.schemas import ScanUpdated, Verdict, VerdictWord
+from scanbus.schemas import LaneDescription, ScanUpdated, Verdict, VerdictWord
+from scanbus.schemas.errors import NameTakenError, VerificationError
 from scanbus.schemas.file_names import WORK_FOLDER
 from scanbus.writer import salvage
+from scanbus.writer.storage.shared_sections import (
+    read_shared_segment,
+    recover_shared_segment,
+    uid_of_shared_segment,
+)
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.writers import wait_until, writer
 
 # One whole segment of each lane and a good part of the next ones.
-N_POINTS, N_FRAMES, N_HITS = 1250, 50, 40
+N_FULL, N_POINTS, N_FRAMES, N_HITS = 1000, 1250, 50, 40
 
 
 FILL = np.iinfo(np.uint16).max
@@ -31,10 +38,8 @@ def partly_sent(url: str) -> RawScan:
     scan = RawScan(url).prepare()
     update = ScanUpdated(time=time.time(), metadata={"sample": {"name": "lysozyme"}})
     append_event(scan.client, scan.uid, update)
-    for first in range(0, N_POINTS, 250):
+    for first in range(0, N_FULL, 250):
         scan.send_group(first, first + 250)
-    for number in range(N_HITS):
-        scan.send("hits", {"hits": [np.arange(number % 7, dtype=float)]})
     for first in range(0, N_FRAMES, 2):
         scan.send_frames(first, first + 2)
     return scan
@@ -58,11 +63,41 @@ def temporary_rows(root: Path, name: str, dataset: str = "data") -> int:
     return max([rows_in(f / name, dataset) for f in work_folders(root)], default=0)
 
 
+def temporary_points(root: Path, lane: str) -> int:
+    """The point after the last one of a lane in a shared segment of a work folder."""
+    stops = [0]
+    for folder in work_folders(root):
+        for path in folder.glob("*.segment"):
+            with suppress(VerificationError):
+                for section in recover_shared_segment(path, read_uid(path)):
+                    description = LaneDescription.model_validate_json(
+                        section.description
+                    )
+                    stops += [section.stop] if description.name == lane else []
+    return max(stops)
+
+
+def read_uid(path: Path) -> str:
+    try:
+        return uid_of_shared_segment(path)
+    except (NameTakenError, OSError):
+        return ""
+
+
+def send_rest(scan: RawScan) -> None:
+    """Send small values that no full segment has, once all others are published."""
+    wait_until(lambda: read_cursor(scan.client, scan.uid, "g") == N_FULL)
+    scan.send_group(N_FULL, N_POINTS)
+    for number in range(N_HITS):
+        scan.send("hits", {"hits": [np.arange(number % 7, dtype=float)]})
+
+
 def wait_for_flush(scan: RawScan, root: Path, n_frames: int = N_FRAMES) -> None:
-    """Return when the temporary segments hold all that was sent."""
+    """Return when all was sent, and the temporary segments hold it."""
+    send_rest(scan)
     wait_until(lambda: temporary_rows(root, "eiger_0002.h5") == n_frames - 40)
-    wait_until(lambda: temporary_rows(root, "g_0001.h5", "th") == N_POINTS - 1000)
-    wait_until(lambda: read_cursor(scan.client, scan.uid, "g") == 1000)
+    wait_until(lambda: temporary_points(root, "g") == N_POINTS)
+    wait_until(lambda: temporary_points(root, "hits") == N_HITS)
 
 
 def killed_writer(server: PrivateRedis, root: Path) -> RawScan:
@@ -121,6 +156,10 @@ def assert_as_sent(root: Path, verdict: Verdict) -> None:
 
 def is_closed(root: Path, name: str) -> bool:
     for folder in work_folders(root):
+        if name.endswith(".segment"):
+            with suppress(NameTakenError, OSError):
+                return bool(read_shared_segment(folder / name).uid)
+            continue
         try:
             with h5py.File(folder / name, "r", locking=False) as file:
                 return "account" in file["/entry_0000/scanbus"]

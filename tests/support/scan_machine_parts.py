@@ -3,7 +3,7 @@
 Both consist of the parts of the real ones; the test decides the order of their steps.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from scanbus.bus.codecs import ThreadPool
@@ -203,9 +203,9 @@ class Meddling(LeaseAuthority):
         self._count()
         super().check()
 
-    def acknowledge(self, lane: str, point: int) -> None:
+    def acknowledge(self, points: Mapping[str, int]) -> None:
         self._count()
-        super().acknowledge(lane, point)
+        super().acknowledge(points)
 
     def announce(self, verdict: Verdict) -> None:
         self._count()

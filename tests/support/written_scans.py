@@ -40,18 +40,25 @@ from scanbus.schemas import (
     Storage,
     ranges,
 )
-from scanbus.schemas.file_names import segment_file_name, values_file_name
+from scanbus.schemas.file_names import (
+    segment_file_name,
+    shared_segment_name,
+    values_file_name,
+)
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.data_root import (
     dataset_master,
     proposal_master,
+    remove_shared_segments,
     scan_folder,
     scan_master,
 )
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.scan_file import write_scan_file
+from scanbus.writer.storage.shared_sections import Section, read_shared_segment
+from scanbus.writer.storage.shared_segment import SharedSegment
 from scanbus.writer.storage.value_segment import ValueSegment
 
 UID = "0123456789abcdef"
@@ -206,7 +213,10 @@ def write_segments(
     *,
     n_points: int,
 ) -> tuple[list[SegmentFile], list[SegmentAccount]]:
-    """Write and verify the segments of a lane; points without an entry are missing."""
+    """Write and verify the segments of a lane; points without an entry are missing.
+
+    Each is a file of its own, as those of frames and of late points are.
+    """
     kind = ValueSegment if lane.storage is Storage.VALUES else FrameSegment
     entries = list(entries)
     files: list[SegmentFile] = []
@@ -230,6 +240,36 @@ def write_segments(
         files.append(SegmentFile(name, start, stop))
         accounts.append(segment.account)
     return files, accounts
+
+
+def write_shared(
+    folder: Path,
+    uid: str,
+    lanes: Sequence[tuple[LaneDescription, Sequence[Entry]]],
+    *,
+    n_points: int,
+    number: int = 0,
+) -> dict[str, tuple[list[Section], list[SegmentAccount]]]:
+    """Write and verify a segment that lanes share; by lane, what it has of it."""
+    path = folder / shared_segment_name(number)
+    segment = SharedSegment(path, uid)
+    accounts: dict[str, list[SegmentAccount]] = {}
+    for lane, entries in lanes:
+        section = segment.section(lane, 0, SegmentAccount())
+        for entry in entries:
+            if entry.first > section.stop:
+                section.mark("missing", section.stop, entry.first)
+            section.put(entry)
+        if section.stop < n_points:
+            section.mark("missing", section.stop, n_points)
+        accounts[lane.name] = [section.account]
+    segment.close()
+    segment.verify()
+    found = read_shared_segment(path).sections
+    return {
+        name: ([found[name]] if name in found else [], account)
+        for name, account in accounts.items()
+    }
 
 
 @dataclass
@@ -311,19 +351,27 @@ def write_scan(
     ledgers: dict[str, ChannelLedger] = {}
     segments: dict[str, tuple[SegmentFile, ...]] = {}
     paths: dict[str, list[Path]] = {}
+    sections: dict[str, list[Section]] = {}
     for lane in lanes:
         entries = [
             entry
             for entry in entries_of(lane, n_points, step, salt=salt)
             if not any(start <= entry.first < stop for start, stop in lost)
         ]
-        files, accounts = write_segments(folder, uid, lane, entries, n_points=n_points)
+        if lane.storage is Storage.VALUES:
+            shared = write_shared(
+                folder, uid, [(lane, entries)], n_points=n_points, number=len(sections)
+            )
+            sections[lane.name], accounts = shared[lane.name]
+        else:
+            files, accounts = write_segments(
+                folder, uid, lane, entries, n_points=n_points
+            )
+            segments[lane.name] = tuple(files)
+            paths[lane.name] = [folder / one.name for one in files]
         ledgers |= lane_ledgers(
             lane, accounts, expected=n_points, stored=n_points, sealed=True
         )
-        paths[lane.name] = [folder / one.name for one in files]
-        if lane.storage is Storage.FILES:
-            segments[lane.name] = tuple(files)
     late_files: dict[str, tuple[str, ...]] = {}
     assert record.prepared is not None
     for lane in record.prepared.late_lanes(record.ended):
@@ -338,9 +386,8 @@ def write_scan(
         end_reason=EndReason.SUCCESS,
         master=str(scan.master.relative_to(root)),
     )
-    write_scan_file(scan.values, record, paths, record.verdict)
-    for path in (path for name in paths.keys() - segments for path in paths[name]):
-        path.unlink()
+    write_scan_file(scan.values, record, paths, sections, record.verdict)
+    remove_shared_segments(folder)
     everything = {one.name: n_points for lane in lanes for one in lane.channels}
     scan.contents = ScanContents(
         record, segments, scan.values.name, everything, late_files

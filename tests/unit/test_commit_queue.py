@@ -18,13 +18,15 @@ def segment(name: str) -> Any:
 
 
 def test_segments_are_published_in_order() -> None:
-    done: list[tuple[Any, Any]] = []
-    with CommitQueue(lambda *given: done.append(given)) as commits:
+    done: list[Any] = []
+    with CommitQueue(done.append) as commits:
         commits.submit(EIGER, segment("eiger_0000.h5"))
         commits.submit(COUNTERS, segment("counters_0000.h5"))
         commits.submit(EIGER, segment("eiger_0001.h5"))
-    assert list(commits.published()) == done
-    assert [name for _, name in done] == [
+    published = list(commits.published())
+    assert [owner for owner, _ in published] == [EIGER, COUNTERS, EIGER]
+    assert [name for _, name in published] == done
+    assert done == [
         "eiger_0000.h5",
         "counters_0000.h5",
         "eiger_0001.h5",
@@ -35,7 +37,7 @@ def test_segments_are_published_in_order() -> None:
 def test_nothing_is_published_behind_one_that_failed() -> None:
     done: list[Any] = []
 
-    def publish(_: Any, finished: Any) -> None:
+    def publish(finished: Any) -> None:
         if finished == "b":
             raise OSError("no")
         done.append(finished)

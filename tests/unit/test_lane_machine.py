@@ -29,11 +29,16 @@ from scanbus.publisher.faulty.raw_entries import (
 )
 from scanbus.schemas import ChannelLedger, LaneDescription, Storage
 from scanbus.schemas.file_names import parse_segment_file, segment_file_name
-from scanbus.writer.model.ledger import SegmentAccount
+from scanbus.writer.model.ledger import SegmentAccount, joined, without
 from scanbus.writer.model.scan_contents import SegmentFile
+from scanbus.writer.recovery.shared_recovery import accounts_of, find_sections
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.scan.shared_segments import FinishedShared, SharedSegments
+from scanbus.writer.storage.entry_values import parts_of
 from scanbus.writer.storage.joined_segment import join_segments
+from scanbus.writer.storage.lane_values import LaneValues
 from scanbus.writer.storage.segment_header import digest_of_checksums, read_header
+from scanbus.writer.storage.shared_sections import OpenFiles, Section
 from tests.support.descriptions import UID, channel, lane_of
 
 PER_SEGMENT = 4
@@ -60,13 +65,14 @@ def numbers_of(stream_id: bytes) -> tuple[int, int]:
 class Disk:
     """Where one writer after the other makes and publishes the segments of a lane."""
 
-    def __init__(self, lane: LaneDescription) -> None:
+    def __init__(self, lane: LaneDescription, *, is_shared: bool = False) -> None:
         self.lane = lane
+        self.is_shared = is_shared
         self.root = Path(tempfile.mkdtemp(prefix="lane-machine-"))
         self.folder = self.root / "final"
         self.folder.mkdir()
         self.n_attempts = 0
-        self.pending: list[FinishedSegment] = []
+        self.pending: list[FinishedSegment | FinishedShared] = []
         self.writer = self._new_writer()
 
     def _new_writer(self) -> LaneWriter:
@@ -74,11 +80,17 @@ class Disk:
         made = self.root / f"attempt{self.n_attempts}"
         made.mkdir()
         self.made = made
-        return LaneWriter(UID, self.lane, self.folder, lambda name: made / name)
+        self.shared = SharedSegments(UID, self.folder, lambda name: made / name)
+        self.shared.find()
+        shared = self.shared if self.is_shared else None
+        return LaneWriter(
+            UID, self.lane, self.folder, lambda name: made / name, shared=shared
+        )
 
     def kill(self) -> None:
         """Forget all that has no final name."""
         self.writer.discard()
+        self.shared.discard([])
         for finished in self.pending:
             finished.segment.discard()
         self.pending.clear()
@@ -90,13 +102,29 @@ class Disk:
         unread = [entry for entry in stream if numbers_of(entry[0]) > after]
         for arrival in reader.take(unread[:count]):
             self.pending += self.writer.take(arrival)
+        shared = self.shared.end([self.writer])
+        self.pending += [] if shared is None else [shared]
 
     def publish(self) -> None:
         finished = self.pending.pop(0)
-        finished.segment.close(finished.stop)
+        finished.close()
         finished.segment.verify()
         (self.made / finished.name).rename(self.folder / finished.name)
-        self.writer.published(finished)
+        if isinstance(finished, FinishedShared):
+            self.shared.published(finished)
+        else:
+            self.writer.published(finished)
+
+    def flush(self) -> None:
+        self.writer.flush()
+        self.shared.flush()
+
+    def salvaged(self) -> list[Section]:
+        """What salvage finds, if the writer is killed and the bus is lost now."""
+        made = sorted(self.root.glob("attempt*"))
+        found, unusable = find_sections(UID, [self.lane], self.folder, made)
+        assert unusable == []
+        return found[self.lane.name]
 
     def join(self, place: slice, removed: Iterable[SegmentFile]) -> None:
         segments = self.writer.segments[place]
@@ -116,11 +144,14 @@ class Disk:
 
     def finish(self, stream: list[Raw]) -> None:
         self.read(stream, len(stream))
+        rest = self.shared.end([self.writer], is_due=True)
+        self.pending += [] if rest is None else [rest]
         while self.pending:
             self.publish()
 
     def close(self) -> None:
         self.writer.discard()
+        self.shared.discard([])
         for finished in self.pending:
             finished.segment.discard()
         shutil.rmtree(self.root)
@@ -136,10 +167,12 @@ class LaneMachine(RuleBasedStateMachine):
         lane=st.sampled_from(
             [value_lane(), frame_lane(), value_lane(600), frame_lane(300)]
         ),
+        is_shared=st.booleans(),
     )
-    def open(self, lane: LaneDescription) -> None:
+    def open(self, lane: LaneDescription, is_shared: bool) -> None:
         self.lane = lane
-        self.disk = Disk(self.lane)  # type: ignore[misc]
+        self.is_shared = is_shared and lane.storage is Storage.VALUES
+        self.disk = Disk(lane, is_shared=self.is_shared)  # type: ignore[misc]
         self.expected = LaneLedgers(self.lane)
         self.crafter = RawEntryBuilder(self.lane, seed=3, session=b"one")
         self.other = RawEntryBuilder(self.lane, seed=4, session=b"other")
@@ -268,13 +301,29 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule()
     def flush(self) -> None:
-        self.disk.writer.flush()
+        self.disk.flush()
+        if self.is_shared:
+            self._nothing_flushed_is_lost()
+
+    def _nothing_flushed_is_lost(self) -> None:
+        """Salvage has all that was read, in order; what is missing is noted."""
+        found = self.disk.salvaged()
+        reached = found[-1].stop if found else 0
+        assert reached >= self.disk.writer.reader.expected
+        with OpenFiles() as files:
+            points = list(LaneValues(self.lane, found, files))
+        rows = [row for one in points for row in one.rows]
+        assert sum(len(one.times) for one in points) == reached
+        missing = joined(r for one in accounts_of(found) for r in one.missing)
+        stored = [(int(row["first"]), int(row["first"] + row["count"])) for row in rows]
+        assert stored == sorted(stored)
+        assert joined(stored) == without([(0, reached)] if reached else [], missing)
 
     # What must hold
 
     @invariant()
     def segments_follow_each_other_from_the_first_point(self) -> None:
-        if self.disk is None:
+        if self.disk is None or self.is_shared:
             return
         edges = [(one.start, one.stop) for one in self.disk.writer.segments]
         stops = [0, *(stop for _, stop in edges)]
@@ -301,7 +350,7 @@ class LaneMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.disk is None:
             return
-        undisturbed = Disk(self.lane)
+        undisturbed = Disk(self.lane, is_shared=self.is_shared)
         try:
             self.disk.finish(self.stream)
             undisturbed.finish(self.stream)
@@ -319,6 +368,10 @@ class LaneMachine(RuleBasedStateMachine):
         """The one that was killed came to the same, file by file."""
         ours, theirs = self.disk.writer, undisturbed.writer
         assert ours.problems == theirs.problems
+        if self.is_shared:
+            assert ours.stored == theirs.stored
+            assert all_points(self.disk) == all_points(undisturbed)
+            return
         headers = [
             read_header(undisturbed.folder / one.name) for one in theirs.segments
         ]
@@ -329,6 +382,25 @@ class LaneMachine(RuleBasedStateMachine):
             merged = SegmentAccount.merged(part.account for part in parts)
             assert found.account.to_json() == merged.to_json()
         assert headers == []
+
+
+def all_points(disk: Disk) -> list[Any]:
+    """All published rows, times and points, however they are divided."""
+    disk.shared.find()
+    with OpenFiles() as files:
+        sections = disk.shared.sections_of(disk.lane.name)
+        points = list(LaneValues(disk.lane, sections, files))
+    rows = [row for one in points for row in one.rows.tolist()]
+    times = b"".join(one.times.tobytes() for one in points)
+    blocks = [
+        b"".join(
+            part.tobytes()
+            for one in points
+            for part in parts_of(one.blocks[place])[-1:]
+        )
+        for place in range(len(disk.lane.channels))
+    ]
+    return [rows, times, blocks]
 
 
 def without_names(ledgers: dict[str, ChannelLedger]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@
                                                         {lane}_{NNNN}.h5
                                                         {lane}_{NNNN}-{MMMM}.h5
                                                         late.{channel}_{NNNN}.h5
+                        values-{NNNN}.segment           until the scan ends
                 .scanbus/{uid}.{fence}.{token}/         what is not finished
                 .scanbus/claim-scan{NNNN}               uid of the scan with that number
     .scanbus/replaced/{uid}.json                        see `replaced_record_path`
@@ -54,6 +55,7 @@ __all__ = [
     "parse_scan_folder",
     "parse_segment_file",
     "parse_session_path",
+    "parse_shared_segment",
     "parse_temporary",
     "parse_work_folder",
     "proposal_master_name",
@@ -64,6 +66,7 @@ __all__ = [
     "scan_master_path",
     "segment_file_name",
     "session_path",
+    "shared_segment_name",
     "stale_folders_glob",
     "stale_name",
     "temporaries_glob",
@@ -99,6 +102,8 @@ _SALVAGED: Final = "salvaged-"
 # No uid has a hyphen.
 _CLAIM: Final = "claim-"
 _SCAN_FOLDER: Final = re.compile(r"scan([0-9]{4,8})")
+# No lane's name has a hyphen.
+_SHARED: Final = re.compile(r"values-([0-9]{4,15})\.segment\Z")
 _SEGMENT: Final = re.compile(r"(.+)_([0-9]{4,15})(?:-([0-9]{4,15}))?\.h5\Z")
 _SESSION: Final = re.compile(rf"([^/]+)/([^/]+)/([^/]+)/{RAW_DATA}\Z")
 _WORK_FOLDER: Final = re.compile(
@@ -381,6 +386,31 @@ def parse_segment_file(name: str) -> SegmentName | None:
     found = SegmentName(lane, int(number), int(number if last is None else last))
     is_named = found.last >= found.number and segment_file_name(*found) == name
     return found if is_named else None
+
+
+def shared_segment_name(number: int) -> str:
+    """Return the name of a segment that all lanes of small values share.
+
+    Examples
+    --------
+    >>> shared_segment_name(3)
+    'values-0003.segment'
+    """
+    return f"values-{number:04d}.segment"
+
+
+def parse_shared_segment(name: str) -> int | None:
+    """Return the number of a shared segment.
+
+    Examples
+    --------
+    >>> parse_shared_segment("values-0003.segment")
+    3
+    """
+    match = _SHARED.match(name)
+    number = int(match[1]) if match else None
+    is_named = number is not None and shared_segment_name(number) == name
+    return number if is_named else None
 
 
 def is_segment_of(lane: str, name: str) -> bool:

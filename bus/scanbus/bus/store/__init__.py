@@ -23,7 +23,7 @@ from scanbus.bus.store.connection import (
 )
 from scanbus.bus.store.cursors import (
     accept_loss,
-    accepted_loss,
+    accepted_losses,
     acknowledge,
     acknowledge_all,
     read_cursor,
@@ -163,7 +163,7 @@ __all__ = [
     "ServerReport",
     "VanishedError",
     "accept_loss",
-    "accepted_loss",
+    "accepted_losses",
     "acknowledge",
     "acknowledge_all",
     "acquire_lease",

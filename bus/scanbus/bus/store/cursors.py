@@ -18,7 +18,7 @@ from scanbus.bus.store.wrong_types import replies_or_none
 __all__ = [
     "WRITER",
     "accept_loss",
-    "accepted_loss",
+    "accepted_losses",
     "acknowledge",
     "acknowledge_all",
     "read_cursor",
@@ -66,12 +66,9 @@ def accept_loss(client: Bus, uid: str, lane: str, point: int) -> None:
 
 
 @parses_reply
-def accepted_loss(client: Bus, uid: str, lane: str) -> int:
-    """Return the point before which an operator accepts that files are lost."""
-    pipe = client.pipeline(transaction=False)
-    pipe.hget(cursors_key(uid, lane), _LOST)
-    (value,) = replies_or_none(pipe.execute(raise_on_error=False))
-    return _point(value)
+def accepted_losses(client: Bus, lanes: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the points before which an operator accepts that files are lost."""
+    return _points(client, lanes, _LOST)
 
 
 @parses_reply
@@ -84,11 +81,15 @@ def read_cursor(client: Bus, uid: str, lane: str) -> int:
 @parses_reply
 def read_cursors(client: Bus, lanes: Sequence[tuple[str, str]]) -> list[int]:
     """Return the cursor of each ``(uid, lane)``, in one round trip."""
+    return _points(client, lanes, WRITER)
+
+
+def _points(client: Bus, lanes: Sequence[tuple[str, str]], field: str) -> list[int]:
     if not lanes:
         return []
     pipe = client.pipeline(transaction=False)
     for uid, lane in lanes:
-        pipe.hget(cursors_key(uid, lane), WRITER)
+        pipe.hget(cursors_key(uid, lane), field)
     replies = replies_or_none(pipe.execute(raise_on_error=False))
     return [_point(value) for value in replies]
 

@@ -17,11 +17,10 @@ import numpy.typing as npt
 import xxhash
 
 from scanbus.schemas import PointRange
-from scanbus.writer.check.counts import without
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.sampling import sampled
 from scanbus.writer.check.scanbus_files import SegmentInfo, open_file
-from scanbus.writer.model.ledger import joined
+from scanbus.writer.model.ledger import joined, without
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.storage.chunked_dataset import (
     StoredChunk,

@@ -9,7 +9,7 @@ from scanbus.schemas import ChannelLedger, PointRange, VerdictWord
 from scanbus.writer.check.report import Spot, Tally
 from scanbus.writer.check.scanbus_files import Judgement, MasterInfo
 from scanbus.writer.check.virtual_datasets import VirtualInfo
-from scanbus.writer.model.ledger import joined
+from scanbus.writer.model.ledger import joined, without
 from scanbus.writer.model.sources import MAX_SOURCES, are_linked
 
 __all__ = ["check_ledger", "check_master", "compare_judgements", "note_judgement"]
@@ -135,27 +135,3 @@ def compare_judgements(
         if ours.ledgers.get(channel) != theirs.ledgers.get(channel):
             sentence = f"{channel}: another account than in {other.name}"
             tally.record(path, "scanbus/ledger", sentence)
-
-
-def without(
-    ranges: Iterable[PointRange], taken: Sequence[PointRange]
-) -> tuple[PointRange, ...]:
-    """Return ranges minus other ranges; both must be sorted and merged.
-
-    Examples
-    --------
-    >>> without([(0, 10)], [(2, 3), (8, 12)])
-    ((0, 2), (3, 8))
-    """
-    left: list[PointRange] = []
-    for start, stop in ranges:
-        edge = start
-        for low, high in taken:
-            if high <= edge or low >= stop:
-                continue
-            if low > edge:
-                left.append((edge, low))
-            edge = max(edge, high)
-        if edge < stop:
-            left.append((edge, stop))
-    return tuple(left)

@@ -18,14 +18,13 @@ import numpy.typing as npt
 from scanbus.bus.protocol import checksum_of
 from scanbus.schemas import LaneDescription, PointRange
 from scanbus.writer.check.columns import Column, scan_file_column, segment_column
-from scanbus.writer.check.counts import without
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.sampling import sampled
 from scanbus.writer.check.scanbus_files import SegmentInfo
 from scanbus.writer.check.virtual_datasets import holes
-from scanbus.writer.model.ledger import joined
+from scanbus.writer.model.ledger import joined, without
 from scanbus.writer.model.scan_contents import OWN_GROUP, data_path
-from scanbus.writer.storage.value_segment import ENTRY_FIELDS
+from scanbus.writer.storage.entry_values import ENTRY_FIELDS
 
 __all__ = ["LaneCoverage", "check_scan_lane", "check_value_segment"]
 

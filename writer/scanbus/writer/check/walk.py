@@ -14,7 +14,7 @@ from typing import Final
 
 import h5py
 
-from scanbus.schemas.file_names import values_file_name
+from scanbus.schemas.file_names import parse_shared_segment, values_file_name
 from scanbus.writer.check.chunks import FrameFile, check_chunks, check_table
 from scanbus.writer.check.counts import (
     check_master,
@@ -34,6 +34,7 @@ from scanbus.writer.check.scanbus_files import (
     read_masters,
     read_segment,
 )
+from scanbus.writer.check.shared_segments import check_shared_segment
 from scanbus.writer.check.times import check_segment_times
 from scanbus.writer.check.virtual_datasets import VirtualInfo, check_virtual
 
@@ -119,6 +120,10 @@ class Walk:
                     self._add(path, depth + 1)
 
     def _visit(self, path: Path, depth: int) -> None:
+        if parse_shared_segment(path.name) is not None:
+            with self._tally.guard(path, ""):
+                check_shared_segment(path, self._tally)
+            return
         try:
             file = open_file(path)
         except UNREADABLE as error:

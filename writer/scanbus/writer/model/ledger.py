@@ -7,7 +7,7 @@ not read the bus again; a channel's ledger is the sum of its segments' accounts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scanbus.schemas import (
@@ -20,7 +20,14 @@ from scanbus.schemas import (
     VerdictWord,
 )
 
-__all__ = ["SegmentAccount", "joined", "judge", "lane_ledgers", "losses"]
+__all__ = [
+    "SegmentAccount",
+    "joined",
+    "judge",
+    "lane_ledgers",
+    "losses",
+    "without",
+]
 
 # Largest number of problem sentences per segment.
 MAX_PROBLEMS = 20
@@ -135,6 +142,23 @@ class SegmentAccount:
             whole.last_id = one.last_id
         return whole
 
+    def clipped(self, start: int, stop: int) -> SegmentAccount:
+        """Return the account of the points ``[start, stop)`` among those of it."""
+
+        def inside(found: Iterable[PointRange]) -> list[PointRange]:
+            cut = ((max(start, a), min(stop, b)) for a, b in found)
+            return [(a, b) for a, b in cut if a < b]
+
+        return SegmentAccount(
+            missing=inside(self.missing),
+            duplicate=inside(self.duplicate),
+            corrupt=inside(self.corrupt),
+            refused=inside(self.refused),
+            gaps={name: inside(found) for name, found in self.gaps.items()},
+            problems=[*self.problems],
+            last_id=self.last_id,
+        )
+
     def missing_of(self, channel: str) -> tuple[PointRange, ...]:
         """Return the missing points of one channel, sorted and merged."""
         return joined([*self.missing, *self.gaps.get(channel, ())])
@@ -161,6 +185,30 @@ def joined(found: Iterable[PointRange]) -> tuple[PointRange, ...]:
         else:
             result.append((start, stop))
     return tuple(result)
+
+
+def without(
+    ranges: Iterable[PointRange], taken: Sequence[PointRange]
+) -> tuple[PointRange, ...]:
+    """Return ranges minus other ranges; both must be sorted and merged.
+
+    Examples
+    --------
+    >>> without([(0, 10)], [(2, 3), (8, 12)])
+    ((0, 2), (3, 8))
+    """
+    left: list[PointRange] = []
+    for start, stop in ranges:
+        edge = start
+        for low, high in taken:
+            if high <= edge or low >= stop:
+                continue
+            if low > edge:
+                left.append((edge, low))
+            edge = max(edge, high)
+        if edge < stop:
+            left.append((edge, stop))
+    return tuple(left)
 
 
 def lane_ledgers(

@@ -47,12 +47,13 @@ from scanbus.writer.recovery.segment_recovery import (
     read_temporary_segment,
     restore,
 )
+from scanbus.writer.recovery.shared_recovery import accounts_of, find_sections
 from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
 from scanbus.writer.steps import Steps
 from scanbus.writer.storage.data_root import (
     allow_links_to,
     check_tree,
-    remove_segments,
+    remove_shared_segments,
     scan_folder,
     scan_master,
 )
@@ -61,6 +62,7 @@ from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.late_points import read_late_points
 from scanbus.writer.storage.scan_file import write_scan_file
 from scanbus.writer.storage.segment_header import read_header
+from scanbus.writer.storage.shared_sections import Section
 from scanbus.writer.storage.value_segment import ValueSegment
 from scanbus.writer.storage.work_folder import WorkFolder, work_folders
 
@@ -189,6 +191,11 @@ def _is_temporary_of(lane: LaneDescription, name: str) -> bool:
     return found is not None and found.lane == lane.name and not found.is_joined
 
 
+def _has_own_files(lane: LaneDescription) -> bool:
+    """Whether masters name its segments; lanes of small values share theirs."""
+    return lane.storage is Storage.FILES or lane.is_late
+
+
 def _rank(temporary: TemporarySegment) -> tuple[int, bool, int]:
     return temporary.n_points, temporary.is_closed, temporary.stop
 
@@ -269,6 +276,9 @@ class _Salvage:
             *self._record.static.values(),
         )
         self._unusable: list[str] = []
+        self._problems = ["what was not in a writer's files is lost with the bus"]
+        self._ledgers: dict[str, ChannelLedger] = {}
+        self._late: dict[str, tuple[PointRange, ...]] = {}
 
     def run(self) -> SalvagedScan:
         """Write the scan's files; return the result."""
@@ -277,19 +287,23 @@ class _Salvage:
             make_folder(self._folder)
             folders = [self._folder, *work_folders(self._dataset, self._record.uid)]
             self._lanes += late_lanes(self._prepared, folders)
+            own = [one for one in self._lanes if _has_own_files(one)]
             finished = {
                 lane.name: finished_segments(self._folder, self._record.uid, lane)
-                for lane in self._lanes
+                for lane in own
             }
             plans = {
                 lane.name: plan_segments(
                     lane, finished[lane.name], self._temporary_segments_of(lane)
                 )
-                for lane in self._lanes
+                for lane in own
             }
+            sections = self._sections(folders)
             accounts = self._make_segments(plans)
-            verdict = self._judge(finished, plans, accounts)
-            self._publish(finished, plans, verdict)
+            self._judge_own(finished, plans, accounts)
+            self._judge_shared(sections)
+            verdict = self._verdict()
+            self._publish(finished, plans, sections, verdict)
             self._work_folder.set_aside()
         finally:
             self._work_folder.remove()
@@ -317,7 +331,7 @@ class _Salvage:
         n_segments = sum(map(len, plans.values()))
         accounts: dict[str, list[SegmentAccount]] = {}
         n_made = 0
-        for lane in self._lanes:
+        for lane in filter(_has_own_files, self._lanes):
             accounts[lane.name] = []
             for plan in plans[lane.name]:
                 accounts[lane.name].append(self._make_segment(lane, plan))
@@ -339,32 +353,54 @@ class _Salvage:
         segment.verify()
         return segment.account
 
-    def _judge(
+    def _sections(self, folders: Sequence[Path]) -> dict[str, list[Section]]:
+        lanes = [lane for lane in self._lanes if not _has_own_files(lane)]
+        uid, (folder, *made) = self._record.uid, folders
+        sections, unusable = find_sections(uid, lanes, folder, made)
+        self._unusable += unusable
+        return sections
+
+    def _judge_own(
         self,
         finished: dict[str, tuple[SegmentFile, ...]],
         plans: dict[str, tuple[SegmentPlan, ...]],
         made: dict[str, list[SegmentAccount]],
-    ) -> Verdict:
-        ledgers: dict[str, ChannelLedger] = {}
-        problems = ["what was not in a writer's files is lost with the bus"]
-        for lane in self._lanes:
+    ) -> None:
+        """Count the points of lanes with files of their own."""
+        for lane in filter(_has_own_files, self._lanes):
             stops = [0, *(one.stop for one in finished[lane.name])]
             stops += [one.stop for one in plans[lane.name]]
             before = [
                 read_header(self._folder / one.name).account
                 for one in finished[lane.name]
             ]
-            accounts = [*before, *made[lane.name]]
-            noted = dict.fromkeys(text for one in accounts for text in one.problems)
-            problems += [f"{lane.name}: {text}" for text in noted]
-            if lane.is_late:  # behind the lane of its channel
+            self._count(lane, [*before, *made[lane.name]], stops[-1])
+        for lane in self._lanes:
+            if lane.is_late:
                 late = self._late_points(finished[lane.name], plans[lane.name])
-                name = lane.channels[0].name
-                ledgers[name] = ledgers[name].model_copy(update={"late": late})
-                continue
-            ledgers |= lane_ledgers(
-                lane, accounts, expected=stops[-1], stored=stops[-1], sealed=False
+                self._late[lane.channels[0].name] = late
+
+    def _judge_shared(self, sections: dict[str, list[Section]]) -> None:
+        """Count the points of lanes that share files."""
+        for lane in self._lanes:
+            if lane.name in sections:
+                found = sections[lane.name]
+                self._count(lane, accounts_of(found), found[-1].stop if found else 0)
+
+    def _count(
+        self, lane: LaneDescription, accounts: list[SegmentAccount], stop: int
+    ) -> None:
+        noted = dict.fromkeys(text for one in accounts for text in one.problems)
+        self._problems += [f"{lane.name}: {text}" for text in noted]
+        if not lane.is_late:
+            self._ledgers |= lane_ledgers(
+                lane, accounts, expected=stop, stored=stop, sealed=False
             )
+
+    def _verdict(self) -> Verdict:
+        ledgers = dict(self._ledgers)
+        for name, late in self._late.items():
+            ledgers[name] = ledgers[name].model_copy(update={"late": late})
         ended = self._record.ended
         master = scan_master(self._root, self._record.identity)
         judged = judge(
@@ -372,7 +408,7 @@ class _Salvage:
             ledgers,
             end_reason=ended.end_reason if ended else None,
             master=str(master.relative_to(self._root)),
-            problems=problems,
+            problems=self._problems,
         )
         return judged.model_copy(update={"reason": f"salvaged: {judged.reason}"})
 
@@ -391,6 +427,7 @@ class _Salvage:
         self,
         finished: dict[str, tuple[SegmentFile, ...]],
         plans: dict[str, tuple[SegmentPlan, ...]],
+        sections: dict[str, list[Section]],
         verdict: Verdict,
     ) -> None:
         """Publish all files, the scan file last, and write the masters."""
@@ -401,18 +438,16 @@ class _Salvage:
                 *(self._work_folder.path(one.name) for one in plans[lane.name]),
             ]
             for lane in lanes
-            if not lane.is_late
+            if lane.storage is Storage.FILES and not lane.is_late
         }
         name = values_file_name(self._record.identity.scan_number)
-        write_scan_file(self._work_folder.path(name), self._record, segments, verdict)
-        for lane in lanes:
-            if lane.storage is Storage.FILES or lane.is_late:
-                for plan in plans[lane.name]:
-                    self._work_folder.publish(plan.name, self._folder / plan.name)
+        path = self._work_folder.path(name)
+        write_scan_file(path, self._record, segments, sections, verdict)
+        for lane in filter(_has_own_files, lanes):
+            for plan in plans[lane.name]:
+                self._work_folder.publish(plan.name, self._folder / plan.name)
         self._work_folder.publish(name, self._folder / name)
         contents = read_contents(self._folder)
         write_scan_master(self._folder, contents, self._work_folder.folder)
         write_dataset_masters(self._root, self._record.identity)
-        for lane in lanes:
-            if lane.storage is Storage.VALUES and not lane.is_late:
-                remove_segments(self._folder, lane.name)
+        remove_shared_segments(self._folder)

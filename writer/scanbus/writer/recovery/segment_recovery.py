@@ -22,8 +22,7 @@ from scanbus.bus.protocol import Times, checksum_of, decode_block
 from scanbus.schemas import LaneDescription, PointRange, Storage, ranges
 from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationError
 from scanbus.writer.check.columns import Column, segment_column
-from scanbus.writer.check.counts import without
-from scanbus.writer.model.ledger import SegmentAccount, joined
+from scanbus.writer.model.ledger import SegmentAccount, joined, without
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.storage.chunked_dataset import (
     StoredChunk,

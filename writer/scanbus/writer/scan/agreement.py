@@ -8,7 +8,7 @@ backup. Only an operator accepts that they are lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from scanbus.schemas import PointRange, Storage, Verdict
@@ -22,6 +22,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.durable_state import DurableState
 from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.scan.shared_segments import SharedSegments
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.storage.segment_header import read_header
 
@@ -31,7 +32,7 @@ log = get_logger()
 
 
 def refuse_absent_folder(
-    folder: Path, uid: str, lanes: Iterable[str], state: DurableState
+    folder: Path, uid: str, lanes: Sequence[str], state: DurableState
 ) -> None:
     """Raise if files of a scan were written to a folder that does not exist.
 
@@ -46,9 +47,10 @@ def refuse_absent_folder(
         return
     missing = {
         lane: f"0 to {written - 1}"
-        for lane in lanes
-        if (written := state.written(lane)) > state.lost(lane)
-        and state.first_on_bus(lane) != 0
+        for lane, written, lost in zip(
+            lanes, state.cursors(lanes), state.lost(lanes), strict=True
+        )
+        if written > lost and state.first_on_bus(lane) != 0
     }
     if missing:
         raise FilesMissingError(uid, str(folder), missing)
@@ -59,6 +61,8 @@ def find_lost(
     folder: Path,
     lanes: Sequence[LaneWriter],
     state: DurableState,
+    shared: SharedSegments,
+    *,
     done: Verdict | None = None,
 ) -> list[LaneWriter]:
     """Tell each lane what was durable; return those with files that are lost for good.
@@ -75,13 +79,14 @@ def find_lost(
     """
     missing: dict[str, str] = {}
     given_up: list[LaneWriter] = []
-    for lane in lanes:
+    names = [lane.lane.name for lane in lanes]
+    found = zip(lanes, state.cursors(names), state.lost(names), strict=True)
+    for lane, cursor, lost in found:
         if done is not None and not lane.has_own_files:
             lane.skip()
             continue
         name = lane.lane.name
-        written = max(state.written(name), _expected(lane, done))
-        lost = state.lost(name)
+        written = max(cursor, _expected(lane, done))
         lane.expect(written, lost)
         if not lane.is_behind:
             continue
@@ -93,7 +98,7 @@ def find_lost(
             log.warning(LogEvent.LOSS_ACCEPTED, scan=uid, lane=name, points=hole)
             given_up.append(lane)
         else:
-            missing[name] = _text(_holes(folder, lane, written))
+            missing[name] = _text(_holes(folder, lane, shared, written))
     if missing:
         raise FilesMissingError(uid, str(folder), missing)
     return given_up
@@ -112,9 +117,13 @@ def keep_on_bus(
             state.first_on_bus(lane.lane.name)
     stored = {lane.lane.name: lane.stored for lane in lanes if lane.stored}
     cursors = state.cursors([*stored])
-    for (name, point), cursor in zip(stored.items(), cursors, strict=True):
-        if cursor < point:
-            authority.acknowledge(name, point)
+    behind = {
+        name: point
+        for (name, point), cursor in zip(stored.items(), cursors, strict=True)
+        if cursor < point
+    }
+    if behind:
+        authority.acknowledge(behind)
 
 
 def _expected(lane: LaneWriter, done: Verdict | None) -> int:
@@ -127,17 +136,26 @@ def _expected(lane: LaneWriter, done: Verdict | None) -> int:
 
 
 def fill_holes(
-    folder: Path, lane: LaneWriter, publish: Callable[[FinishedSegment], None]
+    folder: Path,
+    lane: LaneWriter,
+    shared: SharedSegments,
+    publish: Callable[[FinishedSegment], None],
 ) -> bool:
     """Publish segments without points in the places of lost ones before others.
 
-    The segments after them can then be used; lost ones at the end need nothing.
+    The segments after them can then be used; lost ones at the end need nothing. Of a
+    lane of small values, they are in the shared segment that is open then.
 
     Returns
     -------
     bool
         Whether there were any: the lane has to be looked at again.
     """
+    if not lane.has_own_files:
+        behind = shared.sections_behind(lane.lane.name, lane.stored)
+        if behind:
+            lane.fill_hole(behind[0].start)
+        return bool(behind)
     later = _later(folder, lane)
     if not later:
         return False
@@ -171,21 +189,35 @@ def _later(folder: Path, lane: LaneWriter) -> list[SegmentName]:
     )
 
 
-def _holes(folder: Path, lane: LaneWriter, written: int) -> list[PointRange]:
+def _holes(
+    folder: Path, lane: LaneWriter, shared: SharedSegments, written: int
+) -> list[PointRange]:
     """Return the points before `written` that no file holds."""
     holes: list[PointRange] = []
     reached = lane.stored
+    for start, stop in _behind(folder, lane, shared):
+        if start > reached:
+            holes.append((reached, start))
+        reached = max(reached, stop)
+    if reached < written:
+        holes.append((reached, written))
+    return holes
+
+
+def _behind(
+    folder: Path, lane: LaneWriter, shared: SharedSegments
+) -> Iterator[PointRange]:
+    """Yield the points of files behind a hole, file by file."""
+    if not lane.has_own_files:
+        for section in shared.sections_behind(lane.lane.name, lane.stored):
+            yield section.start, section.stop
+        return
     for name in _later(folder, lane):
         try:
             header = read_header(folder / segment_file_name(*name))
         except NameTakenError:
             continue
-        if header.start > reached:
-            holes.append((reached, header.start))
-        reached = max(reached, header.stop)
-    if reached < written:
-        holes.append((reached, written))
-    return holes
+        yield header.start, header.stop
 
 
 def _text(holes: Sequence[PointRange]) -> str:

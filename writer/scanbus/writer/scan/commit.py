@@ -7,6 +7,7 @@ fills.
 
 from __future__ import annotations
 
+import filecmp
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,23 @@ import numpy as np
 from scanbus.schemas.errors import LeaseLostError, NameTakenError
 from scanbus.writer.model.scan_contents import OWN_GROUP
 from scanbus.writer.scan.lane_writer import FinishedSegment
+from scanbus.writer.scan.shared_segments import FinishedShared
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.segment_header import read_header
+from scanbus.writer.storage.shared_sections import read_shared_segment
 from scanbus.writer.storage.work_folder import WorkFolder
 
-__all__ = ["check_same", "publish_segment"]
+__all__ = ["check_same", "check_same_file", "publish_segment"]
 
 
 def publish_segment(
-    finished: FinishedSegment,
-    lane: str,
+    finished: FinishedSegment | FinishedShared,
     folder: Path,
     work_folder: WorkFolder,
     authority: WriteAuthority,
 ) -> None:
-    """Give a segment its final name and acknowledge its points.
+    """Give a segment its final name and acknowledge its points, of all its lanes.
 
     Parameters
     ----------
@@ -49,21 +51,25 @@ def publish_segment(
     """
     final = folder / finished.name
     with work_folder.steps.step("close", final):
-        finished.segment.close(finished.stop)
+        finished.close()
     with work_folder.steps.step("verify", final):
         finished.segment.verify()
     authority.check()
     try:
         work_folder.publish(finished.name, final)
     except FileExistsError:
-        check_same(work_folder.path(finished.name), final, authority.fence)
+        made = work_folder.path(finished.name)
+        if isinstance(finished, FinishedShared):
+            check_same_file(made, final, authority.fence)
+        else:
+            check_same(made, final, authority.fence)
         work_folder.make_names_durable(folder)
     except FileNotFoundError as error:
         if work_folder.folder.exists():
             raise
         raise LeaseLostError(work_folder.folder.name, authority.fence) from error
     with work_folder.steps.phase("acknowledge", final):
-        authority.acknowledge(lane, finished.stop)
+        authority.acknowledge(finished.stops)
 
 
 def check_same(made: Path, final: Path, fence: int) -> None:
@@ -94,6 +100,23 @@ def check_same(made: Path, final: Path, fence: int) -> None:
         raise LeaseLostError(ours.uid, fence)
     if not is_same_place or not _same_checksums(made, final):
         raise NameTakenError(str(final), f"scan {theirs.uid}, lane {theirs.lane}")
+
+
+def check_same_file(made: Path, final: Path, fence: int) -> None:
+    """Accept a shared segment under the final name if it has the same sections.
+
+    Raises
+    ------
+    NameTakenError
+        If it is a file of another scan, or none of scanbus.
+    LeaseLostError
+        If another writer has ended its sections elsewhere.
+    """
+    ours, theirs = read_shared_segment(made), read_shared_segment(final)
+    if ours.uid != theirs.uid:
+        raise NameTakenError(str(final), f"scan {theirs.uid}")
+    if ours.digest != theirs.digest or not filecmp.cmp(made, final, shallow=False):
+        raise LeaseLostError(ours.uid, fence)
 
 
 def _same_checksums(made: Path, final: Path) -> bool:

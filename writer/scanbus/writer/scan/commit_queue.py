@@ -9,19 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Self
+from typing import Any, Protocol, Self, TypeAlias
 
-from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.scan.lane_writer import FinishedSegment
+from scanbus.writer.scan.shared_segments import FinishedShared
 from scanbus.writer.steps import waiting
 
-__all__ = ["CommitQueue", "Stopped"]
+__all__ = ["CommitQueue", "Finished", "Owner", "Stopped"]
 
+Finished: TypeAlias = FinishedSegment | FinishedShared
 # Each waiting segment has an open file, and buffers in memory.
 _MOST_WAITING = 16
 
 
 class Stopped(Exception):  # noqa: N818  (a requested stop, not an error)
     """The attempt was stopped on request; a successor continues."""
+
+
+class Owner(Protocol):
+    """What finished segments come from: a lane, or the segments that lanes share."""
+
+    def published(self, finished: Any, /) -> None:
+        """Record that a segment is published."""
+        ...
+
+    def keep(self, finished: Any, /) -> None:
+        """Complete and close unpublished segments."""
+        ...
+
+    def discard(self, finished: Any, /) -> None:
+        """Close unpublished segments without completing them."""
+        ...
+
+    def flush(self) -> None:
+        """Flush the open segment."""
+        ...
+
+    def confirm(self) -> None:
+        """Check that all published segments are in their places."""
+        ...
 
 
 class CommitQueue:
@@ -33,12 +59,12 @@ class CommitQueue:
     Parameters
     ----------
     publish : callable
-        Publishes one segment of a lane; called in the thread.
+        Publishes one segment; called in the thread.
     """
 
-    def __init__(self, publish: Callable[[LaneWriter, FinishedSegment], None]) -> None:
+    def __init__(self, publish: Callable[[Finished], None]) -> None:
         self._publish = publish
-        self._waiting: list[tuple[LaneWriter, FinishedSegment, Future[None]]] = []
+        self._waiting: list[tuple[Owner, Finished, Future[None]]] = []
         self._has_failed = False
         self._thread = ThreadPoolExecutor(1, "scanbus-finish")
 
@@ -58,14 +84,14 @@ class CommitQueue:
         """Whether so many segments wait that no more points should be read."""
         return len(self._waiting) >= _MOST_WAITING
 
-    def submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:
+    def submit(self, owner: Owner, finished: Finished) -> None:
         """Queue a segment, to be published after those submitted before."""
         try:
-            future = self._thread.submit(self._publish_next, lane, finished)
+            future = self._thread.submit(self._publish_next, finished)
         except RuntimeError as error:  # The system allows no more threads.
             future = Future()
             future.set_exception(error)
-        self._waiting.append((lane, finished, future))
+        self._waiting.append((owner, finished, future))
 
     def wait(self, timeout_s: float) -> None:
         """Wait until the next segment is published or has failed, or until timeout."""
@@ -73,26 +99,26 @@ class CommitQueue:
             with waiting():
                 wait([self._waiting[0][2]], timeout=timeout_s)
 
-    def published(self) -> Iterator[tuple[LaneWriter, FinishedSegment]]:
+    def published(self) -> Iterator[tuple[Owner, Finished]]:
         """Yield segments published since the last call; raise the error of a failure.
 
         A failed segment stays in the queue, to be kept or discarded at the end.
         """
         while self._waiting and self._waiting[0][2].done():
-            lane, finished, future = self._waiting[0]
+            owner, finished, future = self._waiting[0]
             future.result()
             del self._waiting[0]
-            yield lane, finished
+            yield owner, finished
 
-    def unpublished(self, lane: LaneWriter) -> list[FinishedSegment]:
-        """Return the segments of a lane that are not published yet."""
-        return [finished for of, finished, _ in self._waiting if of is lane]
+    def unpublished(self, owner: Owner) -> list[Any]:
+        """Return the segments of a lane, or the shared ones, that are not published."""
+        return [finished for of, finished, _ in self._waiting if of is owner]
 
-    def _publish_next(self, lane: LaneWriter, finished: FinishedSegment) -> None:
+    def _publish_next(self, finished: Finished) -> None:
         if self._has_failed:
             raise Stopped
         try:
-            self._publish(lane, finished)
+            self._publish(finished)
         except BaseException:
             self._has_failed = True
             raise

@@ -61,7 +61,8 @@ def bytes_needed(lanes: Iterable[LaneWriter], folder: Path) -> int:
 
 def _point_bytes(lane: LaneWriter, folder: Path) -> float:
     last: SegmentFile | None = lane.segments[-1] if lane.segments else None
-    if last is None or last.stop == last.start:
+    # A shared segment has other lanes too.
+    if last is None or not lane.has_own_files or last.stop == last.start:
         return float(lane.lane.point_bytes)
     try:
         size = (folder / last.name).stat().st_size

@@ -13,9 +13,8 @@ from typing import Protocol
 from scanbus.bus.protocol import LONGEST_TTL_MS, SEAL_ID, ScanRecord
 from scanbus.bus.store import (
     Bus,
-    accepted_loss,
+    accepted_losses,
     hold_scan,
-    read_cursor,
     read_cursors,
     stream_ends,
 )
@@ -35,16 +34,12 @@ class DurableState(Protocol):
         """Return the guard of a root below which this scan may be written."""
         ...
 
-    def written(self, lane: str) -> int:
-        """Return the point before which all points of a lane were durable."""
-        ...
-
     def cursors(self, lanes: Sequence[str]) -> list[int]:
-        """Return the same for several lanes, in one round trip."""
+        """Return the points before which all points of lanes were durable."""
         ...
 
-    def lost(self, lane: str) -> int:
-        """Return the point before which files of a lane may be missing."""
+    def lost(self, lanes: Sequence[str]) -> list[int]:
+        """Return the points before which files of lanes may be missing."""
         ...
 
     def first_on_bus(self, lane: str) -> int | None:
@@ -82,20 +77,16 @@ class ScanState:
         """
         return admit(self._client, root, beamline, wait)
 
-    def written(self, lane: str) -> int:
-        """Return the writer's cursor."""
-        with waiting():
-            return read_cursor(self._client, self._uid, lane)
-
     def cursors(self, lanes: Sequence[str]) -> list[int]:
         """Return the writer's cursors."""
         with waiting():
             return read_cursors(self._client, [(self._uid, lane) for lane in lanes])
 
-    def lost(self, lane: str) -> int:
-        """Return the point before which an operator accepts that files are missing."""
+    def lost(self, lanes: Sequence[str]) -> list[int]:
+        """Return the points before which an operator accepts that files are missing."""
         with waiting():
-            return accepted_loss(self._client, self._uid, lane)
+            pairs = [(self._uid, lane) for lane in lanes]
+            return accepted_losses(self._client, pairs)
 
     def first_on_bus(self, lane: str) -> int | None:
         """Return the first point of a lane on the bus, and keep it there for a minute.
@@ -129,17 +120,15 @@ class ReplayState:
         del beamline, wait
         return RootGuard(root)
 
-    def written(self, lane: str) -> int:
-        """Return 0."""
-        del lane
-        return 0
-
     def cursors(self, lanes: Sequence[str]) -> list[int]:
         """Return 0 for each."""
         return [0] * len(lanes)
 
-    def lost(self, lane: str) -> int:
-        """Return the point before which the verdict has all points as missing."""
+    def lost(self, lanes: Sequence[str]) -> list[int]:
+        """Return the points before which the verdict has all points as missing."""
+        return [self._lost(lane) for lane in lanes]
+
+    def _lost(self, lane: str) -> int:
         if self._record.verdict is None:
             return 0
         ledgers = self._record.verdict.channels

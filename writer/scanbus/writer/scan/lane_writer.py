@@ -25,10 +25,12 @@ from scanbus.writer.model.ledger import SegmentAccount, lane_ledgers
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.model.segment_length import is_segment_full
 from scanbus.writer.scan.entry_sandbox import Sandbox
+from scanbus.writer.scan.shared_segments import SharedSegments
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.late_points import read_late_points
 from scanbus.writer.storage.placed_segment import PlacedSegment
 from scanbus.writer.storage.segment_header import read_headers
+from scanbus.writer.storage.shared_segment import LaneSection
 from scanbus.writer.storage.value_segment import ValueSegment
 
 __all__ = ["FinishedSegment", "LaneWriter", "OpenSegment"]
@@ -47,13 +49,25 @@ class FinishedSegment:
         The segment, with all its points.
     name : str
         Its final name in the scan's folder.
+    lane : str
+        Name of its lane.
     stop : int
         The point after its last one.
     """
 
     segment: OpenSegment
     name: str
+    lane: str
     stop: int
+
+    @property
+    def stops(self) -> dict[str, int]:
+        """Lane name to the point after its last one."""
+        return {self.lane: self.stop}
+
+    def close(self) -> None:
+        """Write everything and close the file."""
+        self.segment.close(self.stop)
 
 
 class LaneWriter:
@@ -71,6 +85,9 @@ class LaneWriter:
         Returns the temporary path of a segment, given its final name.
     sandbox : Sandbox or None
         Unpacks entries in a child process first, after attempts that ended in a kill.
+    shared : SharedSegments or None
+        The files of a lane of small values, which it shares with others; None for a
+        lane with files of its own.
 
     Raises
     ------
@@ -85,16 +102,19 @@ class LaneWriter:
         scan_folder: Path,
         make_path: Callable[[str], Path],
         sandbox: Sandbox | None = None,
+        *,
+        shared: SharedSegments | None = None,
     ) -> None:
         self.lane = lane
         self._uid = uid
         self._folder = scan_folder
         self._make_path = make_path
         self._sandbox = sandbox
+        self._shared = shared
         self._accounts: list[SegmentAccount] = []
         # Records made between two segments; they go into the next one.
         self._pending_account = SegmentAccount()
-        self._open: OpenSegment | None = None
+        self._open: OpenSegment | LaneSection | None = None
         self.segments: list[SegmentFile] = []
         self._placed: list[PlacedSegment] = []
         self._find_published()
@@ -110,7 +130,7 @@ class LaneWriter:
     @property
     def has_own_files(self) -> bool:
         """Whether masters name its segments; others are in the scan file at the end."""
-        return self.lane.storage is Storage.FILES or self.lane.is_late
+        return self._shared is None
 
     @property
     def stored(self) -> int:
@@ -149,6 +169,10 @@ class LaneWriter:
         """Read nothing: the points of this lane are in the scan file already."""
         self.reader.length = self.stored
 
+    def fill_hole(self, stop: int) -> None:
+        """Have all points up to `stop` missing in the next shared segment."""
+        self._segment().mark("missing", self._submitted, stop)
+
     def empty_segment(self, stop: int) -> FinishedSegment:
         """Return the next segment, up to point `stop`, with all its points missing."""
         self._segment().mark("missing", self._submitted, stop)
@@ -161,7 +185,7 @@ class LaneWriter:
         return self.stored < self.expected[0]
 
     def confirm(self) -> None:
-        """Check that every published segment is in its place, by its identity.
+        """Check that every segment of its own is in its place, by its identity.
 
         A file that has not changed since the last time is not read again.
 
@@ -172,6 +196,8 @@ class LaneWriter:
         NameTakenError
             If something else is in its place.
         """
+        if self._shared is not None:
+            return
         for one, found in zip(self.segments, self._placed, strict=True):
             found.confirm(self._folder / one.name)
 
@@ -205,6 +231,9 @@ class LaneWriter:
             case Kind.OVERLAP:
                 self._account.note_duplicate(arrival.start, arrival.stop)
                 return []
+            case Kind.SEAL if self._shared is not None:
+                self._shared.is_due = True
+                return []
             case Kind.SEAL:
                 return self._finish(self.reader.expected)
 
@@ -216,9 +245,9 @@ class LaneWriter:
             raise FilesMissingError(self._uid, str(self._folder), missing)
 
     def flush(self) -> None:
-        """Flush the open segment, so that its points survive a kill of this process."""
-        if self._open is not None:
-            self._open.flush()
+        """Flush its open file, so that its points survive a kill of this process."""
+        if self._own is not None:
+            self._own.flush()
 
     def published(self, finished: FinishedSegment) -> None:
         """Record that a segment is published."""
@@ -227,6 +256,28 @@ class LaneWriter:
         self._accounts.append(finished.segment.account)
         identity = self._uid, self.lane.name, start, finished.stop
         self._placed.append(PlacedSegment((*identity, finished.segment.digest)))
+
+    def end_section(self) -> LaneSection | None:
+        """End and return its section of the open shared segment, if it has one."""
+        section = self._open
+        if not isinstance(section, LaneSection):
+            return None
+        self._open = None
+        self._submitted = section.stop
+        section.account.read_up_to(self._last_id)
+        self._bus_bytes = 0
+        return section
+
+    def published_section(self, name: str, section: LaneSection) -> None:
+        """Record that a shared segment is published which has this section."""
+        self._note_section(name, section.start, section.stop, section.account)
+
+    def _note_section(
+        self, name: str, start: int, stop: int, account: SegmentAccount
+    ) -> None:
+        """Keep the last one, and one account: a scan has very many sections."""
+        self.segments = [SegmentFile(name, start, stop)]
+        self._accounts = [SegmentAccount.merged([*self._accounts, account])]
 
     def replace(
         self, joined: SegmentFile, account: SegmentAccount, digest: int
@@ -278,8 +329,13 @@ class LaneWriter:
     ) -> Iterator[tuple[OpenSegment, int]]:
         for each in finished:
             yield each.segment, each.stop
-        if self._open is not None:
-            yield self._open, max(self._reached, self._open.start)
+        if self._own is not None:
+            yield self._own, max(self._reached, self._own.start)
+
+    @property
+    def _own(self) -> OpenSegment | None:
+        """The open segment that is a file of its own."""
+        return None if isinstance(self._open, LaneSection) else self._open
 
     def late_points(self) -> list[int]:
         """Return the point numbers of the published points of a late lane."""
@@ -316,14 +372,23 @@ class LaneWriter:
         return self._pending_account if self._open is None else self._open.account
 
     def _find_published(self) -> None:
+        if self._shared is not None:
+            for section in self._shared.sections_of(self.lane.name):
+                name, start, stop = section.path.name, section.start, section.stop
+                self._note_section(name, start, stop, section.account)
+            return
         headers = read_headers(self._folder, self._uid, self.lane.name)
         for name, header in headers.items():
             self._placed.append(PlacedSegment(header.identity))
             self.segments.append(SegmentFile(name, header.start, header.stop))
             self._accounts.append(header.account)
 
-    def _segment(self) -> OpenSegment:
-        if self._open is None:
+    def _segment(self) -> OpenSegment | LaneSection:
+        if self._open is None and self._shared is not None:
+            start, account = self._submitted, self._pending_account
+            self._open = self._shared.section(self.lane, start, account)
+            self._pending_account = SegmentAccount()
+        elif self._open is None:
             name = segment_file_name(self.lane.name, self._next_number)
             kind = FrameSegment if self.lane.storage is Storage.FILES else ValueSegment
             start = self._submitted
@@ -365,6 +430,11 @@ class LaneWriter:
 
     def _mark(self, kind: str, start: int, stop: int) -> Iterator[FinishedSegment]:
         """Record points of one kind, segment by segment."""
+        if self._shared is not None:
+            self._segment().mark(kind, start, stop)
+            length = self.lane.points_per_segment
+            self._shared.is_due |= start // length < stop // length
+            return
         while start < stop:
             length = self.lane.points_per_segment
             edge = min(stop, (start // length + 1) * length)
@@ -374,10 +444,13 @@ class LaneWriter:
 
     def _finish_at(self, point: int) -> list[FinishedSegment]:
         is_full = is_segment_full(self.lane, self._submitted, point, self._bus_bytes)
+        if self._shared is not None:
+            self._shared.is_due |= is_full
+            return []
         return self._finish(point) if is_full else []
 
     def _finish(self, stop: int) -> list[FinishedSegment]:
-        segment, self._open = self._open, None
+        segment, self._open = self._own, None
         if segment is None:
             return []
         self._submitted = stop
@@ -385,4 +458,4 @@ class LaneWriter:
         name = segment_file_name(self.lane.name, self._next_number)
         self._next_number += 1
         self._bus_bytes = 0
-        return [FinishedSegment(segment, name, stop)]
+        return [FinishedSegment(segment, name, self.lane.name, stop)]

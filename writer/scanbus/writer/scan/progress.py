@@ -5,7 +5,7 @@ Pure, except for checks which files exist, and reads of late segments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
@@ -24,9 +24,9 @@ __all__ = [
     "amended",
     "contents_of",
     "ledgers_of",
+    "report_points",
     "segment_paths",
     "unprepared",
-    "value_lanes",
     "verdict_on",
     "verdict_on_disk",
 ]
@@ -69,21 +69,27 @@ def contents_of(
 
 
 def segment_paths(lanes: Sequence[LaneWriter], folder: Path) -> dict[str, list[Path]]:
-    """Return the segments from which the scan file is written, by lane name."""
+    """Return the segments of frames, whose times the scan file has, by lane name."""
     return {
         lane.lane.name: [folder / one.name for one in lane.segments]
         for lane in lanes
-        if not lane.lane.is_late
+        if lane.lane.storage is Storage.FILES and not lane.lane.is_late
     }
 
 
-def value_lanes(lanes: Sequence[LaneWriter]) -> list[str]:
-    """Return the lanes whose segments the scan file replaces."""
-    return [
-        lane.lane.name
-        for lane in lanes
-        if lane.lane.storage is Storage.VALUES and not lane.lane.is_late
-    ]
+def report_points(
+    lanes: Sequence[LaneWriter],
+    stops: Mapping[str, int],
+    on_points: Callable[[str, int, int | None], None],
+) -> None:
+    """Report up to which points lanes are in files, and how many they will have."""
+    for lane in lanes:
+        if lane.lane.name not in stops:
+            continue
+        length = lane.reader.length
+        for channel in lane.lane.channels:
+            total = channel.points if length is None else length
+            on_points(channel.name, stops[lane.lane.name], total)
 
 
 def ledgers_of(

@@ -122,7 +122,9 @@ def _make_output(folder: Path) -> None:
 
 def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
     state = ReplayState(record)
-    for lane in record.lanes:
+    lanes = record.lanes
+    lost = state.lost([lane.name for lane in lanes])
+    for lane, accepted in zip(lanes, lost, strict=True):
         ends = stream_ends(client, record.uid, lane.name)
         first = int(ends[0].partition(b"-")[0]) if ends else 0
         durable = read_cursor(client, record.uid, lane.name)
@@ -130,7 +132,7 @@ def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:
             first = durable
         # Only durable points are trimmed; others before the first entry are lost, and
         # the replay records them as missing, like the writer.
-        is_trimmed = state.lost(lane.name) < first <= durable
+        is_trimmed = accepted < first <= durable
         if is_trimmed or ends is None:
             raise NoLongerError(lane.name, 0, _master_of(record))
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import Bus
-from scanbus.schemas import LaneDescription, ScanPrepared, Verdict
+from scanbus.schemas import LaneDescription, ScanPrepared, Storage, Verdict
 from scanbus.schemas.errors import LeaseLostError, StorageError
 from scanbus.schemas.file_names import values_file_name
 from scanbus.schemas.log_events import LogEvent
@@ -30,30 +29,31 @@ from scanbus.writer.scan.agreement import (
 )
 from scanbus.writer.scan.bus_reader import BusReader
 from scanbus.writer.scan.commit import publish_segment
-from scanbus.writer.scan.commit_queue import CommitQueue, Stopped
+from scanbus.writer.scan.commit_queue import CommitQueue, Finished, Owner, Stopped
 from scanbus.writer.scan.disk_space import SpaceWatch, bytes_needed
 from scanbus.writer.scan.durable_state import DurableState, ReplayState, ScanState
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.join import Joiner
-from scanbus.writer.scan.lane_writer import FinishedSegment, LaneWriter
+from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.scan.master_growth import MasterGrowth
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.progress import (
     amended,
     contents_of,
+    report_points,
     segment_paths,
     unprepared,
-    value_lanes,
     verdict_on,
     verdict_on_disk,
 )
 from scanbus.writer.scan.scan_number import claim_number, settle_number
+from scanbus.writer.scan.shared_segments import SharedSegments
 from scanbus.writer.scan.silence import Silence
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import Steps, step, waiting
 from scanbus.writer.storage.data_root import (
     dataset_folder,
-    remove_segments,
+    remove_shared_segments,
     scan_folder,
 )
 from scanbus.writer.storage.event_journal import EVENTS_FILE, EventJournal
@@ -126,6 +126,7 @@ class ScanWriter:
         )
         self._lanes: list[LaneWriter] = []
         self._is_open = False
+        self._shared = SharedSegments(record.uid, self._folder, self._work_folder.path)
         self._commits = CommitQueue(self._publish)
         self._joins = Joiner(
             record.uid, self._folder, self._work_folder, authority, self._pace
@@ -208,12 +209,12 @@ class ScanWriter:
         an error on the disk, because the space that they use may be what is needed.
         """
         with self._steps.phase("leave", self._folder):
-            for lane in self._lanes:
-                finished = self._commits.unpublished(lane)
+            for owner in self._owners:
+                finished = self._commits.unpublished(owner)
                 if keep:
-                    lane.keep(finished)
+                    owner.keep(finished)
                 else:
-                    lane.discard(finished)
+                    owner.discard(finished)
             if self._events is not None:
                 self._events.close()
             if not keep:
@@ -260,27 +261,30 @@ class ScanWriter:
         if any(lane.stored for lane in self._lanes):
             # A predecessor may have been killed between link and fsync.
             self._work_folder.make_names_durable(self._folder)
-        for lane in self._lanes:
-            self._authority.acknowledge(lane.lane.name, lane.stored)
+        stored = {lane.lane.name: lane.stored for lane in self._lanes}
+        self._authority.acknowledge(stored)
         self._is_open = True
         self._add_lanes()
         log.info(
             LogEvent.SCAN_OPENED,
             scan=prepared.scan.uid,
             folder=str(self._folder),
-            stored={lane.lane.name: lane.stored for lane in self._lanes},
+            stored=stored,
         )
 
     def _agree(self) -> None:
         """Compare the files with what was acknowledged; see `scan.agreement`."""
         uid, folder = self._record.uid, self._folder
         while True:
-            lost = find_lost(uid, folder, self._lanes, self._state, self._done)
-            filled = [
-                fill_holes(folder, lane, partial(self._publish, lane)) for lane in lost
-            ]
+            shared, lanes, done = self._shared, self._lanes, self._done
+            lost = find_lost(uid, folder, lanes, self._state, shared, done=done)
+            filled = [fill_holes(folder, lane, shared, self._publish) for lane in lost]
             if not any(filled):
+                shared.forget()
                 return
+            finished = shared.end(self._lanes, is_due=True)
+            if finished is not None:
+                self._publish(finished)
             self._lanes = self._make_lanes()  # Segments behind the holes count now.
 
     def _wait(self, seconds: float) -> None:
@@ -294,12 +298,23 @@ class ScanWriter:
         """Estimate of the bytes that the rest of the scan needs on the disk."""
         return bytes_needed(self._lanes, self._folder) + self._joins.bytes_needed
 
+    @property
+    def _owners(self) -> list[Owner]:
+        return [*self._lanes, self._shared]
+
     def _make_lanes(self) -> list[LaneWriter]:
+        uid, make_path = self._record.uid, self._work_folder.path
+        self._shared = SharedSegments(uid, self._folder, make_path)
+        self._shared.find()
         return [self._lane(lane) for lane in self._record.lanes if not lane.is_late]
 
     def _lane(self, lane: LaneDescription) -> LaneWriter:
-        path = self._work_folder.path
-        return LaneWriter(self._record.uid, lane, self._folder, path, self._sandbox)
+        has_own = lane.storage is Storage.FILES or lane.is_late
+        shared = None if has_own else self._shared
+        uid, make_path = self._record.uid, self._work_folder.path
+        return LaneWriter(
+            uid, lane, self._folder, make_path, self._sandbox, shared=shared
+        )
 
     def _add_lanes(self) -> None:
         """Add the lanes that events name later: of late points, of static arrays."""
@@ -309,8 +324,9 @@ class ScanWriter:
         for described in self._record.lanes:
             if described.name not in known:
                 lane = self._lane(described)
-                find_lost(self._record.uid, self._folder, [lane], self._state)
-                self._authority.acknowledge(described.name, lane.stored)
+                uid, shared = self._record.uid, self._shared
+                find_lost(uid, self._folder, [lane], self._state, shared)
+                self._authority.acknowledge({described.name: lane.stored})
                 self._lanes.append(lane)
 
     def _write(self) -> bool:
@@ -350,11 +366,15 @@ class ScanWriter:
                 for arrival in arrivals:
                     for finished in lane.take(arrival):
                         self._submit(lane, finished)
+        with self._steps.phase("write", self._folder):
+            shared = self._shared.end(self._lanes)
+        if shared is not None:
+            self._submit(self._shared, shared)
         return n_arrivals
 
-    def _submit(self, lane: LaneWriter, finished: FinishedSegment) -> None:
+    def _submit(self, owner: Owner, finished: Finished) -> None:
         """Have a segment published; wait while many are, as each is an open file."""
-        self._commits.submit(lane, finished)
+        self._commits.submit(owner, finished)
         while self._commits.is_full:
             self._commits.wait(self._pace.poll_s)
             self._collect_published()
@@ -367,21 +387,18 @@ class ScanWriter:
         elif self._record.ended is None:
             self._reader.wait_for_events()
 
-    def _publish(self, lane: LaneWriter, finished: FinishedSegment) -> None:
+    def _publish(self, finished: Finished) -> None:
         """Publish one segment; called in the thread of the commit queue."""
-        folder, name = self._folder, lane.lane.name
+        folder = self._folder
         with self._steps.working(folder / finished.name):
             self._guard.check()
-            publish_segment(finished, name, folder, self._work_folder, self._authority)
+            publish_segment(finished, folder, self._work_folder, self._authority)
 
     def _collect_published(self) -> None:
         """Process segments that were published; raise the error of a failed one."""
-        for lane, finished in self._commits.published():
-            lane.published(finished)
-            length = lane.reader.length
-            for channel in lane.lane.channels:
-                total = channel.points if length is None else length
-                self._on_points(channel.name, finished.stop, total)
+        for owner, finished in self._commits.published():
+            owner.published(finished)
+            report_points(self._lanes, finished.stops, self._on_points)
             self._update_master()
 
     def _tick(self) -> None:
@@ -403,8 +420,8 @@ class ScanWriter:
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
             with self._steps.phase("flush", self._folder):
-                for lane in self._lanes:
-                    lane.flush()
+                for owner in self._owners:
+                    owner.flush()
                 if self._events is not None:
                     self._events.touch()
 
@@ -437,12 +454,13 @@ class ScanWriter:
     def _finalise(self) -> Verdict:
         name = values_file_name(self._record.identity.scan_number)
         with self._steps.phase("scan_file", self._folder / name):
-            for lane in self._lanes:
-                lane.confirm()
+            for owner in self._owners:
+                owner.confirm()
             verdict = verdict_on(self._record, self._lanes, self._root)
             segments = segment_paths(self._lanes, self._folder)
             path = self._work_folder.path(name)
-            write_scan_file(path, self._record, segments, verdict)
+            sections = self._shared.read_all(self._lanes)
+            write_scan_file(path, self._record, segments, sections, verdict)
             self._guard.check()
         self._authority.check()
         with step("scan_file"):
@@ -455,8 +473,7 @@ class ScanWriter:
         # Before the announcement: no writer opens a scan with a final verdict again.
         with self._steps.phase("clear", self._folder):
             self._joins.leave(self._root)
-            for lane in value_lanes(self._lanes):
-                remove_segments(self._folder, lane)
+            remove_shared_segments(self._folder)
             self._work_folder.clear()
         self._confirm_files()
         self._authority.announce(verdict)

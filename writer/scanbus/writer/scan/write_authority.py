@@ -7,13 +7,13 @@ verdict and the quota on the bus may be changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from scanbus.bus.store import (
     Bus,
     Lease,
-    acknowledge,
+    acknowledge_all,
     append_fenced_event,
     end_attempt,
     hold_scan,
@@ -38,8 +38,8 @@ class WriteAuthority(Protocol):
     def check(self) -> None:
         """Renew the authority; raise LeaseLostError if it has ended."""
 
-    def acknowledge(self, lane: str, point: int) -> None:
-        """Acknowledge that all points of a lane before `point` are durable."""
+    def acknowledge(self, points: Mapping[str, int]) -> None:
+        """Acknowledge that all points of lanes before these are durable."""
 
     def announce(self, verdict: Verdict) -> None:
         """Publish the verdict on the scan."""
@@ -117,9 +117,11 @@ class LeaseAuthority:
         if not self.renew():
             raise LeaseLostError(self._lease.uid, self._lease.fence)
 
-    def acknowledge(self, lane: str, point: int) -> None:
-        """Advance the writer's cursor; the cursor only grows, so no fence is needed."""
-        acknowledge(self._client, self._lease.uid, lane, point)
+    def acknowledge(self, points: Mapping[str, int]) -> None:
+        """Advance the writer's cursors; they only grow, so no fence is needed."""
+        uid = self._lease.uid
+        durable = {(uid, lane): point for lane, point in points.items()}
+        acknowledge_all(self._client, durable)
 
     def announce(self, verdict: Verdict) -> None:
         """Append the verdict to the scan's events; release the quota if it is final.
@@ -191,7 +193,7 @@ class ReplayAuthority:
         """Renew the hold that prevents trimming."""
         hold_scan(self._client, self._uid, self._hold_ms)
 
-    def acknowledge(self, lane: str, point: int) -> None:
+    def acknowledge(self, points: Mapping[str, int]) -> None:
         """Do nothing: a replay's files do not count as the scan's durable files."""
 
     def announce(self, verdict: Verdict) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -113,14 +113,14 @@ class ServiceAuthority:
         with step("renew"):
             self._calls.call(self._attempt, "check")
 
-    def acknowledge(self, lane: str, point: int) -> None:
-        """Tell the service that all points of a lane before `point` are durable.
+    def acknowledge(self, points: Mapping[str, int]) -> None:
+        """Tell the service that all points of lanes before these are durable.
 
         It does not wait: the service acknowledges them together with others, and before
         it answers any later call.
         """
         with step("acknowledge"):
-            self._calls.channel.send("acknowledge", self._attempt, lane, point)
+            self._calls.channel.send("acknowledge", self._attempt, dict(points))
 
     def announce(self, verdict: Verdict) -> None:
         """Publish the verdict; raise LeaseLostError if the lease is lost."""

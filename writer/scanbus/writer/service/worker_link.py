@@ -205,10 +205,10 @@ class WorkerLink:
 
     def _handle(self, kind: str, number: int, *values: Any) -> None:
         if kind == "acknowledge":
-            lane, point = values
-            key = number, lane
-            self._attempts[number].note_acknowledged(lane, point)
-            self._acknowledged[key] = max(point, self._acknowledged.get(key, 0))
+            for lane, point in values[0].items():
+                key = number, lane
+                self._attempts[number].note_acknowledged(lane, point)
+                self._acknowledged[key] = max(point, self._acknowledged.get(key, 0))
             return
         self._acknowledge()
         match kind:

@@ -19,7 +19,7 @@ from scanbus.schemas.file_names import (
     collection_master_name,
     dataset_master_name,
     dataset_path,
-    is_segment_of,
+    parse_shared_segment,
     proposal_master_name,
     scan_folder_name,
     scan_master_name,
@@ -36,7 +36,7 @@ __all__ = [
     "dataset_master",
     "inside",
     "proposal_master",
-    "remove_segments",
+    "remove_shared_segments",
     "scan_folder",
     "scan_master",
     "session_folder",
@@ -136,10 +136,10 @@ def scan_master(root: Path, identity: ScanIdentity) -> Path:
     return inside(root, scan_folder(root, identity) / name)
 
 
-def remove_segments(folder: Path, lane: str) -> None:
-    """Remove all segments of a lane from a scan's folder."""
+def remove_shared_segments(folder: Path) -> None:
+    """Remove the segments that the scan file replaces from a scan's folder."""
     for path in folder.iterdir():
-        if is_segment_of(lane, path.name):
+        if parse_shared_segment(path.name) is not None:
             path.unlink(missing_ok=True)
 
 

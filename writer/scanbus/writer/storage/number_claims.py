@@ -20,6 +20,7 @@ from scanbus.schemas.file_names import (
     parse_claim,
     parse_scan_folder,
     parse_segment_file,
+    parse_shared_segment,
     scan_folder_name,
     scan_master_name,
     values_file_name,
@@ -81,7 +82,8 @@ def files_of_number(folder: Path, number: int) -> Iterator[Path]:
     own = (scan_master_name(number), values_file_name(number))
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(folder)):  # noqa: PTH208
-            if name in own or parse_segment_file(name) is not None:
+            is_segment = parse_segment_file(name) or parse_shared_segment(name)
+            if name in own or is_segment is not None:
                 yield folder / name
 
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from scanbus.schemas.errors import NameTakenError
-from scanbus.schemas.file_names import parse_scan_folder, values_file_name
+from scanbus.schemas.file_names import (
+    parse_scan_folder,
+    parse_shared_segment,
+    values_file_name,
+)
 from scanbus.writer.model.scan_contents import OWN_GROUP
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.number_claims import (
@@ -19,6 +23,7 @@ from scanbus.writer.storage.number_claims import (
     numbers,
 )
 from scanbus.writer.storage.regular_file import kind_of
+from scanbus.writer.storage.shared_sections import uid_of_shared_segment
 
 __all__ = ["number_holder", "number_of"]
 
@@ -75,6 +80,11 @@ def _holder(path: Path) -> str:
 
 def _uid_in(path: Path) -> str:
     """Return the uid in a scan file or a segment; of a master, in its entry."""
+    if parse_shared_segment(path.name) is not None:
+        try:
+            return uid_of_shared_segment(path)
+        except (NameTakenError, OSError):
+            return ""
     number = parse_scan_folder(path.stem)
     group = OWN_GROUP if number is None else f"{number}.1/scanbus"
     try:

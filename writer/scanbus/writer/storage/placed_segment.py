@@ -7,13 +7,19 @@ place of a file that is missing, so a segment is looked for before a master name
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.storage.regular_file import check_regular
 from scanbus.writer.storage.segment_header import read_header
 
 __all__ = ["PlacedSegment"]
+
+
+def _in_header(path: Path) -> tuple[Any, ...]:
+    return read_header(path).identity
 
 
 class PlacedSegment:
@@ -23,10 +29,17 @@ class PlacedSegment:
     ----------
     identity : tuple
         As of its header: uid, lane, start, stop and digest.
+    read : callable
+        Returns the identity of a file.
     """
 
-    def __init__(self, identity: tuple[str, str, int, int, int]) -> None:
+    def __init__(
+        self,
+        identity: tuple[Any, ...],
+        read: Callable[[Path], tuple[Any, ...]] = _in_header,
+    ) -> None:
         self._identity = identity
+        self._read = read
         # Of the file whose header was read. Not that of a file just published: it may
         # have been replaced since.
         self._stamp: tuple[int, ...] | None = None
@@ -48,7 +61,7 @@ class PlacedSegment:
             if stamp == self._stamp:
                 return
             # New, copied back, or on a file system that was mounted again.
-            found = read_header(path).identity
+            found = self._read(path)
         except FileNotFoundError as error:
             raise VerificationError(str(path), "it is not there any more") from error
         if found != self._identity:

@@ -31,8 +31,15 @@ from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, TIMES_GROUP
 from scanbus.writer.storage.event_journal import scan_events
 from scanbus.writer.storage.hdf5 import open_hdf5, written_hdf5
+from scanbus.writer.storage.lane_values import LaneValues
 from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, link_entry
-from scanbus.writer.storage.value_columns import digest_of, write_lane, write_times
+from scanbus.writer.storage.shared_sections import OpenFiles, Section
+from scanbus.writer.storage.value_columns import (
+    digest_of,
+    segment_times,
+    write_lane,
+    write_times,
+)
 
 __all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
 
@@ -73,6 +80,7 @@ def write_scan_file(
     path: Path,
     record: ScanRecord,
     segments: Mapping[str, Sequence[Path]],
+    sections: Mapping[str, Sequence[Section]],
     verdict: Verdict,
 ) -> None:
     """Write and verify a scan file under a temporary name.
@@ -80,7 +88,9 @@ def write_scan_file(
     Parameters
     ----------
     segments : mapping
-        Lane name to the segments of that lane, ascending.
+        Name of each lane of frames to its segments, ascending.
+    sections : mapping
+        Name of each lane of small values to its sections of shared segments, ascending.
 
     Raises
     ------
@@ -94,13 +104,15 @@ def write_scan_file(
     if record.prepared is None:
         raise ValueError("a scan that was never prepared has no values")
     digests: dict[str, str] = {}
-    with written_hdf5(path, track_order=True) as file:
+    with written_hdf5(path, track_order=True) as file, OpenFiles() as files:
         _make_groups(file)
         for lane in record.prepared.lanes:
-            if lane.name in segments:
-                digests |= write_times(file, lane, segments[lane.name])
-            if lane.name in segments and lane.storage is Storage.VALUES:
-                digests |= write_lane(file, lane, segments[lane.name])
+            if lane.storage is Storage.VALUES:
+                values = LaneValues(lane, sections.get(lane.name, ()), files)
+                digests |= write_lane(file, lane, values)
+            elif lane.name in segments:
+                times = segment_times(segments[lane.name])
+                digests |= write_times(file, lane, times)
         link_entry(file, record.uid)
         _write_words(file[OWN_GROUP], record, verdict)
     _verify(path, digests)
@@ -162,7 +174,7 @@ def _verify(path: Path, digests: Mapping[str, str]) -> None:
     try:
         with open_hdf5(path, reads_once=True) as file:
             for name, expected in digests.items():
-                if digest_of(file[name], descriptor) != expected:
+                if digest_of(file, name, descriptor) != expected:
                     raise VerificationError(
                         str(path), f"{name} is not what the segments hold"
                     )

@@ -1,15 +1,17 @@
 """Copy the points of small channels, and all times, from segments into the scan file.
 
-An open HDF5 file takes half a megabyte of memory, and a scan may have thousands of
-segments. So one segment is open at a time, and is read for as many channels together as
-fit into memory with one chunk each.
+The points of a lane are read for as many channels together as fit into memory with one
+chunk each. An open HDF5 file takes half a megabyte of memory, and a detector may have
+thousands of segments, so one is open at a time.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,10 @@ import numpy.typing as npt
 import xxhash
 
 from scanbus.bus.codecs import DEFAULT_CODEC
-from scanbus.bus.protocol import checksum_of
+from scanbus.bus.protocol import Times, Variable, checksum_of
 from scanbus.schemas import ChannelDescription, LaneDescription
 from scanbus.writer.layouts.common.channel_nodes import channel_attributes
 from scanbus.writer.model.scan_contents import (
-    DATA_GROUP,
     OWN_GROUP,
     TIME_ATTRIBUTES,
     TIMES_GROUP,
@@ -36,13 +37,14 @@ from scanbus.writer.storage.chunked_dataset import (
     stored_bytes,
     stored_chunks,
 )
+from scanbus.writer.storage.entry_values import ENTRY_FIELDS, Block
 from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.lane_values import LaneValues
 from scanbus.writer.storage.segment_header import FREE_TEXT
 from scanbus.writer.storage.time_column import TIME_CHECKSUM, TIME_NAME
 from scanbus.writer.storage.tree_writer import write_attributes
-from scanbus.writer.storage.value_segment import flat_name, length_name
 
-__all__ = ["digest_of", "write_lane", "write_times"]
+__all__ = ["digest_of", "segment_times", "write_lane", "write_times"]
 
 _CHUNK_BYTES = 1 << 20
 # Smaller datasets are stored contiguously, not chunked and compressed.
@@ -52,152 +54,159 @@ _PLAIN_BYTES = 1 << 20
 _OPEN_BYTES = 1 << 16
 _BATCH_BYTES = 4 << 20
 _TEXTS = 4096
-_ENTRIES = f"{OWN_GROUP}/entries"
+_READ_BYTES = 16 << 20
+_CONTIGUOUS = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+_CONTIGUOUS.set_obj_track_times(False)
 _TIMES = f"{OWN_GROUP}/{TIME_NAME}"
 
 
 @dataclass(slots=True)
 class _Extent:
-    """Total size of the segments of a lane.
+    """Total size of the points of a lane.
 
     Attributes
     ----------
     n_points, n_entries : int
         Number of points of each channel; number of rows in the table of entries.
-    entries : numpy.dtype or None
-        Type of a row of that table; None if there is no segment.
     widths : dict
         Name of each ragged channel to the length of its longest point.
     """
 
     n_points: int
     n_entries: int
-    entries: np.dtype[Any] | None
     widths: dict[str, int]
 
 
 def write_lane(
-    file: h5py.File, lane: LaneDescription, segments: Sequence[Path]
+    file: h5py.File, lane: LaneDescription, values: LaneValues
 ) -> dict[str, str]:
-    """Write all channels of a lane and its table of entries into a scan file.
+    """Write all channels of a lane, its times and table of entries into a scan file.
 
     Parameters
     ----------
-    segments : sequence of pathlib.Path
-        Segments of the lane, ascending.
+    values : LaneValues
+        The points of the lane.
 
     Returns
     -------
     dict
-        Path of each channel's dataset, and of the table, to the digest of the data
+        Path of each channel's dataset, and of the tables, to the digest of the data
         passed to HDF5; :func:`digest_of` computes the same digest from the file.
 
     Raises
     ------
-    OSError, KeyError
+    OSError, VerificationError
         If a segment cannot be read, or the file system refuses.
     """
-    extent = _extent_of(lane, segments)
-    digests = _write_entries(file, lane.name, segments, extent)
-    for channels in _batches(lane, extent):
-        columns = [_column(file, lane, channel, extent) for channel in channels]
-        for segment in _open_each(segments):
-            for column in columns:
-                column.take(segment)
-        digests |= {column.path: column.end() for column in columns}
+    digests = write_times(file, lane, (points.times for points in values))
+    extent = _extent_of(lane, values)
+    digests |= _write_entries(file, lane.name, values, extent)
+    for batch in _batches(lane, extent):
+        columns = {
+            place: _column(file, lane, lane.channels[place], extent) for place in batch
+        }
+        for points in values:
+            for place, column in columns.items():
+                column.take(points.blocks[place])
+        for column in columns.values():
+            digests |= column.end()
     return digests
 
 
 def write_times(
-    file: h5py.File, lane: LaneDescription, segments: Sequence[Path]
+    file: h5py.File, lane: LaneDescription, parts: Iterable[Times]
 ) -> dict[str, str]:
     """Write the times of a lane's points; see `write_lane`."""
-    parts = [segment[_TIMES][()] for segment in _open_each(segments)]
     times = np.concatenate([np.empty(0), *parts])
     path = f"{TIMES_GROUP}/{lane.name}"
-    dataset = file.create_dataset(path, times.shape, times.dtype)
+    column = _Plain(file, path, times.shape, times.dtype)
     checksum = np.uint64(checksum_of(times.data))
-    write_attributes(dataset, {**TIME_ATTRIBUTES, TIME_CHECKSUM: checksum})
+    write_attributes(column.dataset, {**TIME_ATTRIBUTES, TIME_CHECKSUM: checksum})
     if lane.original_name:
-        write_attributes(dataset, {"original_name": lane.original_name})
-    column = _Plain(dataset)
+        write_attributes(column.dataset, {"original_name": lane.original_name})
     column.add(times)
     return {path: column.end()}
 
 
-def digest_of(dataset: h5py.Dataset, descriptor: int) -> str:
+def segment_times(segments: Iterable[Path]) -> Iterator[Times]:
+    """Yield the times of segments, one file after the other."""
+    for path in segments:
+        with open_hdf5(path, reads_once=True) as segment:
+            yield segment[_TIMES][()]
+
+
+def digest_of(file: h5py.File, path: str, descriptor: int) -> str:
     """Return the XXH3 digest of a dataset written by `write_lane`, in hexadecimal.
 
     Parameters
     ----------
     descriptor : int
-        Descriptor of the file, open for reading; chunks are digested as stored there.
+        Descriptor of the file, open for reading; values are digested as stored there.
     """
     digest = xxhash.xxh3_64()
-    if h5py.check_string_dtype(dataset.dtype) is not None:
-        texts = dataset.asstr()
-        for start in range(0, len(dataset), _TEXTS):
+    made = h5py.h5d.open(file.id, path.encode())
+    if made.get_type().get_class() == h5py.h5t.STRING:
+        texts = h5py.Dataset(made).asstr()
+        for start in range(0, made.shape[0], _TEXTS):
             digest.update(_text_bytes(texts[start : start + _TEXTS]))
-        return digest.hexdigest()
-    if dataset.chunks is None:
-        digest.update(dataset[()].data)
-        return digest.hexdigest()
-    for chunk in stored_chunks(dataset):
-        digest.update(stored_bytes(descriptor, chunk))
+    elif made.get_create_plist().get_layout() == h5py.h5d.CHUNKED:
+        for chunk in stored_chunks(h5py.Dataset(made)):
+            digest.update(stored_bytes(descriptor, chunk))
+    elif (begin := made.get_offset()) is not None:
+        stop = begin + made.get_storage_size()
+        for start in range(begin, stop, _READ_BYTES):
+            digest.update(os.pread(descriptor, min(_READ_BYTES, stop - start), start))
     return digest.hexdigest()
 
 
-def _open_each(segments: Sequence[Path]) -> Iterator[h5py.File]:
-    for path in segments:
-        with open_hdf5(path, reads_once=True) as segment:
-            yield segment
-
-
-def _extent_of(lane: LaneDescription, segments: Sequence[Path]) -> _Extent:
-    counted = _length_dataset(lane.channels[0])
-    ragged = [channel for channel in lane.channels if channel.is_ragged]
-    extent = _Extent(0, 0, None, {channel.name: 0 for channel in ragged})
-    for segment in _open_each(segments):
-        group = segment[DATA_GROUP]
-        extent.n_points += len(group[counted])
-        extent.n_entries += len(segment[_ENTRIES])
-        extent.entries = segment[_ENTRIES].dtype
-        for channel in ragged:
-            longest = int(group[length_name(channel)][()].max(initial=0))
-            extent.widths[channel.name] = max(extent.widths[channel.name], longest)
+def _extent_of(lane: LaneDescription, values: LaneValues) -> _Extent:
+    ragged = [
+        (place, channel.name)
+        for place, channel in enumerate(lane.channels)
+        if channel.is_ragged
+    ]
+    extent = _Extent(values.n_points, 0, {name: 0 for _, name in ragged})
+    for points in values:
+        extent.n_entries += len(points.rows)
+        for place, name in ragged:
+            longest = int(_variable(points.blocks[place]).lengths.max(initial=0))
+            extent.widths[name] = max(extent.widths[name], longest)
     return extent
 
 
-def _length_dataset(channel: ChannelDescription) -> str:
-    """Return the name of the segment dataset with one row per point of a channel."""
-    return length_name(channel) if channel.is_variable else channel.name
+def _variable(block: Block) -> Variable:
+    assert isinstance(block, Variable)
+    return block
+
+
+def _fixed(block: Block) -> npt.NDArray[Any]:
+    assert not isinstance(block, Variable)
+    return block
 
 
 def _write_entries(
-    file: h5py.File, name: str, segments: Sequence[Path], extent: _Extent
+    file: h5py.File, name: str, values: LaneValues, extent: _Extent
 ) -> dict[str, str]:
-    """Write one row per entry, segment by segment."""
-    if extent.entries is None:
+    """Write one row per entry."""
+    if not extent.n_points:
         return {}
     path = f"{OWN_GROUP}/lanes/{name}"
-    table = _Plain(file.create_dataset(path, (extent.n_entries,), extent.entries))
-    for segment in _open_each(segments):
-        table.add(segment[_ENTRIES][()])
+    table = _Plain(file, path, (extent.n_entries,), ENTRY_FIELDS)
+    for points in values:
+        table.add(points.rows)
     return {path: table.end()}
 
 
-def _batches(
-    lane: LaneDescription, extent: _Extent
-) -> Iterator[list[ChannelDescription]]:
-    """Yield the channels in order, in batches that fit into the memory limit."""
-    batch: list[ChannelDescription] = []
+def _batches(lane: LaneDescription, extent: _Extent) -> Iterator[list[int]]:
+    """Yield the places of channels in batches that fit into the memory limit."""
+    batch: list[int] = []
     held = 0
-    for channel in lane.channels:
+    for place, channel in enumerate(lane.channels):
         nbytes = _OPEN_BYTES + _held_bytes(channel, extent)
         if batch and held + nbytes > _BATCH_BYTES:
             yield batch
             batch, held = [], 0
-        batch.append(channel)
+        batch.append(place)
         held += nbytes
     yield batch
 
@@ -232,8 +241,9 @@ def _column(
         return _Texts(file, path, channel, extent.n_points)
     if not channel.is_ragged:
         return _Rows(file, path, channel, _shape(channel, extent))
-    lengths = file.create_dataset(length_path(lane, channel), (extent.n_points,), "<u4")
-    return _Padded(file, path, channel, _shape(channel, extent), _Plain(lengths))
+    shape, dtype = (extent.n_points,), np.dtype("<u4")
+    lengths = _Plain(file, length_path(lane, channel), shape, dtype)
+    return _Padded(file, path, channel, _shape(channel, extent), lengths)
 
 
 class _Rows:
@@ -247,25 +257,22 @@ class _Rows:
         shape: tuple[int, ...],
     ) -> None:
         self.path = path
-        self._channel = channel
         self._sink: _Plain | _Packed
         dtype = channel.numpy_dtype
         if shape[0] * _row_bytes(dtype, shape) <= _PLAIN_BYTES:
-            dataset = file.create_dataset(path, shape, dtype)
-            self._sink = _Plain(dataset)
+            self._sink = _Plain(file, path, shape, dtype)
         else:
             dataset = _make_packed(file, path, channel, shape)
             self._sink = _Packed(dataset, _codec_of(channel))
-        write_attributes(dataset, channel_attributes(channel))
+        write_attributes(self._sink.dataset, channel_attributes(channel))
 
-    def take(self, segment: h5py.File) -> None:
-        """Take the points of the next segment."""
-        for rows in _blocks(segment[DATA_GROUP][self._channel.name]):
-            self._sink.add(rows)
+    def take(self, block: Block) -> None:
+        """Take the next points."""
+        self._sink.add(_fixed(block))
 
-    def end(self) -> str:
-        """Store buffered rows; return the digest of everything stored."""
-        return self._sink.end()
+    def end(self) -> dict[str, str]:
+        """Store buffered rows; return the digest of each dataset, by its path."""
+        return {self.path: self._sink.end()}
 
 
 class _Padded(_Rows):
@@ -280,14 +287,15 @@ class _Padded(_Rows):
         lengths: _Plain,
     ) -> None:
         super().__init__(file, path, channel, shape)
+        self._channel = channel
         self._lengths = lengths
         self._width = shape[1]
 
-    def take(self, segment: h5py.File) -> None:
-        """Take the points of the next segment."""
+    def take(self, block: Block) -> None:
+        """Take the next points."""
         channel, width = self._channel, self._width
-        group = segment[DATA_GROUP]
-        counts = group[length_name(channel)][()]
+        found = _variable(block)
+        counts = found.lengths
         self._lengths.add(counts)
         edges = _edges(counts)
         step = max(1, _CHUNK_BYTES // (width * channel.numpy_dtype.itemsize))
@@ -295,9 +303,13 @@ class _Padded(_Rows):
             stop = min(start + step, len(counts))
             shape = (stop - start, width)
             rows = np.full(shape, channel.missing_value, channel.numpy_dtype)
-            values = group[flat_name(channel)][edges[start] : edges[stop]]
+            values = found.values[edges[start] : edges[stop]]
             rows[np.arange(width) < counts[start:stop, None]] = values
             self._sink.add(rows)
+
+    def end(self) -> dict[str, str]:
+        """Store buffered rows and lengths; return the digest of each dataset."""
+        return super().end() | {self._lengths.path: self._lengths.end()}
 
 
 class _Texts:
@@ -307,52 +319,79 @@ class _Texts:
         self, file: h5py.File, path: str, channel: ChannelDescription, n_points: int
     ) -> None:
         self.path = path
-        self._channel = channel
         self._digest = xxhash.xxh3_64()
         self._dataset = file.create_dataset(path, (n_points,), FREE_TEXT)
         self._n_rows = 0
         write_attributes(self._dataset, channel_attributes(channel))
 
-    def take(self, segment: h5py.File) -> None:
-        """Take the points of the next segment."""
-        group = segment[DATA_GROUP]
-        flat = group[flat_name(self._channel)][()].tobytes()
-        edges = _edges(group[length_name(self._channel)][()])
+    def take(self, block: Block) -> None:
+        """Take the next points."""
+        found = _variable(block)
+        flat, edges = found.values.tobytes(), _edges(found.lengths)
         texts = [flat[start:stop].decode() for start, stop in itertools.pairwise(edges)]
         stop = self._n_rows + len(texts)
         self._dataset[self._n_rows : stop] = np.array(texts, dtype=object)
         self._n_rows = stop
         self._digest.update(_text_bytes(texts))
 
-    def end(self) -> str:
-        """Return the digest of all strings."""
-        return self._digest.hexdigest()
+    def end(self) -> dict[str, str]:
+        """Return the digest of all strings, by the path of the dataset."""
+        return {self.path: self._digest.hexdigest()}
 
 
 class _Plain:
-    """A contiguous, uncompressed dataset."""
+    """A contiguous, uncompressed dataset; it is written at once if it is small.
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset = dataset
-        self._n_rows = 0
+    Made with the low-level API: a scan file may have ten thousand of them.
+    """
+
+    def __init__(
+        self, file: h5py.File, path: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
+        self._kind = _stored_type(dtype)
+        space = h5py.h5s.create_simple(shape)
+        made = h5py.h5d.create(file.id, path.encode(), self._kind, space, _CONTIGUOUS)
+        self.path = path
+        self.dataset = h5py.Dataset(made)
+        self._held: list[npt.NDArray[Any]] = []
+        self._held_bytes = self._n_rows = 0
         self._digest = xxhash.xxh3_64()
 
     def add(self, rows: npt.NDArray[Any]) -> None:
         """Store the next rows."""
-        self._dataset[self._n_rows : self._n_rows + len(rows)] = rows
-        self._n_rows += len(rows)
-        self._digest.update(np.ascontiguousarray(rows).data)
+        self._held.append(rows)
+        self._held_bytes += rows.nbytes
+        if self._held_bytes >= _PLAIN_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        if not self._held_bytes:
+            return
+        rows = np.ascontiguousarray(np.concatenate(self._held))
+        stop = self._n_rows + len(rows)
+        if stop - self._n_rows == self.dataset.id.shape[0]:
+            self.dataset.id.write(h5py.h5s.ALL, h5py.h5s.ALL, rows, self._kind)
+        else:
+            self.dataset[self._n_rows : stop] = rows
+        self._digest.update(rows.data)
+        self._held, self._held_bytes, self._n_rows = [], 0, stop
 
     def end(self) -> str:
-        """Return the digest of all rows."""
+        """Store buffered rows; return the digest of all rows."""
+        self._write()
         return self._digest.hexdigest()
+
+
+@lru_cache
+def _stored_type(dtype: np.dtype[Any]) -> Any:
+    return h5py.h5t.py_create(dtype, logical=True)
 
 
 class _Packed:
     """A compressed dataset, written chunk by chunk; buffers the last, partial chunk."""
 
     def __init__(self, dataset: h5py.Dataset, codec_name: str) -> None:
-        self._dataset = dataset
+        self.dataset = self._dataset = dataset
         self._codec = codec_name
         self._chunk = np.empty(dataset.chunks, dataset.dtype)
         self._n_held = 0
@@ -407,15 +446,6 @@ def _make_packed(
 
 def _codec_of(channel: ChannelDescription) -> str:
     return DEFAULT_CODEC if channel.codec == "none" else channel.codec
-
-
-def _blocks(dataset: h5py.Dataset) -> Iterator[npt.NDArray[Any]]:
-    """Yield the rows of a dataset, about a mebibyte at a time, in whole chunks."""
-    rows = dataset.chunks[0]
-    row_bytes = _row_bytes(dataset.dtype, dataset.shape)
-    step = max(1, _CHUNK_BYTES // (rows * row_bytes)) * rows
-    for start in range(0, len(dataset), step):
-        yield dataset[start : start + step]
 
 
 def _edges(counts: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:

@@ -11,20 +11,29 @@ import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from scanbus.bus.protocol import Entry, Times, Variable, checksum_of, decode_block
-from scanbus.schemas import ChannelDescription, LaneDescription, PointRange
+from scanbus.bus.protocol import Entry, Times
+from scanbus.schemas import ChannelDescription, LaneDescription
 from scanbus.schemas.errors import VerificationError
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
 from scanbus.writer.steps import step
 from scanbus.writer.storage.chunked_dataset import stored_chunks
+from scanbus.writer.storage.entry_values import (
+    ENTRY_FIELDS,
+    Block,
+    EntryRow,
+    missing_values,
+    parts_of,
+    stored_blocks,
+    stored_row,
+)
 from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, flush_hdf5, open_hdf5
 from scanbus.writer.storage.late_points import LatePoints
 from scanbus.writer.storage.segment_header import (
@@ -35,14 +44,7 @@ from scanbus.writer.storage.segment_header import (
 )
 from scanbus.writer.storage.time_column import TimeColumn, stored_times
 
-__all__ = [
-    "ENTRY_FIELDS",
-    "EntryRow",
-    "ValueSegment",
-    "flat_name",
-    "length_name",
-    "unpacked_checksum",
-]
+__all__ = ["ValueSegment", "flat_name", "length_name"]
 
 _CHUNK_BYTES = 1 << 18
 # Bytes buffered before a write, unless a flush comes first: per segment, or, in lanes
@@ -51,20 +53,6 @@ _HELD_BYTES = 1 << 20
 _HELD_BYTES_EACH = 1 << 13
 # Longer lists of rows are moved to arrays: 41 bytes per row instead of 230.
 _MAX_LISTED_ENTRIES = 1024
-ENTRY_FIELDS = np.dtype(
-    [
-        ("first", "<u8"),
-        ("count", "<u8"),
-        ("checksum", "<u8"),
-        ("from_source", "?"),
-    ]
-)
-"""Fields of the table of entries, one row per entry.
-
-The checksum is the source's, over the payload, if the blocks came uncompressed
-(``from_source``); otherwise the writer's, over the unpacked blocks."""
-EntryRow: TypeAlias = tuple[int, int, int, bool]
-"""A row of that table."""
 
 
 def flat_name(channel: ChannelDescription) -> str:
@@ -122,16 +110,8 @@ class ValueSegment:
         UnknownCodecError
             If a block's codec is unknown or its library is not installed.
         """
-        blocks = self._decoded(entry)
-        from_source = set(entry.codecs) == {"none"}
-        checksum = entry.checksum
-        if entry.gaps or not from_source:
-            # Values sent for missing points are replaced by fill values, so the
-            # source's checksum holds only if nothing changed.
-            checksum = unpacked_checksum(blocks)
-            from_source = from_source and checksum == entry.checksum
-        row = entry.first, entry.count, checksum, from_source
-        self._take(row, blocks, stored_times(entry))
+        blocks = stored_blocks(self._lane, entry)
+        self._take(stored_row(entry, blocks), blocks, stored_times(entry))
         if entry.point is not None:
             self.note_late_point(entry.first, entry.point)
         self.account.note_gaps(entry.gaps)
@@ -144,7 +124,7 @@ class ValueSegment:
     def _take(
         self,
         row: EntryRow,
-        blocks: list[npt.NDArray[Any] | Variable],
+        blocks: list[Block],
         times: Times,
     ) -> None:
         first, count, *_ = row
@@ -156,26 +136,15 @@ class ValueSegment:
         self._hold(blocks)
         self._stop = first + count
 
-    def _decoded(self, entry: Entry) -> list[npt.NDArray[Any] | Variable]:
-        blocks = []
-        for index, channel in enumerate(self._lane.channels):
-            codec = entry.codecs[index]
-            block = decode_block(channel, entry.block(index), entry.count, codec)
-            gaps = [
-                (a - entry.first, b - entry.first) for a, b in _gaps(entry, channel)
-            ]
-            blocks.append(_with_fill_values(channel, block, gaps) if gaps else block)
-        return blocks
-
     def mark(self, kind: str, start: int, stop: int) -> None:
         """Record points in the account; store fill values for ``missing`` ones."""
         self.account.note(kind, start, stop)
         if kind == "missing":
             self._fill_up_to(stop)
 
-    def _hold(self, blocks: Sequence[npt.NDArray[Any] | Variable]) -> None:
+    def _hold(self, blocks: Sequence[Block]) -> None:
         for columns, block in zip(self._columns, blocks, strict=True):
-            for column, part in zip(columns, _parts_of(block), strict=True):
+            for column, part in zip(columns, parts_of(block), strict=True):
                 column.hold(part)
                 self._held_bytes += part.nbytes
         if self._held_bytes >= self._max_held:
@@ -209,7 +178,7 @@ class ValueSegment:
     def restore(
         self,
         row: EntryRow,
-        blocks: list[npt.NDArray[Any] | Variable],
+        blocks: list[Block],
         times: Times,
     ) -> None:
         """Store the points of an entry read from another file of this segment.
@@ -281,7 +250,9 @@ class ValueSegment:
         if n_points <= 0:
             return
         self._stop = point
-        self._hold([_missing(channel, n_points) for channel in self._lane.channels])
+        self._hold(
+            [missing_values(channel, n_points) for channel in self._lane.channels]
+        )
 
 
 class _Column:
@@ -344,53 +315,6 @@ def _count_together(blocks: Sequence[npt.NDArray[Any]]) -> int:
     """Return how many leading blocks to write at once; large blocks go one by one."""
     small = itertools.takewhile(lambda block: block.nbytes < _CHUNK_BYTES, blocks)
     return max(1, sum(1 for _ in small))
-
-
-def _parts_of(block: npt.NDArray[Any] | Variable) -> tuple[npt.NDArray[Any], ...]:
-    """Return the arrays of a block, one per dataset of the channel."""
-    if isinstance(block, Variable):
-        return block.values, block.lengths
-    return (block,)
-
-
-def _gaps(entry: Entry, channel: ChannelDescription) -> tuple[PointRange, ...]:
-    return entry.gaps.get(channel.name, ())
-
-
-def _with_fill_values(
-    channel: ChannelDescription,
-    block: npt.NDArray[Any] | Variable,
-    gaps: list[PointRange],
-) -> npt.NDArray[Any] | Variable:
-    """Return a block with the points in `gaps` replaced by fill values."""
-    keep = np.ones(len(block), bool)
-    for start, stop in gaps:
-        keep[start:stop] = False
-    if isinstance(block, Variable):
-        values = block.values[np.repeat(keep, block.lengths)]
-        return Variable(np.where(keep, block.lengths, np.uint32(0)), values)
-    filled = block.copy()
-    filled[~keep] = channel.missing_value
-    return filled
-
-
-def _missing(channel: ChannelDescription, n_points: int) -> npt.NDArray[Any] | Variable:
-    if channel.is_variable:
-        none = np.zeros(n_points, np.uint32)
-        return Variable(none, np.empty(0, channel.numpy_dtype))
-    shape = (n_points, *channel.shape)
-    return np.full(shape, channel.missing_value, channel.numpy_dtype)
-
-
-def unpacked_checksum(blocks: list[npt.NDArray[Any] | Variable]) -> int:
-    """Return the checksum of an entry's unpacked blocks, in the order of channels."""
-    parts: list[bytes] = []
-    for block in blocks:
-        if isinstance(block, Variable):
-            parts += [block.lengths.tobytes(), block.values.tobytes()]
-        else:
-            parts.append(block.tobytes())
-    return checksum_of(*parts) if parts else checksum_of(b"")
 
 
 def _columns_of(

@@ -21,6 +21,7 @@ from scanbus.schemas.file_names import (
     WORK_FOLDER,
     claim_name,
     parse_segment_file,
+    parse_shared_segment,
     salvaged_name,
     stale_folders_glob,
     stale_name,
@@ -232,5 +233,11 @@ class WorkFolder:
 def _has_segments(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
-    found = (parse_segment_file(path.name) for path in folder.iterdir())
-    return any(one is not None and not one.is_joined for one in found)
+    return any(_has_points(path.name) for path in folder.iterdir())
+
+
+def _has_points(name: str) -> bool:
+    if parse_shared_segment(name) is not None:
+        return True
+    found = parse_segment_file(name)
+    return found is not None and not found.is_joined
