@@ -10,7 +10,7 @@ import pytest
 
 from scanbus.cli import main
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
-from scanbus.schemas.file_names import is_segment_of
+from scanbus.schemas.file_names import parse_segment_file
 from scanbus.writer import rebuild
 from scanbus.writer.masters.rebuild import read_contents
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
@@ -26,7 +26,7 @@ def masters_of(root: Path) -> list[Path]:
         path
         for path in root.rglob("*.h5")
         if not path.name.endswith("_values.h5")
-        and not is_segment_of("eiger", path.name)
+        and parse_segment_file(path.name) is None
     ]
 
 

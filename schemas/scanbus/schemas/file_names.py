@@ -48,7 +48,6 @@ __all__ = [
     "collection_path",
     "dataset_master_name",
     "dataset_path",
-    "is_segment_of",
     "late_channel",
     "late_lane_name",
     "parse_claim",
@@ -411,12 +410,6 @@ def parse_shared_segment(name: str) -> int | None:
     number = int(match[1]) if match else None
     is_named = number is not None and shared_segment_name(number) == name
     return number if is_named else None
-
-
-def is_segment_of(lane: str, name: str) -> bool:
-    """Whether a file of this name is a segment of the lane, joined or not."""
-    found = parse_segment_file(name)
-    return found is not None and found.lane == lane
 
 
 def replaced_record_path(uid: str) -> str:

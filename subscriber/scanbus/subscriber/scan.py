@@ -311,7 +311,7 @@ class ScanReader:
         static = self.record.static.get(name)
         if static is not None:
             view = LaneView(self._link, self.uid, static)
-            return self._channels.setdefault(name, ChannelReader(view, 0, self.file))
+            return self._channels.setdefault(name, ChannelReader(view, 0, self))
         if name in self._channels:
             return self._channels[name]
         for channel in self._channels.values():
