@@ -26,7 +26,7 @@ def masters_of(root: Path) -> list[Path]:
         path
         for path in root.rglob("*.h5")
         if not path.name.endswith("_values.h5")
-        and parse_segment_file(path.name) is None
+        and getattr(parse_segment_file(path.name), "lane", "") != "eiger"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -26,7 +27,7 @@ def log_to_stderr(level: int = logging.WARNING, *, is_service: bool = False) -> 
     import structlog  # noqa: PLC0415 - imports asyncio, which --help does not need
 
     is_terminal = sys.stderr.isatty()
-    thread = LogThread(sys.stderr.fileno()) if is_service and not is_terminal else None
+    thread = _log_thread() if is_service and not is_terminal else None
 
     def count_lost(_: Any, __: str, event: MutableMapping[str, Any]) -> Any:
         n_lost = thread.take_lost() if thread is not None else 0
@@ -57,3 +58,11 @@ def log_to_stderr(level: int = logging.WARNING, *, is_service: bool = False) -> 
         ),
         cache_logger_on_first_use=False,
     )
+
+
+def _log_thread() -> LogThread | None:
+    """Return a thread that writes to stderr; None if that is redirected in Python."""
+    try:
+        return LogThread(sys.stderr.fileno())
+    except io.UnsupportedOperation:
+        return None
