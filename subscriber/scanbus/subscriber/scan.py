@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import base64
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.codecs import find_codec
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import publisher_is_alive, read_events, wait_for_events
-from scanbus.schemas import ChannelDescription, PointRange, ScanPrepared, Verdict
+from scanbus.schemas import (
+    ArrayValue,
+    ChannelDescription,
+    PointRange,
+    ScanPrepared,
+    Verdict,
+)
 from scanbus.schemas.errors import (
     ScanInterruptedError,
     ScanStateError,
@@ -26,6 +38,8 @@ from scanbus.subscriber.stream import ScanStream
 __all__ = ["ScanReader"]
 
 PREPARED_TIMEOUT_S = 60.0
+ARRAY_TIMEOUT_S = 60.0
+_ARRAY_POLL_S = 0.05
 
 
 class ScanReader:
@@ -207,6 +221,38 @@ class ScanReader:
             If `start` is negative or larger than `stop`.
         """
         return self._channel(channel).read(start, stop)
+
+    def array(
+        self, value: Mapping[str, Any], timeout_s: float = ARRAY_TIMEOUT_S
+    ) -> npt.NDArray[Any]:
+        """Return an array of the metadata, wherever it travels.
+
+        Parameters
+        ----------
+        value : mapping
+            Its place in ``record.metadata()``: ``{"array": {…}}``.
+        timeout_s : float
+            How long to wait for one that travels in a lane of its own, in seconds.
+
+        Raises
+        ------
+        NotYetError, NeverError, NoLongerError
+            If it did not come in time, never came, or is in a file only.
+        ValueError
+            If `value` is no array.
+        """
+        packed = value["array"]
+        data = base64.b64decode(packed.get("data", ""))
+        described = ArrayValue.model_validate({**packed, "data": data})
+        if not described.lane:
+            codec, dtype = find_codec(described.codec), np.dtype(described.dtype)
+            return codec.decode(described.data, dtype, described.shape)
+        deadline = time.monotonic() + timeout_s
+        while not (self.length(described.lane) or self.is_over(described.lane)):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_ARRAY_POLL_S)
+        return np.asarray(self.point(described.lane, 0)).reshape(described.shape)
 
     def batches(
         self, channel: str, start: int = 0, stop: int | None = None

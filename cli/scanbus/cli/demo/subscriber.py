@@ -5,21 +5,18 @@ It reads every channel while the scan runs, and draws the data every few seconds
 
 from __future__ import annotations
 
-import base64
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scanbus.bus.codecs import find_codec
 from scanbus.cli.demo.picture import ScanSnapshot, draw
 from scanbus.cli.demo.progress_report import print_report
 from scanbus.cli.demo.publisher import AXIS, DETECTOR, SPECTROMETER
 from scanbus.cli.logs import log_to_stderr
-from scanbus.schemas import ArrayValue
 from scanbus.schemas.errors import DeadlineError, ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Batch, ScanReader, Subscriber
@@ -76,7 +73,7 @@ class _Accumulator:
     def __init__(self, scan: ScanReader) -> None:
         self._title = scan.record.title
         self._metadata = scan.record.metadata()["instrument"]
-        self._mask = _array(self._metadata[DETECTOR]["pixel_mask"])
+        self._mask = scan.array(self._metadata[DETECTOR]["pixel_mask"])
         self._n_expected = scan.channels[DETECTOR].points
         self._scalars: dict[str, list[float]] = {
             name: []
@@ -127,20 +124,6 @@ class _Accumulator:
             frame=np.asarray(self._newest.values)[-1],
             mask=self._mask,
         )
-
-
-def _array(value: Mapping[str, Any]) -> Any:
-    """Return an array that is encoded in the metadata."""
-    packed = value["array"]
-    described = ArrayValue(
-        dtype=packed["dtype"],
-        shape=packed["shape"],
-        codec=packed["codec"],
-        data=base64.b64decode(packed["data"]),
-    )
-    return find_codec(described.codec).decode(
-        described.data, np.dtype(described.dtype), described.shape
-    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rich.tree import Tree
 from scanbus.cli.demo.nexus_outline import OutlineLine, read_outline
 from scanbus.cli.output import bytes_text, coloured, stdout
 from scanbus.schemas import Verdict
+from scanbus.schemas.file_names import STATIC_PREFIX
 
 __all__ = ["file_tree", "next_commands", "print_summary"]
 
@@ -50,13 +51,19 @@ def print_summary(folder: Path, verdict: Verdict, picture: Path) -> None:
 
 
 def _print_verdict(console: Console, verdict: Verdict) -> None:
-    n_points = sum(ledger.written for ledger in verdict.channels.values())
-    n_expected = sum(ledger.expected for ledger in verdict.channels.values())
+    # Arrays of the metadata are no channels to who declared these.
+    ledgers = [
+        ledger
+        for name, ledger in verdict.channels.items()
+        if not name.startswith(STATIC_PREFIX)
+    ]
+    n_points = sum(ledger.written for ledger in ledgers)
+    n_expected = sum(ledger.expected for ledger in ledgers)
     console.print(
         Text.assemble(
             "\nVerdict  ",
             coloured(verdict.verdict.value),
-            f"  {n_points} of {n_expected} points in {len(verdict.channels)} channels"
+            f"  {n_points} of {n_expected} points in {len(ledgers)} channels"
             f" {verdict.reason}",
         )
     )
