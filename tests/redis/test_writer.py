@@ -191,14 +191,14 @@ def test_a_file_of_another_scan_is_never_overwritten(
     before = {name: (tmp_path / name).stat().st_mtime_ns for name in files_of(tmp_path)}
     second = whole_scan(redis_url, title="the same number again")
 
-    assert write_once(redis_url, tmp_path) == VerdictWord.FAILED.exit_code
+    assert write_once(redis_url, tmp_path) == VerdictWord.COMPLETE.exit_code
 
     after = {name: (tmp_path / name).stat().st_mtime_ns for name in files_of(tmp_path)}
     assert {n: t for n, t in after.items() if "scan0001/" in n} == {
         n: t for n, t in before.items() if "scan0001/" in n
     }
-    assert find_scan(second.client, second.uid).verdict is None
-    assert first.uid != second.uid
+    assert find_scan(second.client, second.uid).identity.scan_number == 2
+    assert find_scan(first.client, first.uid).identity.scan_number == 1
 
 
 def test_a_bad_announcement_does_not_stop_the_others(

@@ -47,7 +47,8 @@ def partly_sent(url: str) -> RawScan:
 
 def work_folders(root: Path) -> list[Path]:
     # Not rglob: it stumbles over the folder with which a writer tries the root.
-    return sorted(root.glob(f"hg123/id00/*/*/*/*/{WORK_FOLDER}/*"))
+    found = root.glob(f"hg123/id00/*/*/*/*/{WORK_FOLDER}/*")
+    return sorted(one for one in found if one.is_dir())  # Claims of numbers are files.
 
 
 def rows_in(path: Path, dataset: str) -> int:

@@ -125,17 +125,19 @@ class LaneLedgers:
         expected = max(self._reached, self._length or 0)
         stored = self._stored
         if self._length is None:
-            # Without a seal the open segment stays on the bus.
+            # Without a seal the open segment stays on the bus: its points are not
+            # written, and not missing.
             length = self._lane.points_per_segment
             files_stop = max(stored_stop, self._reached // length * length)
             stored = {point for point in stored if point < files_stop}
         ledgers = {}
         for channel in self._lane.channels:
             there = stored - self._lacking[channel.name]
+            sent = self._stored - self._lacking[channel.name]
             ledgers[channel.name] = ChannelLedger(
                 expected=expected,
                 written=len(there),
-                missing=_ranges(set(range(expected)) - there),
+                missing=_ranges(set(range(expected)) - sent),
                 duplicate=_ranges(self._duplicate),
                 late=_ranges(self._late[channel.name]) if has_ended else (),
                 corrupt=_ranges(self._corrupt),
