@@ -18,7 +18,7 @@ from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import DeadlineError
-from scanbus.schemas.file_names import parse_segment_file, segment_file_name
+from scanbus.schemas.file_names import shared_segment_name
 from tests.support.mounts import read_only_mount, small_disk
 from tests.support.waiting import wait_until
 from tests.support.writers import WriterProcess, writer
@@ -83,11 +83,9 @@ def root_moved(root: Path, _: WriterProcess) -> Iterator[None]:
 def name_taken(root: Path, _: WriterProcess) -> Iterator[None]:
     """Files of somebody else have the names of all segments to come."""
     first = first_segment(root)
-    name = parse_segment_file(first.name)
-    assert name is not None
     foreign = []
     for number in range(1, N_NAMES):
-        path = first.with_name(segment_file_name(name.lane, number))
+        path = first.with_name(shared_segment_name(number))
         with suppress(FileExistsError), path.open("xb") as file:
             file.write(b"of somebody else")
             foreign.append(path)
@@ -136,7 +134,7 @@ def first_segment(root: Path) -> Path:
 
 def segments(root: Path) -> Iterator[Path]:
     """Those under their final names: work folders are hidden."""
-    for path in root.glob("**/*_0000.h5"):
+    for path in root.rglob(shared_segment_name(0)):
         if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 
