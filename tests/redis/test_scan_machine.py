@@ -167,7 +167,8 @@ class ScanMachine(RuleBasedStateMachine):
         with suppress(UnknownScanError, ScanStateError):
             close_scan(self.server.url, self.publisher.uid)
         found = {name: self.sealed_at(name) for name in NAMES}
-        if self.is_prepared_on_the_bus():
+        # One that was judged before it was prepared stays as it is.
+        if self.is_prepared_on_the_bus() and self.final is None:
             assert None not in found.values()
         if before != found:
             self.is_closed = True

@@ -362,9 +362,7 @@ class ScanSpool:
         if self._events is not None:
             self._events.close()
         self._marks.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-        self._lock = -1
+        self.leave()
 
 
 def find_scans(root: Path) -> Iterator[ScanSpool | SpoolError]:

@@ -330,9 +330,9 @@ class RecordFiles:
     def close(self) -> None:
         """Close all files; they stay on the disk."""
         with self._lock:
-            for file in self._files:
-                os.close(file.descriptor)
-            self._files.clear()
+            # Ctrl-C may come in between: none may be closed twice.
+            while self._files:
+                os.close(self._files.pop().descriptor)
             self._places.clear()
 
 
