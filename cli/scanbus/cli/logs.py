@@ -6,11 +6,13 @@ import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 from scanbus.cli.log_thread import LogThread
 
 __all__ = ["log_to_stderr"]
+
+_STDERR: Final = 2
 
 
 def log_to_stderr(level: int = logging.WARNING, *, is_service: bool = False) -> None:
@@ -61,8 +63,12 @@ def log_to_stderr(level: int = logging.WARNING, *, is_service: bool = False) -> 
 
 
 def _log_thread() -> LogThread | None:
-    """Return a thread that writes to stderr; None if that is redirected in Python."""
+    """Return a thread that writes to stderr; None if that is redirected in Python.
+
+    Another file may be closed while the thread lives, and its number given to a socket.
+    """
     try:
-        return LogThread(sys.stderr.fileno())
+        is_own = sys.stderr.fileno() == _STDERR
     except io.UnsupportedOperation:
         return None
+    return LogThread(_STDERR) if is_own else None
