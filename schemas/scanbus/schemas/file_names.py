@@ -43,14 +43,12 @@ __all__ = [
     "SessionName",
     "TemporaryName",
     "WorkFolderName",
-    "claim_name",
     "collection_master_name",
     "collection_path",
     "dataset_master_name",
     "dataset_path",
     "late_channel",
     "late_lane_name",
-    "parse_claim",
     "parse_scan_folder",
     "parse_segment_file",
     "parse_session_path",
@@ -98,8 +96,6 @@ REPLACED_RECORDS_GLOB: Final = f"{WORK_FOLDER}/replaced/*.json"
 
 _STALE: Final = "stale-"
 _SALVAGED: Final = "salvaged-"
-# No uid has a hyphen.
-_CLAIM: Final = "claim-"
 _SCAN_FOLDER: Final = re.compile(r"scan([0-9]{4,8})")
 # No lane's name has a hyphen.
 _SHARED: Final = re.compile(r"values-([0-9]{4,15})\.segment\Z")
@@ -308,31 +304,6 @@ def parse_scan_folder(name: str) -> int | None:
     return number if number is not None and scan_folder_name(number) == name else None
 
 
-def claim_name(scan_number: int) -> str:
-    """Return the name of the file that says which scan has a number.
-
-    It stands beside the work folders, until the scan has files that say it.
-
-    Examples
-    --------
-    >>> claim_name(7)
-    'claim-scan0007'
-    """
-    return f"{_CLAIM}{scan_folder_name(scan_number)}"
-
-
-def parse_claim(name: str) -> int | None:
-    """Return the number that a claim with this name is about.
-
-    Examples
-    --------
-    >>> parse_claim("claim-scan0007")
-    7
-    """
-    is_claim = name.startswith(_CLAIM)
-    return parse_scan_folder(name.removeprefix(_CLAIM)) if is_claim else None
-
-
 def late_lane_name(channel: str) -> str:
     """Return the name of the lane of a channel's late points."""
     return f"{LATE_PREFIX}{channel}"
@@ -420,9 +391,15 @@ def replaced_record_path(uid: str) -> str:
     return f"{WORK_FOLDER}/replaced/{uid}.json"
 
 
-def work_folder_name(uid: str, fence: int, token: str) -> str:
-    """Return the name of the folder in which a scan is written under a lease."""
-    return f"{uid}.{fence}.{token}"
+def work_folder_name(owner: str, fence: int, token: str) -> str:
+    """Return the name of the folder in which a scan is written under a lease.
+
+    Parameters
+    ----------
+    owner : str
+        The scan's uid; of a replay, see `claim_names.replay_owner`.
+    """
+    return f"{owner}.{fence}.{token}"
 
 
 def stale_name(name: str) -> str:
@@ -439,7 +416,7 @@ def salvaged_name(name: str) -> str:
 
 
 def parse_work_folder(name: str) -> WorkFolderName | None:
-    """Return what the name of a work folder was made from.
+    """Return what the name of a scan's work folder was made from; None of a replay's.
 
     Examples
     --------
@@ -453,14 +430,14 @@ def parse_work_folder(name: str) -> WorkFolderName | None:
     return WorkFolderName(uid, int(fence), token, state == _STALE, state == _SALVAGED)
 
 
-def work_folders_glob(uid: str) -> str:
-    """Return the glob pattern of a scan's work folders that nobody renamed."""
-    return f"{uid}.*"
+def work_folders_glob(owner: str) -> str:
+    """Return the glob pattern of an owner's work folders that nobody renamed."""
+    return f"{owner}.*"
 
 
-def stale_folders_glob(uid: str) -> str:
-    """Return the glob pattern of a scan's work folders that were renamed away."""
-    return f"{_STALE}{work_folders_glob(uid)}"
+def stale_folders_glob(owner: str) -> str:
+    """Return the glob pattern of an owner's work folders that were renamed away."""
+    return f"{_STALE}{work_folders_glob(owner)}"
 
 
 def temporary_name(name: str, host: str, pid: int, token: str) -> str:

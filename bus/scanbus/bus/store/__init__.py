@@ -11,6 +11,7 @@ from scanbus.bus.store.bus_root import (
     BusRoot,
     change_root,
     read_bus_id,
+    read_root,
     take_bus_id,
     take_root,
 )
@@ -226,6 +227,7 @@ __all__ = [
     "read_newest",
     "read_number_requests",
     "read_position",
+    "read_root",
     "read_seal",
     "refuse_unsuitable",
     "release_lease",

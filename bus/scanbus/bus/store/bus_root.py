@@ -17,7 +17,14 @@ from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.lazy_redis import redis
 from scanbus.bus.store.wrong_types import is_wrong_type
 
-__all__ = ["BusRoot", "change_root", "read_bus_id", "take_bus_id", "take_root"]
+__all__ = [
+    "BusRoot",
+    "change_root",
+    "read_bus_id",
+    "read_root",
+    "take_bus_id",
+    "take_root",
+]
 
 # A full Redis refuses SET, but accepts a script whose first write frees memory.
 _TAKE = """
@@ -62,6 +69,12 @@ def take_root(client: Bus, offered: BusRoot) -> BusRoot:
     return known
 
 
+def read_root(client: Bus) -> BusRoot | None:
+    """Return the root of the bus; None if Redis has none."""
+    text = _read(client, ROOT)
+    return _parsed(text) if text else None
+
+
 def change_root(client: Bus, root: BusRoot) -> None:
     """Let the bus have another root."""
     client.eval(_CHANGE, 1, ROOT, json.dumps(asdict(root)))
@@ -82,12 +95,16 @@ def take_bus_id(client: Bus, offered: str) -> str:
 
 def read_bus_id(client: Bus) -> str:
     """Return the id of the bus; empty if Redis has none."""
+    return _text(_read(client, BUS_ID))
+
+
+def _read(client: Bus, key: str) -> Any:
     try:
-        return _text(client.get(BUS_ID) or b"")
+        return client.get(key) or b""
     except redis.exceptions.ResponseError as error:
         if not is_wrong_type(error):
             raise
-        return ""
+        return b""
 
 
 def _text(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from scanbus.bus.protocol import SEAL_ID, ScanRecord
 from scanbus.bus.store import (
@@ -13,14 +14,17 @@ from scanbus.bus.store import (
     describe_server,
     find_scan,
     read_cursor,
+    read_root,
     stream_ends,
     translated,
 )
 from scanbus.schemas import ScanRenumbered, Verdict
 from scanbus.schemas.errors import (
     FilesMissingError,
+    LeaseLostError,
     NameTakenError,
     NoLongerError,
+    NoRootError,
     RootUnusableError,
 )
 from scanbus.schemas.file_names import values_file_name
@@ -31,10 +35,14 @@ from scanbus.writer.scan.write_authority import ReplayAuthority
 from scanbus.writer.storage.data_root import scan_folder
 from scanbus.writer.storage.file_system import check_file_system
 from scanbus.writer.storage.regular_file import is_there
+from scanbus.writer.storage.root_identity import read_root_id
 
 __all__ = ["replay"]
 
-_LARGEST = int(SEAL_ID.partition(b"-")[0])
+_FINISHED: Final = "a finished scan"
+_OF_THE_WRITER: Final = "this scan, which a writer has not finished"
+_OF_A_REPLAY: Final = "this scan, which a later replay writes there now"
+_LARGEST: Final = int(SEAL_ID.partition(b"-")[0])
 
 
 def replay(
@@ -75,7 +83,8 @@ def replay(
         If points of it were trimmed, or lost by Redis after they were in files; names
         the first one and the file that has it.
     NameTakenError
-        If its files, or those of another scan of that number, exist below `root`.
+        If its files, or those of another scan of that number, exist below `root`; or
+        if a writer will write it there, or another replay does so now.
     RootUnusableError
         If files cannot be written below `root`.
     """
@@ -84,19 +93,21 @@ def replay(
     with translated(url):
         describe_server(client, url)
         record = find_scan(client, scan)
+        own_number = record.identity.scan_number
         if as_number is not None:
             text = f"replayed as scan number {as_number}"
             record.fold(
                 ScanRenumbered(time=time.time(), scan_number=as_number, text=text)
             )
-        authority = ReplayAuthority(client, record.uid)
+        authority = ReplayAuthority(client, record.identity)
         authority.check()
         _refuse_trimmed(client, record)
-        path = scan_folder(root, record.identity) / values_file_name(
-            record.identity.scan_number
-        )
-        if is_there(path):
-            raise NameTakenError(str(path), "a finished scan")
+        number = record.identity.scan_number
+        folder = scan_folder(root, record.identity)
+        if is_there(folder / values_file_name(number)):
+            raise NameTakenError(str(folder / values_file_name(number)), _FINISHED)
+        if number == own_number and _is_written_below(client, record, root):
+            raise NameTakenError(str(folder), _OF_THE_WRITER)
         # Nobody has an older master of these files open.
         pace = Pace(grace_s=0.0)
         writer = ScanWriter(
@@ -109,6 +120,8 @@ def replay(
             lane, points = next(iter(error.missing.items()))
             first = int(points.partition(" ")[0])
             raise NoLongerError(lane, first, _master_of(record)) from error
+        except LeaseLostError as error:
+            raise NameTakenError(str(folder), _OF_A_REPLAY) from error
 
 
 def _make_output(folder: Path) -> None:
@@ -118,6 +131,17 @@ def _make_output(folder: Path) -> None:
     except OSError as error:
         raise RootUnusableError(str(folder), error.strerror or str(error)) from error
     check_file_system(folder)
+
+
+def _is_written_below(client: Bus, record: ScanRecord, root: Path) -> bool:
+    """Return whether a writer writes the scan below this root, now or later."""
+    known = read_root(client)
+    if known is None or record.final_verdict is not None:
+        return False
+    try:
+        return read_root_id(root) == known.id
+    except NoRootError:
+        return False
 
 
 def _refuse_trimmed(client: Bus, record: ScanRecord) -> None:

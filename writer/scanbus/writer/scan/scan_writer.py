@@ -120,7 +120,7 @@ class ScanWriter:
         self._folder = scan_folder(root, record.identity)
         self._work_folder = WorkFolder(
             dataset_folder(root, record.identity),
-            record.uid,
+            authority.owner,
             authority.fence,
             self._steps,
         )

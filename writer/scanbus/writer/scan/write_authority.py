@@ -23,17 +23,27 @@ from scanbus.bus.store import (
     shrink_quota,
     take_number_after,
 )
-from scanbus.schemas import ScanJudged, ScanRenumbered, Verdict
+from scanbus.schemas import ScanIdentity, ScanJudged, ScanRenumbered, Verdict
+from scanbus.schemas.claim_names import replay_owner
 from scanbus.schemas.errors import LeaseLostError, NameTakenError
 
 __all__ = ["LeaseAuthority", "ReplayAuthority", "WriteAuthority"]
 
 
 class WriteAuthority(Protocol):
-    """Authority to write a scan's files, and to change its state on the bus."""
+    """Authority to write a scan's files, and to change its state on the bus.
+
+    Attributes
+    ----------
+    fence : int
+        That of the lease; 0 without one.
+    owner : str
+        Whose the claims and work folders are; a replay has its own.
+    """
 
     fence: int
     is_replay: bool
+    owner: str
 
     def check(self) -> None:
         """Renew the authority; raise LeaseLostError if it has ended."""
@@ -88,6 +98,7 @@ class LeaseAuthority:
         self._lease = lease
         self._ttl_ms = ttl_ms
         self.fence = lease.fence
+        self.owner = lease.uid
         self._renewed_at = 0.0
 
     @property
@@ -175,8 +186,8 @@ class ReplayAuthority:
     ----------
     client : Bus
         A connection used by this replay only.
-    uid : str
-        Uid of the scan.
+    scan : ScanIdentity
+        The scan, with the number under which it is written.
     hold_ms : int
         Duration for which each check prevents trimming, in milliseconds.
     """
@@ -184,9 +195,10 @@ class ReplayAuthority:
     fence = 0
     is_replay = True
 
-    def __init__(self, client: Bus, uid: str, hold_ms: int = 30_000) -> None:
+    def __init__(self, client: Bus, scan: ScanIdentity, hold_ms: int = 30_000) -> None:
         self._client = client
-        self._uid = uid
+        self.owner = replay_owner(scan.uid, scan.scan_number)
+        self._uid = scan.uid
         self._hold_ms = hold_ms
 
     def check(self) -> None:

@@ -107,6 +107,7 @@ class ServiceAuthority:
         self._calls = calls
         self._attempt = order.number
         self.fence = order.fence
+        self.owner = order.identity.uid
 
     def check(self) -> None:
         """Have the lease renewed; raise LeaseLostError if it is lost."""

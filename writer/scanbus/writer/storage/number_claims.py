@@ -13,11 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from scanbus.schemas import MAX_SCAN_NUMBER
+from scanbus.schemas.claim_names import claim_name, parse_claim
 from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.file_names import (
     WORK_FOLDER,
-    claim_name,
-    parse_claim,
     parse_scan_folder,
     parse_segment_file,
     parse_shared_segment,
@@ -58,10 +57,10 @@ def last_number(dataset: Path) -> int:
     return max((each for each in taken if each < MAX_SCAN_NUMBER), default=0)
 
 
-def release_claims(dataset: Path, uid: str) -> None:
-    """Remove the claims of a scan whose files say its number."""
+def release_claims(dataset: Path, owner: str) -> None:
+    """Remove the claims of an owner whose files say its number."""
     for number, holder in tuple(claims(dataset)):
-        if holder == uid:
+        if holder == owner:
             with suppress(FileNotFoundError):
                 (dataset / WORK_FOLDER / claim_name(number)).unlink()
 
@@ -97,7 +96,7 @@ def numbers(dataset: Path) -> Iterator[int]:
 
 
 def claims(dataset: Path) -> Iterator[tuple[int, str]]:
-    """Yield each claimed number of a dataset, and the uid of its scan."""
+    """Yield each claimed number of a dataset, and its owner: a scan, or a replay."""
     base = dataset / WORK_FOLDER
     with suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(base):  # noqa: PTH208

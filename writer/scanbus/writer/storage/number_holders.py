@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from scanbus.schemas.claim_names import owner_uid
 from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.file_names import (
     parse_scan_folder,
@@ -46,7 +47,7 @@ def number_of(dataset: Path, uid: str, announced: int) -> int | None:
         None if the number is taken, and the scan has no other.
     """
     own = {number for number, holder in claims(dataset) if holder == uid}
-    # Its last number first: a replay may have claimed another.
+    # Its last number first.
     first = [announced] if announced in own or not own else []
     for number in (*first, *sorted(own - {announced}, reverse=True)):
         if not number_holder(dataset, uid, number):
@@ -68,7 +69,7 @@ def number_holder(dataset: Path, uid: str, number: int) -> str:
         return f"{folder}, {kind_of(folder.lstat().st_mode)}"
     # Files count first: a claim without any file can be given up.
     holders = holders or [
-        f"scan {by}" for claimed, by in claims(dataset) if claimed == number
+        f"scan {owner_uid(by)}" for claimed, by in claims(dataset) if claimed == number
     ]
     return "" if f"scan {uid}" in holders else next(iter(holders), "")
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from scanbus.schemas.claim_names import claim_name, owner_uid
 from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.file_names import (
     WORK_FOLDER,
-    claim_name,
     parse_segment_file,
     parse_shared_segment,
     salvaged_name,
@@ -78,8 +78,9 @@ class WorkFolder:
     dataset_folder : pathlib.Path
         Folder of the dataset; the work folder is created below it, on the same file
         system as the final names.
-    uid : str
-        Uid of the scan.
+    owner : str
+        Uid of the scan; of a replay, see `replay_owner`. Predecessors are those of the
+        same owner.
     fence : int
         The lease's fence. The folder name also has a random part, because Redis may
         have lost its counters and issue a fence again.
@@ -88,12 +89,12 @@ class WorkFolder:
     """
 
     def __init__(
-        self, dataset_folder: Path, uid: str, fence: int, steps: Steps
+        self, dataset_folder: Path, owner: str, fence: int, steps: Steps
     ) -> None:
         self.steps = steps
         self._base = dataset_folder / WORK_FOLDER
-        self._uid = uid
-        self.folder = self._base / work_folder_name(uid, fence, secrets.token_hex(4))
+        self._owner = owner
+        self.folder = self._base / work_folder_name(owner, fence, secrets.token_hex(4))
         self._was_made = False
 
     def open(self, make: Callable[[Path], None] = make_folder) -> None:
@@ -112,7 +113,7 @@ class WorkFolder:
         check_folder(self._base)
         make(self._base)
         with step("rename"):
-            for old in self._base.glob(work_folders_glob(self._uid)):
+            for old in self._base.glob(work_folders_glob(self._owner)):
                 # Another successor may have renamed it; the lease is checked next.
                 with suppress(FileNotFoundError):
                     old.rename(old.with_name(stale_name(old.name)))
@@ -132,7 +133,7 @@ class WorkFolder:
         count: attempts that fail at once must not displace the last one with points.
         Neither do joined segments, whose points are in published ones.
         """
-        stale = _by_age(self._base.glob(stale_folders_glob(self._uid)))
+        stale = _by_age(self._base.glob(stale_folders_glob(self._owner)))
         useful = [one for one in stale if _has_segments(one)]
         for old in stale:
             if old not in useful[:_KEPT_STALE]:
@@ -177,13 +178,13 @@ class WorkFolder:
         """
         final = self._base / claim_name(scan_number)
         made = self.path(final.name)
-        made.write_text(self._uid)
+        made.write_text(self._owner)
         try:
             with step("claim"):
                 give_name(made, final)
         except FileExistsError:
             holder = read_regular(final).decode("ascii", "replace")
-            if holder != self._uid:
+            if owner_uid(holder) != owner_uid(self._owner):
                 raise NameTakenError(str(final), f"scan {holder}") from None
         made.unlink(missing_ok=True)
 
@@ -211,16 +212,16 @@ class WorkFolder:
 
     def set_aside(self) -> None:
         """Rename predecessors' folders to names that no writer removes."""
-        for old in self._base.glob(stale_folders_glob(self._uid)):
+        for old in self._base.glob(stale_folders_glob(self._owner)):
             old.rename(old.with_name(salvaged_name(old.name)))
-        release_claims(self._base.parent, self._uid)
+        release_claims(self._base.parent, self._owner)
         fsync_path(self._base)
 
     def clear(self) -> None:
         """Remove all work folders of this scan, once nothing is left to salvage."""
-        for old in (*self._base.glob(stale_folders_glob(self._uid)), self.folder):
+        for old in (*self._base.glob(stale_folders_glob(self._owner)), self.folder):
             _remove(old)
-        release_claims(self._base.parent, self._uid)
+        release_claims(self._base.parent, self._owner)
         self._remove_base()
 
     def _remove_base(self) -> None:
