@@ -1,11 +1,15 @@
 """A thread that sleeps for a time wakes, whatever passes between two steps."""
 
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 
 import pytest
 
+from scanbus.publisher.queue.inbox import Inbox
 from scanbus.publisher.queue.locks import Waiters, Wakeup
+from scanbus.publisher.queue.tasks import Question, Task
 from scanbus.publisher.queue.waker import Waker
 
 # Over before the sleep begins: as if another process had the processor meanwhile.
@@ -67,3 +71,50 @@ def test_no_wake_of_two_threads_is_lost() -> None:
         assert there.sleep(60.0)
     thread.join(60.0)
     assert not thread.is_alive()
+
+
+class _Scan:
+    """A scan of tasks; nothing is done to it."""
+
+    is_over = is_closed = False
+    end: Task | None = None
+
+    def set_end(self, end: Task) -> None: ...
+
+    def check_open(self) -> None: ...
+
+    def fail_with(self, error: BaseException) -> None: ...
+
+    def note_room(self) -> None: ...
+
+
+def put_in_inbox() -> None:
+    inbox = Inbox()
+    for _ in range(3):
+        inbox.put(Question(_Scan(), lambda: None))
+    inbox.shut("closed")
+
+
+def wake_thrice() -> None:
+    wakeup = Wakeup()
+    for _ in range(3):
+        wakeup.wake()
+
+
+@pytest.mark.parametrize("wake", [put_in_inbox, wake_thrice])
+def test_waking_a_thread_that_is_awake_raises_nothing_inside(
+    wake: Callable[[], None],
+) -> None:
+    """An interrupt while it is handled would stay the context of later exceptions."""
+    raised: list[object] = []
+
+    def note(_frame: FrameType, event: str, argument: object) -> None:
+        if event == "c_exception":
+            raised.append(argument)
+
+    sys.setprofile(note)
+    try:
+        wake()
+    finally:
+        sys.setprofile(None)
+    assert raised == []

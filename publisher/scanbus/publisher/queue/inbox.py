@@ -45,8 +45,8 @@ class Inbox:
             If the publisher is closed, or its monitor has failed.
         """
         self._tasks.append(task)
-        if self._is_asleep or task.is_awaited:
-            with suppress(RuntimeError):  # It does not sleep.
+        if (self._is_asleep or task.is_awaited) and self._wakeup.is_wanted():
+            with suppress(RuntimeError):  # Another thread was faster.
                 self._wakeup.release()
         if self._is_shut:
             self.check_served()

@@ -93,22 +93,26 @@ class Wakeup:
 
     Attributes
     ----------
-    release : callable
+    is_wanted, release : callable
         What `wake` does, without a Python call of its own: for each frame, that counts.
-        It raises RuntimeError if nobody has slept since it was called the last time.
+        The first says whether nobody has woken it since it slept. If another thread
+        does so in between, the second raises RuntimeError: rarely, because an interrupt
+        while that is handled may leave it behind as the context of later exceptions.
     """
 
-    __slots__ = ("_lock", "release")
+    __slots__ = ("_lock", "is_wanted", "release")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
+        self.is_wanted: Final = self._lock.locked
         self.release: Final = self._lock.release
 
     def wake(self) -> None:
         """Wake the thread, from any thread, signal handler or finaliser."""
-        with suppress(RuntimeError):  # It does not sleep.
-            self.release()
+        if self.is_wanted():
+            with suppress(RuntimeError):  # Another thread was faster.
+                self.release()
 
     def sleep(self, timeout_s: float) -> bool:
         """Sleep until woken, at most `timeout_s`; return whether it was woken."""
