@@ -96,12 +96,17 @@ def _has_all(record: ScanRecord, sent: list[Event]) -> bool:
     return all(there[event.type] for event in sent if event.type in there)
 
 
-def expected_keys(queue: ScanQueue) -> ExpectedKeys:
-    """Return what must be on the bus of a scan that is not released."""
-    identity = queue.announced.scan
-    return ExpectedKeys(
-        queue.uid,
-        queue.announcement,
+def expected_keys(queue: ScanQueue) -> ExpectedKeys | None:
+    """Return what must be on the bus of a scan that is not released.
+
+    None if it is not announced now: it is opened, or goes on as another scan, which may
+    happen between any two steps here.
+    """
+    announced, announcement = queue.announced, queue.announcement
+    identity = announced.scan
+    expected = ExpectedKeys(
+        identity.uid,
+        announcement,
         len(queue.watch.sent_events()),
         # The writer releases it with the verdict, which may not be read yet.
         queue.quota_bytes > 0 and not queue.is_over,
@@ -109,6 +114,7 @@ def expected_keys(queue: ScanQueue) -> ExpectedKeys:
         identity.dataset_folder,
         identity.scan_number,
     )
+    return expected if announcement and queue.announced is announced else None
 
 
 def compare_lane(client: Bus, queue: ScanQueue, lane: LaneQueue) -> None:

@@ -313,19 +313,16 @@ class ScanMonitor(threading.Thread):
 
     def _look_for_losses(self, client: Bus, scans: list[ScanQueue]) -> None:
         """Have senders put back what vanished while the connection stayed open."""
-        by_uid = {
-            queue.uid: queue
-            for queue in scans
-            # One that continues a closed scan is announced by its sender.
-            if queue.announcement and not queue.watch.is_lost
-        }
-        expected = {uid: expected_keys(queue) for uid, queue in by_uid.items()}
-        suspects = self._key_rhythm.next_whole(list(by_uid.values()))
-        wanted = [expected[queue.uid] for queue in suspects]
+        watched = [queue for queue in scans if not queue.watch.is_lost]
+        found = [(queue, expected_keys(queue)) for queue in watched]
+        # One that continues a closed scan is announced by its sender.
+        by_uid = {keys.uid: queue for queue, keys in found if keys}
+        wanted = expected = [keys for _, keys in found if keys]
         before = self._lost_keys
-        is_each_there = not before and has_keys(client, list(expected.values()))
-        if not is_each_there:
-            wanted = list(expected.values())
+        is_each_there = not before and has_keys(client, expected)
+        suspects = self._key_rhythm.next_whole(expected)
+        if is_each_there:
+            wanted = suspects
         self._lost_keys = missing_keys(client, wanted, is_each_there=is_each_there)
         for uid, keys in self._lost_keys.items():
             if before.get(uid) != keys:

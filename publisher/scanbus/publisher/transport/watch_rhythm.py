@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from scanbus.bus.store import ExpectedKeys
 from scanbus.publisher.queue.scan_queue import ScanQueue
 
 __all__ = ["CursorRhythm", "KeyRhythm", "LaneRhythm"]
@@ -101,7 +102,7 @@ class KeyRhythm:
     def __init__(self) -> None:
         self._n_looks = 0
 
-    def next_whole(self, scans: Sequence[ScanQueue]) -> list[ScanQueue]:
+    def next_whole(self, scans: Sequence[ExpectedKeys]) -> list[ExpectedKeys]:
         """Return the scans whose keys' content is looked at now: one at most."""
         self._n_looks += 1
         number, rest = divmod(self._n_looks, _WHOLE_LOOK_EVERY)
