@@ -34,7 +34,7 @@ from scanbus.bus.store import (
     hold_scan,
     load_announced,
     make_lane,
-    next_scan_number,
+    raise_scan_number,
     release_lease,
     reserve_quota,
     was_forgotten,
@@ -91,7 +91,7 @@ def commands(client: Bus) -> int:
 
 
 def test_nothing_is_left_of_a_forgotten_scan_but_its_number(any_bus: Bus) -> None:
-    next_scan_number(any_bus, "dataset")
+    raise_scan_number(any_bus, "dataset", 1)
     announcement = finished(any_bus)
     assert len(keys_of(any_bus)) == 5
 

@@ -34,6 +34,7 @@ from scanbus.bus.store import (
     make_lane,
     move_position,
     next_scan_number,
+    no_room_reason,
     publisher_is_alive,
     raise_scan_number,
     read_cursor,
@@ -283,5 +284,7 @@ def test_a_full_redis_takes_no_points_and_makes_no_lanes(full: Bus) -> None:
 
 def test_a_number_cannot_be_given_by_a_full_redis(full: Bus) -> None:
     """It is wanted before a scan: there is nothing to end yet, and it will wait."""
-    with pytest.raises(redis.exceptions.OutOfMemoryError):
-        next_scan_number(full, "d")
+    with pytest.raises(redis.exceptions.ResponseError) as refused:
+        next_scan_number(full, "d", "numbered")
+    assert "OOM" in (no_room_reason(refused.value) or "")
+    assert not full.exists(number_key("d"))

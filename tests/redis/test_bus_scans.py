@@ -343,10 +343,10 @@ def test_what_a_writer_says_may_be_garbage(any_bus: Bus, line: bytes) -> None:
 
 
 def test_scan_numbers_are_given_once_and_only_raised(any_bus: Bus) -> None:
-    assert [next_scan_number(any_bus, "d") for _ in range(2)] == [1, 2]
+    assert [next_scan_number(any_bus, "d", "numbered") for _ in range(2)] == [1, 2]
     raise_scan_number(any_bus, "d", 40)
     raise_scan_number(any_bus, "d", 7)
-    assert next_scan_number(any_bus, "d") == 41
+    assert next_scan_number(any_bus, "d", "numbered") == 41
     any_bus.set(number_key("d"), b"garbage")
     raise_scan_number(any_bus, "d", 50)
-    assert next_scan_number(any_bus, "d") == 51
+    assert next_scan_number(any_bus, "d", "numbered") == 51

@@ -30,6 +30,7 @@ from scanbus.bus.store import (
     Bus,
     acquire_lease,
     announce,
+    announce_claimed,
     answer_request,
     connect,
     load_record,
@@ -99,7 +100,7 @@ class Numbers(RuleBasedStateMachine):
 
     @rule()
     def open_counted(self) -> None:
-        self._announce(counted_number(self.client, DATASET))
+        self._announce(counted_number(self.client, DATASET, self._next_uid()))
 
     @rule(number=st.integers(1, 6))
     def open_given(self, number: int) -> None:
@@ -118,14 +119,17 @@ class Numbers(RuleBasedStateMachine):
     @rule()
     def open_two_at_once_with_one_number(self) -> None:
         """As two programs that were given the same, before either is announced."""
-        number = counted_number(self.client, DATASET)
+        number = counted_number(self.client, DATASET, self._next_uid())
         self._announce(number)
         self._announce(number)
+
+    def _next_uid(self) -> str:
+        return identity(1, len(self.scans)).uid
 
     def _announce(self, number: int) -> None:
         scan = identity(number, len(self.scans))
         announced = ScanAnnounced(time=time(), scan=scan)
-        announce(self.client, announced)
+        announce_claimed(self.client, announced, is_given=False)
         self.scans.append(Sent(announced))
 
     # ------------------------------------------------------------------- disk

@@ -258,7 +258,7 @@ def test_replay_as_another_number_from_the_command_line(
     with connect(server.url, name="test") as client:
         # It changes nothing on the bus.
         assert find_scan(client, first.uid).identity.scan_number == 1
-        assert next_scan_number(client, DATASET) == 3
+        assert next_scan_number(client, DATASET, "numbered") == 3
 
 
 def test_close_says_what_it_did_or_what_can_be_done(
@@ -324,5 +324,5 @@ def test_a_request_is_answered_also_on_a_full_redis(any_bus: Any) -> None:
             answer_request(any_bus, request, NumberAnswer(41))
     finally:
         any_bus.config_set("maxmemory", 0)
-    assert next_scan_number(any_bus, DATASET) == 42
+    assert next_scan_number(any_bus, DATASET, "numbered") == 42
     assert read_number_requests(any_bus, "0-0") == []

@@ -18,6 +18,7 @@ __all__ = [
     "ROOT",
     "WRITERS",
     "attempts_key",
+    "claim_key",
     "cursors_key",
     "events_key",
     "fence_key",
@@ -99,6 +100,11 @@ def writer_key(writer: str) -> str:
 def number_key(dataset: str) -> str:
     """Return the key of a dataset's counter of scan numbers."""
     return f"scanbus:number:{dataset}"
+
+
+def claim_key(dataset: str, number: int | str) -> str:
+    """Return the key of a claim: a string, the scan opened with a number; expires."""
+    return f"scanbus:claim:{dataset}:{number}"
 
 
 def session_key(proposal: str, beamline: str, collection: str, dataset: str) -> str:

@@ -97,7 +97,9 @@ from scanbus.bus.store.resp import Argument, CommandPacker
 from scanbus.bus.store.scan_end import end_for_publisher
 from scanbus.bus.store.scan_numbers import (
     NumberAnswer,
+    NumberClaim,
     NumberRequest,
+    announce_claimed,
     answer_request,
     ask_writers,
     claim_scan_number,
@@ -105,6 +107,7 @@ from scanbus.bus.store.scan_numbers import (
     next_scan_number,
     raise_scan_number,
     read_number_requests,
+    release_scan_number,
     take_number_after,
 )
 from scanbus.bus.store.scans import (
@@ -158,6 +161,7 @@ __all__ = [
     "LoopGuard",
     "NoRoomError",
     "NumberAnswer",
+    "NumberClaim",
     "NumberRequest",
     "OwnProcess",
     "ServerAddress",
@@ -170,6 +174,7 @@ __all__ = [
     "acquire_lease",
     "address_of",
     "announce",
+    "announce_claimed",
     "announcements",
     "answer_request",
     "append_each",
@@ -232,6 +237,7 @@ __all__ = [
     "refuse_unsuitable",
     "release_lease",
     "release_quota",
+    "release_scan_number",
     "remove_lapsed_writers",
     "remove_traces",
     "remove_writer",

@@ -14,16 +14,25 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from scanbus.bus.protocol.keys import NUMBER_REQUESTS, number_key
+from scanbus.bus.protocol.keys import (
+    ANNOUNCEMENTS,
+    NUMBER_REQUESTS,
+    claim_key,
+    number_key,
+)
 from scanbus.bus.store.bounded_read import read_bounded
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.lazy_redis import redis
-from scanbus.bus.store.replies import parses_reply
+from scanbus.bus.store.replies import parses_reply, stream_id
 from scanbus.bus.store.wrong_types import is_wrong_type
+from scanbus.schemas import ScanAnnounced
+from scanbus.schemas.errors import ScanNumberTakenError
 
 __all__ = [
     "NumberAnswer",
+    "NumberClaim",
     "NumberRequest",
+    "announce_claimed",
     "answer_request",
     "ask_writers",
     "claim_scan_number",
@@ -31,6 +40,7 @@ __all__ = [
     "next_scan_number",
     "raise_scan_number",
     "read_number_requests",
+    "release_scan_number",
     "take_number_after",
 ]
 
@@ -38,6 +48,49 @@ __all__ = [
 _MAX_REQUESTS: Final = 10_000
 _MAX_REQUEST_BYTES: Final = 2000
 _ANSWER_MS: Final = 60_000
+# A claim lasts until the announcement; this is for programs that die in between.
+_CLAIM_MS: Final = 30_000
+
+# A full Redis refuses it: a number is wanted before a scan, and can wait. KEYS[2] is
+# the prefix of the claims.
+_CLAIM: Final = """
+local function remove_other_types(key)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'string' and kind ~= 'none' then redis.call('DEL', key) end
+end
+remove_other_types(KEYS[1])
+local known = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
+local number = tonumber(ARGV[2])
+if number == 0 then
+  number = known
+  repeat number = number + 1 until redis.call('EXISTS', KEYS[2] .. number) == 0
+end
+local claim = KEYS[2] .. number
+remove_other_types(claim)
+local holder = redis.call('GET', claim)
+if holder and holder ~= ARGV[1] then return {number, known, holder} end
+redis.call('SET', claim, ARGV[1], 'PX', ARGV[3])
+if known < number then redis.call('SET', KEYS[1], number) end
+return {number, known, ''}
+"""
+_RELEASE: Final = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' then return 0 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+# Its first write frees memory, so a full Redis accepts it.
+_ANNOUNCE: Final = """
+local is_claimed = redis.call('TYPE', KEYS[2]).ok == 'string'
+local holder = is_claimed and redis.call('GET', KEYS[2]) or ARGV[1]
+if holder == ARGV[1] then
+  redis.call('DEL', KEYS[2])
+elseif ARGV[3] == '1' then
+  return {holder, ''}
+end
+if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end
+redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
+return {'', redis.call('XADD', KEYS[1], '*', 'doc', ARGV[2])}
+"""
 
 # A full Redis refuses SET and XADD, but not in a script whose first write frees memory.
 _RAISE = """
@@ -108,11 +161,87 @@ class NumberAnswer:
     holder: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class NumberClaim:
+    """How a number was claimed for a scan that is to be opened.
+
+    Attributes
+    ----------
+    number : int
+        The number.
+    known : int
+        What the counter was before.
+    holder : str
+        Uid of the scan that has claimed it; empty if this one has it now.
+    """
+
+    number: int
+    known: int
+    holder: str
+
+
 @parses_reply
-def next_scan_number(client: Bus, dataset: str) -> int:
-    """Return the next scan number of a dataset, by its counter."""
-    number: Any = client.incr(number_key(dataset))
-    return int(number)
+def claim_scan_number(
+    client: Bus, dataset: str, uid: str, number: int = 0
+) -> NumberClaim:
+    """Claim a number of a dataset for a scan, until the scan is announced.
+
+    Whoever else wants it meanwhile is told; all in one step of Redis.
+
+    Parameters
+    ----------
+    uid : str
+        Uid of the scan.
+    number : int
+        Number that a program gave; 0 for the next one.
+    """
+    keys = (number_key(dataset), claim_key(dataset, ""))
+    reply: Any = client.eval(_CLAIM, 2, *keys, uid, number, _CLAIM_MS)
+    claimed, known, holder = reply
+    return NumberClaim(int(claimed), int(known), bytes(holder).decode("utf-8"))
+
+
+def next_scan_number(client: Bus, dataset: str, uid: str) -> int:
+    """Return the next scan number of a dataset, and claim it for a scan."""
+    return claim_scan_number(client, dataset, uid).number
+
+
+def release_scan_number(client: Bus, dataset: str, uid: str, number: int) -> None:
+    """Release the claim of a scan that is not announced, if it has one."""
+    client.eval(_RELEASE, 1, claim_key(dataset, number), uid)
+
+
+@parses_reply
+def announce_claimed(client: Bus, document: ScanAnnounced, *, is_given: bool) -> str:
+    """Announce a new scan, also on a full Redis, and release the claim of its number.
+
+    Parameters
+    ----------
+    is_given : bool
+        Whether the program gave the number. The writer gives another one to a scan
+        whose number is the counter's and taken.
+
+    Returns
+    -------
+    str
+        Id of the announcement.
+
+    Raises
+    ------
+    ScanNumberTakenError
+        If the program gave it, and meanwhile another scan has claimed it: the claim has
+        expired.
+    """
+    scan = document.scan
+    keys = (ANNOUNCEMENTS, claim_key(scan.dataset_folder, scan.scan_number))
+    values = (scan.uid, document.to_json(), int(is_given))
+    reply: Any = client.eval(_ANNOUNCE, 2, *keys, *values)
+    holder, announcement = reply
+    if holder:
+        raise ScanNumberTakenError(
+            scan.scan_number, scan.dataset_folder, f"scan {bytes(holder).decode()}"
+        )
+    return stream_id(announcement)
 
 
 @parses_reply
@@ -133,12 +262,6 @@ def take_number_after(client: Bus, dataset: str, last: int) -> int:
     """Return the next number that is larger than `last`, also on a full Redis."""
     number: Any = client.eval(_TAKE_AFTER, 1, number_key(dataset), last)
     return int(number)
-
-
-def claim_scan_number(client: Bus, dataset: str, number: int) -> bool:
-    """Take a given number; return whether no counter had reached it before."""
-    known = raise_scan_number(client, dataset, number)
-    return known is None or known < number
 
 
 def has_counter(client: Bus, dataset: str) -> bool:

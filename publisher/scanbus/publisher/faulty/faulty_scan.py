@@ -120,7 +120,7 @@ class FaultyScan:
         )
         refuse_unsuitable(self._client, url)
         with translated(url):
-            number = next_scan_number(self._client, where.dataset_folder)
+            number = next_scan_number(self._client, where.dataset_folder, where.uid)
             self.identity = where.model_copy(update={"scan_number": number})
             self._open()
 

@@ -41,10 +41,9 @@ def continue_scan(client: Bus, queue: ScanQueue, closed: ClosedScan) -> None:
             return  # Another thread did it.
         left = closed.left(queue)
         before = queue.announced.scan
-        number = counted_number(client, before.dataset_folder, before.scan_number)
-        identity = before.model_copy(
-            update={"uid": uuid.uuid4().hex, "scan_number": number}
-        )
+        uid, folder = uuid.uuid4().hex, before.dataset_folder
+        number = counted_number(client, folder, uid, before.scan_number)
+        identity = before.model_copy(update={"uid": uid, "scan_number": number})
         announced = queue.announced.model_copy(
             update={"scan": identity, "time": wall_clock()}
         )

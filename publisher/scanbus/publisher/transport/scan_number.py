@@ -8,6 +8,7 @@ it another number if its own one is taken.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from scanbus.bus.store import (
@@ -18,14 +19,16 @@ from scanbus.bus.store import (
     has_counter,
     next_scan_number,
     raise_scan_number,
+    release_scan_number,
+    translated,
     writers_alive,
 )
 from scanbus.schemas import ScanIdentity
-from scanbus.schemas.errors import ScanNumberTakenError
+from scanbus.schemas.errors import BusUnavailableError, ScanNumberTakenError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
-__all__ = ["counted_number", "take_given_number"]
+__all__ = ["counted_number", "release_number", "take_given_number"]
 
 log = get_logger()
 
@@ -34,13 +37,15 @@ _ANSWER_S: Final = 5.0
 _UNKNOWN_WRITER_S: Final = 0.1
 
 
-def counted_number(client: Bus, dataset: str, known: int = 0) -> int:
-    """Return the next number of a dataset.
+def counted_number(client: Bus, dataset: str, uid: str, known: int = 0) -> int:
+    """Return the next number of a dataset, claimed for a scan.
 
     Parameters
     ----------
     dataset : str
         Folder of the dataset.
+    uid : str
+        Uid of the scan.
     known : int
         The largest number that this process knows of; 0 for none.
     """
@@ -49,11 +54,11 @@ def counted_number(client: Bus, dataset: str, known: int = 0) -> int:
         raise_scan_number(client, dataset, known)
     if not is_filled:
         _ask(client, dataset)
-    return next_scan_number(client, dataset)
+    return next_scan_number(client, dataset, uid)
 
 
 def take_given_number(client: Bus, identity: ScanIdentity) -> None:
-    """Take a number that the program gave.
+    """Claim a number that the program gave.
 
     Raises
     ------
@@ -61,13 +66,22 @@ def take_given_number(client: Bus, identity: ScanIdentity) -> None:
         If a scan on the bus or on the disk has it.
     """
     dataset, number = identity.dataset_folder, identity.scan_number
-    holder = ""
-    if not claim_scan_number(client, dataset, number):
-        holder = _holder_on_bus(client, identity)
-    if not holder:
-        holder = _ask(client, dataset, number)
+    claim = claim_scan_number(client, dataset, identity.uid, number)
+    if claim.holder:
+        raise ScanNumberTakenError(number, dataset, f"scan {claim.holder}")
+    # Only now: a scan that was opened meanwhile is announced, or has the claim.
+    holder = _holder_on_bus(client, identity) if number <= claim.known else ""
+    holder = holder or _ask(client, dataset, number)
     if holder:
+        release_scan_number(client, dataset, identity.uid, number)
         raise ScanNumberTakenError(number, dataset, holder)
+
+
+def release_number(client: Bus, url: str, scan: ScanIdentity) -> None:
+    """Let others have the number of a scan that could not be announced."""
+    folder, number = scan.dataset_folder, scan.scan_number
+    with suppress(BusUnavailableError), translated(url):
+        release_scan_number(client, folder, scan.uid, number)
 
 
 def _ask(client: Bus, dataset: str, number: int = 0) -> str:

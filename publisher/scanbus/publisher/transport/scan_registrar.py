@@ -22,7 +22,7 @@ from scanbus.bus.protocol import HEARTBEAT_TTL_MS
 from scanbus.bus.store import (
     OwnProcess,
     ServerReport,
-    announce,
+    announce_claimed,
     append_event,
     beat_publisher,
     connect,
@@ -48,7 +48,11 @@ from scanbus.publisher.transport.reserver import Reserver
 from scanbus.publisher.transport.resync import ensure_announced
 from scanbus.publisher.transport.retry import retry_until_room
 from scanbus.publisher.transport.scan_monitor import ScanMonitor
-from scanbus.publisher.transport.scan_number import counted_number, take_given_number
+from scanbus.publisher.transport.scan_number import (
+    counted_number,
+    release_number,
+    take_given_number,
+)
 from scanbus.publisher.transport.sender import Sender
 from scanbus.publisher.transport.server_look import ServerLook
 from scanbus.publisher.transport.spool_writer import SpoolWriter
@@ -179,28 +183,39 @@ class ScanRegistrar:
         announced = checked(
             ScanAnnounced, time=wall_clock(), scan=identity, title=options.title
         )
-        root = self._spool
+        is_given = options.identity["scan_number"] is not None
+        try:
+            self._open(announced, note_opened, is_given=is_given)
+        except Exception:
+            release_number(self._client, self._link.url, identity)
+            raise
+
+    def _open(
+        self,
+        announced: ScanAnnounced,
+        note_opened: Callable[[ScanQueue], None],
+        *,
+        is_given: bool,
+    ) -> None:
+        uid, root = announced.scan.uid, self._spool
         queue = ScanQueue(
             announced,
             secrets.token_bytes(8),
             inbox=self._inbox,
             limits=self._limits,
             threads=self._threads,
-            why_full=partial(self._monitor.why_full, identity.uid),
-            spool=None if root is None else ScanSpool.make(root, identity.uid),
+            why_full=partial(self._monitor.why_full, uid),
+            spool=None if root is None else ScanSpool.make(root, uid),
         )
         self._monitor.watch(queue)
         note_opened(queue)
         try:
-            self._announce(queue)
+            self._announce(queue, is_given=is_given)
         except Exception:
             self._monitor.forget(queue)
             if queue.spool is not None:
                 queue.spool.remove()
             raise
-        log.info(
-            LogEvent.SCAN_ANNOUNCED, scan=identity.uid, number=identity.scan_number
-        )
 
     def _check_threads(self) -> None:
         """Refuse to take data that no thread would send."""
@@ -210,20 +225,19 @@ class ScanRegistrar:
                 "make a new one"
             )
 
-    def _announce(self, queue: ScanQueue) -> None:
+    def _announce(self, queue: ScanQueue, *, is_given: bool) -> None:
         announced, uid = queue.announced, queue.uid
         what = f"announcing scan {uid}"
         # Heartbeat first: a reader that finds the announcement checks it.
-        self._call(
-            what,
-            partial(
-                beat_publisher, self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS
-            ),
+        beat = partial(beat_publisher, self._client, uid, self._heartbeat)
+        self._call(what, partial(beat, HEARTBEAT_TTL_MS))
+        announcement = self._call(
+            what, partial(announce_claimed, self._client, announced, is_given=is_given)
         )
-        announcement = self._call(what, lambda: announce(self._client, announced))
         queue.set_announcement(announcement)
         if queue.spool is not None:
             queue.spool.write_identity(announced, queue.announcement, queue.session)
+        log.info(LogEvent.SCAN_ANNOUNCED, scan=uid, number=announced.scan.scan_number)
 
     def resume(self) -> list[ScanQueue]:
         """Resume the scans that dead publishers left in the spool; return them.
@@ -285,7 +299,7 @@ class ScanRegistrar:
         folder = identity.dataset_folder
         known = self._last_numbers.get(folder, 0)
         if number is None:
-            number = counted_number(self._client, folder, known)
+            number = counted_number(self._client, folder, identity.uid, known)
         else:
             take_given_number(self._client, identity)
         self._last_numbers[folder] = max(number, known)
