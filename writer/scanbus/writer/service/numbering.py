@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import re
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +23,16 @@ from scanbus.bus.store import (
     read_number_requests,
     translated,
 )
+from scanbus.schemas import ScanIdentity
 from scanbus.schemas.errors import BusUnavailableError, RootUnusableError
 from scanbus.schemas.file_names import RAW_DATA, scan_folder_name
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.storage.data_root import inside
-from scanbus.writer.storage.number_claims import is_number_free, last_number
+from scanbus.writer.storage.number_claims import (
+    is_number_free,
+    last_number,
+    release_unused_claims,
+)
 
 __all__ = ["NumberDesk"]
 
@@ -53,7 +59,7 @@ class NumberDesk:
         self.seen = "0-0"
         self._root = settings.root
         self._url = settings.redis
-        self._requests: queue.Queue[NumberRequest | None] = queue.Queue()
+        self._requests: queue.Queue[NumberRequest | ScanIdentity | None] = queue.Queue()
         self._guard = LoopGuard("writer", settings.redis)
         self._thread = threading.Thread(
             target=self._run, name="scanbus-numbers", daemon=True
@@ -69,6 +75,10 @@ class NumberDesk:
             self.seen = request.id
             self._requests.put(request)
 
+    def note_given_up(self, scan: ScanIdentity) -> None:
+        """Release the claim of a scan that will not be written, if it has no file."""
+        self._requests.put(scan)
+
     def close(self) -> None:
         """Answer what was asked so far, unless the disk hangs, and end."""
         self._requests.put(None)
@@ -79,7 +89,10 @@ class NumberDesk:
         while (request := self._requests.get()) is not None:
             try:
                 with self._guard.attempt("answer a request"):
-                    self._answer(request)
+                    if isinstance(request, NumberRequest):
+                        self._answer(request)
+                    else:
+                        self._release(request)
             except BusUnavailableError:
                 continue  # It stays on the bus, and is asked again by the program.
 
@@ -87,6 +100,11 @@ class NumberDesk:
         answer = numbers_on_disk(self._root, request.dataset, request.number)
         with translated(self._url), connect(self._url, name="scanbus-numbers") as bus:
             answer_request(bus, request, answer)
+
+    def _release(self, scan: ScanIdentity) -> None:
+        with suppress(RootUnusableError, NotADirectoryError):
+            folder = inside(self._root, self._root / scan.dataset_folder)
+            release_unused_claims(folder, scan.uid)
 
 
 def numbers_on_disk(root: Path, dataset: str, number: int) -> NumberAnswer | None:

@@ -11,7 +11,7 @@ import time
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import Bus, Lease, begin_attempt, id_order, read_events
-from scanbus.schemas import Verdict, VerdictWord
+from scanbus.schemas import ScanIdentity, Verdict, VerdictWord
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -96,6 +96,15 @@ class ScanTask:
         if self.record is None and not self._later_uid:
             return True
         return self.verdict is not None and not self.verdict.provisional
+
+    @property
+    def given_up(self) -> ScanIdentity | None:
+        """The scan, if its final verdict is that it has no files and gets none."""
+        judged, record = self.verdict, self.record
+        if judged is None or judged.provisional or record is None:
+            return None
+        is_failed = judged.verdict is VerdictWord.FAILED
+        return record.announced if is_failed and not judged.master else None
 
     @property
     def is_settled(self) -> bool:

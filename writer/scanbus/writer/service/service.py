@@ -441,6 +441,8 @@ class WriterService:
             if not task.is_final or task.is_running or key in self._announced_again:
                 is_first = False
                 continue
+            if task.given_up is not None:
+                self._numbers.note_given_up(task.given_up)
             judged = task.take_own_verdict()
             if judged is not None:
                 self._metrics.judged(judged)

@@ -34,6 +34,7 @@ __all__ = [
     "last_number",
     "numbers",
     "release_claims",
+    "release_unused_claims",
 ]
 
 
@@ -61,6 +62,15 @@ def release_claims(dataset: Path, owner: str) -> None:
     """Remove the claims of an owner whose files say its number."""
     for number, holder in tuple(claims(dataset)):
         if holder == owner:
+            with suppress(FileNotFoundError):
+                (dataset / WORK_FOLDER / claim_name(number)).unlink()
+
+
+def release_unused_claims(dataset: Path, uid: str) -> None:
+    """Remove the claims of a scan that was given up, of numbers without any file."""
+    for number, holder in tuple(claims(dataset)):
+        folder = folder_of_number(dataset, number)
+        if holder == uid and not any(files_of_number(folder, number)):
             with suppress(FileNotFoundError):
                 (dataset / WORK_FOLDER / claim_name(number)).unlink()
 

@@ -1,0 +1,81 @@
+"""A scan that was dismissed keeps no number, unless something of it is on the disk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scanbus.bus.store import connect, find_scan
+from scanbus.cli.private_redis import PrivateRedis
+from scanbus.publisher import close_scan
+from scanbus.schemas.file_names import WORK_FOLDER, dataset_path
+from scanbus.writer.steps import Steps
+from scanbus.writer.storage.work_folder import WorkFolder
+from tests.support.raw_publisher import RawScan
+from tests.support.roots import made_root
+from tests.support.writers import wait_until, writer
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def server() -> Iterator[PrivateRedis]:
+    with PrivateRedis() as one:
+        yield one
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return made_root(tmp_path / "root")
+
+
+def _claims(root: Path) -> list[str]:
+    return [path.name for path in root.rglob(f"{WORK_FOLDER}/claim-*")]
+
+
+def _ended(url: str) -> RawScan:
+    scan = RawScan(url).prepare()
+    for first in range(0, 24, 4):
+        scan.send_frames(first, first + 4)
+    scan.end()
+    return scan
+
+
+def _is_passed(url: str) -> bool:
+    with connect(url, name="test") as client:
+        return client.get("scanbus:position") is not None
+
+
+def test_it_goes_with_the_dismissal_while_a_writer_waits(
+    server: PrivateRedis, root: Path
+) -> None:
+    """No segment gets its name, as on a mount that refuses it."""
+    scan = _ended(server.url)
+    traps = ";".join(f"link.before=raise=EACCES@{hit}" for hit in range(1, 500))
+    with writer(server.url, root, failpoints=traps):
+        wait_until(lambda: _claims(root) == ["claim-scan0001"])
+        close_scan(server.url, scan.uid, dismiss=True)
+        wait_until(lambda: not _claims(root))
+
+
+@pytest.mark.parametrize("has_file", [False, True])
+def test_it_goes_when_the_next_writer_starts(
+    server: PrivateRedis, root: Path, *, has_file: bool
+) -> None:
+    scan = _ended(server.url)
+    dataset = root / dataset_path(scan.identity)
+    left = WorkFolder(dataset, scan.uid, 1, Steps())
+    left.open()
+    left.claim(1)
+    if has_file:
+        (dataset / "scan0001").mkdir()
+        (dataset / "scan0001/eiger_0000.h5").write_bytes(b"its first segment")
+    close_scan(server.url, scan.uid, dismiss=True)
+
+    with writer(server.url, root) as one:
+        wait_until(lambda: _is_passed(server.url))
+        assert one.leave() == 0
+
+    assert _claims(root) == (["claim-scan0001"] if has_file else [])
+    with connect(server.url, name="test") as client:
+        assert find_scan(client, scan.uid).final_verdict is not None
