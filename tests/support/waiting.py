@@ -5,9 +5,13 @@ from collections.abc import Callable
 
 
 def wait_until(
-    condition: Callable[[], bool], *, timeout_s: float = 10.0, what: str = "condition"
+    condition: Callable[[], bool], *, timeout_s: float = 90.0, what: str = "condition"
 ) -> None:
-    """Return once `condition()` is true, or fail the test after `timeout_s`."""
+    """Return once `condition()` is true, or fail the test after `timeout_s`.
+
+    Only a test that fails waits so long: a busy machine takes ten seconds to start a
+    process.
+    """
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

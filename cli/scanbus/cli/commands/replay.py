@@ -27,12 +27,15 @@ def run(
     as_number: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Write it as scan N of its dataset.", min=1, max=10**8 - 1
+            metavar="N",
+            help="Write it as scan N of its dataset, also below the writer's root.",
+            min=1,
+            max=10**8 - 1,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Write a scan that is still on the bus again, under another root folder.
+    """Write a scan that is still on the bus again, under another root or number.
 
     Exit code: 0 complete, 2 partial, 3 failed.
     """
