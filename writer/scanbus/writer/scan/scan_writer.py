@@ -332,13 +332,14 @@ class ScanWriter:
     def _write(self) -> bool:
         """Write until all lanes are over; return False if the publisher is gone."""
         while not self._is_over():
+            ended = self._record.ended
             self._tick()
             n_arrivals = self._read()
             self._collect_published()
             self._joins.advance(self._lanes)
             if self._joins.needs_master:
                 self._update_master()
-            if n_arrivals:
+            if n_arrivals or self._record.ended is not ended or self._is_over():
                 self._silence.end()
             elif self._silence.is_lapsed() and self._commits.is_empty:
                 return False
