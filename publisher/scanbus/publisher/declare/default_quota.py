@@ -12,9 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from scanbus.bus.protocol import quota_range
-from scanbus.publisher.declare.lane_plan import Declared, lane_requests, plan_lanes
+from scanbus.publisher.declare.lane_plan import (
+    Declared,
+    LaneRequest,
+    holds_all,
+    lane_requests,
+)
 from scanbus.schemas import Storage
-from scanbus.schemas.errors import QuotaRefusedError
 
 __all__ = ["default_quota", "smaller_quotas"]
 
@@ -42,9 +46,10 @@ def default_quota(declared: Sequence[Declared], compression: float, budget: int)
         lane, but not more than the budget.
     """
     least, most = quota_range(budget)
-    wanted = int(_wanted_bytes(declared, compression, most))
+    requests = lane_requests(declared, compression)
+    wanted = int(_wanted_bytes(requests, most))
     quota = max(1, least, min(wanted, most))
-    while quota < budget and not _holds(declared, quota, compression):
+    while quota < budget and not holds_all(requests, quota):
         quota = min(2 * quota, budget)
     return quota
 
@@ -54,17 +59,18 @@ def smaller_quotas(
 ) -> Iterator[int]:
     """Yield smaller quotas that still hold one chunk of every lane, largest first."""
     least, _ = quota_range(budget)
+    requests = lane_requests(declared, compression)
     while quota > least:
         quota = max(least, quota // 2)
-        if not _holds(declared, quota, compression):
+        if not holds_all(requests, quota):
             return
         yield quota
 
 
-def _wanted_bytes(declared: Sequence[Declared], compression: float, most: int) -> float:
+def _wanted_bytes(requests: Sequence[LaneRequest], most: int) -> float:
     wanted = 0.0
     n_unknown = 0
-    for request in lane_requests(declared, compression):
+    for request in requests:
         if request.expected_points is not None:
             wanted += 2 * request.expected_points * request.cost_bytes
         elif request.storage is Storage.FILES:
@@ -74,11 +80,3 @@ def _wanted_bytes(declared: Sequence[Declared], compression: float, most: int) -
     if n_unknown:
         wanted += max(_UNKNOWN_BYTES, n_unknown * _UNKNOWN_LANE_BYTES)
     return wanted
-
-
-def _holds(declared: Sequence[Declared], quota: int, compression: float) -> bool:
-    try:
-        plan_lanes("", declared, quota, compression)
-    except QuotaRefusedError:
-        return False
-    return True

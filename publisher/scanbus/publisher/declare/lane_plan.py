@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from scanbus.bus.protocol import TIME_BYTES
 from scanbus.schemas import (
@@ -28,6 +28,7 @@ __all__ = [
     "Declared",
     "LaneRequest",
     "OriginalNames",
+    "holds_all",
     "lane_requests",
     "plan_lanes",
 ]
@@ -156,6 +157,24 @@ def plan_lanes(
         If channels of different storage share a group.
     """
     requests = lane_requests(declared, compression)
+    shares = _room_of_each(requests, quota_bytes)
+    return tuple(
+        _lane(uid, quota_bytes, request, shares[request.name]) for request in requests
+    )
+
+
+def holds_all(requests: Sequence[LaneRequest], quota_bytes: int) -> bool:
+    """Return whether a quota holds one chunk of every lane: see `plan_lanes`."""
+    shares = _room_of_each(requests, quota_bytes)
+    return all(
+        _lengths(request, shares[request.name]).points >= 1 for request in requests
+    )
+
+
+def _room_of_each(
+    requests: Sequence[LaneRequest], quota_bytes: int
+) -> dict[str, float]:
+    """Return the bytes that open segments of each lane may take."""
     room = quota_bytes / 2
     small = [request for request in requests if request.storage is Storage.VALUES]
     large = [request for request in requests if request.storage is Storage.FILES]
@@ -165,9 +184,7 @@ def plan_lanes(
     room -= sum(shares[request.name] for request in large)
     for name, extra in _shares(large, room, attrgetter("extra_bytes")).items():
         shares[name] += extra
-    return tuple(
-        _lane(uid, quota_bytes, request, shares[request.name]) for request in requests
-    )
+    return shares
 
 
 def lane_requests(
@@ -245,25 +262,36 @@ def _shares(
     return shares
 
 
-def _lane(uid: str, quota: int, request: LaneRequest, share: float) -> LaneDescription:
+class _Lengths(NamedTuple):
+    """Lengths of a lane's segments and chunks; no points if no chunk fits."""
+
+    points: int
+    chunk: int
+    segment_bytes: int
+
+
+def _lengths(request: LaneRequest, share: float) -> _Lengths:
     fits = int((share + _ROUNDING_BYTES) // request.cost_bytes)
-    segment_bytes = None
     if request.storage is Storage.VALUES:
-        points = chunk = min(fits, 1) and _values_points(request, share)
-        segment_bytes = _values_bytes(request, share, points)
-    else:
-        chunk = request.points_per_chunk or _chunk(request, fits)
-        points = _files_points(request, fits, chunk)
-        segment_bytes = _files_bytes(request, share, chunk)
-    if points < 1:
-        raise QuotaRefusedError(uid, quota, _too_small(request, chunk, share))
+        points = min(fits, 1) and _values_points(request, share)
+        return _Lengths(points, points, _values_bytes(request, share, points))
+    chunk = request.points_per_chunk or _chunk(request, fits)
+    points = _files_points(request, fits, chunk)
+    return _Lengths(points, chunk, _files_bytes(request, share, chunk))
+
+
+def _lane(uid: str, quota: int, request: LaneRequest, share: float) -> LaneDescription:
+    lengths = _lengths(request, share)
+    if lengths.points < 1:
+        reason = _too_small(request, lengths.chunk, share)
+        raise QuotaRefusedError(uid, quota, reason)
     return LaneDescription(
         name=request.name,
         storage=request.storage,
         channels=request.channels,
-        points_per_segment=points,
-        points_per_chunk=chunk,
-        segment_bytes=segment_bytes,
+        points_per_segment=lengths.points,
+        points_per_chunk=lengths.chunk,
+        segment_bytes=lengths.segment_bytes,
     )
 
 

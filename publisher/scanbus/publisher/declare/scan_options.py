@@ -134,17 +134,13 @@ class ScanOptions:
             return []
         return [ScanUpdated(time=wall_clock(), metadata=self.metadata)]
 
-    def quotas(
-        self, declared: Sequence[Declared], budget: int, document_bytes: int
-    ) -> Iterator[int]:
+    def quotas(self, declared: Sequence[Declared], budget: int) -> Iterator[int]:
         """Yield the quotas with which the scan may start, in bytes, the best first.
 
         Parameters
         ----------
         budget : int
             Bytes that all scans together may reserve.
-        document_bytes : int
-            Bytes of its documents, which a default quota includes.
         """
         # Beside what the channels need, whether the program said that or not.
         room = self.statics.room_bytes
@@ -154,7 +150,13 @@ class ScanOptions:
         wanted = default_quota(declared, self.compression, budget)
         smaller = smaller_quotas(declared, self.compression, wanted, budget)
         for quota in chain([wanted], smaller):
-            yield min(quota + document_bytes + room, budget)
+            yield min(quota + room, budget)
+
+    def with_documents(self, quota_bytes: int, n_bytes: int, budget: int) -> int:
+        """Return a quota with the bytes of the scan's documents, if it is a default."""
+        if self.quota_bytes is not None:
+            return quota_bytes
+        return min(quota_bytes + n_bytes, budget)
 
     def _lanes(
         self, uid: str, declared: Sequence[Declared], quota_bytes: int
@@ -165,9 +167,13 @@ class ScanOptions:
     def replanned(
         self, prepared: ScanPrepared, declared: Sequence[Declared], quota_bytes: int
     ) -> ScanPrepared:
-        """Return the document with another quota, and lanes that fit it."""
-        uid = prepared.scan.uid
-        lanes = self._lanes(uid, declared, quota_bytes)
+        """Return the document with another quota, and lanes that fit it.
+
+        Lanes that were planned for a smaller one fit, and stay: they are many.
+        """
+        lanes = prepared.lanes
+        if quota_bytes < prepared.quota_bytes:
+            lanes = self._lanes(prepared.scan.uid, declared, quota_bytes)
         return prepared.model_copy(update={"lanes": lanes, "quota_bytes": quota_bytes})
 
     def most_quota_bytes(self, quota_bytes: int, budget: int) -> int:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from time import monotonic
 
 from scanbus.bus.store import Bus, reserve_quota, translated, writers_alive
@@ -85,11 +86,16 @@ class Reserver:
             If an option is invalid.
         """
         budget = self._link.budget_bytes
-        first = next(options.quotas(declared, budget, 0))
+        choices = options.quotas(declared, budget)
+        first = next(choices)
         prepared = options.prepared(scan, declared, first, spooled=spooled)
+        n_bytes = len(prepared.to_json())
         quota_bytes = wait_for_room(
             scan.uid,
-            options.quotas(declared, budget, len(prepared.to_json())),
+            (
+                options.with_documents(each, n_bytes, budget)
+                for each in chain([first], choices)
+            ),
             partial(self._reserve, scan.uid),
             budget=budget,
             deadline_s=self._deadline_s,
@@ -159,7 +165,7 @@ def wait_for_room(
     started, next_log_s, pause_s = monotonic(), _LOG_AFTER_S, _FIRST_PAUSE_S
     while True:
         refused = None
-        for quota in (*known, *choices):
+        for quota in chain(tuple(known), choices):
             if quota not in known:
                 known.append(quota)
             if quota > budget:
