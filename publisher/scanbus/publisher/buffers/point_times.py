@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanbus.bus.protocol import TIME_BYTES, Ends, Times, evenly_spaced
+from scanbus.bus.protocol import TIME_BYTES, Ends, Times
 
 __all__ = ["EVEN_S", "PointTimes"]
 
@@ -143,11 +143,7 @@ class PointTimes:
             ends = lines[0].at(start), lines[-1].at(stop - 1)
             if _is_straight(lines, start, stop, ends):
                 return ends
-        times = np.empty(stop - start)
-        for line in lines:
-            low, high = max(start, line.start), min(stop, line.stop)
-            part = evenly_spaced(line.at(low), line.at(high - 1), high - low)
-            times[low - start : high - start] = part
+        times = _along(lines, start, stop)
         for run in given:
             low, high = max(start, run.start), min(stop, run.stop)
             known = run.times[low - run.start : high - run.start]
@@ -173,6 +169,25 @@ class PointTimes:
                 run.start = stop
                 return
             del self._given[0]
+
+
+def _along(lines: list[_Line], start: int, stop: int) -> Times:
+    """Return the times of points; any value for those that no line has.
+
+    For all lines at once: a slow channel has one for each few points.
+    """
+    points: list[int] = []
+    times: list[float] = []
+    for line in lines:
+        low, last = max(start, line.start), min(stop, line.stop) - 1
+        points.append(low)
+        times.append(line.at(low))
+        if last > low:
+            points.append(last)
+            times.append(line.at(last))
+    if not points:
+        return np.empty(stop - start)
+    return np.interp(np.arange(start, stop), points, times)
 
 
 def _is_straight(lines: list[_Line], start: int, stop: int, ends: Ends) -> bool:
