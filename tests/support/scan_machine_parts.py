@@ -28,7 +28,7 @@ from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.queue.send_share import SendShare
 from scanbus.publisher.transport.resync import (
-    compare_lane,
+    compare_lanes,
     ensure_announced,
     restore_scan,
 )
@@ -169,8 +169,7 @@ class SteppedPublisher:
 
     def _compare(self, share: SendShare) -> None:
         try:
-            for lane in share.lanes:
-                compare_lane(self.client, self.queue, lane)
+            compare_lanes(self.client, self.queue, share.lanes)
             restore_scan(self.client, self.queue)
         except BaseException:
             share.request_compare()

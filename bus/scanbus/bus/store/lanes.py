@@ -6,7 +6,7 @@ memory and accepted the next, the lane would have a gap that cannot be filled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scanbus.bus.protocol.entries import (
@@ -28,20 +28,22 @@ __all__ = [
     "VanishedError",
     "append_each",
     "append_entries",
+    "ends_of_streams",
     "lanes_in_use",
     "make_lane",
     "make_lanes",
     "sealed_length",
     "stored_session",
+    "stored_sessions",
     "stream_ends",
 ]
 
 # Consumer group, created and removed at once: in Redis 6.2 the only way to create an
 # empty stream.
 _MAKER = "scanbus-maker"
-_EXISTS = """
+_REMOVE_OTHER = """
 if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end
-return redis.call('EXISTS', KEYS[1])
+return 1
 """
 # XINFO returns whole entries with their payloads: the script returns their ids only.
 _ENDS = """
@@ -100,11 +102,12 @@ def make_lanes(client: Bus, uid: str, lanes: Sequence[str]) -> None:
     pipe: Any = client.pipeline(transaction=False)
     keys = [lane_key(uid, lane) for lane in lanes]
     for key in keys:
-        pipe.eval(_EXISTS, 1, key)
-    missing = [
-        key for key, known in zip(keys, pipe.execute(), strict=True) if not known
-    ]
+        pipe.type(key)
+    kinds = dict(zip(keys, pipe.execute() if keys else (), strict=True))
+    missing = [key for key, kind in kinds.items() if kind != b"stream"]
     for key in missing:
+        if kinds[key] != b"none":
+            pipe.eval(_REMOVE_OTHER, 1, key)
         pipe.xgroup_create(key, _MAKER, id="0", mkstream=True)
         pipe.xgroup_destroy(key, _MAKER)
     for reply in pipe.execute(raise_on_error=False) if missing else ():
@@ -126,8 +129,8 @@ def lanes_in_use(client: Bus, uid: str, lanes: Iterable[str]) -> dict[str, bytes
     for name in names:
         pipe.exists(lane_key(uid, name))
     there = [name for name, known in zip(names, pipe.execute(), strict=True) if known]
-    ends = {name: stream_ends(client, uid, name) for name in there}
-    return {name: end[1] for name, end in ends.items() if end and end[1] != b"0-0"}
+    ends = zip(there, ends_of_streams(client, uid, there), strict=True)
+    return {name: end[1] for name, end in ends if end and end[1] != b"0-0"}
 
 
 @parses_reply
@@ -136,21 +139,52 @@ def stream_ends(client: Bus, uid: str, lane: str) -> tuple[bytes, bytes] | None:
 
     None if the lane does not exist. The first id is ``0-0`` if the lane is empty.
     """
-    reply: Any = client.eval(_ENDS, 1, lane_key(uid, lane))
+    return _ends_in(client.eval(_ENDS, 1, lane_key(uid, lane)))
+
+
+@parses_reply
+def ends_of_streams(
+    client: Bus, uid: str, lanes: Sequence[str]
+) -> list[tuple[bytes, bytes] | None]:
+    """Return what `stream_ends` does of several lanes, in one round trip."""
+    if not lanes:
+        return []
+    pipe: Any = client.pipeline(transaction=False)
+    for lane in lanes:
+        pipe.eval(_ENDS, 1, lane_key(uid, lane))
+    return [_ends_in(reply) for reply in pipe.execute()]
+
+
+def _ends_in(reply: Any) -> tuple[bytes, bytes] | None:
     if not reply:
         return None
     first, last = map(stream_id, reply)
     return first.encode(), last.encode()
 
 
-@parses_reply
 def stored_session(client: Bus, uid: str, lane: str, entry_id: bytes) -> bytes | None:
     """Return the session of an entry in a lane; None if there is no such entry.
 
     Empty if its header has no session.
     """
-    stored = stream_entries(client.xrange(lane_key(uid, lane), entry_id, entry_id))
-    return session_of(bytes(stored[0][1][1])) if stored else None
+    return stored_sessions(client, uid, {lane: entry_id})[lane]
+
+
+@parses_reply
+def stored_sessions(
+    client: Bus, uid: str, entries: Mapping[str, bytes]
+) -> dict[str, bytes | None]:
+    """Return what `stored_session` does of an entry of each lane, in one round trip."""
+    if not entries:
+        return {}
+    pipe: Any = client.pipeline(transaction=False)
+    for lane, entry_id in entries.items():
+        pipe.xrange(lane_key(uid, lane), entry_id, entry_id)
+    replies = map(stream_entries, pipe.execute())
+    return {
+        lane: session_of(bytes(stored[0][1][1])) if stored else None
+        for lane, stored in zip(entries, replies, strict=True)
+    }
 
 
 def sealed_length(client: Bus, uid: str, lane: LaneDescription) -> int | None:

@@ -14,13 +14,13 @@ from scanbus.bus.protocol.entries import SEAL_ID, checksum_of, pack_header
 from scanbus.bus.protocol.retransmit import EncodedEntry
 from scanbus.bus.protocol.scan_record import ScanRecord
 from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.cursors import read_cursor
+from scanbus.bus.store.cursors import read_cursors
 from scanbus.bus.store.lanes import (
-    append_entries,
+    append_each,
+    ends_of_streams,
     lanes_in_use,
-    make_lane,
+    make_lanes,
     sealed_length,
-    stream_ends,
 )
 from scanbus.bus.store.scans import append_event
 from scanbus.schemas import EndReason, LaneDescription, ScanEnded
@@ -96,20 +96,19 @@ def _late_counts(
 
 def _seal(client: Bus, record: ScanRecord, lanes: Iterable[LaneDescription]) -> bool:
     """Seal the lanes that are open; return whether there were any."""
-    session = os.urandom(8)
-    is_any_open = False
-    for lane in lanes:
-        make_lane(client, record.uid, lane.name)
-        ends = stream_ends(client, record.uid, lane.name)
-        last = ends[1] if ends else b"0-0"
-        if last == SEAL_ID:
-            continue
-        is_any_open = True
+    session, uid = os.urandom(8), record.uid
+    names = [lane.name for lane in lanes]
+    make_lanes(client, uid, names)
+    ends = zip(names, ends_of_streams(client, uid, names), strict=True)
+    last = {name: found[1] if found else b"0-0" for name, found in ends}
+    still_open = [name for name in names if last[name] != SEAL_ID]
+    cursors = read_cursors(client, [(uid, name) for name in still_open])
+    seals = []
+    for name, cursor in zip(still_open, cursors, strict=True):
         # Redis may have lost points that are in a file.
-        reached = sum(map(int, last.split(b"-")))
-        length = max(reached, read_cursor(client, record.uid, lane.name))
+        length = max(sum(map(int, last[name].split(b"-"))), cursor)
         header = pack_header(session=session, checksum=checksum_of(b""), length=length)
-        append_entries(
-            client, record.uid, lane.name, [EncodedEntry(SEAL_ID, length, header)]
-        )
-    return is_any_open
+        seals.append((name, EncodedEntry(SEAL_ID, length, header)))
+    for error in filter(None, append_each(client, uid, seals)):
+        raise error
+    return bool(seals)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from scanbus.bus.protocol import SEAL_ID
 from scanbus.bus.store import (
     Bus,
+    ends_of_streams,
     load_record,
     sealed_length,
-    stored_session,
-    stream_ends,
+    stored_sessions,
 )
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import Verdict, VerdictWord
@@ -79,13 +79,11 @@ def find_closed(client: Bus, queue: ScanQueue) -> ClosedScan | None:
 
 def is_sealed_by_other(client: Bus, queue: ScanQueue) -> bool:
     """Whether somebody has begun to close a scan: there is a seal, but no end yet."""
-    for lane in queue.lanes.values():
-        ends = stream_ends(client, queue.uid, lane.name)
-        if ends is not None and ends[1] == SEAL_ID:
-            session = stored_session(client, queue.uid, lane.name, SEAL_ID)
-            if session not in (None, queue.session):
-                return True
-    return False
+    names = list(queue.lanes)
+    ends = zip(names, ends_of_streams(client, queue.uid, names), strict=True)
+    sealed = {name: SEAL_ID for name, found in ends if found and found[1] == SEAL_ID}
+    sessions = stored_sessions(client, queue.uid, sealed).values()
+    return any(session not in (None, queue.session) for session in sessions)
 
 
 def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ClosedScan | None:

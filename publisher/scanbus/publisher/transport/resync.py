@@ -7,6 +7,8 @@ lanes again; one that lost the tail of its append-only file gets that tail again
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
     Bus,
@@ -15,13 +17,13 @@ from scanbus.bus.store import (
     announce,
     append_events,
     ask_writers,
+    ends_of_streams,
     is_announced,
     load_record,
-    make_lane,
+    make_lanes,
     raise_scan_number,
     reserve_quota,
-    stored_session,
-    stream_ends,
+    stored_sessions,
 )
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
@@ -30,7 +32,7 @@ from scanbus.schemas.errors import LaneConflictError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
-__all__ = ["compare_lane", "ensure_announced", "expected_keys", "restore_scan"]
+__all__ = ["compare_lanes", "ensure_announced", "expected_keys", "restore_scan"]
 
 log = get_logger()
 
@@ -117,29 +119,36 @@ def expected_keys(queue: ScanQueue) -> ExpectedKeys | None:
     return expected if announcement and queue.announced is announced else None
 
 
-def compare_lane(client: Bus, queue: ScanQueue, lane: LaneQueue) -> None:
-    """Make the lane if it is missing, and queue again the entries that it lacks.
+def compare_lanes(client: Bus, queue: ScanQueue, lanes: Sequence[LaneQueue]) -> None:
+    """Make the lanes that are missing, and queue again the entries that they lack.
 
-    Only the lane's own sender may call it, and not while it sends.
+    Only the lanes' own sender may call it, and not while it sends. Takes a few round
+    trips for any number of lanes.
 
     Raises
     ------
     LaneConflictError
-        If another publisher wrote to it.
+        If another publisher wrote to one.
     NoRoomError
         If Redis accepts no data now.
     VanishedError
-        If the lane vanished again.
+        If one vanished again.
     """
-    make_lane(client, queue.uid, lane.name)
-    ends = stream_ends(client, queue.uid, lane.name)
-    if ends is None:
-        # All that is kept would be sent again, also what the writer has trimmed.
-        raise VanishedError
-    last = ends[1]
-    session = stored_session(client, queue.uid, lane.name, last)
-    if session is not None and session != queue.session:
-        raise LaneConflictError(lane.name, last.decode())
-    again = queue.watch.resume_after(lane, last)
-    if again:
-        log.warning(LogEvent.SENT_AGAIN, scan=queue.uid, lane=lane.name, bytes=again)
+    names = [lane.name for lane in lanes]
+    make_lanes(client, queue.uid, names)
+    last: dict[str, bytes] = {}
+    ends = ends_of_streams(client, queue.uid, names)
+    for name, found in zip(names, ends, strict=True):
+        if found is None:
+            # All that is kept would be sent again, also what the writer has trimmed.
+            raise VanishedError
+        last[name] = found[1]
+    used = {name: last_id for name, last_id in last.items() if last_id != b"0-0"}
+    sessions = stored_sessions(client, queue.uid, used)
+    for lane in lanes:
+        if sessions.get(lane.name) not in (None, queue.session):
+            raise LaneConflictError(lane.name, last[lane.name].decode())
+        again = queue.watch.resume_after(lane, last[lane.name])
+        if again:
+            scan = queue.uid
+            log.warning(LogEvent.SENT_AGAIN, scan=scan, lane=lane.name, bytes=again)

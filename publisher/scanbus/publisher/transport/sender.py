@@ -37,7 +37,7 @@ from scanbus.publisher.transport.continuation import (
 )
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.reservations import follow_data
-from scanbus.publisher.transport.resync import compare_lane, restore_scan
+from scanbus.publisher.transport.resync import compare_lanes, restore_scan
 from scanbus.schemas.errors import (
     BusUnavailableError,
     LaneConflictError,
@@ -229,8 +229,7 @@ class Sender(threading.Thread):
         if not self._share.take_compare_request():
             return
         try:
-            for lane in self._share.lanes:
-                compare_lane(client, self._queue, lane)
+            compare_lanes(client, self._queue, self._share.lanes)
             restore_scan(client, self._queue)
         except BaseException:
             self._share.request_compare()

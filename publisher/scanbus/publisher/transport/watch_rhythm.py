@@ -18,6 +18,9 @@ _LONGEST_S: Final = 4.0
 # Least interval for each lane: reading a cursor takes some 15 us, of which both the
 # publisher and Redis have a part.
 _LANE_S: Final = 2.5e-4
+# Whoever waits for a scan that was sent completely mostly waits for its verdict, which
+# needs no cursors.
+_SENT_LANE_S: Final = 4 * _LANE_S
 _WHOLE_LOOK_EVERY: Final = 4
 _WRITERS_EVERY: Final = 4
 
@@ -73,7 +76,8 @@ class CursorRhythm:
         if now < look.at:
             return False
         look.at = now + look.wait_s
-        look.least = now + _LANE_S * len(queue.lanes)
+        lane_s = _SENT_LANE_S if queue.watch.is_fully_sent else _LANE_S
+        look.least = now + lane_s * len(queue.lanes)
         look.wait_s = min(2 * look.wait_s, _LONGEST_S)
         return True
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.bus.store import Bus, connect, read_events, stream_ends, translated
+from scanbus.bus.store import Bus, connect, ends_of_streams, read_events, translated
 from scanbus.schemas import Verdict, errors
 from scanbus.schemas.errors import (
     BusUnavailableError,
@@ -259,12 +259,13 @@ class Attempt:
 
 def _last_ids(client: Bus, record: ScanRecord) -> dict[str, bytes]:
     """Return the id of the last entry of each lane that is on the bus."""
-    found: dict[str, bytes] = {}
-    for lane in record.lanes:
-        with waiting():
-            ends = stream_ends(client, record.uid, lane.name)
-        found[lane.name] = ends[1] if ends else b""
-    return found
+    names = [lane.name for lane in record.lanes]
+    with waiting():
+        ends = ends_of_streams(client, record.uid, names)
+    return {
+        name: found[1] if found else b""
+        for name, found in zip(names, ends, strict=True)
+    }
 
 
 def _pace(settings: WriterSettings) -> Pace:
