@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import h5py
@@ -29,7 +30,7 @@ from scanbus.writer.model.nexus_tree import (
 )
 from scanbus.writer.storage.chunked_dataset import make_packed_dataset
 
-__all__ = ["write_attributes", "write_tree"]
+__all__ = ["write_attributes", "write_attributes_of", "write_tree"]
 
 _NEXUS_WORDS: Final = frozenset(
     {
@@ -172,29 +173,55 @@ def write_attributes(
     target: h5py.Group | h5py.Dataset, attributes: Mapping[str, Value]
 ) -> None:
     """Write attributes: NeXus keywords as ASCII, other text as UTF-8."""
+    write_attributes_of(target.id, attributes)
+
+
+def write_attributes_of(made: Any, attributes: Mapping[str, Value]) -> None:
+    """Write attributes of an object of the low-level API.
+
+    With that API, too: files have thousands of them, and h5py's takes four times as
+    long.
+    """
     for name, value in attributes.items():
         if isinstance(value, str):
-            _write_text(target.id, name, _storable(value))
+            _write_text(made, name, _storable(value))
         elif isinstance(value, tuple):
-            text = _text(value)
             is_ascii = all(part.isascii() for part in value)
-            kind = _attribute_type(name, is_ascii=is_ascii)
-            target.attrs.create(name, text, dtype=kind)
+            stored, kind = _attribute_type(name, is_ascii=is_ascii)
+            data = np.array([_storable(part).encode() for part in value], dtype=kind)
+            space = h5py.h5s.create_simple(data.shape)
+            h5py.h5a.create(made, name.encode(), stored, space).write(data)
         else:
-            target.attrs.create(name, value)
+            array = np.asarray(value, order="C")
+            space = h5py.h5s.create_simple(array.shape)
+            stored, given = _types_of(array.dtype)
+            h5py.h5a.create(made, name.encode(), stored, space).write(array, given)
 
 
-def _write_text(target: Any, name: str, text: str) -> None:
-    """Write one text with the low-level API: files have thousands of them."""
-    kind = _attribute_type(name, is_ascii=text.isascii())
-    stored = _STORED_ASCII if kind is _ASCII else _STORED_UTF8
-    made = h5py.h5a.create(target, name.encode(), stored, _SCALAR)
-    made.write(np.array(text.encode(), dtype=kind))
+@lru_cache(maxsize=64)
+def _types_of(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the types of numbers in the file and in memory: booleans differ."""
+    create = h5py.h5t.py_create
+    return create(dtype, logical=True), create(dtype)
 
 
-def _attribute_type(name: str, *, is_ascii: bool) -> Any:
+def _write_text(made: Any, name: str, text: str) -> None:
+    stored, data = _stored_text(name, text)
+    h5py.h5a.create(made, name.encode(), stored, _SCALAR).write(data)
+
+
+@lru_cache(maxsize=256)
+def _stored_text(name: str, text: str) -> tuple[Any, Any]:
+    """Return type and value: the same few units and classes come again and again."""
+    stored, kind = _attribute_type(name, is_ascii=text.isascii())
+    return stored, np.array(text.encode(), dtype=kind)
+
+
+def _attribute_type(name: str, *, is_ascii: bool) -> tuple[Any, Any]:
+    """Return the types of a text in the file and in memory."""
     # Keywords with other characters, e.g. in a unit, are stored as UTF-8.
-    return _ASCII if name in _NEXUS_WORDS and is_ascii else _UTF8
+    is_word = name in _NEXUS_WORDS and is_ascii
+    return (_STORED_ASCII, _ASCII) if is_word else (_STORED_UTF8, _UTF8)
 
 
 def _text(value: str | tuple[str, ...]) -> Any:

@@ -8,6 +8,7 @@ thousands of segments, so one is open at a time.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.lane_values import LaneValues
 from scanbus.writer.storage.segment_header import FREE_TEXT
 from scanbus.writer.storage.time_column import TIME_CHECKSUM, TIME_NAME
-from scanbus.writer.storage.tree_writer import write_attributes
+from scanbus.writer.storage.tree_writer import write_attributes, write_attributes_of
 
 __all__ = ["digest_of", "segment_times", "write_lane", "write_times"]
 
@@ -121,9 +122,9 @@ def write_times(
     path = f"{TIMES_GROUP}/{lane.name}"
     column = _Plain(file, path, times.shape, times.dtype)
     checksum = np.uint64(checksum_of(times.data))
-    write_attributes(column.dataset, {**TIME_ATTRIBUTES, TIME_CHECKSUM: checksum})
+    write_attributes_of(column.made, {**TIME_ATTRIBUTES, TIME_CHECKSUM: checksum})
     if lane.original_name:
-        write_attributes(column.dataset, {"original_name": lane.original_name})
+        write_attributes_of(column.made, {"original_name": lane.original_name})
     column.add(times)
     return {path: column.end()}
 
@@ -149,13 +150,13 @@ def digest_of(file: h5py.File, path: str, descriptor: int) -> str:
         texts = h5py.Dataset(made).asstr()
         for start in range(0, made.shape[0], _TEXTS):
             digest.update(_text_bytes(texts[start : start + _TEXTS]))
-    elif made.get_create_plist().get_layout() == h5py.h5d.CHUNKED:
-        for chunk in stored_chunks(h5py.Dataset(made)):
-            digest.update(stored_bytes(descriptor, chunk))
-    elif (begin := made.get_offset()) is not None:
+    elif (begin := made.get_offset()) is not None:  # Contiguous, as most are.
         stop = begin + made.get_storage_size()
         for start in range(begin, stop, _READ_BYTES):
             digest.update(os.pread(descriptor, min(_READ_BYTES, stop - start), start))
+    elif made.get_create_plist().get_layout() == h5py.h5d.CHUNKED:
+        for chunk in stored_chunks(h5py.Dataset(made)):
+            digest.update(stored_bytes(descriptor, chunk))
     return digest.hexdigest()
 
 
@@ -227,7 +228,7 @@ def _shape(channel: ChannelDescription, extent: _Extent) -> tuple[int, ...]:
 
 
 def _row_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    return max(1, dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64)))
+    return max(1, dtype.itemsize * math.prod(shape[1:]))
 
 
 def _column(
@@ -264,7 +265,7 @@ class _Rows:
         else:
             dataset = _make_packed(file, path, channel, shape)
             self._sink = _Packed(dataset, _codec_of(channel))
-        write_attributes(self._sink.dataset, channel_attributes(channel))
+        write_attributes_of(self._sink.made, channel_attributes(channel))
 
     def take(self, block: Block) -> None:
         """Take the next points."""
@@ -342,7 +343,13 @@ class _Texts:
 class _Plain:
     """A contiguous, uncompressed dataset; it is written at once if it is small.
 
-    Made with the low-level API: a scan file may have ten thousand of them.
+    Made with the low-level API: a scan file may have ten thousand of them, and an
+    object of h5py takes longer than all else.
+
+    Attributes
+    ----------
+    made : h5py.h5d.DatasetID
+        The dataset.
     """
 
     def __init__(
@@ -350,9 +357,11 @@ class _Plain:
     ) -> None:
         self._kind = _stored_type(dtype)
         space = h5py.h5s.create_simple(shape)
-        made = h5py.h5d.create(file.id, path.encode(), self._kind, space, _CONTIGUOUS)
+        self.made = h5py.h5d.create(
+            file.id, path.encode(), self._kind, space, _CONTIGUOUS
+        )
         self.path = path
-        self.dataset = h5py.Dataset(made)
+        self._n_points = shape[0]
         self._held: list[npt.NDArray[Any]] = []
         self._held_bytes = self._n_rows = 0
         self._digest = xxhash.xxh3_64()
@@ -367,12 +376,13 @@ class _Plain:
     def _write(self) -> None:
         if not self._held_bytes:
             return
-        rows = np.ascontiguousarray(np.concatenate(self._held))
+        held = self._held
+        rows = np.ascontiguousarray(held[0] if len(held) == 1 else np.concatenate(held))
         stop = self._n_rows + len(rows)
-        if stop - self._n_rows == self.dataset.id.shape[0]:
-            self.dataset.id.write(h5py.h5s.ALL, h5py.h5s.ALL, rows, self._kind)
+        if len(rows) == self._n_points:
+            self.made.write(h5py.h5s.ALL, h5py.h5s.ALL, rows, self._kind)
         else:
-            self.dataset[self._n_rows : stop] = rows
+            h5py.Dataset(self.made)[self._n_rows : stop] = rows
         self._digest.update(rows.data)
         self._held, self._held_bytes, self._n_rows = [], 0, stop
 
@@ -391,7 +401,7 @@ class _Packed:
     """A compressed dataset, written chunk by chunk; buffers the last, partial chunk."""
 
     def __init__(self, dataset: h5py.Dataset, codec_name: str) -> None:
-        self.dataset = self._dataset = dataset
+        self._dataset, self.made = dataset, dataset.id
         self._codec = codec_name
         self._chunk = np.empty(dataset.chunks, dataset.dtype)
         self._n_held = 0
