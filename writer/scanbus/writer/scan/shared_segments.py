@@ -144,7 +144,9 @@ class SharedSegments:
         return [one for one in found if one.start >= point]
 
     def _pieces(self, lane: str, *, over_holes: bool) -> list[Section]:
-        found = self._sections.get(lane, [])
+        found = self._sections.get(lane)
+        if not found:
+            return []
         pieces = cover([(one.start, one.stop) for one in found], over_holes=over_holes)
         return [found[place].clipped(start, stop) for place, start, stop in pieces]
 
