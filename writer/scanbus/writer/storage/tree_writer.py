@@ -193,7 +193,8 @@ def write_attributes_of(made: Any, attributes: Mapping[str, Value]) -> None:
             h5py.h5a.create(made, name.encode(), stored, space).write(data)
         else:
             array = np.asarray(value, order="C")
-            space = h5py.h5s.create_simple(array.shape)
+            shape = array.shape
+            space = h5py.h5s.create_simple(shape) if shape else _SCALAR
             stored, given = _types_of(array.dtype)
             h5py.h5a.create(made, name.encode(), stored, space).write(array, given)
 

@@ -356,7 +356,7 @@ class _Plain:
         self, file: h5py.File, path: str, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> None:
         self._kind = _stored_type(dtype)
-        space = h5py.h5s.create_simple(shape)
+        space = _space(shape)
         self.made = h5py.h5d.create(
             file.id, path.encode(), self._kind, space, _CONTIGUOUS
         )
@@ -390,6 +390,12 @@ class _Plain:
         """Store buffered rows; return the digest of all rows."""
         self._write()
         return self._digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _space(shape: tuple[int, ...]) -> Any:
+    """Return the extent of a dataset: lanes of one scan mostly have the same few."""
+    return h5py.h5s.create_simple(shape)
 
 
 @lru_cache
