@@ -134,15 +134,7 @@ def compare_lanes(client: Bus, queue: ScanQueue, lanes: Sequence[LaneQueue]) -> 
     VanishedError
         If one vanished again.
     """
-    names = [lane.name for lane in lanes]
-    make_lanes(client, queue.uid, names)
-    last: dict[str, bytes] = {}
-    ends = ends_of_streams(client, queue.uid, names)
-    for name, found in zip(names, ends, strict=True):
-        if found is None:
-            # All that is kept would be sent again, also what the writer has trimmed.
-            raise VanishedError
-        last[name] = found[1]
+    last = _last_ids(client, queue.uid, [lane.name for lane in lanes])
     used = {name: last_id for name, last_id in last.items() if last_id != b"0-0"}
     sessions = stored_sessions(client, queue.uid, used)
     for lane in lanes:
@@ -152,3 +144,18 @@ def compare_lanes(client: Bus, queue: ScanQueue, lanes: Sequence[LaneQueue]) -> 
         if again:
             scan = queue.uid
             log.warning(LogEvent.SENT_AGAIN, scan=scan, lane=lane.name, bytes=again)
+
+
+def _last_ids(client: Bus, uid: str, names: Sequence[str]) -> dict[str, bytes]:
+    """Return the last id that each lane ever had; make the lanes that are missing."""
+    ends = dict(zip(names, ends_of_streams(client, uid, names), strict=True))
+    missing = [name for name in names if ends[name] is None]
+    if missing:
+        make_lanes(client, uid, missing)
+        made = ends_of_streams(client, uid, missing)
+        ends |= dict(zip(missing, made, strict=True))
+    last = {name: found[1] for name, found in ends.items() if found is not None}
+    if len(last) < len(ends):
+        # All that is kept would be sent again, also what the writer has trimmed.
+        raise VanishedError
+    return last
