@@ -5,12 +5,13 @@ passes, and a cost that grows with the square does not.
 """
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import psutil
 import pytest
 
-from scanbus.bus.store import connect, find_scan
+from scanbus.bus.store import Bus, connect, find_scan
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from tests.support.raw_publisher import RawScan, mixed_lanes
@@ -40,6 +41,37 @@ def test_thousands_of_updates_are_written_once_each(
         assert entry["key_499"][()] == n_updates - 1
     with connect(redis_url, name="tests") as client:
         assert len(find_scan(client, scan.uid).updates) == n_updates
+
+
+def test_many_lanes_are_looked_at_together_after_each_loss_of_the_connection(
+    redis_url: str,
+) -> None:
+    """A sender asked three questions for each of its lanes, one after the other."""
+    names = [f"c{number}" for number in range(300)]
+    with (
+        connect(redis_url, name="tests") as client,
+        Publisher(redis_url, name="tests", close_timeout_s=0.0) as publisher,
+    ):
+        scan = publisher.scan(quota_bytes=2**22)
+        scan.__enter__()
+        for name in names:
+            scan.channel(name)
+        scan.prepare()
+        scan.flush(20.0)
+        for turn in range(3):
+            before = _reads(client)
+            for name in names:
+                scan.send(name, float(turn))
+            scan.flush(20.0)
+            # Some for the points, which may come in several rounds; it was 900 more.
+            assert _reads(client) - before < 300
+            client.client_kill_filter(_type="normal", skipme=True)
+
+
+def _reads(client: Bus) -> int:
+    """How often the server has read from a client: once for what comes together."""
+    info: Any = client.info("stats")
+    return int(info["total_reads_processed"])
 
 
 def _notes(entry: h5py.Group) -> list[str]:
