@@ -14,6 +14,7 @@ import pytest
 
 from scanbus.bus.store import (
     Lease,
+    LoopGuard,
     acquire_lease,
     connect,
     read_cursor,
@@ -25,6 +26,7 @@ from scanbus.schemas.errors import WorkerFailedError
 from scanbus.writer import WriterSettings, steps
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service import worker_pool
+from scanbus.writer.service.lease_renewal import renew_stale
 from scanbus.writer.service.worker_channel import AttemptOrder, Outcome
 from scanbus.writer.service.worker_pool import (
     Launch,
@@ -190,7 +192,7 @@ def test_a_worker_that_is_silent_is_not_given_leases_and_is_killed(make: Make) -
 
     assert "has been silent" in wait_until(lambda: attempt.running.trouble)
     assert not pool.is_ready
-    attempt.running.renew_lease(scan.client)
+    renew_stale(scan.client, [attempt.running], LoopGuard("test", ""))
     outcome = attempt.outcome(pool)
     assert outcome.has_died
     assert "SIGKILL" in outcome.problem

@@ -82,6 +82,7 @@ from scanbus.bus.store.leases import (
     end_attempt,
     release_lease,
     renew_lease,
+    renew_leases,
 )
 from scanbus.bus.store.loop_guard import LoopGuard
 from scanbus.bus.store.own_process import OwnProcess
@@ -245,6 +246,7 @@ __all__ = [
     "remove_traces",
     "remove_writer",
     "renew_lease",
+    "renew_leases",
     "reserve_quota",
     "reserved_quotas",
     "sealed_length",

@@ -7,6 +7,7 @@ enforced by folders that are never reused, see the writer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "end_attempt",
     "release_lease",
     "renew_lease",
+    "renew_leases",
 ]
 
 # KEYS[1] is the fence, KEYS[2] the prefix of the lease keys; same slot. The value of a
@@ -110,19 +112,34 @@ def acquire_lease(client: Bus, uid: str, owner: str, ttl_ms: int) -> Lease | Non
 
 
 def renew_lease(client: Bus, lease: Lease, ttl_ms: int) -> bool:
-    """Extend the lease to `ttl_ms` milliseconds from now; False if it is lost.
-
-    Takes two commands, as many scans may be open for hours, and more if the fence is
-    not what it was.
-    """
-    keys = lease_key(lease.uid, lease.fence), fence_key(lease.uid)
-    pipe: Any = client.pipeline(transaction=False)
-    pipe.pexpire(keys[0], ttl_ms)
-    pipe.get(keys[1])
-    is_held, fence = replies_or_none(pipe.execute(raise_on_error=False))
-    if is_held and fence == str(lease.fence).encode():
+    """Extend the lease to `ttl_ms` milliseconds from now; False if it is lost."""
+    if not renew_leases(client, [lease], ttl_ms):
         return True
+    keys = lease_key(lease.uid, lease.fence), fence_key(lease.uid)
     return bool(client.eval(_RENEW, 2, *keys, ttl_ms, lease.fence))
+
+
+@parses_reply
+def renew_leases(client: Bus, leases: Sequence[Lease], ttl_ms: int) -> list[Lease]:
+    """Extend leases to `ttl_ms` milliseconds from now; return those to be looked at.
+
+    Takes one command for each, as many scans may be open for hours, and one for all.
+    Of the returned ones, the lease is lost or the fence is not what it was:
+    `renew_lease` tells, and puts the fence back.
+    """
+    if not leases:
+        return []
+    pipe: Any = client.pipeline(transaction=False)
+    for lease in leases:
+        pipe.pexpire(lease_key(lease.uid, lease.fence), ttl_ms)
+    pipe.mget([fence_key(lease.uid) for lease in leases])
+    *held, fences = replies_or_none(pipe.execute(raise_on_error=False))
+    found = zip(leases, held, fences, strict=True)
+    return [
+        lease
+        for lease, is_held, fence in found
+        if not is_held or fence != str(lease.fence).encode()
+    ]
 
 
 def append_fenced_event(client: Bus, lease: Lease, event: Event) -> bool:

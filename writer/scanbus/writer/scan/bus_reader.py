@@ -26,6 +26,8 @@ __all__ = ["BusReader"]
 # arrival ends a wait, so many times less often than a busy one.
 _LONGEST_WAIT = 12
 _IDLE_POLLS = 100
+# After so many waits without news, the first of which are short, it is idle.
+_AWAKE_WAITS = 4
 
 
 class BusReader:
@@ -48,6 +50,11 @@ class BusReader:
         self._next_poll = 0.0
         # How often in a row nothing came.
         self._n_empty = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing came for so long that its waits are long."""
+        return self._n_empty > _AWAKE_WAITS
 
     def read(
         self, readers: Sequence[LaneReader]

@@ -408,7 +408,8 @@ class ScanWriter:
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + self._pace.check_s
-            self._authority.check()
+            authority = self._authority
+            (authority.keep if self._reader.is_idle else authority.check)()
             if self._lanes:
                 keep_on_bus(self._lanes, self._state, self._authority)
                 with self._steps.phase("space", self._folder):

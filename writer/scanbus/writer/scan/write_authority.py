@@ -29,6 +29,10 @@ from scanbus.schemas.errors import LeaseLostError, NameTakenError
 
 __all__ = ["LeaseAuthority", "ReplayAuthority", "WriteAuthority"]
 
+# Share of its duration after which a lease that nobody renewed has to be: some time
+# after the service should have done so.
+_FRESH = 0.7
+
 
 class WriteAuthority(Protocol):
     """Authority to write a scan's files, and to change its state on the bus.
@@ -47,6 +51,15 @@ class WriteAuthority(Protocol):
 
     def check(self) -> None:
         """Renew the authority; raise LeaseLostError if it has ended."""
+
+    def keep(self) -> None:
+        """Renew it if nobody else did of late: for a scan to which nothing comes.
+
+        Raises
+        ------
+        LeaseLostError
+            If it has ended.
+        """
 
     def acknowledge(self, points: Mapping[str, int]) -> None:
         """Acknowledge that all points of lanes before these are durable."""
@@ -95,19 +108,20 @@ class LeaseAuthority:
 
     def __init__(self, client: Bus, lease: Lease, ttl_ms: int) -> None:
         self._client = client
-        self._lease = lease
-        self._ttl_ms = ttl_ms
+        self.lease = lease
+        self.ttl_ms = ttl_ms
         self.fence = lease.fence
         self.owner = lease.uid
         self._renewed_at = 0.0
 
     @property
-    def is_fresh(self) -> bool:
-        """Whether it was renewed less than half its duration ago.
+    def age(self) -> float:
+        """How long ago it was renewed, as a share of its duration."""
+        return (time.monotonic() - self._renewed_at) * 1000 / self.ttl_ms
 
-        An attempt at an idle scan renews it when it wakes, a little more often.
-        """
-        return time.monotonic() - self._renewed_at < self._ttl_ms / 2000
+    def note_renewed(self, at: float) -> None:
+        """Note that somebody else renewed the lease at a monotonic time."""
+        self._renewed_at = at
 
     def renew(self, client: Bus | None = None) -> bool:
         """Renew the lease; return False if it is lost.
@@ -119,18 +133,26 @@ class LeaseAuthority:
             their own connection, because the attempt may close its one at any time.
         """
         started = time.monotonic()
-        is_held = renew_lease(client or self._client, self._lease, self._ttl_ms)
+        is_held = renew_lease(client or self._client, self.lease, self.ttl_ms)
         self._renewed_at = started if is_held else 0.0
         return is_held
 
     def check(self) -> None:
         """Renew the lease; raise LeaseLostError if it is lost."""
         if not self.renew():
-            raise LeaseLostError(self._lease.uid, self._lease.fence)
+            raise LeaseLostError(self.lease.uid, self.lease.fence)
+
+    def keep(self) -> None:
+        """Renew the lease unless the service did; raise LeaseLostError if it is lost.
+
+        The service renews those of all scans together.
+        """
+        if self.age >= _FRESH:
+            self.check()
 
     def acknowledge(self, points: Mapping[str, int]) -> None:
         """Advance the writer's cursors; they only grow, so no fence is needed."""
-        uid = self._lease.uid
+        uid = self.lease.uid
         durable = {(uid, lane): point for lane, point in points.items()}
         acknowledge_all(self._client, durable)
 
@@ -143,14 +165,14 @@ class LeaseAuthority:
             If another writer has the lease.
         """
         event = ScanJudged(time=time.time(), verdict=verdict)
-        if not append_fenced_event(self._client, self._lease, event):
-            raise LeaseLostError(self._lease.uid, self._lease.fence)
+        if not append_fenced_event(self._client, self.lease, event):
+            raise LeaseLostError(self.lease.uid, self.lease.fence)
         if not verdict.provisional:
             release_quota(self._client, verdict.uid)
 
     def shrink(self, lanes: Iterable[str]) -> None:
         """Reduce the quota to the data on the bus: a dead publisher sends no more."""
-        shrink_quota(self._client, self._lease.uid, lanes)
+        shrink_quota(self._client, self.lease.uid, lanes)
 
     def renumber(self, dataset: str, last: int, number: int, text: str) -> None:
         """Take the next number of the dataset, and say so in the scan's events.
@@ -166,17 +188,17 @@ class LeaseAuthority:
             scan_number=number,
             text=f"{text}; its number is {number} now",
         )
-        if not append_fenced_event(self._client, self._lease, event):
-            raise LeaseLostError(self._lease.uid, self._lease.fence)
+        if not append_fenced_event(self._client, self.lease, event):
+            raise LeaseLostError(self.lease.uid, self.lease.fence)
 
     def give_back(self) -> None:
         """Reset the count of attempts and release the lease before it expires."""
-        end_attempt(self._client, self._lease.uid)
+        end_attempt(self._client, self.lease.uid)
         self.release()
 
     def release(self) -> None:
         """Release the lease of an attempt that was killed: it stays in the count."""
-        release_lease(self._client, self._lease)
+        release_lease(self._client, self.lease)
 
 
 class ReplayAuthority:
@@ -204,6 +226,10 @@ class ReplayAuthority:
     def check(self) -> None:
         """Renew the hold that prevents trimming."""
         hold_scan(self._client, self._uid, self._hold_ms)
+
+    def keep(self) -> None:
+        """Renew the hold: nobody else does."""
+        self.check()
 
     def acknowledge(self, points: Mapping[str, int]) -> None:
         """Do nothing: a replay's files do not count as the scan's durable files."""

@@ -114,6 +114,11 @@ class ServiceAuthority:
         with step("renew"):
             self._calls.call(self._attempt, "check")
 
+    def keep(self) -> None:
+        """Have it renewed if the service did not; LeaseLostError if it is lost."""
+        with step("renew"):
+            self._calls.call(self._attempt, "keep")
+
     def acknowledge(self, points: Mapping[str, int]) -> None:
         """Tell the service that all points of lanes before these are durable.
 

@@ -161,11 +161,10 @@ class ScanTask:
             read_events(client, record)
         return record is None or record.ended is not None
 
-    def renew_lease(self, client: Bus) -> None:
-        """Renew the lease of the running attempt, which may wait for a slow disk."""
-        attempt = self._attempt
-        if attempt is not None and self._is_running:
-            attempt.renew_lease(client)
+    @property
+    def running(self) -> RunningAttempt | None:
+        """The attempt that is running, if one is."""
+        return self._attempt if self._is_running else None
 
     def defer(self, wait_s: float) -> None:
         """Start no attempt for `wait_s` seconds."""

@@ -50,6 +50,7 @@ from scanbus.writer.scan.disk_space import FreeSpace
 from scanbus.writer.service.bus_memory import BusMemory
 from scanbus.writer.service.file_systems import FileSystems
 from scanbus.writer.service.interrupted import close_if_overdue
+from scanbus.writer.service.lease_renewal import renew_stale
 from scanbus.writer.service.metrics import Metrics, NoMetrics, make_metrics
 from scanbus.writer.service.numbering import NumberDesk
 from scanbus.writer.service.ownership import Ownership
@@ -308,11 +309,10 @@ class WriterService:
 
     def _renew_leases(self) -> None:
         """Renew the leases of running attempts, which may wait for a slow disk."""
-        if not self._is_due("renew", self._settings.lease_s / 8):
-            return
-        for task in self._tasks.values():
-            with self._guard.attempt("renew its lease", task.uid):
-                task.renew_lease(self._client)
+        if self._is_due("renew", self._settings.lease_s / 8):
+            running = (task.running for task in self._tasks.values())
+            attempts = [each for each in running if each is not None]
+            renew_stale(self._client, attempts, self._guard)
 
     def _take_requests(self) -> None:
         if self._may_be_announced:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from scanbus.bus.store import Bus, Lease, acknowledge_all, connect, translated
+from scanbus.bus.store import Lease, acknowledge_all, connect, translated
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.log_events import LogEvent
@@ -76,15 +76,6 @@ class RunningAttempt:
     def trouble(self) -> str:
         """Sentence about what prevents writing now; empty if nothing does."""
         return self.link.silence or self.stalled
-
-    def renew_lease(self, client: Bus) -> None:
-        """Renew the lease, on the caller's connection, unless the worker is silent.
-
-        A worker that is suspended loses its leases, like a service that is. An attempt
-        that waits for no disk has its lease renewed itself.
-        """
-        if not self.link.silence and not self.authority.is_fresh:
-            self.authority.renew(client)
 
 
 class WorkerLink:
@@ -270,6 +261,8 @@ class WorkerLink:
         match name:
             case "check":
                 attempt.authority.check()
+            case "keep":
+                attempt.authority.keep()
             case "announce":
                 attempt.authority.announce(Verdict.model_validate_json(values[0]))
             case "shrink":
