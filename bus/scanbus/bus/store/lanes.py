@@ -92,30 +92,48 @@ def make_lane(client: Bus, uid: str, lane: str) -> None:
 
 
 def make_lanes(client: Bus, uid: str, lanes: Sequence[str]) -> None:
-    """Create several lanes, as `make_lane` does, in two round trips.
+    """Create several lanes, as `make_lane` does, in one round trip if all goes well.
 
     Raises
     ------
     NoRoomError
         If Redis accepts no data now; some of the lanes may exist then.
     """
-    pipe: Any = client.pipeline(transaction=False)
     keys = [lane_key(uid, lane) for lane in lanes]
-    for key in keys:
-        pipe.type(key)
-    kinds = dict(zip(keys, pipe.execute() if keys else (), strict=True))
-    missing = [key for key, kind in kinds.items() if kind != b"stream"]
+    if _create(client, keys) is None:
+        return
+    # A full Redis refuses it of lanes that exist, too; a key may have another type.
+    kinds = _kinds(client, keys)
+    missing = [key for key in keys if kinds[key] != b"stream"]
+    pipe: Any = client.pipeline(transaction=False)
     for key in missing:
         if kinds[key] != b"none":
             pipe.eval(_REMOVE_OTHER, 1, key)
+    pipe.execute()
+    error = _create(client, missing)
+    if error is not None:
+        raise _no_room(error) from error
+
+
+def _kinds(client: Bus, keys: Sequence[str]) -> dict[str, bytes]:
+    pipe: Any = client.pipeline(transaction=False)
+    for key in keys:
+        pipe.type(key)
+    return dict(zip(keys, pipe.execute(), strict=True))
+
+
+def _create(client: Bus, keys: Sequence[str]) -> Exception | None:
+    """Create streams that may exist; return the first error."""
+    pipe: Any = client.pipeline(transaction=False)
+    for key in keys:
         pipe.xgroup_create(key, _MAKER, id="0", mkstream=True)
         pipe.xgroup_destroy(key, _MAKER)
-    for reply in pipe.execute(raise_on_error=False) if missing else ():
-        # BUSYGROUP: another client has created it in the meantime. A group that could
-        # not be created cannot be destroyed: the first error counts.
-        is_error = isinstance(reply, Exception)
-        if is_error and not str(reply).startswith("BUSYGROUP"):
-            raise _no_room(reply) from reply
+    for reply in pipe.execute(raise_on_error=False):
+        # BUSYGROUP: another client creates it just now. A group that could not be
+        # created cannot be destroyed: the first error counts.
+        if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
+            return reply
+    return None
 
 
 @parses_reply

@@ -22,9 +22,9 @@ from scanbus.bus.protocol.keys import (
 )
 from scanbus.bus.store.bounded_read import read_bounded
 from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.lazy_redis import redis
+from scanbus.bus.store.heartbeats import beat_publisher
 from scanbus.bus.store.replies import parses_reply, stream_id
-from scanbus.bus.store.wrong_types import is_wrong_type
+from scanbus.bus.store.wrong_types import replies_or_none
 from scanbus.schemas import ScanAnnounced
 from scanbus.schemas.errors import ScanNumberTakenError
 
@@ -36,7 +36,7 @@ __all__ = [
     "answer_request",
     "ask_writers",
     "claim_scan_number",
-    "has_counter",
+    "count_scan",
     "next_scan_number",
     "raise_scan_number",
     "read_number_requests",
@@ -59,7 +59,9 @@ local function remove_other_types(key)
   if kind ~= 'string' and kind ~= 'none' then redis.call('DEL', key) end
 end
 remove_other_types(KEYS[1])
-local known = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
+local stored = redis.call('GET', KEYS[1]) or ''
+if ARGV[5] == '1' and not string.match(stored, '^%d+$') then return false end
+local known = math.max(tonumber(stored) or 0, tonumber(ARGV[4]))
 local number = tonumber(ARGV[2])
 if number == 0 then
   number = known
@@ -181,10 +183,8 @@ class NumberClaim:
 
 
 @parses_reply
-def claim_scan_number(
-    client: Bus, dataset: str, uid: str, number: int = 0
-) -> NumberClaim:
-    """Claim a number of a dataset for a scan, until the scan is announced.
+def claim_scan_number(client: Bus, dataset: str, uid: str, number: int) -> NumberClaim:
+    """Claim a number that a program gave, until the scan is announced.
 
     Whoever else wants it meanwhile is told; all in one step of Redis.
 
@@ -193,17 +193,49 @@ def claim_scan_number(
     uid : str
         Uid of the scan.
     number : int
-        Number that a program gave; 0 for the next one.
+        The number.
     """
-    keys = (number_key(dataset), claim_key(dataset, ""))
-    reply: Any = client.eval(_CLAIM, 2, *keys, uid, number, _CLAIM_MS)
+    reply: Any = _claim(client, dataset, uid, number=number)
     claimed, known, holder = reply
     return NumberClaim(int(claimed), int(known), bytes(holder).decode("utf-8"))
 
 
-def next_scan_number(client: Bus, dataset: str, uid: str) -> int:
-    """Return the next scan number of a dataset, and claim it for a scan."""
-    return claim_scan_number(client, dataset, uid).number
+@parses_reply
+def next_scan_number(client: Bus, dataset: str, uid: str, *, known: int = 0) -> int:
+    """Return the next scan number of a dataset, claimed for a scan.
+
+    Parameters
+    ----------
+    uid : str
+        Uid of the scan.
+    known : int
+        A number that is taken, and smaller ones with it.
+    """
+    return int(_claim(client, dataset, uid, known=known)[0])
+
+
+@parses_reply
+def count_scan(client: Bus, dataset: str, uid: str, *, known: int = 0) -> int | None:
+    """Do as `next_scan_number`, but only where Redis has a counter of the dataset.
+
+    None without one: the writers are to be asked first.
+    """
+    reply = _claim(client, dataset, uid, known=known, is_counted=True)
+    return None if reply is None else int(reply[0])
+
+
+def _claim(
+    client: Bus,
+    dataset: str,
+    uid: str,
+    *,
+    number: int = 0,
+    known: int = 0,
+    is_counted: bool = False,
+) -> Any:
+    keys = (number_key(dataset), claim_key(dataset, ""))
+    values = (uid, number, _CLAIM_MS, known, int(is_counted))
+    return client.eval(_CLAIM, 2, *keys, *values)
 
 
 def release_scan_number(client: Bus, dataset: str, uid: str, number: int) -> None:
@@ -212,14 +244,22 @@ def release_scan_number(client: Bus, dataset: str, uid: str, number: int) -> Non
 
 
 @parses_reply
-def announce_claimed(client: Bus, document: ScanAnnounced, *, is_given: bool) -> str:
+def announce_claimed(
+    client: Bus, document: ScanAnnounced, *, is_given: bool, publisher: str, ttl_ms: int
+) -> str:
     """Announce a new scan, also on a full Redis, and release the claim of its number.
+
+    Its heartbeat begins before, for a reader of the announcement looks for it.
 
     Parameters
     ----------
     is_given : bool
         Whether the program gave the number. The writer gives another one to a scan
         whose number is the counter's and taken.
+    publisher : str
+        Text of the heartbeat.
+    ttl_ms : int
+        Time after which the heartbeat expires.
 
     Returns
     -------
@@ -235,7 +275,10 @@ def announce_claimed(client: Bus, document: ScanAnnounced, *, is_given: bool) ->
     scan = document.scan
     keys = (ANNOUNCEMENTS, claim_key(scan.dataset_folder, scan.scan_number))
     values = (scan.uid, document.to_json(), int(is_given))
-    reply: Any = client.eval(_ANNOUNCE, 2, *keys, *values)
+    pipe: Any = client.pipeline(transaction=False)
+    beat_publisher(pipe, scan.uid, publisher, ttl_ms)
+    pipe.eval(_ANNOUNCE, 2, *keys, *values)
+    _, reply = replies_or_none(pipe.execute(raise_on_error=False))
     holder, announcement = reply
     if holder:
         raise ScanNumberTakenError(
@@ -262,17 +305,6 @@ def take_number_after(client: Bus, dataset: str, last: int) -> int:
     """Return the next number that is larger than `last`, also on a full Redis."""
     number: Any = client.eval(_TAKE_AFTER, 1, number_key(dataset), last)
     return int(number)
-
-
-def has_counter(client: Bus, dataset: str) -> bool:
-    """Return whether Redis has a counter of a dataset; without one, ask the writers."""
-    try:
-        stored: Any = client.get(number_key(dataset))
-    except redis.exceptions.ResponseError as error:
-        if is_wrong_type(error):
-            return False
-        raise
-    return stored is not None and bytes(stored).isdigit()
 
 
 def ask_writers(

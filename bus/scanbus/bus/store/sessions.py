@@ -12,6 +12,7 @@ from typing import Any, Final
 from scanbus.bus.protocol.keys import session_key
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.replies import parses_reply
+from scanbus.bus.store.wrong_types import replies_or_none
 from scanbus.schemas import ScanIdentity
 
 __all__ = ["SESSION_S", "session_of"]
@@ -22,6 +23,7 @@ SESSION_S: Final = 24 * 3600
 _SESSION = """
 local found = redis.call('TYPE', KEYS[1]).ok == 'string' and redis.call('GET', KEYS[1])
 if not found or not string.match(found, '^%d%d%d%d%d%d%d%d$') then
+  if ARGV[1] == '' then return false end
   found = ARGV[1]
 end
 redis.call('SET', KEYS[1], found, 'EX', ARGV[2])
@@ -40,8 +42,12 @@ def session_of(client: Bus, scan: ScanIdentity) -> str:
     scan : ScanIdentity
         Its session and number do not matter.
     """
-    seconds: Any = client.time()
-    today = datetime.fromtimestamp(int(seconds[0]), UTC).astimezone()
     key = session_key(scan.proposal, scan.beamline, scan.collection, scan.dataset)
-    found: Any = client.eval(_SESSION, 1, key, f"{today:%Y%m%d}", SESSION_S)
+    pipe: Any = client.pipeline(transaction=False)
+    pipe.time()
+    pipe.eval(_SESSION, 1, key, "", SESSION_S)
+    seconds, found = replies_or_none(pipe.execute(raise_on_error=False))
+    if found is None:
+        today = datetime.fromtimestamp(int(seconds[0]), UTC).astimezone()
+        found = client.eval(_SESSION, 1, key, f"{today:%Y%m%d}", SESSION_S)
     return bytes(found).decode("ascii")

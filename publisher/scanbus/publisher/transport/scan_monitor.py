@@ -7,6 +7,7 @@ without closing it.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
@@ -110,6 +111,7 @@ class ScanMonitor(threading.Thread):
         self._wait_s = _TICK_S
         self._backoff = Backoff(2 * _TICK_S)
         self._writers: Mapping[str, dict[str, Any]] = {}
+        self._writers_at = -math.inf
         self._failure = ""
 
     # ----------------------------------------------------- for other threads
@@ -130,7 +132,12 @@ class ScanMonitor(threading.Thread):
 
     def note_writers(self, writers: Mapping[str, dict[str, Any]]) -> None:
         """Note which writers are alive, and what they say."""
-        self._writers = writers
+        self._writers, self._writers_at = writers, monotonic()
+
+    @property
+    def writers_age_s(self) -> float:
+        """How long ago was looked which writers are alive, in seconds."""
+        return monotonic() - self._writers_at
 
     def why_full(self, uid: str) -> str:
         """Return why nothing of a scan becomes durable, in the words of its writer."""

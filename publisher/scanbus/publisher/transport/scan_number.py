@@ -16,9 +16,8 @@ from scanbus.bus.store import (
     announcements,
     ask_writers,
     claim_scan_number,
-    has_counter,
+    count_scan,
     next_scan_number,
-    raise_scan_number,
     release_scan_number,
     translated,
     writers_alive,
@@ -49,12 +48,11 @@ def counted_number(client: Bus, dataset: str, uid: str, known: int = 0) -> int:
     known : int
         The largest number that this process knows of; 0 for none.
     """
-    is_filled = has_counter(client, dataset)
-    if known:
-        raise_scan_number(client, dataset, known)
-    if not is_filled:
+    number = count_scan(client, dataset, uid, known=known)
+    if number is None:
         _ask(client, dataset)
-    return next_scan_number(client, dataset, uid)
+        number = next_scan_number(client, dataset, uid, known=known)
+    return number
 
 
 def take_given_number(client: Bus, identity: ScanIdentity) -> None:

@@ -20,10 +20,11 @@ from weakref import WeakSet
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import HEARTBEAT_TTL_MS
 from scanbus.bus.store import (
+    Bus,
     OwnProcess,
     ServerReport,
     announce_claimed,
-    append_event,
+    append_events,
     beat_publisher,
     connect,
     lanes_in_use,
@@ -83,6 +84,8 @@ log = get_logger()
 _T = TypeVar("_T")
 # In an identity that is checked before Redis is asked for its session.
 _ANY_SESSION = "00000000"
+# A loop of quick scans need not ask before each of them which writers are alive.
+_WRITERS_AGE_S = 1.0
 
 
 class ScanRegistrar:
@@ -227,12 +230,16 @@ class ScanRegistrar:
 
     def _announce(self, queue: ScanQueue, *, is_given: bool) -> None:
         announced, uid = queue.announced, queue.uid
-        what = f"announcing scan {uid}"
-        # Heartbeat first: a reader that finds the announcement checks it.
-        beat = partial(beat_publisher, self._client, uid, self._heartbeat)
-        self._call(what, partial(beat, HEARTBEAT_TTL_MS))
         announcement = self._call(
-            what, partial(announce_claimed, self._client, announced, is_given=is_given)
+            f"announcing scan {uid}",
+            partial(
+                announce_claimed,
+                self._client,
+                announced,
+                is_given=is_given,
+                publisher=self._heartbeat,
+                ttl_ms=HEARTBEAT_TTL_MS,
+            ),
         )
         queue.set_announcement(announcement)
         if queue.spool is not None:
@@ -282,7 +289,8 @@ class ScanRegistrar:
         return found
 
     def _check_writers(self, options: ScanOptions) -> None:
-        self._monitor.note_writers(writers_alive(self._client))
+        if options.require_writer or self._monitor.writers_age_s > _WRITERS_AGE_S:
+            self._monitor.note_writers(writers_alive(self._client))
         if options.require_writer and not self._monitor.n_writers:
             raise NoWriterError
 
@@ -395,7 +403,7 @@ class ScanRegistrar:
             partial(ensure_announced, client, queue),
             partial(_write_to_spool, queue, events),
             partial(make_lanes, client, uid, [lane.name for lane in prepared.lanes]),
-            *(partial(append_event, client, uid, each) for each in events[:2]),
+            partial(_append_all, client, uid, events[:2]),
         ]
         try:
             for step in steps:
@@ -481,6 +489,11 @@ class ScanRegistrar:
             deadline_s=self._limits.send_deadline_s,
             retry_unavailable=retry_unavailable,
         )
+
+
+def _append_all(client: Bus, uid: str, events: Sequence[Event]) -> None:
+    while events:
+        events = events[append_events(client, uid, events) :]
 
 
 def _write_to_spool(queue: ScanQueue, events: Sequence[Event]) -> None:
