@@ -19,6 +19,7 @@ from scanbus.bus.protocol import (
     lane_key,
 )
 from scanbus.bus.store import (
+    acknowledge,
     connect,
     release_quota,
     reserve_quota,
@@ -254,6 +255,34 @@ def test_a_quota_grows_while_the_writer_is_behind_and_there_is_room(
             assert 64 * 10**6 < reserved_quotas(client)[scan.uid] <= 2**28
         wait_until(lambda: reserved_quotas(client)[scan.uid] < 66 * 10**6)
         assert reserved_quotas(client)[scan.uid] > 64 * 10**6
+
+
+@pytest.mark.parametrize("n_durable", [1, 2, 9, 19])
+def test_a_stuck_scan_reserves_exactly_its_bytes(
+    redis_url: str, n_durable: int
+) -> None:
+    """Points became durable one by one, then none any more, whatever the reason."""
+    frame, n_frames = np.zeros((512, 512), np.uint32), 20
+    with (
+        connect(redis_url, name="test") as client,
+        Publisher(redis_url, close_timeout_s=0.1) as publisher,
+    ):
+        with publisher.scan(quota_bytes=32 * MIB) as scan:
+            scan.detector("d", shape=frame.shape, dtype="uint32", codec="none")
+            for _ in range(n_frames):
+                scan.send("d", frame)
+        for point in range(n_durable + 1):
+            acknowledge(client, scan.uid, "d", point)
+            time.sleep(0.02)
+
+        def surplus() -> int:
+            payload = (n_frames - n_durable) * frame.nbytes
+            return reserved_quotas(client)[scan.uid] - payload
+
+        # Documents, and what Redis needs for an entry.
+        wait_until(lambda: 0 < surplus() < 20_000, timeout_s=20)
+        watch = scan._queue.watch
+        assert reserved_quotas(client)[scan.uid] == watch.wanted_bytes
 
 
 def test_without_publisher_the_writer_follows_the_reservation(

@@ -39,8 +39,6 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(900)]
 
 N_PUBLISHERS = 2
 SETTLED_S = 60.0
-# Reservations are lowered in steps: see `transport.reservations`.
-STEP_BYTES, STEP_SHARE = 2**16, 8
 
 
 class RoomMachine(RuleBasedStateMachine):
@@ -151,8 +149,7 @@ class RoomMachine(RuleBasedStateMachine):
             found.append(f"{uid} reserves {quota} instead of {room.reserved}")
         if room.kept > quota:
             found.append(f"{uid} keeps {room.kept} with {quota} reserved")
-        step = max(STEP_BYTES, quota // STEP_SHARE)
-        if room.is_fully_sent and quota > room.wanted + step:
+        if room.is_fully_sent and quota != room.wanted:
             found.append(f"{uid} reserves {quota}, needs {room.wanted}")
         return found
 

@@ -39,13 +39,9 @@ from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import closed_by_verdict
 from scanbus.publisher.transport.continuation import continue_scan
 from scanbus.publisher.transport.redis_link import Link
-from scanbus.publisher.transport.reservations import follow_data
+from scanbus.publisher.transport.reservations import ReservationFollower
 from scanbus.publisher.transport.resync import expected_keys, restore_scan
-from scanbus.publisher.transport.watch_rhythm import (
-    CursorRhythm,
-    KeyRhythm,
-    LaneRhythm,
-)
+from scanbus.publisher.transport.watch_rhythm import CursorRhythm, KeyRhythm
 from scanbus.schemas.errors import BusUnavailableError, ScanStateError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -105,7 +101,7 @@ class ScanMonitor(threading.Thread):
         self._verdict_poll_at = 0.0
         self._lost_keys: dict[str, list[str]] = {}
         self._cursor_rhythm = CursorRhythm(_TICK_S)
-        self._reservation_rhythm = LaneRhythm()
+        self._reservations = ReservationFollower(link)
         self._key_rhythm = KeyRhythm()
         self._news: set[str] = set()
         self._wait_s = _TICK_S
@@ -299,9 +295,9 @@ class ScanMonitor(threading.Thread):
             queue.watch.note_durable(lane, point, of=uid)
 
     def _follow_reservations(self, client: Bus, scans: list[ScanQueue]) -> None:
-        for queue in self._reservation_rhythm.due(scans, monotonic()):
+        for queue in self._reservations.due(scans):
             with self._guard.attempt("follow its reservation", queue.uid):
-                follow_data(client, self._link, queue)
+                self._reservations.follow(client, queue)
 
     def _send_heartbeats(self, client: Bus, scans: list[ScanQueue]) -> None:
         now = monotonic()
