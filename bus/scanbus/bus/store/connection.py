@@ -7,6 +7,7 @@ holds.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ Bus: TypeAlias = "redis.Redis"
 """A client of Redis that returns raw replies for streams."""
 
 # Entries have megabytes: reading 64 KiB at a time would need many system calls.
-_READ_SIZE = 1 << 20
+_READ_BYTES = 1 << 20
 CLUSTER_NODE = (
     "it is a node of a Redis Cluster, which holds a part of the keys only; give the "
     "address of a Redis that is not in cluster mode"
@@ -54,6 +55,7 @@ def connect(
     name: str,
     timeout_s: float = 10.0,
     once: bool = False,
+    read_bytes: int = _READ_BYTES,
 ) -> Bus:
     """Return a client of the Redis at `url`; it connects with the first command.
 
@@ -69,6 +71,9 @@ def connect(
     once : bool
         Connect at most once: after the connection was lost every command fails, so
         that the owner notices. A publisher must check the lanes before it continues.
+    read_bytes : int
+        Size of the buffer into which replies are read. Each connection has one, so it
+        is small where many are made and replies are short.
 
     Raises
     ------
@@ -82,10 +87,11 @@ def connect(
         "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
         "protocol": 2,
         "decode_responses": False,
-        "socket_read_size": _READ_SIZE,
+        "socket_read_size": read_bytes,
         "parser_class": _parser,
         "command_packer": CommandPacker(),
         "health_check_interval": 0,
+        **_without_driver_info(),
     }
     if once:
         options["redis_connect_func"] = _ConnectOnce()
@@ -101,13 +107,25 @@ def _client(address: ServerAddress, options: dict[str, Any]) -> Bus:
         client = redis.Redis.from_url(address.secret, **options)
         # Created and discarded: this is what raises for unknown options in the URL.
         pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)
+        trial: dict[str, Any] = {**pool.connection_kwargs, "socket_read_size": 1}
+        pool.connection_class(**trial)
     except (ValueError, TypeError):
         client = None
     # Not from that error, which may quote the password.
     if client is None:
         raise ServerAddressError
     return client
+
+
+@cache
+def _without_driver_info() -> dict[str, Any]:
+    """Return options with which redis-py does not say to Redis which version it is.
+
+    It reads that from the disk for each connection, which takes longer than connecting:
+    a publisher makes one for each scan.
+    """
+    known = inspect.signature(redis.connection.AbstractConnection).parameters
+    return {"driver_info": None} if "driver_info" in known else {}
 
 
 def _parser(socket_read_size: int) -> Any:

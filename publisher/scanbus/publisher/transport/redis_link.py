@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Final
 
 from scanbus.bus.protocol import budget_bytes
 from scanbus.bus.store import Bus, connect
 
 __all__ = ["Link"]
+
+# For acknowledgements and verdicts; each scan has one or more connections.
+_READ_BYTES: Final = 1 << 16
 
 
 @dataclass(slots=True)
@@ -39,4 +43,4 @@ class Link:
 
     def connect(self) -> Bus:
         """Return a client that does not reconnect by itself."""
-        return connect(self.url, name=self.name, once=True)
+        return connect(self.url, name=self.name, once=True, read_bytes=_READ_BYTES)
