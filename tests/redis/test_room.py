@@ -19,6 +19,7 @@ from scanbus.bus.protocol import (
     lane_key,
 )
 from scanbus.bus.store import (
+    Bus,
     acknowledge,
     connect,
     release_quota,
@@ -29,7 +30,7 @@ from scanbus.bus.store import (
 from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
-from scanbus.schemas.errors import ConfigurationError, DeadlineError
+from scanbus.schemas.errors import ConfigurationError, DeadlineError, QuotaRefusedError
 from scanbus.writer import WriterSettings
 from tests.conftest import RedisFactory
 from tests.support.mixed_scan import fill as fill_raw
@@ -112,6 +113,40 @@ def test_a_writer_follows_a_maxmemory_that_is_lowered(
         assert used_memory(client) > 40 * MIB
         client.config_set("maxmemory", "64mb")
         wait_until(lambda: used_memory(client) < (64 - 0.75 * 64) * MIB)
+
+
+def one_scan(publisher: Publisher, quota_bytes: int, n_frames: int) -> None:
+    with publisher.scan(quota_bytes=quota_bytes) as scan:
+        fill(scan, n_frames)
+    assert scan.verdict(60).verdict is VerdictWord.COMPLETE
+
+
+def wait_until_below(client: Bus, most_bytes: float) -> None:
+    wait_until(lambda: used_memory(client) < most_bytes, timeout_s=30)
+
+
+@pytest.mark.parametrize("changes_mib", [(64, 32), (64, 256), (256, 40, 128)])
+def test_quotas_and_kept_data_follow_a_maxmemory_that_is_changed(
+    redis_factory: RedisFactory, tmp_path: Path, changes_mib: tuple[int, ...]
+) -> None:
+    """Both fit after each change: the next scan may reserve its new budget."""
+    server = redis_factory({"maxmemory": f"{changes_mib[0]}mb"})
+    with (
+        connect(server.url, name="test") as client,
+        writer(server.url, tmp_path / "root", *quick_writer(tmp_path)),
+        Publisher(server.url, send_deadline_s=10, close_timeout_s=30) as publisher,
+    ):
+        for memory_mib in changes_mib:
+            memory = memory_mib * MIB
+            client.config_set("maxmemory", f"{memory_mib}mb")
+            budget = budget_bytes(memory)
+            with pytest.raises(QuotaRefusedError, match="never fits"):
+                one_scan(publisher, budget + 1, 1)
+            for _ in range(8):
+                one_scan(publisher, budget // 2, budget // (4 * FRAME.nbytes))
+            wait_until_below(client, memory - budget * ALLOCATED_SHARE)
+            assert sum(reserved_quotas(client).values()) == 0
+            one_scan(publisher, budget, 4)
 
 
 def test_a_redis_too_small_for_that_is_refused_at_the_start(
