@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.protocol import RESERVED, cursors_key, lane_key
+from scanbus.bus.protocol import (
+    RESERVED,
+    cursors_key,
+    fence_key,
+    lane_key,
+    lease_key,
+)
 from scanbus.bus.store import (
     Bus,
     Evictor,
@@ -22,6 +28,7 @@ from scanbus.bus.store import (
     release_lease,
     release_quota,
     renew_lease,
+    renew_leases,
     reserve_quota,
     reserved_quotas,
     shrink_quota,
@@ -168,6 +175,36 @@ def test_a_lease_that_was_not_renewed_goes_to_the_next(any_bus: Bus) -> None:
     assert not renew_lease(any_bus, first, 60_000)
     release_lease(any_bus, first)  # Takes nothing from the new owner.
     assert renew_lease(any_bus, found[0], 60_000)
+
+
+def test_leases_are_renewed_together_whatever_became_of_some(any_bus: Bus) -> None:
+    acquired = [acquire_lease(any_bus, f"{UID}{n}", "one", 5000) for n in range(20)]
+    leases = [each for each in acquired if each is not None]
+    whole, lost, unfenced, foreign = leases[4:], *leases[1:4]
+    taken = leases[0]
+    release_lease(any_bus, taken)
+    assert acquire_lease(any_bus, taken.uid, "two", 5000) is not None
+    release_lease(any_bus, lost)
+    any_bus.delete(fence_key(unfenced.uid), fence_key(foreign.uid))
+    any_bus.hset(fence_key(foreign.uid), "of", "another type")
+
+    any_bus.config_resetstat()
+    odd = renew_leases(any_bus, leases, 60_000)
+    stats: Any = any_bus.info("commandstats")
+
+    assert stats["cmdstat_pexpire"]["calls"] == len(leases)
+    assert sum(each["calls"] for each in stats.values()) <= len(leases) + 3
+    assert odd == [taken, lost, unfenced, foreign]
+    for lease in whole:
+        assert any_bus.pttl(lease_key(lease.uid, lease.fence)) > 50_000
+    assert [renew_lease(any_bus, lease, 60_000) for lease in odd] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    for lease in (unfenced, foreign):
+        assert any_bus.get(fence_key(lease.uid)) == str(lease.fence).encode()
 
 
 def test_only_what_is_durable_is_trimmed_whole_entries_at_a_time(any_bus: Bus) -> None:

@@ -57,8 +57,9 @@ def test_twenty_idle_scans_cost_few_commands_and_are_awake_at_once(
         with open_scans(publisher, 20) as scans:
             time.sleep(8.0)  # Waits grow to their full length.
             twenty = rate(client) - none
-            # It was 840/s, and is 30: under load commands are late, not more.
-            assert twenty < 80
+            # It was 840/s, and is 27: under load commands are late, not more. Some are
+            # sent every 5 s, so that a look of 6 s may see them twice.
+            assert twenty < 55
 
             started = time.monotonic()
             scans[0].send("counter", 1.0)
