@@ -11,12 +11,14 @@ from scanbus.bus.store import Bus, connect
 from scanbus.publisher import Publisher, Scan
 from scanbus.schemas import EndReason, PlotDescription
 from scanbus.schemas.errors import DeclarationError
+from tests.support.endless import Endless
 from tests.support.published import read_scan, record_of
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
 
 TOO_MANY = {"a": ["0"] * 2**20}
+TOO_MANY_KEYS = {f"key {number}": number for number in range(300_000)}
 TOO_LARGE = {"a": "x" * 64 * 2**20}
 # Of an entry; no byte of it is ever touched.
 TOO_LARGE_ARRAY = {"a": np.broadcast_to(np.uint8(1), 384 * 2**20 + 1)}
@@ -24,6 +26,9 @@ LONE = "\ud800"  # Half of a character: not Unicode, but Python's text may hold 
 
 CALLS: dict[str, Callable[[Scan], Any]] = {
     "many values": lambda scan: scan.update(TOO_MANY),
+    "many keys": lambda scan: scan.update(TOO_MANY_KEYS),
+    "endless keys": lambda scan: scan.update(Endless()),
+    "endless motors": lambda scan: scan.end_positioners(Endless()),
     "64 MiB": lambda scan: scan.update(TOO_LARGE),
     "a large array": lambda scan: scan.update(TOO_LARGE_ARRAY),
     "very many motors": lambda scan: scan.end_positioners(
@@ -89,7 +94,9 @@ def test_odd_texts_are_stored_as_far_as_they_can_be(
 
 
 @pytest.mark.parametrize(
-    "metadata", [TOO_MANY, TOO_LARGE, TOO_LARGE_ARRAY], ids=["many", "large", "array"]
+    "metadata",
+    [TOO_MANY, TOO_MANY_KEYS, Endless(), TOO_LARGE, TOO_LARGE_ARRAY],
+    ids=["values", "keys", "endless", "large", "array"],
 )
 def test_metadata_of_a_scan_are_refused_before_there_is_one(
     publisher: Publisher, bus: Bus, metadata: dict[str, Any]

@@ -98,7 +98,7 @@ def test_what_does_not_fit_the_bus_is_refused() -> None:
     converter.tree({"a": LARGE})
     with pytest.raises(DeclarationError, match=r"b: arrays of \d+ bytes"):
         converter.tree({"b": LARGE + 1})
-    with pytest.raises(DeclarationError, match=r"c: 402653185 bytes"):
+    with pytest.raises(DeclarationError, match=r"c: more than 402653184 bytes"):
         MetadataConverter(StaticArrays(2**40)).tree(
             {"c": np.broadcast_to(np.uint8(1), 384 * 2**20 + 1)}
         )

@@ -98,11 +98,18 @@ def unique_name(wanted: str, taken: Collection[str]) -> str:
     'plot_2'
     """
     name = nexus_name(wanted)
-    found, number = name, 1
-    while found in taken:
-        number += 1
-        found = f"{name[: MAX_NAME_LENGTH - 6]}_{number}"
-    return found
+    if name not in taken:
+        return name
+    stem = name[: MAX_NAME_LENGTH - 7]
+    last, free = 1, 2
+    while f"{stem}_{free}" in taken:
+        last, free = free, 2 * free
+    # Between these two: thousands of names may become the same one.
+    while free - last > 1:
+        middle = (last + free) // 2
+        is_taken = f"{stem}_{middle}" in taken
+        last, free = (middle, free) if is_taken else (last, middle)
+    return f"{stem}_{free}"
 
 
 def nexus_names(wanted: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:

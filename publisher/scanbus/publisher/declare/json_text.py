@@ -1,20 +1,33 @@
 """Any value of a program as text: of its parts as JSON, of anything else by its name.
 
-For metadata that have no form of their own in a file. No value is refused: what its
-program cannot show, or what holds itself, is named. Pure.
+For metadata that have no form of their own in a file. What its program cannot show, or
+what holds itself, is named. Each value is read within the bounds of a document, also
+one that never ends, or holds a few others again and again. Pure.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from datetime import date, time
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-__all__ = ["json_text", "key_text", "mapping_of", "text_of", "type_name"]
+from scanbus.schemas.documents import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_VALUES
+from scanbus.schemas.errors import DeclarationError
+
+__all__ = [
+    "first_items",
+    "is_listed",
+    "json_text",
+    "key_text",
+    "mapping_of",
+    "text_of",
+    "type_name",
+]
 
 _MAX_DEPTH = 64
 # Python refuses to write very long integers in decimal.
@@ -32,7 +45,9 @@ def text_of(value: object) -> str:
     if isinstance(value, int) and value.bit_length() >= _MAX_DECIMAL_BITS:
         return hex(value)
     try:
-        return str(value)
+        # Python writes out what stands in a value many times as often as it stands.
+        is_bounded = isinstance(value, range) or not _holds_others(value)
+        return str(value) if is_bounded else json_text(value)
     except Exception:  # noqa: BLE001 - an object of the program's; metadata never stop
         return "cannot be shown"
 
@@ -40,6 +55,25 @@ def text_of(value: object) -> str:
 def key_text(key: object) -> str:
     """Return a key or a name as text: of a member of a text enumeration its value."""
     return str.__str__(key) if isinstance(key, str) else text_of(key)
+
+
+def is_listed(value: object) -> bool:
+    """Whether a value is a series of others, which reading it does not use up."""
+    return isinstance(value, Sequence | Set) and not isinstance(
+        value, str | bytes | bytearray | memoryview
+    )
+
+
+def _holds_others(value: object) -> bool:
+    return isinstance(value, Mapping) or is_listed(value)
+
+
+def first_items(given: Mapping[Any, Any], most: int) -> list[tuple[Any, Any]]:
+    """Return the items of a mapping, and one more than `most` if there are more.
+
+    All at once, as another thread may change it.
+    """
+    return list(islice(given.items(), most + 1))
 
 
 def mapping_of(value: object) -> Mapping[Any, Any] | None:
@@ -67,12 +101,17 @@ def mapping_of(value: object) -> Mapping[Any, Any] | None:
 def json_text(value: object) -> str:
     """Return a value as JSON; what JSON lacks is text in it.
 
+    Raises
+    ------
+    DeclarationError
+        If that is more than fits a document.
+
     Examples
     --------
     >>> json_text([1, None, {"a": (2, b"x")}])
     '[1, null, {"a": [2, "x"]}]'
     """
-    plain = _plain(value, ())
+    plain = _JsonForm().of(value, ())
     text = json.dumps(plain, ensure_ascii=False)
     try:
         text.encode()
@@ -81,22 +120,57 @@ def json_text(value: object) -> str:
     return text
 
 
-def _plain(value: Any, outer: tuple[int, ...]) -> Any:
-    if isinstance(value, np.generic) and value.dtype.kind in "biufcUS":
-        value = value.item()
-    if value is None or isinstance(value, _SCALARS):
-        return _scalar(value)
-    if len(outer) > _MAX_DEPTH or id(value) in outer:
-        return f"{type_name(value)}, nested too deeply"
-    inner = (*outer, id(value))
-    parts = mapping_of(value)
-    if parts is not None:
-        return _object(parts, inner)
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist(), inner)
-    if isinstance(value, Sequence | Set) and not isinstance(value, memoryview):
-        return [_plain(item, inner) for item in _in_order(value)]
-    return text_of(value)
+class _JsonForm:
+    """Makes the JSON form of one value, and counts what it takes."""
+
+    def __init__(self) -> None:
+        self._values_left = MAX_DOCUMENT_VALUES
+        self._bytes_left = MAX_DOCUMENT_BYTES
+
+    def of(self, value: Any, outer: tuple[int, ...]) -> Any:
+        """Return a value in the types of JSON; `outer` are the ids of what holds it."""
+        if isinstance(value, np.generic) and value.dtype.kind in "biufcUS":
+            value = value.item()
+        if value is None or isinstance(value, _SCALARS):
+            return self._counted(_scalar(value))
+        if len(outer) > _MAX_DEPTH or id(value) in outer:
+            return self._counted(f"{type_name(value)}, nested too deeply")
+        self._count(1)
+        inner = (*outer, id(value))
+        parts = mapping_of(value)
+        if parts is not None:
+            return self._object(parts, inner)
+        if isinstance(value, np.ndarray):
+            if value.size > self._values_left:
+                self._count(value.size)
+            return self.of(value.tolist(), inner)
+        if not is_listed(value):
+            return self._counted(text_of(value))
+        items = [self.of(item, inner) for item in value]
+        return items if isinstance(value, Sequence) else sorted(items, key=str)
+
+    def _object(self, parts: Mapping[Any, Any], inner: tuple[int, ...]) -> Any:
+        """Return an object, or pairs if two of the keys have the same text."""
+        pairs = [
+            (self._counted(text_of(key)), self.of(value, inner))
+            for key, value in parts.items()
+        ]
+        found = dict(pairs)
+        return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
+
+    def _counted(self, plain: Any) -> Any:
+        self._count(1, len(plain) if isinstance(plain, str) else 0)
+        return plain
+
+    def _count(self, n_values: int, n_bytes: int = 0) -> None:
+        self._values_left -= n_values
+        self._bytes_left -= n_bytes
+        if min(self._values_left, self._bytes_left) < 0:
+            reason = (
+                f"a value of more than {MAX_DOCUMENT_VALUES} parts, or of "
+                f"{MAX_DOCUMENT_BYTES} bytes as JSON; send arrays"
+            )
+            raise DeclarationError("metadata", reason)
 
 
 def _scalar(value: Any) -> Any:
@@ -110,17 +184,6 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     return value.isoformat() if isinstance(value, date | time) else _of_bytes(value)
-
-
-def _in_order(value: Sequence[Any] | Set[Any]) -> Iterable[Any]:
-    return value if isinstance(value, Sequence) else sorted(value, key=text_of)
-
-
-def _object(parts: Mapping[Any, Any], inner: tuple[int, ...]) -> Any:
-    """Return an object, or pairs if two of the keys have the same text."""
-    pairs = [(text_of(key), _plain(value, inner)) for key, value in parts.items()]
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
 
 
 def _of_bytes(value: bytes | bytearray) -> str:

@@ -2,7 +2,8 @@
 
 Numbers, booleans, text, lists of one kind of them, and numerical arrays are stored as
 themselves, moments and paths as text. Everything else becomes text, or JSON if it has
-parts, and a sentence says what it was. No value is refused. Pure.
+parts, and a sentence says what it was. Only a value beyond the bounds of a document or
+an entry is refused, and is not read further than that. Pure.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, time
 from enum import Enum
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -20,20 +22,26 @@ import numpy.typing as npt
 
 from scanbus.bus.codecs import find_codec
 from scanbus.publisher.declare.json_text import (
+    is_listed,
     json_text,
     mapping_of,
     text_of,
     type_name,
 )
 from scanbus.publisher.declare.static_arrays import STATIC_FROM_BYTES
+from scanbus.schemas import MAX_ENTRY_BYTES
+from scanbus.schemas.documents import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_VALUES
+from scanbus.schemas.errors import DeclarationError
 from scanbus.schemas.metadata import MAX_ARRAY_DIMENSIONS
 
-__all__ = ["Leaf", "encoded", "is_listed", "leaf_of", "number_array"]
+__all__ = ["Leaf", "encoded", "leaf_of", "number_array"]
 
 # Below this size, compressing an array costs more than it saves.
 _PACKED_FROM_BYTES = 1024
 # Longer lists of numbers are sent as arrays: a document has few values.
 _LONG_LIST = 1000
+# Of all lists in a list together; Python takes about a second to read so many.
+_MAX_LISTED = 2**24
 _EXACT_FLOATS = 2**53
 # float64 holds all their values.
 _NARROW_KINDS = "biu"
@@ -58,6 +66,11 @@ class Leaf:
 def leaf_of(value: Any) -> Leaf:
     """Return a value as a document can hold it.
 
+    Raises
+    ------
+    DeclarationError
+        If it exceeds what a document, or an array an entry, can hold.
+
     Examples
     --------
     >>> leaf_of([1, "a", None])
@@ -71,15 +84,10 @@ def leaf_of(value: Any) -> Leaf:
     if is_listed(value):
         return _of_list(value)
     if callable(getattr(type(value), "__array__", None)):
+        # It may be on a disk, and be read now.
+        _check(getattr(value, "nbytes", 0), MAX_ENTRY_BYTES, "bytes in an array")
         return Leaf(_of_array(np.asarray(value)).value, f"array of {type_name(value)}")
     return _of_other(value)
-
-
-def is_listed(value: object) -> bool:
-    """Whether a value is a series of others, which reading it does not use up."""
-    return isinstance(value, Sequence | Set) and not isinstance(
-        value, str | bytes | bytearray | memoryview
-    )
 
 
 def number_array(value: object) -> npt.NDArray[Any] | None:
@@ -89,6 +97,13 @@ def number_array(value: object) -> npt.NDArray[Any] | None:
     if value.dtype.kind not in "biufc":
         return None
     return _of_known_width(np.asarray(value))
+
+
+def _check(count: object, most: int, what: str) -> None:
+    """Raise before so much is read or made."""
+    if isinstance(count, int) and count > most:
+        reason = f"more than {most} {what}; send arrays, or less"
+        raise DeclarationError("metadata", reason)
 
 
 def _of_enum(value: Enum) -> Leaf:
@@ -105,6 +120,7 @@ def _of_other(value: Any) -> Leaf:
 
 def _of_text(text: str) -> Leaf:
     """Return text; HDF5 stores neither NUL nor half of a surrogate pair."""
+    _check(len(text), MAX_DOCUMENT_BYTES, "characters in a text")
     stripped = text.rstrip("\0")
     if "\0" in stripped or not _is_unicode(stripped):
         return Leaf(json_text(text), "JSON of str")
@@ -120,6 +136,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _of_bytes(given: bytes | bytearray | memoryview) -> Leaf:
+    _check(memoryview(given).nbytes, MAX_ENTRY_BYTES, "bytes")
     value, name = bytes(given), type_name(given)
     try:
         text = value.rstrip(b"\0").decode()
@@ -154,7 +171,10 @@ def _of_list(value: Sequence[Any] | Set[Any]) -> Leaf:
     if isinstance(value, range) and len(value) > _LONG_LIST:
         return _of_other(value)
     name = type_name(value)
-    items = list(value) if isinstance(value, Sequence) else _sorted(value)
+    items = list(islice(value, _MAX_LISTED + 1))
+    _check(len(items), _MAX_LISTED, "items in a list")
+    if isinstance(value, Set):
+        items = _sorted(items)
     was = "" if isinstance(value, list | tuple | range) else f"list of {name}"
     one_kind = _of_one_kind(items)
     if one_kind is not None:
@@ -165,7 +185,7 @@ def _of_list(value: Sequence[Any] | Set[Any]) -> Leaf:
     return Leaf(json_text(items), f"JSON of {name}")
 
 
-def _sorted(value: Set[Any]) -> list[Any]:
+def _sorted(value: list[Any]) -> list[Any]:
     """Return the members of a set, in the same order in every run."""
     try:
         return sorted(value)
@@ -179,8 +199,11 @@ def _of_one_kind(items: list[Any]) -> Leaf | None:
         return Leaf([])
     if {type(item) for item in items} <= {int, float}:
         return _of_numbers(items)
+    _check(len(items), MAX_DOCUMENT_VALUES, "items that are not all numbers in a list")
     if any(item is None or is_listed(item) or _has_parts(item) for item in items):
         return None
+    lengths = (len(item) for item in items if isinstance(item, str | bytes | bytearray))
+    _check(sum(lengths), MAX_DOCUMENT_BYTES, "bytes of text in a list")
     leaves = [leaf_of(item) for item in items]
     types = {type(leaf.value) for leaf in leaves}
     if types <= {int, float}:
@@ -227,8 +250,9 @@ def _rows(items: list[Any]) -> npt.NDArray[Any] | None:
     arrays = [found for item in items if (found := number_array(item)) is not None]
     if len(arrays) == len(items):
         return _stacked(arrays)
-    kinds: set[type] = set()
-    largest = _collect(items, kinds, MAX_ARRAY_DIMENSIONS)
+    nested = _Nested()
+    nested.add(items, MAX_ARRAY_DIMENSIONS)
+    kinds, largest = nested.kinds, nested.largest
     if not kinds or not (kinds == {bool} or kinds <= {int, float, complex}):
         return None
     if len(kinds) > 1 and largest > _EXACT_FLOATS:
@@ -244,27 +268,41 @@ def _rows(items: list[Any]) -> npt.NDArray[Any] | None:
 def _stacked(items: list[npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
     first = items[0]
     is_regular = all((a.shape, a.dtype) == (first.shape, first.dtype) for a in items)
+    _check(first.nbytes * len(items), MAX_ENTRY_BYTES, "bytes in a list of arrays")
     return np.stack(items) if is_regular else None
 
 
-def _collect(items: Sequence[Any], kinds: set[type], levels: int) -> int:
-    """Add the types of nested lists; return the largest integer without its sign."""
-    largest = 0
-    for item in items:
-        if type(item) in {list, tuple} and levels:
-            largest = max(largest, _collect(item, kinds, levels - 1))
-            continue
-        plain = item.item() if isinstance(item, np.number | np.bool_) else item
-        kinds.add(type(plain))
-        if type(plain) is int:
-            largest = max(largest, abs(plain))
-    return largest
+class _Nested:
+    """What nested lists hold: the types, and the largest integer without its sign."""
+
+    def __init__(self) -> None:
+        self.kinds: set[type] = set()
+        self.largest = 0
+        self._n_items = 0
+
+    def add(self, items: Sequence[Any], levels: int) -> None:
+        """Add the items of a list, and of the lists in it."""
+        self._n_items += len(items)
+        # A list may stand in others many times.
+        _check(self._n_items, _MAX_LISTED, "items in lists")
+        for item in items:
+            if type(item) in {list, tuple} and levels:
+                self.add(item, levels - 1)
+                continue
+            plain = item.item() if isinstance(item, np.number | np.bool_) else item
+            self.kinds.add(type(plain))
+            if type(plain) is int:
+                is_long = plain.bit_length() > 64
+                self.largest = max(self.largest, 2**64 if is_long else abs(plain))
 
 
 # ----------------------------------------------------------------------------- arrays
 
 
 def _of_array(value: npt.NDArray[Any]) -> Leaf:
+    _check(value.nbytes, MAX_ENTRY_BYTES, "bytes in an array")
+    if value.dtype.kind not in "biufc":
+        _check(value.size, MAX_DOCUMENT_VALUES, "items that are no numbers in an array")
     if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
         return _of_masked(value)
     plain = np.asarray(value)
@@ -294,6 +332,7 @@ def _subclass(value: npt.NDArray[Any]) -> str:
 def _of_number_array(plain: npt.NDArray[Any], was: str) -> Leaf:
     known = _of_known_width(plain)
     if known is None:
+        _check(plain.size, MAX_DOCUMENT_VALUES, f"numbers of {plain.dtype}")
         texts = [str(number) for number in plain.flat]
         return Leaf(texts, f"text of {plain.dtype}, shape {plain.shape}")
     if known.ndim > MAX_ARRAY_DIMENSIONS:

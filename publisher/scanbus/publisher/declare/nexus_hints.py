@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from scanbus.publisher.declare.json_text import key_text
+from scanbus.publisher.declare.json_text import first_items, key_text
 from scanbus.publisher.declare.metadata import leaf_or_text
-from scanbus.schemas import NexusHints
+from scanbus.schemas import MAX_METADATA_KEYS, NexusHints
 from scanbus.schemas.channels import MAX_ATTRIBUTE_VALUES
+from scanbus.schemas.errors import DeclarationError
 from scanbus.schemas.valid_names import nexus_name, plain_text
 
 __all__ = ["split_hints"]
@@ -30,6 +31,11 @@ def split_hints(given: Any) -> tuple[Any, dict[str, Any]]:
     given : NexusHints, mapping or None
         What the program gave as ``nexus``.
 
+    Raises
+    ------
+    DeclarationError
+        If that is more than a scan can have.
+
     Examples
     --------
     >>> split_hints({"attributes": {"vector": (1, 0, 0)}, "distance": 0.2})
@@ -37,14 +43,15 @@ def split_hints(given: Any) -> tuple[Any, dict[str, Any]]:
     """
     if given is None or isinstance(given, NexusHints) or not isinstance(given, Mapping):
         return given, {}
-    hints = {key: given[key] for key in _HINTS if given.get(key) is not None}
+    said = _first(given)
+    hints = {key: said[key] for key in _HINTS if said.get(key) is not None}
     if "interpretation" in hints:
         hints["interpretation"] = plain_text(key_text(hints["interpretation"]), 63)
     fields = {
-        key: value for key, value in given.items() if key not in {*_HINTS, "attributes"}
+        key: value for key, value in said.items() if key not in {*_HINTS, "attributes"}
     }
     attributes: dict[str, Any] = {}
-    for key, value in dict(given.get("attributes") or {}).items():
+    for key, value in _first(said.get("attributes") or {}).items():
         name = key_text(key)
         leaf = leaf_or_text(_listed(value))
         if not _is_attribute(leaf.value):
@@ -54,6 +61,14 @@ def split_hints(given: Any) -> tuple[Any, dict[str, Any]]:
         if leaf.was:
             attributes.setdefault(nexus_name(f"{name}_stored_as"), leaf.was)
     return ({**hints, "attributes": attributes} if attributes else hints), fields
+
+
+def _first(given: Any) -> dict[Any, Any]:
+    """Return the items of a mapping, which are as many as a scan may have."""
+    found = first_items(given, MAX_METADATA_KEYS)
+    if len(found) > MAX_METADATA_KEYS:
+        raise DeclarationError("nexus", f"more than {MAX_METADATA_KEYS} keys")
+    return dict(found)
 
 
 def _listed(value: Any) -> Any:

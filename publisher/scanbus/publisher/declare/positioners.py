@@ -12,15 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from scanbus.publisher.declare.json_text import json_text, key_text, text_of, type_name
-from scanbus.schemas import Positioner
+from scanbus.publisher.declare.json_text import (
+    first_items,
+    key_text,
+    text_of,
+    type_name,
+)
+from scanbus.schemas import MAX_METADATA_KEYS, Positioner
+from scanbus.schemas.errors import DeclarationError
 from scanbus.schemas.valid_names import (
     MAX_GIVEN_NAME_LENGTH,
     nexus_names,
     plain_text,
 )
 
-__all__ = ["axes_metadata", "positioners_of"]
+__all__ = ["axes_metadata", "motors_of", "positioners_of"]
 
 _MAX_UNITS = 63
 _MAX_VALUE = 2**16
@@ -37,6 +43,11 @@ def positioners_of(given: Mapping[str, Any] | None) -> dict[str, Positioner]:
         By motor a number, a string, a pair of units and value, or a Positioner;
         anything else becomes text.
 
+    Raises
+    ------
+    DeclarationError
+        If they are more than a scan may have.
+
     Examples
     --------
     >>> positioners_of({"th": ("deg", 1.5)})["th"].value
@@ -44,7 +55,7 @@ def positioners_of(given: Mapping[str, Any] | None) -> dict[str, Positioner]:
     >>> positioners_of({"id00:th": None})["id00_th"].stored_as
     'text of NoneType'
     """
-    every = {key_text(name): value for name, value in (given or {}).items()}
+    every = {key_text(name): value for name, value in motors_of(given)}
     by_text = {name: value for name, value in every.items() if not _has_axes(value)}
     names = nexus_names(by_text)
     return {
@@ -71,13 +82,27 @@ def axes_metadata(
     {}
     """
     found: dict[str, Any] = {}
-    for name, value in (given or {}).items():
+    for name, value in motors_of(given):
         if _has_axes(value):
             units, positions = _pair(value)
             found[key_text(name)] = positions
             if units:
                 found[f"{key_text(name)}@units"] = units
     return {"instrument": dict.fromkeys(groups, found)} if found else {}
+
+
+def motors_of(given: Mapping[str, Any] | None) -> list[tuple[Any, Any]]:
+    """Return positions of motors as given.
+
+    Raises
+    ------
+    DeclarationError
+        If they are more than a scan may have.
+    """
+    found = first_items(given or {}, MAX_METADATA_KEYS)
+    if len(found) > MAX_METADATA_KEYS:
+        raise DeclarationError("positioners", f"more than {MAX_METADATA_KEYS} values")
+    return found
 
 
 def _has_axes(given: Any) -> bool:
@@ -101,7 +126,7 @@ def _positioner(given: Any) -> Positioner:
     number = _number(value)
     if number is not None:
         return Positioner(value=number, units=units)
-    text = value if isinstance(value, str) else _text(value)
+    text = value if isinstance(value, str) else text_of(value)
     kept = plain_text(text, _MAX_VALUE)
     was = "" if kept == value else f"text of {type_name(value)}"
     return Positioner(value=kept, units=units, stored_as=was)
@@ -116,10 +141,6 @@ def _pair(given: Any) -> tuple[str, Any]:
             if units is None:
                 return "", value
     return "", given
-
-
-def _text(value: Any) -> str:
-    return json_text(value) if isinstance(value, tuple | list) else text_of(value)
 
 
 def _number(value: Any) -> float | None:

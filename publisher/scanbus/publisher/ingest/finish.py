@@ -8,7 +8,11 @@ from typing import Any
 
 from scanbus.publisher.declare.arguments import sendable
 from scanbus.publisher.declare.json_text import text_of
-from scanbus.publisher.declare.positioners import axes_metadata, positioners_of
+from scanbus.publisher.declare.positioners import (
+    axes_metadata,
+    motors_of,
+    positioners_of,
+)
 from scanbus.publisher.ingest.numbered_points import give_up_holes
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.schemas import EndReason, Positioner, ScanEnded
@@ -54,7 +58,7 @@ class ScanEnd:
         update : callable
             Adds metadata: positions of several axes.
         """
-        every = {**self._given, **given}
+        every = {**self._given, **dict(motors_of(given))}
         found = positioners_of(every)
         end = sendable(_end_of, EndReason.FAILURE, "," * MAX_TEXT_LENGTH, found)
         if axes := axes_metadata(given, ("positioners_end",)):
