@@ -244,6 +244,12 @@ class RetransmitBuffer:
             self._kept.append(entry)
             self._count(entry, 1)
 
+    def put_back(self, entry: EncodedEntry) -> None:
+        """Send an entry before all others, after `begin_again`, if it is not kept."""
+        if all(each.id != entry.id for each in self._kept):
+            self._kept.appendleft(entry)
+            self._count(entry, 1)
+
     def resume_after(self, last_id: bytes | None) -> int:
         """Mark as sent only what the lane in Redis holds; the rest is sent again.
 

@@ -17,6 +17,7 @@ from scanbus.publisher.queue.backpressure import Backpressure
 from scanbus.publisher.queue.frame_lane import FrameLaneQueue
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_state import ScanState
+from scanbus.publisher.queue.static_lane import StaticLaneQueue
 from scanbus.publisher.queue.value_lane import ValueLaneQueue
 from scanbus.schemas import LaneDescription, Storage
 
@@ -76,7 +77,8 @@ def recovered_lane(
     # Late points of a detector have no sender of their own: they are few.
     is_own = description.storage is Storage.FILES and description.is_declared
     waker = state.new_waker() if is_own else state.main_waker
-    lane = LaneQueue(description, session, waker, state.spool_waker)
+    kind = StaticLaneQueue if description.is_static else LaneQueue
+    lane = kind(description, session, waker, state.spool_waker)
     lane.refill(entries, reached)
     lane.end()
     return lane
@@ -96,7 +98,8 @@ def static_lane(
     state: ScanState, description: LaneDescription, packed: bytes, session: bytes
 ) -> LaneQueue:
     """Return the queue of a static array's lane: its one point, and the seal."""
-    lane = LaneQueue(description, session, state.main_waker, state.spool_waker)
+    wakers = state.main_waker, state.spool_waker
+    lane = StaticLaneQueue(description, session, *wakers)
     piece = Piece(0, 1, packed, np.array([wall_clock()]))
     lane.put(frame_entry(description, piece, session))
     lane.end()

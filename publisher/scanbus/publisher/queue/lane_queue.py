@@ -271,6 +271,10 @@ class LaneQueue:
         """Keep only what ends after a point, for the lane of another scan."""
         self._retransmit.begin_again(point)
 
+    def _put_back(self, entry: EncodedEntry) -> None:
+        """Send an entry of the begin of a lane that begins again."""
+        self._retransmit.put_back(entry)
+
     @property
     def next_unspooled(self) -> EncodedEntry | None:
         """The entry to be written to the spool next."""
