@@ -1,7 +1,8 @@
 """Metadata as programs of the field have them: the scan is complete, with all of them.
 
-``tests/support/bluesky_starts.json`` has two start documents as bluesky made them;
-``scan_info`` is like what Bliss gives to its writer.
+``bluesky_starts.json`` in ``tests/support`` has two start documents as bluesky made
+them, ``blissdata_scan_info.json`` what a reader of blissdata got; ``source`` says how.
+`SCAN_INFO` is like what Bliss gives to its writer.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
 
-STARTS = json.loads(
-    (Path(__file__).parents[1] / "support" / "bluesky_starts.json").read_text()
-)
+
+def recorded(name: str) -> Any:
+    return json.loads((Path(__file__).parents[1] / "support" / name).read_text())
+
+
+STARTS = recorded("bluesky_starts.json")
 
 MASK = np.random.default_rng(7).integers(0, 2, (1100, 1000), np.uint8)
 
@@ -177,6 +181,15 @@ def test_a_scan_info_of_bliss(redis_url: str, folder: Path) -> None:
     assert entry["sample"].attrs["NX_class"] == "NXsample"
     assert entry["start_time"].asstr()[()] == SCAN_INFO["start_time"]
     assert entry["instrument/primary_slit"].attrs["NX_class"] == "NXslit"
+
+
+def test_a_scan_info_of_blissdata(redis_url: str, folder: Path) -> None:
+    info = recorded("blissdata_scan_info.json")["scan_info"]
+    entry = published(redis_url, folder, info, proposal="fscan", collection="mca")
+    assert all_missing(info, entry) == []
+    device = entry["devices"]["mca1_det0"]
+    assert device.attrs["original_name"] == "mca1:det0"
+    assert len(device["xaxis_array"]) == 64
 
 
 def test_a_value_of_every_odd_kind(redis_url: str, folder: Path) -> None:

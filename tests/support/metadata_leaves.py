@@ -127,6 +127,8 @@ def _stands_for(value: Any, stored: Any, was: str) -> bool:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return str(value)
     if isinstance(value, np.generic) and value.dtype.char not in "gG":
         value = value.item()
     if isinstance(value, Mapping):
