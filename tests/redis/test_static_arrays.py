@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from scanbus.bus.protocol import events_key, heartbeat_key, hold_key
+from scanbus.bus.protocol import events_key, heartbeat_key, hold_key, lane_key
 from scanbus.bus.store import Evictor, connect
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher, Scan
 from scanbus.schemas import EndReason, Verdict, VerdictWord
-from scanbus.schemas.errors import DeclarationError
+from scanbus.schemas.errors import DeclarationError, NotYetError, UnknownChannelError
 from scanbus.subscriber import Subscriber
 from scanbus.writer import rebuild, replay, salvage
 from scanbus.writer.check import check_files
@@ -134,18 +134,67 @@ def test_a_replay_has_them_and_an_evicted_scan_leaves_none(
         assert not list(client.scan_iter(f"*{scan.uid}*"))
 
 
-def test_a_reader_takes_one_from_its_lane(redis_url: str, tmp_path: Path) -> None:
+def test_a_reader_takes_an_array_wherever_it_travels(
+    redis_url: str, tmp_path: Path
+) -> None:
+    small = CUBE[0, 0, 0, :300].astype(">i4")
     with Publisher(redis_url, close_timeout_s=0) as publisher:
-        with publisher.scan(metadata={"mask": MASK}) as scan:
+        with publisher.scan(metadata={"mask": MASK, "small": small}) as scan:
             scan.channel("a")
             scan.send("a", 1.0)
+            scan.update({"later": {"cube": CUBE}, "none": 5})
             scan.flush()
             with Subscriber(redis_url) as subscriber:
                 reader = subscriber.scan(scan.uid)
                 reader.wait_prepared()
+                reader.refresh()
+                metadata = reader.record.metadata()
+                for value, array in (
+                    (metadata["mask"], MASK),
+                    (metadata["small"], small),
+                    (metadata["later"]["cube"], CUBE),
+                ):
+                    found = reader.array(value)
+                    np.testing.assert_array_equal(found, array)
+                    assert found.dtype == array.dtype.newbyteorder("=")
+                for none in (metadata["none"], metadata["later"], {"array": 1}):
+                    with pytest.raises(ValueError, match="no array of the metadata"):
+                        reader.array(none)
                 assert list(reader.channels) == ["a"]
-                lane = reader.record.metadata()["mask"]["array"]["lane"]
-                np.testing.assert_array_equal(reader.point(lane, 0), MASK)
+                with pytest.raises(UnknownChannelError) as unknown:
+                    reader.read("b", 0, 1)
+                assert unknown.value.known == ("a",)
+                lane = metadata["later"]["cube"]["array"]["lane"]
+                with connect(redis_url, name="test") as client:
+                    client.delete(lane_key(scan.uid, lane))
+                with pytest.raises(NotYetError):
+                    reader.array(metadata["later"]["cube"], timeout_s=0.2)
+
+
+def test_no_list_of_channels_has_them(
+    redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with writer(redis_url, tmp_path / "live"):
+        scan, verdict = publish(redis_url)
+        with Subscriber(redis_url) as subscriber:
+            batches = [*subscriber.scan(scan.uid).stream(timeout_s=20)]
+    assert {batch.channel for batch in batches} == {"a", "eiger"}
+    assert sorted(verdict.of_data) == ["a", "eiger"]
+    assert set(verdict.of_data) < set(verdict.channels)
+    assert scan._queue.watch.undelivered_points() == (0, 0, 0)
+    commands = (
+        ["ls"],
+        ["ls", "--json"],
+        ["status"],
+        ["status", "--json"],
+        ["tail", scan.uid, "--from-start"],
+        ["replay", scan.uid, "--root", str(tmp_path / "again")],
+    )
+    for command in commands:
+        main([*command, "--redis", redis_url])
+        said = capsys.readouterr().out
+        assert said, command
+        assert "static." not in said, command
 
 
 class _Killed:

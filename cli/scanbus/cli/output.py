@@ -203,7 +203,7 @@ def print_verdict(verdict: Verdict, root: Path) -> None:
     console = stdout()
     console.print(coloured(verdict.verdict.value), verdict.reason, soft_wrap=True)
     table = Table("channel", "expected", "written", "missing", box=None)
-    for name, ledger in verdict.channels.items():
+    for name, ledger in verdict.of_data.items():
         counts = str(ledger.expected), str(ledger.written)
         table.add_row(name, *counts, point_ranges(ledger.missing))
     console.print(table)

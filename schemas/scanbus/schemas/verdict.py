@@ -12,6 +12,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.file_names import STATIC_PREFIX
 from scanbus.schemas.valid_names import NexusName, PlainText, ScanUid
 
 __all__ = ["ChannelLedger", "PointRange", "Verdict", "VerdictWord", "ranges"]
@@ -96,7 +97,7 @@ class Verdict(BaseModel):
     end_reason : str
         Why the acquisition ended, empty if unknown.
     channels : dict
-        Ledger per channel.
+        Ledger per channel, and per static array of the metadata.
     master : str
         Path of the scan master, relative to the writer's root.
     """
@@ -110,6 +111,15 @@ class Verdict(BaseModel):
     end_reason: PlainText = ""
     channels: dict[NexusName, ChannelLedger] = Field(default_factory=dict)
     master: PlainText = ""
+
+    @property
+    def of_data(self) -> dict[str, ChannelLedger]:
+        """Ledgers of the channels that a program declared: without static arrays."""
+        return {
+            name: ledger
+            for name, ledger in self.channels.items()
+            if not name.startswith(STATIC_PREFIX)
+        }
 
 
 def ranges(points: Iterable[int]) -> tuple[PointRange, ...]:

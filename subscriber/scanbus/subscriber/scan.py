@@ -19,6 +19,7 @@ from scanbus.schemas import (
     PointRange,
     ScanPrepared,
     Verdict,
+    is_array,
 )
 from scanbus.schemas.errors import (
     ScanInterruptedError,
@@ -71,6 +72,7 @@ class ScanReader:
         self._link = link
         self._lapse_s = lapse_s
         self._channels: dict[str, ChannelReader] = {}
+        self._arrays: dict[str, ChannelReader] = {}
         self.record = record
 
     def __repr__(self) -> str:
@@ -230,7 +232,7 @@ class ScanReader:
         Parameters
         ----------
         value : mapping
-            Its place in ``record.metadata()``: ``{"array": {…}}``.
+            What ``record.metadata()`` has in its place: ``{"array": {…}}``.
         timeout_s : float
             How long to wait for one that travels in a lane of its own, in seconds.
 
@@ -241,6 +243,8 @@ class ScanReader:
         ValueError
             If `value` is no array.
         """
+        if not is_array(value):
+            raise ValueError(f"no array of the metadata: {value!r:.80}")
         packed = value["array"]
         data = base64.b64decode(packed.get("data", ""))
         described = ArrayValue.model_validate({**packed, "data": data})
@@ -357,7 +361,7 @@ class ScanReader:
         static = self.record.static.get(name)
         if static is not None:
             view = LaneView(self._link, self.uid, static)
-            return self._channels.setdefault(name, ChannelReader(view, 0, self))
+            return self._arrays.setdefault(name, ChannelReader(view, 0, self))
         if name in self._channels:
             return self._channels[name]
         for channel in self._channels.values():

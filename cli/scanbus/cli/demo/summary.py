@@ -15,7 +15,6 @@ from rich.tree import Tree
 from scanbus.cli.demo.nexus_outline import OutlineLine, read_outline
 from scanbus.cli.output import bytes_text, coloured, stdout
 from scanbus.schemas import Verdict
-from scanbus.schemas.file_names import STATIC_PREFIX
 
 __all__ = ["file_tree", "next_commands", "print_summary"]
 
@@ -51,12 +50,7 @@ def print_summary(folder: Path, verdict: Verdict, picture: Path) -> None:
 
 
 def _print_verdict(console: Console, verdict: Verdict) -> None:
-    # Arrays of the metadata are no channels to who declared these.
-    ledgers = [
-        ledger
-        for name, ledger in verdict.channels.items()
-        if not name.startswith(STATIC_PREFIX)
-    ]
+    ledgers = verdict.of_data.values()
     n_points = sum(ledger.written for ledger in ledgers)
     n_expected = sum(ledger.expected for ledger in ledgers)
     console.print(

@@ -72,6 +72,11 @@ class LaneQueue:
         """The lane's name."""
         return self.description.name
 
+    @property
+    def is_static(self) -> bool:
+        """Whether its one point is an array of the metadata."""
+        return self.description.is_static
+
     def is_sent_by(self, waker: Waker) -> bool:
         """Return whether the sender with this waker sends the lane."""
         return self._waker is waker

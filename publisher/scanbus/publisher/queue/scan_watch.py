@@ -162,9 +162,13 @@ class ScanWatch:
         return self._state.kept_bytes
 
     def undelivered_points(self) -> tuple[int, int, int]:
-        """Return points not durable: in Redis, in the spool only, and nowhere."""
+        """Return points not durable: in Redis, in the spool only, and nowhere.
+
+        Static arrays are not points of a channel.
+        """
         with Backstop(self._state.lock), self._state.lock:
-            places = [lane.points_by_place for lane in self._state.lanes.values()]
+            lanes = self._state.lanes.values()
+            places = [each.points_by_place for each in lanes if not each.is_static]
         redis, spool, nowhere = map(sum, zip((0, 0, 0), *places, strict=True))
         return redis, spool, nowhere
 

@@ -104,7 +104,11 @@ def _resumed_from(
         LogEvent.SCAN_RESUMED,
         scan=queue.uid,
         number=scan.announced.scan.scan_number,
-        lanes={lane.name: lane.length for lane in queue.lanes.values()},
+        lanes={
+            lane.name: lane.length
+            for lane in queue.lanes.values()
+            if not lane.is_static
+        },
     )
     return queue
 

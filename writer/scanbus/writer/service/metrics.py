@@ -83,7 +83,7 @@ class PrometheusMetrics:
     def judged(self, verdict: Verdict) -> None:
         """Count a final verdict, and the written and missing points of its scan."""
         self._scans.labels(verdict.verdict.value).inc()
-        for ledger in verdict.channels.values():
+        for ledger in verdict.of_data.values():
             self._points.labels("written").inc(ledger.written)
             self._points.labels("missing").inc(ledger.expected - ledger.written)
 
