@@ -6,12 +6,15 @@ import uuid
 from pathlib import Path
 
 import h5py
+import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 
+from scanbus.cli import main
 from scanbus.publisher import Publisher
 from scanbus.schemas import PlotDescription
-from scanbus.subscriber import Subscriber
+from scanbus.subscriber import ScanReader, Subscriber
+from tests.support.waiting import wait_until
 from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
@@ -74,6 +77,81 @@ def test_channels_of_any_name(redis_url: str, tmp_path: Path) -> None:
         assert "channel 'a b' is a_b_2" in file["1.1/notes/note_01/data"].asstr()[()]
         assert file["1.1/my_plot"].attrs["signal"] == "panda1_counter_1_out"
         assert file["1.1/instrument/my_cam"].attrs["original_name"] == "my cam"
+
+
+PEOPLES = (
+    "panda1-counter-1-out",
+    "fscan:mca:det0",
+    "XF:23ID1-ES{Dif-Ax:Del}Pos.RBV",
+    "e7083d84-55bc-45cf-b867-e2d6a012251d",
+    "rgb-image",
+    "LaB6 (NIST 660c) 1/2",
+    "y" * 90,
+)
+
+
+@pytest.mark.parametrize("name", PEOPLES)
+def test_every_call_and_command_takes_a_name(
+    redis_url: str, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector, folders = f"{name}-2", ("proposal", "beamline", "collection", "dataset")
+    with (
+        writer(redis_url, tmp_path),
+        Publisher(redis_url) as publisher,
+        publisher.scan(
+            **dict.fromkeys(folders, name),  # type: ignore[arg-type]
+            uid=name,
+            instrument=name,
+            metadata={name: {name: 1.5}},
+            positioners={name: 2.5},
+            plots=[PlotDescription(name=name, signals=(name,))],
+        ) as scan,
+    ):
+        scan.channel(name, device=name)
+        scan.detector(detector, shape=(2, 2), dtype="u1", device=name)
+        scan.send(name, [1.0, 2.0])
+        scan.send(detector, np.ones((2, 2), "u1"))
+        scan.skip(name)
+        scan.end_positioners({name: 3.5})
+        scan.update({name: {"more": 1}})
+        scan.flush()
+        with Subscriber(redis_url) as subscriber:
+            reader = subscriber.scan(name)
+            assert subscriber.scan(name[:12]).uid == reader.uid == scan.uid
+            reader.wait_prepared()
+            check_reads(reader, name)
+    verdict = scan.verdict(60)
+    with h5py.File(tmp_path / verdict.master) as file:
+        entry = file["1.1"]
+        for key in folders:
+            word = entry["scanbus"][key]
+            assert word.attrs.get("original_name", word.asstr()[()]) == name, key
+        assert entry["sample/name"].asstr()[()] == name
+        assert entry["experiment_identifier"].asstr()[()] == name
+        (motor,) = entry["instrument/positioners_end"].values()
+        assert motor[()] == 3.5
+    with Subscriber(redis_url) as subscriber:
+        assert list(subscriber.scan(name).lost(name)) == [(2, 3)]
+    for command, code in (
+        (["tail", name, name, "--from-start"], 0),
+        (["replay", name, "--root", str(tmp_path / "again")], 2),
+        (["close", name], 1),
+        (["ls"], 0),
+        (["simulate", "--points", "2", "--frames", "1", "--dataset", name], 0),
+    ):
+        assert main([*command, "--redis", redis_url]) == code, command
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def check_reads(reader: ScanReader, name: str) -> None:
+    """Read the points of a channel by the name that the program gave."""
+    wait_until(lambda: reader.length(name) == 3)
+    assert reader.read(name, 0, 2).tolist() == [1.0, 2.0]
+    assert reader.point(name, 1) == 2.0
+    assert reader.latest(name)[0] in {1, 2}
+    assert next(reader.batches(name)).values[0] == 1.0
+    assert next(iter(reader.stream(name, timeout_s=10))).start == 0
+    assert reader.point(f"{name}-2", 0).shape == (2, 2)
 
 
 @pytest.mark.parametrize("number", [True, 1.5, "7"])

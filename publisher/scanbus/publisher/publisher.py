@@ -23,6 +23,7 @@ from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES
 from scanbus.bus.store import OwnProcess, address_of
 from scanbus.publisher.declare.arguments import checked, sendable
+from scanbus.publisher.declare.folders import folders_of
 from scanbus.publisher.declare.json_text import text_of
 from scanbus.publisher.declare.metadata import MetadataConverter
 from scanbus.publisher.declare.positioners import axes_metadata, positioners_of
@@ -261,9 +262,10 @@ class Publisher:
         title : str
             The command of the scan, as the user typed it.
         proposal, beamline, session, collection, dataset : str
-            Names of the folders of the scan. The session is a date (YYYYMMDD); by
-            default that of Redis's clock when the dataset began, for all its scans
-            that come within a day of each other.
+            Names of the folders of the scan; for a name that no folder can have there
+            is another one, with a digest, and the file has both. The session is a date
+            (YYYYMMDD); by default that of Redis's clock when the dataset began, for all
+            its scans that come within a day of each other.
         scan_number : int, optional
             Unique in the dataset; by default the next one. One that is taken is refused
             when the block is entered, as far as a living writer knows; otherwise the
@@ -311,13 +313,16 @@ class Publisher:
         given_uid = uuid.uuid4().hex if uid is None else text_of(uid)
         valid_uid = scan_uid(given_uid)
         original_uid = "" if valid_uid == given_uid else given_uid
+        folders, original_folders = folders_of(
+            proposal=proposal,
+            beamline=beamline,
+            collection=collection,
+            dataset=dataset,
+        )
         identity = {
+            **folders,
             "uid": valid_uid,
-            "proposal": proposal,
-            "beamline": beamline,
             "session": session,
-            "collection": collection,
-            "dataset": dataset,
             "scan_number": None if scan_number is None else _number(scan_number),
         }
         statics = StaticArrays(self._link.budget_bytes // _STATIC_SHARE)
@@ -332,6 +337,7 @@ class Publisher:
             title=plain_text(text_of(title), MAX_TITLE_LENGTH),
             identity=identity,
             original_uid=plain_text(original_uid, MAX_GIVEN_NAME_LENGTH),
+            original_folders=original_folders,
             instrument=plain_text(text_of(instrument), _MAX_INSTRUMENT),
             program=self._name,
             converter=converter,

@@ -214,6 +214,9 @@ class ScanPrepared(_Document):
         points that only the publisher had, under their numbers. Empty for others.
     original_uid : str
         The scan's uid as its program has it, if that is no uid of this protocol.
+    original_folders : dict
+        Proposal, beamline, collection and dataset as the program has them, by these
+        words; only those that are no names of folders.
     """
 
     type: Literal["prepared"] = "prepared"
@@ -229,6 +232,7 @@ class ScanPrepared(_Document):
     spooled: bool = False
     parent: ScanUid | Literal[""] = ""
     original_uid: GivenName = ""
+    original_folders: dict[str, GivenName] = Field(default_factory=dict, max_length=4)
 
     @model_validator(mode="after")
     def _channels_are_unique(self) -> Self:

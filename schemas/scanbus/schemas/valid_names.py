@@ -28,6 +28,7 @@ __all__ = [
     "PlainText",
     "ScanUid",
     "WantedName",
+    "folder_name",
     "nexus_name",
     "nexus_names",
     "plain_text",
@@ -42,6 +43,9 @@ MAX_GIVEN_NAME_LENGTH = 1024
 NEXUS_NAME = r"^[a-zA-Z0-9_]([a-zA-Z0-9_.]*[a-zA-Z0-9_])?$"
 # Also allows inner hyphens: ESRF proposals have names like ch-5432.
 _FOLDER_NAME = r"^[a-zA-Z0-9_]([a-zA-Z0-9_.\-]*[a-zA-Z0-9_])?$"
+
+_FOLDER = re.compile(_FOLDER_NAME[:-1] + r"\Z")
+_ELSEWHERE = re.compile(r"^/|(^|/)\.\.?(/|$)")
 
 NexusName = Annotated[
     str, StringConstraints(pattern=NEXUS_NAME, max_length=MAX_NAME_LENGTH)
@@ -77,6 +81,27 @@ def nexus_name(wanted: str) -> str:
         # A digest, so that the same name is cut the same way in every file.
         name = f"{name[: MAX_NAME_LENGTH - 8]}_{_digest(wanted, 4)[:7]}"
     return name
+
+
+def folder_name(wanted: str) -> str:
+    """Return the name of a folder, the wanted one if it can be.
+
+    Others end with a digest: two different names never share a folder, as data of
+    one proposal must not come into that of another. A path that leads elsewhere stays,
+    and is no valid name.
+
+    Examples
+    --------
+    >>> folder_name("ch-5432")
+    'ch-5432'
+    >>> folder_name("LaB6 (NIST 660c)")
+    'LaB6__NIST_660c__d3cf20e'
+    """
+    is_kept = len(wanted) <= MAX_NAME_LENGTH and _FOLDER.match(wanted)
+    if not wanted or is_kept or _ELSEWHERE.search(wanted):
+        return wanted
+    name = re.sub(r"[^a-zA-Z0-9_.\-]", "_", wanted[:1000]).lstrip(".-")
+    return f"{name[: MAX_NAME_LENGTH - 8]}_{_digest(wanted, 4)[:7]}"
 
 
 def _wanted(name: object) -> object:

@@ -131,7 +131,10 @@ class ScanReader:
         """
         self.refresh()
         verdict = self.record.final_verdict
-        found = verdict.channels.get(channel) if verdict is not None else None
+        if verdict is None or not self.channels:
+            return ()
+        name = self._channel(channel).description.name
+        found = verdict.channels.get(name)
         if found is None:
             return ()
         return without(found.missing, found.late)

@@ -98,6 +98,17 @@ class ScanRecord:
                 return word
         return "announced"
 
+    def folder_as_given(self, key: str) -> str:
+        """Return the proposal, beamline, collection or dataset as the program has it.
+
+        Parameters
+        ----------
+        key : str
+            That word.
+        """
+        given = self.prepared.original_folders if self.prepared else {}
+        return given.get(key) or str(getattr(self.identity, key))
+
     @property
     def final_verdict(self) -> Verdict | None:
         """The verdict, if it is final."""

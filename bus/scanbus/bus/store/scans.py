@@ -421,7 +421,9 @@ def _fit(scan: ScanIdentity, name: str) -> int:
         return _BY_NUMBER
     if name == LAST:
         return 1
-    return 1 if name and scan.uid.startswith(name) else 0
+    # A uid has no other characters; the program's name of the scan may.
+    start = re.sub(r"[^0-9A-Za-z]", "", name)
+    return 1 if start and scan.uid.startswith(start) else 0
 
 
 def read_position(client: Bus) -> str:

@@ -39,6 +39,7 @@ class ScanOptions:
     title: str
     identity: dict[str, Any]
     original_uid: str
+    original_folders: dict[str, str]
     instrument: str
     program: str
     converter: MetadataConverter
@@ -109,6 +110,7 @@ class ScanOptions:
             ),
             "spooled": spooled,
             "original_uid": self.original_uid,
+            "original_folders": self.original_folders,
         }
         try:
             return sendable(ScanPrepared, metadata=self.metadata, **fixed)

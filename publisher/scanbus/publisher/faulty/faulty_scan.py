@@ -36,6 +36,7 @@ from scanbus.schemas import (
     ScanStarted,
 )
 from scanbus.schemas.errors import DeadlineError
+from scanbus.schemas.valid_names import folder_name
 
 __all__ = ["FaultyScan", "Injected", "simulate"]
 
@@ -114,8 +115,8 @@ class FaultyScan:
             proposal=proposal,
             beamline="id00",
             session=time.strftime("%Y%m%d", time.gmtime()),
-            collection=collection,
-            dataset=dataset,
+            collection=folder_name(collection),
+            dataset=folder_name(dataset),
             scan_number=1,
         )
         refuse_unsuitable(self._client, url)

@@ -205,13 +205,14 @@ def _metadata(
 
 def _defaults(record: ScanRecord) -> Group:
     """Return fields that are written where the metadata do not define them."""
-    scan = record.identity
-    name = Dataset(scan.beamline, {"short_name": scan.beamline})
+    given = record.folder_as_given
+    beamline, sample = given("beamline"), given("collection")
+    name = Dataset(beamline, {"short_name": beamline})
     return Group(
         children={
-            "experiment_identifier": Dataset(scan.proposal),
+            "experiment_identifier": Dataset(given("proposal")),
             "instrument": Group("NXinstrument", children={"name": name}),
-            "sample": Group("NXsample", children={"name": Dataset(scan.collection)}),
+            "sample": Group("NXsample", children={"name": Dataset(sample)}),
         }
     )
 

@@ -112,13 +112,12 @@ def scanbus_group(
     children: dict[str, Node] = {
         "uid": Dataset(scan.uid, {"original_name": original} if original else {}),
         "protocol": Dataset(PROTOCOL),
-        "proposal": Dataset(scan.proposal),
-        "beamline": Dataset(scan.beamline),
         "session": Dataset(scan.session),
-        "collection": Dataset(scan.collection),
-        "dataset": Dataset(scan.dataset),
         "scan_number": Dataset(scan.scan_number),
     }
+    for key in ("proposal", "beamline", "collection", "dataset"):
+        name, first = getattr(scan, key), record.folder_as_given(key)
+        children[key] = Dataset(name, {} if first == name else {"original_name": first})
     if record.prepared is not None and record.prepared.parent:
         children["parent"] = Dataset(record.prepared.parent)
     if record.renumbered is not None:
