@@ -146,7 +146,8 @@ class _JsonForm:
             return self.of(value.tolist(), inner)
         if not is_listed(value):
             return self._counted(text_of(value))
-        items = [self.of(item, inner) for item in value]
+        listed: Any = value
+        items = [self.of(item, inner) for item in listed]
         return items if isinstance(value, Sequence) else sorted(items, key=str)
 
     def _object(self, parts: Mapping[Any, Any], inner: tuple[int, ...]) -> Any:
