@@ -240,7 +240,9 @@ def test_an_interrupted_scan_is_closed_by_itself(
             publisher._monitor.join(10)
             client.delete(heartbeat_key(UID))
             with writer(server.url, tmp_path / "root"):
-                wait_until(lambda: record_of(client, UID).verdict is not None)
+                wait_until(
+                    lambda: record_of(client, UID).verdict is not None, timeout_s=60
+                )
                 verdict = final_verdict(server.url, UID)
             assert client.hgetall(RESERVED) == {}
             text = record_of(client, UID).ended
