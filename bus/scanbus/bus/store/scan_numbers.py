@@ -245,7 +245,12 @@ def release_scan_number(client: Bus, dataset: str, uid: str, number: int) -> Non
 
 @parses_reply
 def announce_claimed(
-    client: Bus, document: ScanAnnounced, *, is_given: bool, publisher: str, ttl_ms: int
+    client: Bus,
+    document: ScanAnnounced,
+    *,
+    is_given: bool,
+    publisher: str = "",
+    ttl_ms: int = 0,
 ) -> str:
     """Announce a new scan, also on a full Redis, and release the claim of its number.
 
@@ -257,7 +262,7 @@ def announce_claimed(
         Whether the program gave the number. The writer gives another one to a scan
         whose number is the counter's and taken.
     publisher : str
-        Text of the heartbeat.
+        Text of the heartbeat; with none, there is none.
     ttl_ms : int
         Time after which the heartbeat expires.
 
@@ -276,9 +281,10 @@ def announce_claimed(
     keys = (ANNOUNCEMENTS, claim_key(scan.dataset_folder, scan.scan_number))
     values = (scan.uid, document.to_json(), int(is_given))
     pipe: Any = client.pipeline(transaction=False)
-    beat_publisher(pipe, scan.uid, publisher, ttl_ms)
+    if publisher:
+        beat_publisher(pipe, scan.uid, publisher, ttl_ms)
     pipe.eval(_ANNOUNCE, 2, *keys, *values)
-    _, reply = replies_or_none(pipe.execute(raise_on_error=False))
+    *_, reply = replies_or_none(pipe.execute(raise_on_error=False))
     holder, announcement = reply
     if holder:
         raise ScanNumberTakenError(
