@@ -1,19 +1,20 @@
 """A scan that ends just when its publisher counts as gone has its final verdict."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from scanbus.bus.protocol import heartbeat_key
-from scanbus.bus.store import find_scan
+from scanbus.bus.store import append_event, find_scan
 from scanbus.publisher import close_scan
-from scanbus.schemas import VerdictWord
+from scanbus.schemas import EndReason, ScanEnded, VerdictWord
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.scan.write_authority import ReplayAuthority
 from tests.support.raw_publisher import RawScan
-from tests.support.writers import final_verdict, writer
+from tests.support.writers import final_verdict, wait_until, writer
 
 pytestmark = pytest.mark.redis
 
@@ -71,3 +72,23 @@ def test_a_scan_that_was_closed_is_not_interrupted_by_a_slow_disk(
 
     assert verdict.verdict is VerdictWord.COMPLETE
     assert "scan_interrupted" not in one.said
+
+
+def test_an_ended_scan_is_not_left_for_want_of_an_event(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """A seal comes later than its scan's end, and nothing says so."""
+    scan = RawScan(redis_url).prepare()
+    scan.send_group(0, 5)
+    scan.seal("eiger", "hits")
+    ended = ScanEnded(time=time.time(), end_reason=EndReason.SUCCESS)
+    append_event(scan.client, scan.uid, ended)
+    scan.client.delete(heartbeat_key(scan.uid))
+    with writer(redis_url, tmp_path / "root") as one:
+        wait_until(lambda: "scan_interrupted" in one.said)
+        # It looks once more at once, for its own verdict is an event.
+        time.sleep(8)
+        scan.seal("g")
+        verdict = final_verdict(redis_url, scan.uid)
+
+    assert verdict.verdict is VerdictWord.COMPLETE

@@ -10,7 +10,14 @@ import math
 import time
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.bus.store import Bus, Lease, begin_attempt, id_order, read_events
+from scanbus.bus.store import (
+    Backoff,
+    Bus,
+    Lease,
+    begin_attempt,
+    id_order,
+    read_events,
+)
 from scanbus.schemas import ScanIdentity, Verdict, VerdictWord
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
@@ -29,6 +36,9 @@ _MAX_UNEXPECTED = 3
 _MAX_KILLED = 3
 # Number of dead workers after which `--once` does not wait: that child did not help.
 _MAX_DEATHS = 8
+# Pauses between looks at an ended scan of which something is missing, in seconds.
+_FIRST_LOOK_S = 2.0
+_LONGEST_LOOK_S = 600.0
 
 
 class ScanTask:
@@ -79,6 +89,8 @@ class ScanTask:
         self._is_running = False
         self._attempt: RunningAttempt | None = None
         self._last_event = "0-0"
+        self._looks = Backoff(_FIRST_LOOK_S, _LONGEST_LOOK_S)
+        self._look_at = math.inf
         self._is_stalled = False
         self._reported: set[str] = set()
         self._n_unexpected = self._n_killed = 0
@@ -227,6 +239,11 @@ class ScanTask:
         self._last_event = self.record.last_id
         return is_news
 
+    @property
+    def is_worth_a_look(self) -> bool:
+        """Whether what the last attempt missed may have come, without any event."""
+        return time.monotonic() >= self._look_at
+
     def _end(self, outcome: Outcome) -> None:
         """Take over the outcome of the attempt; called once, in any thread."""
         self._needed_bytes = outcome.needed_bytes or self._needed_bytes
@@ -235,6 +252,7 @@ class ScanTask:
             if not outcome.verdict.provisional:
                 self._own_verdict = outcome.verdict
             self._last_event = outcome.last_event
+            self._look_at = time.monotonic() + self._looks.next_s()
             self.verdict = outcome.verdict
             self.problem = ""
         elif outcome.trace:

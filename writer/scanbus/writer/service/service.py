@@ -381,7 +381,7 @@ class WriterService:
         if record.final_verdict is not None:
             task.accept_verdict()
         elif (
-            (record.ended and is_news)
+            (record.ended and (is_news or task.is_worth_a_look))
             or publisher_is_alive(self._client, task.uid)
             or self._is_removed(task)
         ) or close_if_overdue(self._client, task, self._settings, self.name):
