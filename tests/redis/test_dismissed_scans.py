@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from scanbus.bus.store import connect, find_scan
+from scanbus.bus.store import announcements, connect, find_scan
 from scanbus.cli.private_redis import PrivateRedis
-from scanbus.publisher import close_scan
+from scanbus.publisher import Publisher, close_scan
+from scanbus.schemas import VerdictWord
 from scanbus.schemas.file_names import WORK_FOLDER, dataset_path
 from scanbus.writer.steps import Steps
 from scanbus.writer.storage.work_folder import WorkFolder
@@ -39,6 +40,21 @@ def _ended(url: str) -> RawScan:
         scan.send_frames(first, first + 4)
     scan.end()
     return scan
+
+
+def test_a_program_that_waits_is_told_and_publishes_nothing_again(
+    server: PrivateRedis, root: Path
+) -> None:
+    with Publisher(server.url, name="tests", close_timeout_s=60) as publisher:
+        with publisher.scan(session="20260101") as scan:
+            scan.channel("a")
+            scan.send("a", [1.0, 2.0])
+        with connect(server.url, name="test") as client:
+            wait_until(lambda: find_scan(client, scan.uid).ended is not None)
+        close_scan(server.url, scan.uid, dismiss=True)
+        assert scan.verdict(60).verdict is VerdictWord.FAILED
+    with connect(server.url, name="test") as client:
+        assert len(list(announcements(client))) == 1
 
 
 def _is_passed(url: str) -> bool:

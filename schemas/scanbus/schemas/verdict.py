@@ -113,6 +113,16 @@ class Verdict(BaseModel):
     master: PlainText = ""
 
     @property
+    def is_dismissal(self) -> bool:
+        """Whether somebody gave a scan up that its publisher had ended."""
+        return (
+            self.verdict is VerdictWord.FAILED
+            and not self.provisional
+            and not self.channels
+            and bool(self.end_reason)
+        )
+
+    @property
     def of_data(self) -> dict[str, ChannelLedger]:
         """Ledgers of the channels that a program declared: without static arrays."""
         return {

@@ -94,6 +94,8 @@ def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ClosedScan | None:
     """
     if not verdict.channels and verdict.verdict is VerdictWord.COMPLETE:
         return None  # From a writer that keeps no ledger.
+    if verdict.is_dismissal:
+        return None
     lengths = {
         lane.name: max(
             verdict.channels[channel.name].expected
