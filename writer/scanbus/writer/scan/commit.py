@@ -18,11 +18,12 @@ from scanbus.writer.scan.lane_writer import FinishedSegment
 from scanbus.writer.scan.shared_segments import FinishedShared
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.segment_header import read_header
 from scanbus.writer.storage.shared_sections import read_shared_segment
 from scanbus.writer.storage.work_folder import WorkFolder
 
-__all__ = ["check_same", "check_same_file", "publish_segment"]
+__all__ = ["check_same", "check_same_file", "publish_scan_file", "publish_segment"]
 
 
 def publish_segment(
@@ -70,6 +71,24 @@ def publish_segment(
         raise LeaseLostError(work_folder.folder.name, authority.fence) from error
     with work_folder.steps.phase("acknowledge", final):
         authority.acknowledge(finished.stops)
+
+
+def publish_scan_file(work_folder: WorkFolder, final: Path) -> None:
+    """Give the scan file its final name.
+
+    Raises
+    ------
+    NameTakenError
+        If something else has the name.
+    OSError
+        As for `WorkFolder.publish`; `FileExistsError` if another writer has published
+        this scan.
+    """
+    try:
+        work_folder.publish(final.name, final)
+    except FileExistsError:
+        read_scan_file(final)
+        raise
 
 
 def check_same(made: Path, final: Path, fence: int) -> None:

@@ -28,7 +28,7 @@ from scanbus.writer.scan.agreement import (
     refuse_absent_folder,
 )
 from scanbus.writer.scan.bus_reader import BusReader
-from scanbus.writer.scan.commit import publish_segment
+from scanbus.writer.scan.commit import publish_scan_file, publish_segment
 from scanbus.writer.scan.commit_queue import CommitQueue, Finished, Owner, Stopped
 from scanbus.writer.scan.disk_space import SpaceWatch, bytes_needed
 from scanbus.writer.scan.durable_state import DurableState, ReplayState, ScanState
@@ -466,7 +466,7 @@ class ScanWriter:
             self._guard.check()
         self._authority.check()
         with step("scan_file"):
-            self._work_folder.publish(name, self._folder / name)
+            publish_scan_file(self._work_folder, self._folder / name)
         return self._publish_verdict(verdict, self._contents(verdict))
 
     def _publish_verdict(self, verdict: Verdict, contents: ScanContents) -> Verdict:
