@@ -214,6 +214,26 @@ def test_what_only_the_spool_of_a_closed_scan_has_is_resumed_as_a_new_scan(
         assert client.hgetall(RESERVED) == {}
 
 
+@pytest.mark.parametrize("is_judged", [False, True])
+def test_a_scan_that_was_closed_before_it_was_prepared_loses_nothing(
+    server: PrivateRedis, tmp_path: Path, *, is_judged: bool
+) -> None:
+    url = server.url
+    with writer(url, tmp_path / "root"), Publisher(url) as publisher:
+        with publisher.scan(uid=UID, session="20260101") as scan:
+            wait_until(lambda: close_it(url))
+            if is_judged:
+                final_verdict(url, UID)
+            scan.channel("a")
+            scan.send("a", np.arange(N_ALL, dtype=float))
+        verdict = scan.verdict(60)
+        assert final_verdict(url, UID).end_reason == "FAILURE"
+    # One without a verdict may take them: it had no lane that could be sealed.
+    assert verdict.uid != UID or not is_judged
+    assert verdict.verdict is VerdictWord.COMPLETE
+    assert verdict.channels["a"].written == N_ALL
+
+
 @pytest.mark.parametrize("is_spooled", [False, True])
 def test_an_interrupted_scan_is_closed_by_itself(
     server: PrivateRedis,
