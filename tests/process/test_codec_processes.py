@@ -110,6 +110,35 @@ def test_packing_imports_no_hdf5_and_keeps_the_environment(
     assert child.stdout.split() == ["False", "False", expected]
 
 
+@pytest.mark.parametrize("_", range(10))
+def test_threads_that_pack_first_at_the_same_time_load_it_once(_: int) -> None:
+    """One process in eight met what it changes in the environment meanwhile."""
+    code = (
+        "import os, sys, threading, numpy as np\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "from scanbus.bus.codecs import find_codec\n"
+        "codec = find_codec('bitshuffle-lz4')\n"
+        "ready, done = threading.Barrier(8), []\n"
+        "def pack():\n"
+        "    ready.wait()\n"
+        "    done.append(bytes(codec.encode(np.zeros(9, 'u2'))))\n"
+        "threads = [threading.Thread(target=pack) for _ in range(8)]\n"
+        "for each in threads: each.start()\n"
+        "for each in threads: each.join()\n"
+        "print(len(done), len(set(done)), os.environ.get('OMP_NUM_THREADS'))"
+    )
+    others = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    child = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**others, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert child.stdout.split() == ["8", "1", "None"], child.stderr
+
+
 def main(case: str) -> None:
     """Run the dangerous part of one test, see `survive_damage`."""
     payloads = [bytes.fromhex(line) for line in sys.stdin]

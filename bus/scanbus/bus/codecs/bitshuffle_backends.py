@@ -12,12 +12,13 @@ import ctypes
 import functools
 import importlib.util
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from scanbus.bus.codecs.codec import Octets
 from scanbus.schemas.errors import PayloadError
 
 Compressor: TypeAlias = Literal["lz4", "zstd"]
+
+_LOADING: Final = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,6 @@ class Backend(Protocol):
         ...
 
 
-@functools.cache
 def load_backend() -> Backend:
     """Return the first backend that can be loaded; the same for the whole process.
 
@@ -65,6 +67,12 @@ def load_backend() -> Backend:
     ImportError
         If neither is installed.
     """
+    with _LOADING:  # The environment of the process is changed for it.
+        return _loaded_backend()
+
+
+@functools.cache
+def _loaded_backend() -> Backend:
     try:
         return ExtensionBackend()
     except ImportError:
