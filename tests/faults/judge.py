@@ -17,7 +17,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 
-from scanbus.schemas.file_names import WORK_FOLDERS_GLOB
+from scanbus.schemas.file_names import WORK_FOLDERS_GLOB, parse_shared_segment
 from tests.faults.content import CHANNELS, n_points, points, scan_uid
 
 __all__ = ["Claim", "Finding", "judge_run"]
@@ -398,6 +398,9 @@ def _segments(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for path in folder.iterdir():
         if path.name == f"{folder.name}.h5" or path.name.startswith("."):
+            continue
+        if parse_shared_segment(path.name) is not None:
+            shapes[path.name] = {}  # Left by a writer that was killed.
             continue
         with h5py.File(path, locking=False) as file:
             name = path.name.replace(f"scan{number:04d}", "scan")
