@@ -136,14 +136,18 @@ def _interrupt_twice(ring: "Ring", fault: Fault, publisher: PublisherProcess) ->
 def _replace_publisher(ring: "Ring", publisher: PublisherProcess) -> None:
     """Close the scans of a publisher that is gone, and start another one."""
     scans = publisher.unjudged
-    ring.left |= ring.witness.points_on_redis(scans)
+    stood = ring.witness.points_on_redis(scans)
+    ring.left |= stood
     if ring.spool is not None:  # Its successor resumes them.
         for number in scans:
             claim = ring.left.get(number, left_after(0))
             ring.left[number] = replace(claim, named=True)
         _start_next(ring, publisher, scans)
         return
-    ring.close_scans(scans)
+    # It heard of the verdicts on the others, though it had no time to say so: what is
+    # not judged, a publisher that lives puts back on a Redis that was emptied.
+    ring.left |= {number: left_after(0) for number in scans - set(stood)}
+    ring.close_scans(set(stood))
     _start_next(ring, publisher, scans)
 
 
