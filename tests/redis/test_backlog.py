@@ -1,6 +1,7 @@
 """Many scans at once: a backlog is written in its order, no live scan waits for it."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ class Counted(ScanWriter):
     go_on = threading.Event()
     running: list[str]
     most = 0
+    holds_live = False
 
     def run(self) -> Verdict:
         kind = type(self)
@@ -35,7 +37,7 @@ class Counted(ScanWriter):
             kind.running.append(self._record.uid)
             kind.most = max(kind.most, len(kind.running))
         try:
-            if self._record.ended is not None:
+            if self._record.ended is not None or kind.holds_live:
                 assert kind.go_on.wait(60)
             return super().run()
         finally:
@@ -79,3 +81,32 @@ def test_a_backlog_is_bounded_and_a_live_scan_does_not_wait_for_it(
         verdict = read_final_verdict(live.client, scan.uid)
         assert verdict is not None
         assert verdict.verdict is VerdictWord.COMPLETE
+
+
+def test_scans_that_end_at_once_are_a_backlog_however_fast_they_come(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """None of them has ended when the writer hears of it."""
+    Counted.running, Counted.most, Counted.holds_live = [], 0, True
+    Counted.go_on.clear()
+    scans = [RawScan(redis_url, number=n).prepare() for n in range(1, N_ENDED + 1)]
+    settings = WriterSettings.load(redis=redis_url, root=made_root(tmp_path))
+    service = WriterService(settings, launch=launch_thread(Counted))
+    thread = threading.Thread(target=service.run, kwargs={"once": False})
+    thread.start()
+    try:
+        wait_until(lambda: len(Counted.running) == module._MOST_AT_ONCE)
+        for scan in scans:
+            scan.send_group(0, 10)
+            scan.end()
+        time.sleep(3)
+        assert len(Counted.running) == module._MOST_AT_ONCE
+        Counted.go_on.set()
+        client = scans[0].client
+        wait_until(lambda: all(read_final_verdict(client, each.uid) for each in scans))
+    finally:
+        Counted.go_on.set()
+        Counted.holds_live = False
+        service.stop()
+        thread.join(60)
+    assert Counted.most <= module._MOST_AT_ONCE

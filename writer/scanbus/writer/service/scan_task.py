@@ -36,6 +36,8 @@ _MAX_UNEXPECTED = 3
 _MAX_KILLED = 3
 # Number of dead workers after which `--once` does not wait: that child did not help.
 _MAX_DEATHS = 8
+# A scan that takes longer is begun while it sends, whatever else is to be written.
+_QUICK_S = 2.0
 # Pauses between looks at an ended scan of which something is missing, in seconds.
 _FIRST_LOOK_S = 2.0
 _LONGEST_LOOK_S = 600.0
@@ -85,6 +87,7 @@ class ScanTask:
         self._not_before = 0.0
         # An interruption that repeats the last one leaves no trace on the bus.
         self.resumed_at = -math.inf
+        self._found_at = time.monotonic()
         # Apart from the attempt, which may end before it is known here.
         self._is_running = False
         self._attempt: RunningAttempt | None = None
@@ -137,6 +140,11 @@ class ScanTask:
         """Whether the next attempt may start now."""
         idle = not self.is_running and self.record is not None and self.verdict is None
         return idle and time.monotonic() >= self._not_before
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was found just now: a quick scan ends before it is begun."""
+        return time.monotonic() < self._found_at + _QUICK_S
 
     def announced_again(self, announcement: str) -> None:
         """Use the id of a later announcement; Redis has lost the earlier one."""

@@ -66,7 +66,7 @@ __all__ = ["WriterService"]
 log = get_logger()
 
 # Each scan that is written takes threads and memory, so each worker writes so many of a
-# backlog at once, in their order; scans that still send do not wait for it.
+# backlog at once, in their order; scans that go on sending do not wait for it.
 _MOST_AT_ONCE = 16
 # Interval of looks for reservations without publisher; each reads such scans' events.
 _RESERVATIONS_S = 5.0
@@ -397,7 +397,7 @@ class WriterService:
             if not self._pool.is_ready:
                 return  # Their leases are free for another writer meanwhile.
             with self._guard.attempt("start an attempt", task.uid):
-                if n_free > 0 or not task.can_wait(self._client):
+                if n_free > 0 or not (task.is_new or task.can_wait(self._client)):
                     self._start_attempt(task, task.record)
                     n_free -= 1
 
