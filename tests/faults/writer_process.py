@@ -22,7 +22,7 @@ def listen() -> None:
 
 def main() -> int:
     mutant = sys.argv[1] if len(sys.argv) > 1 else ""
-    log_to_stderr(logging.INFO)
+    log_to_stderr(logging.INFO, is_service=True)
     threading.Thread(target=listen, daemon=True).start()
     return run_writer(WriterSettings.load(), make_writer=WRITERS.get(mutant))
 

@@ -56,3 +56,21 @@ def test_an_event_is_printed_as_its_name(renderer: Any) -> None:
         return str(renderer(None, "info", {"event": event, "level": "info", "n": 1}))
 
     assert printed(LogEvent.BUS_LOST) == printed("bus_lost")
+
+
+def test_an_event_that_cannot_be_written_is_counted_and_stops_nobody() -> None:
+    """Of a disk that is full, and of a processor that fails."""
+    configuration = """
+import structlog
+times = 0
+def fails(logger, method, event):
+    global times
+    times += 1
+    if times < 4:
+        raise OSError("No space left on device")
+    return str(sorted(event.items()))
+structlog.configure(processors=[fails])
+log.info("said"); log.error("said"); log.debug("said")
+"""
+    out, _ = run(configuration)
+    assert "('event', 'said'), ('log_lines_lost', 3)" in out

@@ -145,7 +145,7 @@ def test_quotas_and_kept_data_follow_a_maxmemory_that_is_changed(
             for _ in range(8):
                 one_scan(publisher, budget // 2, budget // (4 * FRAME.nbytes))
             wait_until_below(client, memory - budget * ALLOCATED_SHARE)
-            assert sum(reserved_quotas(client).values()) == 0
+            wait_until(lambda: not sum(reserved_quotas(client).values()))
             one_scan(publisher, budget, 4)
 
 

@@ -138,13 +138,13 @@ def test_a_reader_takes_an_array_wherever_it_travels(
     redis_url: str, tmp_path: Path
 ) -> None:
     small = CUBE[0, 0, 0, :300].astype(">i4")
-    with Publisher(redis_url, close_timeout_s=0) as publisher:
-        with publisher.scan(metadata={"mask": MASK, "small": small}) as scan:
-            scan.channel("a")
-            scan.send("a", 1.0)
-            scan.update({"later": {"cube": CUBE}, "none": 5})
-            scan.flush()
-            with Subscriber(redis_url) as subscriber:
+    with Subscriber(redis_url) as subscriber:
+        with Publisher(redis_url, close_timeout_s=0) as publisher:
+            with publisher.scan(metadata={"mask": MASK, "small": small}) as scan:
+                scan.channel("a")
+                scan.send("a", 1.0)
+                scan.update({"later": {"cube": CUBE}, "none": 5})
+                scan.flush()
                 reader = subscriber.scan(scan.uid)
                 reader.wait_prepared()
                 reader.refresh()
@@ -164,11 +164,12 @@ def test_a_reader_takes_an_array_wherever_it_travels(
                 with pytest.raises(UnknownChannelError) as unknown:
                     reader.read("b", 0, 1)
                 assert unknown.value.known == ("a",)
-                lane = metadata["later"]["cube"]["array"]["lane"]
-                with connect(redis_url, name="test") as client:
-                    client.delete(lane_key(scan.uid, lane))
-                with pytest.raises(NotYetError):
-                    reader.array(metadata["later"]["cube"], timeout_s=0.2)
+        # The publisher, which would send a lane that is gone again, has ended.
+        lane = metadata["later"]["cube"]["array"]["lane"]
+        with connect(redis_url, name="test") as client:
+            client.delete(lane_key(scan.uid, lane))
+        with pytest.raises(NotYetError):
+            reader.array(metadata["later"]["cube"], timeout_s=0.2)
 
 
 def test_no_list_of_channels_has_them(

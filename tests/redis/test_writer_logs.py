@@ -1,8 +1,9 @@
-"""A writer goes on while nobody takes its log."""
+"""All go on while nobody takes their log."""
 
 import fcntl
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from tests.support.roots import made_root
 from tests.support.waiting import wait_until
-from tests.support.writers import writer_command
+from tests.support.writers import writer, writer_command
 
 pytestmark = pytest.mark.redis
 
@@ -71,3 +72,44 @@ def test_scans_are_written_while_nobody_takes_the_log(
         finally:
             process.kill()
             process.wait()
+
+
+PUBLISHES = """
+import sys
+from scanbus.publisher import Publisher
+with Publisher(sys.argv[1], name="tests", close_timeout_s=30) as publisher:
+    with publisher.scan() as scan:
+        scan.channel("i0")
+        for number in range(10):
+            scan.send("i0", float(number))
+    assert scan.verdict(30).verdict == "complete"
+    print(scan.uid)
+"""
+
+
+def test_nobody_else_needs_a_log_either(redis_url: str, tmp_path: Path) -> None:
+    """A user's program, and the commands that show their progress."""
+    environment = {**os.environ, "SCANBUS_REDIS": redis_url}
+    scanbus = [sys.executable, "-m", "scanbus.cli"]
+
+    def done(*command: str) -> str:
+        return subprocess.run(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            check=True,
+            text=True,
+        ).stdout
+
+    root = made_root(tmp_path / "root")
+    with full_disk() as stderr:
+        with writer(redis_url, root):
+            uid = done(sys.executable, "-c", PUBLISHES, redis_url).strip()
+        again = made_root(tmp_path / "again")
+        done(*scanbus, "replay", uid, "--root", str(again))
+        (master,) = again.rglob("scan0001.h5")
+        done(*scanbus, "check", str(master))
+        done(*scanbus, "master", "rebuild", "--root", str(again))
+        done(*scanbus, "writer", "--root", str(root), "--once")
+        done(*scanbus, "simulate", "--points", "9", "--frames", "9")

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.progress import (
     BarColumn,
@@ -70,6 +70,12 @@ class LineProgress:
             self._write(f"{name}: {done}{of_total}")
 
 
+def _write_line(line: str) -> None:
+    # The work goes on where nobody can see it: on a full disk, say.
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
 class _BarProgress:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -80,7 +86,8 @@ class _BarProgress:
         with self._lock:
             if name not in self._tasks:
                 self._tasks[name] = self._bars.add_task(name, total=total)
-        self._bars.update(self._tasks[name], completed=done, total=total)
+        with suppress(OSError):
+            self._bars.update(self._tasks[name], completed=done, total=total)
 
 
 @contextmanager
@@ -95,7 +102,7 @@ def shown_progress(*, quiet: bool = False) -> Iterator[Report]:
     if quiet:
         yield lambda *_: None
     elif not sys.stderr.isatty():
-        yield LineProgress(lambda line: print(line, file=sys.stderr, flush=True))
+        yield LineProgress(_write_line)
     else:
         columns = (
             TextColumn("{task.description}"),

@@ -8,39 +8,66 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["get_logger", "relay_logs"]
+__all__ = ["LOST_LINES", "get_logger", "relay_logs"]
+
+LOST_LINES: Final = "log_lines_lost"
+"""Field of an event: how many before it could not be written."""
 
 
 class _Logger:
-    def __getattr__(self, name: str) -> Any:
-        import structlog  # noqa: PLC0415
+    """Passes each event to structlog; an event that cannot be written is counted.
 
-        if structlog.is_configured():
-            return getattr(structlog.get_logger(), name)
-        # structlog's default is stdout, which belongs to the program's results, and a
-        # traceback with all local variables, which may hold a password.
-        dev, processors = structlog.dev, structlog.processors
-        renderer = dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=dev.plain_traceback
-        )
-        logger = structlog.wrap_logger(
-            structlog.PrintLogger(sys.stderr),
-            processors=[
-                structlog.contextvars.merge_contextvars,
-                processors.add_log_level,
-                processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
-                renderer,
-            ],
-        )
-        return getattr(logger, name)
+    As with `logging`, no error reaches whoever logs: a disk that is full, a terminal
+    that is gone or a processor of the user's program must not end an acquisition.
+    """
+
+    def __init__(self) -> None:
+        self._n_lost = 0
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def say(event: str, **fields: Any) -> None:
+            # Events of this level are mostly not written at all.
+            n_lost = 0 if name == "debug" else self._n_lost
+            lost = {LOST_LINES: n_lost} if n_lost else {}
+            try:
+                getattr(_structlog(), name)(event, **fields, **lost)
+            except Exception:  # noqa: BLE001 - there is nowhere to say it
+                self._n_lost += 1
+            else:
+                self._n_lost -= n_lost
+
+        return say
+
+
+def _structlog() -> Any:
+    import structlog  # noqa: PLC0415
+
+    if structlog.is_configured():
+        return structlog.get_logger()
+    # structlog's default is stdout, which belongs to the program's results, and a
+    # traceback with all local variables, which may hold a password.
+    dev, processors = structlog.dev, structlog.processors
+    renderer = dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=dev.plain_traceback
+    )
+    return structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            processors.add_log_level,
+            processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            renderer,
+        ],
+    )
 
 
 def get_logger() -> Any:
     """Return a structlog logger that writes to stderr unless structlog is configured.
 
-    The configuration is looked up at each event, not when this is called.
+    The configuration is looked up at each event, not when this is called. Its methods
+    raise nothing: see ``log_lines_lost`` in a later event.
     """
     return _Logger()
 

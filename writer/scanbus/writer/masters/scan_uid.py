@@ -35,25 +35,30 @@ def read_uid(path: Path, entry_name: str) -> str:
 def linkable_uid(path: str, entry_name: str, status: stat_result) -> str | None:
     """Return the uid in a scan master, None if masters above cannot link to it.
 
-    The reason is logged. Each version of a file is opened once.
+    Each version of a file is opened once if masters can link to it, and otherwise each
+    time, as the cause may pass. The reason is logged once.
 
     Parameters
     ----------
     status : os.stat_result
         Of the file, to recognise that it was replaced.
     """
+    version = status.st_ino, status.st_mtime_ns
     try:
-        uid, is_linkable = _read_once(
-            path, entry_name, status.st_ino, status.st_mtime_ns
-        )
+        uid, is_linkable = _read_once(path, entry_name, *version)
     except NameTakenError as error:
-        log.warning(LogEvent.MASTER_NOT_LINKED, file=path, reason=str(error))
+        _warn_once(path, str(error), *version)
         return None
     if is_linkable:
         return uid
     reason = "an earlier scanbus wrote it without the group that masters above need"
-    log.warning(LogEvent.MASTER_NOT_LINKED, file=path, reason=reason)
+    _warn_once(path, reason, *version)
     return None
+
+
+@lru_cache(maxsize=_CACHED)
+def _warn_once(path: str, reason: str, _ino: int, _time: int) -> None:
+    log.warning(LogEvent.MASTER_NOT_LINKED, file=path, reason=reason)
 
 
 @lru_cache(maxsize=_CACHED)

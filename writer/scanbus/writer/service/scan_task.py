@@ -254,6 +254,12 @@ class ScanTask:
 
     def _end(self, outcome: Outcome) -> None:
         """Take over the outcome of the attempt; called once, in any thread."""
+        try:
+            self._take_over(outcome)
+        finally:
+            self._is_running = False  # Whatever fails here, another one follows.
+
+    def _take_over(self, outcome: Outcome) -> None:
         self._needed_bytes = outcome.needed_bytes or self._needed_bytes
         self._needs_operator = outcome.needs_operator
         if outcome.verdict is not None:
@@ -272,7 +278,6 @@ class ScanTask:
             self._needs_operator = self._n_killed >= _MAX_DEATHS
         else:
             self.defer(self._retry_s)
-        self._is_running = False
 
     def _report_unforeseen(self, outcome: Outcome) -> None:
         self._n_unexpected += 1

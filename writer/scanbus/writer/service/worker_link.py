@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,11 +171,13 @@ class WorkerLink:
             Sentence for their outcome.
         """
         self._channel.close()
-        for attempt in tuple(self._attempts.values()):
-            self._release(attempt.authority.release)
-            attempt.on_end(Outcome(problem=problem, has_died=True))
-        self._attempts.clear()
-        self._client.close()
+        attempts, self._attempts = self._attempts, {}
+        with ExitStack() as each:  # All are ended, whatever fails for one.
+            each.callback(self._client.close)
+            for attempt in attempts.values():
+                outcome = Outcome(problem=problem, has_died=True)
+                each.callback(attempt.on_end, outcome)
+                each.callback(self._release, attempt.authority.release)
 
     def _answer(self) -> None:
         try:
