@@ -33,6 +33,8 @@ REACH_S = 90.0
 END_S = 150.0
 _HAS_ALL = "It has all points that were sent here"
 LEAVE_S = STOP_S + 10.0
+# Looks for a failpoint that is not come to, within `REACH_S`.
+_LOOKS = 9
 # Of the durations of faults, half are longer.
 LONG_S = 0.65
 # Acknowledged data go at once where Redis is said to be so small.
@@ -258,14 +260,24 @@ class Ring:
                 writer = self._armed_writer(fault, f"raise={fault.value}")
             case _:
                 writer = self._armed_writer(fault, f"delay={fault.for_s}")
-        was_hit = until(lambda: writer.was_hit, REACH_S)
+        was_hit = self._comes_to(fault, writer)
         time.sleep(fault.for_s)
         return was_hit
+
+    def _comes_to(self, fault: Fault, writer: WriterProcess) -> bool:
+        """Return whether a writer comes to the failpoint of its trap."""
+        for _ in range(_LOOKS):
+            if until(lambda: writer.was_hit, REACH_S / _LOOKS):
+                return True
+            if fault.failpoint.startswith("renumber."):
+                # After a loss of Redis, the writer looks for numbers that are free.
+                take_numbers(self, fault)
+        return False
 
     def _kill_redis_at(self, fault: Fault) -> bool:
         """Kill Redis while the writer stands still, and let both go on."""
         writer = self._armed_writer(fault, "stop")
-        was_hit = until(lambda: writer.was_hit, REACH_S)
+        was_hit = self._comes_to(fault, writer)
         self.restart_redis()
         writer.signal(signal.SIGCONT)
         return was_hit
@@ -280,7 +292,7 @@ class Ring:
         """Kill a worker, whose service lives on; the service itself where it trims."""
         writer = self._armed_writer(fault, "kill")
         dies = fault.failpoint.startswith("trim.") or self._writer_mutant
-        until(lambda: writer.was_hit, REACH_S)
+        self._comes_to(fault, writer)
         if dies:
             return until(lambda: not writer.is_running, REACH_S)
         is_replaced = until(lambda: '"worker_died"' in writer.said, REACH_S)
@@ -289,7 +301,7 @@ class Ring:
     def _stop_at(self, fault: Fault, publisher: PublisherProcess) -> bool:
         """Pause a writer, let a successor finish its scans, wake it up again."""
         paused = self._armed_writer(fault, "stop")
-        if not until(lambda: paused.was_hit, REACH_S):
+        if not self._comes_to(fault, paused):
             return False
         scans = publisher.unjudged
         successor = self.new_writer()

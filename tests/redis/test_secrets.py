@@ -153,7 +153,7 @@ from scanbus.publisher import Publisher
 from scanbus.schemas.logs import get_logger
 
 def work(url):
-    publisher = Publisher(url)
+    publisher = Publisher(url, close_timeout_s=0)
     url = publisher._link.url
     try:
         raise RuntimeError("odd")
