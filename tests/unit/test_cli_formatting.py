@@ -152,6 +152,44 @@ def test_the_status_says_what_is_wrong() -> None:
     assert bytes_text(5 * 2**40) == "5.0 TiB"
 
 
+def test_the_status_fits_a_terminal_and_tolerates_any_writer() -> None:
+    uid = "a" * 32
+    stuck = f"paused: scan {uid} waits, for the disk below /data " + 20 * "is full "
+    writers: dict[str, dict[str, Any]] = {
+        "vm-1": {
+            "host": "vm",
+            "root": "/data/visitor/ma1234/id00",
+            "root_id": "3" * 32,
+            "version": "1.2",
+            "problems": ["a worker ended soon after its start", stuck],
+            "paused": {uid: stuck},
+        },
+        "vm-2": {"problems": 5, "paused": [1]},
+        "vm-3": {},
+    }
+    status = BusStatus(
+        redis_version="7.0.1",
+        used_bytes=2**20,
+        maxmemory_bytes=0,
+        warnings=("Redis evicts " + 9 * "whatever it wants ",),
+        reserved_bytes=3,
+        n_reserved=1,
+        writers=writers,
+        n_scans=4,
+        open=(info(uid, state="started"),),
+        later={},
+    )
+
+    lines = [line.plain for line in status_lines(status)]
+
+    assert max(map(len, lines)) <= 80
+    said = " ".join(" ".join(lines).split())
+    assert said.count("waits, for the disk") == 1
+    assert f"{uid} started paused: scan {uid} waits" in said
+    assert "root=/data/visitor/ma1234/id00" in said
+    assert "a worker ended soon after its start" in said
+
+
 def test_ranges_of_points_are_cut_after_a_few() -> None:
     ranges = tuple((10 * n, 10 * n + 1) for n in range(7))
     assert point_ranges(ranges) == "0, 10, 20, 30, 40 and 2 more ranges"

@@ -70,6 +70,7 @@ _THREAD_END_S = 15.0
 _SLEEP = time.sleep
 # Longest wait for the threads when the user does not want to wait.
 _LEAVE_S = 1.0
+_MOST_NAMED = 10  # Scans in one line of the log.
 
 
 class Publisher:
@@ -389,7 +390,8 @@ class Publisher:
             if unreleased and not self._is_closed:
                 log.info(
                     LogEvent.WAITING_FOR_VERDICTS,
-                    scans=[queue.uid for queue in unreleased],
+                    scans=[queue.uid for queue in unreleased[:_MOST_NAMED]],
+                    n_scans=len(unreleased),
                     at_most_s=self._close_timeout_s,
                     writers=self._monitor.n_writers,
                     to_leave=how_to_leave,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLE", "run", "status_lines"]
 
+WIDTH: Final = 80
+# Of what a writer says about itself.
+_SENTENCES: Final = ("paused", "problems")
 EXAMPLE = "scanbus status --redis redis://bus.beamline:6379"
 
 
@@ -36,7 +40,7 @@ def run(*, redis: RedisUrl = DEFAULT_REDIS, as_json: AsJson = False) -> int:
 def status_lines(found: BusStatus) -> list[Text]:
     """Return the status as lines of text; warnings are yellow."""
     lines = [Text(f"Redis    {found.redis_version}, {_memory(found)}")]
-    lines += [Text(f"         {warning}", style="yellow") for warning in found.warnings]
+    lines += [each for warning in found.warnings for each in _wrapped(9, warning)]
     lines.append(
         Text(f"reserved {bytes_text(found.reserved_bytes)} by {found.n_reserved} scans")
     )
@@ -45,30 +49,64 @@ def status_lines(found: BusStatus) -> list[Text]:
     for scan in found.open:
         line = Text(f"         {scan.number} {scan.uid} ")
         lines.append(line.append_text(coloured(scan.state)))
-        lines += [_problem(problem) for problem in scan.problems]
+        for problem in (*scan.problems, *_paused(found.writers, scan.uid)):
+            lines += _wrapped(11, problem)
     for uid, problem in found.later.items():
         lines.append(Text(f"         {uid} waits for a later version of scanbus"))
-        lines.append(_problem(problem))
+        lines += _wrapped(11, problem)
     return lines
 
 
-def _problem(sentence: str) -> Text:
-    return Text(f"           {printable(sentence)}", style="yellow")
+def _wrapped(indent: int, sentence: str, style: str = "yellow") -> list[Text]:
+    """Return a sentence as lines that fit the width; words are not broken."""
+    margin = " " * indent
+    lines = textwrap.wrap(
+        printable(sentence),
+        WIDTH,
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [Text(line, style=style) for line in lines]
 
 
 def _writer_lines(writers: dict[str, dict[str, Any]]) -> list[Text]:
     if not writers:
         sentence = "writer   none alive: scans stay on the bus until one is started"
         return [Text(sentence, style="yellow")]
-    return [
-        Text(f"writer   {printable(name)} {_facts(info)}")
-        for name, info in writers.items()
-    ]
+    lines = []
+    for name, info in writers.items():
+        lines.append(Text(f"writer   {printable(name)}"))
+        lines += _wrapped(9, _facts(info), style="")
+        for problem in _problems(info):
+            lines += _wrapped(11, problem)
+    return lines
+
+
+def _problems(info: dict[str, Any]) -> list[str]:
+    """Return what a writer says is wrong, but for what it says about single scans."""
+    problems, paused = info.get("problems"), _of_scans(info).values()
+    found = map(str, problems) if isinstance(problems, list) else ()
+    return [each for each in found if each not in paused]
+
+
+def _paused(writers: dict[str, dict[str, Any]], uid: str) -> list[str]:
+    """Return why writers do not write a scan now."""
+    said = (_of_scans(info).get(uid) for info in writers.values())
+    return [each for each in said if each]
+
+
+def _of_scans(info: dict[str, Any]) -> dict[str, str]:
+    paused = info.get("paused")
+    if not isinstance(paused, dict):
+        return {}
+    return {uid: str(sentence) for uid, sentence in paused.items()}
 
 
 def _facts(info: dict[str, Any]) -> str:
-    facts = {key: value for key, value in info.items() if key != "paused"}
-    return printable(" ".join(f"{key}={value}" for key, value in facts.items()))
+    facts = ((key, value) for key, value in info.items() if key not in _SENTENCES)
+    return " ".join(f"{key}={value}" for key, value in facts)
 
 
 def _memory(found: BusStatus) -> str:
