@@ -11,7 +11,7 @@ import h5py
 import psutil
 import pytest
 
-from scanbus.bus.store import Bus, connect, find_scan
+from scanbus.bus.store import Bus, announcements, connect, find_scan, load_record
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from tests.support.raw_publisher import RawScan, mixed_lanes
@@ -41,6 +41,12 @@ def test_thousands_of_updates_are_written_once_each(
         assert entry["key_499"][()] == n_updates - 1
     with connect(redis_url, name="tests") as client:
         assert len(find_scan(client, scan.uid).updates) == n_updates
+        (announced,) = (line.document for line in announcements(client))
+        assert announced is not None
+        record = load_record(client, announced, skip_updates=True)
+        assert (record.updates, record.problems) == ([], [])
+        assert record.final_verdict == verdict
+        assert record.ended is not None
 
 
 def test_many_lanes_are_looked_at_together_after_each_loss_of_the_connection(

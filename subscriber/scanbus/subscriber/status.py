@@ -115,7 +115,11 @@ def scan_info(
 
     None if it was removed after its announcement was read.
     """
-    record = link.ask(lambda client: load_announced(client, announcement, announced))
+    record = link.ask(
+        lambda client: load_announced(
+            client, announcement, announced, skip_updates=True
+        )
+    )
     if record is None:
         return None
     scan = record.identity

@@ -89,6 +89,8 @@ _DOCUMENTS_PER_READ = 256
 # Limit of the events of one command in bytes; a single one may be larger.
 _COMMAND_BYTES = 1 << 20
 _LARGEST_ID = 2**64 - 1
+# As this package writes them; those of other publishers are parsed to be told apart.
+_UPDATE = re.compile(rb'\{"protocol":1,"time":[-+.0-9eE]+,"type":"updated",')
 # Rank of a match of a scan's number; see `_fit`.
 _BY_NUMBER = 2
 
@@ -239,7 +241,13 @@ def _announced(entry_id: str, fields: Any) -> Announced:
         return Announced(entry_id, None, str(error))
 
 
-def read_events(client: Bus, record: ScanRecord, *, only: Iterable[bytes] = ()) -> bool:
+def read_events(
+    client: Bus,
+    record: ScanRecord,
+    *,
+    only: Iterable[bytes] = (),
+    skip_updates: bool = False,
+) -> bool:
     """Read and fold new events; return whether there were any.
 
     Parameters
@@ -247,6 +255,8 @@ def read_events(client: Bus, record: ScanRecord, *, only: Iterable[bytes] = ()) 
     only : iterable of bytes
         Types of the events that are of interest; by default all. Others need not be
         parsed: a scan may have ten thousand updates.
+    skip_updates : bool
+        Do not parse updates, for a summary that shows none.
     """
     any_new = False
     key, words = events_key(record.uid), tuple(only)
@@ -256,6 +266,8 @@ def read_events(client: Bus, record: ScanRecord, *, only: Iterable[bytes] = ()) 
             any_new = True
             try:
                 document = _document(fields)
+                if skip_updates and _UPDATE.match(document):
+                    continue
                 if not words or any(word in document for word in words):
                     record.fold(parse_event(document))
             except DocumentError as error:
@@ -339,18 +351,24 @@ def seconds_since(client: Bus, entry_id: str) -> float:
     return int(now[0]) + int(now[1]) / 1e6 - id_order(entry_id)[0] / 1000
 
 
-def load_record(client: Bus, announced: ScanAnnounced) -> ScanRecord:
+def load_record(
+    client: Bus, announced: ScanAnnounced, *, skip_updates: bool = False
+) -> ScanRecord:
     """Return the state of a scan from all its events so far."""
     record = ScanRecord(announced.scan, announced.title)
-    read_events(client, record)
+    read_events(client, record, skip_updates=skip_updates)
     return record
 
 
 def load_announced(
-    client: Bus, announcement: str, announced: ScanAnnounced
+    client: Bus,
+    announcement: str,
+    announced: ScanAnnounced,
+    *,
+    skip_updates: bool = False,
 ) -> ScanRecord | None:
     """Return the state of an announced scan; None if it was removed since."""
-    record = load_record(client, announced)
+    record = load_record(client, announced, skip_updates=skip_updates)
     is_there = record.final_verdict is not None
     if is_there or not was_forgotten(client, announcement, record.uid):
         return record
