@@ -37,6 +37,7 @@ from scanbus.schemas import (
     EndReason,
     ScanEnded,
     ScanJudged,
+    ScanRenumbered,
     ScanStarted,
     ScanUpdated,
     Verdict,
@@ -287,6 +288,22 @@ def test_a_scan_is_found_by_uid_number_or_the_start_of_its_uid(any_bus: Bus) -> 
     for name in ("", "nothing", "077", "aaaa"):
         with pytest.raises(UnknownScanError):
             find_scan(any_bus, name)
+
+
+@pytest.mark.parametrize("only_one", [False, True])
+def test_a_number_that_the_writer_gave_comes_before_the_beginning_of_a_uid(
+    any_bus: Bus, *, only_one: bool
+) -> None:
+    """Uids begin with digits: every sixteenth one with that of a number below ten."""
+    for uid, number in (("dddddddd", 1), ("5aaaaaaa", 6), ("5bbbbbbb", 7)):
+        announce(any_bus, announced(uid, number))
+    moved = ScanRenumbered(time=NOW, scan_number=5)
+    append_event(any_bus, "dddddddd", moved)
+
+    assert find_scan(any_bus, "5", only_one=only_one).uid == "dddddddd"
+    assert find_scan(any_bus, "5a", only_one=only_one).uid == "5aaaaaaa"
+    with pytest.raises(UnknownScanError):
+        find_scan(any_bus, "1", only_one=only_one)
 
 
 def test_a_name_of_several_scans_is_refused_where_only_one_may_be_meant(

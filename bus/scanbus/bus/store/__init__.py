@@ -113,14 +113,13 @@ from scanbus.bus.store.scan_numbers import (
     release_scan_number,
     take_number_after,
 )
+from scanbus.bus.store.scan_search import find_later, find_scan
 from scanbus.bus.store.scans import (
     Announced,
     announce,
     announcements,
     append_event,
     append_events,
-    find_later,
-    find_scan,
     has_traces,
     id_order,
     is_announced,

@@ -34,7 +34,6 @@ from scanbus.bus.store.wrong_types import is_wrong_type
 from scanbus.schemas import (
     Event,
     ScanAnnounced,
-    ScanIdentity,
     ScanJudged,
     Verdict,
     parse_announcement,
@@ -47,22 +46,16 @@ from scanbus.schemas.documents import (
     uid_of_later,
 )
 from scanbus.schemas.errors import (
-    AmbiguousScanError,
     DocumentError,
     UnknownProtocolError,
-    UnknownScanError,
 )
-from scanbus.schemas.valid_names import scan_uid
 
 __all__ = [
-    "LAST",
     "Announced",
     "announce",
     "announcements",
     "append_event",
     "append_events",
-    "find_later",
-    "find_scan",
     "has_traces",
     "id_order",
     "is_announced",
@@ -80,8 +73,6 @@ __all__ = [
     "was_forgotten",
 ]
 
-LAST: Final = "last"
-"""Name of the scan that was announced last."""
 DOCUMENT_FIELD: Final = b"doc"
 # Limit of one reply in bytes; a single document may be larger.
 _REPLY_BYTES = 4 << 20
@@ -91,8 +82,6 @@ _COMMAND_BYTES = 1 << 20
 _LARGEST_ID = 2**64 - 1
 # As this package writes them; those of other publishers are parsed to be told apart.
 _UPDATE = re.compile(rb'\{"protocol":1,"time":[-+.0-9eE]+,"type":"updated",')
-# Rank of a match of a scan's number; see `_fit`.
-_BY_NUMBER = 2
 
 # A full Redis refuses XADD, but accepts a script whose first write frees memory.
 _APPEND_EVENT = """
@@ -275,14 +264,6 @@ def read_events(
     return any_new
 
 
-def find_later(client: Bus, name: str) -> Announced | None:
-    """Return the announcement of a later protocol with this uid or its beginning."""
-    for line in announcements(client):
-        if name and line.later_uid.startswith(name):
-            return line
-    return None
-
-
 def read_final_verdict(client: Bus, uid: str) -> Verdict | None:
     """Return the final verdict on a scan of which nothing else can be parsed."""
     after = "0-0"
@@ -373,75 +354,6 @@ def load_announced(
     if is_there or not was_forgotten(client, announcement, record.uid):
         return record
     return None
-
-
-def find_scan(client: Bus, name: str, *, only_one: bool = False) -> ScanRecord:
-    """Return a scan by its uid, its number, a prefix of its uid, or ``last``.
-
-    A match of the uid is preferred, then one of the number. Of several equal matches,
-    the scan announced last is returned: a number is unique in its dataset only.
-
-    Parameters
-    ----------
-    only_one : bool
-        Refuse a name that matches several scans, for operations that cannot be undone.
-
-    A scan has the number that the writer gave it, if its own one was taken.
-
-    Raises
-    ------
-    UnknownScanError
-        If no scan matches.
-    AmbiguousScanError
-        If several scans match equally well and `only_one` is set.
-    """
-    best = 0
-    found: dict[str, tuple[str, ScanAnnounced]] = {}
-    for line in announcements(client):
-        fit = _fit(line.document.scan, name) if line.document else 0
-        if line.document is None or not fit or fit < best:
-            continue
-        if fit > best:
-            best, found = fit, {}
-        found[line.document.scan.uid] = line.id, line.document
-    if only_one and len(found) > 1 and name != LAST:
-        raise AmbiguousScanError(name, tuple(found))
-    record = _chosen(client, name, list(found.values()), best)
-    if record is None:
-        raise UnknownScanError(name)
-    return record
-
-
-def _chosen(
-    client: Bus, name: str, found: list[tuple[str, ScanAnnounced]], best: int
-) -> ScanRecord | None:
-    """Return the last of some scans; if looked for by number, by its number now."""
-    if found and best != _BY_NUMBER:
-        return load_announced(client, *found[-1])
-    if not name.isdecimal():
-        return None
-    lines = announcements(client)
-    others = [(line.id, line.document) for line in lines if line.document is not None]
-    for number_is_announced, group in ((True, found), (False, others)):
-        for each in reversed(group):
-            record = load_announced(client, *each)
-            is_it = record and str(record.identity.scan_number) == name
-            if record and is_it and (number_is_announced or record.renumbered):
-                return record
-    return None
-
-
-def _fit(scan: ScanIdentity, name: str) -> int:
-    """Return the rank of a match, larger for a better one; 0 for no match."""
-    if scan.uid in {name, scan_uid(name)}:
-        return 3
-    if str(scan.scan_number) == name:
-        return _BY_NUMBER
-    if name == LAST:
-        return 1
-    # A uid has no other characters; the program's name of the scan may.
-    start = re.sub(r"[^0-9A-Za-z]", "", name)
-    return 1 if start and scan.uid.startswith(start) else 0
 
 
 def read_position(client: Bus) -> str:
