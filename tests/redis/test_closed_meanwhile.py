@@ -1,6 +1,10 @@
 """A publisher that comes back to a scan which an operator has closed."""
 
-from contextlib import suppress
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from scanbus.bus.protocol import (
     lane_key,
     pack_header,
 )
-from scanbus.bus.store import append_entries, connect
+from scanbus.bus.store import Bus, append_entries, connect, stream_ends
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
@@ -103,11 +107,12 @@ def test_a_publisher_of_a_closed_scan_publishes_the_rest_as_a_new_scan(
             wait_until(lambda: scan.uid != UID)
             scan.send("a", np.arange(N_ALL - 2, N_ALL, dtype=float))
         verdict = scan.verdict(60)
+        closed = final_verdict(url, UID)  # It may come after that of the other.
     assert verdict.uid == scan.uid
     assert verdict.verdict is VerdictWord.PARTIAL
     assert verdict.end_reason == "SUCCESS"
     assert verdict.channels["a"].missing == ((0, N_SENT),)
-    assert final_verdict(url, UID).verdict is VerdictWord.COMPLETE
+    assert closed.verdict is VerdictWord.COMPLETE
     check_both(root)
     assert not is_spooled or list(spool.iterdir()) == []
 
@@ -212,6 +217,67 @@ def test_what_only_the_spool_of_a_closed_scan_has_is_resumed_as_a_new_scan(
     assert list(spool.iterdir()) == []
     with connect(url, name="test") as client:
         assert client.hgetall(RESERVED) == {}
+
+
+def reached(client: Bus, lane: str) -> int:
+    ends = stream_ends(client, UID, lane)
+    return sum(map(int, ends[1].split(b"-"))) if ends else 0
+
+
+@contextmanager
+def continued(url: str, spool: Path, side: int, n_sent: int) -> Iterator[None]:
+    """A publisher whose scan was closed after some points, killed when it goes on."""
+    words = [url, spool, UID, side, n_sent, N_ALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.continued_publisher", *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        try:
+            assert process.stdout.readline() == "sent\n"
+            with connect(url, name="test") as client:
+                wait_until(lambda: reached(client, "d") == n_sent, timeout_s=30)
+            process.send_signal(signal.SIGSTOP)
+            wait_until(lambda: close_it(url))
+            final_verdict(url, UID)
+            process.send_signal(signal.SIGCONT)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "goes on\n"
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("loses_redis", [False, True])
+@pytest.mark.parametrize(("side", "n_sent"), [(32, 40), (512, 150)])
+def test_a_publisher_that_dies_after_its_scan_went_on_sends_nothing_twice(
+    server: PrivateRedis, tmp_path: Path, side: int, n_sent: int, *, loses_redis: bool
+) -> None:
+    """Its spool still has points of the closed scan, or lacks their first ones."""
+    url, root, spool = server.url, tmp_path / "root", tmp_path / "spool"
+    resume = ["publish", "resume", "--spool", str(spool), "--redis", url]
+    with writer(url, root):
+        with continued(url, spool, side, n_sent):
+            pass
+        if loses_redis:
+            with connect(url, name="test") as client:
+                client.flushall()
+        assert main([*resume, "--timeout-s", "60"]) == 2
+    assert list(spool.iterdir()) == []
+    assert parent_in(root, 2) == UID
+    for name, empty in (("a", np.nan), ("d", 2**32 - 1)):
+        first, rest = (column(root, number, name) for number in (1, 2))
+        firsts, rests = (each.reshape(len(each), -1)[:, 0] for each in (first, rest))
+        closed_at = len(firsts)  # The rest was in the spool only.
+        np.testing.assert_array_equal(firsts, np.arange(closed_at))
+        np.testing.assert_array_equal(rests[:closed_at], np.full(closed_at, empty))
+        numbers = np.arange(closed_at, n_sent + N_ALL)
+        np.testing.assert_array_equal(rests[closed_at:], numbers)
 
 
 @pytest.mark.parametrize("is_judged", [False, True])

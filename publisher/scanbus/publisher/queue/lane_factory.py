@@ -66,6 +66,8 @@ def recovered_lane(
     session: bytes,
     entries: Sequence[EncodedEntry],
     reached: int | None,
+    *,
+    begin: int,
 ) -> LaneQueue:
     """Return the queue of a lane that a dead publisher left in its spool.
 
@@ -73,13 +75,15 @@ def recovered_lane(
     ----------
     reached : int, optional
         First point that Redis lacks; None if the lane is sealed there.
+    begin : int
+        An earlier scan has the points before it.
     """
     # Late points of a detector have no sender of their own: they are few.
     is_own = description.storage is Storage.FILES and description.is_declared
     waker = state.new_waker() if is_own else state.main_waker
     kind = StaticLaneQueue if description.is_static else LaneQueue
     lane = kind(description, session, waker, state.spool_waker)
-    lane.refill(entries, reached)
+    lane.refill(entries, reached, begin)
     lane.end()
     return lane
 

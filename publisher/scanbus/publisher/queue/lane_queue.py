@@ -227,7 +227,9 @@ class LaneQueue:
         if self.can_seal:
             self.put(seal_entry(self.length, self._session))
 
-    def refill(self, entries: Sequence[EncodedEntry], reached: int | None) -> None:
+    def refill(
+        self, entries: Sequence[EncodedEntry], reached: int | None, begin: int
+    ) -> None:
         """Load the spooled entries of a lane that accepts no more points.
 
         Parameters
@@ -235,11 +237,17 @@ class LaneQueue:
         reached : int, optional
             First point that Redis lacks; None if the lane is sealed there. After a
             crash of the machine, Redis may have entries that the spool lost.
+        begin : int
+            The points before it are not sent: an earlier scan has them.
         """
         for entry in entries:
             self._retransmit.put(entry)
+        if begin:
+            self.begin_again(begin)
         # Files are removed when all in them is durable, and nothing else is missing.
-        self._retransmit.mark_durable(self._retransmit.first)
+        # What an earlier scan has is not durable in this one.
+        if self._retransmit.first > begin:
+            self._retransmit.mark_durable(self._retransmit.first)
         if reached is not None:
             self._retransmit.stop = max(self._retransmit.stop, reached)
 

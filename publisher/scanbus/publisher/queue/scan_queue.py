@@ -237,6 +237,7 @@ class ScanQueue:
         n_sent: int,
         quota_bytes: int,
         lanes: Iterable[tuple[LaneDescription, Sequence[EncodedEntry], int | None]],
+        lengths: Mapping[str, int],
         lost: Iterable[LostData] = (),
     ) -> None:
         """Load a scan that its publisher left in the spool; it accepts no more points.
@@ -247,6 +248,8 @@ class ScanQueue:
             Number of events that are sent again only if Redis lacks one.
         lanes : iterable of tuple
             Each lane, its entries, the first point that Redis lacks (None if sealed).
+        lengths : mapping
+            Lane to the point before which an earlier scan has all.
         lost : iterable of LostData
             What the spool lost.
         """
@@ -257,8 +260,15 @@ class ScanQueue:
                 self._state.events.note_lost(each)
             self._state.plan(Reservation(quota_bytes), 0)
             self._state.add_lanes(
-                recovered_lane(self._state, description, self.session, entries, reached)
-                for description, entries, reached in lanes
+                recovered_lane(
+                    self._state,
+                    lane,
+                    self.session,
+                    entries,
+                    reached,
+                    begin=lengths.get(lane.name, 0),
+                )
+                for lane, entries, reached in lanes
             )
             self._state.close()
             self._is_begun = True

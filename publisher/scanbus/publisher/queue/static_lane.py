@@ -44,10 +44,12 @@ class StaticLaneQueue(LaneQueue):
         super().put(entry)
         self._keep([entry])
 
-    def refill(self, entries: Sequence[EncodedEntry], reached: int | None) -> None:
+    def refill(
+        self, entries: Sequence[EncodedEntry], reached: int | None, begin: int
+    ) -> None:
         """Load the spooled entries; see `LaneQueue.refill`."""
-        super().refill(entries, reached)
         self._keep(entries)
+        super().refill(entries, reached, begin)
 
     def _keep(self, entries: Sequence[EncodedEntry]) -> None:
         for entry in entries:

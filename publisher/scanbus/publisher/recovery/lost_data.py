@@ -26,11 +26,11 @@ def lost_data(lane: LaneDescription, text: str, first: int, stop: int) -> LostDa
 
 
 def lane_losses(
-    lane: LaneDescription, found: Sequence[EncodedEntry | Loss]
+    lane: LaneDescription, found: Sequence[EncodedEntry | Loss], begin: int
 ) -> Iterator[LostData]:
-    """Yield what a spooled lane lost."""
+    """Yield what a spooled lane lost; an earlier scan has the points before `begin`."""
     for each in found:
-        if isinstance(each, Loss):
+        if isinstance(each, Loss) and not each.stop <= begin:
             yield lost_data(lane, str(each), each.first, each.stop)
 
 

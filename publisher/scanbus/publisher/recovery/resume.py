@@ -136,7 +136,8 @@ def _resumed(
     prepared = next((e for e in events if isinstance(e, ScanPrepared)), None)
     lanes = list(_lanes(prepared, events, scan))
     for lane in lanes:
-        lost += lane_losses(lane, scan.entries.get(lane.name, ()))
+        found = scan.entries.get(lane.name, ())
+        lost += lane_losses(lane, found, scan.lengths.get(lane.name, 0))
     for each in lost:
         log.error(LogEvent.SPOOL_DAMAGED, scan=queue.uid, reason=each.text)
     # Events count as sent, and are restored if Redis lacks one. Not the end: it must
@@ -148,6 +149,7 @@ def _resumed(
         n_sent=len(events) - ends,
         quota_bytes=prepared.quota_bytes if prepared else 0,
         lanes=[_recovered_lane(client, each, scan) for each in lanes],
+        lengths=scan.lengths,
         lost=lost,
     )
     if not ends:

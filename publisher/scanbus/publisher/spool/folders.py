@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
+from types import MappingProxyType
 from typing import Any, Self
 
 from scanbus.bus.protocol import EncodedEntry
@@ -47,6 +48,8 @@ NEW_PREFIX, _REMOVED, _DAMAGED = ".new-", ".removed-", ".damaged-"
 _NEW_S = 60.0
 # No name of a lane.
 _EVENT_MARK = "/"
+_NO_LENGTHS: Mapping[str, int] = MappingProxyType({})
+_Identity = tuple[ScanAnnounced, str, bytes, str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,9 @@ class SpooledScan:
         read.
     losses : list of str
         What else is damaged.
+    lengths : dict
+        Lane to the point before which an earlier scan has all: it was closed, and this
+        one continues it.
     """
 
     announced: ScanAnnounced
@@ -76,6 +82,7 @@ class SpooledScan:
     events: list[Event | Loss] = field(default_factory=list)
     entries: dict[str, list[EncodedEntry | Loss]] = field(default_factory=dict)
     losses: list[str] = field(default_factory=list)
+    lengths: dict[str, int] = field(default_factory=dict)
 
 
 class ScanSpool:
@@ -145,6 +152,7 @@ class ScanSpool:
         session: bytes,
         *,
         parent: str = "",
+        lengths: Mapping[str, int] = _NO_LENGTHS,
     ) -> None:
         """Write the identity of the scan, and sync it to the disk.
 
@@ -152,6 +160,8 @@ class ScanSpool:
         ----------
         parent : str
             Uid of the scan that was closed, and that this one continues.
+        lengths : mapping
+            How many points of each lane that scan has, or one before it.
 
         Raises
         ------
@@ -166,6 +176,7 @@ class ScanSpool:
                 "announcement": announcement,
                 "session": session.hex(),
                 "parent": parent,
+                "lengths": dict(lengths),
             }
         )
         new = self.folder / f"{_SCAN}.new"
@@ -259,13 +270,14 @@ class ScanSpool:
         if stored is None:
             return None
         marks = self._marks.read()
-        # It may go on as another scan, because its own one was closed.
-        update = {"scan": stored[0].scan, "parent": stored[3]}
+        update: dict[str, Any] = {"scan": stored[0].scan, "parent": stored[3]}
+        if stored[3]:  # It goes on as another scan, because its own one was closed.
+            update["original_uid"] = ""
         events = [
             each.model_copy(update=update) if isinstance(each, ScanPrepared) else each
             for each in self._recovered_events(marks)
         ]
-        scan = SpooledScan(*stored[:3], events)
+        scan = SpooledScan(*stored[:3], events, lengths=stored[4])
         if self._marks.is_damaged:
             scan.losses.append(
                 f"{self.folder / 'marks.a'}: damaged; whether anything was cut off is "
@@ -275,7 +287,7 @@ class ScanSpool:
             scan.entries[name] = self.lane(name).recover(marks.get(name))
         return scan
 
-    def _identity(self) -> tuple[ScanAnnounced, str, bytes, str] | None:
+    def _identity(self) -> _Identity | None:
         path = self.folder / _SCAN
         try:
             stored: Any = unpacked_json(read_regular(path))
@@ -284,6 +296,10 @@ class ScanSpool:
                 raise SpoolError(str(path), f"{reason}, {FORMAT}")
             self._session = bytes.fromhex(stored["session"])
             announced = parse_announcement(stored["announced"].encode())
+            lengths = {
+                str(lane): int(length)
+                for lane, length in dict(stored.get("lengths", {})).items()
+            }
         except FileNotFoundError:
             if self._has_records():
                 raise SpoolError(str(path), "it is missing") from None
@@ -293,7 +309,7 @@ class ScanSpool:
         except (ValueError, KeyError, TypeError, DocumentError) as error:
             raise SpoolError(str(path), str(error)) from error
         parent = str(stored.get("parent", ""))
-        return announced, stored["announcement"], self._session, parent
+        return announced, stored["announcement"], self._session, parent, lengths
 
     def _has_records(self) -> bool:
         known = {_LOCK, f"{_SCAN}.new"}

@@ -11,10 +11,12 @@ from __future__ import annotations
 import uuid
 from time import time as wall_clock
 
-from scanbus.bus.store import Bus
+from scanbus.bus.store import Bus, release_scan_number
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.recovery.closed_scan import ClosedScan
 from scanbus.publisher.transport.scan_number import counted_number
+from scanbus.schemas import ScanAnnounced
+from scanbus.schemas.errors import SpoolError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -34,7 +36,7 @@ def continue_scan(client: Bus, queue: ScanQueue, closed: ClosedScan) -> None:
     Raises
     ------
     SpoolError
-        If the spool cannot be told.
+        If the spool cannot be told: the scan is as before, to be continued later.
     """
     with queue.watch.restoring() as is_needed:
         if not is_needed or queue.uid != closed.uid:
@@ -47,8 +49,11 @@ def continue_scan(client: Bus, queue: ScanQueue, closed: ClosedScan) -> None:
         announced = queue.announced.model_copy(
             update={"scan": identity, "time": wall_clock()}
         )
-        if queue.spool is not None:
-            queue.spool.write_identity(announced, "", queue.session, parent=closed.uid)
+        try:
+            _note_in_spool(queue, announced, closed)
+        except SpoolError:
+            release_scan_number(client, folder, uid, number)
+            raise
         queue.continue_as(announced, closed.lengths)
     queue.watch.request_compare()
     log.warning(
@@ -59,3 +64,16 @@ def continue_scan(client: Bus, queue: ScanQueue, closed: ClosedScan) -> None:
         points=left,
         reason=closed.text,
     )
+
+
+def _note_in_spool(
+    queue: ScanQueue, announced: ScanAnnounced, closed: ClosedScan
+) -> None:
+    if queue.spool is not None:
+        queue.spool.write_identity(
+            announced,
+            "",
+            queue.session,
+            parent=closed.uid,
+            lengths=closed.lengths,
+        )

@@ -134,6 +134,9 @@ class Sender(threading.Thread):
             self._disconnect()  # The next round meets the conflict again.
             self._pause(lost.reason)
             return
+        except SpoolError as full:
+            self._pause(str(full))  # As above.
+            return
         if uid != self._queue.uid:
             self._made.clear()
             self._share.request_compare()
