@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from scanbus.bus.protocol import (
     RESERVED,
@@ -217,6 +218,36 @@ def test_what_only_the_spool_of_a_closed_scan_has_is_resumed_as_a_new_scan(
     assert list(spool.iterdir()) == []
     with connect(url, name="test") as client:
         assert client.hgetall(RESERVED) == {}
+
+
+def test_a_spool_that_cannot_be_written_when_a_scan_goes_on_is_tried_again(
+    server: PrivateRedis, tmp_path: Path
+) -> None:
+    url, root, spool = server.url, tmp_path / "root", tmp_path / "spool"
+    with (
+        writer(url, root),
+        Publisher(url, spool=spool) as publisher,
+        capture_logs() as logs,
+    ):
+        with publisher.scan(uid=UID, session="20260101") as scan:
+            scan.channel("a")
+            scan.send("a", np.arange(N_SENT, dtype=float))
+            scan.flush()
+            with connect(url, name="test") as client:
+                wait_until(lambda: reached(client, "a") == N_SENT)
+            obstacle = spool / UID / "scan.json.new"
+            obstacle.mkdir()
+            wait_until(lambda: close_it(url))
+            scan.send("a", np.arange(N_SENT, N_ALL, dtype=float))
+            wait_until(lambda: any("spool" in str(each) for each in logs))
+            assert scan.uid == UID
+            obstacle.rmdir()
+            wait_until(lambda: scan.uid != UID)
+        verdict = scan.verdict(60)
+        final_verdict(url, UID)
+    assert verdict.channels["a"].missing == ((0, N_SENT),)
+    assert (verdict.uid, verdict.master.endswith("scan0002.h5")) == (scan.uid, True)
+    check_both(root)
 
 
 def reached(client: Bus, lane: str) -> int:
