@@ -130,10 +130,8 @@ class ScanRecord:
                 self.prepared = self.prepared or event
                 self.title = event.title or self.title
             case ScanRenumbered():
-                # Journals of several writers are folded in any order.
-                last = self.renumbered
-                if last is None or event.time >= last.time:
-                    self.renumbered = event
+                # Not the one with the latest time: clocks of writers differ.
+                self.renumbered = event
             case ScanStarted():
                 self.started = self.started or event
             case ScanUpdated():

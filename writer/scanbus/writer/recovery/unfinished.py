@@ -121,7 +121,8 @@ def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:
             continue
         names = (parse_work_folder(child.name) for child in base.iterdir())
         for uid in sorted({one.uid for one in names if one and not one.is_salvaged}):
-            files = [one / EVENTS_FILE for one in work_folders(base.parent, uid)]
+            folders = reversed(work_folders(base.parent, uid))
+            files = [one / EVENTS_FILE for one in folders]
             record = read_journals(one for one in files if is_there(one))
             if record is not None and record.uid != uid:
                 record = None

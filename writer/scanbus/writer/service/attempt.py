@@ -41,6 +41,8 @@ __all__ = ["Attempt", "ServiceAuthority", "ServiceCalls"]
 log = get_logger()
 # The service waits for Redis at most 15 s per call, and answers one after the other.
 _REPLY_TIMEOUT_S = 60.0
+# So many numbers may be taken in a row: several scans settle theirs at one time.
+_MOST_NUMBERS = 8
 
 
 class ServiceCalls:
@@ -197,6 +199,8 @@ class Attempt:
                 return self._outcome(verdict=self._write())
             except Stopped:
                 return self._outcome()
+            except Renumbered:
+                return self._outcome(problem=_no_number(self._record))
             except Exception as error:  # noqa: BLE001 - it is the outcome
                 return self._outcome_of(error)
 
@@ -244,22 +248,37 @@ class Attempt:
                 log.warning(LogEvent.EXAMINING_ENTRIES, scan=self._record.uid)
                 sandbox = Sandbox(last_ids=_last_ids(client, self._record))
                 stack.callback(sandbox.close)
-            while True:
-                read_events(client, self._record)
-                with self._steps.phase("look", settings.root):
-                    self._writer = self._make_writer(
-                        client,
-                        self._record,
-                        settings.root,
-                        self._authority,
-                        pace=_pace(settings),
-                        is_stopped=self._is_stopped,
-                        on_points=self._on_points,
-                        sandbox=sandbox,
-                        steps=self._steps,
-                    )
+            for _ in range(_MOST_NUMBERS - 1):
                 with suppress(Renumbered):
-                    return self._writer.run()
+                    return self._write_with(client, sandbox)
+            return self._write_with(client, sandbox)
+
+    def _write_with(self, client: Bus, sandbox: Sandbox | None) -> Verdict:
+        """Write the scan under its number; raise Renumbered if it has another now."""
+        settings = self._settings
+        read_events(client, self._record)
+        with self._steps.phase("look", settings.root):
+            self._writer = self._make_writer(
+                client,
+                self._record,
+                settings.root,
+                self._authority,
+                pace=_pace(settings),
+                is_stopped=self._is_stopped,
+                on_points=self._on_points,
+                sandbox=sandbox,
+                steps=self._steps,
+            )
+        return self._writer.run()
+
+
+def _no_number(record: ScanRecord) -> str:
+    scan = record.identity
+    return (
+        f"paused: {_MOST_NUMBERS} scan numbers in a row were taken, lastly "
+        f"{scan.scan_number} of {scan.dataset_folder}; the next attempt takes others. "
+        "Look for a program that makes scan folders there"
+    )
 
 
 def _last_ids(client: Bus, record: ScanRecord) -> dict[str, bytes]:

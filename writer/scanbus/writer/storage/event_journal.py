@@ -101,13 +101,19 @@ def read_journals(paths: Iterable[Path]) -> ScanRecord | None:
     Lines that cannot be parsed are skipped, because the last line of a killed writer
     may be incomplete; so is, with a warning, what is no regular file.
 
+    Parameters
+    ----------
+    paths : iterable of pathlib.Path
+        The files, the oldest first: of several numbers the last counts.
+
     Returns
     -------
     ScanRecord or None
         None if no file contains the event ``prepared``, which identifies the scan.
     """
     events = [event for path in paths for event in _read(path)]
-    prepared = next((one for one in events if isinstance(one, ScanPrepared)), None)
+    said = (one for one in reversed(events) if isinstance(one, ScanPrepared))
+    prepared = next(said, None)
     if prepared is None:
         return None
     record = ScanRecord(prepared.scan)
