@@ -264,6 +264,14 @@ SENTENCES = [
         ),
     ),
     (
+        errors.NoNumberLeftError("p/b/s/RAW_DATA/c/c_d", 89_999_999),
+        (
+            "the scan numbers of p/b/s/RAW_DATA/c/c_d are used up: they are counted up "
+            "to 89999999, which is taken. Use another dataset, or give the scan a "
+            "number yourself"
+        ),
+    ),
+    (
         errors.NoWriterError(),
         (
             "no writer is alive on this bus and require_writer is set; start one with "

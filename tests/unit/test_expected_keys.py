@@ -50,6 +50,18 @@ def test_nothing_is_expected_of_a_scan_before_it_is_announced(queue: ScanQueue) 
     assert expected_keys(queue) is None
 
 
+def test_of_a_number_that_does_not_count_no_counter_is_expected(
+    queue: ScanQueue,
+) -> None:
+    """Otherwise all of the scan would be restored at every look."""
+    for number, least in ((7, 7), (89_999_999, 89_999_999), (90_000_000, 0)):
+        queue.continue_as(_announced(number), {})
+        queue.set_announcement("1-1")
+        expected = expected_keys(queue)
+        assert expected is not None
+        assert expected.number == least
+
+
 def test_what_is_expected_is_all_of_one_scan(queue: ScanQueue) -> None:
     """Redis refuses an empty id, and what another scan lacks is not lost."""
     wrong: list[object] = []

@@ -270,7 +270,7 @@ class Publisher:
         scan_number : int, optional
             Unique in the dataset; by default the next one. One that is taken is refused
             when the block is entered, as far as a living writer knows; otherwise the
-            writer gives the scan another one.
+            writer gives the scan another one. From 90000000 on nothing is counted.
         instrument : str
             Name of the instrument.
         metadata : mapping

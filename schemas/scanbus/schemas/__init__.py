@@ -14,8 +14,8 @@ from scanbus.schemas.channels import (
     Storage,
 )
 from scanbus.schemas.documents import (
+    MAX_COUNTED_NUMBER,
     MAX_LOST,
-    MAX_SCAN_NUMBER,
     PROTOCOL,
     EndReason,
     Event,
@@ -53,11 +53,11 @@ from scanbus.schemas.verdict import (
 __all__ = [
     "ENTRY_OVERHEAD_BYTES",
     "LATE_PREFIX",
+    "MAX_COUNTED_NUMBER",
     "MAX_ENTRY_BYTES",
     "MAX_LOST",
     "MAX_METADATA_KEYS",
     "MAX_POINTS",
-    "MAX_SCAN_NUMBER",
     "PROTOCOL",
     "ArrayValue",
     "ChannelDescription",

@@ -43,6 +43,7 @@ from scanbus.schemas.verdict import Verdict
 
 __all__ = [
     "MAX_ANNOUNCEMENT_BYTES",
+    "MAX_COUNTED_NUMBER",
     "MAX_DOCUMENT_BYTES",
     "MAX_DOCUMENT_VALUES",
     "MAX_LOST",
@@ -75,6 +76,8 @@ MAX_DOCUMENT_BYTES = 64 * 2**20
 MAX_ANNOUNCEMENT_BYTES = 2**20
 MAX_LOST = 100
 MAX_SCAN_NUMBER = 10**8 - 1
+# Larger numbers only programs give: nothing is counted from them.
+MAX_COUNTED_NUMBER = 9 * 10**7 - 1
 MAX_TITLE_LENGTH = 4096
 # Of a note, and of the text of an end.
 MAX_TEXT_LENGTH = 65536

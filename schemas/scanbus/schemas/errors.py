@@ -20,6 +20,7 @@
     │   ├── AmbiguousScanError   a name that matches several scans
     │   ├── UnknownChannelError  no such channel in this scan
     │   ├── ScanNumberTakenError a given scan number that is another scan's
+    │   ├── NoNumberLeftError    the scan numbers of a dataset are used up
     │   └── NoWriterError        ``require_writer`` and none is alive
     ├── PointError
     │   ├── NotYetError          the point may still come
@@ -84,6 +85,7 @@ __all__ = [
     "NameTakenError",
     "NeverError",
     "NoLongerError",
+    "NoNumberLeftError",
     "NoRootError",
     "NoWriterError",
     "NotYetError",
@@ -303,6 +305,17 @@ class ScanNumberTakenError(BusError):
     template = (
         "scan number {number} of {dataset} is taken by {holder}; nothing was "
         "published. Choose another, or none: then the next free one is used"
+    )
+
+
+class NoNumberLeftError(BusError):
+    """The scan numbers of a dataset are used up, as far as they are counted."""
+
+    dataset: str
+    last: int
+    template = (
+        "the scan numbers of {dataset} are used up: they are counted up to {last}, "
+        "which is taken. Use another dataset, or give the scan a number yourself"
     )
 
 

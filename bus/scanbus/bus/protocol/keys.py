@@ -27,6 +27,7 @@ __all__ = [
     "lane_key",
     "lease_key",
     "number_key",
+    "raised_key",
     "session_key",
     "writer_key",
 ]
@@ -100,6 +101,11 @@ def writer_key(writer: str) -> str:
 def number_key(dataset: str) -> str:
     """Return the key of a dataset's counter of scan numbers."""
     return f"scanbus:number:{dataset}"
+
+
+def raised_key(dataset: str) -> str:
+    """Return the key of a counter's raises: a hash, number to what it was before."""
+    return f"scanbus:raised:{dataset}"
 
 
 def claim_key(dataset: str, number: int | str) -> str:

@@ -19,14 +19,16 @@ from scanbus.bus.protocol.keys import (
     NUMBER_REQUESTS,
     claim_key,
     number_key,
+    raised_key,
 )
 from scanbus.bus.store.bounded_read import read_bounded
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.heartbeats import beat_publisher
+from scanbus.bus.store.number_scripts import CLAIM, RAISE, RELEASE, TAKE_AFTER
 from scanbus.bus.store.replies import parses_reply, stream_id
 from scanbus.bus.store.wrong_types import replies_or_none
-from scanbus.schemas import ScanAnnounced
-from scanbus.schemas.errors import ScanNumberTakenError
+from scanbus.schemas import MAX_COUNTED_NUMBER, ScanAnnounced
+from scanbus.schemas.errors import NoNumberLeftError, ScanNumberTakenError
 
 __all__ = [
     "NumberAnswer",
@@ -51,35 +53,6 @@ _ANSWER_MS: Final = 60_000
 # A claim lasts until the announcement; this is for programs that die in between.
 _CLAIM_MS: Final = 30_000
 
-# A full Redis refuses it: a number is wanted before a scan, and can wait. KEYS[2] is
-# the prefix of the claims.
-_CLAIM: Final = """
-local function remove_other_types(key)
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'string' and kind ~= 'none' then redis.call('DEL', key) end
-end
-remove_other_types(KEYS[1])
-local stored = redis.call('GET', KEYS[1]) or ''
-if ARGV[5] == '1' and not string.match(stored, '^%d+$') then return false end
-local known = math.max(tonumber(stored) or 0, tonumber(ARGV[4]))
-local number = tonumber(ARGV[2])
-if number == 0 then
-  number = known
-  repeat number = number + 1 until redis.call('EXISTS', KEYS[2] .. number) == 0
-end
-local claim = KEYS[2] .. number
-remove_other_types(claim)
-local holder = redis.call('GET', claim)
-if holder and holder ~= ARGV[1] then return {number, known, holder} end
-redis.call('SET', claim, ARGV[1], 'PX', ARGV[3])
-if known < number then redis.call('SET', KEYS[1], number) end
-return {number, known, ''}
-"""
-_RELEASE: Final = """
-if redis.call('TYPE', KEYS[1]).ok ~= 'string' then return 0 end
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
-"""
 # Its first write frees memory, so a full Redis accepts it.
 _ANNOUNCE: Final = """
 local is_claimed = redis.call('TYPE', KEYS[2]).ok == 'string'
@@ -94,24 +67,7 @@ redis.call('XTRIM', KEYS[1], 'MINID', '0-1')
 return {'', redis.call('XADD', KEYS[1], '*', 'doc', ARGV[2])}
 """
 
-# A full Redis refuses SET and XADD, but not in a script whose first write frees memory.
-_RAISE = """
-if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
-local known = tonumber(redis.call('GET', KEYS[1]) or '-1') or -1
-if known < tonumber(ARGV[1]) then
-  redis.call('DEL', KEYS[1])
-  redis.call('SET', KEYS[1], ARGV[1])
-end
-return known
-"""
-_TAKE_AFTER = """
-if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
-local known = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
-local number = math.max(known, tonumber(ARGV[1])) + 1
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], number)
-return number
-"""
+# A full Redis refuses XADD, but not in a script whose first write frees memory.
 _ASK = """
 if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then redis.call('DEL', KEYS[1]) end
 redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[1])
@@ -210,8 +166,13 @@ def next_scan_number(client: Bus, dataset: str, uid: str, *, known: int = 0) -> 
         Uid of the scan.
     known : int
         A number that is taken, and smaller ones with it.
+
+    Raises
+    ------
+    NoNumberLeftError
+        If the largest one that is counted is taken.
     """
-    return int(_claim(client, dataset, uid, known=known)[0])
+    return _counted(_claim(client, dataset, uid, known=known)[0], dataset)
 
 
 @parses_reply
@@ -221,7 +182,13 @@ def count_scan(client: Bus, dataset: str, uid: str, *, known: int = 0) -> int | 
     None without one: the writers are to be asked first.
     """
     reply = _claim(client, dataset, uid, known=known, is_counted=True)
-    return None if reply is None else int(reply[0])
+    return None if reply is None else _counted(reply[0], dataset)
+
+
+def _counted(reply: Any, dataset: str) -> int:
+    if not int(reply):
+        raise NoNumberLeftError(dataset, MAX_COUNTED_NUMBER)
+    return int(reply)
 
 
 def _claim(
@@ -233,14 +200,30 @@ def _claim(
     known: int = 0,
     is_counted: bool = False,
 ) -> Any:
-    keys = (number_key(dataset), claim_key(dataset, ""))
+    keys = (number_key(dataset), raised_key(dataset), claim_key(dataset, ""))
     values = (uid, number, _CLAIM_MS, known, int(is_counted))
-    return client.eval(_CLAIM, 2, *keys, *values)
+    return client.eval(CLAIM, 3, *keys, *values)
 
 
-def release_scan_number(client: Bus, dataset: str, uid: str, number: int) -> None:
-    """Release the claim of a scan that is not announced, if it has one."""
-    client.eval(_RELEASE, 1, claim_key(dataset, number), uid)
+@parses_reply
+def release_scan_number(
+    client: Bus, dataset: str, uid: str, number: int, *, is_taken: bool = False
+) -> int | None:
+    """Release the claim of a scan that is not announced, if it has one.
+
+    Parameters
+    ----------
+    is_taken : bool
+        Whether another scan has the number: the counter stays.
+
+    Returns
+    -------
+    int or None
+        What the counter is again; None if it stays.
+    """
+    keys = (number_key(dataset), raised_key(dataset), claim_key(dataset, number))
+    lowered: Any = client.eval(RELEASE, 3, *keys, uid, number, int(not is_taken))
+    return None if int(lowered) < 0 else int(lowered)
 
 
 @parses_reply
@@ -297,20 +280,28 @@ def announce_claimed(
 def raise_scan_number(client: Bus, dataset: str, number: int) -> int | None:
     """Raise a dataset's counter so that the next numbers are larger than `number`.
 
+    One that does not count, as it is beyond the limit, raises nothing.
+
     Returns
     -------
     int or None
         What it was before; None if Redis had no counter.
     """
-    known: Any = client.eval(_RAISE, 1, number_key(dataset), number)
+    known: Any = client.eval(RAISE, 2, number_key(dataset), raised_key(dataset), number)
     return None if int(known) < 0 else int(known)
 
 
 @parses_reply
 def take_number_after(client: Bus, dataset: str, last: int) -> int:
-    """Return the next number that is larger than `last`, also on a full Redis."""
-    number: Any = client.eval(_TAKE_AFTER, 1, number_key(dataset), last)
-    return int(number)
+    """Return the next number that is larger than `last`, also on a full Redis.
+
+    Raises
+    ------
+    NoNumberLeftError
+        If there is none that is counted.
+    """
+    number: Any = client.eval(TAKE_AFTER, 1, number_key(dataset), last)
+    return _counted(number, dataset)
 
 
 def ask_writers(

@@ -21,9 +21,11 @@ from scanbus.bus.protocol.keys import (
     lane_key,
     lease_key,
     number_key,
+    raised_key,
 )
 from scanbus.bus.store.connection import Bus
 from scanbus.bus.store.eviction import NOTE_FORGOTTEN
+from scanbus.bus.store.number_scripts import LOWER
 from scanbus.bus.store.replies import parses_reply
 from scanbus.schemas import ScanIdentity
 
@@ -33,8 +35,9 @@ __all__ = ["withdraw_scan"]
 # removes the fence itself. The number is given back if it is still the newest one.
 _WITHDRAW: Final = (
     NOTE_FORGOTTEN
+    + LOWER
     + """
-for i = 7, #KEYS do redis.call('DEL', KEYS[i]) end
+for i = 8, #KEYS do redis.call('DEL', KEYS[i]) end
 local fence = redis.call('TYPE', KEYS[5]).ok == 'string' and redis.call('GET', KEYS[5])
 redis.call('DEL', KEYS[6] .. (fence or '0'))
 if redis.call('TYPE', KEYS[2]).ok == 'hash' then
@@ -42,11 +45,7 @@ if redis.call('TYPE', KEYS[2]).ok == 'hash' then
 end
 note_forgotten(KEYS[3], ARGV[2])
 redis.call('XDEL', KEYS[1], ARGV[2])
-if redis.call('TYPE', KEYS[4]).ok ~= 'string' then return 0 end
-if redis.call('GET', KEYS[4]) ~= ARGV[3] then return 0 end
-redis.call('DEL', KEYS[4])
-if ARGV[4] ~= '0' then redis.call('SET', KEYS[4], ARGV[4]) end
-return 1
+return lower(KEYS[4], KEYS[7], tonumber(ARGV[3]))
 """
 )
 
@@ -54,8 +53,8 @@ return 1
 @parses_reply
 def withdraw_scan(
     client: Bus, scan: ScanIdentity, announcement: str, lanes: Iterable[str]
-) -> bool:
-    """Remove all of a scan from the bus; return whether its number is free again.
+) -> int | None:
+    """Remove all of a scan from the bus, and give its number back.
 
     Works on a full Redis.
 
@@ -65,16 +64,21 @@ def withdraw_scan(
         Id of its announcement.
     lanes : iterable of str
         Lanes that may have been made.
+
+    Returns
+    -------
+    int or None
+        What the counter of the dataset is again; None if another scan has raised it.
     """
     uid, number = scan.uid, scan.scan_number
     names = list(lanes)
     keys = [
         *(ANNOUNCEMENTS, RESERVED, FORGOTTEN, number_key(scan.dataset_folder)),
-        *(fence_key(uid), lease_key(uid, "")),
+        *(fence_key(uid), lease_key(uid, ""), raised_key(scan.dataset_folder)),
         *(events_key(uid), heartbeat_key(uid), attempts_key(uid)),
         *(lane_key(uid, name) for name in names),
         *(cursors_key(uid, name) for name in names),
     ]
-    values = (uid, announcement, str(number), str(number - 1))
-    reply: Any = client.eval(_WITHDRAW, len(keys), *keys, *values)
-    return bool(reply)
+    values = (uid, announcement, number)
+    lowered: Any = client.eval(_WITHDRAW, len(keys), *keys, *values)
+    return None if int(lowered) < 0 else int(lowered)

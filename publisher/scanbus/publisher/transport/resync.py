@@ -27,7 +27,7 @@ from scanbus.bus.store import (
 )
 from scanbus.publisher.queue.lane_queue import LaneQueue
 from scanbus.publisher.queue.scan_queue import ScanQueue
-from scanbus.schemas import Event, ScanUpdated
+from scanbus.schemas import MAX_COUNTED_NUMBER, Event, ScanUpdated
 from scanbus.schemas.errors import LaneConflictError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -114,7 +114,7 @@ def expected_keys(queue: ScanQueue) -> ExpectedKeys | None:
         queue.quota_bytes > 0 and not queue.is_over,
         tuple(queue.watch.made_lanes()),
         identity.dataset_folder,
-        identity.scan_number,
+        identity.scan_number if identity.scan_number <= MAX_COUNTED_NUMBER else 0,
     )
     return expected if announcement and queue.announced is announced else None
 

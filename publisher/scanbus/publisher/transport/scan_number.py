@@ -22,7 +22,7 @@ from scanbus.bus.store import (
     translated,
     writers_alive,
 )
-from scanbus.schemas import ScanIdentity
+from scanbus.schemas import MAX_COUNTED_NUMBER, ScanIdentity
 from scanbus.schemas.errors import BusUnavailableError, ScanNumberTakenError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -47,6 +47,11 @@ def counted_number(client: Bus, dataset: str, uid: str, known: int = 0) -> int:
         Uid of the scan.
     known : int
         The largest number that this process knows of; 0 for none.
+
+    Raises
+    ------
+    NoNumberLeftError
+        If the largest one that is counted is taken.
     """
     number = count_scan(client, dataset, uid, known=known)
     if number is None:
@@ -68,18 +73,26 @@ def take_given_number(client: Bus, identity: ScanIdentity) -> None:
     if claim.holder:
         raise ScanNumberTakenError(number, dataset, f"scan {claim.holder}")
     # Only now: a scan that was opened meanwhile is announced, or has the claim.
-    holder = _holder_on_bus(client, identity) if number <= claim.known else ""
+    may_be_there = number <= claim.known or number > MAX_COUNTED_NUMBER
+    holder = _holder_on_bus(client, identity) if may_be_there else ""
     holder = holder or _ask(client, dataset, number)
     if holder:
-        release_scan_number(client, dataset, identity.uid, number)
+        release_scan_number(client, dataset, identity.uid, number, is_taken=True)
         raise ScanNumberTakenError(number, dataset, holder)
 
 
-def release_number(client: Bus, url: str, scan: ScanIdentity) -> None:
-    """Let others have the number of a scan that could not be announced."""
+def release_number(client: Bus, url: str, scan: ScanIdentity) -> int | None:
+    """Let others have the number of a scan that could not be announced.
+
+    Returns
+    -------
+    int or None
+        What the counter is again; None if it stays.
+    """
     folder, number = scan.dataset_folder, scan.scan_number
     with suppress(BusUnavailableError), translated(url):
-        release_scan_number(client, folder, scan.uid, number)
+        return release_scan_number(client, folder, scan.uid, number)
+    return None
 
 
 def _ask(client: Bus, dataset: str, number: int = 0) -> str:

@@ -170,6 +170,8 @@ class ScanRegistrar:
             If Redis has no room in time.
         ScanNumberTakenError
             If the program gave a number that another scan has.
+        NoNumberLeftError
+            If it gave none, and the largest one that is counted is taken.
         SpoolError
             If the scan's folder in the spool cannot be made.
         ScanStateError
@@ -190,7 +192,8 @@ class ScanRegistrar:
         try:
             self._open(announced, note_opened, is_given=is_given)
         except Exception:
-            release_number(self._client, self._link.url, identity)
+            lowered = release_number(self._client, self._link.url, identity)
+            self._note_lowered(identity, lowered)
             raise
 
     def _open(
@@ -385,14 +388,17 @@ class ScanRegistrar:
             with queue.watch.restoring(), translated(self._link.url):
                 queue.watch.mark_lost(error)
                 self._monitor.forget(queue)
-                is_free = withdraw_scan(self._client, scan, queue.announcement, ())
+                lowered = withdraw_scan(self._client, scan, queue.announcement, ())
+                self._note_lowered(scan, lowered)
         except BusUnavailableError:
-            is_free = False
-        if is_free:
-            self._last_numbers[scan.dataset_folder] = scan.scan_number - 1
+            pass  # A gap in the numbers.
         if queue.spool is not None:
             queue.spool.remove()
         log.warning(LogEvent.SCAN_WITHDRAWN, scan=scan.uid, number=scan.scan_number)
+
+    def _note_lowered(self, scan: ScanIdentity, lowered: int | None) -> None:
+        if lowered is not None:
+            self._last_numbers[scan.dataset_folder] = lowered
 
     def _prepare_bus(
         self, queue: ScanQueue, prepared: ScanPrepared, events: Sequence[Event]

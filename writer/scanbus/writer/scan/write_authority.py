@@ -179,6 +179,8 @@ class LeaseAuthority:
 
         Raises
         ------
+        NoNumberLeftError
+            If there is none that is counted.
         LeaseLostError
             If another writer has the lease.
         """

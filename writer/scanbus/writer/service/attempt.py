@@ -21,6 +21,7 @@ from scanbus.schemas.errors import (
     BusUnavailableError,
     LeaseLostError,
     NameTakenError,
+    NoNumberLeftError,
     ScanbusError,
 )
 from scanbus.schemas.file_names import scan_folder_name
@@ -213,7 +214,7 @@ class Attempt:
         if is_full(error) or (is_system and not is_scanbus):
             return self._storage_outcome(error)
         if is_scanbus:
-            needs = isinstance(error, NameTakenError)
+            needs = isinstance(error, NameTakenError | NoNumberLeftError)
             return self._outcome(problem=f"paused: {error}", needs_operator=needs)
         said = f"{type(error).__name__}: {error}"
         trace = "".join(traceback.format_exception(error))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from scanbus.schemas import MAX_SCAN_NUMBER
+from scanbus.schemas import MAX_COUNTED_NUMBER
 from scanbus.schemas.claim_names import claim_name, parse_claim
 from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.file_names import (
@@ -49,13 +49,14 @@ def is_number_free(dataset: Path, number: int) -> bool:
 
 
 def last_number(dataset: Path) -> int:
-    """Return the largest number of a dataset that may be taken; 0 if none is.
+    """Return the largest number of a dataset that counts; 0 if none does.
 
-    A name like ``scan20261126235959`` is no scan's, and none could follow it.
+    Not one like ``scan20261126235959``, which no scan has, or ``scan99999999``: the
+    numbers would be used up.
     """
     claimed = (number for number, _ in claims(dataset))
     taken = (*numbers(dataset), *claimed)
-    return max((each for each in taken if each < MAX_SCAN_NUMBER), default=0)
+    return max((each for each in taken if each <= MAX_COUNTED_NUMBER), default=0)
 
 
 def release_claims(dataset: Path, owner: str) -> None:
