@@ -32,6 +32,9 @@ def close_if_overdue(
 ) -> bool:
     """End an interrupted scan whose publisher has been away for long.
 
+    The time counts from the last event, and from the moment when this service found the
+    publisher gone: another one may have seen it alive shortly before.
+
     Parameters
     ----------
     task : ScanTask
@@ -52,7 +55,8 @@ def close_if_overdue(
         return False  # A later version may understand it.
     is_spooled = prepared is not None and prepared.spooled
     limit_s = settings.spooled_close_s if is_spooled else settings.interrupted_close_s
-    silent_s = min(seconds_since(client, record.last_id), monotonic() - task.resumed_at)
+    gone_s = monotonic() - task.interrupted_at
+    silent_s = min(seconds_since(client, record.last_id), gone_s)
     if silent_s < limit_s:
         return False
     lease = acquire_lease(client, record.uid, writer, int(settings.lease_s * 1000))

@@ -64,8 +64,8 @@ class ScanTask:
 
     Attributes
     ----------
-    resumed_at : float
-        Monotonic time at which it was continued last, after an interruption.
+    interrupted_at : float
+        Monotonic time at which this service saw last that its publisher is gone.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ScanTask:
         self._own_verdict: Verdict | None = None
         self._not_before = 0.0
         # An interruption that repeats the last one leaves no trace on the bus.
-        self.resumed_at = -math.inf
+        self.interrupted_at = math.inf
         self._found_at = time.monotonic()
         # Apart from the attempt, which may end before it is known here.
         self._is_running = False
@@ -167,7 +167,6 @@ class ScanTask:
     def resume(self) -> None:
         """Continue a scan that was interrupted."""
         self.verdict = None
-        self.resumed_at = time.monotonic()
 
     def reopen(self, record: ScanRecord) -> None:
         """Continue with a new record, because Redis has lost the verdict."""
@@ -263,7 +262,9 @@ class ScanTask:
         self._needed_bytes = outcome.needed_bytes or self._needed_bytes
         self._needs_operator = outcome.needs_operator
         if outcome.verdict is not None:
-            if not outcome.verdict.provisional:
+            if outcome.verdict.provisional:
+                self.interrupted_at = time.monotonic()
+            else:
                 self._own_verdict = outcome.verdict
             self._last_event = outcome.last_event
             self._look_at = time.monotonic() + self._looks.next_s()
