@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def redis_now(client: Bus) -> float:
 def end_of(client: Bus, uid: str) -> float:
     """Return the time by the clock of Redis at which a scan was ended, in seconds."""
     wait_until(lambda: record_of(client, uid).ended is not None, timeout_s=60)
-    lines = client.xrange(f"scanbus:{{{uid}}}:events")
+    lines: Any = client.xrange(f"scanbus:{{{uid}}}:events")
     (ended,) = [key for key, each in lines if b'"type":"ended"' in each[1]]
     return int(ended.partition(b"-")[0]) / 1000
 

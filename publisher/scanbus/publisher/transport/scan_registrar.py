@@ -57,6 +57,7 @@ from scanbus.publisher.transport.scan_number import (
 from scanbus.publisher.transport.sender import Sender
 from scanbus.publisher.transport.server_look import ServerLook
 from scanbus.publisher.transport.spool_writer import SpoolWriter
+from scanbus.publisher.transport.used_lanes import refuse_used_lanes
 from scanbus.schemas import (
     Event,
     ScanAnnounced,
@@ -67,7 +68,6 @@ from scanbus.schemas import (
 from scanbus.schemas.errors import (
     BusUnavailableError,
     DeadlineError,
-    LaneConflictError,
     NoWriterError,
     QuotaRefusedError,
     ScanbusError,
@@ -407,10 +407,11 @@ class ScanRegistrar:
         what = f"preparing scan {uid}"
         steps: list[Callable[[], object]] = [
             partial(ensure_announced, client, queue),
-            partial(_write_to_spool, queue, events),
             partial(make_lanes, client, uid, [lane.name for lane in prepared.lanes]),
             partial(_append_all, client, uid, events[:2]),
         ]
+        if queue.spool is not None:
+            steps.insert(1, partial(queue.spool.append_events, events))
         try:
             for step in steps:
                 self._call(what, step, retry_unavailable=True)
@@ -420,26 +421,10 @@ class ScanRegistrar:
             raise
 
     def _check_lanes_unused(self, queue: ScanQueue, prepared: ScanPrepared) -> None:
-        """Refuse a scan into which another publisher publishes.
-
-        Redis does not: it refuses an entry whose id is not above the last one, but
-        accepts an entry of points 0 to 2 after one of point 0.
-        """
         names = [lane.name for lane in prepared.lanes]
+        ask = partial(lanes_in_use, self._client, queue.uid, names)
         what = f"preparing scan {queue.uid}"
-        used = self._call(
-            what,
-            partial(lanes_in_use, self._client, queue.uid, names),
-            retry_unavailable=True,
-        )
-        if not used:
-            return
-        lane, last = next(iter(used.items()))
-        error = LaneConflictError(lane, last.decode())
-        queue.watch.mark_lost(error)
-        if queue.spool is not None:
-            queue.spool.remove()
-        raise error
+        refuse_used_lanes(queue, self._call(what, ask, retry_unavailable=True))
 
     def start(self, queue: ScanQueue) -> None:
         """Have the threads started that send a scan, unless they were.
@@ -500,11 +485,6 @@ class ScanRegistrar:
 def _append_all(client: Bus, uid: str, events: Sequence[Event]) -> None:
     while events:
         events = events[append_events(client, uid, events) :]
-
-
-def _write_to_spool(queue: ScanQueue, events: Sequence[Event]) -> None:
-    if queue.spool is not None:
-        queue.spool.append_events(events)
 
 
 _registrars: WeakSet[ScanRegistrar] = WeakSet()
