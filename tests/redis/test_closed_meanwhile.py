@@ -1,10 +1,13 @@
 """A publisher that comes back to a scan which an operator has closed."""
 
+import math
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +21,33 @@ from scanbus.bus.protocol import (
     SEAL_ID,
     EncodedEntry,
     checksum_of,
+    events_key,
     heartbeat_key,
     lane_key,
     pack_header,
 )
-from scanbus.bus.store import Bus, append_entries, connect, stream_ends
+from scanbus.bus.store import (
+    Bus,
+    append_entries,
+    connect,
+    find_scan,
+    publisher_is_alive,
+    stream_ends,
+)
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.recovery.operator_close import close_scan
+from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import ScanStateError
 from scanbus.writer import WriterSettings, run_writer
+from scanbus.writer.service.interrupted import close_if_overdue
+from scanbus.writer.service.scan_task import ScanTask
 from tests.conftest import RedisFactory
 from tests.support.proxy import Proxy
 from tests.support.published import record_of
+from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
 from tests.support.waiting import wait_until
 from tests.support.writers import final_verdict, writer
@@ -41,6 +56,8 @@ pytestmark = pytest.mark.redis
 
 UID = "closedmeanwhile"
 N_SENT, N_ALL = 6, 10
+# So long a publisher waits for whoever sealed a lane to end the scan as well.
+CLOSING_S = 5.0
 
 
 @pytest.fixture
@@ -183,6 +200,57 @@ def test_a_closing_that_stopped_before_the_end_of_the_scan_is_completed(
         there = [set(part[~np.isnan(part)]) for part in parts]
         assert there[0] | there[1] == set(range(N_ALL))
         assert not there[0] & there[1]
+
+
+def is_continued(scan: Scan, uid: str) -> bool:
+    return scan.uid != uid
+
+
+def seal_lane(client: Bus, uid: str) -> float:
+    """Seal a lane as somebody who dies before the end of the scan; return when."""
+    header = pack_header(session=b"operator", checksum=checksum_of(b""), length=N_SENT)
+    append_entries(client, uid, "a", [EncodedEntry(SEAL_ID, N_SENT, header)])
+    return time.monotonic()
+
+
+def test_each_closing_has_its_time_to_be_completed_by_whoever_began_it(
+    server: PrivateRedis,
+) -> None:
+    with (
+        Publisher(server.url, close_timeout_s=0) as publisher,
+        connect(server.url, name="test") as client,
+        publisher.scan(uid=UID, session="20260101") as scan,
+    ):
+        scan.channel("a")
+        for number in range(2):
+            uid = scan.uid
+            scan.send("a", np.full(N_SENT, float(number)))
+            scan.flush()
+            wait_until(partial(client.xlen, lane_key(uid, "a")))
+            sealed_at = seal_lane(client, uid)
+            scan.send("a", 1.0)
+            wait_until(partial(is_continued, scan, uid))
+            assert time.monotonic() - sealed_at >= CLOSING_S
+
+
+def test_a_writer_closes_no_scan_that_was_ended_a_moment_before(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """What it has read of the scan is older."""
+    raw = RawScan(redis_url, heartbeat_s=0.01).prepare()
+    record = find_scan(raw.client, raw.uid)
+    task = ScanTask("0-1", record)
+    task.interrupted_at = -math.inf
+    settings = WriterSettings.load(
+        redis=redis_url, root=made_root(tmp_path), interrupted_close_s=0.001
+    )
+    raw.end()
+    wait_until(lambda: not publisher_is_alive(raw.client, raw.uid))
+    n_events = raw.client.xlen(events_key(raw.uid))
+    with capture_logs() as logged:
+        assert not close_if_overdue(raw.client, task, settings, "writer")
+    assert raw.client.xlen(events_key(raw.uid)) == n_events
+    assert logged == []
 
 
 @pytest.mark.parametrize("loses_redis", [False, True])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scanbus.bus.protocol import heartbeat_key
+from scanbus.bus.protocol import events_key, heartbeat_key
 from scanbus.bus.store import Bus, beat_publisher, connect, seconds_since
 from scanbus.cli.private_redis import PrivateRedis
 from tests.support.published import record_of
@@ -40,7 +40,7 @@ def redis_now(client: Bus) -> float:
 def end_of(client: Bus, uid: str) -> float:
     """Return the time by the clock of Redis at which a scan was ended, in seconds."""
     wait_until(lambda: record_of(client, uid).ended is not None, timeout_s=60)
-    lines: Any = client.xrange(f"scanbus:{{{uid}}}:events")
+    lines: Any = client.xrange(events_key(uid))
     (ended,) = [key for key, each in lines if b'"type":"ended"' in each[1]]
     return int(ended.partition(b"-")[0]) / 1000
 

@@ -215,6 +215,7 @@ class Sender(threading.Thread):
                 2 * self._batch_bytes + _LARGER_BATCH_BYTES, MAX_BATCH_BYTES
             )
             self._share.clear_trouble()
+            self._sealed_at = 0.0  # The next closing has its own time.
 
     def _connected(self) -> Bus:
         if self._client is None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from time import monotonic
 
+from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import (
     Bus,
     acquire_lease,
     end_for_publisher,
     publisher_is_alive,
+    read_events,
     release_lease,
     seconds_since,
 )
@@ -63,11 +65,18 @@ def close_if_overdue(
     if lease is None:
         return False  # Another writer does it.
     try:
-        if publisher_is_alive(client, record.uid):
-            return False
+        if not _is_left_open(client, record):
+            return False  # Somebody was faster.
         text = f"closed by the writer: its publisher was silent for {silent_s:.0f} s"
         is_ended = end_for_publisher(client, record, text)
     finally:
         release_lease(client, lease)
-    log.warning(LogEvent.INTERRUPTED_CLOSED, scan=record.uid, silent_s=round(silent_s))
+    if is_ended:
+        silent_s = round(silent_s)
+        log.warning(LogEvent.INTERRUPTED_CLOSED, scan=record.uid, silent_s=silent_s)
     return is_ended
+
+
+def _is_left_open(client: Bus, record: ScanRecord) -> bool:
+    read_events(client, record)
+    return record.ended is None and not publisher_is_alive(client, record.uid)
