@@ -319,6 +319,6 @@ def test_a_second_interrupt_leaves_at_once_and_says_what_is_where(
         complaint = process.stderr.read()
         process.wait(30)
         took_s = time.monotonic() - began
-    assert took_s < 10
+    assert took_s < 10, complaint
     assert "points_only_in_redis" in complaint
     assert "points_nowhere" in complaint

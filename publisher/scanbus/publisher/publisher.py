@@ -31,6 +31,7 @@ from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.declare.static_arrays import StaticArrays
 from scanbus.publisher.ingest.finish import reason_of
 from scanbus.publisher.queue.inbox import Inbox
+from scanbus.publisher.queue.locks import wait_for_end
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
 from scanbus.publisher.queue.worker import Worker
@@ -398,8 +399,8 @@ class Publisher:
                 )
             self._is_closed = True
             self._monitor.close_within(self._close_timeout_s)
-            self._monitor.join(self._close_timeout_s + 2 * _THREAD_END_S)
-            self._worker.join(_THREAD_END_S)
+            wait_for_end(self._monitor, self._close_timeout_s + 2 * _THREAD_END_S)
+            wait_for_end(self._worker, _THREAD_END_S)
         except BaseException:
             self._leave()
             raise
@@ -409,7 +410,7 @@ class Publisher:
         self._is_closed = True
         self._end_open_scans(EndReason.USER_ABORT, "interrupted from the keyboard")
         self._monitor.leave_at_once()
-        self._monitor.join(_LEAVE_S)
+        wait_for_end(self._monitor, _LEAVE_S)
         if self._monitor.is_alive():  # Redis does not answer.
             self._report_left(self._monitor.unreleased)
             self._inbox.shut(_CLOSED)

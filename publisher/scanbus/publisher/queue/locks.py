@@ -7,8 +7,9 @@ condition, which then gives up a lock that another thread has.
 
 from __future__ import annotations
 
-# As a module: a program may patch it by gevent after it imported this.
+# As modules: a program may patch them by gevent after it imported this.
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from operator import methodcaller
@@ -25,8 +26,10 @@ __all__ = [
     "is_own_thread",
     "refuse_own_wait",
     "refuse_reentry",
+    "wait_for_end",
 ]
 
+_LONGEST_PIECE_S: Final = 0.05
 # Prefix of the names of all threads of a publisher.
 _OWN_THREADS = "scanbus-"
 _INSIDE = (
@@ -151,6 +154,19 @@ class Waiters:
         if self._wakeups:
             for wakeup in tuple(self._wakeups.values()):
                 wakeup.wake()
+
+
+def wait_for_end(thread: threading.Thread, timeout_s: float) -> None:
+    """Wait for the end of a thread, at most `timeout_s`, so that Ctrl-C ends the wait.
+
+    In pieces: a signal that comes in the last steps before a wait is handled after it.
+    And without ``join``: interrupted, it marks a thread that runs as ended (CPython's
+    answer to bpo-45274).
+    """
+    deadline, piece_s = time.monotonic() + timeout_s, 0.001
+    while thread.is_alive() and (left_s := deadline - time.monotonic()) > 0:
+        time.sleep(min(piece_s, left_s))
+        piece_s = min(2 * piece_s, _LONGEST_PIECE_S)
 
 
 def refuse_own_wait(lock: ScanLock | None = None) -> None:
