@@ -75,7 +75,7 @@ $(RINGS:%=test-%): test-%: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest tests/$* $(if $(QUICK),-m "not long") $(ARGS)
 
 .PHONY: test-all
-test-all: $(VENV)/.installed-test  ## run every ring in full, write docs/reference/test-results.md (40 minutes)
+test-all: $(VENV)/.installed-test  ## run every ring in full, write docs/reference/test-results.md (more than an hour)
 	@LONG=1 $(BIN)/python -m tests.all_rings test $(RINGS:%=test-%) bench
 
 .PHONY: rings
@@ -96,7 +96,7 @@ format: $(VENV)/.installed-lint  ## let ruff put the code in order
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(VENV)/.installed-test  ## measure every speed goal (15 minutes; QUICK=1: two)
+bench: $(VENV)/.installed-test  ## measure every speed goal (more than 20 minutes; QUICK=1: two)
 	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(ARGS)
 
 .PHONY: faults
