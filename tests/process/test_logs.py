@@ -74,3 +74,28 @@ log.info("said"); log.error("said"); log.debug("said")
 """
     out, _ = run(configuration)
     assert "('event', 'said'), ('log_lines_lost', 3)" in out
+
+
+def test_lines_that_threads_lose_are_counted_once_each() -> None:
+    configuration = """
+import random, structlog, threading
+chosen, said, lost = random.Random(1), [], []
+def fails(logger, method, event):
+    if chosen.random() < 0.5:
+        lost.append(1)
+        raise OSError("No space left on device")
+    said.append(event.get("log_lines_lost", 0))
+    return ""
+structlog.configure(processors=[fails])
+def work():
+    for number in range(2000):
+        log.info("said", log_lines_lost=0)
+threads = [threading.Thread(target=work) for _ in range(6)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+chosen.random = lambda: 1.0
+log.info("said")
+print("lost", sum(said) == len(lost) > 0, min(said) >= 0)
+"""
+    out, _ = run(configuration)
+    assert "lost True True" in out

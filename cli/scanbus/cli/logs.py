@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from typing import Any, Final, TextIO, cast
 
 from scanbus.cli.log_thread import LogThread
-from scanbus.schemas.logs import LOST_LINES
+from scanbus.schemas.logs import with_lost
 
 __all__ = ["log_to_stderr"]
 
@@ -34,7 +34,7 @@ def log_to_stderr(level: int = logging.WARNING, *, is_service: bool = False) -> 
 
     def count_lost(_: Any, __: str, event: MutableMapping[str, Any]) -> Any:
         n_lost = thread.take_lost() if thread is not None else 0
-        return {**event, LOST_LINES: n_lost} if n_lost else event
+        return with_lost(event, n_lost)
 
     renderer: structlog.typing.Processor
     if is_terminal:

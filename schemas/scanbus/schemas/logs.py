@@ -7,13 +7,16 @@ longer, so it is imported with the first event.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 
-__all__ = ["LOST_LINES", "get_logger", "relay_logs"]
+__all__ = ["LOST_LINES", "get_logger", "relay_logs", "with_lost"]
 
 LOST_LINES: Final = "log_lines_lost"
 """Field of an event: how many before it could not be written."""
+_MOST_COUNTED: Final = 100_000
 
 
 class _Logger:
@@ -24,21 +27,35 @@ class _Logger:
     """
 
     def __init__(self) -> None:
-        self._n_lost = 0
+        # One mark for each: several threads, finalisers and handlers log, and no step
+        # of a deque can be interrupted.
+        self._lost: deque[None] = deque(maxlen=_MOST_COUNTED)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         def say(event: str, **fields: Any) -> None:
             # Events of this level are mostly not written at all.
-            n_lost = 0 if name == "debug" else self._n_lost
-            lost = {LOST_LINES: n_lost} if n_lost else {}
+            n_lost = 0 if name == "debug" else self._take_lost()
             try:
-                getattr(_structlog(), name)(event, **fields, **lost)
+                getattr(_structlog(), name)(event, **with_lost(fields, n_lost))
             except Exception:  # noqa: BLE001 - there is nowhere to say it
-                self._n_lost += 1
-            else:
-                self._n_lost -= n_lost
+                self._lost.extend([None] * (n_lost + 1))
 
         return say
+
+    def _take_lost(self) -> int:
+        n_lost = 0
+        with suppress(IndexError):
+            while True:
+                self._lost.pop()
+                n_lost += 1
+        return n_lost
+
+
+def with_lost(fields: MutableMapping[str, Any], n_lost: int) -> Mapping[str, Any]:
+    """Return the fields of an event that says how many lines were lost before it."""
+    if not n_lost:
+        return fields
+    return {**fields, LOST_LINES: fields.get(LOST_LINES, 0) + n_lost}
 
 
 def _structlog() -> Any:

@@ -86,7 +86,7 @@ def _writer_lines(writers: dict[str, dict[str, Any]]) -> list[Text]:
 
 def _problems(info: dict[str, Any]) -> list[str]:
     """Return what a writer says is wrong, but for what it says about single scans."""
-    problems, paused = info.get("problems"), _of_scans(info).values()
+    problems, paused = info.get("problems"), set(_of_scans(info).values())
     found = map(str, problems) if isinstance(problems, list) else ()
     return [each for each in found if each not in paused]
 
