@@ -56,6 +56,20 @@ def any_redis(redis_binary: Path) -> Iterator[AnyRedis]:
 
 
 @pytest.fixture
+def server() -> Iterator[PrivateRedis]:
+    """A Redis of its own, for tests that empty or stop it."""
+    with PrivateRedis() as one:
+        yield one
+
+
+@pytest.fixture
+def client(server: PrivateRedis) -> Iterator[Bus]:
+    """A client of that."""
+    with connect(server.url, name="test") as one:
+        yield one
+
+
+@pytest.fixture
 def free_port() -> int:
     """A port of 127.0.0.1 on which nobody listens now."""
     with socket.socket() as probe:

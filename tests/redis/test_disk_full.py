@@ -13,6 +13,7 @@ from scanbus.bus.store import connect, writers_alive
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from tests.support.mounts import small_disk
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
 
 DISK_MB = 64
@@ -101,7 +102,7 @@ def test_a_scan_that_runs_warns_and_then_waits_before_the_disk_is_full(
             scan.detector("camera", shape=FRAME, dtype="uint16", points=20)
             for number in range(10):
                 scan.send("camera", noise(number))
-            wait_until(lambda: list(disk.rglob("camera_0000.h5")))
+            wait_until(lambda: found_below(disk, "camera_0000.h5"))
             blocker = fill(disk, leave_mb=30)
             time.sleep(1)
             assert not problems(redis_url)

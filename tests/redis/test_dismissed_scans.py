@@ -1,6 +1,5 @@
 """A scan that was dismissed keeps no number, unless something of it is on the disk."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from tests.support.roots import made_root
 from tests.support.writers import wait_until, writer
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture
-def server() -> Iterator[PrivateRedis]:
-    with PrivateRedis() as one:
-        yield one
 
 
 @pytest.fixture

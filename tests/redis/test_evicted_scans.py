@@ -26,6 +26,7 @@ from tests.conftest import RedisFactory
 from tests.support.published import MemoryWriter
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
 
 pytestmark = pytest.mark.redis
@@ -174,7 +175,7 @@ def test_a_writer_that_missed_the_end_of_a_scan_lets_it_go(
 ) -> None:
     scan = RawScan(redis_url).prepare()
     with writer(redis_url, tmp_path, "--lease-s", "1") as paused:
-        wait_until(lambda: list(tmp_path.rglob(f"*{scan.uid}*")))
+        wait_until(lambda: found_below(tmp_path, f"*{scan.uid}*"))
         paused.pause()
         scan.send_group(0, 10)
         scan.end()

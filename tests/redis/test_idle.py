@@ -11,6 +11,7 @@ import pytest
 from scanbus.bus.store import Bus, connect
 from scanbus.publisher import Publisher, Scan
 from scanbus.schemas import VerdictWord
+from tests.support.waiting import found_below
 from tests.support.writers import wait_until, writer
 
 pytestmark = pytest.mark.redis
@@ -97,7 +98,7 @@ def test_a_stop_is_seen_by_an_idle_scan_and_its_successor_goes_on(
     with Publisher(redis_url, name="tests") as publisher:
         with open_scans(publisher, 1) as (scan,):
             with writer(redis_url, tmp_path) as service:
-                wait_until(lambda: list(tmp_path.rglob("events.jsonl")), 20.0)
+                wait_until(lambda: found_below(tmp_path, "events.jsonl"), 20.0)
                 time.sleep(5.0)
                 started = time.monotonic()
                 service.process.terminate()

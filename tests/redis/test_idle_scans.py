@@ -2,14 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scanbus.bus.protocol import events_key, heartbeat_key
-from scanbus.bus.store import Bus, beat_publisher, connect, seconds_since
+from scanbus.bus.store import Bus, beat_publisher, seconds_since
 from scanbus.cli.private_redis import PrivateRedis
 from tests.support.published import record_of
 from tests.support.raw_publisher import RawScan
@@ -19,18 +18,6 @@ from tests.support.writers import writer
 pytestmark = pytest.mark.redis
 
 LIMIT_S = 8.0
-
-
-@pytest.fixture
-def server() -> Iterator[PrivateRedis]:
-    with PrivateRedis() as one:
-        yield one
-
-
-@pytest.fixture
-def client(server: PrivateRedis) -> Iterator[Bus]:
-    with connect(server.url, name="test") as one:
-        yield one
 
 
 def redis_now(client: Bus) -> float:

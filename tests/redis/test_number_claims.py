@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from scanbus.bus.store import (
     announce_claimed,
     announcements,
     claim_scan_number,
-    connect,
     next_scan_number,
 )
 from scanbus.cli.private_redis import PrivateRedis
@@ -49,18 +47,6 @@ with Publisher(url, close_timeout_s=0) as publisher:
             told.append(None)
 print(json.dumps(told))
 """
-
-
-@pytest.fixture
-def server() -> Iterator[PrivateRedis]:
-    with PrivateRedis() as one:
-        yield one
-
-
-@pytest.fixture
-def client(server: PrivateRedis) -> Iterator[Bus]:
-    with connect(server.url, name="test") as one:
-        yield one
 
 
 def _race(url: str, *kinds: str) -> list[list[str | int] | None]:

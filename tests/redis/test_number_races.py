@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -28,12 +27,6 @@ from tests.support.roots import made_root
 from tests.support.writers import final_verdict, wait_until, writer
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture
-def server() -> Iterator[PrivateRedis]:
-    with PrivateRedis() as one:
-        yield one
 
 
 STEPS = (

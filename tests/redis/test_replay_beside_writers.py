@@ -17,13 +17,8 @@ from scanbus.writer.steps import Steps
 from scanbus.writer.storage.work_folder import WorkFolder
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
+from tests.support.waiting import found_below
 from tests.support.writers import WriterProcess, final_verdict, wait_until, writer
-
-
-@pytest.fixture
-def server() -> Iterator[PrivateRedis]:
-    with PrivateRedis() as one:
-        yield one
 
 
 @pytest.fixture
@@ -78,7 +73,7 @@ def test_a_running_scan_is_replayed_below_the_root_of_its_living_writer(
     verdicts = [replays.start(number) for number in (5, 6)]
     before = _work_of(root, scan.uid)
     _send(scan, *range(8, 44, 4))
-    wait_until(lambda: len(list(root.rglob("scan*/eiger_0001.h5"))) == 3)
+    wait_until(lambda: len(found_below(root, "scan*/eiger_0001.h5")) == 3)
     assert _work_of(root, scan.uid) == before
     _send(scan, 44)
     scan.end()
@@ -90,7 +85,7 @@ def test_a_running_scan_is_replayed_below_the_root_of_its_living_writer(
     masters = sorted(root.rglob("scan*/scan????.h5"))
     assert [path.stem for path in masters] == ["scan0001", "scan0005", "scan0006"]
     assert check_files(masters, everything=True).ok
-    wait_until(lambda: not list(root.rglob(f"*/RAW_DATA/**/{WORK_FOLDER}/*")))
+    wait_until(lambda: not found_below(root, f"*/RAW_DATA/**/{WORK_FOLDER}/*"))
     assert "lease" not in living_writer.said
 
 

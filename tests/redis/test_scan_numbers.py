@@ -1,6 +1,5 @@
 """Numbers belong to the disk: whatever Redis lost, no two scans share one."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,8 @@ from tests.support.numbered_scans import DATASET, SESSION, flush, publish, value
 from tests.support.published import record_of
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
-
-
-@pytest.fixture
-def server() -> Iterator[PrivateRedis]:
-    with PrivateRedis() as one:
-        yield one
 
 
 def test_a_counter_that_redis_lost_is_filled_from_the_disk(
@@ -123,7 +117,7 @@ def test_two_scans_of_one_number_at_the_same_time_are_both_complete(
             scan.send("a", value)
             scans.append(scan)
             # Its publisher has put the counter back by then.
-            wait_until(lambda: list(tmp_path.rglob("claim-scan*")))
+            wait_until(lambda: found_below(tmp_path, "claim-scan*"))
         for scan, value in zip(scans, (1.0, 2.0), strict=True):
             scan.send("a", value)
             scan.__exit__(None, None, None)
@@ -203,7 +197,7 @@ def test_a_name_that_is_taken_later_can_be_replayed_and_dismissed(
         for first in range(0, 24, 4):
             scan.send_frames(first, first + 4)
         pattern = "scan0001/eiger_0000.h5"
-        folder = wait_until(lambda: next(root.rglob(pattern), None)).parent
+        folder = wait_until(lambda: found_below(root, pattern))[0].parent
         (folder / "scan0001_values.h5").write_bytes(b"of somebody else")
         scan.end()
 

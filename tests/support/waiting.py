@@ -1,7 +1,22 @@
 """Wait for something in a test, never longer than a deadline."""
 
+import glob
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["found_below", "wait_until"]
+
+
+def found_below(root: Path, pattern: str) -> list[Path]:
+    """Return what matches below a folder in which a writer is at work.
+
+    `Path.rglob` raises if a folder goes while it looks.
+    """
+    found = glob.glob(
+        f"**/{pattern}", root_dir=root, recursive=True, include_hidden=True
+    )  # noqa: PTH207
+    return [root / each for each in found]
 
 
 def wait_until(
