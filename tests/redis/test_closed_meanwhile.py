@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
@@ -24,6 +25,7 @@ from scanbus.bus.protocol import (
     events_key,
     heartbeat_key,
     lane_key,
+    number_key,
     pack_header,
 )
 from scanbus.bus.store import (
@@ -39,12 +41,13 @@ from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.recovery.operator_close import close_scan
 from scanbus.publisher.scan import Scan
-from scanbus.schemas import VerdictWord
+from scanbus.schemas import MAX_COUNTED_NUMBER, VerdictWord
 from scanbus.schemas.errors import ScanStateError
 from scanbus.writer import WriterSettings, run_writer
 from scanbus.writer.service.interrupted import close_if_overdue
 from scanbus.writer.service.scan_task import ScanTask
 from tests.conftest import RedisFactory
+from tests.support.continued_publisher import MASK
 from tests.support.proxy import Proxy
 from tests.support.published import record_of
 from tests.support.raw_publisher import RawScan
@@ -288,9 +291,11 @@ def test_what_only_the_spool_of_a_closed_scan_has_is_resumed_as_a_new_scan(
         assert client.hgetall(RESERVED) == {}
 
 
-def test_a_spool_that_cannot_be_written_when_a_scan_goes_on_is_tried_again(
-    server: PrivateRedis, tmp_path: Path
+@pytest.mark.parametrize("obstacle", ["spool", "numbers"])
+def test_what_is_in_the_way_when_a_scan_goes_on_is_tried_again(
+    server: PrivateRedis, tmp_path: Path, obstacle: str
 ) -> None:
+    """The spool cannot be written, or the dataset has no number left."""
     url, root, spool = server.url, tmp_path / "root", tmp_path / "spool"
     with (
         writer(url, root),
@@ -303,13 +308,21 @@ def test_a_spool_that_cannot_be_written_when_a_scan_goes_on_is_tried_again(
             scan.flush()
             with connect(url, name="test") as client:
                 wait_until(lambda: reached(client, "a") == N_SENT)
-            obstacle = spool / UID / "scan.json.new"
-            obstacle.mkdir()
-            wait_until(lambda: close_it(url))
-            scan.send("a", np.arange(N_SENT, N_ALL, dtype=float))
-            wait_until(lambda: any("spool" in str(each) for each in logs))
-            assert scan.uid == UID
-            obstacle.rmdir()
+                folder = spool / UID / "scan.json.new"
+                if obstacle == "spool":
+                    folder.mkdir()
+                else:
+                    numbers = number_key(scan.identity.dataset_folder)
+                    client.set(numbers, MAX_COUNTED_NUMBER)
+                wait_until(lambda: close_it(url))
+                scan.send("a", np.arange(N_SENT, N_ALL, dtype=float))
+                said = {"spool": str(spool), "numbers": "are used up"}[obstacle]
+                wait_until(lambda: any(said in str(each) for each in logs))
+                assert scan.uid == UID
+                if obstacle == "spool":
+                    folder.rmdir()
+                else:
+                    client.set(numbers, 1)
             wait_until(lambda: scan.uid != UID)
         verdict = scan.verdict(60)
         final_verdict(url, UID)
@@ -324,8 +337,16 @@ def reached(client: Bus, lane: str) -> int:
 
 
 @contextmanager
-def continued(url: str, spool: Path, side: int, n_sent: int) -> Iterator[None]:
-    """A publisher whose scan was closed after some points, killed when it goes on."""
+def continued(
+    url: str, spool: Path, side: int, n_sent: int, *, lost: tuple[str, ...] = ()
+) -> Iterator[None]:
+    """A publisher whose scan was closed after some points, killed when it goes on.
+
+    Parameters
+    ----------
+    lost : tuple of str
+        Lanes that Redis loses before the publisher knows that the scan is closed.
+    """
     words = [url, spool, UID, side, n_sent, N_ALL]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.continued_publisher", *map(str, words)],
@@ -343,6 +364,9 @@ def continued(url: str, spool: Path, side: int, n_sent: int) -> Iterator[None]:
             process.send_signal(signal.SIGSTOP)
             wait_until(lambda: close_it(url))
             final_verdict(url, UID)
+            with connect(url, name="test") as client:
+                for lane in lost:
+                    client.delete(lane_key(UID, lane))
             process.send_signal(signal.SIGCONT)
             process.stdin.write("\n")
             process.stdin.flush()
@@ -352,29 +376,39 @@ def continued(url: str, spool: Path, side: int, n_sent: int) -> Iterator[None]:
             process.kill()
 
 
-@pytest.mark.parametrize("loses_redis", [False, True])
+@pytest.mark.parametrize("loss", ["nothing", "all", "a lane, then all"])
 @pytest.mark.parametrize(("side", "n_sent"), [(32, 40), (512, 150)])
 def test_a_publisher_that_dies_after_its_scan_went_on_sends_nothing_twice(
-    server: PrivateRedis, tmp_path: Path, side: int, n_sent: int, *, loses_redis: bool
+    server: PrivateRedis, tmp_path: Path, side: int, n_sent: int, loss: str
 ) -> None:
-    """Its spool still has points of the closed scan, or lacks their first ones."""
+    """Its spool still has points of the closed scan, or lacks their first ones.
+
+    Where Redis lost a lane, nobody knows how long that was: the new scan has again what
+    the publisher did not know to be in files.
+    """
     url, root, spool = server.url, tmp_path / "root", tmp_path / "spool"
+    lost = ("d",) if "lane" in loss else ()
     resume = ["publish", "resume", "--spool", str(spool), "--redis", url]
     with writer(url, root):
-        with continued(url, spool, side, n_sent):
+        with continued(url, spool, side, n_sent, lost=lost):
             pass
-        if loses_redis:
+        if "all" in loss:
             with connect(url, name="test") as client:
                 client.flushall()
         assert main([*resume, "--timeout-s", "60"]) == 2
     assert list(spool.iterdir()) == []
     assert parent_in(root, 2) == UID
+    with h5py.File(next(root.rglob("scan0002.h5"))) as file:
+        np.testing.assert_array_equal(file["2.1/mask"], MASK)
     for name, empty in (("a", np.nan), ("d", 2**32 - 1)):
         first, rest = (column(root, number, name) for number in (1, 2))
         firsts, rests = (each.reshape(len(each), -1)[:, 0] for each in (first, rest))
         closed_at = len(firsts)  # The rest was in the spool only.
         np.testing.assert_array_equal(firsts, np.arange(closed_at))
-        np.testing.assert_array_equal(rests[:closed_at], np.full(closed_at, empty))
+        before = np.full(closed_at, empty, rests.dtype)
+        if name in lost:
+            before = np.where(rests[:closed_at] == empty, before, firsts)
+        np.testing.assert_array_equal(rests[:closed_at], before)
         numbers = np.arange(closed_at, n_sent + N_ALL)
         np.testing.assert_array_equal(rests[closed_at:], numbers)
 

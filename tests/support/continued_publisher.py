@@ -14,6 +14,9 @@ import numpy as np
 from scanbus.cli.logs import log_to_stderr
 from scanbus.publisher import Publisher, Scan
 
+# More than an event may hold: it travels in a lane of its own.
+MASK = np.arange(2**19, dtype=np.int32)
+
 
 def send(scan: Scan, side: int, first: int, n_points: int) -> None:
     for point in range(first, first + n_points):
@@ -31,7 +34,10 @@ def main(url: str, spool: str, uid: str, *numbers: int) -> None:
     side, first, more = numbers
     with Publisher(url, spool=Path(spool)) as publisher:
         # Segments end early, so that the spool's first files are removed.
-        with publisher.scan(session="20260101", uid=uid, quota_bytes=2**25) as scan:
+        metadata, quota_bytes = {"mask": MASK}, 2**25
+        with publisher.scan(
+            session="20260101", uid=uid, metadata=metadata, quota_bytes=quota_bytes
+        ) as scan:
             scan.channel("a")
             # Not compressed: large frames fill files of the spool, which are removed.
             scan.detector("d", shape=(side, side), dtype="uint32", codec="none")

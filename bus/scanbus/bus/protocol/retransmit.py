@@ -179,6 +179,16 @@ class RetransmitBuffer:
         return self._first_of(self._kept[0]) if self._kept else self.stop
 
     @property
+    def first_kept(self) -> int:
+        """The first point whose entry is here; `stop` if there is none.
+
+        A placeholder stands for points that are in files only.
+        """
+        kept = (each for each in self._kept if not each.is_stand_in)
+        entry = next(kept, None)
+        return self.stop if entry is None else self._first_of(entry)
+
+    @property
     def sent_stop(self) -> int:
         """The point after the last one that was sent."""
         return self._kept[self._n_sent - 1].stop if self._n_sent else self.first

@@ -155,7 +155,7 @@ class LaneQueue:
     @property
     def first_kept(self) -> int:
         """The first point that is kept here."""
-        return self._retransmit.first
+        return self._retransmit.first_kept
 
     @property
     def handed_over(self) -> int:

@@ -184,11 +184,11 @@ class ScanQueue:
         with Backstop(self._state.lock), self._state.lock:
             self._state.set_announcement(announcement)
 
-    def continue_as(self, announced: ScanAnnounced, lengths: Mapping[str, int]) -> None:
-        """Be a new scan from now on: this one was closed with these points."""
+    def continue_as(self, announced: ScanAnnounced, begins: Mapping[str, int]) -> None:
+        """Be a new scan from now on, whose lanes begin at these points."""
         with Backstop(self._state.lock), self._state.lock:
             self._state.events.begin_again(announced.scan, self.uid)
-            self._state.begin_again(announced.scan.uid, lengths)
+            self._state.begin_again(announced.scan.uid, begins)
             self.announced = announced
 
     def begin(
@@ -237,7 +237,7 @@ class ScanQueue:
         n_sent: int,
         quota_bytes: int,
         lanes: Iterable[tuple[LaneDescription, Sequence[EncodedEntry], int | None]],
-        lengths: Mapping[str, int],
+        begins: Mapping[str, int],
         lost: Iterable[LostData] = (),
     ) -> None:
         """Load a scan that its publisher left in the spool; it accepts no more points.
@@ -248,7 +248,7 @@ class ScanQueue:
             Number of events that are sent again only if Redis lacks one.
         lanes : iterable of tuple
             Each lane, its entries, the first point that Redis lacks (None if sealed).
-        lengths : mapping
+        begins : mapping
             Lane to the point before which an earlier scan has all.
         lost : iterable of LostData
             What the spool lost.
@@ -266,7 +266,7 @@ class ScanQueue:
                     self.session,
                     entries,
                     reached,
-                    begin=lengths.get(lane.name, 0),
+                    begin=begins.get(lane.name, 0),
                 )
                 for lane, entries, reached in lanes
             )

@@ -192,12 +192,12 @@ class ScanState:
         """Set the id of its announcement on the bus."""
         self._announcement = announcement
 
-    def begin_again(self, uid: str, lengths: Mapping[str, int]) -> None:
-        """Be another scan, without the points of each lane before its length."""
+    def begin_again(self, uid: str, begins: Mapping[str, int]) -> None:
+        """Be another scan, whose lanes begin at these points."""
         self.uid = uid
         self._announcement = ""
         for name, lane in self._lanes.items():
-            lane.begin_again(lengths.get(name, 0))
+            lane.begin_again(begins.get(name, 0))
         self.notify()
 
     def new_waker(self) -> Waker:

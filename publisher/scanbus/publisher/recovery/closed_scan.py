@@ -50,6 +50,17 @@ class ClosedScan:
             if queue.lanes[name].length > length
         }
 
+    def begins(self, queue: ScanQueue) -> dict[str, int]:
+        """Return where each lane begins in the scan that goes on.
+
+        Also of a lane whose length is not known: what the publisher keeps no more is
+        in files of the closed scan, or of one before it.
+        """
+        return {
+            name: max(self.lengths.get(name, 0), lane.first_kept)
+            for name, lane in queue.lanes.items()
+        }
+
     def error(self, queue: ScanQueue) -> ScanClosedError:
         """Return the error for a scan of which nothing is left to publish."""
         spool = "" if queue.spool is None else str(queue.spool.folder)

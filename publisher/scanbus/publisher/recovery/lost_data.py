@@ -30,7 +30,7 @@ def lane_losses(
 ) -> Iterator[LostData]:
     """Yield what a spooled lane lost; an earlier scan has the points before `begin`."""
     for each in found:
-        if isinstance(each, Loss) and not each.stop <= begin:
+        if isinstance(each, Loss) and (each.is_unknown or each.stop > begin):
             yield lost_data(lane, str(each), each.first, each.stop)
 
 

@@ -137,7 +137,7 @@ def _resumed(
     lanes = list(_lanes(prepared, events, scan))
     for lane in lanes:
         found = scan.entries.get(lane.name, ())
-        lost += lane_losses(lane, found, scan.lengths.get(lane.name, 0))
+        lost += lane_losses(lane, found, scan.begins.get(lane.name, 0))
     for each in lost:
         log.error(LogEvent.SPOOL_DAMAGED, scan=queue.uid, reason=each.text)
     # Events count as sent, and are restored if Redis lacks one. Not the end: it must
@@ -149,7 +149,7 @@ def _resumed(
         n_sent=len(events) - ends,
         quota_bytes=prepared.quota_bytes if prepared else 0,
         lanes=[_recovered_lane(client, each, scan) for each in lanes],
-        lengths=scan.lengths,
+        begins=scan.begins,
         lost=lost,
     )
     if not ends:

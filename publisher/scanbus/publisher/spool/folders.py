@@ -48,7 +48,7 @@ NEW_PREFIX, _REMOVED, _DAMAGED = ".new-", ".removed-", ".damaged-"
 _NEW_S = 60.0
 # No name of a lane.
 _EVENT_MARK = "/"
-_NO_LENGTHS: Mapping[str, int] = MappingProxyType({})
+_NO_BEGINS: Mapping[str, int] = MappingProxyType({})
 _Identity = tuple[ScanAnnounced, str, bytes, str, dict[str, int]]
 
 
@@ -71,7 +71,7 @@ class SpooledScan:
         read.
     losses : list of str
         What else is damaged.
-    lengths : dict
+    begins : dict
         Lane to the point before which an earlier scan has all: it was closed, and this
         one continues it.
     """
@@ -82,7 +82,7 @@ class SpooledScan:
     events: list[Event | Loss] = field(default_factory=list)
     entries: dict[str, list[EncodedEntry | Loss]] = field(default_factory=dict)
     losses: list[str] = field(default_factory=list)
-    lengths: dict[str, int] = field(default_factory=dict)
+    begins: dict[str, int] = field(default_factory=dict)
 
 
 class ScanSpool:
@@ -152,7 +152,7 @@ class ScanSpool:
         session: bytes,
         *,
         parent: str = "",
-        lengths: Mapping[str, int] = _NO_LENGTHS,
+        begins: Mapping[str, int] = _NO_BEGINS,
     ) -> None:
         """Write the identity of the scan, and sync it to the disk.
 
@@ -160,8 +160,8 @@ class ScanSpool:
         ----------
         parent : str
             Uid of the scan that was closed, and that this one continues.
-        lengths : mapping
-            How many points of each lane that scan has, or one before it.
+        begins : mapping
+            Lane to the point before which that scan has all, or one before it.
 
         Raises
         ------
@@ -176,7 +176,7 @@ class ScanSpool:
                 "announcement": announcement,
                 "session": session.hex(),
                 "parent": parent,
-                "lengths": dict(lengths),
+                "begins": dict(begins),
             }
         )
         new = self.folder / f"{_SCAN}.new"
@@ -277,7 +277,7 @@ class ScanSpool:
             each.model_copy(update=update) if isinstance(each, ScanPrepared) else each
             for each in self._recovered_events(marks)
         ]
-        scan = SpooledScan(*stored[:3], events, lengths=stored[4])
+        scan = SpooledScan(*stored[:3], events, begins=stored[4])
         if self._marks.is_damaged:
             scan.losses.append(
                 f"{self.folder / 'marks.a'}: damaged; whether anything was cut off is "
@@ -296,9 +296,9 @@ class ScanSpool:
                 raise SpoolError(str(path), f"{reason}, {FORMAT}")
             self._session = bytes.fromhex(stored["session"])
             announced = parse_announcement(stored["announced"].encode())
-            lengths = {
-                str(lane): int(length)
-                for lane, length in dict(stored.get("lengths", {})).items()
+            begins = {
+                str(lane): int(begin)
+                for lane, begin in dict(stored.get("begins", {})).items()
             }
         except FileNotFoundError:
             if self._has_records():
@@ -309,7 +309,7 @@ class ScanSpool:
         except (ValueError, KeyError, TypeError, DocumentError) as error:
             raise SpoolError(str(path), str(error)) from error
         parent = str(stored.get("parent", ""))
-        return announced, stored["announcement"], self._session, parent, lengths
+        return announced, stored["announcement"], self._session, parent, begins
 
     def _has_records(self) -> bool:
         known = {_LOCK, f"{_SCAN}.new"}

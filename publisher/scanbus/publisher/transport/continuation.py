@@ -9,6 +9,7 @@ program may go on sending, and nothing is dropped without a file.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from time import time as wall_clock
 
 from scanbus.bus.store import Bus, release_scan_number
@@ -49,12 +50,13 @@ def continue_scan(client: Bus, queue: ScanQueue, closed: ClosedScan) -> None:
         announced = queue.announced.model_copy(
             update={"scan": identity, "time": wall_clock()}
         )
+        begins = closed.begins(queue)
         try:
-            _note_in_spool(queue, announced, closed)
+            _note_in_spool(queue, announced, closed.uid, begins)
         except SpoolError:
             release_scan_number(client, folder, uid, number)
             raise
-        queue.continue_as(announced, closed.lengths)
+        queue.continue_as(announced, begins)
     queue.watch.request_compare()
     log.warning(
         LogEvent.SCAN_CONTINUED,
@@ -67,13 +69,8 @@ def continue_scan(client: Bus, queue: ScanQueue, closed: ClosedScan) -> None:
 
 
 def _note_in_spool(
-    queue: ScanQueue, announced: ScanAnnounced, closed: ClosedScan
+    queue: ScanQueue, announced: ScanAnnounced, parent: str, begins: Mapping[str, int]
 ) -> None:
-    if queue.spool is not None:
-        queue.spool.write_identity(
-            announced,
-            "",
-            queue.session,
-            parent=closed.uid,
-            lengths=closed.lengths,
-        )
+    spool, session = queue.spool, queue.session
+    if spool is not None:
+        spool.write_identity(announced, "", session, parent=parent, begins=begins)

@@ -41,6 +41,7 @@ from scanbus.publisher.transport.resync import compare_lanes, restore_scan
 from scanbus.schemas.errors import (
     BusUnavailableError,
     LaneConflictError,
+    NoNumberLeftError,
     SpoolError,
 )
 from scanbus.schemas.log_events import LogEvent
@@ -134,8 +135,8 @@ class Sender(threading.Thread):
             self._disconnect()  # The next round meets the conflict again.
             self._pause(lost.reason)
             return
-        except SpoolError as full:
-            self._pause(str(full))  # As above.
+        except (SpoolError, NoNumberLeftError) as none:
+            self._pause(str(none))  # As above.
             return
         if uid != self._queue.uid:
             self._made.clear()
