@@ -13,9 +13,9 @@ def found_below(root: Path, pattern: str) -> list[Path]:
 
     `Path.rglob` raises if a folder goes while it looks.
     """
-    found = glob.glob(
+    found = glob.glob(  # noqa: PTH207 - it passes over what is gone
         f"**/{pattern}", root_dir=root, recursive=True, include_hidden=True
-    )  # noqa: PTH207
+    )
     return [root / each for each in found]
 
 
