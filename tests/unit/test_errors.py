@@ -380,6 +380,10 @@ SENTENCES = [
         "a.cbf: the file is empty",
     ),
     (
+        errors.MessageError("DECTRIS stream V1, frame 7", "encoding 'x' is unknown"),
+        "DECTRIS stream V1, frame 7: encoding 'x' is unknown",
+    ),
+    (
         errors.ServerAddressError(),
         (
             "this is not an address of a Redis server (--redis, SCANBUS_REDIS); "

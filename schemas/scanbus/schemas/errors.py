@@ -41,6 +41,7 @@
     │   └── VerificationError    a file does not hold what came over the bus
     ├── WorkerFailedError        the writer has no worker process
     ├── SourceError              an input file that cannot be published
+    ├── MessageError             a message of a detector that cannot be used
     ├── ServerAddressError       no address of a Redis server (also a ValueError)
     └── ConfigurationError       a setting that is wrong or unknown
 
@@ -82,6 +83,7 @@ __all__ = [
     "FilesMissingError",
     "LaneConflictError",
     "LeaseLostError",
+    "MessageError",
     "NameTakenError",
     "NeverError",
     "NoLongerError",
@@ -412,6 +414,14 @@ class SourceError(ScanbusError):
     path: str
     reason: str
     template = "{path}: {reason}"
+
+
+class MessageError(ScanbusError):
+    """A message of a detector or another sender that cannot be used; others can."""
+
+    source: str
+    reason: str
+    template = "{source}: {reason}"
 
 
 class ServerAddressError(ScanbusError, ValueError):

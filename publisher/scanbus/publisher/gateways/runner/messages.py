@@ -1,0 +1,165 @@
+"""What a detector's messages say, in one form for all gateways.
+
+A gateway translates the messages of its sender to these; the runner makes scans of
+them. Pure: no sockets, no Redis, no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.bus.codecs import find_codec
+from scanbus.schemas.errors import MessageError, PayloadError
+
+__all__ = ["FrameArrived", "FrameData", "Message", "SeriesEnded", "SeriesStarted"]
+
+# LZ4 packs at most 255 bytes into one.
+_MAX_RATIO = 256
+_LEAST_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FrameData:
+    """The pixels of one frame as they came.
+
+    Parameters
+    ----------
+    payload : bytes
+        What the codec stores for a chunk of this frame; plain pixels with ``none``.
+    codec : str
+        Codec of the bus.
+    shape : tuple of int
+        Shape of the frame, slow axis first.
+    dtype : numpy.dtype
+        Type of the pixels in the payload, of any byte order.
+    """
+
+    payload: bytes
+    codec: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the payload may stand on the bus unchanged."""
+        return self.codec != "none" and self.dtype.isnative
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the pixels when they are unpacked, in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def check(self, source: str) -> None:
+        """Compare the sizes in the payload with shape and type; nothing is unpacked.
+
+        Parameters
+        ----------
+        source : str
+            Of which message, for the error.
+
+        Raises
+        ------
+        MessageError
+            If they differ, or no chunk can hold such a frame.
+        """
+        n_bytes = self.n_bytes
+        if n_bytes > _MAX_RATIO * len(self.payload) + _LEAST_BYTES:
+            raise MessageError(
+                source, f"{len(self.payload)} bytes cannot unpack to {n_bytes}"
+            )
+        try:
+            find_codec(self.codec).check(self.payload, self.dtype, self.shape)
+        except (PayloadError, ValueError) as error:
+            raise MessageError(source, str(error)) from error
+
+    def array(self) -> npt.NDArray[Any]:
+        """Return the pixels, shape `shape`, in native byte order.
+
+        Raises
+        ------
+        PayloadError
+            If the payload does not unpack.
+        """
+        codec = find_codec(self.codec)
+        pixels = codec.decode(self.payload, self.dtype, self.shape)
+        return pixels.astype(self.dtype.newbyteorder("="), copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesStarted:
+    """A series begins; frames follow.
+
+    Parameters
+    ----------
+    series : str
+        Name of the series, by which its frames and its end refer to it.
+    key : str
+        Name that is unique for this sender, also after its restart; empty if it gives
+        none.
+    n_frames : int, optional
+        Number of frames that it will have.
+    fields : mapping
+        Fields of the detector's group in the NeXus file.
+    channel_fields : mapping
+        Channel to further fields of its own group, if there are several.
+    metadata : mapping
+        Metadata tree of the rest of the scan, with NeXus names.
+    """
+
+    series: str
+    key: str = ""
+    n_frames: int | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    channel_fields: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict[str, Mapping[str, Any]]
+    )
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class FrameArrived:
+    """One frame of each channel of a detector.
+
+    Parameters
+    ----------
+    series : str
+        The series; empty if the message does not name it.
+    number : int
+        Number of the frame, as the sender counts.
+    channels : mapping
+        Channel to its pixels; the empty name for a detector with one channel.
+    time : float, optional
+        When it was taken, in seconds since 1970, by the detector's clock.
+    values : mapping
+        Further values of this frame, such as times and trigger ids.
+    """
+
+    series: str
+    number: int
+    channels: Mapping[str, FrameData]
+    time: float | None = None
+    values: Mapping[str, float | int | str] = field(
+        default_factory=dict[str, "float | int | str"]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesEnded:
+    """A series is over, also if it was cancelled.
+
+    Parameters
+    ----------
+    series : str
+        The series.
+    """
+
+    series: str
+
+
+Message: TypeAlias = SeriesStarted | FrameArrived | SeriesEnded
