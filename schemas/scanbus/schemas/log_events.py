@@ -80,6 +80,18 @@ class LogEvent(StrEnum):
     SPOOL_WRITER_FAILED = "spool_writer_failed"
     """error: a bug or a failed disk, with a traceback; the scan ends as FAILURE."""
 
+    # ---------------------------------------------------------- of a gateway
+    SERIES_STARTED = "series_started"
+    """info: a sender began a series, and its scan is open."""
+    SERIES_ENDED = "series_ended"
+    """info: all that came of a series was sent, with counts of what did not."""
+    SERIES_FAILED = "series_failed"
+    """error: the scan of a series failed; the rest of the series is another scan."""
+    MESSAGE_REFUSED = "message_refused"
+    """warning: a message cannot be used; the series goes on."""
+    QUEUE_FULL = "queue_full"
+    """warning: nothing is received until the publisher has taken something."""
+
     # ----------------------------------------------------------- of a writer
     WRITER_STARTED = "writer_started"
     """info: the service looks for scans."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scanbus.bus.store import Bus, find_scan, open_bus, writers_alive
+from scanbus.bus.store import open_bus, writers_alive
 from scanbus.publisher.gateways.files.headers import (
     nexus_name,
     read_header,
@@ -20,10 +20,11 @@ from scanbus.publisher.gateways.files.headers import (
 from scanbus.publisher.gateways.files.images import Frame, find_images
 from scanbus.publisher.gateways.files.masks import pixel_mask
 from scanbus.publisher.gateways.files.read_ahead import frames_ahead
+from scanbus.publisher.gateways.runner.sent import wait_sent
 from scanbus.publisher.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import PlotDescription, Role, ScanIdentity, Verdict, merged
-from scanbus.schemas.errors import DeadlineError, SourceError, UnknownScanError
+from scanbus.schemas.errors import SourceError
 
 __all__ = ["Progress", "PublishedScan", "publish_files"]
 
@@ -37,11 +38,8 @@ _DATE = "frame_date"
 _NAME_BYTES = 512
 _DATE_BYTES = 64
 _MISSING = float("nan")
-# Longest waits for the writer's verdict, and until the end of the scan is on the bus;
-# the second covers the send deadline of the publisher.
+# Longest wait for the writer's verdict.
 _VERDICT_TIMEOUT_S = 3600.0
-_SENT_TIMEOUT_S = 90.0
-_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +167,7 @@ def _all_sent(url: str, uid: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with open_bus(url, name="scanbus-files") as client:
-            deadline = time.monotonic() + _SENT_TIMEOUT_S
-            while not _is_sent(client, uid):
-                if time.monotonic() > deadline:
-                    reason = "is there room in Redis, and a writer that makes some?"
-                    what = f"scan {uid}: waiting until all is on the bus"
-                    raise DeadlineError(what, _SENT_TIMEOUT_S, reason)
-                time.sleep(_POLL_S)
-
-
-def _is_sent(client: Bus, uid: str) -> bool:
-    try:
-        return find_scan(client, uid).ended is not None
-    except UnknownScanError:
-        return True  # It was refused before it was announced.
+        wait_sent(url, [uid])
 
 
 def _folder_name(file: Path) -> str:

@@ -2,3 +2,23 @@
 
 A gateway translates the messages of its sender to `Message`; the runner does the rest.
 """
+
+from scanbus.publisher.gateways.runner.gateway import Gateway, RawMessage, Source
+from scanbus.publisher.gateways.runner.runner import (
+    GatewayReport,
+    GatewayRunner,
+    GatewaySettings,
+    stopped_by_signals,
+)
+from scanbus.publisher.gateways.runner.series_scan import ScanNames
+
+__all__ = [
+    "Gateway",
+    "GatewayReport",
+    "GatewayRunner",
+    "GatewaySettings",
+    "RawMessage",
+    "ScanNames",
+    "Source",
+    "stopped_by_signals",
+]

@@ -1,0 +1,86 @@
+"""Frame numbers of one series: which are next, missing, repeated, or impossible.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from enum import Enum
+
+__all__ = ["FrameNumbers", "Place"]
+
+# The counter of a detector that lost so many frames would not be believed.
+_MAX_JUMP = 1_000_000
+
+
+class Place(Enum):
+    """Where a number stands among those that came before."""
+
+    NEW = "new"
+    REPEATED = "repeated"
+    BEFORE_FIRST = "before the first"
+    TOO_FAR = "too far ahead"
+
+
+class FrameNumbers:
+    """Numbers of the frames of one series that have come.
+
+    Parameters
+    ----------
+    first : int
+        Number of the first frame.
+
+    Examples
+    --------
+    >>> numbers = FrameNumbers(0)
+    >>> [numbers.add(n).value for n in (0, 3, 3, 1)], numbers.missing()
+    (['new', 'new', 'repeated', 'new'], [(2, 3)])
+    """
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self._stop = first
+        # Ranges of missing numbers, sorted: starts and ends.
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+
+    @property
+    def stop(self) -> int:
+        """The number after the greatest one that came."""
+        return self._stop
+
+    @property
+    def n_missing(self) -> int:
+        """How many numbers before the greatest one have not come."""
+        return sum(self._stops) - sum(self._starts)
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return the ranges of missing numbers, each with its end excluded."""
+        return list(zip(self._starts, self._stops, strict=True))
+
+    def add(self, number: int) -> Place:
+        """Note that a frame came; return where its number stands."""
+        if number < self.first:
+            return Place.BEFORE_FIRST
+        if number >= self._stop:
+            if number - self._stop > _MAX_JUMP:
+                return Place.TOO_FAR
+            if number > self._stop:
+                self._starts.append(self._stop)
+                self._stops.append(number)
+            self._stop = number + 1
+            return Place.NEW
+        return Place.NEW if self._fill(number) else Place.REPEATED
+
+    def _fill(self, number: int) -> bool:
+        """Take a number out of the missing ones; return whether it was among them."""
+        index = bisect_right(self._starts, number) - 1
+        if index < 0 or number >= self._stops[index]:
+            return False
+        start, stop = self._starts[index], self._stops[index]
+        rest = [(start, number), (number + 1, stop)]
+        kept = [(low, high) for low, high in rest if low < high]
+        self._starts[index : index + 1] = [low for low, _ in kept]
+        self._stops[index : index + 1] = [high for _, high in kept]
+        return True

@@ -1,0 +1,78 @@
+"""What a gateway is for the runner: it connects, and translates messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from scanbus.publisher.gateways.runner.messages import Message
+
+__all__ = ["Gateway", "RawMessage", "Source"]
+
+
+@dataclass(frozen=True, slots=True)
+class RawMessage:
+    """A message as it came.
+
+    Parameters
+    ----------
+    content : object
+        What the gateway's `decode` takes.
+    n_bytes : int
+        Its size, for the bound of the queue.
+    arrival : float
+        When it came, in seconds since 1970.
+    """
+
+    content: Any
+    n_bytes: int
+    arrival: float
+
+
+class Source(Protocol):
+    """A connection to a sender; the receiver's thread alone uses it."""
+
+    def receive(self, timeout_s: float) -> RawMessage | None:
+        """Return the next message; None if none came in time.
+
+        It reconnects by itself, and never waits longer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Disconnect."""
+        ...
+
+
+class Gateway(Protocol):
+    """Connects to one kind of sender and translates what it sends."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the gateway, as in ``scanbus publish KIND``."""
+        ...
+
+    @property
+    def detector(self) -> str:
+        """Name of the detector's channel, unless the user gives one."""
+        ...
+
+    def open(self) -> Source:
+        """Connect; called in the receiver's thread.
+
+        Raises
+        ------
+        ConfigurationError
+            If the address is none.
+        """
+        ...
+
+    def decode(self, content: Any) -> Message:
+        """Return what a message says; it keeps no state.
+
+        Raises
+        ------
+        MessageError
+            If the message cannot be used.
+        """
+        ...

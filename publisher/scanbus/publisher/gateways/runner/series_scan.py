@@ -1,0 +1,315 @@
+"""One series of a sender as a scan: declared by its first frame, points by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from scanbus.publisher.gateways.runner.frame_numbers import FrameNumbers, Place
+from scanbus.publisher.gateways.runner.messages import (
+    FrameArrived,
+    FrameData,
+    SeriesStarted,
+)
+from scanbus.publisher.publisher import Publisher
+from scanbus.publisher.scan import Scan
+from scanbus.schemas import EndReason
+from scanbus.schemas.errors import DeadlineError, MessageError, PayloadError
+
+__all__ = ["ScanNames", "SeriesCounts", "SeriesScan"]
+
+_TEXT, _TEXT_BYTES = 256, 1024
+_ARRIVAL, _NUMBER = "arrival_time", "frame_number"
+# Beyond, the number of frames says "until it is stopped", not how many there will be.
+_MAX_EXPECTED = 10_000_000
+_MAX_TAIL = 100_000
+_MAX_NOTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ScanNames:
+    """Names of the scans that a gateway publishes.
+
+    Parameters
+    ----------
+    detector : str
+        Name of the detector's channel.
+    scan : mapping
+        Arguments of ``Publisher.scan``: proposal, beamline, collection, …
+    first_number : int, optional
+        Number of the first frame of a series; by default it is learnt.
+    """
+
+    detector: str
+    scan: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    first_number: int | None = None
+
+
+@dataclass(slots=True)
+class SeriesCounts:
+    """What came of one series.
+
+    Attributes
+    ----------
+    frames, repeated, refused, missing : int
+        Number of frames that were sent, came again, could not be used, never came.
+    """
+
+    frames: int = 0
+    repeated: int = 0
+    refused: int = 0
+    missing: int = 0
+
+
+class SeriesScan:
+    """One series; the runner's main thread uses it.
+
+    Parameters
+    ----------
+    publisher : Publisher
+        Publishes the scan.
+    names : ScanNames
+        Names of the scan and its detector.
+    started : SeriesStarted
+        What is known of the series.
+    kind : str
+        Name of the gateway, for the metadata.
+    is_from_start : bool
+        Whether the start of the series was received.
+    must_stop : callable
+        Returns whether waiting for room shall end.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        names: ScanNames,
+        started: SeriesStarted,
+        *,
+        kind: str,
+        is_from_start: bool,
+        must_stop: Callable[[], bool],
+    ) -> None:
+        self.series = started.series
+        self.counts = SeriesCounts()
+        self._names = names
+        self._started = started
+        self._is_from_start = is_from_start
+        self._must_stop = must_stop
+        self._numbers: FrameNumbers | None = None
+        # The first frame and when it came, until its number can be understood.
+        self._held: tuple[FrameArrived, float] | None = None
+        self._declared: dict[str, FrameData] = {}
+        self._values: dict[str, type] = {}
+        self._noted = 0
+        gateway = {"kind": kind, "series": started.series, "series_key": started.key}
+        arguments: dict[str, Any] = {"title": f"{kind} series {started.series}"}
+        arguments |= names.scan
+        self._scan = publisher.scan(
+            **arguments,
+            metadata={**started.metadata, "gateway": gateway},
+        )
+        self._scan.__enter__()
+
+    @property
+    def scan(self) -> Scan:
+        """The scan."""
+        return self._scan
+
+    # ------------------------------------------------------------------- frames
+
+    def take(self, frame: FrameArrived, arrival: float) -> None:
+        """Send a frame, unless its number came before.
+
+        Parameters
+        ----------
+        arrival : float
+            When it came, in seconds since 1970.
+
+        Raises
+        ------
+        MessageError
+            If it is not like the first frame, does not unpack, or its number is
+            impossible. Its point becomes a gap.
+        DeadlineError
+            If there was no room until waiting had to end.
+        """
+        if self._numbers is None:
+            if self._held is None and self._may_count_from_one(frame):
+                self._held = frame, arrival
+                return
+            self._begin(frame)
+        self._take(frame, arrival)
+
+    def _may_count_from_one(self, frame: FrameArrived) -> bool:
+        """Whether the second frame must tell if the first number is 0 or 1."""
+        is_open = self._names.first_number is None and self._is_from_start
+        return is_open and frame.number == 1
+
+    def _take(self, frame: FrameArrived, arrival: float) -> None:
+        assert self._numbers is not None
+        self._check(frame)
+        arrays = {
+            name: None if self._stays(name, data) else _unpacked(frame, data)
+            for name, data in frame.channels.items()
+        }
+        place = self._numbers.add(frame.number)
+        if place is Place.REPEATED:
+            self.counts.repeated += 1
+            self.note(f"frame {frame.number} came again; the first one is kept")
+            return
+        if place is not Place.NEW:
+            raise MessageError(_where(frame), f"the number is {place.value}")
+        taken = arrival if frame.time is None else frame.time
+        point = frame.number - self._numbers.first
+        for name, array in arrays.items():
+            packed = frame.channels[name].payload if array is None else None
+            self._send(
+                self._channel(name), array, packed=packed, time=taken, point=point
+            )
+        values = {**frame.values, _ARRIVAL: arrival, _NUMBER: frame.number}
+        for name, value in values.items():
+            if self._values.get(name) is type(value):
+                kept = value[:_TEXT] if isinstance(value, str) else value
+                self._send(self._value(name), kept, time=taken, point=point)
+        self.counts.frames += 1
+
+    def _begin(self, frame: FrameArrived) -> None:
+        """Learn the first number, and declare the channels by the first frame."""
+        held, self._held = self._held, None
+        first = self._names.first_number
+        if first is None:
+            first = int(held is not None and frame.number != 0)
+        self._numbers = FrameNumbers(first)
+        self._declare(frame if held is None else held[0])
+        if held is not None:
+            self._take(*held)
+
+    def _declare(self, frame: FrameArrived) -> None:
+        self._declared = dict(frame.channels)
+        expected = self._started.n_frames
+        if expected is not None and expected > _MAX_EXPECTED:
+            expected = None
+        for name, data in frame.channels.items():
+            channel = self._channel(name)
+            self._scan.detector(
+                channel,
+                shape=data.shape,
+                dtype=data.dtype.newbyteorder("="),
+                codec=data.codec if data.is_packed else "bitshuffle-lz4",
+                points=expected,
+                points_per_chunk=1,
+                nexus=self._fields(name),
+            )
+        for name, value in {**frame.values, _ARRIVAL: 0.0, _NUMBER: 0}.items():
+            kind = type(value)
+            self._values[name] = kind
+            is_text = kind is str
+            self._scan.channel(
+                self._value(name),
+                dtype="string" if is_text else "int64" if kind is int else "float64",
+                max_point_bytes=_TEXT_BYTES if is_text else None,
+                device=self._channel(next(iter(frame.channels))),
+                units="s" if name == _ARRIVAL else "",
+            )
+
+    def _fields(self, name: str) -> dict[str, Any]:
+        started = self._started
+        return {**started.fields, **started.channel_fields.get(name, {})}
+
+    def _channel(self, name: str) -> str:
+        """Return the channel of the scan for one of the detector."""
+        if len(self._declared) < 2:
+            return self._names.detector
+        return f"{self._names.detector}_{name}"
+
+    def _value(self, name: str) -> str:
+        return f"{self._names.detector}_{name}"
+
+    def _check(self, frame: FrameArrived) -> None:
+        if frame.channels.keys() != self._declared.keys():
+            names = ", ".join(frame.channels)
+            raise MessageError(_where(frame), f"channels {names} differ from before")
+        for name, data in frame.channels.items():
+            first = self._declared[name]
+            native = data.dtype.newbyteorder("="), first.dtype.newbyteorder("=")
+            if data.shape != first.shape or native[0] != native[1]:
+                raise MessageError(
+                    _where(frame),
+                    f"expected {first.shape} {first.dtype.name} as in the first frame, "
+                    f"got {data.shape} {data.dtype.name}",
+                )
+
+    def _stays(self, name: str, data: FrameData) -> bool:
+        """Whether the bytes of a frame may stay as they are."""
+        first = self._declared[name]
+        codec = first.codec if first.is_packed else "bitshuffle-lz4"
+        return data.is_packed and data.codec == codec
+
+    def _send(self, channel: str, values: Any, **how: Any) -> None:
+        """Send, and wait for room until it is there: the detector's buffers fill."""
+        while True:
+            try:
+                self._scan.send(channel, values, copy=False, **how)
+            except DeadlineError:
+                if self._must_stop():
+                    raise
+            else:
+                return
+
+    # ------------------------------------------------------------------ the end
+
+    def refuse(self, reason: str) -> None:
+        """Count a message that could not be used, and note why."""
+        self.counts.refused += 1
+        self.note(reason)
+
+    def note(self, text: str) -> None:
+        """Add a note to the scan; of many, the first ones are kept."""
+        self._noted += 1
+        if self._noted <= _MAX_NOTED:
+            self._scan.update(note=text)
+
+    def finish(self, reason: EndReason, text: str = "") -> None:
+        """End the scan; frames that were promised and never came are gaps."""
+        if self._held is not None:
+            self._begin(self._held[0])
+        numbers = self._numbers
+        if numbers is not None:
+            self._skip_tail(numbers)
+            self.counts.missing += numbers.n_missing
+            ranges = ", ".join(
+                f"{start} to {stop - 1}" for start, stop in numbers.missing()[:50]
+            )
+            if ranges:
+                self._scan.update(note=f"frames that never came: {ranges}")
+        if self._noted > _MAX_NOTED:
+            self._scan.update(note=f"{self._noted - _MAX_NOTED} more notes left out")
+        self._scan.finish(reason, text)
+
+    def _skip_tail(self, numbers: FrameNumbers) -> None:
+        expected = self._started.n_frames
+        tail = 0 if expected is None else expected + numbers.first - numbers.stop
+        if tail <= 0:
+            return
+        text = f"the series ended {tail} frames before its {expected}th"
+        self._scan.update(note=text)
+        if tail > _MAX_TAIL:
+            return  # It was stopped: so many were never taken.
+        self.counts.missing += tail
+        for name in self._declared:
+            self._scan.skip(self._channel(name), tail)
+        for name in self._values:
+            self._scan.skip(self._value(name), tail)
+
+
+def _where(frame: FrameArrived) -> str:
+    return f"frame {frame.number} of series {frame.series or '?'}"
+
+
+def _unpacked(frame: FrameArrived, data: FrameData) -> Any:
+    try:
+        return data.array()
+    except PayloadError as error:
+        raise MessageError(_where(frame), str(error)) from error
