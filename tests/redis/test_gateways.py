@@ -1,0 +1,293 @@
+"""What every gateway does, whatever its sender: one suite for all of them."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401 (registers the filters that frames need)
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from scanbus.bus.store import connect, find_scan, writers_alive
+from scanbus.publisher.gateways.runner import (
+    GatewayReport,
+    GatewayRunner,
+    GatewaySettings,
+    ScanNames,
+)
+from scanbus.schemas import EndReason, Verdict, VerdictWord
+from scanbus.schemas.exit_codes import ExitCode
+from scanbus.subscriber import Subscriber
+from scanbus.writer import WriterSettings, run_writer
+from tests.support.gateway_senders import SENDERS, Sender
+from tests.support.roots import made_root
+from tests.support.waiting import wait_until
+from tests.support.writers import final_verdict, writer
+
+pytestmark = pytest.mark.redis
+
+SHAPE = (40, 60)
+NAMES = ScanNames("eiger", {"proposal": "hg1", "collection": "sample"})
+
+
+@pytest.fixture(params=SENDERS.values(), ids=list(SENDERS))
+def sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
+    """One sender after the other."""
+    made: Sender = request.param()
+    yield made
+    made.close()
+
+
+class Gate:
+    """A gateway that runs in a thread, to be stopped and asked what it did."""
+
+    def __init__(self, sender: Sender, url: str, **settings: Any) -> None:
+        self.runner = GatewayRunner(
+            sender.gateway(), GatewaySettings(url, NAMES, **settings), self._progress
+        )
+        self.n_frames = 0
+        self._reports: list[GatewayReport] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._reports.append(self.runner.run())
+
+    def _progress(self, *_: object) -> None:
+        self.n_frames += 1
+
+    def report(self) -> GatewayReport:
+        """Wait until it has ended by itself."""
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        return self._reports[0]
+
+    def stop(self) -> GatewayReport:
+        self.runner.stop("stopped by the test")
+        return self.report()
+
+
+def frame(number: int) -> npt.NDArray[Any]:
+    return np.random.default_rng(number).poisson(9, SHAPE).astype("<u2")
+
+
+def send_all(sender: Sender, series: int, numbers: list[int], n_frames: int) -> None:
+    sender.start(series, n_frames)
+    for number in numbers:
+        sender.frame(series, number, frame(number))
+    sender.end(series)
+
+
+def written(url: str, root: Path) -> None:
+    run_writer(WriterSettings.load(redis=url, root=made_root(root)), once=True)
+
+
+def verdict_of(url: str, report: GatewayReport, index: int = 0) -> Verdict:
+    return final_verdict(url, report.series[index][0])
+
+
+def frames_in(root: Path, number: int = 1) -> npt.NDArray[Any]:
+    master = next(root.rglob(f"scan{number:04}.h5"))
+    with h5py.File(master) as file:
+        found: npt.NDArray[Any] = file[f"{number}.1/measurement/eiger"][()]
+    return found
+
+
+def notes_of(url: str, uid: str) -> str:
+    with connect(url, name="test") as client:
+        return " | ".join(each.note for each in find_scan(client, uid).updates)
+
+
+def test_every_frame_is_in_the_file(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    gate = Gate(sender, redis_url, once=True)
+    send_all(sender, 1, list(range(30)), 30)
+    report = gate.report()
+    assert report.exit_code is ExitCode.COMPLETE
+    assert report.series[0][1].frames == 30
+    written(redis_url, tmp_path)
+    assert verdict_of(redis_url, report).verdict is VerdictWord.COMPLETE
+    np.testing.assert_array_equal(frames_in(tmp_path), [frame(n) for n in range(30)])
+
+
+def test_a_late_gateway_gets_what_the_sender_kept(
+    sender: Sender, redis_url: str
+) -> None:
+    sending = threading.Thread(target=send_all, args=(sender, 1, list(range(10)), 10))
+    sending.start()
+    report = Gate(sender, redis_url, once=True).report()
+    sending.join()
+    assert report.series[0][1].frames == 10
+
+
+def test_a_series_whose_start_was_missed_is_a_scan(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    gate = Gate(sender, redis_url, once=True)
+    for number in range(3, 8):
+        sender.frame(4, number, frame(number))
+    sender.end(4)
+    report = gate.report()
+    written(redis_url, tmp_path)
+    (uid, counts) = report.series[0]
+    assert (counts.frames, counts.missing) == (5, 3)
+    assert "the start of the series was not received" in notes_of(redis_url, uid)
+    ledger = verdict_of(redis_url, report).channels["eiger"]
+    assert ledger.missing == ((0, 3),)
+    np.testing.assert_array_equal(
+        frames_in(tmp_path)[3:], [frame(n) for n in range(3, 8)]
+    )
+
+
+def test_what_never_came_is_a_gap_also_at_the_end(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    gate = Gate(sender, redis_url, once=True)
+    send_all(sender, 1, [0, 1, 2, 5, 6], 9)
+    report = gate.report()
+    assert report.series[0][1].missing == 4
+    written(redis_url, tmp_path)
+    verdict = verdict_of(redis_url, report)
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert verdict.channels["eiger"].missing == ((3, 5), (7, 9))
+    assert verdict.channels["eiger_frame_number"].missing == ((3, 5), (7, 9))
+    assert "frames that never came: 3 to 4" in notes_of(redis_url, verdict.uid)
+
+
+def test_repeated_and_shuffled_frames_stand_once_in_order(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    gate = Gate(sender, redis_url, once=True)
+    send_all(sender, 1, [1, 0, 3, 2, 2, 0, 5, 4], 6)
+    report = gate.report()
+    (uid, counts) = report.series[0]
+    assert (counts.frames, counts.repeated, counts.missing) == (6, 2, 0)
+    assert "frame 2 came again" in notes_of(redis_url, uid)
+    written(redis_url, tmp_path)
+    assert verdict_of(redis_url, report).verdict is VerdictWord.COMPLETE
+    np.testing.assert_array_equal(frames_in(tmp_path), [frame(n) for n in range(6)])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_first_number_is_learnt(sender: Sender, redis_url: str, first: int) -> None:
+    gate = Gate(sender, redis_url, once=True)
+    send_all(sender, 1, list(range(first, first + 4)), 4)
+    (_, counts) = gate.report().series[0]
+    assert (counts.frames, counts.missing, counts.refused) == (4, 0, 0)
+
+
+def test_rubbish_is_refused_and_the_series_goes_on(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    gate = Gate(sender, redis_url, once=True)
+    sender.rubbish()
+    sender.start(1, 6)
+    for number in range(6):
+        sender.rubbish()
+        sender.frame(1, number, frame(number))
+    sender.frame(1, 6, np.zeros((3, 3), "<u2"))
+    sender.frame(1, 2**31, frame(0))
+    sender.end(1)
+    report = gate.report()
+    (uid, counts) = report.series[0]
+    assert report.refused == 9
+    assert (counts.frames, counts.refused, counts.missing) == (6, 8, 0)
+    assert report.exit_code is ExitCode.PARTIAL
+    notes = notes_of(redis_url, uid)
+    assert "expected (40, 60) uint16 as in the first frame, got (3, 3)" in notes
+    assert "too far ahead" in notes
+
+
+def test_a_series_without_its_end_ends_when_the_next_begins(
+    sender: Sender, redis_url: str
+) -> None:
+    gate = Gate(sender, redis_url)
+    sender.start(1, 4)
+    sender.frame(1, 0, frame(0))
+    send_all(sender, 2, [0, 1], 2)
+    sender.frame(3, 0, frame(0))
+    wait_until(lambda: gate.n_frames == 4)
+    sender.frame(2, 1, frame(1))
+    report = gate.stop()
+    reasons = []
+    with connect(redis_url, name="test") as client:
+        for uid, _ in report.series:
+            ended = find_scan(client, uid).ended
+            assert ended is not None
+            reasons.append((ended.end_reason, ended.text))
+    assert reasons == [
+        (
+            EndReason.FAILURE,
+            "series 2 began; the end of this one did not come",
+        ),
+        (EndReason.SUCCESS, ""),
+        (EndReason.USER_ABORT, "stopped by the test"),
+    ]
+    assert report.refused == 1  # the frame of the series that is over
+
+
+def test_series_follow_each_other_while_the_first_is_written(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    with writer(redis_url, tmp_path):
+        gate = Gate(sender, redis_url)
+        for series in range(1, 4):
+            send_all(sender, series, list(range(10)), 10)
+        wait_until(lambda: gate.n_frames == 30)
+        wait_until(lambda: len(list(tmp_path.rglob("scan0003.h5"))) == 1)
+        report = gate.stop()
+        for index in range(3):
+            verdict = verdict_of(redis_url, report, index)
+            assert verdict.verdict is VerdictWord.COMPLETE
+    np.testing.assert_array_equal(frames_in(tmp_path, 2), [frame(n) for n in range(10)])
+
+
+def test_once_returns_the_code_of_the_verdict(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    with writer(redis_url, tmp_path), connect(redis_url, name="test") as client:
+        wait_until(lambda: bool(writers_alive(client)))
+        gate = Gate(sender, redis_url, once=True)
+        send_all(sender, 1, [0, 2], 3)
+        report = gate.report()
+    (verdict,) = report.verdicts.values()
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert report.exit_code is ExitCode.PARTIAL
+
+
+def test_a_sender_that_comes_back_goes_on(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    gate = Gate(sender, redis_url, once=True)
+    sender.start(1, 6)
+    for number in range(6):
+        sender.frame(1, number, frame(number))
+        if number == 2:
+            wait_until(lambda: gate.n_frames == 3)
+            sender.restart()
+    sender.end(1)
+    report = gate.report()
+    assert report.series[0][1].frames == 6
+    assert report.series[0][1].missing == 0
+
+
+def test_what_was_received_before_a_stop_is_sent(
+    sender: Sender, redis_url: str
+) -> None:
+    gate = Gate(sender, redis_url)
+    sender.start(1, 100)
+    for number in range(5):
+        sender.frame(1, number, frame(number))
+    wait_until(lambda: gate.n_frames == 5)
+    report = gate.stop()
+    with Subscriber(redis_url) as subscriber:
+        scan = subscriber.scan(report.series[0][0])
+        np.testing.assert_array_equal(
+            scan.read("eiger", 0, 5), [frame(n) for n in range(5)]
+        )
+        assert scan.record.ended is not None
+        assert scan.record.ended.end_reason is EndReason.USER_ABORT
