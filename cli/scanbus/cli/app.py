@@ -23,6 +23,7 @@ from scanbus.cli.commands import (
     demo,
     ls,
     master_rebuild,
+    publish_dectris,
     publish_files,
     publish_resume,
     replay,
@@ -54,6 +55,7 @@ _EXTRAS = {
     "matplotlib": "demo",
     "blosc2": "blosc2",
     "zmq": "zmq",
+    "cbor2": "zmq",
 }
 
 # Some file systems answer a lock with an error, and no command needs locks of HDF5.
@@ -69,7 +71,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 publish = typer.Typer(
-    help="Publish existing data: image files, or the spool of a dead publisher.",
+    help="Publish data of others: detectors, image files, a dead publisher's spool.",
     no_args_is_help=True,
     epilog="Example: scanbus publish files frames/*.cbf --sample lysozyme",
 )
@@ -101,6 +103,7 @@ _add(app, "demo", demo)
 _add(app, "simulate", simulate)
 _add(app, "salvage", salvage)
 _add(publish, "files", publish_files)
+_add(publish, "dectris", publish_dectris)
 _add(publish, "resume", publish_resume)
 _add(master, "rebuild", master_rebuild)
 _add(root, "init", root_init)
