@@ -1,0 +1,130 @@
+"""``scanbus publish dectris`` as a process: simulated, stopped, killed, misused."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scanbus.bus.store import announcements, connect, find_scan
+from scanbus.publisher.gateways.dectris import SimulatedDetector
+from scanbus.publisher.gateways.dectris.simulated_messages import SeriesV2
+from scanbus.schemas import EndReason
+from scanbus.schemas.exit_codes import ExitCode
+from scanbus.subscriber import Subscriber
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.redis
+
+TIMEOUT_S = 60
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "scanbus.cli", "publish", "dectris", *arguments]
+
+
+def started(url: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        env={**os.environ, "SCANBUS_REDIS": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def points_on_bus(url: str) -> int:
+    """Return the points of the newest scan's detector; 0 if there is no scan."""
+    with Subscriber(url) as subscriber:
+        uids = scans_on(url)
+        if not uids:
+            return 0
+        scan = subscriber.scan(uids[-1])
+        return scan.length("eiger") if "eiger" in scan.channels else 0
+
+
+def scans_on(url: str) -> Sequence[str]:
+    with connect(url, name="test") as client:
+        return [
+            each.document.scan.uid for each in announcements(client) if each.document
+        ]
+
+
+@pytest.mark.parametrize("stream", ["v1", "v2"])
+def test_a_simulated_detector_becomes_a_scan(
+    redis_url: str, free_port: int, stream: str
+) -> None:
+    address = f"tcp://127.0.0.1:{free_port}"
+    options = ("--simulate", "--frames", "20", "--stream", stream)
+    detector = started(redis_url, address, *options)
+    gateway = started(redis_url, address, "--once", "--detector", "eiger")
+    out, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.COMPLETE, err
+    assert "20 frames published, 0 missing" in out
+    out, err = detector.communicate(timeout=TIMEOUT_S)
+    assert detector.returncode == ExitCode.COMPLETE, err
+    assert "0 messages were not taken" in out
+    with Subscriber(redis_url) as subscriber:
+        scan = subscriber.scan(scans_on(redis_url)[0])
+        assert scan.read("eiger").shape == (20, 512, 1030)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_series_in_order(
+    redis_url: str, number: signal.Signals
+) -> None:
+    with SimulatedDetector("tcp://127.0.0.1:*") as detector:
+        gateway = started(redis_url, detector.address, "--detector", "eiger")
+        send(detector, SeriesV2(1), range(5))
+        wait_until(lambda: points_on_bus(redis_url) == 5)
+        gateway.send_signal(number)
+        _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.COMPLETE, err
+    with connect(redis_url, name="test") as client:
+        ended = find_scan(client, scans_on(redis_url)[0]).ended
+    assert ended is not None
+    assert ended.end_reason is EndReason.USER_ABORT
+    assert ended.text == f"the gateway was stopped by {number.name}"
+
+
+def test_after_a_kill_the_rest_of_a_series_is_published(
+    redis_url: str, tmp_path: Path
+) -> None:
+    options = ("--detector", "eiger", "--spool", str(tmp_path / "spool"))
+    series = SeriesV2(1)
+    with SimulatedDetector("tcp://127.0.0.1:*") as detector:
+        gateway = started(redis_url, detector.address, *options)
+        detector.send(series.header())
+        send(detector, series, range(5))
+        wait_until(lambda: points_on_bus(redis_url) == 5)
+        gateway.kill()
+        gateway.communicate(timeout=TIMEOUT_S)
+        gateway = started(redis_url, detector.address, "--once", *options)
+        send(detector, series, range(7, 10))
+        detector.send(series.end())
+        gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.COMPLETE
+    first, second = scans_on(redis_url)
+    with Subscriber(redis_url) as subscriber:
+        frames = subscriber.scan(first).read("eiger")
+        rest = subscriber.scan(second).read("eiger", 7, 10)
+    np.testing.assert_array_equal(frames[:, 0, 0], range(5))
+    np.testing.assert_array_equal(rest[:, 0, 0], range(7, 10))
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://", "tcp://host:x"])
+def test_a_bad_address_is_a_sentence(redis_url: str, address: str) -> None:
+    gateway = started(redis_url, address)
+    _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.USAGE
+    assert err.splitlines()[-1].startswith("scanbus: setting address:")
+
+
+def send(detector: SimulatedDetector, series: SeriesV2, numbers: range) -> None:
+    for number in numbers:
+        frame = np.full((20, 30), number, "<u2")
+        assert detector.send(series.image(number, frame))
