@@ -44,14 +44,20 @@ def sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
 class Gate:
     """A gateway that runs in a thread, to be stopped and asked what it did."""
 
-    def __init__(self, sender: Sender, url: str, **settings: Any) -> None:
+    def __init__(
+        self, sender: Sender, url: str, names: ScanNames = NAMES, **settings: Any
+    ) -> None:
         self.runner = GatewayRunner(
-            sender.gateway(), GatewaySettings(url, NAMES, **settings), self._progress
+            sender.gateway(), GatewaySettings(url, names, **settings), self._progress
         )
         self.n_frames = 0
         self._reports: list[GatewayReport] = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    @property
+    def n_failed(self) -> int:
+        return len(self.runner.so_far.failed)
 
     def _run(self) -> None:
         self._reports.append(self.runner.run())
@@ -291,3 +297,49 @@ def test_what_was_received_before_a_stop_is_sent(
         )
         assert scan.record.ended is not None
         assert scan.record.ended.end_reason is EndReason.USER_ABORT
+
+
+def test_a_full_queue_loses_nothing(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    """Nothing is received while there is no writer; then everything comes."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 2**16, (40, 256, 512)).astype("<u2")
+    names = ScanNames("eiger", {**NAMES.scan, "quota_bytes": 4 * 2**20})
+
+    def send() -> None:
+        sender.start(1, len(frames))
+        for number, each in enumerate(frames):
+            sender.frame(1, number, each)
+        sender.end(1)
+
+    gate = Gate(sender, redis_url, names, once=True, queue_messages=4)
+    sending = threading.Thread(target=send)
+    sending.start()
+    wait_until(lambda: gate.runner.queue.n_messages == 4)
+    wait_until(lambda: gate.n_frames > 0)
+    n_before = gate.n_frames
+    with writer(redis_url, tmp_path):
+        report = gate.report()
+        sending.join()
+        verdict = verdict_of(redis_url, report)
+    assert n_before < len(frames)
+    assert report.queue.full_s > 0
+    assert report.queue.peak_bytes < 6 * frames[0].nbytes
+    assert verdict.verdict is VerdictWord.COMPLETE
+    np.testing.assert_array_equal(frames_in(tmp_path), frames)
+
+
+def test_a_scan_that_cannot_start_is_reported_and_others_are_tried(
+    sender: Sender, redis_url: str
+) -> None:
+    names = ScanNames("eiger", {**NAMES.scan, "quota_bytes": 1})
+    gate = Gate(sender, redis_url, names)
+    for series in range(2):
+        sender.start(series, 1)
+        sender.frame(series, 0, frame(0))
+    wait_until(lambda: gate.n_failed == 2)
+    report = gate.stop()
+    assert len(report.failed) == 2
+    assert all("quota" in reason for reason in report.failed.values())
+    assert report.exit_code is ExitCode.FAILED

@@ -97,8 +97,8 @@ class GatewayReport:
         Final verdicts by uid, as far as they are known.
     refused : int
         Messages that could not be used.
-    failed : int
-        Series whose scan failed.
+    failed : dict
+        Why scans failed, by uid.
     queue : QueueState
         The queue at the end.
     """
@@ -108,7 +108,7 @@ class GatewayReport:
     )
     verdicts: dict[str, Verdict] = field(default_factory=dict[str, Verdict])
     refused: int = 0
-    failed: int = 0
+    failed: dict[str, str] = field(default_factory=dict[str, str])
     queue: QueueState = field(default_factory=lambda: QueueState(0, 0, 0, 0.0))
 
     @property
@@ -161,6 +161,11 @@ class GatewayRunner:
     def queue(self) -> QueueState:
         """State of the queue; any thread may ask."""
         return self._receiver.state
+
+    @property
+    def so_far(self) -> GatewayReport:
+        """What was done so far; any thread may look."""
+        return self._report
 
     def stop(self, reason: str = "the gateway was stopped") -> None:
         """Receive no more, end the series after what was received, and return.
@@ -219,6 +224,10 @@ class GatewayRunner:
             self._dispatch(publisher, message, raw.arrival)
         except MessageError as error:
             self._refuse(str(error))
+        except (ScanbusError, ValueError) as error:
+            if self._current is None:
+                raise  # No scan can be opened: names or the server are wrong.
+            self._fail(error)
 
     def _dispatch(self, publisher: Publisher, message: Message, arrival: float) -> None:
         match message:
@@ -262,13 +271,7 @@ class GatewayRunner:
         if current is None:
             return
         self._doing = f"sending frame {frame.number} of series {current.series}"
-        try:
-            current.take(frame, arrival)
-        except MessageError:
-            raise
-        except (ScanbusError, ValueError) as error:
-            self._fail(error)
-            return
+        current.take(frame, arrival)
         if self._progress is not None:
             self._progress("frames", current.counts.frames, self._expected)
 
@@ -306,8 +309,12 @@ class GatewayRunner:
         self._report.refused += 1
         if self._report.refused <= _LOGGED_REFUSALS:
             log.warning(LogEvent.MESSAGE_REFUSED, reason=reason)
-        if self._current is not None:
+        if self._current is None:
+            return
+        try:
             self._current.refuse(reason)
+        except ScanbusError as error:
+            self._fail(error)
 
     # ------------------------------------------------------------------ the end
 
@@ -318,29 +325,30 @@ class GatewayRunner:
         try:
             current.finish(reason, text)
         except (ScanbusError, ValueError) as error:
-            self._note_failed(current, error)
+            self._note_failed(current.scan.uid, error)
+        self._ended[current.series] = None
+        if len(self._ended) > _MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
         self._leave(current)
 
     def _fail(self, error: Exception) -> None:
-        """Give up the scan of the series on the way: its publisher has."""
+        """Give up the scan of a series; what still comes of it opens another one."""
         current = self._current
         assert current is not None
         self._current = None
-        self._note_failed(current, error)
+        self._note_failed(current.scan.uid, error)
         current.scan.finish(EndReason.FAILURE, str(error))
         self._leave(current)
 
-    def _note_failed(self, current: SeriesScan, error: Exception) -> None:
-        self._report.failed += 1
-        log.error(LogEvent.SERIES_FAILED, series=current.series, reason=str(error))
+    def _note_failed(self, uid: str, error: Exception) -> None:
+        if uid not in self._report.failed:
+            self._report.failed[uid] = str(error)
+            log.error(LogEvent.SERIES_FAILED, scan=uid, reason=str(error))
 
     def _leave(self, current: SeriesScan) -> None:
         counts, uid = current.counts, current.scan.uid
         self._report.series.append((uid, counts))
         self._unjudged[uid] = current.scan
-        self._ended[current.series] = None
-        if len(self._ended) > _MAX_ENDED:
-            del self._ended[next(iter(self._ended))]
         log.info(
             LogEvent.SERIES_ENDED,
             series=current.series,
@@ -364,7 +372,10 @@ class GatewayRunner:
             verdict = scan.verdict(timeout_s)
         except DeadlineError:
             return
-        self._report.verdicts[uid] = verdict
+        except ScanbusError as error:  # It failed, perhaps after its end.
+            self._note_failed(uid, error)
+        else:
+            self._report.verdicts[uid] = verdict
         del self._unjudged[uid]
 
     def _last_verdicts(self) -> None:
