@@ -1,6 +1,7 @@
 """What every gateway does, whatever its sender: one suite for all of them."""
 
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from scanbus.publisher.gateways.runner import (
     GatewayRunner,
     GatewaySettings,
     ScanNames,
+    metrics_served,
 )
 from scanbus.schemas import EndReason, Verdict, VerdictWord
+from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
@@ -343,3 +346,32 @@ def test_a_scan_that_cannot_start_is_reported_and_others_are_tried(
     assert len(report.failed) == 2
     assert all("quota" in reason for reason in report.failed.values())
     assert report.exit_code is ExitCode.FAILED
+
+
+def test_metrics_have_the_queue_and_what_became_of_frames(
+    sender: Sender, redis_url: str
+) -> None:
+    gate = Gate(sender, redis_url)
+    sender.start(1, 9)
+    for number in (0, 1, 1, 3):
+        sender.frame(1, number, frame(number))
+    sender.end(1)
+    sender.rubbish()
+    wait_until(lambda: gate.runner.so_far.refused == 1)
+    with metrics_served(gate.runner, 0) as port:
+        address = f"http://127.0.0.1:{port}/metrics"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            text = answer.read().decode()
+        with pytest.raises(ConfigurationError, match=f"metrics_port: {port}: "):
+            with metrics_served(gate.runner, port):
+                pass
+    gate.stop()
+    for line in (
+        "scanbus_gateway_queue_bytes 0.0",
+        'scanbus_gateway_frames_total{fate="sent"} 3.0',
+        'scanbus_gateway_frames_total{fate="missing"} 6.0',
+        'scanbus_gateway_frames_total{fate="repeated"} 1.0',
+        "scanbus_gateway_messages_refused_total 1.0",
+        "scanbus_gateway_series_total 1.0",
+    ):
+        assert line in text.splitlines()

@@ -56,6 +56,7 @@ _EXTRAS = {
     "blosc2": "blosc2",
     "zmq": "zmq",
     "cbor2": "zmq",
+    "prometheus_client": "metrics",
 }
 
 # Some file systems answer a lock with an error, and no command needs locks of HDF5.

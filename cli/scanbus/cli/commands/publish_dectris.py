@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -70,6 +71,12 @@ def run(
         int,
         typer.Option(metavar="MB", min=1, help="Messages that wait for Redis, in MB."),
     ] = 512,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="Serve Prometheus metrics there."
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option(help="With --once, wait for the verdict of a live writer.")
     ] = True,
@@ -103,6 +110,7 @@ def run(
         GatewayRunner,
         GatewaySettings,
         ScanNames,
+        metrics_served,
         stopped_by_signals,
     )
 
@@ -131,7 +139,10 @@ def run(
     )
     with shown_progress(quiet=not once) as progress:
         runner = GatewayRunner(DectrisGateway(address), settings, progress)
-        with stopped_by_signals(runner):
+        with ExitStack() as stack:
+            if metrics_port is not None:
+                stack.enter_context(metrics_served(runner, metrics_port))
+            stack.enter_context(stopped_by_signals(runner))
             report = runner.run()
     for uid, counts in report.series[-1:] if once else ():
         stdout().print(

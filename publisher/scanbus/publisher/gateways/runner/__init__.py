@@ -4,6 +4,7 @@ A gateway translates the messages of its sender to `Message`; the runner does th
 """
 
 from scanbus.publisher.gateways.runner.gateway import Gateway, RawMessage, Source
+from scanbus.publisher.gateways.runner.metrics import metrics_served
 from scanbus.publisher.gateways.runner.runner import (
     GatewayReport,
     GatewayRunner,
@@ -20,5 +21,6 @@ __all__ = [
     "RawMessage",
     "ScanNames",
     "Source",
+    "metrics_served",
     "stopped_by_signals",
 ]

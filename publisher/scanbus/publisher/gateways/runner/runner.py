@@ -167,6 +167,16 @@ class GatewayRunner:
         """What was done so far; any thread may look."""
         return self._report
 
+    @property
+    def totals(self) -> SeriesCounts:
+        """What came of all series so far, with the one on the way."""
+        total = SeriesCounts()
+        current = self._current
+        every = [counts for _, counts in tuple(self._report.series)]
+        for each in [*every, *([] if current is None else [current.counts])]:
+            total.add(each)
+        return total
+
     def stop(self, reason: str = "the gateway was stopped") -> None:
         """Receive no more, end the series after what was received, and return.
 

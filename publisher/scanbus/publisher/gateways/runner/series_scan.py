@@ -61,6 +61,13 @@ class SeriesCounts:
     refused: int = 0
     missing: int = 0
 
+    def add(self, other: SeriesCounts) -> None:
+        """Add the numbers of another series."""
+        self.frames += other.frames
+        self.repeated += other.repeated
+        self.refused += other.refused
+        self.missing += other.missing
+
 
 class SeriesScan:
     """One series; the runner's main thread uses it.
