@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.deployment import REDIS_DROP_IN, WRITER_UNIT, settings_of
+from tests.support.deployment import (
+    GATEWAY_UNIT,
+    REDIS_DROP_IN,
+    WRITER_UNIT,
+    settings_of,
+)
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here"
@@ -65,8 +70,9 @@ def installed_unit(source: Path, folder: Path) -> Path:
 
 
 @needs_systemd
-def test_systemd_accepts_the_writers_unit(deploy: Path, tmp_path: Path) -> None:
-    unit = installed_unit(deploy / WRITER_UNIT, tmp_path)
+@pytest.mark.parametrize("name", [WRITER_UNIT, GATEWAY_UNIT])
+def test_systemd_accepts_the_units(deploy: Path, tmp_path: Path, name: str) -> None:
+    unit = installed_unit(deploy / name, tmp_path)
     assert complaints_about(tmp_path, unit.name) == []
 
 
@@ -99,8 +105,9 @@ def test_systemd_accepts_the_drop_in_for_redis(deploy: Path, tmp_path: Path) -> 
 
 
 @needs_systemd
-def test_the_writer_is_well_shielded(deploy: Path, tmp_path: Path) -> None:
-    unit = installed_unit(deploy / WRITER_UNIT, tmp_path)
+@pytest.mark.parametrize("name", [WRITER_UNIT, GATEWAY_UNIT])
+def test_services_are_well_shielded(deploy: Path, tmp_path: Path, name: str) -> None:
+    unit = installed_unit(deploy / name, tmp_path)
     done = analyze("security", "--offline=true", "--threshold=30", unit)
     assert done.returncode == 0, done.stdout[-400:] + done.stderr
 
@@ -109,6 +116,17 @@ def test_the_writers_command_line_is_one_that_the_command_knows(deploy: Path) ->
     (command,) = settings_of(deploy / WRITER_UNIT)["ExecStart"]
     options = set(re.findall(r"--[\w-]+", command))
     assert options <= options_of("writer")
+
+
+def test_the_gateways_command_line_is_one_that_the_command_knows(
+    deploy: Path,
+) -> None:
+    (command,) = settings_of(deploy / GATEWAY_UNIT)["ExecStart"]
+    (example,) = re.findall(
+        "^#   GATEWAY=(.*)$", (deploy / GATEWAY_UNIT).read_text(), re.MULTILINE
+    )
+    options = set(re.findall(r"--[\w-]+", f"{command} {example}"))
+    assert options <= options_of("publish", example.split()[0])
 
 
 def options_of(*command: str) -> set[str]:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 WRITER_UNIT = "systemd/scanbus-writer.service"
+GATEWAY_UNIT = "systemd/scanbus-gateway@.service"
 REDIS_DROP_IN = "systemd/redis-server.service.d/scanbus.conf"
 
 
