@@ -58,10 +58,6 @@ class Gate:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    @property
-    def n_failed(self) -> int:
-        return len(self.runner.so_far.failed)
-
     def _run(self) -> None:
         self._reports.append(self.runner.run())
 
@@ -339,9 +335,10 @@ def test_a_scan_that_cannot_start_is_reported_and_others_are_tried(
     names = ScanNames("eiger", {**NAMES.scan, "quota_bytes": 1})
     gate = Gate(sender, redis_url, names)
     for series in range(2):
-        sender.start(series, 1)
-        sender.frame(series, 0, frame(0))
-    wait_until(lambda: gate.n_failed == 2)
+        sender.start(series, 3)
+        for number in range(3):
+            sender.frame(series, number, frame(number))
+    wait_until(lambda: gate.runner.so_far.refused == 4)
     report = gate.stop()
     assert len(report.failed) == 2
     assert all("quota" in reason for reason in report.failed.values())

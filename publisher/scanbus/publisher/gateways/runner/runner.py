@@ -336,10 +336,13 @@ class GatewayRunner:
             current.finish(reason, text)
         except (ScanbusError, ValueError) as error:
             self._note_failed(current.scan.uid, error)
-        self._ended[current.series] = None
+        self._note_over(current.series)
+        self._leave(current)
+
+    def _note_over(self, series: str) -> None:
+        self._ended[series] = None
         if len(self._ended) > _MAX_ENDED:
             del self._ended[next(iter(self._ended))]
-        self._leave(current)
 
     def _fail(self, error: Exception) -> None:
         """Give up the scan of a series; what still comes of it opens another one."""
@@ -348,6 +351,9 @@ class GatewayRunner:
         self._current = None
         self._note_failed(current.scan.uid, error)
         current.scan.finish(EndReason.FAILURE, str(error))
+        is_short_of_room = isinstance(error, BusUnavailableError | DeadlineError)
+        if not current.counts.frames and not is_short_of_room:
+            self._note_over(current.series)  # Its next frame would fail as well.
         self._leave(current)
 
     def _note_failed(self, uid: str, error: Exception) -> None:

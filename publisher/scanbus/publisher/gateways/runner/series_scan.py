@@ -178,7 +178,7 @@ class SeriesScan:
         values = {**frame.values, _ARRIVAL: arrival, _NUMBER: frame.number}
         for name, value in values.items():
             if self._values.get(name) is type(value):
-                kept = value[:_TEXT] if isinstance(value, str) else value
+                kept = _short_text(value) if isinstance(value, str) else value
                 self._send(self._value(name), kept, time=taken, point=point)
         self.counts.frames += 1
 
@@ -309,6 +309,18 @@ class SeriesScan:
             self._scan.skip(self._channel(name), tail)
         for name in self._values:
             self._scan.skip(self._value(name), tail)
+
+
+def _short_text(text: str) -> str:
+    r"""Return the first letters of any text, as UTF-8 has them.
+
+    Examples
+    --------
+    >>> _short_text("a" * 300 + "b") == "a" * 256, _short_text("a\0b\ud800")
+    (True, 'ab?')
+    """
+    octets = text[:_TEXT].encode("utf-8", "replace")
+    return octets.replace(b"\0", b"").decode()
 
 
 def _where(frame: FrameArrived) -> str:
