@@ -92,6 +92,20 @@ def test_a_bare_block_of_lz4_gets_the_framing_of_hdf5() -> None:
     )
 
 
+def test_a_block_of_lz4_as_large_as_its_frame_is_unpacked() -> None:
+    """HDF5's filter would take its bytes for pixels."""
+    frame = np.ones((3, 3), "<u2")
+    frame[0, 2] = 0
+    parts = SeriesV1(7, compression="lz4").image(3, frame)
+    assert len(parts[2]) == frame.nbytes
+    (data,) = decoded_frame(parts).channels.values()
+    np.testing.assert_array_equal(data.array(), frame)
+    assert not data.is_packed
+    parts[2] = b"\xff" * frame.nbytes
+    with pytest.raises(MessageError, match="lz4: "):
+        decode_v1(parts)
+
+
 def test_values_of_a_frame_come_along() -> None:
     times = {"start_time": 0, "stop_time": 5, "real_time": 5}
     arrived = decoded_frame(

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import lz4.block
 import numpy as np
 
 from scanbus.publisher.gateways.dectris.json_part import (
@@ -170,14 +171,23 @@ def _frame_data(where: str, found: dict[str, Any], blob: bytes) -> FrameData:
             )
         codec = "bitshuffle-lz4"
     elif match["lz4"]:
-        codec = "lz4"
-        n_bytes = math.prod(shape) * dtype.itemsize
-        if n_bytes >= 2**31:  # LZ4's own limit; the frame has 32 bits for it.
-            raise MessageError(where, f"{shape} is too large for one block of LZ4")
-        blob = _LZ4_FRAME.pack(n_bytes, n_bytes, len(blob)) + blob
+        codec, blob = _framed(where, blob, math.prod(shape) * dtype.itemsize)
     data = FrameData(blob, codec, shape, dtype)
     data.check(where)
     return data
+
+
+def _framed(where: str, blob: bytes, n_bytes: int) -> tuple[str, bytes]:
+    """Return codec and payload for a bare block of LZ4 that unpacks to `n_bytes`."""
+    if n_bytes >= 2**31:  # LZ4's own limit; the framing has 32 bits for it.
+        raise MessageError(where, f"{n_bytes} bytes are too many for a block of LZ4")
+    if len(blob) != n_bytes:
+        return "lz4", _LZ4_FRAME.pack(n_bytes, n_bytes, len(blob)) + blob
+    # HDF5's filter takes a block that is as large as its content for the content.
+    try:
+        return "none", lz4.block.decompress(blob, uncompressed_size=n_bytes)
+    except lz4.block.LZ4BlockError as error:
+        raise MessageError(where, f"lz4: {error}") from error
 
 
 def _frame_values(
