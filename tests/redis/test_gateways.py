@@ -1,5 +1,6 @@
 """What every gateway does, whatever its sender: one suite for all of them."""
 
+import os
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
-from tests.support.gateway_senders import SENDERS, Sender
+from tests.support.gateway_senders import SENDERS, HasGateway, Sender
 from tests.support.roots import made_root
 from tests.support.waiting import wait_until
 from tests.support.writers import final_verdict, writer
@@ -44,11 +45,19 @@ def sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
     made.close()
 
 
+@pytest.fixture
+def telling_sender(sender: Sender) -> Sender:
+    """A sender that tells where a series begins, and of how many frames."""
+    if not sender.has_starts:
+        pytest.skip("its stream has frames and nothing else")
+    return sender
+
+
 class Gate:
     """A gateway that runs in a thread, to be stopped and asked what it did."""
 
     def __init__(
-        self, sender: Sender, url: str, names: ScanNames = NAMES, **settings: Any
+        self, sender: HasGateway, url: str, names: ScanNames = NAMES, **settings: Any
     ) -> None:
         self.runner = GatewayRunner(
             sender.gateway(), GatewaySettings(url, names, **settings), self._progress
@@ -130,12 +139,12 @@ def test_a_late_gateway_gets_what_the_sender_kept(
 
 
 def test_a_series_whose_start_was_missed_is_a_scan(
-    sender: Sender, redis_url: str, tmp_path: Path
+    telling_sender: Sender, redis_url: str, tmp_path: Path
 ) -> None:
-    gate = Gate(sender, redis_url, once=True)
+    gate = Gate(telling_sender, redis_url, once=True)
     for number in range(3, 8):
-        sender.frame(4, number, frame(number))
-    sender.end(4)
+        telling_sender.frame(4, number, frame(number))
+    telling_sender.end(4)
     report = gate.report()
     written(redis_url, tmp_path)
     (uid, counts) = report.series[0]
@@ -149,10 +158,10 @@ def test_a_series_whose_start_was_missed_is_a_scan(
 
 
 def test_what_never_came_is_a_gap_also_at_the_end(
-    sender: Sender, redis_url: str, tmp_path: Path
+    telling_sender: Sender, redis_url: str, tmp_path: Path
 ) -> None:
-    gate = Gate(sender, redis_url, once=True)
-    send_all(sender, 1, [0, 1, 2, 5, 6], 9)
+    gate = Gate(telling_sender, redis_url, once=True)
+    send_all(telling_sender, 1, [0, 1, 2, 5, 6], 9)
     report = gate.report()
     assert report.series[0][1].missing == 4
     written(redis_url, tmp_path)
@@ -200,7 +209,9 @@ def test_rubbish_is_refused_and_the_series_goes_on(
     report = gate.report()
     (uid, counts) = report.series[0]
     assert report.refused == 9
-    assert (counts.frames, counts.refused, counts.missing) == (6, 8, 0)
+    # Without a start, the first frame begins the series: after two refusals, not one.
+    n_refused = 8 if sender.has_starts else 7
+    assert (counts.frames, counts.refused, counts.missing) == (6, n_refused, 0)
     assert report.exit_code is ExitCode.PARTIAL
     notes = notes_of(redis_url, uid)
     assert "expected (40, 60) uint16 as in the first frame, got (3, 3)" in notes
@@ -208,15 +219,15 @@ def test_rubbish_is_refused_and_the_series_goes_on(
 
 
 def test_a_series_without_its_end_ends_when_the_next_begins(
-    sender: Sender, redis_url: str
+    telling_sender: Sender, redis_url: str
 ) -> None:
-    gate = Gate(sender, redis_url)
-    sender.start(1, 4)
-    sender.frame(1, 0, frame(0))
-    send_all(sender, 2, [0, 1], 2)
-    sender.frame(3, 0, frame(0))
+    gate = Gate(telling_sender, redis_url)
+    telling_sender.start(1, 4)
+    telling_sender.frame(1, 0, frame(0))
+    send_all(telling_sender, 2, [0, 1], 2)
+    telling_sender.frame(3, 0, frame(0))
     wait_until(lambda: gate.n_frames == 4)
-    sender.frame(2, 1, frame(1))
+    telling_sender.frame(2, 1, frame(1))
     report = gate.stop()
     reasons = []
     with connect(redis_url, name="test") as client:
@@ -232,7 +243,8 @@ def test_a_series_without_its_end_ends_when_the_next_begins(
         (EndReason.SUCCESS, ""),
         (EndReason.USER_ABORT, "stopped by the test"),
     ]
-    assert report.refused == 1  # the frame of the series that is over
+    # The frame of the series that is over, if it says so.
+    assert report.refused == int(telling_sender.names_series)
 
 
 def test_series_follow_each_other_while_the_first_is_written(
@@ -243,7 +255,10 @@ def test_series_follow_each_other_while_the_first_is_written(
         for series in range(1, 4):
             send_all(sender, series, list(range(10)), 10)
         wait_until(lambda: gate.n_frames == 30)
-        wait_until(lambda: len(list(tmp_path.rglob("scan0003.h5"))) == 1)
+        # Path.rglob fails when the writer removes a folder meanwhile.
+        wait_until(
+            lambda: any("scan0003.h5" in files for _, _, files in os.walk(tmp_path))
+        )
         report = gate.stop()
         for index in range(3):
             verdict = verdict_of(redis_url, report, index)
@@ -346,14 +361,14 @@ def test_a_scan_that_cannot_start_is_reported_and_others_are_tried(
 
 
 def test_metrics_have_the_queue_and_what_became_of_frames(
-    sender: Sender, redis_url: str
+    telling_sender: Sender, redis_url: str
 ) -> None:
-    gate = Gate(sender, redis_url)
-    sender.start(1, 9)
+    gate = Gate(telling_sender, redis_url)
+    telling_sender.start(1, 9)
     for number in (0, 1, 1, 3):
-        sender.frame(1, number, frame(number))
-    sender.end(1)
-    sender.rubbish()
+        telling_sender.frame(1, number, frame(number))
+    telling_sender.end(1)
+    telling_sender.rubbish()
     wait_until(lambda: gate.runner.so_far.refused == 1)
     with metrics_served(gate.runner, 0) as port:
         address = f"http://127.0.0.1:{port}/metrics"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from scanbus.bus.store import announcements, connect, find_scan
-from scanbus.publisher.gateways.dectris import SimulatedDetector
-from scanbus.publisher.gateways.dectris.simulated_messages import SeriesV2
+from scanbus.publisher.gateways.dectris import SimulatedSender
+from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
 from scanbus.schemas import EndReason
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
@@ -77,7 +77,7 @@ def test_a_simulated_detector_becomes_a_scan(
 def test_a_signal_ends_the_series_in_order(
     redis_url: str, number: signal.Signals
 ) -> None:
-    with SimulatedDetector("tcp://127.0.0.1:*") as detector:
+    with SimulatedSender("tcp://127.0.0.1:*") as detector:
         gateway = started(redis_url, detector.address, "--detector", "eiger")
         send(detector, SeriesV2(1), range(5))
         wait_until(lambda: points_on_bus(redis_url) == 5)
@@ -96,7 +96,7 @@ def test_after_a_kill_the_rest_of_a_series_is_published(
 ) -> None:
     options = ("--detector", "eiger", "--spool", str(tmp_path / "spool"))
     series = SeriesV2(1)
-    with SimulatedDetector("tcp://127.0.0.1:*") as detector:
+    with SimulatedSender("tcp://127.0.0.1:*") as detector:
         gateway = started(redis_url, detector.address, *options)
         detector.send(series.header())
         send(detector, series, range(5))
@@ -124,7 +124,7 @@ def test_a_bad_address_is_a_sentence(redis_url: str, address: str) -> None:
     assert err.splitlines()[-1].startswith("scanbus: setting address:")
 
 
-def send(detector: SimulatedDetector, series: SeriesV2, numbers: range) -> None:
+def send(detector: SimulatedSender, series: SeriesV2, numbers: range) -> None:
     for number in numbers:
         frame = np.full((20, 30), number, "<u2")
         assert detector.send(series.image(number, frame))

@@ -1,23 +1,47 @@
 """Senders for the conformance suite of gateways, one per gateway and stream."""
 
-import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from scanbus.publisher.gateways.dectris import DectrisGateway, SimulatedDetector
-from scanbus.publisher.gateways.dectris.simulated_messages import SeriesV1, SeriesV2
+from scanbus.publisher.gateways.dectris import DectrisGateway
+from scanbus.publisher.gateways.dectris.simulated_messages import SeriesV1
 from scanbus.publisher.gateways.runner import Gateway
+from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
+from scanbus.publisher.gateways.wire.sockets import (
+    SendingKind,
+    SimulatedSender,
+    SocketKind,
+)
+from scanbus.publisher.gateways.zmq import ZmqGateway
+from scanbus.publisher.gateways.zmq.simulated_messages import ArrayFrames, MaxivSeries
 
 Frame = npt.NDArray[Any]
 
+# A run of frames alone is over after so long; longer than a sender needs to restart.
+IDLE_S = 3.0
+SENDING: Mapping[SocketKind, SendingKind] = {"pull": "push", "sub": "pub"}
 
-class Sender(Protocol):
-    """What the suite has a simulated sender do, over a real socket."""
+
+class HasGateway(Protocol):
+    """A sender, as far as who runs a gateway needs it."""
 
     def gateway(self) -> Gateway:
         """Return a gateway that is to receive from it."""
+
+
+class Sender(HasGateway, Protocol):
+    """What the suite has a simulated sender do, over a real socket."""
+
+    @property
+    def names_series(self) -> bool:
+        """Whether each frame says to which series it belongs."""
+
+    @property
+    def has_starts(self) -> bool:
+        """Whether there are messages for the start and the end of a series."""
 
     def start(self, series: int, n_frames: int) -> None:
         """Begin a series."""
@@ -38,15 +62,27 @@ class Sender(Protocol):
         """Close the socket."""
 
 
-class DectrisSender:
-    """A DECTRIS detector, of one of its streams."""
+class ZmqSender:
+    """A sender over ZeroMQ, of messages that its arguments make."""
 
-    def __init__(self, messages: Callable[[int, Mapping[str, Any]], Any]) -> None:
+    def __init__(
+        self,
+        gateway: Callable[[str, SocketKind], Gateway],
+        messages: Callable[[int, Mapping[str, Any]], Any],
+        *,
+        socket: SocketKind = "pull",
+        names_series: bool = True,
+        has_starts: bool = True,
+    ) -> None:
+        self.names_series = names_series
+        self.has_starts = has_starts
+        self._gateway = gateway
         self._messages = messages
-        self._detector = SimulatedDetector("tcp://127.0.0.1:*")
+        self._socket: SocketKind = socket
+        self._sender = SimulatedSender("tcp://127.0.0.1:*", kind=SENDING[socket])
 
     def gateway(self) -> Gateway:
-        return DectrisGateway(self._detector.address)
+        return self._gateway(self._sender.address, self._socket)
 
     def start(self, series: int, n_frames: int) -> None:
         config = {"nimages": n_frames, "number_of_images": n_frames}
@@ -63,25 +99,38 @@ class DectrisSender:
         self._send([b"\xa1\x64type\x63abc"])
 
     def restart(self) -> None:
-        address = self._detector.address
-        self._detector.close()
-        self._detector = SimulatedDetector(address)
+        address = self._sender.address
+        self._sender.close()
+        self._sender = SimulatedSender(address, kind=SENDING[self._socket])
 
     def close(self) -> None:
-        self._detector.close(0.0)
+        self._sender.close(0.0)
 
     def _send(self, parts: list[bytes]) -> None:
-        assert self._detector.send(parts)
+        assert not parts or self._sender.send(parts)
 
 
-def dectris_v1() -> Sender:
-    return DectrisSender(SeriesV1)
+def zmq_gateway(address: str, socket: SocketKind) -> Gateway:
+    return ZmqGateway(address, socket, idle_s=IDLE_S)
 
 
-def dectris_v2() -> Sender:
-    return DectrisSender(SeriesV2)
+def dectris_gateway(address: str, socket: SocketKind) -> Gateway:
+    return DectrisGateway(address, socket)
 
 
+def frames_alone(_series: int, _config: Mapping[str, Any]) -> ArrayFrames:
+    return ArrayFrames("bslz4")
+
+
+ARRAY = partial(
+    ZmqSender, zmq_gateway, frames_alone, names_series=False, has_starts=False
+)
 SENDERS: dict[str, Callable[[], Sender]] = {
-    re.sub("_", "-", each.__name__): each for each in (dectris_v1, dectris_v2)
+    "dectris-v1": partial(ZmqSender, dectris_gateway, SeriesV1),
+    "dectris-v2": partial(ZmqSender, dectris_gateway, SeriesV2),
+    "dectris-v2-sub": partial(ZmqSender, dectris_gateway, SeriesV2, socket="sub"),
+    "jungfraujoch": partial(ZmqSender, zmq_gateway, SeriesV2),
+    "maxiv": partial(ZmqSender, zmq_gateway, MaxivSeries, names_series=False),
+    "array": ARRAY,
+    "array-sub": partial(ARRAY, socket="sub"),
 }

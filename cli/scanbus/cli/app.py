@@ -26,6 +26,7 @@ from scanbus.cli.commands import (
     publish_dectris,
     publish_files,
     publish_resume,
+    publish_zmq,
     replay,
     root_accept_loss,
     root_init,
@@ -105,6 +106,7 @@ _add(app, "simulate", simulate)
 _add(app, "salvage", salvage)
 _add(publish, "files", publish_files)
 _add(publish, "dectris", publish_dectris)
+_add(publish, "zmq", publish_zmq)
 _add(publish, "resume", publish_resume)
 _add(master, "rebuild", master_rebuild)
 _add(root, "init", root_init)

@@ -5,8 +5,14 @@ Needs the extra ``zmq``.
 
 from scanbus.publisher.gateways.dectris.gateway import DectrisGateway
 from scanbus.publisher.gateways.dectris.simulator import (
-    SimulatedDetector,
     simulate_series,
+    simulated_config,
 )
+from scanbus.publisher.gateways.wire.sockets import SimulatedSender
 
-__all__ = ["DectrisGateway", "SimulatedDetector", "simulate_series"]
+__all__ = [
+    "DectrisGateway",
+    "SimulatedSender",
+    "simulate_series",
+    "simulated_config",
+]

@@ -16,20 +16,12 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import lz4.block
 import numpy as np
 
-from scanbus.publisher.gateways.dectris.json_part import (
-    read_object,
-    shown,
-    whole_number,
-)
-from scanbus.publisher.gateways.dectris.nexus_fields import described_v1
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     FrameData,
@@ -37,6 +29,13 @@ from scanbus.publisher.gateways.runner.messages import (
     SeriesEnded,
     SeriesStarted,
 )
+from scanbus.publisher.gateways.wire.framing import framed_lz4
+from scanbus.publisher.gateways.wire.json_part import (
+    read_object,
+    shown,
+    whole_number,
+)
+from scanbus.publisher.gateways.wire.nexus_fields import described_v1
 from scanbus.schemas.errors import MessageError
 
 __all__ = ["decode_v1"]
@@ -51,8 +50,6 @@ _ARRAYS = {
 _ARRAY_TYPES = ("float32", "float64", "uint8", "uint16", "uint32", "int32")
 _IMAGE_TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32")
 _ENCODING = re.compile(r"(?:bs(?P<bits>8|16|32|64)-?)?(?P<lz4>lz4)?(?P<order>[<>])")
-# What HDF5's filter expects before a block of LZ4, which the stream leaves out.
-_LZ4_FRAME = struct.Struct(">QII")
 _MAX_AXIS = 2**20
 _MAX_APPENDIX_BYTES = 2**16
 
@@ -171,23 +168,10 @@ def _frame_data(where: str, found: dict[str, Any], blob: bytes) -> FrameData:
             )
         codec = "bitshuffle-lz4"
     elif match["lz4"]:
-        codec, blob = _framed(where, blob, math.prod(shape) * dtype.itemsize)
+        codec, blob = framed_lz4(where, blob, math.prod(shape) * dtype.itemsize)
     data = FrameData(blob, codec, shape, dtype)
     data.check(where)
     return data
-
-
-def _framed(where: str, blob: bytes, n_bytes: int) -> tuple[str, bytes]:
-    """Return codec and payload for a bare block of LZ4 that unpacks to `n_bytes`."""
-    if n_bytes >= 2**31:  # LZ4's own limit; the framing has 32 bits for it.
-        raise MessageError(where, f"{n_bytes} bytes are too many for a block of LZ4")
-    if len(blob) != n_bytes:
-        return "lz4", _LZ4_FRAME.pack(n_bytes, n_bytes, len(blob)) + blob
-    # HDF5's filter takes a block that is as large as its content for the content.
-    try:
-        return "none", lz4.block.decompress(blob, uncompressed_size=n_bytes)
-    except lz4.block.LZ4BlockError as error:
-        raise MessageError(where, f"lz4: {error}") from error
 
 
 def _frame_values(

@@ -8,10 +8,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from enum import Enum
 
-__all__ = ["FrameNumbers", "Place"]
+__all__ = ["MAX_JUMP", "FrameNumbers", "Place"]
 
 # The counter of a detector that lost so many frames would not be believed.
-_MAX_JUMP = 1_000_000
+MAX_JUMP = 1_000_000
 
 
 class Place(Enum):
@@ -64,7 +64,7 @@ class FrameNumbers:
         if number < self.first:
             return Place.BEFORE_FIRST
         if number >= self._stop:
-            if number - self._stop > _MAX_JUMP:
+            if number - self._stop > MAX_JUMP:
                 return Place.TOO_FAR
             if number > self._stop:
                 self._starts.append(self._stop)

@@ -17,10 +17,18 @@ import numpy.typing as npt
 from scanbus.bus.codecs import find_codec
 from scanbus.schemas.errors import MessageError, PayloadError
 
-__all__ = ["FrameArrived", "FrameData", "Message", "SeriesEnded", "SeriesStarted"]
+__all__ = [
+    "FrameArrived",
+    "FrameData",
+    "Message",
+    "SeriesDescribed",
+    "SeriesEnded",
+    "SeriesStarted",
+]
 
-# LZ4 packs at most 255 bytes into one.
+# LZ4 packs at most 255 bytes into one; Zstandard a block of 8 KiB into some twenty.
 _MAX_RATIO = 256
+_MAX_RATIOS = {"bitshuffle-zstd": 1024}
 _LEAST_BYTES = 4096
 
 
@@ -69,7 +77,8 @@ class FrameData:
             If they differ, or no chunk can hold such a frame.
         """
         n_bytes = self.n_bytes
-        if n_bytes > _MAX_RATIO * len(self.payload) + _LEAST_BYTES:
+        ratio = _MAX_RATIOS.get(self.codec, _MAX_RATIO)
+        if n_bytes > ratio * len(self.payload) + _LEAST_BYTES:
             raise MessageError(
                 source, f"{len(self.payload)} bytes cannot unpack to {n_bytes}"
             )
@@ -110,6 +119,8 @@ class SeriesStarted:
         Channel to further fields of its own group, if there are several.
     metadata : mapping
         Metadata tree of the rest of the scan, with NeXus names.
+    first_number : int, optional
+        Number of its first frame, if the sender's numbers begin anywhere.
     """
 
     series: str
@@ -120,6 +131,23 @@ class SeriesStarted:
         default_factory=dict[str, Mapping[str, Any]]
     )
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    first_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesDescribed:
+    """More about a series, between its start and its first frame.
+
+    Parameters
+    ----------
+    series : str
+        The series.
+    fields : mapping
+        Further fields of the detector's group in the NeXus file.
+    """
+
+    series: str
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,4 +190,4 @@ class SeriesEnded:
     series: str
 
 
-Message: TypeAlias = SeriesStarted | FrameArrived | SeriesEnded
+Message: TypeAlias = SeriesStarted | SeriesDescribed | FrameArrived | SeriesEnded

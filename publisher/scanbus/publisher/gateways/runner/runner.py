@@ -17,6 +17,7 @@ from scanbus.publisher.gateways.runner.gateway import Gateway, RawMessage
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     Message,
+    SeriesDescribed,
     SeriesEnded,
     SeriesStarted,
 )
@@ -245,12 +246,26 @@ class GatewayRunner:
                 self._start(publisher, message)
             case FrameArrived():
                 self._frame(publisher, message, arrival)
+            case SeriesDescribed():
+                self._describe(message)
             case SeriesEnded():
+                self._ended.pop("", None)
                 if self._current is not None and self._is_current(message.series):
                     self._finish(EndReason.SUCCESS)
 
     def _is_current(self, series: str) -> bool:
-        return self._current is not None and series in {"", self._current.series}
+        """Whether it is the series on the way; one without name may be any."""
+        if self._current is None:
+            return False
+        return series == self._current.series or "" in {series, self._current.series}
+
+    def _describe(self, described: SeriesDescribed) -> None:
+        if not described.fields:
+            return
+        if self._current is None or not self._is_current(described.series):
+            name = described.series
+            raise MessageError(f"description of series {name}", "it has not begun")
+        self._current.describe(described)
 
     def _start(self, publisher: Publisher, started: SeriesStarted) -> None:
         current = self._current
@@ -274,7 +289,7 @@ class GatewayRunner:
         if self._current is None or not self._is_current(frame.series):
             if frame.series in self._ended:
                 raise MessageError(
-                    f"frame {frame.number}", f"series {frame.series} is over"
+                    f"frame {frame.number}", f"series {frame.series or '?'} is over"
                 )
             self._open(publisher, SeriesStarted(frame.series), is_from_start=False)
         current = self._current
@@ -304,7 +319,8 @@ class GatewayRunner:
                 if self._stopped_by:
                     raise
                 self._is_over.wait(_RETRY_S)
-        self._ended.pop(started.series, None)
+        for name in (started.series, ""):
+            self._ended.pop(name, None)
         self._expected = started.n_frames
         if not is_from_start:
             self._current.note("the start of the series was not received")
@@ -336,7 +352,8 @@ class GatewayRunner:
             current.finish(reason, text)
         except (ScanbusError, ValueError) as error:
             self._note_failed(current.scan.uid, error)
-        self._note_over(current.series)
+        if current.series:
+            self._note_over(current.series)
         self._leave(current)
 
     def _note_over(self, series: str) -> None:
@@ -353,7 +370,9 @@ class GatewayRunner:
         current.scan.finish(EndReason.FAILURE, str(error))
         is_short_of_room = isinstance(error, BusUnavailableError | DeadlineError)
         if not current.counts.frames and not is_short_of_room:
-            self._note_over(current.series)  # Its next frame would fail as well.
+            # Its next frame would fail as well, also if frames name no series.
+            self._note_over(current.series)
+            self._note_over("")
         self._leave(current)
 
     def _note_failed(self, uid: str, error: Exception) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scanbus.publisher.gateways.runner.frame_numbers import FrameNumbers, Place
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     FrameData,
+    SeriesDescribed,
     SeriesStarted,
 )
 from scanbus.publisher.publisher import Publisher
@@ -103,6 +104,8 @@ class SeriesScan:
         self._names = names
         self._started = started
         self._is_from_start = is_from_start
+        given = names.first_number
+        self._first_number = started.first_number if given is None else given
         self._must_stop = must_stop
         self._numbers: FrameNumbers | None = None
         # The first frame and when it came, until its number can be understood.
@@ -123,6 +126,21 @@ class SeriesScan:
     def scan(self) -> Scan:
         """The scan."""
         return self._scan
+
+    def describe(self, described: SeriesDescribed) -> None:
+        """Add fields of the detector, before its first frame.
+
+        Raises
+        ------
+        MessageError
+            If it has come already.
+        """
+        if self._numbers is not None or self._held is not None:
+            raise MessageError(
+                f"series {self.series}", "a description came after its first frame"
+            )
+        fields = {**self._started.fields, **described.fields}
+        self._started = replace(self._started, fields=fields)
 
     # ------------------------------------------------------------------- frames
 
@@ -151,7 +169,7 @@ class SeriesScan:
 
     def _may_count_from_one(self, frame: FrameArrived) -> bool:
         """Whether the second frame must tell if the first number is 0 or 1."""
-        is_open = self._names.first_number is None and self._is_from_start
+        is_open = self._first_number is None and self._is_from_start
         return is_open and frame.number == 1
 
     def _take(self, frame: FrameArrived, arrival: float) -> None:
@@ -185,7 +203,7 @@ class SeriesScan:
     def _begin(self, frame: FrameArrived) -> None:
         """Learn the first number, and declare the channels by the first frame."""
         held, self._held = self._held, None
-        first = self._names.first_number
+        first = self._first_number
         if first is None:
             first = int(held is not None and frame.number != 0)
         self._numbers = FrameNumbers(first)

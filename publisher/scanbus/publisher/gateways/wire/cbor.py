@@ -9,7 +9,8 @@ Pure.
 
 References
 ----------
-RFC 8949 (CBOR); RFC 8746 (typed arrays); DECTRIS stream V2 (tag 56500).
+RFC 8949 (CBOR); RFC 8746 (typed arrays); DECTRIS stream V2 (tag 56500); Jungfraujoch,
+"CBOR messages" (``bszstd``).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any, Final
 import cbor2
 import numpy as np
 
-from scanbus.publisher.gateways.dectris.json_part import shown
 from scanbus.publisher.gateways.runner.messages import FrameData
+from scanbus.publisher.gateways.wire.json_part import shown
 from scanbus.schemas.errors import MessageError
 
 __all__ = ["read_map"]
@@ -37,7 +38,11 @@ _TYPES: Final = {
     71: "<u8", 72: "i1", 73: ">i2", 74: ">i4", 75: ">i8", 77: "<i2", 78: "<i4",
     79: "<i8", 80: ">f2", 81: ">f4", 82: ">f8", 84: "<f2", 85: "<f4", 86: "<f8",
 }  # fmt: skip
-_CODECS: Final = {"bslz4": "bitshuffle-lz4", "lz4": "lz4"}
+_CODECS: Final = {
+    "bslz4": "bitshuffle-lz4",
+    "bszstd": "bitshuffle-zstd",
+    "lz4": "lz4",
+}
 _BYTES, _TEXT, _ARRAY, _MAP, _TAG = 2, 3, 4, 5, 6
 
 
@@ -141,7 +146,9 @@ def _compressed(source: str, value: Any) -> _Compressed:
         case (str(name), int(size), bytes(payload)) if name in _CODECS:
             return _Compressed(_CODECS[name], size, payload)
     raise MessageError(
-        source, f"compression {shown(value)}: expected bslz4 or lz4, a size, and bytes"
+        source,
+        f"compression {shown(value)}: expected one of "
+        f"{', '.join(_CODECS)}, a size, and bytes",
     )
 
 

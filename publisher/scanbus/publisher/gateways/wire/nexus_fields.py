@@ -1,4 +1,7 @@
-"""NeXus fields of what a DECTRIS detector says about itself when a series starts.
+"""NeXus fields of what a detector says about itself when a series starts.
+
+Keys are those of the SIMPLON API: of its configuration, which stream V1 sends and MAX
+IV's senders forward in part, and of stream V2 with what Jungfraujoch adds.
 
 Values are untrusted: what is no finite number or short text is left out. Pure.
 """
@@ -46,7 +49,9 @@ _DETECTOR_V2 = (
     ("count_time", "count_time", "s"),
     ("countrate_correction_enabled", "countrate_correction_applied", ""),
     ("detector_description", "description", ""),
+    ("detector_distance", "distance", "m"),
     ("detector_serial_number", "serial_number", ""),
+    ("error_value", "error_value", ""),
     ("flatfield_enabled", "flatfield_applied", ""),
     ("frame_time", "frame_time", "s"),
     ("pixel_mask_enabled", "pixel_mask_applied", ""),

@@ -1,40 +1,52 @@
 """Translate messages of DECTRIS stream V2: one CBOR map each, `start`, `image`, `end`.
 
-Unknown keys are skipped, so Jungfraujoch's messages, a superset, are read too.
+Jungfraujoch's messages are a superset: ``calibration`` messages follow the start, an
+image has more values, and of images without pixels there is ``metadata``, which is
+skipped. So are unknown keys.
 
 Pure: no sockets. Messages are untrusted; see `cbor` for the bounds.
 
 References
 ----------
-https://github.com/dectris/documentation, "stream_v2".
+https://github.com/dectris/documentation, "stream_v2";
+https://jungfraujoch.readthedocs.io, "CBOR messages".
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from scanbus.publisher.gateways.dectris.cbor import read_map
-from scanbus.publisher.gateways.dectris.json_part import shown, whole_number
-from scanbus.publisher.gateways.dectris.nexus_fields import described_v2, plain_value
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     FrameData,
     Message,
+    SeriesDescribed,
     SeriesEnded,
 )
+from scanbus.publisher.gateways.wire.cbor import read_map
+from scanbus.publisher.gateways.wire.json_part import shown, whole_number
+from scanbus.publisher.gateways.wire.nexus_fields import described_v2, plain_value
 from scanbus.schemas.errors import MessageError, PayloadError
 
 __all__ = ["decode_v2"]
 
-_SOURCE = "DECTRIS stream V2"
+_SOURCE = "stream V2"
 _MAX_CHANNELS = 16
 _MAX_NAME = 64
 # Of the arrays of a start message, unpacked: 16 channels of 16 megapixels have 1 GiB.
 _MAX_ARRAY_BYTES = 2**30
-_TIMES = ("start_time", "stop_time", "real_time")
+_TIMES = ("start_time", "stop_time", "end_time", "real_time")
+# Values of an image that Jungfraujoch adds.
+_NUMBERS = (
+    "original_image_id", "xfel_pulse_id", "xfel_event_code", "storage_cell",
+    "image_collection_efficiency", "bkg_estimate", "error_pixel_count",
+    "saturated_pixel_count", "strong_pixel_count", "indexing_result",
+)  # fmt: skip
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 
 def decode_v2(message: bytes) -> Message:
@@ -52,14 +64,17 @@ def decode_v2(message: bytes) -> Message:
     """
     found = read_map(_SOURCE, message)
     kind = found.get("type")
-    if kind not in ("start", "image", "end"):
+    if kind not in ("start", "calibration", "metadata", "image", "end"):
         raise MessageError(_SOURCE, f"type {shown(kind)} is unknown")
     series = str(whole_number(_SOURCE, found, "series_id", 2**64))
     if kind == "image":
         return _image(series, found)
     if kind == "start":
         return described_v2(series, found, _arrays(found))
-    return SeriesEnded(series)
+    if kind == "end":
+        return SeriesEnded(series)
+    fields = _calibration(found) if kind == "calibration" else {}
+    return SeriesDescribed(series, fields)
 
 
 def _image(series: str, found: Mapping[Any, Any]) -> FrameArrived:
@@ -88,6 +103,10 @@ def _values(found: Mapping[Any, Any]) -> Iterator[tuple[str, float | int | str]]
         seconds = _rational(found.get(name))
         if seconds is not None:
             yield name, seconds
+    for name in _NUMBERS:
+        number = plain_value(found.get(name))
+        if number is not None and not isinstance(number, str):
+            yield name, int(number) if isinstance(number, bool) else number
     user_data = plain_value(found.get("user_data"))
     if user_data is not None:
         yield "user_data", str(user_data)
@@ -123,6 +142,21 @@ def _absolute(found: Mapping[Any, Any], values: Mapping[str, Any]) -> float | No
 
 
 # ----------------------------------------------------------------------- the start
+
+
+def _calibration(found: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the arrays of a calibration message as fields of the detector."""
+    _check_size(found)
+    data = found.get("data")
+    if not isinstance(data, Mapping) or len(data) > _MAX_CHANNELS:
+        raise MessageError(_SOURCE, f"calibration: expected arrays, got {shown(data)}")
+    fields: dict[str, Any] = {}
+    for name, array in data.items():
+        is_name = isinstance(name, str) and _NAME.fullmatch(name) is not None
+        if not is_name or not isinstance(array, FrameData):
+            raise MessageError(_SOURCE, f"calibration {shown(name)}: {shown(array)}")
+        fields[f"calibration_{name}"] = _array(array)
+    return fields
 
 
 def _arrays(found: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:

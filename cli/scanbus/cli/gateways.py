@@ -1,0 +1,144 @@
+"""What the commands of gateways share: their options, and how one is run."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from scanbus.cli.logs import log_to_stderr
+from scanbus.cli.options import path_given
+from scanbus.cli.output import print_verdict, stdout
+from scanbus.cli.progress import shown_progress
+from scanbus.schemas.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from scanbus.publisher.gateways.runner import Gateway, GatewaySettings
+
+__all__ = [
+    "Beamline",
+    "Dataset",
+    "DetectorName",
+    "FirstNumber",
+    "MetricsPort",
+    "Once",
+    "Proposal",
+    "QueueMb",
+    "Sample",
+    "Simulate",
+    "SimulatedFrames",
+    "SimulatedRate",
+    "Socket",
+    "SocketKind",
+    "Spool",
+    "Wait",
+    "run_gateway",
+]
+
+
+class SocketKind(StrEnum):
+    """How a gateway takes the messages of a sender."""
+
+    PULL = "pull"
+    SUB = "sub"
+
+    @property
+    def sender(self) -> Literal["push", "pub"]:
+        """Socket of the sender."""
+        return "push" if self is SocketKind.PULL else "pub"
+
+
+Once = Annotated[
+    bool, typer.Option("--once", help="Exit when one series has its verdict.")
+]
+Proposal = Annotated[str, typer.Option(metavar="P", help="Proposal of the scans.")]
+Sample = Annotated[
+    str,
+    typer.Option(
+        "--sample", "--collection", metavar="S", help="Collection of the scans."
+    ),
+]
+Dataset = Annotated[str, typer.Option(metavar="D", help="Dataset of the scans.")]
+Beamline = Annotated[str, typer.Option(metavar="B", help="Beamline of the scans.")]
+DetectorName = Annotated[
+    str, typer.Option(metavar="NAME", help="Name of the detector in the scans.")
+]
+FirstNumber = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="First frame number, by default learnt."),
+]
+Spool = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", parser=path_given, help="Folder on a local disk, to survive."
+    ),
+]
+QueueMb = Annotated[
+    int, typer.Option(metavar="MB", min=1, help="Messages that wait for Redis, in MB.")
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT", min=0, max=65535, help="Serve Prometheus metrics there."
+    ),
+]
+Wait = Annotated[
+    bool, typer.Option(help="With --once, wait for the verdict of a live writer.")
+]
+Socket = Annotated[
+    SocketKind,
+    typer.Option(
+        help="Pull from a sender that pushes, or subscribe to one that publishes."
+    ),
+]
+Simulate = Annotated[
+    bool,
+    typer.Option(
+        "--simulate", help="Be the detector: listen at ADDRESS and send a series."
+    ),
+]
+SimulatedFrames = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Frames to simulate.")
+]
+SimulatedRate = Annotated[
+    float | None,
+    typer.Option(metavar="HZ", help="Simulated frames per second; by default all."),
+]
+
+
+def run_gateway(
+    gateway: Gateway, settings: GatewaySettings, metrics_port: int | None
+) -> ExitCode:
+    """Run a gateway until it ends or is stopped; print what it did, with ``--once``.
+
+    Raises
+    ------
+    ScanbusError
+        If Redis does not answer at the start, or the source cannot be opened.
+    """
+    from scanbus.publisher.gateways.runner import (  # noqa: PLC0415 - loads numpy
+        GatewayRunner,
+        metrics_served,
+        stopped_by_signals,
+    )
+
+    log_to_stderr(logging.INFO, is_service=True)
+    with shown_progress(quiet=not settings.once) as progress:
+        runner = GatewayRunner(gateway, settings, progress)
+        with ExitStack() as stack:
+            if metrics_port is not None:
+                stack.enter_context(metrics_served(runner, metrics_port))
+            stack.enter_context(stopped_by_signals(runner))
+            report = runner.run()
+    for uid, counts in report.series[-1:] if settings.once else ():
+        stdout().print(
+            f"scan {uid}: {counts.frames} frames published, {counts.missing} missing, "
+            f"{counts.repeated} repeated, {counts.refused} messages refused"
+        )
+        if uid in report.verdicts:
+            print_verdict(report.verdicts[uid], Path())
+    return report.exit_code if settings.once else ExitCode.COMPLETE

@@ -1,0 +1,170 @@
+"""ZeroMQ sockets of gateways: one that receives, and one of a simulated sender."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+from time import time as wall_clock
+from types import TracebackType
+from typing import Literal, Self, TypeAlias
+
+import zmq
+
+from scanbus.publisher.gateways.runner.gateway import RawMessage
+from scanbus.schemas.errors import ConfigurationError
+
+__all__ = ["SendingKind", "SimulatedSender", "SocketKind", "ZmqSource"]
+
+SocketKind: TypeAlias = Literal["pull", "sub"]
+SendingKind: TypeAlias = Literal["push", "pub"]
+
+# Few, as our own queue is bounded by bytes; the detector's buffer is larger than both.
+_PULLED_MESSAGES = 16
+# A sender that publishes drops what its subscriber does not take at once.
+_SUBSCRIBED_MESSAGES = 32
+# A peer that declares a larger part is disconnected before anything is allocated.
+_MAX_PART_BYTES = 2**30
+_RECONNECT_MS, _MOST_RECONNECT_MS = 100, 2000
+_SEND_BUFFER = 100
+
+
+class ZmqSource:
+    """A socket that receives; messages arrive in the order of each sender.
+
+    It connects now or when the sender is there, and again whenever that comes back.
+
+    Parameters
+    ----------
+    address : str
+        Of the sender's socket, such as ``tcp://HOST:9999``.
+    kind : {"pull", "sub"}
+        Whether the sender pushes, or publishes to all who subscribe.
+
+    Raises
+    ------
+    ConfigurationError
+        If the address is none.
+    """
+
+    def __init__(self, address: str, kind: SocketKind = "pull") -> None:
+        self._context = zmq.Context()
+        is_sub = kind == "sub"
+        self._socket = socket = self._context.socket(zmq.SUB if is_sub else zmq.PULL)
+        waiting = _SUBSCRIBED_MESSAGES if is_sub else _PULLED_MESSAGES
+        socket.setsockopt(zmq.RCVHWM, waiting)
+        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_PART_BYTES)
+        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _MOST_RECONNECT_MS)
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.LINGER, 0)
+        if is_sub:
+            socket.setsockopt(zmq.SUBSCRIBE, b"")
+        try:
+            socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigurationError("address", f"{address!r}: {error}") from error
+
+    def receive(self, timeout_s: float) -> RawMessage | None:
+        """Return the next message, its content a list of parts; None if none came."""
+        if not self._socket.poll(int(timeout_s * 1000)):
+            return None
+        parts = self._socket.recv_multipart()
+        return RawMessage(parts, sum(map(len, parts)), wall_clock())
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._socket.close()
+        self._context.term()
+
+
+class SimulatedSender:
+    """A bound socket of a simulated sender; messages wait in it, up to a bound.
+
+    Parameters
+    ----------
+    address : str
+        Where it listens, such as ``tcp://127.0.0.1:9999``; port ``*`` for a free one.
+    kind : {"push", "pub"}
+        Whether each message goes to one receiver, or to all that subscribe.
+    buffer : int
+        Messages that it keeps while nobody takes them; then `send` waits.
+
+    Attributes
+    ----------
+    address : str
+        Where it listens.
+    dropped : int
+        Messages that nobody took in time.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot listen there.
+    """
+
+    def __init__(
+        self, address: str, *, kind: SendingKind = "push", buffer: int = _SEND_BUFFER
+    ) -> None:
+        self._context = zmq.Context()
+        self._is_pub = kind == "pub"
+        # XPUB is PUB that hears of its subscribers, and can wait for them.
+        self._socket = self._context.socket(zmq.XPUB if self._is_pub else zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, buffer)
+        if self._is_pub:
+            self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self._is_subscribed = not self._is_pub
+        self.dropped = 0
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigurationError("address", f"{address!r}: {error}") from error
+        self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+    def __enter__(self) -> Self:
+        """Return the sender."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the socket."""
+        self.close()
+
+    def send(self, parts: Sequence[bytes], timeout_s: float = 30.0) -> bool:
+        """Send a message; return False if nobody takes it for so long.
+
+        A detector drops the message then.
+        """
+        deadline = monotonic() + timeout_s
+        is_taken = self._wait_subscribed(timeout_s)
+        left_ms = max(0, int((deadline - monotonic()) * 1000))
+        self._socket.setsockopt(zmq.SNDTIMEO, left_ms)
+        try:
+            if is_taken:
+                self._socket.send_multipart(parts)
+        except zmq.Again:
+            is_taken = False
+        self.dropped += not is_taken
+        return is_taken
+
+    def _wait_subscribed(self, timeout_s: float) -> bool:
+        """Return whether somebody receives; a PUSH socket waits for that itself."""
+        while self._is_pub:
+            timeout_ms = 0 if self._is_subscribed else int(timeout_s * 1000)
+            if not self._socket.poll(timeout_ms, zmq.POLLIN):
+                break
+            self._is_subscribed = self._socket.recv()[:1] == b"\x01"
+        return self._is_subscribed
+
+    def close(self, linger_s: float = 10.0) -> None:
+        """Close the socket when its messages were taken, or after `linger_s`."""
+        self._socket.setsockopt(zmq.LINGER, int(linger_s * 1000))
+        self._socket.close()
+        with suppress(zmq.ZMQError):
+            self._context.term()

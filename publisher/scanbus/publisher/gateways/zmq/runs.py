@@ -1,0 +1,115 @@
+"""Tell where a run of frames begins and ends, in a stream that does not say it.
+
+The receiver's thread does that, as silence is seen there alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime
+
+from scanbus.publisher.gateways.runner.frame_numbers import MAX_JUMP
+from scanbus.publisher.gateways.runner.gateway import RawMessage, Source
+from scanbus.publisher.gateways.runner.messages import SeriesEnded, SeriesStarted
+from scanbus.publisher.gateways.zmq.arrays import array_number
+
+__all__ = ["ArrayRuns", "RunSource"]
+
+# Frames of several senders, or of one with many threads, come out of order by so many.
+_DISORDER = 64
+
+
+class ArrayRuns:
+    """Numbers of frames, split into runs: a sender that starts again counts anew.
+
+    Examples
+    --------
+    >>> runs = ArrayRuns()
+    >>> [number for number in (5, 6, 8, 7, 0, 2, 1, 0, 1) if runs.is_new(number)]
+    [5, 0, 0]
+    """
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+        self._greatest = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a run has begun and did not end."""
+        return self._first is not None
+
+    def is_new(self, number: int) -> bool:
+        """Note the number of a frame; return whether it begins a run."""
+        first = self._first
+        if (
+            first is None
+            or number == first
+            or number <= 1 < first
+            or number + _DISORDER < self._greatest
+        ):
+            self._first = self._greatest = number
+            return True
+        if number - self._greatest <= MAX_JUMP:  # Others are refused later.
+            self._greatest = max(self._greatest, number)
+        return False
+
+    def end(self) -> None:
+        """End the run."""
+        self._first = None
+
+
+class RunSource:
+    """Adds starts and ends of runs to a source of ``array-1.0`` messages.
+
+    Messages of other kinds pass: their senders say where a series begins and ends.
+
+    Parameters
+    ----------
+    source : Source
+        The socket.
+    idle_s : float
+        A run is over when nothing came for so long, in seconds.
+    """
+
+    def __init__(self, source: Source, idle_s: float) -> None:
+        self._source = source
+        self._idle_s = idle_s
+        self._runs = ArrayRuns()
+        self._n_runs = 0
+        self._waiting: deque[RawMessage] = deque()
+        # Of waiting only: time in which the queue was full is no silence.
+        self._silent_s = 0.0
+
+    def receive(self, timeout_s: float) -> RawMessage | None:
+        """Return the next message, or where a run begins or ends; None if neither."""
+        if self._waiting:
+            return self._waiting.popleft()
+        raw = self._source.receive(timeout_s)
+        if raw is None:
+            return self._silence(timeout_s)
+        self._silent_s = 0.0
+        number = array_number(raw.content)
+        was_open = self._runs.is_open
+        if number is None or not self._runs.is_new(number):
+            return raw
+        if was_open:
+            self._waiting.append(RawMessage(SeriesEnded(""), 0, raw.arrival))
+        moment = datetime.fromtimestamp(raw.arrival, UTC)
+        self._n_runs += 1  # Several may begin in one millisecond.
+        name = f"{moment.isoformat(timespec='milliseconds')} {self._n_runs}"
+        # 0 and 1 are both usual; with those, the runner learns which it is.
+        first = number if number > 1 else None
+        started = SeriesStarted(name, key=name, first_number=first)
+        self._waiting += [RawMessage(started, 0, raw.arrival), raw]
+        return self._waiting.popleft()
+
+    def _silence(self, waited_s: float) -> RawMessage | None:
+        self._silent_s += waited_s
+        if not self._runs.is_open or self._silent_s < self._idle_s:
+            return None
+        self._runs.end()
+        return RawMessage(SeriesEnded(""), 0, 0.0)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._source.close()
