@@ -14,10 +14,13 @@ import pytest
 from scanbus.bus.store import announcements, connect, find_scan
 from scanbus.publisher.gateways.dectris import (
     DectrisGateway,
+    RestConfiguration,
     SimulatedSender,
+    served_configuration,
 )
 from scanbus.publisher.gateways.dectris.simulated_messages import SeriesV1
 from scanbus.publisher.gateways.runner import Gateway, ScanNames
+from scanbus.publisher.gateways.runner.messages import SeriesStarted
 from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
 from scanbus.publisher.gateways.zmq import ZmqGateway
 from scanbus.publisher.gateways.zmq.simulated_messages import ArrayFrames
@@ -57,6 +60,66 @@ def field_of(root: Path, name: str) -> Any:
     (master,) = root.rglob("scan0001.h5")
     with h5py.File(master) as file:
         return file[f"1.1/instrument/eiger/{name}"][()]
+
+
+# ---------------------------------------------------------- configuration over REST
+
+
+def test_a_missed_header_is_replaced_by_what_the_detector_tells(
+    redis_url: str, tmp_path: Path
+) -> None:
+    config = {"count_time": 0.25, "nimages": 7, "ntrigger": 1}
+    with (
+        SimulatedSender("tcp://127.0.0.1:*") as sender,
+        served_configuration("http://127.0.0.1:0", config) as address,
+    ):
+        describe = RestConfiguration(address).describe
+        gateway = OneSender(DectrisGateway(sender.address))
+        gate = Gate(gateway, redis_url, once=True, describe=describe)
+        series = SeriesV1(4)
+        for number in range(1, 5):
+            sender.send(series.image(number, frame(number)))
+        sender.send(series.end())
+        report = gate.report()
+    (uid, counts) = report.series[0]
+    assert (counts.frames, counts.missing) == (4, 3)  # 0, 5 and 6
+    assert "the configuration was read from the detector" in notes_of(redis_url, uid)
+    written(redis_url, tmp_path)
+    assert field_of(tmp_path, "count_time") == 0.25
+
+
+@pytest.mark.parametrize("detail", ["none", "basic"])
+def test_a_header_that_describes_nothing_is_completed(
+    redis_url: str, tmp_path: Path, detail: Any
+) -> None:
+    with (
+        SimulatedSender("tcp://127.0.0.1:*") as sender,
+        served_configuration("http://127.0.0.1:0", {"count_time": 0.25}) as address,
+    ):
+        describe = RestConfiguration(address).describe
+        gateway = OneSender(DectrisGateway(sender.address))
+        gate = Gate(gateway, redis_url, once=True, describe=describe)
+        series = SeriesV1(4, {"count_time": 0.5}, detail)
+        for parts in (series.header(), series.image(0, frame(0)), series.end()):
+            sender.send(parts)
+        gate.report()
+    written(redis_url, tmp_path)
+    assert field_of(tmp_path, "count_time") == (0.25 if detail == "none" else 0.5)
+
+
+def test_a_detector_that_does_not_answer_costs_no_frame(redis_url: str) -> None:
+    with SimulatedSender("tcp://127.0.0.1:*") as sender:
+        describe = RestConfiguration("http://127.0.0.1:1").describe
+        gateway = OneSender(DectrisGateway(sender.address))
+        gate = Gate(gateway, redis_url, once=True, describe=describe)
+        series = SeriesV2(4)
+        for number in range(4):
+            sender.send(series.image(number, frame(number)))
+        sender.send(series.end())
+        report = gate.report()
+    (uid, counts) = report.series[0]
+    assert (counts.frames, report.refused, report.failed) == (4, 0, {})
+    assert "does not tell the configuration" in notes_of(redis_url, uid)
 
 
 def test_frames_that_name_no_series_end_with_the_one_that_does(redis_url: str) -> None:
@@ -202,3 +265,26 @@ def test_a_simulated_sender_becomes_a_scan(
         assert announced.document is not None
         scan = bus.scan(announced.document.scan.uid)
         assert scan.read("eiger").shape == (20, 512, 1030)
+
+
+def test_a_simulated_detector_tells_its_configuration(
+    redis_url: str, free_port: int
+) -> None:
+    address = f"http://127.0.0.1:{free_port}"
+    arguments = ("tcp://127.0.0.1:*", "--simulate", "--rest", address, "--frames", "1")
+    detector = started(redis_url, "dectris", *arguments)
+    assert detector.stdout is not None
+    try:
+        assert detector.stdout.readline().strip() == f"configuration at {address}"
+        described = RestConfiguration(address).describe(SeriesStarted("1"))
+    finally:
+        detector.kill()
+        detector.communicate(timeout=TIMEOUT_S)
+    assert described.n_frames == 1
+
+
+def test_a_bad_rest_address_is_a_sentence(redis_url: str) -> None:
+    gateway = started(redis_url, "dectris", "tcp://127.0.0.1:9", "--rest", "eiger")
+    _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.USAGE
+    assert err.splitlines()[-1].startswith("scanbus: setting rest: ")

@@ -59,6 +59,14 @@ def run(
     detector: DetectorName = "detector",
     first_number: FirstNumber = None,
     socket: Socket = SocketKind.PULL,
+    rest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="REST interface of the detector, http://HOST: asked for its "
+            "configuration if the header was missed or has none.",
+        ),
+    ] = None,
     spool: Spool = None,
     queue_mb: QueueMb = 512,
     metrics_port: MetricsPort = None,
@@ -76,6 +84,7 @@ def run(
     """
     from scanbus.publisher.gateways.dectris import (  # noqa: PLC0415
         DectrisGateway,
+        RestConfiguration,
     )
     from scanbus.publisher.gateways.runner import (  # noqa: PLC0415
         GatewaySettings,
@@ -83,7 +92,9 @@ def run(
     )
 
     if simulate:
-        return _simulate(address, socket, n_frames=frames, rate_hz=rate, stream=stream)
+        return _simulate(
+            address, socket, rest, n_frames=frames, rate_hz=rate, stream=stream
+        )
     scan = {
         "proposal": proposal,
         "collection": sample,
@@ -97,6 +108,7 @@ def run(
         wait=wait,
         spool=spool,
         queue_bytes=queue_mb * 10**6,
+        describe=None if rest is None else RestConfiguration(rest).describe,
     )
     return run_gateway(DectrisGateway(address, socket.value), settings, metrics_port)
 
@@ -104,6 +116,7 @@ def run(
 def _simulate(
     address: str,
     socket: SocketKind,
+    rest: str | None,
     *,
     n_frames: int,
     rate_hz: float | None,
@@ -112,11 +125,17 @@ def _simulate(
     """Be a detector that sends one series."""
     from scanbus.publisher.gateways.dectris import (  # noqa: PLC0415
         SimulatedSender,
+        served_configuration,
         simulate_series,
+        simulated_config,
     )
 
     with ExitStack() as stack:
         sender = stack.enter_context(SimulatedSender(address, kind=socket.sender))
+        if rest is not None:
+            config = simulated_config(n_frames)
+            rest = stack.enter_context(served_configuration(rest, config))
+            stdout().print(f"configuration at {rest}")
         stdout().print(f"listening at {sender.address}, {n_frames} frames")
         simulate_series(sender, n_frames=n_frames, stream=stream.value, rate_hz=rate_hz)
     stdout().print(f"{sender.dropped} messages were not taken in time")

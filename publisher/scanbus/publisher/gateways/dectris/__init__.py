@@ -4,6 +4,8 @@ Needs the extra ``zmq``.
 """
 
 from scanbus.publisher.gateways.dectris.gateway import DectrisGateway
+from scanbus.publisher.gateways.dectris.rest import RestConfiguration
+from scanbus.publisher.gateways.dectris.simulated_rest import served_configuration
 from scanbus.publisher.gateways.dectris.simulator import (
     simulate_series,
     simulated_config,
@@ -12,7 +14,9 @@ from scanbus.publisher.gateways.wire.sockets import SimulatedSender
 
 __all__ = [
     "DectrisGateway",
+    "RestConfiguration",
     "SimulatedSender",
+    "served_configuration",
     "simulate_series",
     "simulated_config",
 ]

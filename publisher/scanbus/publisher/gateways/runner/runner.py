@@ -33,6 +33,7 @@ from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason, Verdict
 from scanbus.schemas.errors import (
     BusUnavailableError,
+    ConfigurationError,
     DeadlineError,
     MessageError,
     ScanbusError,
@@ -75,6 +76,9 @@ class GatewaySettings:
         Folder of the publisher's spool.
     queue_bytes, queue_messages : int
         Bounds of the queue between receiver and publisher.
+    describe : callable, optional
+        Returns what is known elsewhere of a series whose start was missed, or did not
+        describe the detector; raises ConfigurationError if it is not to be had.
     """
 
     url: str
@@ -84,6 +88,7 @@ class GatewaySettings:
     spool: Path | None = None
     queue_bytes: int = 512 * 2**20
     queue_messages: int = 10_000
+    describe: Callable[[SeriesStarted], SeriesStarted] | None = None
 
 
 @dataclass(slots=True)
@@ -304,6 +309,7 @@ class GatewayRunner:
         self, publisher: Publisher, started: SeriesStarted, *, is_from_start: bool
     ) -> None:
         """Open a scan, as soon as Redis can take one."""
+        started, note = self._described(started)
         self._doing = f"opening a scan for series {started.series}"
         while self._current is None:
             try:
@@ -324,12 +330,25 @@ class GatewayRunner:
         self._expected = started.n_frames
         if not is_from_start:
             self._current.note("the start of the series was not received")
+        if note:
+            self._current.note(note)
         log.info(
             LogEvent.SERIES_STARTED,
             series=started.series,
             scan=self._current.scan.uid,
             frames=started.n_frames,
         )
+
+    def _described(self, started: SeriesStarted) -> tuple[SeriesStarted, str]:
+        """Return a series with what its start left out, and a note on that."""
+        describe = self._settings.describe
+        if describe is None or started.fields:
+            return started, ""
+        self._doing = f"asking for the configuration of series {started.series}"
+        try:
+            return describe(started), "the configuration was read from the detector"
+        except ConfigurationError as error:
+            return started, str(error)
 
     def _refuse(self, reason: str) -> None:
         self._report.refused += 1

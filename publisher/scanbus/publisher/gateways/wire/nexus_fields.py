@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from scanbus.publisher.gateways.runner.messages import SeriesStarted
 
-__all__ = ["described_v1", "described_v2", "plain_value"]
+__all__ = ["KEYS_V1", "described_v1", "described_v2", "plain_value"]
 
 _MAX_TEXT = 1024
 _MAX_FRAMES = 2**40
@@ -63,6 +63,12 @@ _DETECTOR_V2 = (
     ("virtual_pixel_interpolation_enabled", "virtual_pixel_interpolation_applied", ""),
 )
 _AXES = ("omega", "chi", "kappa", "phi", "two_theta")
+# Of the configuration of stream V1: what is read of it.
+KEYS_V1 = (
+    *(key for key, _, _ in _DETECTOR_V1),
+    *("nimages", "ntrigger", "photon_energy", "wavelength"),
+    *(f"{axis}_{what}" for axis in _AXES for what in ("start", "increment")),
+)
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
