@@ -1,8 +1,9 @@
 """Read frames of image files; the only module that uses fabio.
 
-fabio opens a dozen formats and reports errors in as many ways, some of them only in its
-log: it returns a CBF with a wrong checksum and an EDF that ends too early as if they
-were valid. Here a file gives whole frames or a :class:`SourceError`.
+HDF5 files are read by :mod:`hdf5_frames`, all others by fabio. It opens a dozen formats
+and reports errors in as many ways, some of them only in its log: it returns a CBF with
+a wrong checksum and an EDF that ends too early as if they were valid. Here a file gives
+whole frames or a :class:`SourceError`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import gzip
 import hashlib
 import itertools
 import re
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -24,20 +26,30 @@ import numpy.typing as npt
 
 from scanbus.schemas.errors import SourceError
 
-__all__ = ["Frame", "find_images", "first_bytes", "natural_key", "open_image"]
+__all__ = [
+    "NO_FRAME",
+    "Frame",
+    "find_images",
+    "first_bytes",
+    "is_image_name",
+    "natural_key",
+    "open_image",
+]
 
 # Suffixes of files taken from a folder; a file given by name may have any suffix.
 IMAGE_SUFFIXES = frozenset(
     (".cbf", ".edf", ".tif", ".tiff", ".mccd", ".img", ".ccd", ".sfrm", ".mar3450")
 )
 PACKED_SUFFIXES = frozenset((".gz", ".bz2"))
+HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf", ".nxs"))
 
 _GZIP = b"\x1f\x8b"
 _BZIP2 = b"BZh"
 _CBF = b"###CBF"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAGIC_BYTES = 64
-_NOT_AN_IMAGE = "this is not a readable image (CBF, EDF, TIFF)"
+NO_FRAME = "the file contains no frame of its own"
+_NOT_AN_IMAGE = "this is not a readable image (CBF, EDF, TIFF, HDF5)"
 # What fabio, the libraries below it and the file system raise for a bad file.
 _READ_ERRORS = (
     ArithmeticError,
@@ -51,6 +63,7 @@ _READ_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
+    struct.error,
     zlib.error,
 )
 
@@ -131,9 +144,23 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted(images, key=natural_key)
 
 
-def _image_suffix(path: Path) -> str:
+def is_image_name(path: PurePath) -> bool:
+    """Whether a detector may have given this name to an image.
+
+    Examples
+    --------
+    >>> [is_image_name(PurePath(n)) for n in ("a.cbf.gz", "a.h5", "a.0001", "a.txt")]
+    [True, True, True, False]
+    """
     suffix = path.suffix.lower()
-    return Path(path.stem).suffix.lower() if suffix in PACKED_SUFFIXES else suffix
+    is_counted = suffix[1:].isdecimal() and len(suffix) > 3  # as MarCCD has them
+    known = IMAGE_SUFFIXES | HDF5_SUFFIXES
+    return is_counted or _image_suffix(path) in known
+
+
+def _image_suffix(path: PurePath) -> str:
+    suffix = path.suffix.lower()
+    return PurePath(path.stem).suffix.lower() if suffix in PACKED_SUFFIXES else suffix
 
 
 def first_bytes(path: Path) -> bytes:
@@ -142,7 +169,7 @@ def first_bytes(path: Path) -> bytes:
     Raises
     ------
     SourceError
-        If it does not exist, cannot be read, is no file, is empty, or is HDF5.
+        If it does not exist, cannot be read, is no file, or is empty.
     """
     try:
         if not path.exists():
@@ -153,17 +180,13 @@ def first_bytes(path: Path) -> bytes:
             start = stream.read(_MAGIC_BYTES)
     except OSError as error:
         raise SourceError(str(path), _reason(error)) from error
-    _check_start(path, start)
+    _check_not_empty(path, start)
     return start
 
 
-def _check_start(path: Path, start: bytes) -> None:
+def _check_not_empty(path: Path, start: bytes) -> None:
     if not start:
         raise SourceError(str(path), "the file is empty")
-    if start.startswith(_HDF5):
-        raise SourceError(
-            str(path), "this is an HDF5 file; images are CBF, EDF or TIFF"
-        )
 
 
 def open_image(path: Path) -> Iterator[Frame]:
@@ -177,12 +200,35 @@ def open_image(path: Path) -> Iterator[Frame]:
     frames = _read(path)
     first = next(frames, None)
     if first is None:
-        raise SourceError(str(path), "the file contains no frame")
+        raise SourceError(str(path), NO_FRAME)
     return itertools.chain([first], frames)
 
 
 def _read(path: Path) -> Iterator[Frame]:
     start = first_bytes(path)
+    return _read_hdf5(path) if start.startswith(_HDF5) else _read_fabio(path, start)
+
+
+def _read_hdf5(path: Path) -> Iterator[Frame]:
+    try:
+        from scanbus.publisher.gateways.files.hdf5_frames import (  # noqa: PLC0415
+            read_hdf5,
+        )
+    except ImportError as error:
+        raise SourceError(
+            str(path), "reading HDF5 files needs h5py: pip install 'scanbus[writer]'"
+        ) from error
+    try:
+        for number, (data, n_frames) in enumerate(read_hdf5(path)):
+            pixels = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
+            yield Frame(pixels, {}, path, number, n_frames)
+    except _READ_ERRORS as error:
+        raise SourceError(
+            str(path), f"this is not a readable HDF5 file: {_reason(error)}"
+        ) from error
+
+
+def _read_fabio(path: Path, start: bytes) -> Iterator[Frame]:
     try:
         image = _opened(path, start)
         try:
@@ -214,7 +260,7 @@ def _opened(path: Path, start: bytes) -> Any:
         return fabio.open(str(path))
     if content is None:
         content = path.read_bytes()
-    _check_start(path, content)
+    _check_not_empty(path, content)
     if content.startswith(_CBF):
         _check_cbf(path, content)
     from fabio.fabioutils import BytesIO  # noqa: PLC0415
@@ -238,6 +284,10 @@ def _check_cbf(path: Path, content: bytes) -> None:
     from fabio.cbfimage import CbfImage  # noqa: PLC0415
     from fabio.fabioutils import BytesIO  # noqa: PLC0415
 
+    section = content.find(CbfImage.BINARAY_SECTION)
+    if section < 0 or content.find(CbfImage.STARTER, section) < 0:
+        # fabio would look for them for ever.
+        raise SourceError(str(path), "the file is truncated: it ends before its pixels")
     image = CbfImage()
     binary = image.read(BytesIO(content), only_raw=True)
     expected_size = image.header.get("X-Binary-Size")
