@@ -26,6 +26,7 @@ from scanbus.cli.commands import (
     publish_dectris,
     publish_files,
     publish_resume,
+    publish_watch,
     publish_zmq,
     replay,
     root_accept_loss,
@@ -107,6 +108,7 @@ _add(app, "salvage", salvage)
 _add(publish, "files", publish_files)
 _add(publish, "dectris", publish_dectris)
 _add(publish, "zmq", publish_zmq)
+_add(publish, "watch", publish_watch)
 _add(publish, "resume", publish_resume)
 _add(master, "rebuild", master_rebuild)
 _add(root, "init", root_init)

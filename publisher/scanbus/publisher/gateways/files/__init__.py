@@ -1,4 +1,4 @@
-"""Publish image files as one scan: for tests, old data, and data of other programs.
+"""Publish image files: those that are there as one scan, or as a detector writes them.
 
 Frames are sent unchanged, with the values that flag pixels; headers become NeXus
 metadata, angles and counters in them become channels, and every frame keeps the name of
@@ -6,5 +6,6 @@ its file.
 """
 
 from scanbus.publisher.gateways.files.publish import PublishedScan, publish_files
+from scanbus.publisher.gateways.files.watch import WatchGateway, WatchSettings
 
-__all__ = ["PublishedScan", "publish_files"]
+__all__ = ["PublishedScan", "WatchGateway", "WatchSettings", "publish_files"]

@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from scanbus.bus.store import open_bus, writers_alive
+from scanbus.publisher.gateways.files.dates import moment, seconds_of
 from scanbus.publisher.gateways.files.headers import (
     nexus_name,
     read_header,
@@ -203,7 +203,7 @@ class _Source:
 
     def metadata(self) -> dict[str, Any]:
         """Return the NeXus tree of the first header, with its frame's pixel mask."""
-        tree = merged(self.facts.tree, _moment("start_time", self.facts.date))
+        tree = merged(self.facts.tree, moment("start_time", self.facts.date))
         mask = pixel_mask(self.first.data) if self.facts.flags_pixels else None
         if mask is None:
             return tree
@@ -212,7 +212,7 @@ class _Source:
 
     def tell_end(self, scan: Scan) -> None:
         """Say when the last frame was taken, if its header does."""
-        end = _moment("end_time", self._last_date)
+        end = moment("end_time", self._last_date)
         if end:
             scan.update(end)
 
@@ -267,7 +267,7 @@ class _Source:
         self._check(frame)
         facts = self.facts if frame is self.first else read_header(frame.header)
         self._last_date = facts.date
-        taken_s = _seconds_of(facts.date)
+        taken_s = seconds_of(facts.date)
         if taken_s is None:
             taken_s = math.nan  # Not now: files may have been written years ago.
         scan.send(self.detector, frame.data, time=taken_s)
@@ -331,43 +331,3 @@ def _short(text: str, max_bytes: int) -> str:
     """Return `text`, or its end if it is too long: the end of a path names the file."""
     octets = text.encode("utf-8", "replace").replace(b"\0", b"")
     return octets[-max_bytes:].decode("utf-8", "ignore")
-
-
-def _moment(name: str, date: str) -> dict[str, str]:
-    """Return a date as metadata, in ISO 8601; without its time zone if it has none.
-
-    Examples
-    --------
-    >>> _moment("start_time", "2021-06-17T13:51:36.5"), _moment("start_time", "")
-    ({'start_time': '2021-06-17T13:51:36.500000'}, {})
-    >>> _moment("end_time", "1568200828.5")
-    {'end_time': '2019-09-11T11:20:28.500000+00:00'}
-    """
-    seconds = _seconds_of(date)
-    if seconds is not None:
-        return {name: datetime.fromtimestamp(seconds, UTC).isoformat()}
-    try:
-        return {name: datetime.fromisoformat(date).isoformat()}
-    except ValueError:
-        return {}
-
-
-def _seconds_of(date: str) -> float | None:
-    """Return a date as seconds since 1970; None if it is invalid or has no time zone.
-
-    Examples
-    --------
-    >>> _seconds_of("2021-06-17T13:51:36+02:00"), _seconds_of("1568200828.989")
-    (1623930696.0, 1568200828.989)
-    >>> _seconds_of("2021-06-17T13:51:36.874") is None  # of which time zone?
-    True
-    """
-    try:
-        seconds = float(date)
-    except ValueError:
-        try:
-            moment = datetime.fromisoformat(date)
-        except ValueError:
-            return None
-        return moment.timestamp() if moment.tzinfo else None
-    return seconds if 0 < seconds < 1e11 else None

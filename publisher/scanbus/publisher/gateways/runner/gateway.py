@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from scanbus.publisher.gateways.runner.messages import Message
 
-__all__ = ["Gateway", "RawMessage", "Source"]
+__all__ = ["Gateway", "RawMessage", "ScanListener", "Source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +74,24 @@ class Gateway(Protocol):
         ------
         MessageError
             If the message cannot be used.
+        """
+        ...
+
+
+@runtime_checkable
+class ScanListener(Protocol):
+    """A gateway that must know which of its data are safe: its sender keeps them."""
+
+    def scan_opened(self, key: str, uid: str, next_number: int) -> None:
+        """Take note of the scan of a series; called before its first frame is decoded.
+
+        Parameters
+        ----------
+        key : str
+            Key of the series.
+        uid : str
+            Uid of its scan.
+        next_number : int
+            Frames before this number are in the scan already, or are gaps in it.
         """
         ...

@@ -13,7 +13,11 @@ from types import FrameType
 from typing import Any
 
 from scanbus.bus.store import open_bus, writers_alive
-from scanbus.publisher.gateways.runner.gateway import Gateway, RawMessage
+from scanbus.publisher.gateways.runner.gateway import (
+    Gateway,
+    RawMessage,
+    ScanListener,
+)
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     Message,
@@ -328,6 +332,9 @@ class GatewayRunner:
         for name in (started.series, ""):
             self._ended.pop(name, None)
         self._expected = started.n_frames
+        if isinstance(self._gateway, ScanListener):
+            uid = self._current.scan.uid
+            self._gateway.scan_opened(started.key, uid, started.first_number or 0)
         if not is_from_start:
             self._current.note("the start of the series was not received")
         if note:

@@ -1,0 +1,204 @@
+"""Which files were taken, into which series, with which number; it survives a kill.
+
+A file is noted before its frames leave this process. After a restart the frames of a
+series that has not ended in order are sent again; the points that are there stay.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanbus.publisher.gateways.files.watch.folder import FileId
+from scanbus.schemas.errors import ConfigurationError
+
+__all__ = ["TakenFile", "TakenFiles", "TakenSeries"]
+
+_FORMAT = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS series (
+    key TEXT PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL,
+    frames_per_file INTEGER NOT NULL, uid TEXT NOT NULL DEFAULT '',
+    is_sent INTEGER NOT NULL DEFAULT 0, is_done INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
+    inode INTEGER NOT NULL, series TEXT, number INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS files_of_series ON files (series, number);
+"""
+
+
+@dataclass(slots=True)
+class TakenSeries:
+    """A series of files.
+
+    Attributes
+    ----------
+    key : str
+        Unique.
+    name : str
+        Its name, which another one may have later.
+    first : int
+        Number of its first file.
+    frames_per_file : int
+        Number of frames of its first file.
+    uid : str
+        Its scan; empty if that is not known yet.
+    """
+
+    key: str
+    name: str
+    first: int
+    frames_per_file: int
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenFile:
+    """A file of a series: its path, what it was, and its number."""
+
+    path: Path
+    id: FileId
+    number: int
+
+
+class TakenFiles:
+    """The files of one watched folder; one thread uses it at a time.
+
+    Parameters
+    ----------
+    database : Path
+        Its file; made if it is not there.
+
+    Attributes
+    ----------
+    is_new : bool
+        Whether the folder was not watched before.
+
+    Raises
+    ------
+    ConfigurationError
+        If another process uses it, or it cannot be used.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.is_new = not database.exists()
+        try:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                database, timeout=1.0, isolation_level=None, check_same_thread=False
+            )
+            # The lock lasts until the process ends, however it does.
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_TABLES)
+            self._check_format(database)
+        except (sqlite3.Error, OSError) as error:
+            is_locked = "locked" in str(error)
+            reason = "another process watches the folder" if is_locked else str(error)
+            raise ConfigurationError("state", f"{database}: {reason}") from error
+
+    def _check_format(self, database: Path) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found not in {0, _FORMAT}:
+            raise ConfigurationError("state", f"{database}: of another version")
+        self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    # --------------------------------------------------------------------- files
+
+    def has(self, path: Path, found: FileId) -> bool:
+        """Whether a file was taken as it is now."""
+        row = self._db.execute(
+            "SELECT mtime_ns, size, inode FROM files WHERE path = ?", (str(path),)
+        ).fetchone()
+        return row is not None and FileId(*row) == found
+
+    def add(self, series: TakenSeries | None, file: TakenFile) -> None:
+        """Note a file; without a series it is one that nobody wants."""
+        key = None if series is None else series.key
+        values = (str(file.path), *file.id, key, file.number)
+        self._db.execute("REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def of(self, series: TakenSeries, first: int = 0) -> Iterator[TakenFile]:
+        """Yield the files of a series by number, from a number on."""
+        query = (
+            "SELECT path, mtime_ns, size, inode, number FROM files "
+            "WHERE series = ? AND number >= ? ORDER BY number"
+        )
+        rows = self._db.execute(query, (series.key, first)).fetchall()
+        for path, mtime_ns, size, inode, number in rows:
+            yield TakenFile(Path(path), FileId(mtime_ns, size, inode), number)
+
+    def stop_of(self, series: TakenSeries) -> int:
+        """Return the number after that of the last file of a series."""
+        query = "SELECT MAX(number) + 1 FROM files WHERE series = ?"
+        (found,) = self._db.execute(query, (series.key,)).fetchone()
+        return int(found or 0)
+
+    def count_of(self, series: TakenSeries) -> int:
+        """Return the number of files of a series."""
+        query = "SELECT COUNT(*) FROM files WHERE series = ?"
+        (found,) = self._db.execute(query, (series.key,)).fetchone()
+        return int(found)
+
+    # -------------------------------------------------------------------- series
+
+    def begin(self, name: str, first: int, frames_per_file: int) -> TakenSeries:
+        """Note a new series."""
+        series = TakenSeries(uuid.uuid4().hex, name, first, frames_per_file)
+        self._db.execute(
+            "INSERT INTO series (key, name, first, frames_per_file) "
+            "VALUES (?, ?, ?, ?)",
+            (series.key, name, first, frames_per_file),
+        )
+        return series
+
+    def set_scan(self, series: TakenSeries, uid: str) -> None:
+        """Note which scan a series is."""
+        series.uid = uid
+        self._db.execute("UPDATE series SET uid = ? WHERE key = ?", (uid, series.key))
+
+    def unsent(self) -> list[TakenSeries]:
+        """Return the series whose scans have not ended in order."""
+        return self._series("NOT is_sent")
+
+    def undone(self) -> list[TakenSeries]:
+        """Return the series whose scans have ended, and whose files still matter."""
+        return self._series("is_sent AND NOT is_done")
+
+    def _series(self, condition: str) -> list[TakenSeries]:
+        columns = "key, name, first, frames_per_file, uid"
+        query = f"SELECT {columns} FROM series WHERE {condition} ORDER BY rowid"
+        return [TakenSeries(*row) for row in self._db.execute(query)]
+
+    def note_sent(self, series: TakenSeries) -> None:
+        """Note that all of a series is in its scan, which has ended."""
+        self._db.execute("UPDATE series SET is_sent = 1 WHERE key = ?", (series.key,))
+
+    def note_done(self, series: TakenSeries) -> None:
+        """Note that nothing is left to be done for a series."""
+        self._db.execute("UPDATE series SET is_done = 1 WHERE key = ?", (series.key,))
+
+    def forget_gone(self) -> None:
+        """Forget series that are done and whose files are gone."""
+        query = (
+            "SELECT path FROM files LEFT JOIN series ON files.series = series.key "
+            "WHERE series IS NULL OR is_done"
+        )
+        with closing(self._db.execute(query)) as rows:
+            gone = [(path,) for (path,) in rows if not Path(path).exists()]
+        self._db.executemany("DELETE FROM files WHERE path = ?", gone)
+        self._db.execute(
+            "DELETE FROM series WHERE is_done "
+            "AND key NOT IN (SELECT series FROM files WHERE series IS NOT NULL)"
+        )

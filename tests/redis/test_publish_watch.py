@@ -1,0 +1,339 @@
+"""``scanbus publish watch`` as a process: killed, stopped, with files of every kind."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from scanbus.bus.store import announcements, connect, find_scan
+from scanbus.schemas.exit_codes import ExitCode
+from scanbus.subscriber import Subscriber
+from tests.support.image_files import FORMATS, Pixels, edf_bytes
+from tests.support.waiting import wait_until
+from tests.support.writers import writer
+
+pytestmark = pytest.mark.redis
+
+TIMEOUT_S = 60
+SHAPE = (16, 20)
+
+
+def started(url: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    state = folder.with_name("state")
+    command = [sys.executable, "-m", "scanbus.cli", "publish", "watch", str(folder)]
+    return subprocess.Popen(
+        [*command, "--detector", "ccd", "--state", str(state), *arguments],
+        env={**os.environ, "SCANBUS_REDIS": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "frames"
+    made.mkdir()
+    return made
+
+
+def frame_of(number: int) -> Pixels:
+    return np.full(SHAPE, number, "<u2")
+
+
+def scans_on(url: str) -> list[str]:
+    with connect(url, name="test") as client:
+        return [
+            each.document.scan.uid for each in announcements(client) if each.document
+        ]
+
+
+def numbers_in(url: str, uid: str) -> list[int]:
+    """Return the number in each frame of a scan; none if it has no frames yet."""
+    with Subscriber(url) as subscriber:
+        scan = subscriber.scan(uid)
+        if "ccd" not in scan.channels:
+            return []
+        frames = scan.read("ccd")
+        assert all((frame == frame[0, 0]).all() for frame in frames)
+        return [int(frame[0, 0]) for frame in frames]
+
+
+def names_in(url: str, uid: str) -> list[str]:
+    with Subscriber(url) as subscriber:
+        names = subscriber.scan(uid).read("ccd_file_name")
+    return [Path(str(name)).name for name in names]
+
+
+def written_slowly(path: Path, content: bytes, pause_s: float) -> None:
+    """Write a file in three parts; half of them under another name first."""
+    is_renamed = pause_s == 0
+    target = path.with_name(f".{path.name}") if is_renamed else path
+    with target.open("wb") as file:
+        for part in (content[:700], content[700:1200], content[1200:]):
+            file.write(part)
+            file.flush()
+            time.sleep(pause_s)
+    target.rename(path)
+
+
+@contextmanager
+def detector(
+    folder: Path, n_frames: int, period_s: float
+) -> Iterator[threading.Thread]:
+    """Write a series of files in a thread, each in parts."""
+
+    def write() -> None:
+        began = time.monotonic()
+        for number in range(n_frames):
+            content = edf_bytes(frame_of(number))
+            pause_s = period_s / 4 if number % 2 else 0
+            written_slowly(folder / f"run1_{number:05}.edf", content, pause_s)
+            time.sleep(max(0.0, began + (number + 1) * period_s - time.monotonic()))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    yield thread
+    thread.join()
+
+
+def test_files_are_published_once_each_though_it_is_killed_twice(
+    redis_url: str, folder: Path, tmp_path: Path
+) -> None:
+    options = ("--spool", str(tmp_path / "spool"), "--frames", "500")
+
+    def n_frames() -> int:
+        uids = scans_on(redis_url)
+        return len(numbers_in(redis_url, uids[-1])) if uids else 0
+
+    with detector(folder, 500, 0.02) as writing:
+        for n_before_kill in (100, 250):
+            gateway = started(redis_url, folder, *options)
+            while n_frames() < n_before_kill:
+                time.sleep(0.05)
+            gateway.kill()
+            gateway.communicate(timeout=TIMEOUT_S)
+        gateway = started(redis_url, folder, "--once", *options)
+        _, err = gateway.communicate(timeout=TIMEOUT_S)
+        assert not writing.is_alive()
+    assert gateway.returncode == ExitCode.COMPLETE, err
+    (uid,) = scans_on(redis_url)
+    assert numbers_in(redis_url, uid) == list(range(500))
+    assert names_in(redis_url, uid) == [f"run1_{n:05}.edf" for n in range(500)]
+
+
+def finished(gateway: subprocess.Popen[str]) -> tuple[str, str]:
+    out, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.COMPLETE, err
+    return out, err
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_files_of_every_format_become_frames(
+    redis_url: str, folder: Path, tmp_path: Path, suffix: str
+) -> None:
+    pytest.importorskip("fabio")
+    dtype = "int32" if suffix == ".cbf" else "uint16"
+    for number in range(1, 4):
+        content = FORMATS[suffix](frame_of(number).astype(dtype), tmp_path)
+        (folder / f"a{number}{suffix}").write_bytes(content)
+    finished(started(redis_url, folder, "--once", "--frames", "3"))
+    (uid,) = scans_on(redis_url)
+    assert numbers_in(redis_url, uid) == [1, 2, 3]
+    assert names_in(redis_url, uid) == [f"a{n}{suffix}" for n in (1, 2, 3)]
+
+
+@pytest.fixture(params=["with inotify", "without inotify"])
+def environment(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Have processes with and without the library that gives events."""
+    if request.param == "with inotify":
+        pytest.importorskip("inotify_simple")
+        return
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "inotify_simple.py").write_text("raise ImportError('hidden')")
+    path = os.pathsep.join([str(hidden), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+
+
+def test_a_half_written_file_is_not_taken(
+    redis_url: str, folder: Path, environment: None
+) -> None:
+    """Neither one that was there before, nor one that grows now; no order is lost."""
+    content = edf_bytes(frame_of(0))
+    first = (folder / "b_0.edf").open("wb")
+    first.write(content[:-1])
+    first.flush()
+    gateway = started(redis_url, folder, "--once", "--frames", "3", "--settle", "0.5")
+    (folder / "b_2.edf").write_bytes(edf_bytes(frame_of(2)))
+    with (folder / "b_1.edf").open("wb") as second:
+        second.write(edf_bytes(frame_of(1))[:1100])
+        second.flush()
+        time.sleep(1.0)  # It looks settled by now, and cannot be read.
+        assert not scans_on(redis_url)
+        second.write(edf_bytes(frame_of(1))[1100:])
+    first.write(content[-1:])
+    first.close()
+    finished(gateway)
+    (uid,) = scans_on(redis_url)
+    assert numbers_in(redis_url, uid) == [0, 1, 2]
+
+
+def test_a_file_that_is_preallocated_is_taken_when_it_is_closed(
+    redis_url: str, folder: Path
+) -> None:
+    """It could be read at any time; only its writer knows when it is whole."""
+    pytest.importorskip("inotify_simple")
+    gateway = started(redis_url, folder, "--once", "--frames", "1", "--settle", "0.3")
+    ready = folder / "other.txt"
+    ready.write_text("")
+    time.sleep(1.5)  # It watches by now.
+    content = edf_bytes(frame_of(7))
+    with (folder / "c_0.edf").open("wb") as file:
+        file.write(content[:1024] + bytes(len(content) - 1024))
+        file.flush()
+        time.sleep(1.5)
+        file.seek(1024)
+        file.write(content[1024:])
+    finished(gateway)
+    assert numbers_in(redis_url, scans_on(redis_url)[0]) == [7]
+
+
+def test_each_series_is_a_scan_and_no_file_is_published_again(
+    redis_url: str, folder: Path
+) -> None:
+    (folder / "s1").mkdir()
+    for number in range(3):
+        (folder / f"s1/x_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
+        (folder / f"y_{number}.edf").write_bytes(edf_bytes(frame_of(number + 10)))
+    gateway = started(redis_url, folder, "--idle", "0.5", "--settle", "0.3")
+    wait_until(lambda: len(scans_on(redis_url)) == 2)
+    with connect(redis_url, name="test") as client:
+        wait_until(lambda: all(find_scan(client, u).ended for u in scans_on(redis_url)))
+    time.sleep(2.5)  # It looks for the ends of scans now and then.
+    gateway.kill()
+    gateway.communicate(timeout=TIMEOUT_S)
+    (folder / "y_3.edf").write_bytes(edf_bytes(frame_of(13)))
+    finished(started(redis_url, folder, "--once", "--idle", "0.5", "--settle", "0.3"))
+    found = [numbers_in(redis_url, uid) for uid in scans_on(redis_url)]
+    assert sorted(found[:2]) == [[0, 1, 2], [10, 11, 12]]
+    assert found[2:] == [[13]]
+
+
+def test_files_are_removed_and_linked_after_a_complete_verdict(
+    redis_url: str, folder: Path, tmp_path: Path
+) -> None:
+    names = [f"z_{number}.edf" for number in range(4)]
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(edf_bytes(frame_of(number)))
+    (folder / "notes.txt").write_text("of somebody else")
+    linked = tmp_path / "linked"
+    options = ("--once", "--frames", "4", "--remove", "--link-into", str(linked))
+    with writer(redis_url, tmp_path / "root"):
+        finished(started(redis_url, folder, *options))
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in linked.iterdir()) == names
+    master = next((tmp_path / "root").rglob("scan0001.h5"))
+    with h5py.File(master) as file:
+        frames = file["1.1/measurement/ccd"][()]
+    assert frames[:, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_files_stay_if_the_verdict_is_not_complete(
+    redis_url: str, folder: Path, tmp_path: Path
+) -> None:
+    for number in (0, 2):
+        (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
+    options = ("--once", "--idle", "0.5", "--settle", "0.3", "--remove")
+    with writer(redis_url, tmp_path / "root"):
+        gateway = started(redis_url, folder, *options)
+        gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.PARTIAL
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_what_is_no_image_is_refused_or_ignored_and_the_series_goes_on(
+    redis_url: str, folder: Path
+) -> None:
+    for number in (0, 1, 3):
+        (folder / f"w_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
+    (folder / "w_2.edf").write_bytes(b"nonsense")
+    with h5py.File(folder / "w_master.h5", "w") as master:
+        master["data"] = h5py.ExternalLink("elsewhere.h5", "data")
+    gateway = started(redis_url, folder, "--once", "--idle", "2", "--settle", "0.3")
+    out, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.PARTIAL
+    assert "3 frames published, 1 missing, 0 repeated, 1 messages refused" in out
+    assert "w_2.edf" in err
+    assert "w_master.h5" in err
+
+
+def test_headers_become_channels(redis_url: str, folder: Path) -> None:
+    for number in range(2):
+        keywords = {
+            "motor_mne": "th phi",
+            "motor_pos": f"{number}.5 3",
+            "counter_mne": "mon",
+            "counter_pos": f"{number + 100}",
+            "SampleDistance": 0.25,
+            "time_of_day": f"17000000{number}0.5",
+        }
+        content = edf_bytes(frame_of(number), **keywords)
+        (folder / f"h_{number}.edf").write_bytes(content)
+    finished(started(redis_url, folder, "--once", "--frames", "2"))
+    with Subscriber(redis_url) as subscriber:
+        scan = subscriber.scan(scans_on(redis_url)[0])
+        assert scan.read("ccd_th").tolist() == [0.5, 1.5]
+        assert scan.read("ccd_mon").tolist() == [100, 101]
+
+
+def test_files_without_numbers_are_numbered_as_they_come(
+    redis_url: str, folder: Path
+) -> None:
+    for number, name in enumerate(("d", "b", "c", "a")):
+        path = folder / f"{name}.edf"
+        path.write_bytes(edf_bytes(frame_of(number)))
+        os.utime(path, (10 + number, 10 + number))
+    options = ("--once", "--by-arrival", "--frames", "4")
+    finished(started(redis_url, folder, *options))
+    (uid,) = scans_on(redis_url)
+    assert numbers_in(redis_url, uid) == [0, 1, 2, 3]
+
+
+def test_what_was_there_before_can_be_left_alone(redis_url: str, folder: Path) -> None:
+    (folder / "old_0.edf").write_bytes(edf_bytes(frame_of(99)))
+    options = ("--once", "--skip-existing", "--frames", "1", "--settle", "0.3")
+    gateway = started(redis_url, folder, *options)
+    time.sleep(2.0)
+    (folder / "new_0.edf").write_bytes(edf_bytes(frame_of(1)))
+    finished(gateway)
+    assert [numbers_in(redis_url, u) for u in scans_on(redis_url)] == [[1]]
+
+
+def test_a_second_watcher_of_a_folder_is_refused(redis_url: str, folder: Path) -> None:
+    first = started(redis_url, folder)
+    wait_until(lambda: bool(list(folder.with_name("state").glob("*"))))
+    time.sleep(0.5)
+    second = started(redis_url, folder)
+    _, err = second.communicate(timeout=TIMEOUT_S)
+    first.terminate()
+    first.communicate(timeout=TIMEOUT_S)
+    assert second.returncode == ExitCode.USAGE
+    assert "another process watches the folder" in err
+
+
+def test_a_folder_that_is_not_there_is_a_sentence(redis_url: str, folder: Path) -> None:
+    gateway = started(redis_url, folder / "none")
+    _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.USAGE
+    assert err.splitlines()[-1].startswith("scanbus: setting folder:")
