@@ -25,6 +25,7 @@ from scanbus.cli.commands import (
     master_rebuild,
     publish_dectris,
     publish_files,
+    publish_pva,
     publish_resume,
     publish_watch,
     publish_zmq,
@@ -58,6 +59,7 @@ _EXTRAS = {
     "blosc2": "blosc2",
     "zmq": "zmq",
     "cbor2": "zmq",
+    "p4p": "epics",
     "prometheus_client": "metrics",
 }
 
@@ -108,6 +110,7 @@ _add(app, "salvage", salvage)
 _add(publish, "files", publish_files)
 _add(publish, "dectris", publish_dectris)
 _add(publish, "zmq", publish_zmq)
+_add(publish, "pva", publish_pva)
 _add(publish, "watch", publish_watch)
 _add(publish, "resume", publish_resume)
 _add(master, "rebuild", master_rebuild)

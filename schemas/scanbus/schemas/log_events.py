@@ -89,6 +89,8 @@ class LogEvent(StrEnum):
     """error: the scan of a series failed; the rest of the series is another scan."""
     MESSAGE_REFUSED = "message_refused"
     """warning: a message cannot be used; the series goes on."""
+    SENDER_NOTE = "sender_note"
+    """warning: a sender went, came back, or lacks something."""
     FOLDER_POLLED = "folder_polled"
     """warning: no events of a watched folder; it is looked at now and then."""
     FILE_IGNORED = "file_ignored"

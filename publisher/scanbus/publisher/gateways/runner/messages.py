@@ -7,7 +7,7 @@ them. Pure: no sockets, no Redis, no clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,9 +21,12 @@ __all__ = [
     "FrameArrived",
     "FrameData",
     "Message",
+    "NoteArrived",
     "SeriesDescribed",
     "SeriesEnded",
     "SeriesStarted",
+    "SlowChannel",
+    "ValueArrived",
 ]
 
 # LZ4 packs at most 255 bytes into one; Zstandard a block of 8 KiB into some twenty.
@@ -101,6 +104,40 @@ class FrameData:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowChannel:
+    """A value that changes by itself, not with each frame, and what it was before.
+
+    Parameters
+    ----------
+    name : str
+        Its channel in the scan.
+    source : str
+        Where it comes from, such as the name of a PV.
+    value : float or str, optional
+        Its last value before the series; None if there was none.
+    time : float, optional
+        Since when it has that value, in seconds since 1970.
+    age_s : float, optional
+        How old that was when the series began, in seconds.
+    stale : str
+        Why that value may no longer hold; empty if it does.
+    units : str
+        Its units.
+    is_text : bool
+        Whether its values are text; others are float64.
+    """
+
+    name: str
+    source: str
+    value: float | str | None = None
+    time: float | None = None
+    age_s: float | None = None
+    stale: str = ""
+    units: str = ""
+    is_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesStarted:
     """A series begins; frames follow.
 
@@ -121,6 +158,8 @@ class SeriesStarted:
         Metadata tree of the rest of the scan, with NeXus names.
     first_number : int, optional
         Number of its first frame, if the sender's numbers begin anywhere.
+    slow : sequence of SlowChannel
+        Values that change by themselves.
     """
 
     series: str
@@ -132,6 +171,7 @@ class SeriesStarted:
     )
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     first_number: int | None = None
+    slow: Sequence[SlowChannel] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +230,43 @@ class SeriesEnded:
     series: str
 
 
-Message: TypeAlias = SeriesStarted | SeriesDescribed | FrameArrived | SeriesEnded
+@dataclass(frozen=True, slots=True)
+class ValueArrived:
+    """A slow channel has another value.
+
+    Parameters
+    ----------
+    name : str
+        The channel.
+    value : float or str, optional
+        The value; None if it is not known any more.
+    time : float
+        Since when, in seconds since 1970.
+    """
+
+    name: str
+    value: float | str | None
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoteArrived:
+    """Something that readers of the scan should know.
+
+    Parameters
+    ----------
+    text : str
+        A sentence.
+    """
+
+    text: str
+
+
+Message: TypeAlias = (
+    SeriesStarted
+    | SeriesDescribed
+    | FrameArrived
+    | SeriesEnded
+    | ValueArrived
+    | NoteArrived
+)

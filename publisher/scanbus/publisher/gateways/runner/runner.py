@@ -21,9 +21,11 @@ from scanbus.publisher.gateways.runner.gateway import (
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     Message,
+    NoteArrived,
     SeriesDescribed,
     SeriesEnded,
     SeriesStarted,
+    ValueArrived,
 )
 from scanbus.publisher.gateways.runner.receiver import QueueState, Receiver
 from scanbus.publisher.gateways.runner.sent import wait_sent
@@ -257,6 +259,13 @@ class GatewayRunner:
                 self._frame(publisher, message, arrival)
             case SeriesDescribed():
                 self._describe(message)
+            case ValueArrived():
+                if self._current is not None:
+                    self._current.take_value(message)
+            case NoteArrived():
+                log.warning(LogEvent.SENDER_NOTE, text=message.text)
+                if self._current is not None:
+                    self._current.note(message.text)
             case SeriesEnded():
                 self._ended.pop("", None)
                 if self._current is not None and self._is_current(message.series):

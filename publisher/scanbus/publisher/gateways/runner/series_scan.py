@@ -12,7 +12,9 @@ from scanbus.publisher.gateways.runner.messages import (
     FrameData,
     SeriesDescribed,
     SeriesStarted,
+    ValueArrived,
 )
+from scanbus.publisher.gateways.runner.slow_channels import SlowChannels
 from scanbus.publisher.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason
@@ -113,6 +115,7 @@ class SeriesScan:
         self._declared: dict[str, FrameData] = {}
         self._values: dict[str, type] = {}
         self._noted = 0
+        self._slow = SlowChannels(started.slow, self._send)
         gateway = {"kind": kind, "series": started.series, "series_key": started.key}
         arguments: dict[str, Any] = {"title": f"{kind} series {started.series}"}
         arguments |= names.scan
@@ -167,6 +170,16 @@ class SeriesScan:
             self._begin(frame)
         self._take(frame, arrival)
 
+    def take_value(self, value: ValueArrived) -> None:
+        """Send a value of a slow channel.
+
+        Raises
+        ------
+        DeadlineError
+            If there was no room until waiting had to end.
+        """
+        self._slow.take(value)
+
     def _may_count_from_one(self, frame: FrameArrived) -> bool:
         """Whether the second frame must tell if the first number is 0 or 1."""
         is_open = self._first_number is None and self._is_from_start
@@ -208,6 +221,7 @@ class SeriesScan:
             first = int(held is not None and frame.number != 0)
         self._numbers = FrameNumbers(first)
         self._declare(frame if held is None else held[0])
+        self._slow.begin()
         if held is not None:
             self._take(*held)
 
@@ -238,6 +252,8 @@ class SeriesScan:
                 device=self._channel(next(iter(frame.channels))),
                 units="s" if name == _ARRIVAL else "",
             )
+
+        self._slow.declare(self._scan)
 
     def _fields(self, name: str) -> dict[str, Any]:
         started = self._started

@@ -1,0 +1,157 @@
+"""What is known of a PV whose values go beside the frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from scanbus.publisher.gateways.runner.messages import (
+    NoteArrived,
+    SlowChannel,
+    ValueArrived,
+)
+from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.valid_names import nexus_name
+
+__all__ = ["SlowPv", "channels_of"]
+
+_INVALID = 3
+
+
+def channels_of(given: Iterable[str]) -> dict[str, str]:
+    """Return channel and PV of each ``NAME=PV`` or ``PV``.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is empty, or two have one channel.
+
+    Examples
+    --------
+    >>> channels_of(["energy=BL1:MONO:ENERGY", "BL1:Ring:Current"])
+    {'energy': 'BL1:MONO:ENERGY', 'bl1_ring_current': 'BL1:Ring:Current'}
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, is_named, pv = text.rpartition("=")
+        channel = nexus_name(name if is_named else pv.lower())
+        if not pv or not channel or channel in found:
+            raise ConfigurationError("pv", f"{text!r}: empty, or its channel is taken")
+        found[channel] = pv
+    return found
+
+
+@dataclass(slots=True)
+class SlowPv:
+    """A PV, what it says, and whether it is there.
+
+    Attributes
+    ----------
+    channel, pv : str
+        Name of the channel in scans, and of the PV.
+    value, time, units :
+        What it said last.
+    is_there : bool
+        Whether it is connected.
+    is_invalid : bool
+        Whether its last value has the severity INVALID.
+    """
+
+    channel: str
+    pv: str
+    value: float | str | None = None
+    time: float | None = None
+    units: str = ""
+    is_there: bool = False
+    is_invalid: bool = False
+
+    def update(self, found: Any, now: float) -> ValueArrived | None:
+        """Take a new value, or a disconnection; return what is to be sent.
+
+        Parameters
+        ----------
+        found : p4p.Value or Exception
+            What the subscription gave.
+        now : float
+            In seconds since 1970.
+        """
+        if isinstance(found, Exception):
+            was_there, self.is_there = self.is_there, False
+            return ValueArrived(self.channel, None, now) if was_there else None
+        self.is_there = True
+        value = plain_value(found.get("value"))
+        if value is None:
+            return None
+        self.value = value
+        self.time = _time(found) or now
+        self.is_invalid = _severity(found) >= _INVALID
+        display = found.get("display")
+        self.units = self.units if display is None else str(display.get("units", ""))
+        return ValueArrived(self.channel, value, self.time)
+
+    def note(self, *, was_there: bool) -> NoteArrived | None:
+        """Return what readers should know if it went or came back."""
+        if was_there == self.is_there or (self.is_there and self.value is None):
+            return None
+        return NoteArrived(
+            f"PV {self.pv} is {'connected' if self.is_there else 'disconnected'}"
+        )
+
+    def at_start(self, now: float, stale_s: float | None) -> SlowChannel:
+        """Return the channel for a series that begins now.
+
+        Parameters
+        ----------
+        stale_s : float, optional
+            Age beyond which its value counts as stale, in seconds.
+        """
+        age_s = None if self.time is None else max(0.0, now - self.time)
+        return SlowChannel(
+            self.channel,
+            self.pv,
+            self.value,
+            self.time,
+            age_s,
+            self._why_stale(age_s, stale_s),
+            self.units,
+            isinstance(self.value, str),
+        )
+
+    def _why_stale(self, age_s: float | None, stale_s: float | None) -> str:
+        if self.value is None:
+            return "no value was known"
+        if not self.is_there:
+            return "the PV was disconnected"
+        if self.is_invalid:
+            return "the severity was INVALID"
+        if stale_s is not None and age_s is not None and age_s > stale_s:
+            return f"it was older than {stale_s:g} s"
+        return ""
+
+
+def plain_value(found: Any) -> float | str | None:
+    """Return a scalar as a float or text; the choice of an enumeration; else None."""
+    if isinstance(found, str):
+        return found
+    if isinstance(found, bool | int | float):
+        return float(found)
+    choices = getattr(found, "choices", None)
+    if choices is None:
+        return None
+    index = int(found.index)
+    return str(choices[index]) if 0 <= index < len(choices) else str(index)
+
+
+def _time(found: Any) -> float | None:
+    stamp = found.get("timeStamp")
+    if stamp is None or stamp.secondsPastEpoch <= 0:
+        return None
+    seconds = float(stamp.secondsPastEpoch + stamp.nanoseconds / 1e9)
+    return seconds if math.isfinite(seconds) else None
+
+
+def _severity(found: Any) -> int:
+    alarm = found.get("alarm")
+    return 0 if alarm is None else int(alarm.severity)

@@ -1,0 +1,258 @@
+"""Subscribe to the images of an IOC, and to PVs beside them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from time import time as wall_clock
+from typing import Any
+
+from p4p.client.raw import Context
+
+from scanbus.publisher.gateways.epics.ndarray_message import (
+    NdArray,
+    image_time,
+    is_image,
+)
+from scanbus.publisher.gateways.epics.slow_pv import SlowPv
+from scanbus.publisher.gateways.runner.gateway import RawMessage
+from scanbus.publisher.gateways.runner.messages import (
+    NoteArrived,
+    SeriesEnded,
+    SeriesStarted,
+)
+
+__all__ = ["OpenedScan", "PvaSettings", "PvaSource"]
+
+# The server keeps so many images for us; it drops what comes when they are all there.
+_QUEUE = "record[queueSize={},pipeline=true]field()"
+# What a PV has when we connect may be an image of yesterday.
+_FRESH_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PvaSettings:
+    """What is subscribed to.
+
+    Parameters
+    ----------
+    pv : str
+        PV of the images, such as ``13SIM1:Pva1:Image``.
+    slow : mapping
+        Channel to the PV whose values it has.
+    n_frames : int, optional
+        Frames of a series, after which it ends.
+    idle_s : float
+        A series ends when no image has come for so long, in seconds.
+    stale_s : float, optional
+        Age beyond which a value from before the series counts as stale, in seconds.
+    queue_images : int
+        Images that the server keeps for us.
+    conf : mapping, optional
+        Addresses, as EPICS names them; by default those of the environment.
+    """
+
+    pv: str
+    slow: Mapping[str, str] = field(default_factory=dict[str, str])
+    n_frames: int | None = None
+    idle_s: float = 10.0
+    stale_s: float | None = None
+    queue_images: int = 100
+    conf: Mapping[str, str] | None = None
+
+
+class OpenedScan:
+    """What the runner says of the scan of the series on the way."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+        self._next_number = 0
+
+    def forget(self) -> None:
+        """Wait for another scan."""
+        self._opened.clear()
+
+    def set(self, next_number: int) -> None:
+        """Note that a scan is open, with all frames before a number."""
+        self._next_number = next_number
+        self._opened.set()
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Return that number; None if no scan was opened in time."""
+        return self._next_number if self._opened.wait(timeout_s) else None
+
+
+class PvaSource:
+    """Subscriptions of one context; they reconnect by themselves.
+
+    Parameters
+    ----------
+    settings : PvaSettings
+        What is subscribed to.
+    opened : OpenedScan
+        What the runner says.
+    """
+
+    def __init__(self, settings: PvaSettings, opened: OpenedScan) -> None:
+        self._settings = settings
+        self._opened = opened
+        conf = settings.conf
+        self._context = Context(
+            "pva", conf=dict(conf) if conf else None, useenv=conf is None, nt=False
+        )
+        self._wakeup = threading.Event()
+        request = _QUEUE.format(settings.queue_images)
+        self._slow = [
+            (SlowPv(channel, pv), self._context.monitor(pv, self._wakeup.set))
+            for channel, pv in settings.slow.items()
+        ]
+        self._images = self._context.monitor(
+            settings.pv, self._wakeup.set, request=request
+        )
+        self._messages: deque[RawMessage] = deque()
+        # The first image of a series, until its scan is open.
+        self._held: Any = None
+        self._is_connected = self._is_first = False
+        self._is_on_way = False
+        self._n_images = self._stop = 0
+        self._last_id: int | None = None
+        self._last_time = self._last_arrival = 0.0
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._images.close()
+        for _, subscription in self._slow:
+            subscription.close()
+        self._context.close()
+
+    def receive(self, timeout_s: float) -> RawMessage | None:
+        """Return the next message; None if there is none in time."""
+        deadline = monotonic() + timeout_s
+        while True:
+            self._wakeup.clear()
+            message = self._next()
+            left_s = deadline - monotonic()
+            if message is not None or left_s <= 0:
+                return message
+            self._wakeup.wait(min(left_s, 0.02) if self._held is not None else left_s)
+
+    def _next(self) -> RawMessage | None:
+        if self._messages:
+            return self._messages.popleft()
+        self._look_at_slow()
+        if self._messages:
+            return self._messages.popleft()
+        if self._held is not None:
+            return self._release()
+        found = self._images.pop()
+        if found is None:
+            return self._end_if_idle()
+        if isinstance(found, Exception):
+            self._disconnect()
+        elif is_image(found):
+            self._take(found)
+        return self._messages.popleft() if self._messages else None
+
+    # --------------------------------------------------------------------- images
+
+    def _disconnect(self) -> None:
+        if self._is_connected:
+            self._put(NoteArrived(f"PV {self._settings.pv} is disconnected"))
+        self._is_connected = False
+
+    def _take(self, image: Any) -> None:
+        """Send an image, after the start of its series if it is the first one."""
+        is_first, self._is_connected = not self._is_connected, True
+        number, taken = int(image.uniqueId), image_time(image) or 0.0
+        if is_first and self._is_old(number, taken):
+            return
+        if self._is_on_way and number < self._stop and taken > self._last_time:
+            self._end()  # Its numbers begin again.
+        if not self._is_on_way:
+            self._begin(image)
+            return
+        self._send(image)
+
+    def _is_old(self, number: int, taken: float) -> bool:
+        """Whether the image that a PV has when we connect is not a new one."""
+        if self._last_id is not None:
+            return number == self._last_id and taken == self._last_time
+        return wall_clock() - taken > _FRESH_S
+
+    def _begin(self, image: Any) -> None:
+        now = image_time(image) or wall_clock()
+        settings = self._settings
+        self._is_on_way, self._n_images = True, 0
+        self._stop, self._last_time = 0, 0.0
+        self._last_arrival = monotonic()
+        self._opened.forget()
+        self._held = image
+        self._put(
+            SeriesStarted(
+                settings.pv,
+                n_frames=settings.n_frames,
+                first_number=int(image.uniqueId),
+                slow=[each.at_start(now, settings.stale_s) for each, _ in self._slow],
+            )
+        )
+
+    def _release(self) -> RawMessage | None:
+        """Send the first image when its scan is open."""
+        next_number = self._opened.wait(0.0)
+        if next_number is None:
+            return None
+        image, self._held = self._held, None
+        number = int(image.uniqueId)
+        if number == next_number - 1:
+            # The last image that a process before this one has sent.
+            self._note_sent(image)
+        elif number < next_number:
+            self._end()
+            self._begin(image)
+        else:
+            self._send(image)
+        return self._messages.popleft() if self._messages else None
+
+    def _note_sent(self, image: Any) -> None:
+        self._last_id = number = int(image.uniqueId)
+        self._stop = max(self._stop, number + 1)
+        self._last_time = max(self._last_time, image_time(image) or 0.0)
+        self._last_arrival = monotonic()
+
+    def _send(self, image: Any) -> None:
+        self._note_sent(image)
+        self._n_images += 1
+        content = NdArray(self._settings.pv, image)
+        self._put(content, image.value.nbytes)
+        if self._n_images == self._settings.n_frames:
+            self._end()
+
+    def _end_if_idle(self) -> RawMessage | None:
+        is_idle = monotonic() - self._last_arrival > self._settings.idle_s
+        if not self._is_on_way or not is_idle:
+            return None
+        self._end()
+        return self._messages.popleft()
+
+    def _end(self) -> None:
+        self._is_on_way = False
+        self._put(SeriesEnded(self._settings.pv))
+
+    def _put(self, content: Any, n_bytes: int = 0) -> None:
+        self._messages.append(RawMessage(content, n_bytes, wall_clock()))
+
+    # ------------------------------------------------------------------- slow PVs
+
+    def _look_at_slow(self) -> None:
+        for pv, subscription in self._slow:
+            while (found := subscription.pop()) is not None:
+                was_there = pv.is_there
+                value = pv.update(found, wall_clock())
+                note = pv.note(was_there=was_there)
+                if self._is_on_way:
+                    for each in (note, value):
+                        if each is not None:
+                            self._put(each)
