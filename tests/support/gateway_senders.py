@@ -17,6 +17,7 @@ from scanbus.publisher.gateways.wire.sockets import (
 )
 from scanbus.publisher.gateways.zmq import ZmqGateway
 from scanbus.publisher.gateways.zmq.simulated_messages import ArrayFrames, MaxivSeries
+from tests.support.quiet_senders import FileSender, PvaSender
 
 Frame = npt.NDArray[Any]
 
@@ -43,6 +44,10 @@ class Sender(HasGateway, Protocol):
     def has_starts(self) -> bool:
         """Whether there are messages for the start and the end of a series."""
 
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """Tests of the suite that cannot be asked of it, and why."""
+
     def start(self, series: int, n_frames: int) -> None:
         """Begin a series."""
 
@@ -64,6 +69,8 @@ class Sender(HasGateway, Protocol):
 
 class ZmqSender:
     """A sender over ZeroMQ, of messages that its arguments make."""
+
+    lacks: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -133,4 +140,6 @@ SENDERS: dict[str, Callable[[], Sender]] = {
     "maxiv": partial(ZmqSender, zmq_gateway, MaxivSeries, names_series=False),
     "array": ARRAY,
     "array-sub": partial(ARRAY, socket="sub"),
+    "files": FileSender,
+    "pva": PvaSender,
 }

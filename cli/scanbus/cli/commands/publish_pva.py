@@ -31,8 +31,8 @@ __all__ = ["EXAMPLE", "run"]
 EXAMPLE = "scanbus publish pva 13SIM1:Pva1:Image --pv energy=BL13:MONO:ENERGY"
 
 _SIMULATED_FRAMES, _SIMULATED_HZ = 100, 10.0
-# A simulated image that nobody subscribed to is lost: clients need time to find it.
-_SEARCH_S = 5.0
+# An image that nobody has subscribed to is lost.
+_CLIENT_S = 60.0
 
 
 def run(
@@ -108,7 +108,7 @@ def run(
                 ioc,
                 n_frames=frames or _SIMULATED_FRAMES,
                 rate_hz=rate or _SIMULATED_HZ,
-                wait_s=_SEARCH_S,
+                wait_s=_CLIENT_S,
             )
         return ExitCode.COMPLETE
     gateway = PvaGateway(

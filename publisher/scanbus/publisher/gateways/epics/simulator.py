@@ -5,6 +5,7 @@ For tests, and for trying a set-up without a detector.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -19,7 +20,29 @@ from p4p.server.thread import SharedPV
 
 __all__ = ["SimulatedIoc", "simulate_images"]
 
+_LAST_S = 2.0
 _TYPES = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
+
+
+class _Handler:
+    """Takes note of the first client of a PV.
+
+    Parameters
+    ----------
+    has_client : threading.Event
+        Set while there is one.
+    """
+
+    def __init__(self, has_client: threading.Event) -> None:
+        self._has_client = has_client
+
+    def onFirstConnect(self, _pv: Any) -> None:  # noqa: N802 - the name of p4p
+        """Somebody connects."""
+        self._has_client.set()
+
+    def onLastDisconnect(self, _pv: Any) -> None:  # noqa: N802 - the name of p4p
+        """Nobody is connected."""
+        self._has_client.clear()
 
 
 class SimulatedIoc:
@@ -64,7 +87,10 @@ class SimulatedIoc:
             )
             for name, value in self._values.items()
         }
-        self._images = SharedPV(initial=Value(self._type.type, {}))
+        self._has_client = threading.Event()
+        self._images = SharedPV(
+            initial=Value(self._type.type, {}), handler=_Handler(self._has_client)
+        )
         self._server = Server(
             providers=[{self._image: self._images, **self._pvs}], **how
         )
@@ -88,6 +114,10 @@ class SimulatedIoc:
         if self._server is not None:
             self._server.stop()
             self._server = None
+
+    def wait_for_client(self, timeout_s: float) -> bool:
+        """Return whether somebody has connected to the images in time."""
+        return self._has_client.wait(timeout_s)
 
     def restart(self) -> None:
         """Serve again at the same addresses, with no image and the last values."""
@@ -166,19 +196,19 @@ def simulate_images(
     rate_hz: float = 10.0,
     wait_s: float = 0.0,
 ) -> None:
-    """Send one series of noise; then keep the PV for as long as a client may need.
+    """Send one series of noise to whoever connects; keep the PV for its last images.
 
     Parameters
     ----------
     rate_hz : float
         Images per second; nobody tells an IOC that they are too many.
     wait_s : float
-        Time for clients to find the PV before, and to take the last images, in seconds.
+        Longest wait for a client, and time for it to take the last images, in seconds.
     """
-    time.sleep(wait_s)
+    ioc.wait_for_client(wait_s)
     base = np.random.default_rng(0).poisson(20, shape).astype("u2")
     began = time.monotonic()
     for number in range(n_frames):
         time.sleep(max(0.0, began + number / rate_hz - time.monotonic()))
         ioc.send(number, np.roll(base, number, axis=0), {"Exposure": 1 / rate_hz})
-    time.sleep(wait_s)
+    time.sleep(min(wait_s, _LAST_S))

@@ -183,7 +183,7 @@ class PvaSource:
         return wall_clock() - taken > _FRESH_S
 
     def _begin(self, image: Any) -> None:
-        now = image_time(image) or wall_clock()
+        now, number = image_time(image) or wall_clock(), int(image.uniqueId)
         settings = self._settings
         self._is_on_way, self._n_images = True, 0
         self._stop, self._last_time = 0, 0.0
@@ -194,7 +194,8 @@ class PvaSource:
             SeriesStarted(
                 settings.pv,
                 n_frames=settings.n_frames,
-                first_number=int(image.uniqueId),
+                # The first two may have changed places.
+                first_number=number if number > 1 else None,
                 slow=[each.at_start(now, settings.stale_s) for each, _ in self._slow],
             )
         )
