@@ -236,7 +236,7 @@ def test_other_calls_can_be_interrupted_at_any_step(
             if name != "prepare":
                 scan.send("x", 1.0)
             is_cut = Interruption(step).cuts(lambda: calls[name](scan))
-            if not scan.is_over:
+            if scan.is_open:
                 scan.send("x", 2.0)
         queue = scan._queue
         wait_until(lambda: queue.watch.is_fully_sent)  # noqa: B023

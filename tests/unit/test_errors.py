@@ -303,6 +303,10 @@ SENTENCES = [
         "no shape",
     ),
     (
+        errors.PublisherAliveError("scan u: its publisher is alive"),
+        "scan u: its publisher is alive",
+    ),
+    (
         errors.ScanStateError("the publisher is closed"),
         "the publisher is closed",
     ),

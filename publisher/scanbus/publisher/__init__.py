@@ -18,8 +18,9 @@ which have dependencies of their own.
 """
 
 from scanbus.publisher.publisher import Publisher
+from scanbus.publisher.recovery.lost_data import LostPoints
 from scanbus.publisher.recovery.operator_close import close_scan
 from scanbus.publisher.scan import Scan
 from scanbus.publisher.spool import check_spool
 
-__all__ = ["Publisher", "Scan", "check_spool", "close_scan"]
+__all__ = ["LostPoints", "Publisher", "Scan", "check_spool", "close_scan"]

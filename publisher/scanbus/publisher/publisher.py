@@ -6,28 +6,20 @@ has made them durable, also after a scan's block has ended.
 
 from __future__ import annotations
 
-import operator
-import os
 import re
-import socket
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from scanbus.bus.codecs import ThreadPool
 from scanbus.bus.protocol import DEFAULT_MEMORY_BYTES
-from scanbus.bus.store import OwnProcess, address_of
-from scanbus.publisher.declare.arguments import checked, sendable
-from scanbus.publisher.declare.folders import folders_of
+from scanbus.bus.store import OwnProcess, address_of, process_text
 from scanbus.publisher.declare.json_text import text_of
-from scanbus.publisher.declare.metadata import MetadataConverter
-from scanbus.publisher.declare.positioners import axes_metadata, positioners_of
-from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.declare.scan_arguments import MAX_INSTRUMENT, scan_options
 from scanbus.publisher.declare.static_arrays import StaticArrays
 from scanbus.publisher.ingest.finish import reason_of
 from scanbus.publisher.queue.inbox import Inbox
@@ -42,27 +34,19 @@ from scanbus.publisher.transport.scan_registrar import ScanRegistrar
 from scanbus.schemas import (
     EndReason,
     PlotDescription,
-    ScanEnded,
-    ScanUpdated,
     Verdict,
-    merged,
 )
-from scanbus.schemas.documents import MAX_TITLE_LENGTH
 from scanbus.schemas.errors import ScanStateError, SpoolError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.valid_names import (
-    MAX_GIVEN_NAME_LENGTH,
     plain_text,
-    scan_uid,
 )
 
 __all__ = ["Publisher"]
 
 log = get_logger()
 
-# The limit of the document, also of the program's name.
-_MAX_INSTRUMENT = 255
 # Static arrays of a scan may have a quarter of the budget, and reserve twice that.
 _STATIC_SHARE = 4
 _CLOSED = "the publisher is closed"
@@ -116,6 +100,8 @@ class Publisher:
         Interval, in seconds, between syncs of the spool to the disk (fdatasync): the
         data that a crash of this machine may lose. If only this process dies, none of
         them are lost.
+    left_open : collection of str, optional
+        Uids of scans in the spool that are not ended, but left for `reopen`.
 
     Raises
     ------
@@ -151,6 +137,7 @@ class Publisher:
         spool: str | Path | None = None,
         memory_bytes_kept: int = 256 * 2**20,
         spool_sync_s: float = 0.5,
+        left_open: Collection[str] | None = None,
     ) -> None:
         if time.sleep is not _SLEEP:
             raise ScanStateError(
@@ -160,7 +147,7 @@ class Publisher:
         if spool == "":
             raise SpoolError("", "the path is empty; leave it out for no spool")
         name = text_of(name or Path(sys.argv[0]).stem or "python")
-        self._name = plain_text(name, _MAX_INSTRUMENT)
+        self._name = plain_text(name, MAX_INSTRUMENT)
         self._close_timeout_s = close_timeout_s
         self._process = OwnProcess("Publisher")
         # Without a lock: each use of it is one step.
@@ -171,7 +158,7 @@ class Publisher:
             EndReason.FAILURE,
             "the publisher was closed inside the scan's block",
         )
-        heartbeat = f"{self._name} on {socket.gethostname()}, pid {os.getpid()}"
+        heartbeat = process_text(self._name)
         client_name = "scanbus-" + re.sub(r"[^0-9A-Za-z-]", "-", self._name)[:48]
         # Rebound: a traceback that shows variables then shows it without password.
         url = address_of(url)
@@ -202,11 +189,10 @@ class Publisher:
             ),
             spool=None if spool is None else Path(spool),
         )
-        self._resumed: list[ScanQueue] = []
         try:
             self._registrar.check_server()
             self._worker.start()
-            self._resumed = self._registrar.resume()
+            self._registrar.left_scans.resume(left_open or ())
             self._monitor.start()
         except BaseException:
             self._abandon()
@@ -303,54 +289,68 @@ class Publisher:
         ScanStateError
             If the publisher is closed, or was made before a fork to this process.
         """
-        self._process.check()
-        if self._is_closed:
-            raise ScanStateError(_CLOSED)
-        if quota_bytes is not None:
-            quota_bytes = operator.index(quota_bytes)
-            if quota_bytes <= 0:
-                raise ValueError(f"quota_bytes must be positive, got {quota_bytes}")
-        if not compression >= 1:  # NaN is no ratio either.
-            raise ValueError(f"compression must be at least 1, got {compression}")
-        given_uid = uuid.uuid4().hex if uid is None else text_of(uid)
-        valid_uid = scan_uid(given_uid)
-        original_uid = "" if valid_uid == given_uid else given_uid
-        folders, original_folders = folders_of(
+        self._check_open()
+        return self._scan(
+            title=title,
             proposal=proposal,
             beamline=beamline,
+            session=session,
             collection=collection,
             dataset=dataset,
-        )
-        identity = {
-            **folders,
-            "uid": valid_uid,
-            "session": session,
-            "scan_number": None if scan_number is None else _number(scan_number),
-        }
-        statics = StaticArrays(self._link.budget_bytes // _STATIC_SHARE)
-        converter = MetadataConverter(statics)
-        axes = axes_metadata(positioners, ("positioners", "positioners_start"))
-        tree = merged(converter.tree(axes), converter.tree(metadata))
-        sendable(ScanUpdated, time=0.0, metadata=tree)
-        motors = positioners_of(positioners)
-        reason = EndReason.SUCCESS
-        sendable(ScanEnded, time=0.0, end_reason=reason, positioners=motors)
-        options = ScanOptions(
-            title=plain_text(text_of(title), MAX_TITLE_LENGTH),
-            identity=identity,
-            original_uid=plain_text(original_uid, MAX_GIVEN_NAME_LENGTH),
-            original_folders=original_folders,
-            instrument=plain_text(text_of(instrument), _MAX_INSTRUMENT),
-            program=self._name,
-            converter=converter,
-            statics=statics,
-            metadata=tree,
-            positioners=motors,
-            plots=None if plots is None else [_plot(plot) for plot in plots],
+            scan_number=scan_number,
+            instrument=instrument,
+            metadata=metadata,
+            positioners=positioners,
             quota_bytes=quota_bytes,
             compression=compression,
             require_writer=require_writer,
+            plots=plots,
+            uid=uid,
         )
+
+    def reopen(self, uid: str, **arguments: Any) -> Scan:
+        """Return a scan that a publisher left when it died, to be used in a block.
+
+        It goes on where it was: same uid, number, channels and lanes. The next point of
+        each channel is the one after the last that the dead publisher's spool, or
+        without a spool the bus, has; what it had taken and neither has is lost. Points
+        that are numbered again may differ: those that are there stay.
+
+        Without a spool, the quota on the bus is read once, and the publisher must have
+        been silent for 10 s, or have died on this host.
+
+        Parameters
+        ----------
+        uid : str
+            The scan; with a spool it must have been in `left_open`.
+        **arguments
+            Those of `scan`. A scan that was prepared keeps what it has, but for the
+            limit of its quota; one that was only announced is declared and begun.
+
+        Raises
+        ------
+        ValueError
+            If an argument is invalid. The following when the block is entered.
+        UnknownScanError
+            If neither the spool nor the bus has the scan.
+        ScanStateError
+            If it has ended, or its data are in another spool.
+        PublisherAliveError
+            If its publisher lives.
+        SpoolError
+            If its folder in the spool cannot be read.
+        """
+        self._check_open()
+        return self._scan(**arguments, uid=uid, is_reopened=True)
+
+    def _check_open(self) -> None:
+        self._process.check()
+        if self._is_closed:
+            raise ScanStateError(_CLOSED)
+
+    def _scan(self, **arguments: Any) -> Scan:
+        statics = StaticArrays(self._link.budget_bytes // _STATIC_SHARE)
+        options = scan_options(self._name, statics, **arguments)
         scan = Scan(self._registrar, options, self._process)
         for key, each in tuple(self._scans.items()):
             if each.is_closed:
@@ -361,16 +361,18 @@ class Publisher:
     @property
     def resumed(self) -> dict[str, Verdict | None]:
         """Uids of the scans that were resumed from the spool, with final verdicts."""
-        return {queue.uid: queue.verdict for queue in self._resumed}
+        resumed = self._registrar.left_scans.resumed
+        return {queue.uid: queue.verdict for queue in resumed}
 
     @property
     def unreadable(self) -> tuple[SpoolError, ...]:
         """Errors of the scans in the spool that cannot be read; they stay there."""
-        return tuple(self._registrar.unreadable)
+        return tuple(self._registrar.left_scans.unreadable)
 
     def why_not_judged(self, uid: str) -> str:
         """Return why a resumed scan has no verdict; empty if that is not known."""
-        found = (each.error for each in self._resumed if each.uid == uid)
+        resumed = self._registrar.left_scans.resumed
+        found = (each.error for each in resumed if each.uid == uid)
         return str(next(found, None) or "")
 
     def close(self) -> None:
@@ -479,16 +481,3 @@ class Publisher:
                 spool=None if queue.spool is None else str(queue.spool.folder),
                 reason=queue.why_waiting,
             )
-
-
-def _number(scan_number: Any) -> int:
-    """Return a scan number of any type of integer, which a bool is not."""
-    if isinstance(scan_number, bool):
-        raise ValueError(f"scan_number must be an integer, got {scan_number}")
-    return operator.index(scan_number)
-
-
-def _plot(given: PlotDescription | Mapping[str, Any]) -> PlotDescription:
-    if isinstance(given, PlotDescription):
-        return given
-    return checked(PlotDescription, **given)

@@ -5,7 +5,7 @@ Only opening and preparing wait for the network; everything else goes to the que
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from scanbus.publisher.ingest.finish import ScanEnd, reason_of
 from scanbus.publisher.ingest.send import ScanIntake
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.waiting import wait_durable, wait_flushed, wait_for_verdict
+from scanbus.publisher.recovery.lost_data import LostPoints
 from scanbus.publisher.transport.scan_block import ScanBlock
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
 from scanbus.schemas import EndReason, ScanIdentity, Verdict
@@ -27,7 +28,7 @@ __all__ = ["Scan"]
 
 
 class Scan(ChannelDeclarations):
-    """One scan; a context manager, opened by ``Publisher.scan``.
+    """One scan; a context manager, made by ``Publisher.scan`` or ``Publisher.reopen``.
 
     The first send fixes the channels. Threads may send different channels in parallel.
 
@@ -50,8 +51,6 @@ class Scan(ChannelDeclarations):
         self._intake: ScanIntake | None = None
         self._fast: Mapping[str, Series] = {}
         self._end = ScanEnd()
-
-    # ------------------------------------------------------------- the block
 
     def __enter__(self) -> Self:
         """Announce the scan.
@@ -105,14 +104,14 @@ class Scan(ChannelDeclarations):
         return self._block.queue is not None and self._block.queue.is_closed
 
     @property
-    def is_over(self) -> bool:
-        """Whether its block has ended."""
-        return self._block.queue is not None and self._block.queue.is_over
-
-    @property
     def identity(self) -> ScanIdentity:
         """Uid, folders and number of the scan."""
         return self._queue.announced.scan
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Points of each channel so far; empty before they are fixed."""
+        return self._block.lengths()
 
     @property
     def _queue(self) -> ScanQueue:
@@ -122,7 +121,7 @@ class Scan(ChannelDeclarations):
         return self._block.queue
 
     def _check_may_declare(self, name: str) -> None:
-        if self._intake is not None or self._queue.is_over:
+        if self._queue.is_begun or self._queue.is_over:
             raise ScanStateError(
                 f"scan {self.uid}: {name} is declared after the first send; channels "
                 "are fixed then"
@@ -142,9 +141,8 @@ class Scan(ChannelDeclarations):
 
     def _prepared(self) -> ScanIntake:
         self._queue  # noqa: B018 - raises if the scan is not open
-        intake = self._block.prepare()
         # In this order: an interrupt between them leaves the long way for numbers.
-        self._intake = intake
+        self._intake = intake = self._block.prepare()
         self._fast = intake.fast
         return intake
 
@@ -212,7 +210,8 @@ class Scan(ChannelDeclarations):
     def _intake_for(self, name: str) -> ScanIntake:
         if self._intake is not None:
             return self._intake
-        self._check_declared(name)
+        if not self._queue.is_begun:
+            self._check_declared(name)
         return self._prepared()
 
     def skip(self, name: str, count: int = 1) -> None:
@@ -223,8 +222,6 @@ class Scan(ChannelDeclarations):
         if count < 0:
             raise ValueError(f"{name}: cannot skip {count} points")
         self._intake_for(name).skip(name, count)
-
-    # ---------------------------------------------------------------- the rest
 
     def update(
         self, metadata: Mapping[str, Any] | None = None, *, note: str = ""
@@ -290,10 +287,13 @@ class Scan(ChannelDeclarations):
         """
         return wait_for_verdict(self._queue, timeout_s)
 
-    # ----------------------------------------------------------------- the end
+    def finish(
+        self, end_reason: EndReason, text: str = "", *, lost: Iterable[LostPoints] = ()
+    ) -> None:
+        """End the scan without waiting; threads send what is still queued.
 
-    def finish(self, end_reason: EndReason, text: str = "") -> None:
-        """End the scan without waiting; threads send what is still queued."""
+        The verdict names those points of `lost` that no file has.
+        """
         self._queue  # noqa: B018 - raises if the scan is not open
         end_reason, text = self._end.said or (end_reason, text)
-        self._block.end(end_reason, text, self._end.positioners)
+        self._block.end(end_reason, text, self._end.positioners, lost)

@@ -28,6 +28,7 @@
     │   └── NoLongerError        the point was trimmed; a file may have it
     ├── DeclarationError         an invalid name or property (also a ValueError)
     ├── ScanStateError           a call that does not fit the scan's state
+    │   └── PublisherAliveError  only the publisher goes on with its scan
     ├── ScanInterruptedError     the publisher is silent and has not sealed its lanes
     ├── StorageError             (exit code 3)
     │   ├── NameTakenError       a file of that name exists already
@@ -93,6 +94,7 @@ __all__ = [
     "NotYetError",
     "PayloadError",
     "PointError",
+    "PublisherAliveError",
     "QuotaRefusedError",
     "RootConflictError",
     "RootUnusableError",
@@ -380,6 +382,10 @@ class ScanStateError(ScanbusError):
 
     reason: str
     template = "{reason}"
+
+
+class PublisherAliveError(ScanStateError):
+    """The publisher of a scan lives, or did in the last seconds."""
 
 
 class ScanInterruptedError(ScanbusError):

@@ -61,6 +61,8 @@ class LogEvent(StrEnum):
     """warning: time was over; Redis or the spool alone holds the rest of the scan."""
     SCAN_RESUMED = "scan_resumed"
     """warning: what a dead publisher left in the spool is sent."""
+    SCAN_REOPENED = "scan_reopened"
+    """warning: a program goes on with the scan that a dead publisher left."""
     SPOOL_PAUSED = "spool_paused"
     """warning: the spool's disk takes nothing now."""
     SPOOL_UNREADABLE = "spool_unreadable"

@@ -37,11 +37,13 @@ from scanbus.bus.store.eviction import (
     Freed,
     remove_traces,
 )
+from scanbus.bus.store.heartbeat_texts import is_dead_here, process_text
 from scanbus.bus.store.heartbeats import (
     beat_publisher,
     beat_publishers,
     beat_writer,
     end_publisher_beat,
+    publisher_heartbeat,
     publisher_is_alive,
     publishers_alive,
     remove_lapsed_writers,
@@ -84,6 +86,7 @@ from scanbus.bus.store.leases import (
     renew_lease,
     renew_leases,
 )
+from scanbus.bus.store.left_scans import find_announcement, stored_entries
 from scanbus.bus.store.loop_guard import LoopGuard
 from scanbus.bus.store.own_process import OwnProcess
 from scanbus.bus.store.presence import ExpectedKeys, has_keys, missing_keys
@@ -198,6 +201,7 @@ __all__ = [
     "end_for_publisher",
     "end_publisher_beat",
     "ends_of_streams",
+    "find_announcement",
     "find_entry_start",
     "find_later",
     "find_scan",
@@ -206,6 +210,7 @@ __all__ = [
     "hold_scan",
     "id_order",
     "is_announced",
+    "is_dead_here",
     "is_held",
     "is_off_the_bus",
     "lanes_in_use",
@@ -222,6 +227,8 @@ __all__ = [
     "no_room_reason",
     "open_bus",
     "ping",
+    "process_text",
+    "publisher_heartbeat",
     "publisher_is_alive",
     "publishers_alive",
     "raise_scan_number",
@@ -252,6 +259,7 @@ __all__ = [
     "seconds_since",
     "session_of",
     "shrink_quota",
+    "stored_entries",
     "stored_session",
     "stored_sessions",
     "stream_ends",

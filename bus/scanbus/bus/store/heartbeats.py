@@ -24,6 +24,7 @@ __all__ = [
     "beat_publishers",
     "beat_writer",
     "end_publisher_beat",
+    "publisher_heartbeat",
     "publisher_is_alive",
     "publishers_alive",
     "remove_lapsed_writers",
@@ -73,6 +74,14 @@ def end_publisher_beat(client: Bus, uid: str) -> None:
 def publisher_is_alive(client: Bus, uid: str) -> bool:
     """Whether the heartbeat of a scan's publisher has not expired."""
     return is_unexpired(client, heartbeat_key(uid))
+
+
+@parses_reply
+def publisher_heartbeat(client: Bus, uid: str) -> str | None:
+    """Return the text of the heartbeat of a scan's publisher; None if it expired."""
+    key = heartbeat_key(uid)
+    found: Any = client.get(key) if is_unexpired(client, key) else None
+    return None if found is None else bytes(found).decode("utf-8", "replace")
 
 
 @parses_reply

@@ -63,9 +63,11 @@ class ChunkBuffer:
     ----------
     lane : LaneDescription
         The detector's lane.
+    start : int
+        The first point to come: those before it are in entries already.
     """
 
-    def __init__(self, lane: LaneDescription) -> None:
+    def __init__(self, lane: LaneDescription, start: int = 0) -> None:
         self._channel = lane.channels[0]
         self._per_chunk = lane.points_per_chunk
         self._per_segment = lane.points_per_segment
@@ -75,8 +77,7 @@ class ChunkBuffer:
         self._spare_frames: deque[npt.NDArray[Any]] = deque(maxlen=_MAX_SPARE)
         self._times: list[float] = []
         self._has_given_time = False
-        self._first = 0
-        self.count = 0
+        self._first = self.count = start
 
     @property
     def held(self) -> int:

@@ -94,6 +94,8 @@ class Series:
     ----------
     channel : ChannelDescription
         The channel.
+    start : int
+        The first point to come.
     """
 
     __slots__ = (
@@ -113,7 +115,7 @@ class Series:
         "takes_scalars",
     )
 
-    def __init__(self, channel: ChannelDescription) -> None:
+    def __init__(self, channel: ChannelDescription, start: int = 0) -> None:
         self.channel = channel
         # Cached: the description computes them at each access.
         self._dtype = channel.numpy_dtype
@@ -124,9 +126,8 @@ class Series:
         self.is_awaited = False
         self.takes_scalars = True
         self._runs: deque[Run] = deque()
-        self._run_stop = 0
+        self._run_stop = self._taken = start
         self._run_bytes = 0
-        self._taken = 0
         self._block: _Block | None = None
         self._is_open = False  # Whether the last run ends the block, and may grow.
 
@@ -308,11 +309,13 @@ class GroupBuffer:
     ----------
     lane : LaneDescription
         The group.
+    start : int
+        The first point to come: those before it are in entries already.
     """
 
-    def __init__(self, lane: LaneDescription) -> None:
+    def __init__(self, lane: LaneDescription, start: int = 0) -> None:
         self._lane = lane
-        self.series = {channel.name: Series(channel) for channel in lane.channels}
+        self.series = {each.name: Series(each, start) for each in lane.channels}
         self._all = tuple(self.series.values())
         self._variable = tuple(s for s in self._all if s.channel.is_variable)
         self._fixed_bytes = sum(
@@ -320,10 +323,9 @@ class GroupBuffer:
             for series in self._all
             if not series.channel.is_variable
         )
-        self._times = PointTimes()
+        self._times = PointTimes(start)
         self._reached: deque[tuple[int, float]] = deque()
-        self.taken = 0
-        self.complete = 0
+        self.taken = self.complete = start
         self._update_complete()
 
     @property

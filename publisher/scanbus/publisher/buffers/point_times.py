@@ -55,16 +55,21 @@ class PointTimes:
 
     Not safe to share between threads without a lock.
 
+    Parameters
+    ----------
+    start : int
+        The first point to come.
+
     Attributes
     ----------
     stop : int
         The points before this one have a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
         self._given: list[_Given] = []  # Ascending, neither overlapping nor adjacent.
         self._lines: deque[_Line] = deque()
-        self.stop = 0
+        self.stop = start
 
     @property
     def nbytes(self) -> int:

@@ -50,6 +50,7 @@ class ScanOptions:
     quota_bytes: int | None
     compression: float
     require_writer: bool
+    is_reopened: bool = False
 
     def updated(self, metadata: Mapping[str, Any] | None, note: str) -> ScanUpdated:
         """Return an event that adds metadata or a note.

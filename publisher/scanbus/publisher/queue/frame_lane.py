@@ -47,6 +47,8 @@ class FrameLaneQueue(LaneQueue):
         The scan's; a send waits there for room.
     compression : float
         Expected compression ratio, raw over compressed bytes.
+    start : int
+        The first point to come.
 
     Attributes
     ----------
@@ -65,10 +67,11 @@ class FrameLaneQueue(LaneQueue):
         *,
         backpressure: Backpressure,
         compression: float,
+        start: int = 0,
     ) -> None:
         super().__init__(description, session, waker, spool_waker)
         self._backpressure = backpressure
-        self.chunks = ChunkBuffer(description)
+        self.chunks = ChunkBuffer(description, start)
         # Cached: the description computes it at each access.
         self.point_bytes = description.point_bytes
         packs = description.channels[0].codec != "none"

@@ -230,7 +230,7 @@ class LaneQueue:
     def refill(
         self, entries: Sequence[EncodedEntry], reached: int | None, begin: int
     ) -> None:
-        """Load the spooled entries of a lane that accepts no more points.
+        """Load the entries that a dead publisher left of a lane.
 
         Parameters
         ----------

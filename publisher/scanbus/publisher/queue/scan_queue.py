@@ -21,10 +21,12 @@ from scanbus.publisher.queue.backpressure import Backpressure, late_counts
 from scanbus.publisher.queue.frame_lane import EncoderPool, FrameLaneQueue
 from scanbus.publisher.queue.inbox import Inbox, ScanInbox
 from scanbus.publisher.queue.lane_factory import (
+    LaneRest,
     chunk_bytes,
     late_lane,
     open_lane,
     recovered_lane,
+    reopened_lane,
     static_lane,
 )
 from scanbus.publisher.queue.lane_queue import LaneQueue
@@ -208,8 +210,7 @@ class ScanQueue:
         statics : mapping
             The arrays to which the events refer, packed, with their lanes.
         """
-        document_bytes = sum(len(event.to_json()) for event in events)
-        document_bytes += _SCAN_BYTES + (len(lanes) + len(statics)) * _LANE_BYTES
+        document_bytes = _document_bytes(events, len(lanes) + len(statics))
         with Backstop(self._state.lock), self._state.lock:
             self._state.events.begin(events, n_sent=2)
             room = Reservation(quota_bytes, most_quota_bytes, document_bytes)
@@ -236,8 +237,7 @@ class ScanQueue:
         *,
         n_sent: int,
         quota_bytes: int,
-        lanes: Iterable[tuple[LaneDescription, Sequence[EncodedEntry], int | None]],
-        begins: Mapping[str, int],
+        lanes: Iterable[LaneRest],
         lost: Iterable[LostData] = (),
     ) -> None:
         """Load a scan that its publisher left in the spool; it accepts no more points.
@@ -246,32 +246,64 @@ class ScanQueue:
         ----------
         n_sent : int
             Number of events that are sent again only if Redis lacks one.
-        lanes : iterable of tuple
-            Each lane, its entries, the first point that Redis lacks (None if sealed).
-        begins : mapping
-            Lane to the point before which an earlier scan has all.
+        lanes : iterable of LaneRest
+            What is left of each lane.
         lost : iterable of LostData
             What the spool lost.
         """
         with Backstop(self._state.lock), self._state.lock:
-            self._state.set_announcement(announcement)
-            self._state.events.begin(events, n_sent=n_sent)
-            for each in lost:
-                self._state.events.note_lost(each)
+            self._load(announcement, events, n_sent, lost)
             self._state.plan(Reservation(quota_bytes), 0)
             self._state.add_lanes(
-                recovered_lane(
-                    self._state,
-                    lane,
-                    self.session,
-                    entries,
-                    reached,
-                    begin=begins.get(lane.name, 0),
-                )
-                for lane, entries, reached in lanes
+                recovered_lane(self._state, each, self.session) for each in lanes
             )
             self._state.close()
             self._is_begun = True
+
+    def reopen(
+        self,
+        announcement: str,
+        events: Sequence[Event],
+        *,
+        quota_bytes: int,
+        most_quota_bytes: int,
+        compression: float,
+        lanes: Sequence[LaneRest],
+        lost: Iterable[LostData] = (),
+    ) -> None:
+        """Load a scan that its publisher left; more points come after those it has.
+
+        Parameters are those of `begin` and `take_over`; all events count as sent.
+        """
+        document_bytes = _document_bytes(events, len(lanes))
+        with Backstop(self._state.lock), self._state.lock:
+            self._load(announcement, events, len(events), lost)
+            room = Reservation(quota_bytes, most_quota_bytes, document_bytes)
+            self._state.plan(room, chunk_bytes(each.description for each in lanes))
+            self._state.add_lanes(
+                reopened_lane(
+                    self._state, each, self.session, self._backpressure, compression
+                )
+                for each in lanes
+            )
+            self._is_begun = True
+
+    def _load(
+        self,
+        announcement: str,
+        events: Sequence[Event],
+        n_sent: int,
+        lost: Iterable[LostData],
+    ) -> None:
+        self._state.set_announcement(announcement)
+        self._state.events.begin(events, n_sent=n_sent)
+        for each in lost:
+            self._state.events.note_lost(each)
+
+    def note_lost(self, lost: LostData) -> None:
+        """Name points that the program had and lost in the end of the scan."""
+        with Backstop(self._state.lock), self._state.lock:
+            self._state.events.note_lost(lost)
 
     def shares(self) -> list[SendShare]:
         """Return the shares of the senders: one per detector, and one for the rest."""
@@ -403,3 +435,9 @@ class ScanQueue:
         self._state.forsake(error)
         if self.spool is not None:
             self.spool.leave()
+
+
+def _document_bytes(events: Sequence[Event], n_lanes: int) -> int:
+    """Return about how many bytes of a scan on the bus are no points."""
+    documents = sum(len(event.to_json()) for event in events)
+    return documents + _SCAN_BYTES + n_lanes * _LANE_BYTES

@@ -28,6 +28,8 @@ class ValueLaneQueue(LaneQueue):
     ----------
     backpressure : Backpressure
         The scan's; a send waits there for room.
+    start : int
+        The first point to come.
     """
 
     def __init__(
@@ -38,10 +40,11 @@ class ValueLaneQueue(LaneQueue):
         spool_waker: Waker | None,
         *,
         backpressure: Backpressure,
+        start: int = 0,
     ) -> None:
         super().__init__(description, session, waker, spool_waker)
         self._backpressure = backpressure
-        self._buffer = GroupBuffer(description)
+        self._buffer = GroupBuffer(description, start)
         self._encoding_bytes = 0
 
     @property

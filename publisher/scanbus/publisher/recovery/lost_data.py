@@ -7,14 +7,34 @@ damaged records. The end of the scan names them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from scanbus.bus.protocol import EncodedEntry, lost_entry
 from scanbus.publisher.spool import Loss
 from scanbus.schemas import LaneDescription, LostData
 
-__all__ = ["lane_losses", "lost_data", "with_gaps"]
+__all__ = ["LostPoints", "lane_losses", "lost_data", "with_gaps"]
 
 _MAX_TEXT = 4096
+
+
+class LostPoints(NamedTuple):
+    """Points that a program had and lost.
+
+    Attributes
+    ----------
+    channel : str
+        The channel; empty if it is not points, or not known which.
+    first, stop : int
+        The points ``[first, stop)``.
+    text : str
+        Why, in one sentence.
+    """
+
+    channel: str
+    first: int
+    stop: int
+    text: str
 
 
 def lost_data(lane: LaneDescription, text: str, first: int, stop: int) -> LostData:

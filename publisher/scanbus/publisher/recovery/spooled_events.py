@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scanbus.bus.store import Bus, load_record
-from scanbus.publisher.spool import Loss, SpooledScan
+from scanbus.publisher.spool import LeftScan, Loss
 from scanbus.schemas import (
     Event,
     LostData,
@@ -19,9 +19,7 @@ __all__ = ["spooled_events"]
 _ORDER = (ScanPrepared, ScanStarted, ScanUpdated, ScanEnded)
 
 
-def spooled_events(
-    client: Bus, scan: SpooledScan
-) -> tuple[list[Event], list[LostData]]:
+def spooled_events(client: Bus, scan: LeftScan) -> tuple[list[Event], list[LostData]]:
     """Return the events of a spooled scan, and what was lost of them.
 
     Raises
@@ -51,7 +49,7 @@ def spooled_events(
     return _with_start(events), lost
 
 
-def _completed(client: Bus, scan: SpooledScan, events: list[Event]) -> list[Event]:
+def _completed(client: Bus, scan: LeftScan, events: list[Event]) -> list[Event]:
     """Add the events that Redis has; not an end, which may be an operator's."""
     record = load_record(client, scan.announced)
     first = (record.prepared, record.started)

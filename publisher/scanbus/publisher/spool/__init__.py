@@ -10,8 +10,8 @@ May import `scanbus.bus.protocol` and `scanbus.schemas`.
 
 from scanbus.publisher.spool.folders import (
     NEW_PREFIX,
+    LeftScan,
     ScanSpool,
-    SpooledScan,
     check_spool,
     find_scans,
 )
@@ -20,9 +20,9 @@ from scanbus.publisher.spool.trial import try_spool
 
 __all__ = [
     "NEW_PREFIX",
+    "LeftScan",
     "Loss",
     "ScanSpool",
-    "SpooledScan",
     "check_spool",
     "find_scans",
     "try_spool",

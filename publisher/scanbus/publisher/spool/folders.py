@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,7 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.errors import DocumentError, SpoolError
 
-__all__ = ["NEW_PREFIX", "ScanSpool", "SpooledScan", "check_spool", "find_scans"]
+__all__ = ["NEW_PREFIX", "LeftScan", "ScanSpool", "check_spool", "find_scans"]
 
 FORMAT = 3
 """Version of the files; those of another one are left alone."""
@@ -53,8 +53,8 @@ _Identity = tuple[ScanAnnounced, str, bytes, str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class SpooledScan:
-    """The content of a scan's folder in the spool.
+class LeftScan:
+    """What a dead publisher left of a scan: in its spool, or on the bus.
 
     Attributes
     ----------
@@ -67,8 +67,8 @@ class SpooledScan:
     events : list
         Its events, in order; a loss where some cannot be read.
     entries : dict
-        Entries by name of their lane, without payloads; a loss where some cannot be
-        read.
+        Entries by name of their lane, those of a spool without payloads; a loss where
+        some cannot be read.
     losses : list of str
         What else is damaged.
     begins : dict
@@ -258,7 +258,7 @@ class ScanSpool:
 
     # ------------------------------------------------------------------- recover
 
-    def recover(self) -> SpooledScan | None:
+    def recover(self) -> LeftScan | None:
         """Return the content of the folder; None if the scan was never announced.
 
         Raises
@@ -277,7 +277,7 @@ class ScanSpool:
             each.model_copy(update=update) if isinstance(each, ScanPrepared) else each
             for each in self._recovered_events(marks)
         ]
-        scan = SpooledScan(*stored[:3], events, begins=stored[4])
+        scan = LeftScan(*stored[:3], events, begins=stored[4])
         if self._marks.is_damaged:
             scan.losses.append(
                 f"{self.folder / 'marks.a'}: damaged; whether anything was cut off is "
@@ -381,16 +381,25 @@ class ScanSpool:
         self.leave()
 
 
-def find_scans(root: Path) -> Iterator[ScanSpool | SpoolError]:
+def find_scans(
+    root: Path, is_wanted: Callable[[str], bool] = lambda _uid: True
+) -> Iterator[ScanSpool | SpoolError]:
     """Yield the folders of dead publishers, each locked by this process.
 
     Other files and folders are left alone. For a scan's folder that cannot be locked
     there is an error; one that another process has locked is passed over.
+
+    Parameters
+    ----------
+    is_wanted : callable
+        Returns whether a scan is wanted, by its uid; others are not locked.
     """
     for folder in _folders(root):
         if folder.name.startswith((_REMOVED, NEW_PREFIX)):
             _remove_rest(folder)
-        elif not folder.name.startswith(".") and _is_of_scan(folder):
+        elif folder.name.startswith(".") or not is_wanted(folder.name):
+            continue
+        elif _is_of_scan(folder):
             try:
                 spool = ScanSpool.take(folder)
             except SpoolError as error:

@@ -7,7 +7,7 @@ to the senders: a scan that may stand on the bus always ends.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import time as wall_clock
 from typing import Any
@@ -20,8 +20,9 @@ from scanbus.publisher.ingest.finish import end_scan, reason_of
 from scanbus.publisher.ingest.send import ScanIntake
 from scanbus.publisher.queue.locks import Backstop, refuse_reentry
 from scanbus.publisher.queue.scan_queue import ScanQueue
+from scanbus.publisher.recovery.lost_data import LostPoints, lost_data
 from scanbus.publisher.transport.scan_registrar import ScanRegistrar
-from scanbus.schemas import EndReason, Positioner, ScanUpdated
+from scanbus.schemas import EndReason, LostData, Positioner, ScanUpdated
 
 __all__ = ["ScanBlock"]
 
@@ -62,9 +63,16 @@ class ScanBlock:
         self.intake: ScanIntake | None = None
 
     def open(self) -> None:
-        """Announce the scan; interrupted, it never existed, or it ends so."""
+        """Announce the scan, or reopen it.
+
+        Interrupted, it never existed, or it ends so.
+        """
+        registrar = self._registrar
+        begin = registrar.reopen if self._options.is_reopened else registrar.open
         try:
-            self._registrar.open(self._options, self._note_opened)
+            begin(self._options, self._note_opened)
+            if self.queue is not None and self.queue.is_begun:
+                registrar.start(self.queue)  # What Redis lacks is sent at once.
         except Exception:
             self.queue = None
             raise
@@ -105,6 +113,16 @@ class ScanBlock:
         self.intake = ScanIntake(queue)
         return self.intake
 
+    def lengths(self) -> dict[str, int]:
+        """Return the number of points of each channel so far; see ``Scan.lengths``."""
+        lanes = () if self.queue is None else self.queue.lanes.values()
+        return {
+            channel.given_name: lane.next_point
+            for lane in lanes
+            if lane.description.is_declared
+            for channel in lane.description.channels
+        }
+
     def update(self, metadata: Mapping[str, Any] | None, note: str) -> None:
         """Add metadata or a note, to be sent after the start; see ``Scan.update``."""
         assert self.queue is not None
@@ -122,11 +140,17 @@ class ScanBlock:
                 self.queue.add_event(event)
 
     def end(
-        self, reason: EndReason, text: str, positioners: Mapping[str, Positioner]
+        self,
+        reason: EndReason,
+        text: str,
+        positioners: Mapping[str, Positioner],
+        lost: Iterable[LostPoints] = (),
     ) -> None:
         """End the scan without waiting, or do what an interrupted call has not done."""
         queue = self.queue
         assert queue is not None
+        for each in lost:
+            queue.note_lost(_lost_data(queue, each))
         # Here: the thread that ends the scan could only fail.
         reason, text = EndReason(reason), text_of(text)
         if queue.is_closed and (queue.is_started or queue.watch.is_lost):
@@ -156,3 +180,11 @@ class ScanBlock:
             if reason is EndReason.SUCCESS:
                 reason, text = reason_of(error)
         return reason, text
+
+
+def _lost_data(queue: ScanQueue, lost: LostPoints) -> LostData:
+    for lane in queue.lanes.values():
+        for channel in lane.description.channels:
+            if lost.channel in {channel.given_name, channel.name}:
+                return lost_data(lane.description, lost.text, lost.first, lost.stop)
+    return LostData(text=lost.text)

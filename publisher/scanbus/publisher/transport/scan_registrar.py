@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import time as wall_clock
-from typing import TypeVar
+from typing import Final, TypeVar
 from weakref import WeakSet
 
 from scanbus.bus.codecs import ThreadPool
@@ -25,7 +25,6 @@ from scanbus.bus.store import (
     ServerReport,
     announce_claimed,
     append_events,
-    beat_publisher,
     connect,
     lanes_in_use,
     make_lanes,
@@ -42,8 +41,8 @@ from scanbus.publisher.queue.inbox import Inbox
 from scanbus.publisher.queue.locks import is_own_thread
 from scanbus.publisher.queue.scan_queue import ScanQueue
 from scanbus.publisher.queue.send_limits import SendLimits
-from scanbus.publisher.recovery.resume import resumed_scans
-from scanbus.publisher.spool import NEW_PREFIX, ScanSpool, try_spool
+from scanbus.publisher.spool import ScanSpool
+from scanbus.publisher.transport.left_scans import LeftScans
 from scanbus.publisher.transport.redis_link import Link
 from scanbus.publisher.transport.reserver import Reserver
 from scanbus.publisher.transport.resync import ensure_announced
@@ -72,7 +71,6 @@ from scanbus.schemas.errors import (
     QuotaRefusedError,
     ScanbusError,
     ScanStateError,
-    SpoolError,
 )
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -143,7 +141,15 @@ class ScanRegistrar:
         self._server = ServerLook(self._client, link, assumed_bytes)
         self._last_numbers: dict[str, int] = {}
         self.senders: list[Sender | SpoolWriter] = []
-        self.unreadable: list[SpoolError] = []
+        self.left_scans: Final = LeftScans(
+            self._client,
+            link,
+            monitor,
+            spool,
+            heartbeat=heartbeat,
+            make_queue=self._new_queue,
+            start=self.start,
+        )
 
     def check_server(self) -> ServerReport:
         """Return what the server is and has; see `ServerLook.check`."""
@@ -204,15 +210,8 @@ class ScanRegistrar:
         is_given: bool,
     ) -> None:
         uid, root = announced.scan.uid, self._spool
-        queue = ScanQueue(
-            announced,
-            secrets.token_bytes(8),
-            inbox=self._inbox,
-            limits=self._limits,
-            threads=self._threads,
-            why_full=partial(self._monitor.why_full, uid),
-            spool=None if root is None else ScanSpool.make(root, uid),
-        )
+        spool = None if root is None else ScanSpool.make(root, uid)
+        queue = self._new_queue(announced, secrets.token_bytes(8), spool)
         self._monitor.watch(queue)
         note_opened(queue)
         try:
@@ -222,6 +221,33 @@ class ScanRegistrar:
             if queue.spool is not None:
                 queue.spool.remove()
             raise
+
+    def _new_queue(
+        self, announced: ScanAnnounced, session: bytes, spool: ScanSpool | None
+    ) -> ScanQueue:
+        return ScanQueue(
+            announced,
+            session,
+            inbox=self._inbox,
+            limits=self._limits,
+            threads=self._threads,
+            why_full=partial(self._monitor.why_full, announced.scan.uid),
+            spool=spool,
+        )
+
+    def reopen(
+        self, options: ScanOptions, note_opened: Callable[[ScanQueue], None]
+    ) -> None:
+        """Go on with a scan that a dead publisher left; see `LeftScans.reopen`.
+
+        Other errors are those of `open`.
+        """
+        self._check_threads()
+        try:
+            self.check_server()
+        except BusUnavailableError:
+            self.check_server()
+        self.left_scans.reopen(options, note_opened)
 
     def _check_threads(self) -> None:
         """Refuse to take data that no thread would send."""
@@ -248,48 +274,6 @@ class ScanRegistrar:
         if queue.spool is not None:
             queue.spool.write_identity(announced, queue.announcement, queue.session)
         log.info(LogEvent.SCAN_ANNOUNCED, scan=uid, number=announced.scan.scan_number)
-
-    def resume(self) -> list[ScanQueue]:
-        """Resume the scans that dead publishers left in the spool; return them.
-
-        Those that cannot be read are in `unreadable` afterwards.
-
-        Raises
-        ------
-        SpoolError
-            If the spool is no folder that can be read, or its file system lacks what a
-            spool needs.
-        """
-        if self._spool is None:
-            return []
-        try_spool(self._spool, NEW_PREFIX)
-        found: list[ScanQueue] = []
-        try:
-            with translated(self._link.url):
-                for queue in resumed_scans(
-                    self._spool,
-                    self._client,
-                    inbox=self._inbox,
-                    limits=self._limits,
-                    threads=self._threads,
-                    why_full=self._monitor.why_full,
-                ):
-                    if isinstance(queue, SpoolError):
-                        self.unreadable.append(queue)
-                        continue
-                    found.append(queue)
-                    uid = queue.uid
-                    beat_publisher(self._client, uid, self._heartbeat, HEARTBEAT_TTL_MS)
-        except BaseException:
-            for queue in found:
-                if queue.spool is not None:
-                    queue.spool.close()
-            raise
-        for queue in found:
-            queue.watch.request_compare()
-            self._monitor.watch(queue)
-            self.start(queue)
-        return found
 
     def _check_writers(self, options: ScanOptions) -> None:
         if options.require_writer or self._monitor.writers_age_s > _WRITERS_AGE_S:
