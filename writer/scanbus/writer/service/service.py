@@ -46,6 +46,7 @@ from scanbus.schemas.errors import BusUnavailableError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
+from scanbus.schemas.systemd import notify
 from scanbus.writer.scan.disk_space import FreeSpace
 from scanbus.writer.service.bus_memory import BusMemory
 from scanbus.writer.service.file_systems import FileSystems
@@ -56,7 +57,6 @@ from scanbus.writer.service.numbering import NumberDesk
 from scanbus.writer.service.ownership import Ownership
 from scanbus.writer.service.reservations import Reservations
 from scanbus.writer.service.scan_task import ScanTask
-from scanbus.writer.service.systemd import notify
 from scanbus.writer.service.worker_link import Progress
 from scanbus.writer.service.worker_pool import Launch, WorkerPool, launch_process
 from scanbus.writer.settings import WriterSettings
