@@ -16,6 +16,7 @@ from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
 from scanbus.schemas import EndReason
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
+from tests.support.gateway_process import wait_alive
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.redis
@@ -91,10 +92,12 @@ def test_a_signal_ends_the_series_in_order(
     assert ended.text == f"the gateway was stopped by {number.name}"
 
 
-def test_after_a_kill_the_rest_of_a_series_is_published(
-    redis_url: str, tmp_path: Path
+@pytest.mark.parametrize("place", ["spool", "bus"])
+def test_after_a_kill_the_series_goes_on_in_the_same_scan(
+    redis_url: str, tmp_path: Path, place: str
 ) -> None:
-    options = ("--detector", "eiger", "--spool", str(tmp_path / "spool"))
+    options = ["--detector", "eiger"]
+    options += ["--spool", str(tmp_path / "spool")] if place == "spool" else []
     series = SeriesV2(1)
     with SimulatedSender("tcp://127.0.0.1:*") as detector:
         gateway = started(redis_url, detector.address, *options)
@@ -104,14 +107,15 @@ def test_after_a_kill_the_rest_of_a_series_is_published(
         gateway.kill()
         gateway.communicate(timeout=TIMEOUT_S)
         gateway = started(redis_url, detector.address, "--once", *options)
+        wait_alive(redis_url, gateway.pid)
         send(detector, series, range(7, 10))
         detector.send(series.end())
         gateway.communicate(timeout=TIMEOUT_S)
     assert gateway.returncode == ExitCode.COMPLETE
-    first, second = scans_on(redis_url)
+    (uid,) = scans_on(redis_url)
     with Subscriber(redis_url) as subscriber:
-        frames = subscriber.scan(first).read("eiger")
-        rest = subscriber.scan(second).read("eiger", 7, 10)
+        frames = subscriber.scan(uid).read("eiger", 0, 5)
+        rest = subscriber.scan(uid).read("eiger", 7, 10)
     np.testing.assert_array_equal(frames[:, 0, 0], range(5))
     np.testing.assert_array_equal(rest[:, 0, 0], range(7, 10))
 

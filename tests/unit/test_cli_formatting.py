@@ -137,6 +137,7 @@ def test_the_status_says_what_is_wrong() -> None:
         n_scans=4,
         open=(info("a" * 8, state="interrupted"),),
         later={"b" * 8: "of protocol 2"},
+        gateways={"dectris tcp://e:1": {"doing": "sending", "on_the_way": {"a": 1}}},
     )
     text = "\n".join(line.plain for line in status_lines(status))
     assert "7.0.1, 1.0 MiB of 2.0 MiB used (50 %)" in text
@@ -147,6 +148,7 @@ def test_the_status_says_what_is_wrong() -> None:
         "interrupted",
         "bbbbbbbb waits for a later version",
         "of protocol 2",
+        "gateway  dectris tcp://e:1 doing=sending\n",
     ):
         assert part in text
     assert bytes_text(5 * 2**40) == "5.0 TiB"

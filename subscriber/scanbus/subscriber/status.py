@@ -12,6 +12,7 @@ from scanbus.bus.store import (
     Announced,
     Bus,
     ServerReport,
+    gateways_alive,
     load_announced,
     publisher_is_alive,
     read_final_verdict,
@@ -94,6 +95,8 @@ class BusStatus:
         Scans without a final verdict.
     later : dict
         Uid to a sentence: scans of a later protocol, without a final verdict.
+    gateways : dict
+        Gateways that are alive, with what they do.
     """
 
     redis_version: str
@@ -106,6 +109,7 @@ class BusStatus:
     n_scans: int
     open: tuple[ScanInfo, ...]
     later: dict[str, str]
+    gateways: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def scan_info(
@@ -190,4 +194,5 @@ def gather_status(
         n_scans=n_scans,
         open=open_scans,
         later=_later(link, unparsed),
+        gateways=link.ask(gateways_alive),
     )

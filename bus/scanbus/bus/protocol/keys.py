@@ -12,6 +12,7 @@ __all__ = [
     "ANNOUNCEMENTS",
     "BUS_ID",
     "FORGOTTEN",
+    "GATEWAYS",
     "NUMBER_REQUESTS",
     "POSITION",
     "RESERVED",
@@ -22,6 +23,7 @@ __all__ = [
     "cursors_key",
     "events_key",
     "fence_key",
+    "gateway_key",
     "heartbeat_key",
     "hold_key",
     "lane_key",
@@ -48,6 +50,9 @@ BUS_ID: Final = "scanbus:bus"
 """String: random id of this bus, by which a root knows whose beamlines it has."""
 WRITERS: Final = "scanbus:writers"
 """Hash: writer id to its status as JSON; the writer is alive while its key exists."""
+
+GATEWAYS: Final = "scanbus:gateways"
+"""Hash: gateway to its status as JSON; it is alive while its own key exists."""
 
 
 def events_key(uid: str) -> str:
@@ -96,6 +101,11 @@ def cursors_key(uid: str, lane: str) -> str:
 def writer_key(writer: str) -> str:
     """Return the key of a writer's heartbeat: a string that expires."""
     return f"scanbus:writer:{writer}"
+
+
+def gateway_key(gateway: str) -> str:
+    """Return the key of a gateway's heartbeat: a string that expires."""
+    return f"scanbus:gateway:{gateway}"
 
 
 def number_key(dataset: str) -> str:

@@ -37,6 +37,14 @@ from scanbus.bus.store.eviction import (
     Freed,
     remove_traces,
 )
+from scanbus.bus.store.gateways import (
+    beat_gateway,
+    gateway_owner,
+    gateways_alive,
+    note_gateway,
+    read_gateway,
+    remove_gateway,
+)
 from scanbus.bus.store.heartbeat_texts import is_dead_here, process_text
 from scanbus.bus.store.heartbeats import (
     beat_publisher,
@@ -188,6 +196,7 @@ __all__ = [
     "append_events",
     "append_fenced_event",
     "ask_writers",
+    "beat_gateway",
     "beat_publisher",
     "beat_publishers",
     "beat_writer",
@@ -205,6 +214,8 @@ __all__ = [
     "find_entry_start",
     "find_later",
     "find_scan",
+    "gateway_owner",
+    "gateways_alive",
     "has_keys",
     "has_traces",
     "hold_scan",
@@ -225,6 +236,7 @@ __all__ = [
     "move_position",
     "next_scan_number",
     "no_room_reason",
+    "note_gateway",
     "open_bus",
     "ping",
     "process_text",
@@ -238,6 +250,7 @@ __all__ = [
     "read_entry",
     "read_events",
     "read_final_verdict",
+    "read_gateway",
     "read_lanes",
     "read_newest",
     "read_number_requests",
@@ -248,6 +261,7 @@ __all__ = [
     "release_lease",
     "release_quota",
     "release_scan_number",
+    "remove_gateway",
     "remove_lapsed_writers",
     "remove_traces",
     "remove_writer",

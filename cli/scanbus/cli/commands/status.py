@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLE", "run", "status_lines"]
 
 WIDTH: Final = 80
-# Of what a writer says about itself.
-_SENTENCES: Final = ("paused", "problems")
+# Of what a writer or a gateway says about itself: lines of their own, or for others.
+_APART: Final = ("paused", "problems", "on_the_way", "ended")
 EXAMPLE = "scanbus status --redis redis://bus.beamline:6379"
 
 
 def run(*, redis: RedisUrl = DEFAULT_REDIS, as_json: AsJson = False) -> int:
-    """Show the memory use of Redis, the live writers and the open scans."""
+    """Show the memory use of Redis, what is alive, and the open scans."""
     log_to_stderr()
     with subscriber_at(redis) as subscriber:
         found = subscriber.status()
@@ -45,6 +45,10 @@ def status_lines(found: BusStatus) -> list[Text]:
         Text(f"reserved {bytes_text(found.reserved_bytes)} by {found.n_reserved} scans")
     )
     lines += _writer_lines(found.writers)
+    lines += [
+        Text(f"gateway  {printable(name)} {_facts(info)}")
+        for name, info in found.gateways.items()
+    ]
     lines.append(Text(f"scans    {found.n_scans} announced, {len(found.open)} open"))
     for scan in found.open:
         line = Text(f"         {scan.number} {scan.uid} ")
@@ -105,7 +109,7 @@ def _of_scans(info: dict[str, Any]) -> dict[str, str]:
 
 
 def _facts(info: dict[str, Any]) -> str:
-    facts = ((key, value) for key, value in info.items() if key not in _SENTENCES)
+    facts = ((key, value) for key, value in info.items() if key not in _APART)
     return " ".join(f"{key}={value}" for key, value in facts)
 
 

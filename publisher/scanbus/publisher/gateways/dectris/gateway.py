@@ -32,7 +32,7 @@ class DectrisGateway:
     detector = "detector"
 
     def __init__(self, address: str, socket: SocketKind = "pull") -> None:
-        self._address = address
+        self.address = address
         self._socket: SocketKind = socket
 
     def open(self) -> Source:
@@ -43,7 +43,7 @@ class DectrisGateway:
         ConfigurationError
             If the address is none.
         """
-        return ZmqSource(self._address, self._socket)
+        return ZmqSource(self.address, self._socket)
 
     def decode(self, content: Sequence[bytes]) -> Message:
         """Return what the parts of one message say.

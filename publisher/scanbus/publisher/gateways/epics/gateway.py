@@ -29,6 +29,7 @@ class PvaGateway:
     detector = "detector"
 
     def __init__(self, settings: PvaSettings) -> None:
+        self.address = settings.pv
         self._settings = settings
         self._opened = OpenedScan()
 

@@ -30,6 +30,8 @@ class FrameNumbers:
     ----------
     first : int
         Number of the first frame.
+    stop : int, optional
+        The number after those that came before, all of them; by default none did.
 
     Examples
     --------
@@ -38,9 +40,9 @@ class FrameNumbers:
     (['new', 'new', 'repeated', 'new'], [(2, 3)])
     """
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, stop: int | None = None) -> None:
         self.first = first
-        self._stop = first
+        self._stop = first if stop is None else stop
         # Ranges of missing numbers, sorted: starts and ends.
         self._starts: list[int] = []
         self._stops: list[int] = []

@@ -53,6 +53,11 @@ class Gateway(Protocol):
         ...
 
     @property
+    def address(self) -> str:
+        """From where it receives, as the user says it; with the kind, its name."""
+        ...
+
+    @property
     def detector(self) -> str:
         """Name of the detector's channel, unless the user gives one."""
         ...

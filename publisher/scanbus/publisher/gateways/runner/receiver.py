@@ -76,6 +76,7 @@ class Receiver(threading.Thread):
         self._n_bytes = self._peak_bytes = 0
         self._full_s = 0.0
         self._is_over = False
+        self._went_on_at = monotonic()
 
     # ---------------------------------------------------------- the other side
 
@@ -109,6 +110,11 @@ class Receiver(threading.Thread):
             self._changed.notify_all()
 
     @property
+    def silent_s(self) -> float:
+        """Seconds since it last looked for a message, or for room."""
+        return monotonic() - self._went_on_at
+
+    @property
     def is_done(self) -> bool:
         """Whether no more messages come, and all were taken."""
         with self._changed:
@@ -130,6 +136,7 @@ class Receiver(threading.Thread):
             source = self._open_source()
             try:
                 while not self._must_stop:
+                    self._went_on_at = monotonic()
                     self._wait_for_room()
                     message = source.receive(_POLL_S)
                     if message is not None:
@@ -160,6 +167,7 @@ class Receiver(threading.Thread):
             )
             while self._is_full() and not self._must_stop:
                 self._changed.wait(_POLL_S)
+                self._went_on_at = monotonic()
             self._full_s += monotonic() - began
 
     def _put(self, message: RawMessage) -> None:

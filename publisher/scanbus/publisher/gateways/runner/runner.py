@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 from typing import Any
 
-from scanbus.bus.store import open_bus, writers_alive
 from scanbus.publisher.gateways.runner.gateway import (
     Gateway,
     RawMessage,
@@ -27,28 +24,31 @@ from scanbus.publisher.gateways.runner.messages import (
     SeriesStarted,
     ValueArrived,
 )
+from scanbus.publisher.gateways.runner.presence import Presence
 from scanbus.publisher.gateways.runner.receiver import QueueState, Receiver
-from scanbus.publisher.gateways.runner.sent import wait_sent
+from scanbus.publisher.gateways.runner.report import GatewayReport
 from scanbus.publisher.gateways.runner.series_scan import (
     ScanNames,
     SeriesCounts,
     SeriesScan,
 )
+from scanbus.publisher.gateways.runner.series_state import SeriesState
+from scanbus.publisher.gateways.runner.verdicts import Verdicts
 from scanbus.publisher.publisher import Publisher
-from scanbus.publisher.scan import Scan
-from scanbus.schemas import EndReason, Verdict
+from scanbus.schemas import EndReason
 from scanbus.schemas.errors import (
     BusUnavailableError,
     ConfigurationError,
     DeadlineError,
     MessageError,
+    PublisherAliveError,
     ScanbusError,
 )
-from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
+from scanbus.schemas.systemd import notify
 
-__all__ = ["GatewayReport", "GatewayRunner", "GatewaySettings", "stopped_by_signals"]
+__all__ = ["GatewayRunner", "GatewaySettings"]
 
 log = get_logger()
 
@@ -57,11 +57,16 @@ Progress = Callable[[str, int, int | None], None]
 
 _POLL_S = 0.1
 _RETRY_S = 1.0
-_VERDICT_TIMEOUT_S = 3600.0
+# Heartbeats of a publisher that died on another host have lapsed after this.
+_LAPSE_S = 15.0
+# Longer than the deadline of a send, and than any step of opening a scan.
+_MAX_SILENCE_S = 150.0
 # A sender of rubbish must not fill the log.
 _LOGGED_REFUSALS = 10
 # Frames of a series whose end was received are refused, not a new scan.
 _MAX_ENDED = 1000
+# A successor should know of these, too.
+_NOTED_ENDED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,41 +102,6 @@ class GatewaySettings:
     describe: Callable[[SeriesStarted], SeriesStarted] | None = None
 
 
-@dataclass(slots=True)
-class GatewayReport:
-    """What a gateway did.
-
-    Attributes
-    ----------
-    series : list of tuple
-        Uid and counts of each series.
-    verdicts : dict
-        Final verdicts by uid, as far as they are known.
-    refused : int
-        Messages that could not be used.
-    failed : dict
-        Why scans failed, by uid.
-    queue : QueueState
-        The queue at the end.
-    """
-
-    series: list[tuple[str, SeriesCounts]] = field(
-        default_factory=list[tuple[str, SeriesCounts]]
-    )
-    verdicts: dict[str, Verdict] = field(default_factory=dict[str, Verdict])
-    refused: int = 0
-    failed: dict[str, str] = field(default_factory=dict[str, str])
-    queue: QueueState = field(default_factory=lambda: QueueState(0, 0, 0, 0.0))
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """The worst of the verdicts, and of what was refused or failed."""
-        codes = [each.verdict.exit_code for each in self.verdicts.values()]
-        codes.append(ExitCode.PARTIAL if self.refused else ExitCode.COMPLETE)
-        codes.append(ExitCode.FAILED if self.failed else ExitCode.COMPLETE)
-        return max(codes)
-
-
 class GatewayRunner:
     """Runs one gateway, in the thread that calls `run`.
 
@@ -158,7 +128,10 @@ class GatewayRunner:
         self._current: SeriesScan | None = None
         self._expected: int | None = None
         self._ended: dict[str, None] = {}
-        self._unjudged: dict[str, Scan] = {}
+        self._verdicts = Verdicts(self._report)
+        self._state: SeriesState | None = None
+        self._went_on_at = monotonic()
+        self._is_receiving = False
         self._doing = "starting"
         self._stopped_by = ""
         self._is_over = threading.Event()
@@ -167,6 +140,12 @@ class GatewayRunner:
             max_bytes=settings.queue_bytes,
             max_messages=settings.queue_messages,
             why_full=lambda: self._doing,
+        )
+        self._presence = Presence(
+            settings.url,
+            f"{gateway.kind} {gateway.address}",
+            self._status,
+            self._goes_on,
         )
 
     @property
@@ -200,43 +179,154 @@ class GatewayRunner:
     def run(self) -> GatewayReport:
         """Run until `stop`; with `once`, until one series has its verdict.
 
+        If a process before it was killed, the series goes on in the same scan.
+
         Raises
         ------
         BusUnavailableError
             If Redis does not answer at the start.
+        ConfigurationError
+            If another gateway receives from the same address.
         ScanbusError
             Why the source cannot be opened.
         """
         settings = self._settings
-        with Publisher(
-            settings.url,
-            name=f"gateway {self._gateway.kind}",
-            spool=settings.spool,
-            close_timeout_s=0.0,
-        ) as publisher:
-            self._receiver.start()
-            try:
-                self._receive(publisher)
-                if self._current is not None:
-                    self._finish(EndReason.USER_ABORT, self._stopped_by)
-            except BaseException:
-                if self._current is not None:
-                    self._finish(EndReason.FAILURE, "the gateway failed")
-                raise
-            finally:
-                self._receiver.stop()
-                self._receiver.join()
-                self._report.queue = self._receiver.state
-            self._last_verdicts()
+        with self._presence as presence:
+            left = SeriesState.from_json(presence.found.get("on_the_way"))
+            ended = presence.found.get("ended")
+            names = ended if isinstance(ended, list) else []
+            self._ended = dict.fromkeys(map(str, names))
+            with Publisher(
+                settings.url,
+                name=f"gateway {self._gateway.kind}",
+                spool=settings.spool,
+                close_timeout_s=0.0,
+                left_open=[] if left is None else [left.uid],
+            ) as publisher:
+                self._receive_all(publisher, left)
+                self._doing = "waiting until all is on the bus"
+                is_awaited = settings.once and settings.wait
+                self._verdicts.wait_last(settings.url, is_awaited=is_awaited)
         return self._report
+
+    def _receive_all(self, publisher: Publisher, left: SeriesState | None) -> None:
+        self._receiver.start()
+        self._is_receiving = True
+        notify("READY=1")
+        try:
+            if left is not None:
+                self._go_on(publisher, left)
+            self._receive(publisher)
+            if self._current is not None:
+                self._finish(EndReason.USER_ABORT, self._stopped_by)
+        except BaseException:
+            if self._current is not None:
+                self._finish(EndReason.FAILURE, "the gateway failed")
+            raise
+        finally:
+            self._is_receiving = False
+            self._receiver.stop()
+            self._receiver.join()
+            self._report.queue = self._receiver.state
+
+    # ---------------------------------------------------------------- the bus
+
+    def _status(self) -> dict[str, Any]:
+        """Return what the gateway does; the presence's thread may ask."""
+        state, queue, totals = self._state, self.queue, self.totals
+        return {
+            "doing": self._doing,
+            "frames": totals.frames,
+            "missing": totals.missing,
+            "refused": self._report.refused,
+            "queued_bytes": queue.n_bytes,
+            "on_the_way": None if state is None else state.to_json(),
+            "ended": list(self._ended)[-_NOTED_ENDED:],
+        }
+
+    def _goes_on(self) -> bool:
+        """Return whether both threads do something, or wait for what may come."""
+        silent_s = monotonic() - self._went_on_at
+        return not self._is_receiving or (
+            silent_s < _MAX_SILENCE_S and self._receiver.silent_s < _MAX_SILENCE_S
+        )
+
+    def _note_state(self) -> None:
+        """Keep what a successor needs to go on with the series."""
+        try:
+            self._presence.note()
+        except BusUnavailableError as error:
+            # The next heartbeat does it.
+            log.warning(LogEvent.BUS_LOST, reason=error.reason)
+
+    def _must_stop(self) -> bool:
+        self._went_on_at = monotonic()
+        return bool(self._stopped_by)
+
+    def _go_on(self, publisher: Publisher, left: SeriesState) -> None:
+        """Go on with the series that a killed gateway left, in the same scan."""
+        self._doing = f"going on with series {left.series}"
+        deadline = monotonic() + _LAPSE_S
+        while self._current is None:
+            try:
+                self._state = left
+                self._current = self._series_scan(
+                    publisher, left.started, left, is_reopened=True
+                )
+            except (BusUnavailableError, DeadlineError, PublisherAliveError) as error:
+                if isinstance(error, PublisherAliveError) and monotonic() > deadline:
+                    self._give_up(left, error)
+                    return
+                if self._must_stop():
+                    return  # Another start goes on with it.
+                self._is_over.wait(_RETRY_S)
+            except ScanbusError as error:
+                self._give_up(left, error)
+                return
+        self._expected = left.n_frames
+        log.warning(
+            LogEvent.SERIES_RESTARTED,
+            series=left.series,
+            scan=left.uid,
+            frames=self._current.counts.frames,
+        )
+
+    def _give_up(self, left: SeriesState, error: ScanbusError) -> None:
+        self._state = None
+        log.error(
+            LogEvent.SERIES_NOT_RESTARTED,
+            series=left.series,
+            scan=left.uid,
+            reason=str(error),
+        )
+
+    def _series_scan(
+        self,
+        publisher: Publisher,
+        started: SeriesStarted,
+        state: SeriesState,
+        *,
+        is_reopened: bool = False,
+    ) -> SeriesScan:
+        return SeriesScan(
+            publisher,
+            self._settings.names,
+            started,
+            state,
+            kind=self._gateway.kind,
+            must_stop=self._must_stop,
+            note_state=self._note_state,
+            is_reopened=is_reopened,
+        )
 
     # ----------------------------------------------------------------- messages
 
     def _receive(self, publisher: Publisher) -> None:
         while not self._is_over.is_set() and not self._receiver.is_done:
             self._doing = "waiting for messages"
+            self._went_on_at = monotonic()
             raw = self._receiver.take(_POLL_S)
-            self._look_for_verdicts()
+            self._verdicts.look()
             if raw is not None:
                 self._take(publisher, raw)
 
@@ -326,16 +416,12 @@ class GatewayRunner:
         self._doing = f"opening a scan for series {started.series}"
         while self._current is None:
             try:
-                self._current = SeriesScan(
-                    publisher,
-                    self._settings.names,
-                    started,
-                    kind=self._gateway.kind,
-                    is_from_start=is_from_start,
-                    must_stop=lambda: bool(self._stopped_by),
-                )
+                uid = uuid.uuid4().hex
+                self._state = SeriesState.of(uid, started, is_from_start=is_from_start)
+                self._presence.note()  # Before anything of the scan is on the bus.
+                self._current = self._series_scan(publisher, started, self._state)
             except (BusUnavailableError, DeadlineError):
-                if self._stopped_by:
+                if self._must_stop():
                     raise
                 self._is_over.wait(_RETRY_S)
         for name in (started.series, ""):
@@ -386,7 +472,7 @@ class GatewayRunner:
         try:
             current.finish(reason, text)
         except (ScanbusError, ValueError) as error:
-            self._note_failed(current.scan.uid, error)
+            self._report.note_failed(current.scan.uid, error)
         if current.series:
             self._note_over(current.series)
         self._leave(current)
@@ -401,7 +487,7 @@ class GatewayRunner:
         current = self._current
         assert current is not None
         self._current = None
-        self._note_failed(current.scan.uid, error)
+        self._report.note_failed(current.scan.uid, error)
         current.scan.finish(EndReason.FAILURE, str(error))
         is_short_of_room = isinstance(error, BusUnavailableError | DeadlineError)
         if not current.counts.frames and not is_short_of_room:
@@ -410,15 +496,11 @@ class GatewayRunner:
             self._note_over("")
         self._leave(current)
 
-    def _note_failed(self, uid: str, error: Exception) -> None:
-        if uid not in self._report.failed:
-            self._report.failed[uid] = str(error)
-            log.error(LogEvent.SERIES_FAILED, scan=uid, reason=str(error))
-
     def _leave(self, current: SeriesScan) -> None:
         counts, uid = current.counts, current.scan.uid
+        self._state = None
         self._report.series.append((uid, counts))
-        self._unjudged[uid] = current.scan
+        self._verdicts.add(current.scan)
         log.info(
             LogEvent.SERIES_ENDED,
             series=current.series,
@@ -430,51 +512,3 @@ class GatewayRunner:
         )
         if self._settings.once:
             self._is_over.set()
-
-    # ----------------------------------------------------------------- verdicts
-
-    def _look_for_verdicts(self) -> None:
-        for uid, scan in tuple(self._unjudged.items()):
-            self._wait_for(uid, scan, 0.0)
-
-    def _wait_for(self, uid: str, scan: Scan, timeout_s: float) -> None:
-        try:
-            verdict = scan.verdict(timeout_s)
-        except DeadlineError:
-            return
-        except ScanbusError as error:  # It failed, perhaps after its end.
-            self._note_failed(uid, error)
-        else:
-            self._report.verdicts[uid] = verdict
-        del self._unjudged[uid]
-
-    def _last_verdicts(self) -> None:
-        """Wait until all is on the bus; with `once`, for the verdict."""
-        settings = self._settings
-        self._doing = "waiting until all is on the bus"
-        wait_sent(settings.url, list(self._unjudged))
-        with open_bus(settings.url, name="scanbus-gateway") as client:
-            is_judged = settings.once and settings.wait and bool(writers_alive(client))
-        deadline = monotonic() + _VERDICT_TIMEOUT_S
-        for uid, scan in tuple(self._unjudged.items()):
-            if is_judged:
-                self._wait_for(uid, scan, max(0.0, deadline - monotonic()))
-
-
-@contextmanager
-def stopped_by_signals(runner: GatewayRunner) -> Iterator[None]:
-    """Have SIGTERM and Ctrl-C stop a gateway in order; Ctrl-C again interrupts."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        runner.stop(f"the gateway was stopped by {signal.Signals(number).name}")
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before: Mapping[int, Any] = {
-        number: signal.signal(number, stop)
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

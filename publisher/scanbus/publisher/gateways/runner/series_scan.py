@@ -14,11 +14,18 @@ from scanbus.publisher.gateways.runner.messages import (
     SeriesStarted,
     ValueArrived,
 )
+from scanbus.publisher.gateways.runner.series_state import SeriesState
 from scanbus.publisher.gateways.runner.slow_channels import SlowChannels
 from scanbus.publisher.publisher import Publisher
+from scanbus.publisher.recovery.lost_data import LostPoints
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason
-from scanbus.schemas.errors import DeadlineError, MessageError, PayloadError
+from scanbus.schemas.errors import (
+    DeadlineError,
+    MessageError,
+    PayloadError,
+    ScanStateError,
+)
 
 __all__ = ["ScanNames", "SeriesCounts", "SeriesScan"]
 
@@ -83,12 +90,14 @@ class SeriesScan:
         Names of the scan and its detector.
     started : SeriesStarted
         What is known of the series.
+    state : SeriesState
+        What is kept for a successor of this process; with channels if it is one.
     kind : str
         Name of the gateway, for the metadata.
-    is_from_start : bool
-        Whether the start of the series was received.
     must_stop : callable
         Returns whether waiting for room shall end.
+    note_state : callable
+        Keeps the state, which has changed.
     """
 
     def __init__(
@@ -96,19 +105,23 @@ class SeriesScan:
         publisher: Publisher,
         names: ScanNames,
         started: SeriesStarted,
+        state: SeriesState,
         *,
         kind: str,
-        is_from_start: bool,
         must_stop: Callable[[], bool],
+        note_state: Callable[[], None],
+        is_reopened: bool = False,
     ) -> None:
         self.series = started.series
         self.counts = SeriesCounts()
+        self.state = state
         self._names = names
         self._started = started
-        self._is_from_start = is_from_start
-        given = names.first_number
-        self._first_number = started.first_number if given is None else given
         self._must_stop = must_stop
+        self._note_state = note_state
+        # Points that the scan had of each channel when it was reopened.
+        self._had: dict[str, int] = {}
+        self._resumed_at: int | None = None
         self._numbers: FrameNumbers | None = None
         # The first frame and when it came, until its number can be understood.
         self._held: tuple[FrameArrived, float] | None = None
@@ -119,11 +132,43 @@ class SeriesScan:
         gateway = {"kind": kind, "series": started.series, "series_key": started.key}
         arguments: dict[str, Any] = {"title": f"{kind} series {started.series}"}
         arguments |= names.scan
-        self._scan = publisher.scan(
+        begin = publisher.reopen if is_reopened else publisher.scan
+        self._scan = begin(
+            uid=state.uid,
             **arguments,
             metadata={**started.metadata, "gateway": gateway},
         )
         self._scan.__enter__()
+        if is_reopened:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Go on with the scan where a dead gateway left it."""
+        self._had = dict(self._scan.lengths)
+        state = self.state
+        if not self._had:
+            # It was announced only: the next frame declares it.
+            self._resumed_at = 0
+            self.note(
+                "the gateway was killed before the first frame and started again: "
+                "metadata that the series began with are lost"
+            )
+            return
+        self._declared = state.first_frame()
+        self._values = state.value_types()
+        if state.first_number is None or not self._declared:
+            text = "the gateway was killed, and what it kept of the series is lost"
+            self._scan.finish(EndReason.FAILURE, text)
+            raise ScanStateError(f"scan {state.uid}: {text}")
+        # What only some channels have is sent again to the others, if it comes again.
+        reached = min(self._had[self._channel(name)] for name in self._declared)
+        self._resumed_at = state.first_number + reached
+        self._numbers = FrameNumbers(state.first_number, self._resumed_at)
+        self.counts.frames = reached
+        self.note(
+            f"the gateway was killed and started again: it goes on with frame "
+            f"{self._resumed_at}"
+        )
 
     @property
     def scan(self) -> Scan:
@@ -182,8 +227,13 @@ class SeriesScan:
 
     def _may_count_from_one(self, frame: FrameArrived) -> bool:
         """Whether the second frame must tell if the first number is 0 or 1."""
-        is_open = self._first_number is None and self._is_from_start
+        is_open = self._known_first is None and self.state.is_from_start
         return is_open and frame.number == 1
+
+    @property
+    def _known_first(self) -> int | None:
+        given = self._names.first_number
+        return self.state.first_number if given is None else given
 
     def _take(self, frame: FrameArrived, arrival: float) -> None:
         assert self._numbers is not None
@@ -199,6 +249,7 @@ class SeriesScan:
             return
         if place is not Place.NEW:
             raise MessageError(_where(frame), f"the number is {place.value}")
+        has_restarted = self._note_restart(frame.number)
         taken = arrival if frame.time is None else frame.time
         point = frame.number - self._numbers.first
         for name, array in arrays.items():
@@ -212,15 +263,24 @@ class SeriesScan:
                 kept = _short_text(value) if isinstance(value, str) else value
                 self._send(self._value(name), kept, time=taken, point=point)
         self.counts.frames += 1
+        if has_restarted:
+            # What the dead gateway had never comes: nothing waits for it in memory.
+            for channel in self._channels():
+                self._scan.skip(channel, 0)
 
     def _begin(self, frame: FrameArrived) -> None:
         """Learn the first number, and declare the channels by the first frame."""
         held, self._held = self._held, None
-        first = self._first_number
+        first = self._known_first
         if first is None:
             first = int(held is not None and frame.number != 0)
         self._numbers = FrameNumbers(first)
+        if self._resumed_at is not None:
+            self._resumed_at = first
         self._declare(frame if held is None else held[0])
+        self.state.first_number = first
+        self.state.note_channels(self._declared, self._values)
+        self._note_state()
         self._slow.begin()
         if held is not None:
             self._take(*held)
@@ -288,11 +348,40 @@ class SeriesScan:
         codec = first.codec if first.is_packed else "bitshuffle-lz4"
         return data.is_packed and data.codec == codec
 
-    def _send(self, channel: str, values: Any, **how: Any) -> None:
+    def _note_restart(self, number: int) -> bool:
+        """Note what was lost when the gateway was killed, at the first frame since.
+
+        Return whether this is that frame.
+        """
+        is_first = self._resumed_at is not None and number >= self._resumed_at
+        if is_first:
+            first = self.state.first_number or 0
+            for channel in self._named_channels():
+                lacks = first + self._had.get(channel, 0)
+                if lacks < number:
+                    self.state.lost.append((channel, lacks, number))
+            self._resumed_at = None
+            self._note_state()
+        return is_first
+
+    def _named_channels(self) -> list[str]:
+        """Return the channels of frames, and that of values that has least, if less.
+
+        The verdict has room for a few sentences, and a scan has many channels.
+        """
+        frames = [self._channel(name) for name in self._declared]
+        values = [self._value(name) for name in self._values]
+        least = min(values, key=lambda name: self._had.get(name, 0))
+        reached = min(self._had.get(name, 0) for name in frames)
+        return [*frames, *([least] if self._had.get(least, 0) < reached else [])]
+
+    def _send(self, channel: str, values: Any, *, point: int, **how: Any) -> None:
         """Send, and wait for room until it is there: the detector's buffers fill."""
+        if point < self._had.get(channel, 0):
+            return
         while True:
             try:
-                self._scan.send(channel, values, copy=False, **how)
+                self._scan.send(channel, values, copy=False, point=point, **how)
             except DeadlineError:
                 if self._must_stop():
                     raise
@@ -317,8 +406,9 @@ class SeriesScan:
         if self._held is not None:
             self._begin(self._held[0])
         numbers = self._numbers
+        lost: list[LostPoints] = []
         if numbers is not None:
-            self._skip_tail(numbers)
+            lost = [*self._skip_tail(numbers), *self._lost_by_restarts(numbers)]
             self.counts.missing += numbers.n_missing
             ranges = ", ".join(
                 f"{start} to {stop - 1}" for start, stop in numbers.missing()[:50]
@@ -327,22 +417,42 @@ class SeriesScan:
                 self._scan.update(note=f"frames that never came: {ranges}")
         if self._noted > _MAX_NOTED:
             self._scan.update(note=f"{self._noted - _MAX_NOTED} more notes left out")
-        self._scan.finish(reason, text)
+        self._scan.finish(reason, text, lost=lost)
 
-    def _skip_tail(self, numbers: FrameNumbers) -> None:
+    def _skip_tail(self, numbers: FrameNumbers) -> list[LostPoints]:
+        """Make gaps of promised frames that never came; of too many, say so only."""
         expected = self._started.n_frames
         tail = 0 if expected is None else expected + numbers.first - numbers.stop
         if tail <= 0:
-            return
+            return []
         text = f"the series ended {tail} frames before its {expected}th"
         self._scan.update(note=text)
-        if tail > _MAX_TAIL:
-            return  # It was stopped: so many were never taken.
         self.counts.missing += tail
-        for name in self._declared:
-            self._scan.skip(self._channel(name), tail)
-        for name in self._values:
-            self._scan.skip(self._value(name), tail)
+        if self._resumed_at is not None:
+            self._note_restart(numbers.stop + tail)
+        if tail > _MAX_TAIL:
+            return [LostPoints("", 0, 0, text)]
+        for channel in self._channels():
+            self._scan.skip(channel, tail)
+        return []
+
+    def _lost_by_restarts(self, numbers: FrameNumbers) -> list[LostPoints]:
+        """Return why points are missing that were lost when the gateway was killed."""
+        return [
+            LostPoints(
+                channel,
+                first - numbers.first,
+                stop - numbers.first,
+                f"the gateway was killed and started again: frames {first} to "
+                f"{stop - 1} were on their way through it, or came meanwhile",
+            )
+            for channel, first, stop in self.state.lost
+        ]
+
+    def _channels(self) -> list[str]:
+        """Return all channels of the scan."""
+        frames = [self._channel(name) for name in self._declared]
+        return frames + [self._value(name) for name in self._values]
 
 
 def _short_text(text: str) -> str:

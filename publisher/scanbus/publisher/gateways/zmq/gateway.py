@@ -43,7 +43,7 @@ class ZmqGateway:
     def __init__(
         self, address: str, socket: SocketKind = "pull", *, idle_s: float = 10.0
     ) -> None:
-        self._address = address
+        self.address = address
         self._socket: SocketKind = socket
         self._idle_s = idle_s
 
@@ -55,7 +55,7 @@ class ZmqGateway:
         ConfigurationError
             If the address is none.
         """
-        return RunSource(ZmqSource(self._address, self._socket), self._idle_s)
+        return RunSource(ZmqSource(self.address, self._socket), self._idle_s)
 
     def decode(self, content: Sequence[bytes] | SeriesStarted | SeriesEnded) -> Message:
         """Return what the parts of one message say, or what the source has concluded.

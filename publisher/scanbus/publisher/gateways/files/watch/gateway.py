@@ -31,6 +31,7 @@ class WatchGateway:
     detector = "detector"
 
     def __init__(self, url: str, settings: WatchSettings) -> None:
+        self.address = str(settings.folder)
         self._settings = settings
         self._after = AfterVerdict(url, settings)
         self._scans = OpenedScans()

@@ -1,0 +1,57 @@
+"""What a gateway did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from scanbus.publisher.gateways.runner.receiver import QueueState
+from scanbus.publisher.gateways.runner.series_scan import SeriesCounts
+from scanbus.schemas import Verdict
+from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
+
+__all__ = ["GatewayReport"]
+
+log = get_logger()
+
+
+@dataclass(slots=True)
+class GatewayReport:
+    """What a gateway did.
+
+    Attributes
+    ----------
+    series : list of tuple
+        Uid and counts of each series.
+    verdicts : dict
+        Final verdicts by uid, as far as they are known.
+    refused : int
+        Messages that could not be used.
+    failed : dict
+        Why scans failed, by uid.
+    queue : QueueState
+        The queue at the end.
+    """
+
+    series: list[tuple[str, SeriesCounts]] = field(
+        default_factory=list[tuple[str, SeriesCounts]]
+    )
+    verdicts: dict[str, Verdict] = field(default_factory=dict[str, Verdict])
+    refused: int = 0
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+    queue: QueueState = field(default_factory=lambda: QueueState(0, 0, 0, 0.0))
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The worst of the verdicts, and of what was refused or failed."""
+        codes = [each.verdict.exit_code for each in self.verdicts.values()]
+        codes.append(ExitCode.PARTIAL if self.refused else ExitCode.COMPLETE)
+        codes.append(ExitCode.FAILED if self.failed else ExitCode.COMPLETE)
+        return max(codes)
+
+    def note_failed(self, uid: str, error: Exception) -> None:
+        """Note why a scan failed; the first reason counts."""
+        if uid not in self.failed:
+            self.failed[uid] = str(error)
+            log.error(LogEvent.SERIES_FAILED, scan=uid, reason=str(error))

@@ -1,0 +1,81 @@
+"""Verdicts on the scans of a gateway: looked for now and then, awaited at its end."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from scanbus.bus.store import open_bus, writers_alive
+from scanbus.publisher.gateways.runner.report import GatewayReport
+from scanbus.publisher.gateways.runner.sent import wait_sent
+from scanbus.publisher.scan import Scan
+from scanbus.schemas.errors import DeadlineError, ScanbusError
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
+
+__all__ = ["Verdicts"]
+
+log = get_logger()
+
+# Between two looks.
+_LOOK_S = 0.5
+_TIMEOUT_S = 3600.0
+
+
+class Verdicts:
+    """The scans that have no verdict yet; the runner's main thread uses it.
+
+    Parameters
+    ----------
+    report : GatewayReport
+        Where verdicts are noted, and why scans failed.
+    """
+
+    def __init__(self, report: GatewayReport) -> None:
+        self._report = report
+        self._unjudged: dict[str, Scan] = {}
+        self._looked_at = -_LOOK_S
+
+    def add(self, scan: Scan) -> None:
+        """Look for the verdict of a scan that has ended."""
+        self._unjudged[scan.uid] = scan
+
+    def look(self) -> None:
+        """Note the verdicts that have come, at most twice per second."""
+        if monotonic() - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = monotonic()
+        for uid, scan in tuple(self._unjudged.items()):
+            self._wait_for(uid, scan, 0.0)
+
+    def wait_last(self, url: str, *, is_awaited: bool) -> None:
+        """Wait until all is on the bus.
+
+        Parameters
+        ----------
+        is_awaited : bool
+            Wait for verdicts, too, if a writer is alive.
+        """
+        wait_sent(url, list(self._unjudged))
+        with open_bus(url, name="scanbus-gateway") as client:
+            is_judged = is_awaited and bool(writers_alive(client))
+        deadline = monotonic() + _TIMEOUT_S
+        for uid, scan in tuple(self._unjudged.items()):
+            if is_judged:
+                self._wait_for(uid, scan, max(0.0, deadline - monotonic()))
+
+    def _wait_for(self, uid: str, scan: Scan, timeout_s: float) -> None:
+        try:
+            verdict = scan.verdict(timeout_s)
+        except DeadlineError:
+            return
+        except ScanbusError as error:  # It failed, perhaps after its end.
+            self._report.note_failed(uid, error)
+        else:
+            self._report.verdicts[uid] = verdict
+            log.info(
+                LogEvent.SERIES_JUDGED,
+                scan=uid,
+                verdict=verdict.verdict.value,
+                reason=verdict.reason,
+            )
+        del self._unjudged[uid]

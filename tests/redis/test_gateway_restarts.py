@@ -1,0 +1,324 @@
+"""Every gateway that is killed goes on in the same scan when it is started again."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401 (registers the filters that frames need)
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from scanbus.bus.store import (
+    announcements,
+    connect,
+    ends_of_streams,
+    find_scan,
+    gateways_alive,
+    read_gateway,
+)
+from scanbus.publisher.gateways.runner import GatewayRunner, GatewaySettings, ScanNames
+from scanbus.schemas import EndReason, Verdict, VerdictWord
+from scanbus.schemas.errors import ConfigurationError
+from scanbus.writer import WriterSettings, run_writer
+from tests.support.gateway_process import GatewayProcess, wait_alive
+from tests.support.gateway_senders import SENDERS, Sender
+from tests.support.roots import made_root
+from tests.support.writers import final_verdict, wait_until, writer
+
+pytestmark = pytest.mark.redis
+
+SHAPE = (40, 60)
+NAMES = ScanNames("eiger", {"proposal": "hg1", "collection": "sample"})
+WHY = "the gateway was killed and started again"
+
+
+@pytest.fixture(params=SENDERS.values(), ids=list(SENDERS))
+def sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
+    """One sender after the other."""
+    made: Sender = request.param()
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["spool", "bus"])
+def spool(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """The folder of a spool, or None."""
+    return tmp_path / "spool" if request.param == "spool" else None
+
+
+class Restarted:
+    """A gateway that is killed and started again."""
+
+    def __init__(self, sender: Sender, url: str, spool: Path | None) -> None:
+        self._sender = sender
+        self._url = url
+        self._spool = spool
+        self._process = self._start(once=False)
+
+    def _start(self, *, once: bool) -> GatewayProcess:
+        return GatewayProcess(
+            self._sender.gateway(), self._url, NAMES, once=once, spool=self._spool
+        )
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def restart(self, *, once: bool = True) -> None:
+        self._process.kill()
+        self._process = self._start(once=once)
+        wait_alive(self._url, self._process.pid)
+
+    def wait(self) -> None:
+        self._process.wait()
+
+    def close(self) -> None:
+        self._process.close()
+
+
+@pytest.fixture
+def gate(sender: Sender, redis_url: str, spool: Path | None) -> Iterator[Restarted]:
+    """A gateway of the sender, as a service."""
+    made = Restarted(sender, redis_url, spool)
+    yield made
+    made.close()
+
+
+def frame(number: int) -> npt.NDArray[Any]:
+    return np.random.default_rng(number).poisson(9, SHAPE).astype("<u2")
+
+
+def send(sender: Sender, series: int, numbers: range) -> None:
+    for number in numbers:
+        sender.frame(series, number, frame(number))
+
+
+def uids(url: str) -> list[str]:
+    with connect(url, name="test") as client:
+        return [
+            each.document.scan.uid for each in announcements(client) if each.document
+        ]
+
+
+def wait_sent(url: str, n_frames: int) -> None:
+    """Wait until all values of the last scan's first frames are on the bus."""
+    lanes = ("eiger", "eiger_frame_number", "eiger_arrival_time")
+
+    def is_sent() -> bool:
+        with connect(url, name="test") as client:
+            found = uids(url)
+            ends = ends_of_streams(client, found[-1], lanes) if found else [None]
+        points = [sum(map(int, end[1].split(b"-"))) if end else 0 for end in ends]
+        return min(points) >= n_frames
+
+    wait_until(is_sent)
+
+
+def written(url: str, root: Path) -> Verdict:
+    """Write the only scan; return its verdict."""
+    (uid,) = uids(url)
+    run_writer(WriterSettings.load(redis=url, root=made_root(root)), once=True)
+    return final_verdict(url, uid)
+
+
+def check(root: Path, verdict: Verdict, n_frames: int) -> None:
+    """Every frame that is not missing is right, and in its place."""
+    missing = {n for span in verdict.channels["eiger"].missing for n in range(*span)}
+    there = sorted(set(range(n_frames)) - missing)
+    with h5py.File(next(root.rglob("scan0001.h5"))) as file:
+        found = file["1.1/measurement/eiger"][()]
+        numbers = file["1.1/measurement/eiger_frame_number"][()]
+    assert len(found) == n_frames
+    np.testing.assert_array_equal(found[there], [frame(n) for n in there])
+    np.testing.assert_array_equal(numbers[there], there)
+
+
+def test_a_killed_gateway_goes_on_in_the_same_scan(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    sender.start(1, 20)
+    send(sender, 1, range(10))
+    wait_sent(redis_url, 10)
+    gate.restart()
+    send(sender, 1, range(10, 20))
+    sender.end(1)
+    gate.wait()
+    verdict = written(redis_url, tmp_path)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    assert verdict.end_reason == EndReason.SUCCESS.value
+    check(tmp_path, verdict, 20)
+    with connect(redis_url, name="test") as client:
+        record = find_scan(client, verdict.uid)
+    assert any("goes on with frame 10" in each.note for each in record.updates)
+
+
+def test_what_was_lost_meanwhile_is_named_with_its_reason(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    """Also if it is killed again, and at the end of the series."""
+    sender.start(1, 20)
+    send(sender, 1, range(5))
+    wait_sent(redis_url, 5)
+    gate.restart(once=False)
+    send(sender, 1, range(8, 12))
+    wait_sent(redis_url, 12)
+    gate.restart(once=False)
+    send(sender, 1, range(13, 18))
+    wait_sent(redis_url, 18)
+    gate.restart()
+    sender.end(1)
+    gate.wait()
+    verdict = written(redis_url, tmp_path)
+    assert verdict.verdict is VerdictWord.PARTIAL
+    for name in ("eiger", "eiger_frame_number"):
+        assert verdict.channels[name].missing == ((5, 8), (12, 13), (18, 20))
+    for frames in ("5 to 7", "12 to 12", "18 to 19"):
+        assert f"eiger: {WHY}: frames {frames} " in verdict.reason
+    check(tmp_path, verdict, 20)
+
+
+def test_frames_that_come_again_after_a_restart_stand_once(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    sender.start(1, 12)
+    send(sender, 1, range(8))
+    wait_sent(redis_url, 8)
+    gate.restart()
+    send(sender, 1, range(4, 12))
+    sender.end(1)
+    gate.wait()
+    verdict = written(redis_url, tmp_path)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    check(tmp_path, verdict, 12)
+
+
+def test_a_gateway_killed_before_the_first_frame_makes_one_scan(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    """A detector that is armed and waits for its trigger; its numbers begin with 1."""
+    sender.start(1, 6)
+    wait_until(lambda: uids(redis_url))
+    gate.restart()
+    for number in range(1, 7):
+        sender.frame(1, number, frame(number - 1))
+    sender.end(1)
+    gate.wait()
+    verdict = written(redis_url, tmp_path)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    with h5py.File(next(tmp_path.rglob("scan0001.h5"))) as file:
+        found = file["1.1/measurement/eiger"][()]
+    np.testing.assert_array_equal(found, [frame(n) for n in range(6)])
+
+
+def test_an_end_that_comes_after_the_restart_ends_the_scan(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    sender.start(1, 5)
+    send(sender, 1, range(5))
+    wait_sent(redis_url, 5)
+    gate.restart()
+    sender.end(1)
+    gate.wait()
+    verdict = written(redis_url, tmp_path)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    check(tmp_path, verdict, 5)
+
+
+def test_another_series_after_the_restart_is_another_scan(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    """While the first one is written: it has no end, as that came meanwhile."""
+    with writer(redis_url, tmp_path):
+        sender.start(1, 9)
+        send(sender, 1, range(5))
+        wait_sent(redis_url, 5)
+        gate.restart(once=False)
+        sender.start(2, 3)
+        send(sender, 2, range(3))
+        sender.end(2)
+        first, second = wait_until(
+            lambda: len(uids(redis_url)) == 2 and uids(redis_url)
+        )
+        verdict = final_verdict(redis_url, first)
+        assert verdict.end_reason == EndReason.FAILURE.value
+        assert verdict.channels["eiger"].missing == ((5, 9),)
+        check(tmp_path, verdict, 9)
+        verdict = final_verdict(redis_url, second)
+        assert verdict.verdict is VerdictWord.COMPLETE
+
+
+def test_a_series_that_ended_before_the_kill_is_not_begun_again(
+    gate: Restarted, sender: Sender, redis_url: str
+) -> None:
+    """A frame that comes too late is refused, as before."""
+    sender.start(1, 3)
+    send(sender, 1, range(3))
+    sender.end(1)
+    name = f"{sender.gateway().kind} {sender.gateway().address}"
+    with connect(redis_url, name="test") as client:
+        wait_until(lambda: "1" in read_gateway(client, name).get("ended", ()))
+        gate.restart(once=False)
+        sender.frame(1, 2, frame(2))
+        sender.start(2, 1)
+        wait_until(lambda: len(uids(redis_url)) == 2)
+        assert read_gateway(client, name)["on_the_way"]["series"] == "2"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(6))
+def test_a_gateway_killed_at_any_time_makes_one_scan(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path, seed: int
+) -> None:
+    """What was on the bus before a kill is in the file."""
+    random, n_frames = Random(seed), 200
+    with writer(redis_url, tmp_path):
+        sender.start(1, n_frames)
+        wait_until(lambda: uids(redis_url))
+        number = 0
+        for _ in range(4):
+            stop = number + random.randrange(1, 30)
+            send(sender, 1, range(number, stop))
+            time.sleep(random.uniform(0, 0.2))
+            gate.restart(once=False)
+            number = stop
+        gate.restart()
+        send(sender, 1, range(number, n_frames))
+        sender.end(1)
+        gate.wait()
+        (uid,) = uids(redis_url)
+        verdict = final_verdict(redis_url, uid)
+    for span in verdict.channels["eiger"].missing:
+        assert WHY in verdict.reason, span
+    check(tmp_path, verdict, n_frames)
+
+
+def test_a_gateway_is_on_the_bus_between_series(
+    gate: Restarted, sender: Sender, redis_url: str
+) -> None:
+    del gate
+    name = f"{sender.gateway().kind} {sender.gateway().address}"
+    with connect(redis_url, name="test") as client:
+
+        def is_idle() -> bool:
+            found = gateways_alive(client).get(name, {})
+            return found.get("doing") == "waiting for messages"
+
+        wait_until(is_idle)
+        assert read_gateway(client, name)["on_the_way"] is None
+
+
+@pytest.mark.long
+def test_of_two_gateways_of_one_address_the_second_is_refused(
+    gate: Restarted, sender: Sender, redis_url: str
+) -> None:
+    """Each would get a part of the frames."""
+    del gate
+    name = f"{sender.gateway().kind} {sender.gateway().address}"
+    with connect(redis_url, name="test") as client:
+        wait_until(lambda: gateways_alive(client).get(name))
+    runner = GatewayRunner(sender.gateway(), GatewaySettings(redis_url, NAMES))
+    with pytest.raises(ConfigurationError, match="another gateway receives from"):
+        runner.run()
