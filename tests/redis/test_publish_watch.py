@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from scanbus.bus.store import announcements, connect, find_scan
+from scanbus.schemas import VerdictWord
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
+from scanbus.writer import WriterSettings, run_writer
 from tests.support.image_files import FORMATS, Pixels, edf_bytes
+from tests.support.roots import made_root
 from tests.support.waiting import wait_until
-from tests.support.writers import writer
+from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
 
@@ -105,10 +108,13 @@ def detector(
     thread.join()
 
 
+@pytest.mark.parametrize("keeps", ["spool", "no spool"])
 def test_files_are_published_once_each_though_it_is_killed_twice(
-    redis_url: str, folder: Path, tmp_path: Path
+    redis_url: str, folder: Path, tmp_path: Path, keeps: str
 ) -> None:
-    options = ("--spool", str(tmp_path / "spool"), "--frames", "500")
+    options: tuple[str, ...] = ("--frames", "500")
+    if keeps == "spool":
+        options += ("--spool", str(tmp_path / "spool"))
 
     def n_frames() -> int:
         uids = scans_on(redis_url)
@@ -126,8 +132,14 @@ def test_files_are_published_once_each_though_it_is_killed_twice(
         assert not writing.is_alive()
     assert gateway.returncode == ExitCode.COMPLETE, err
     (uid,) = scans_on(redis_url)
+    written(redis_url, tmp_path / "root")
+    assert final_verdict(redis_url, uid).verdict is VerdictWord.COMPLETE
     assert numbers_in(redis_url, uid) == list(range(500))
     assert names_in(redis_url, uid) == [f"run1_{n:05}.edf" for n in range(500)]
+
+
+def written(url: str, root: Path) -> None:
+    run_writer(WriterSettings.load(redis=url, root=made_root(root)), once=True)
 
 
 def finished(gateway: subprocess.Popen[str]) -> tuple[str, str]:

@@ -6,8 +6,8 @@ A gateway translates the messages of its sender to `Message`; the runner does th
 from scanbus.publisher.gateways.runner.gateway import Gateway, RawMessage, Source
 from scanbus.publisher.gateways.runner.metrics import metrics_served
 from scanbus.publisher.gateways.runner.report import GatewayReport
-from scanbus.publisher.gateways.runner.runner import GatewayRunner, GatewaySettings
-from scanbus.publisher.gateways.runner.series_scan import ScanNames
+from scanbus.publisher.gateways.runner.runner import GatewayRunner
+from scanbus.publisher.gateways.runner.settings import GatewaySettings, ScanNames
 from scanbus.publisher.gateways.runner.signals import stopped_by_signals
 
 __all__ = [

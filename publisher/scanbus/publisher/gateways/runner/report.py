@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from scanbus.publisher.gateways.runner.receiver import QueueState
-from scanbus.publisher.gateways.runner.series_scan import SeriesCounts
+from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.schemas import Verdict
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -27,12 +25,10 @@ from scanbus.publisher.gateways.runner.messages import (
 from scanbus.publisher.gateways.runner.presence import Presence
 from scanbus.publisher.gateways.runner.receiver import QueueState, Receiver
 from scanbus.publisher.gateways.runner.report import GatewayReport
-from scanbus.publisher.gateways.runner.series_scan import (
-    ScanNames,
-    SeriesCounts,
-    SeriesScan,
-)
+from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
+from scanbus.publisher.gateways.runner.series_scan import SeriesScan
 from scanbus.publisher.gateways.runner.series_state import SeriesState
+from scanbus.publisher.gateways.runner.settings import GatewaySettings
 from scanbus.publisher.gateways.runner.verdicts import Verdicts
 from scanbus.publisher.publisher import Publisher
 from scanbus.schemas import EndReason
@@ -48,7 +44,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.systemd import notify
 
-__all__ = ["GatewayRunner", "GatewaySettings"]
+__all__ = ["GatewayRunner"]
 
 log = get_logger()
 
@@ -67,39 +63,6 @@ _LOGGED_REFUSALS = 10
 _MAX_ENDED = 1000
 # A successor should know of these, too.
 _NOTED_ENDED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class GatewaySettings:
-    """How a gateway runs.
-
-    Parameters
-    ----------
-    url : str
-        Address of Redis.
-    names : ScanNames
-        Names of the scans.
-    once : bool
-        End after one series, when its verdict is known.
-    wait : bool
-        With `once`, wait for the verdict if a writer is alive.
-    spool : pathlib.Path, optional
-        Folder of the publisher's spool.
-    queue_bytes, queue_messages : int
-        Bounds of the queue between receiver and publisher.
-    describe : callable, optional
-        Returns what is known elsewhere of a series whose start was missed, or did not
-        describe the detector; raises ConfigurationError if it is not to be had.
-    """
-
-    url: str
-    names: ScanNames
-    once: bool = False
-    wait: bool = True
-    spool: Path | None = None
-    queue_bytes: int = 512 * 2**20
-    queue_messages: int = 10_000
-    describe: Callable[[SeriesStarted], SeriesStarted] | None = None
 
 
 class GatewayRunner:
@@ -378,6 +341,8 @@ class GatewayRunner:
     def _start(self, publisher: Publisher, started: SeriesStarted) -> None:
         current = self._current
         if current is not None:
+            if self._goes_on_with(current, started):
+                return
             if current.series == started.series and not current.counts.frames:
                 current.note("the series was announced twice")
                 return
@@ -386,6 +351,21 @@ class GatewayRunner:
             if self._is_over.is_set():
                 return
         self._open(publisher, started, is_from_start=True)
+
+    def _goes_on_with(self, current: SeriesScan, started: SeriesStarted) -> bool:
+        """Whether a sender that keeps its data means the series on the way."""
+        is_same = (current.series, current.state.key) == (started.series, started.key)
+        if not is_same or not isinstance(self._gateway, ScanListener):
+            return False
+        current.go_on_with(started)
+        self._tell_opened(current)
+        return True
+
+    def _tell_opened(self, current: SeriesScan) -> None:
+        if isinstance(self._gateway, ScanListener):
+            self._gateway.scan_opened(
+                current.state.key, current.scan.uid, current.next_number
+            )
 
     def _frame(self, publisher: Publisher, frame: FrameArrived, arrival: float) -> None:
         if self._current is not None and not self._is_current(frame.series):
@@ -427,9 +407,7 @@ class GatewayRunner:
         for name in (started.series, ""):
             self._ended.pop(name, None)
         self._expected = started.n_frames
-        if isinstance(self._gateway, ScanListener):
-            uid = self._current.scan.uid
-            self._gateway.scan_opened(started.key, uid, started.first_number or 0)
+        self._tell_opened(self._current)
         if not is_from_start:
             self._current.note("the start of the series was not received")
         if note:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from scanbus.publisher.gateways.runner.frame_numbers import FrameNumbers, Place
@@ -14,7 +14,9 @@ from scanbus.publisher.gateways.runner.messages import (
     SeriesStarted,
     ValueArrived,
 )
+from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.publisher.gateways.runner.series_state import SeriesState
+from scanbus.publisher.gateways.runner.settings import ScanNames
 from scanbus.publisher.gateways.runner.slow_channels import SlowChannels
 from scanbus.publisher.publisher import Publisher
 from scanbus.publisher.recovery.lost_data import LostPoints
@@ -27,7 +29,7 @@ from scanbus.schemas.errors import (
     ScanStateError,
 )
 
-__all__ = ["ScanNames", "SeriesCounts", "SeriesScan"]
+__all__ = ["SeriesScan"]
 
 _TEXT, _TEXT_BYTES = 256, 1024
 _ARRIVAL, _NUMBER = "arrival_time", "frame_number"
@@ -35,48 +37,6 @@ _ARRIVAL, _NUMBER = "arrival_time", "frame_number"
 _MAX_EXPECTED = 10_000_000
 _MAX_TAIL = 100_000
 _MAX_NOTED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class ScanNames:
-    """Names of the scans that a gateway publishes.
-
-    Parameters
-    ----------
-    detector : str
-        Name of the detector's channel.
-    scan : mapping
-        Arguments of ``Publisher.scan``: proposal, beamline, collection, …
-    first_number : int, optional
-        Number of the first frame of a series; by default it is learnt.
-    """
-
-    detector: str
-    scan: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    first_number: int | None = None
-
-
-@dataclass(slots=True)
-class SeriesCounts:
-    """What came of one series.
-
-    Attributes
-    ----------
-    frames, repeated, refused, missing : int
-        Number of frames that were sent, came again, could not be used, never came.
-    """
-
-    frames: int = 0
-    repeated: int = 0
-    refused: int = 0
-    missing: int = 0
-
-    def add(self, other: SeriesCounts) -> None:
-        """Add the numbers of another series."""
-        self.frames += other.frames
-        self.repeated += other.repeated
-        self.refused += other.refused
-        self.missing += other.missing
 
 
 class SeriesScan:
@@ -161,7 +121,7 @@ class SeriesScan:
             self._scan.finish(EndReason.FAILURE, text)
             raise ScanStateError(f"scan {state.uid}: {text}")
         # What only some channels have is sent again to the others, if it comes again.
-        reached = min(self._had[self._channel(name)] for name in self._declared)
+        reached = min(self._had.get(channel, 0) for channel in self._channels())
         self._resumed_at = state.first_number + reached
         self._numbers = FrameNumbers(state.first_number, self._resumed_at)
         self.counts.frames = reached
@@ -169,6 +129,24 @@ class SeriesScan:
             f"the gateway was killed and started again: it goes on with frame "
             f"{self._resumed_at}"
         )
+
+    def go_on_with(self, started: SeriesStarted) -> None:
+        """Take what the sender says once more of a series that goes on."""
+        kinds = self.state.slow
+        known = [each for each in started.slow if each.name in kinds]
+        self._slow = SlowChannels(
+            [replace(each, is_text=kinds[each.name]) for each in known], self._send
+        )
+        if self._numbers is None:
+            self._started = started
+            self._scan.update(started.metadata)
+        else:
+            self._slow.begin()
+
+    @property
+    def next_number(self) -> int:
+        """Frames before this number are in the scan, or are gaps in it."""
+        return (self._known_first or 0) if self._numbers is None else self._numbers.stop
 
     @property
     def scan(self) -> Scan:
@@ -375,9 +353,11 @@ class SeriesScan:
         reached = min(self._had.get(name, 0) for name in frames)
         return [*frames, *([least] if self._had.get(least, 0) < reached else [])]
 
-    def _send(self, channel: str, values: Any, *, point: int, **how: Any) -> None:
+    def _send(
+        self, channel: str, values: Any, *, point: int | None = None, **how: Any
+    ) -> None:
         """Send, and wait for room until it is there: the detector's buffers fill."""
-        if point < self._had.get(channel, 0):
+        if point is not None and point < self._had.get(channel, 0):
             return
         while True:
             try:

@@ -38,6 +38,8 @@ class SeriesState:
         these came packed.
     values : dict
         Value of each frame to the name of its type.
+    slow : dict
+        Slow channel to whether its values are text.
     lost : list of tuple
         What was lost when the gateway was killed: channel of the scan, number of the
         first frame that it lacks, and of the first one that came since.
@@ -51,6 +53,7 @@ class SeriesState:
     first_number: int | None = None
     channels: dict[str, dict[str, Any]] = field(default_factory=dict[str, Any])
     values: dict[str, str] = field(default_factory=dict[str, str])
+    slow: dict[str, bool] = field(default_factory=dict[str, bool])
     lost: list[tuple[str, int, int]] = field(default_factory=list[tuple[str, int, int]])
 
     @classmethod
@@ -65,6 +68,7 @@ class SeriesState:
             started.n_frames,
             is_from_start,
             started.first_number,
+            slow={each.name: each.is_text for each in started.slow},
         )
 
     @property

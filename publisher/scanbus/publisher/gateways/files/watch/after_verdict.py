@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.bus.store import Bus, find_scan, open_bus
+from scanbus.bus.store import Bus, find_scan, open_bus, read_gateway
 from scanbus.publisher.gateways.files.watch.folder import FileId
 from scanbus.publisher.gateways.files.watch.settings import WatchSettings
 from scanbus.publisher.gateways.files.watch.taken_files import (
@@ -74,6 +74,13 @@ class AfterVerdict:
         """Look at all series."""
         self._next_look = 0.0
         self.look(taken)
+
+    def key_on_the_way(self) -> str:
+        """Return the key of the series with which the runner goes on, if it does."""
+        with suppress(ScanbusError), open_bus(self._url, name=_NAME) as client:
+            noted = read_gateway(client, f"watch {self._settings.folder}")
+            return str((noted.get("on_the_way") or {}).get("key", ""))
+        return ""
 
     def _finish(self, client: Bus, taken: TakenFiles, series: TakenSeries) -> None:
         settings = self._settings

@@ -125,8 +125,11 @@ class WatchSource:
             self._skip_existing()
         self._patience_s = settings.settle_s + _PATIENCE_S
         after.look_now(taken)
-        # Series of which no process before this one saw the end.
-        self._resumed = deque(taken.unsent())
+        # Series of which no process before this one saw the end; that of the scan which
+        # goes on comes first.
+        unsent = taken.unsent()
+        unsent.sort(key=lambda each: each.key != after.key_on_the_way())
+        self._resumed = deque(unsent)
         self._waiting: dict[str, list[_Whole]] = {}
         self._current: TakenSeries | None = None
         self._is_open = self._is_held = False
@@ -233,8 +236,10 @@ class WatchSource:
 
     def _begin(self) -> RawMessage | None:
         """Begin the series of which a file came first."""
-        if self._resumed:
-            return self._resume(self._resumed.popleft())
+        while self._resumed:
+            series = self._resumed.popleft()
+            if series.key in {each.key for each in self._taken.unsent()}:
+                return self._resume(series)
         firsts = [each for each in map(self._first_waiting, self._waiting) if each]
         if not firsts:
             return None
