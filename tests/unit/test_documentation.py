@@ -24,6 +24,7 @@ WORDS = {
     (Publisher, "name"): "name of the script",
     (Publisher, "memory_bytes"): "4 GiB",
     (Publisher, "spool"): "none",
+    (Publisher, "left_open"): "none",
     (Subscriber, "name"): "`scanbus-subscriber-PID`",
 }
 """What stands for None."""
