@@ -18,8 +18,10 @@ from scanbus.bus.store import (
     ends_of_streams,
     find_scan,
     gateways_alive,
+    note_gateway,
     read_gateway,
 )
+from scanbus.publisher import close_scan
 from scanbus.publisher.gateways.runner import GatewayRunner, GatewaySettings, ScanNames
 from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.schemas.errors import ConfigurationError
@@ -264,7 +266,77 @@ def test_a_series_that_ended_before_the_kill_is_not_begun_again(
         sender.frame(1, 2, frame(2))
         sender.start(2, 1)
         wait_until(lambda: len(uids(redis_url)) == 2)
-        assert read_gateway(client, name)["on_the_way"]["series"] == "2"
+        (state,) = read_gateway(client, name)["on_the_way"]
+    assert state["series"] == "2"
+
+
+def test_frames_of_the_hole_that_come_later_are_kept(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    """They are late points: nothing waited for them."""
+    sender.start(1, 10)
+    send(sender, 1, range(4))
+    wait_sent(redis_url, 4)
+    gate.restart()
+    send(sender, 1, range(7, 10))
+    send(sender, 1, range(5, 6))
+    sender.end(1)
+    gate.wait()
+    verdict = written(redis_url, tmp_path)
+    ledger = verdict.channels["eiger"]
+    assert ledger.missing == ((4, 7),)
+    assert ledger.late == ((5, 6),)
+    check(tmp_path, verdict, 10)
+
+
+def test_an_end_that_was_received_and_not_passed_on_is_made_good(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    """The gateway is killed between the two, and the detector says it once only."""
+    sender.start(1, 6)
+    send(sender, 1, range(5))
+    wait_sent(redis_url, 5)
+    gate.kill()
+    name = f"{sender.gateway().kind} {sender.gateway().address}"
+    with connect(redis_url, name="test") as client:
+        noted = read_gateway(client, name)
+        noted["on_the_way"][0]["end"] = ["SUCCESS", "said once"]
+        note_gateway(client, name, noted)
+    gate.restart()
+    gate.wait()
+    verdict = written(redis_url, tmp_path)
+    assert verdict.end_reason == EndReason.SUCCESS.value
+    assert verdict.channels["eiger"].missing == ((5, 6),)
+    check(tmp_path, verdict, 6)
+
+
+def test_what_comes_after_the_scan_was_closed_is_another_scan(
+    gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    """An operator, or the writer, has closed it while there was no gateway."""
+    sender.start(1, 8)
+    send(sender, 1, range(5))
+    wait_sent(redis_url, 5)
+    gate.kill()
+    (first,) = uids(redis_url)
+    with connect(redis_url, name="test") as client:
+        client.delete(f"scanbus:{{{first}}}:publisher")  # As if it had expired.
+    close_scan(redis_url, first)
+    gate.restart()
+    send(sender, 1, range(5, 8))
+    sender.end(1)
+    gate.wait()
+    run_writer(
+        WriterSettings.load(redis=redis_url, root=made_root(tmp_path)), once=True
+    )
+    _, second = uids(redis_url)
+    assert final_verdict(redis_url, first).channels["eiger"].expected == 5
+    verdict = final_verdict(redis_url, second)
+    assert verdict.end_reason == EndReason.SUCCESS.value
+    assert (5, 8) not in verdict.channels["eiger"].missing
+    with h5py.File(next(tmp_path.rglob("scan0002.h5"))) as file:
+        found = file["2.1/measurement/eiger"][()]
+    np.testing.assert_array_equal(found[5:], [frame(n) for n in range(5, 8)])
 
 
 @pytest.mark.long
@@ -307,7 +379,7 @@ def test_a_gateway_is_on_the_bus_between_series(
             return found.get("doing") == "waiting for messages"
 
         wait_until(is_idle)
-        assert read_gateway(client, name)["on_the_way"] is None
+        assert read_gateway(client, name)["on_the_way"] == []
 
 
 @pytest.mark.long

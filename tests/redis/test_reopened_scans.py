@@ -23,7 +23,7 @@ from scanbus.schemas.errors import (
 )
 from scanbus.writer import WriterSettings, run_writer
 from tests.conftest import RedisFactory
-from tests.support.reopen_publisher import LAST, UID, declare, frame, send
+from tests.support.reopen_publisher import LAST, MASK, UID, declare, frame, send
 from tests.support.roots import made_root
 from tests.support.writers import final_verdict, wait_until, writer
 
@@ -69,6 +69,8 @@ def check_file(root: Path, verdict: Verdict, gaps: list[range]) -> None:
     (master,) = root.rglob("scan0001.h5")
     allowed = {point for gap in gaps for point in gap}
     with h5py.File(master) as file:
+        mask = file["1.1/instrument/one/pixel_mask"][()]
+        np.testing.assert_array_equal(mask, MASK)
         for name in CHANNELS:
             missing = {
                 point
@@ -163,6 +165,25 @@ def test_the_reopened_scan_survives_the_loss_of_redis(
                     server.start()
                 send(scan, point)
         verdict = write_now(server.url, tmp_path / "root")
+    assert verdict.verdict is VerdictWord.COMPLETE
+    check_file(tmp_path / "root", verdict, [])
+
+
+def test_a_redis_that_died_with_the_publisher_has_all_again_from_the_spool(
+    redis_factory: RedisFactory, tmp_path: Path
+) -> None:
+    server = redis_factory({"appendonly": "no"})
+    program = Program(server.url, tmp_path / "spool", 0, LAST - 1)
+    n_flushed = program.flushed(100)
+    program.kill()
+    server.kill()
+    server.start()
+    with reopened(server.url, tmp_path / "spool") as scan:
+        assert set(scan.lengths) == set(CHANNELS)
+        assert min(scan.lengths.values()) >= n_flushed
+        for point in range(n_flushed, LAST):
+            send(scan, point)
+    verdict = write_now(server.url, tmp_path / "root")
     assert verdict.verdict is VerdictWord.COMPLETE
     check_file(tmp_path / "root", verdict, [])
 

@@ -36,7 +36,7 @@ __all__ = ["Outcome", "bare_rate", "prove"]
 
 # A prime number: a frame in another's place is not hidden by the pattern.
 N_PAYLOADS = 23
-LARGE = (1630, 1630)
+LARGE = (1780, 1780)
 # In CBOR, as a number of 32 bits, to be replaced by the number of each image.
 _NUMBER = b"\x68image_id\x1a"
 _PLACEHOLDER = 2**31
@@ -50,7 +50,7 @@ class Frames:
     stream : {"v1", "v2"}
         The stream.
     shape : tuple of int
-        Shape of a frame of 16 bits; about 0.8 bytes per pixel when compressed.
+        Shape of a frame of 16 bits; about 0.64 bytes per pixel when compressed.
     """
 
     def __init__(self, stream: str, shape: tuple[int, int], n_frames: int) -> None:

@@ -22,6 +22,8 @@ from scanbus.publisher.gateways.runner.sent import wait_sent
 UID = "reopenedscan"
 LAST = 400
 SHAPE = (32, 32)
+# Large enough for a lane of its own.
+MASK = np.random.default_rng(0).integers(0, 2**32, (600, 600), dtype="uint32")
 
 
 def frame(point: int) -> npt.NDArray[Any]:
@@ -33,7 +35,13 @@ def declare(scan: Scan) -> None:
     """Declare lanes of each kind."""
     scan.channel("x")
     scan.channel("text", dtype="string", max_point_bytes=32)
-    scan.detector("one", shape=SHAPE, dtype="uint16", points_per_chunk=1)
+    scan.detector(
+        "one",
+        shape=SHAPE,
+        dtype="uint16",
+        points_per_chunk=1,
+        nexus={"pixel_mask": MASK},
+    )
     scan.detector("four", shape=SHAPE, dtype="uint16", points_per_chunk=4)
 
 

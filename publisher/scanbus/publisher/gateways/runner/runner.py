@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -91,8 +91,9 @@ class GatewayRunner:
         self._current: SeriesScan | None = None
         self._expected: int | None = None
         self._ended: dict[str, None] = {}
-        self._verdicts = Verdicts(self._report)
-        self._state: SeriesState | None = None
+        self._verdicts = Verdicts(self._report, self._note_safe)
+        # Of scans whose end the bus, or the spool, does not have.
+        self._states: dict[str, SeriesState] = {}
         self._went_on_at = monotonic()
         self._is_receiving = False
         self._doing = "starting"
@@ -155,16 +156,16 @@ class GatewayRunner:
         """
         settings = self._settings
         with self._presence as presence:
-            left = SeriesState.from_json(presence.found.get("on_the_way"))
-            ended = presence.found.get("ended")
-            names = ended if isinstance(ended, list) else []
-            self._ended = dict.fromkeys(map(str, names))
+            found = map(SeriesState.from_json, _listed(presence.found, "on_the_way"))
+            left = [state for state in found if state is not None]
+            self._states = {state.uid: state for state in left}
+            self._ended = dict.fromkeys(map(str, _listed(presence.found, "ended")))
             with Publisher(
                 settings.url,
                 name=f"gateway {self._gateway.kind}",
                 spool=settings.spool,
                 close_timeout_s=0.0,
-                left_open=[] if left is None else [left.uid],
+                left_open=list(self._states),
             ) as publisher:
                 self._receive_all(publisher, left)
                 self._doing = "waiting until all is on the bus"
@@ -172,13 +173,15 @@ class GatewayRunner:
                 self._verdicts.wait_last(settings.url, is_awaited=is_awaited)
         return self._report
 
-    def _receive_all(self, publisher: Publisher, left: SeriesState | None) -> None:
+    def _receive_all(self, publisher: Publisher, left: Sequence[SeriesState]) -> None:
         self._receiver.start()
         self._is_receiving = True
         notify("READY=1")
         try:
-            if left is not None:
-                self._go_on(publisher, left)
+            for state in left:
+                self._go_on(publisher, state)
+            if self._current is not None:
+                self._is_over.clear()
             self._receive(publisher)
             if self._current is not None:
                 self._finish(EndReason.USER_ABORT, self._stopped_by)
@@ -196,14 +199,14 @@ class GatewayRunner:
 
     def _status(self) -> dict[str, Any]:
         """Return what the gateway does; the presence's thread may ask."""
-        state, queue, totals = self._state, self.queue, self.totals
+        queue, totals = self.queue, self.totals
         return {
             "doing": self._doing,
             "frames": totals.frames,
             "missing": totals.missing,
             "refused": self._report.refused,
             "queued_bytes": queue.n_bytes,
-            "on_the_way": None if state is None else state.to_json(),
+            "on_the_way": [each.to_json() for each in tuple(self._states.values())],
             "ended": list(self._ended)[-_NOTED_ENDED:],
         }
 
@@ -222,6 +225,10 @@ class GatewayRunner:
             # The next heartbeat does it.
             log.warning(LogEvent.BUS_LOST, reason=error.reason)
 
+    def _note_safe(self, uid: str) -> None:
+        """Forget a scan that needs nobody who goes on with it."""
+        self._states.pop(uid, None)
+
     def _must_stop(self) -> bool:
         self._went_on_at = monotonic()
         return bool(self._stopped_by)
@@ -232,7 +239,6 @@ class GatewayRunner:
         deadline = monotonic() + _LAPSE_S
         while self._current is None:
             try:
-                self._state = left
                 self._current = self._series_scan(
                     publisher, left.started, left, is_reopened=True
                 )
@@ -253,9 +259,13 @@ class GatewayRunner:
             scan=left.uid,
             frames=self._current.counts.frames,
         )
+        if left.end is not None:
+            self._finish(*left.end)
 
     def _give_up(self, left: SeriesState, error: ScanbusError) -> None:
-        self._state = None
+        self._note_safe(left.uid)
+        if left.end is not None:
+            return  # Its end is on the bus, or in the spool.
         log.error(
             LogEvent.SERIES_NOT_RESTARTED,
             series=left.series,
@@ -395,13 +405,16 @@ class GatewayRunner:
         started, note = self._described(started)
         self._doing = f"opening a scan for series {started.series}"
         while self._current is None:
+            uid = uuid.uuid4().hex
+            state = SeriesState.of(uid, started, is_from_start=is_from_start)
+            self._states[uid] = state
             try:
-                uid = uuid.uuid4().hex
-                self._state = SeriesState.of(uid, started, is_from_start=is_from_start)
                 self._presence.note()  # Before anything of the scan is on the bus.
-                self._current = self._series_scan(publisher, started, self._state)
-            except (BusUnavailableError, DeadlineError):
-                if self._must_stop():
+                self._current = self._series_scan(publisher, started, state)
+            except BaseException as error:
+                self._note_safe(uid)
+                is_passing = isinstance(error, BusUnavailableError | DeadlineError)
+                if not is_passing or self._must_stop():
                     raise
                 self._is_over.wait(_RETRY_S)
         for name in (started.series, ""):
@@ -447,6 +460,8 @@ class GatewayRunner:
         current = self._current
         assert current is not None
         self._current = None
+        current.state.end = reason, text
+        self._note_state()  # A successor ends it, if this process is killed meanwhile.
         try:
             current.finish(reason, text)
         except (ScanbusError, ValueError) as error:
@@ -466,6 +481,7 @@ class GatewayRunner:
         assert current is not None
         self._current = None
         self._report.note_failed(current.scan.uid, error)
+        current.state.end = EndReason.FAILURE, str(error)
         current.scan.finish(EndReason.FAILURE, str(error))
         is_short_of_room = isinstance(error, BusUnavailableError | DeadlineError)
         if not current.counts.frames and not is_short_of_room:
@@ -476,7 +492,6 @@ class GatewayRunner:
 
     def _leave(self, current: SeriesScan) -> None:
         counts, uid = current.counts, current.scan.uid
-        self._state = None
         self._report.series.append((uid, counts))
         self._verdicts.add(current.scan)
         log.info(
@@ -490,3 +505,9 @@ class GatewayRunner:
         )
         if self._settings.once:
             self._is_over.set()
+
+
+def _listed(found: Mapping[str, Any], key: str) -> list[Any]:
+    """Return a list that a gateway noted; empty if it is none."""
+    listed = found.get(key)
+    return listed if isinstance(listed, list) else []

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scanbus.publisher.gateways.runner.messages import FrameData, SeriesStarted
+from scanbus.schemas import EndReason
 
 __all__ = ["SeriesState"]
 
@@ -43,6 +44,8 @@ class SeriesState:
     lost : list of tuple
         What was lost when the gateway was killed: channel of the scan, number of the
         first frame that it lacks, and of the first one that came since.
+    end : tuple or None
+        Reason and text with which it ends: that may not be on the bus yet.
     """
 
     uid: str
@@ -55,6 +58,7 @@ class SeriesState:
     values: dict[str, str] = field(default_factory=dict[str, str])
     slow: dict[str, bool] = field(default_factory=dict[str, bool])
     lost: list[tuple[str, int, int]] = field(default_factory=list[tuple[str, int, int]])
+    end: tuple[EndReason, str] | None = None
 
     @classmethod
     def of(
@@ -123,6 +127,8 @@ class SeriesState:
                 (str(channel), int(first), int(stop))
                 for channel, first, stop in state.lost
             ]
+            if state.end is not None:
+                state.end = EndReason(state.end[0]), str(state.end[1])
             state.first_frame()
             state.value_types()
         except (TypeError, ValueError, KeyError, AttributeError):

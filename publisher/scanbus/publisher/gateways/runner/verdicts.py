@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 
 from scanbus.bus.store import open_bus, writers_alive
@@ -28,16 +29,21 @@ class Verdicts:
     ----------
     report : GatewayReport
         Where verdicts are noted, and why scans failed.
+    on_safe : callable
+        Called with the uid of a scan that survives the gateway to its end.
     """
 
-    def __init__(self, report: GatewayReport) -> None:
+    def __init__(self, report: GatewayReport, on_safe: Callable[[str], None]) -> None:
         self._report = report
+        self._on_safe = on_safe
+        self._unsafe: set[str] = set()
         self._unjudged: dict[str, Scan] = {}
         self._looked_at = -_LOOK_S
 
     def add(self, scan: Scan) -> None:
         """Look for the verdict of a scan that has ended."""
         self._unjudged[scan.uid] = scan
+        self._unsafe.add(scan.uid)
 
     def look(self) -> None:
         """Note the verdicts that have come, at most twice per second."""
@@ -45,7 +51,22 @@ class Verdicts:
             return
         self._looked_at = monotonic()
         for uid, scan in tuple(self._unjudged.items()):
+            if uid in self._unsafe:
+                self._look_if_safe(uid, scan)
             self._wait_for(uid, scan, 0.0)
+
+    def _look_if_safe(self, uid: str, scan: Scan) -> None:
+        try:
+            scan.flush(0.0)
+        except DeadlineError:
+            return
+        except ScanbusError as error:
+            self._report.note_failed(uid, error)
+        self._note_safe(uid)
+
+    def _note_safe(self, uid: str) -> None:
+        self._unsafe.discard(uid)
+        self._on_safe(uid)
 
     def wait_last(self, url: str, *, is_awaited: bool) -> None:
         """Wait until all is on the bus.
@@ -56,6 +77,8 @@ class Verdicts:
             Wait for verdicts, too, if a writer is alive.
         """
         wait_sent(url, list(self._unjudged))
+        for uid in tuple(self._unsafe):
+            self._note_safe(uid)
         with open_bus(url, name="scanbus-gateway") as client:
             is_judged = is_awaited and bool(writers_alive(client))
         deadline = monotonic() + _TIMEOUT_S
@@ -71,6 +94,7 @@ class Verdicts:
         except ScanbusError as error:  # It failed, perhaps after its end.
             self._report.note_failed(uid, error)
         else:
+            self._note_safe(uid)
             self._report.verdicts[uid] = verdict
             log.info(
                 LogEvent.SERIES_JUDGED,
