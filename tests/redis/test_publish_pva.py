@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from scanbus.bus.store import announcements, connect, find_scan
+from scanbus.schemas import EndReason
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
@@ -113,6 +114,27 @@ def test_after_a_kill_the_series_goes_on_in_the_same_scan(
         assert scan.read("energy").tolist() == [12.4, 12.4]
         frames = scan.read("cam", 6, 10)
     np.testing.assert_array_equal(frames[:, 0, 0], range(9, 13))
+
+
+def test_after_a_kill_a_series_without_more_images_ends(
+    redis_url: str, tmp_path: Path
+) -> None:
+    with epics.SimulatedIoc("T:IMAGE", is_isolated=True) as ioc:
+        options = ("--detector", "cam", "--idle", "6")
+        gateway = started(redis_url, ioc.conf, *options)
+        assert ioc.wait_for_client(20.0)
+        send(ioc, 0)
+        wait_until(lambda: n_frames(redis_url) == 1)
+        gateway.kill()
+        gateway.communicate(timeout=TIMEOUT_S)
+        gateway = started(redis_url, ioc.conf, "--once", *options)
+        _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.COMPLETE, err
+    (uid,) = scans_on(redis_url)
+    with connect(redis_url, name="test") as client:
+        ended = find_scan(client, uid).ended
+    assert ended is not None
+    assert ended.end_reason is EndReason.SUCCESS
 
 
 def send(ioc: Any, number: int) -> None:

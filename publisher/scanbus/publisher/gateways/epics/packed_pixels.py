@@ -21,7 +21,9 @@ __all__ = ["unpackable"]
 
 # Sizes in the header of a chunk of Blosc 1.
 _BLOSC = struct.Struct("<4xI4xI")
-_MAX_RATIO = 256
+# What Zstandard in Blosc makes of zeros. LZ4 has a bound of its own.
+_MAX_RATIO = 65536
+_MAX_BYTES = 2**31
 
 
 def unpackable(
@@ -35,7 +37,7 @@ def unpackable(
         If the codec is unknown, or the bytes do not fit shape and type.
     """
     n_bytes = math.prod(shape) * dtype.itemsize
-    if n_bytes > _MAX_RATIO * len(blob) + 4096:
+    if n_bytes > min(_MAX_BYTES, _MAX_RATIO * len(blob)):
         raise MessageError(where, f"{len(blob)} bytes cannot unpack to {n_bytes}")
     match codec:
         case "":
@@ -94,5 +96,10 @@ def _jpeg(where: str, blob: bytes, shape: tuple[int, ...]) -> bytes:
                 size = f"{image.height} x {image.width}, {image.mode}"
                 raise MessageError(where, f"a JPEG of {size} does not fit {shape}")
             return np.asarray(image).tobytes()
-    except (OSError, ValueError, SyntaxError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ) as error:
         raise MessageError(where, f"jpeg: {error}") from error

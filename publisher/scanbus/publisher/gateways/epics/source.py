@@ -24,8 +24,12 @@ from scanbus.publisher.gateways.runner.messages import (
     SeriesEnded,
     SeriesStarted,
 )
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["OpenedScan", "PvaSettings", "PvaSource"]
+
+log = get_logger()
 
 # The server keeps so many images for us; it drops what comes when they are all there.
 _QUEUE = "record[queueSize={},pipeline=true]field()"
@@ -116,7 +120,8 @@ class PvaSource:
         # The first image of a series, until its scan is open.
         self._held: Any = None
         self._is_connected = self._is_first = False
-        self._is_on_way = False
+        # A series that a process before this one began waits for its next image.
+        self._is_on_way = self._is_left = False
         self._n_images = self._stop = 0
         self._last_id: int | None = None
         self._last_time = self._last_arrival = 0.0
@@ -149,6 +154,7 @@ class PvaSource:
             return self._release()
         found = self._images.pop()
         if found is None:
+            self._look_for_left()
             return self._end_if_idle()
         if isinstance(found, Exception):
             self._disconnect()
@@ -160,7 +166,7 @@ class PvaSource:
 
     def _disconnect(self) -> None:
         if self._is_connected:
-            self._put(NoteArrived(f"PV {self._settings.pv} is disconnected"))
+            self._note(NoteArrived(f"PV {self._settings.pv} is disconnected"))
         self._is_connected = False
 
     def _take(self, image: Any) -> None:
@@ -185,7 +191,7 @@ class PvaSource:
     def _begin(self, image: Any) -> None:
         now, number = image_time(image) or wall_clock(), int(image.uniqueId)
         settings = self._settings
-        self._is_on_way, self._n_images = True, 0
+        self._is_on_way, self._is_left, self._n_images = True, False, 0
         self._stop, self._last_time = 0, 0.0
         self._last_arrival = monotonic()
         self._opened.forget()
@@ -231,16 +237,28 @@ class PvaSource:
         if self._n_images == self._settings.n_frames:
             self._end()
 
+    def _look_for_left(self) -> None:
+        """Note that the runner goes on with a series, though no image has come yet."""
+        is_ours = self._is_on_way or self._is_left
+        if not is_ours and self._opened.wait(0.0) is not None:
+            self._is_left, self._last_arrival = True, monotonic()
+
     def _end_if_idle(self) -> RawMessage | None:
         is_idle = monotonic() - self._last_arrival > self._settings.idle_s
-        if not self._is_on_way or not is_idle:
+        if not (self._is_on_way or self._is_left) or not is_idle:
             return None
         self._end()
         return self._messages.popleft()
 
     def _end(self) -> None:
-        self._is_on_way = False
+        self._is_on_way = self._is_left = False
+        self._opened.forget()
         self._put(SeriesEnded(self._settings.pv))
+
+    def _note(self, note: NoteArrived) -> None:
+        log.warning(LogEvent.SENDER_NOTE, text=note.text)
+        if self._is_on_way:
+            self._put(note)
 
     def _put(self, content: Any, n_bytes: int = 0) -> None:
         self._messages.append(RawMessage(content, n_bytes, wall_clock()))
@@ -253,7 +271,7 @@ class PvaSource:
                 was_there = pv.is_there
                 value = pv.update(found, wall_clock())
                 note = pv.note(was_there=was_there)
-                if self._is_on_way:
-                    for each in (note, value):
-                        if each is not None:
-                            self._put(each)
+                if note is not None:
+                    self._note(note)
+                if value is not None and self._is_on_way:
+                    self._put(value)

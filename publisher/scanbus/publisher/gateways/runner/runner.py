@@ -34,7 +34,6 @@ from scanbus.publisher.publisher import Publisher
 from scanbus.schemas import EndReason
 from scanbus.schemas.errors import (
     BusUnavailableError,
-    ConfigurationError,
     DeadlineError,
     MessageError,
     PublisherAliveError,
@@ -261,6 +260,8 @@ class GatewayRunner:
         )
         if left.end is not None:
             self._finish(*left.end)
+        else:
+            self._tell_opened(self._current)
 
     def _give_up(self, left: SeriesState, error: ScanbusError) -> None:
         self._note_safe(left.uid)
@@ -322,13 +323,9 @@ class GatewayRunner:
                 self._frame(publisher, message, arrival)
             case SeriesDescribed():
                 self._describe(message)
-            case ValueArrived():
+            case ValueArrived() | NoteArrived():
                 if self._current is not None:
-                    self._current.take_value(message)
-            case NoteArrived():
-                log.warning(LogEvent.SENDER_NOTE, text=message.text)
-                if self._current is not None:
-                    self._current.note(message.text)
+                    self._current.take_aside(message)
             case SeriesEnded():
                 self._ended.pop("", None)
                 if self._current is not None and self._is_current(message.series):
@@ -402,7 +399,8 @@ class GatewayRunner:
         self, publisher: Publisher, started: SeriesStarted, *, is_from_start: bool
     ) -> None:
         """Open a scan, as soon as Redis can take one."""
-        started, note = self._described(started)
+        self._doing = f"asking for the configuration of series {started.series}"
+        started, note = self._settings.described(started)
         self._doing = f"opening a scan for series {started.series}"
         while self._current is None:
             uid = uuid.uuid4().hex
@@ -431,17 +429,6 @@ class GatewayRunner:
             scan=self._current.scan.uid,
             frames=started.n_frames,
         )
-
-    def _described(self, started: SeriesStarted) -> tuple[SeriesStarted, str]:
-        """Return a series with what its start left out, and a note on that."""
-        describe = self._settings.describe
-        if describe is None or started.fields:
-            return started, ""
-        self._doing = f"asking for the configuration of series {started.series}"
-        try:
-            return describe(started), "the configuration was read from the detector"
-        except ConfigurationError as error:
-            return started, str(error)
 
     def _refuse(self, reason: str) -> None:
         self._report.refused += 1

@@ -10,6 +10,7 @@ from scanbus.publisher.gateways.runner.frame_numbers import FrameNumbers, Place
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     FrameData,
+    NoteArrived,
     SeriesDescribed,
     SeriesStarted,
     ValueArrived,
@@ -193,15 +194,18 @@ class SeriesScan:
             self._begin(frame)
         self._take(frame, arrival)
 
-    def take_value(self, value: ValueArrived) -> None:
-        """Send a value of a slow channel.
+    def take_aside(self, message: ValueArrived | NoteArrived) -> None:
+        """Send a value of a slow channel, or add a note.
 
         Raises
         ------
         DeadlineError
             If there was no room until waiting had to end.
         """
-        self._slow.take(value)
+        if isinstance(message, NoteArrived):
+            self.note(message.text)
+        else:
+            self._slow.take(message)
 
     def _may_count_from_one(self, frame: FrameArrived) -> bool:
         """Whether the second frame must tell if the first number is 0 or 1."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scanbus.publisher.gateways.runner.messages import SeriesStarted
+from scanbus.schemas.errors import ConfigurationError
 
 __all__ = ["GatewaySettings", "ScanNames"]
 
@@ -62,3 +63,13 @@ class GatewaySettings:
     queue_bytes: int = 512 * 2**20
     queue_messages: int = 10_000
     describe: Callable[[SeriesStarted], SeriesStarted] | None = None
+
+    def described(self, started: SeriesStarted) -> tuple[SeriesStarted, str]:
+        """Return a series with what its start left out, and a note on that."""
+        if self.describe is None or started.fields:
+            return started, ""
+        try:
+            found = self.describe(started)
+        except ConfigurationError as error:
+            return started, str(error)
+        return found, "the configuration was read from the detector"
