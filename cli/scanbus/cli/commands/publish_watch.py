@@ -13,7 +13,6 @@ from scanbus.cli.gateways import (
     Beamline,
     Dataset,
     DetectorName,
-    FirstNumber,
     MetricsPort,
     Once,
     Proposal,
@@ -47,7 +46,6 @@ def run(
     dataset: Dataset = "0001",
     beamline: Beamline = "id00",
     detector: DetectorName = "detector",
-    first_number: FirstNumber = None,
     match: Annotated[
         str, typer.Option(metavar="PATTERN", help="Names of the files to publish.")
     ] = "*",
@@ -139,7 +137,7 @@ def run(
     }
     settings = GatewaySettings(
         redis,
-        ScanNames(detector, scan, first_number),
+        ScanNames(detector, scan),
         once=once,
         wait=wait,
         spool=spool,

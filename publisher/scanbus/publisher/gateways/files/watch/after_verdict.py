@@ -6,6 +6,8 @@ more, files stay where they are.
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import shutil
 from contextlib import suppress
@@ -21,7 +23,7 @@ from scanbus.publisher.gateways.files.watch.taken_files import (
     TakenFiles,
     TakenSeries,
 )
-from scanbus.schemas import EndReason, VerdictWord
+from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.schemas.errors import ScanbusError, UnknownScanError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -43,12 +45,18 @@ class AfterVerdict:
         Address of Redis.
     settings : WatchSettings
         Whether files are removed or linked.
+
+    Attributes
+    ----------
+    still_open : set of str
+        Keys of the series whose scans had no end at the last look.
     """
 
     def __init__(self, url: str, settings: WatchSettings) -> None:
         self._url = url
         self._settings = settings
         self._next_look = 0.0
+        self.still_open: set[str] = set()
 
     def look(self, taken: TakenFiles, current: TakenSeries | None = None) -> None:
         """Look now and then; not at the series on the way."""
@@ -64,8 +72,12 @@ class AfterVerdict:
             return
         # If Redis is away, next time.
         with suppress(ScanbusError), open_bus(self._url, name=_NAME) as client:
+            self.still_open.clear()
             for series in unsent:
-                if _is_sent(_record(client, series)):
+                record = _record(client, series)
+                if record is not None and record.ended is None:
+                    self.still_open.add(series.key)
+                elif _is_sent(record):
                     taken.note_sent(series)
             for series in taken.undone():
                 self._finish(client, taken, series)
@@ -75,12 +87,20 @@ class AfterVerdict:
         self._next_look = 0.0
         self.look(taken)
 
-    def key_on_the_way(self) -> str:
-        """Return the key of the series with which the runner goes on, if it does."""
+    def keys_on_the_way(self) -> set[str]:
+        """Return the keys of the series with which the runner goes on, if it does.
+
+        Not of those that it only ends.
+        """
         with suppress(ScanbusError), open_bus(self._url, name=_NAME) as client:
             noted = read_gateway(client, f"watch {self._settings.folder}")
-            return str((noted.get("on_the_way") or {}).get("key", ""))
-        return ""
+            states = noted.get("on_the_way")
+            return {
+                str(each.get("key"))
+                for each in (states if isinstance(states, list) else ())
+                if isinstance(each, dict) and each.get("end") is None
+            }
+        return set()
 
     def _finish(self, client: Bus, taken: TakenFiles, series: TakenSeries) -> None:
         settings = self._settings
@@ -89,23 +109,27 @@ class AfterVerdict:
             verdict = None if record is None else record.final_verdict
             if record is not None and verdict is None:
                 return
-            is_complete = verdict and verdict.verdict is VerdictWord.COMPLETE
-            if not is_complete:
+            if verdict is None or verdict.verdict is not VerdictWord.COMPLETE:
                 word = "unknown" if verdict is None else verdict.verdict.value
                 log.warning(LogEvent.FILES_KEPT, scan=series.uid, verdict=word)
             else:
-                self._dispose(taken, series)
+                self._dispose(taken, series, verdict)
         taken.note_done(series)
 
-    def _dispose(self, taken: TakenFiles, series: TakenSeries) -> None:
+    def _dispose(
+        self, taken: TakenFiles, series: TakenSeries, verdict: Verdict
+    ) -> None:
+        """Remove or link the files whose points the writer's files have."""
+        n_points = min((each.expected for each in verdict.of_data.values()), default=0)
+        stop = series.first + math.ceil(n_points / series.frames_per_file)
         n_files = 0
-        for file in taken.of(series):
+        for file in taken.whole_of(series, stop):
             if FileId.of(file.path) == file.id:  # It is the one that was published.
-                self._dispose_file(file)
+                self._dispose_file(taken, file)
                 n_files += 1
         log.info(LogEvent.FILES_DISPOSED, scan=series.uid, files=n_files)
 
-    def _dispose_file(self, file: TakenFile) -> None:
+    def _dispose_file(self, taken: TakenFiles, file: TakenFile) -> None:
         settings = self._settings
         try:
             if settings.link_into is not None:
@@ -113,20 +137,37 @@ class AfterVerdict:
                 _link(file.path, settings.link_into / below)
             if settings.remove:
                 file.path.unlink(missing_ok=True)
+                taken.forget(file)
         except OSError as error:
             log.warning(LogEvent.FILES_KEPT, path=str(file.path), reason=error.strerror)
 
 
 def _link(path: Path, name: Path) -> None:
-    """Give a file a second name; on another file system, a copy."""
+    """Give a file a second name; on another file system, a copy.
+
+    Raises
+    ------
+    OSError
+        If that cannot be done, or there is another file of that name.
+    """
     name.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        try:
-            os.link(path, name)
-        except FileExistsError:
-            raise
-        except OSError:
-            _copy(path, name)
+    if name.exists():
+        if not _is_same(path, name):
+            raise FileExistsError(errno.EEXIST, f"{name} is another file")
+        return
+    try:
+        os.link(path, name)
+    except FileExistsError:
+        raise
+    except OSError:
+        _copy(path, name)
+
+
+def _is_same(path: Path, name: Path) -> bool:
+    """Whether a name is of this file, or of a copy that was made of it before."""
+    one, other = path.stat(), name.stat()
+    is_copy = (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+    return is_copy or name.samefile(path)
 
 
 def _copy(path: Path, name: Path) -> None:

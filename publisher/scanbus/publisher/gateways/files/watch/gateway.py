@@ -12,6 +12,7 @@ from scanbus.publisher.gateways.files.watch.source import OpenedScans, WatchSour
 from scanbus.publisher.gateways.files.watch.taken_files import TakenFiles
 from scanbus.publisher.gateways.runner.gateway import Source
 from scanbus.publisher.gateways.runner.messages import Message
+from scanbus.schemas.errors import ConfigurationError
 
 __all__ = ["WatchGateway"]
 
@@ -42,8 +43,15 @@ class WatchGateway:
         Raises
         ------
         ConfigurationError
-            If the folder cannot be read, or another process watches it.
+            If the folder cannot be read, another process watches it, or files would be
+            linked into it.
         """
+        folder, link_into = self._settings.folder, self._settings.link_into
+        if link_into is not None and link_into.resolve().is_relative_to(
+            folder.resolve()
+        ):
+            reason = f"{link_into} is below {folder}, whose files are published"
+            raise ConfigurationError("link_into", reason)
         taken = TakenFiles(self._settings.database)
         try:
             return WatchSource(self._settings, self._scans, taken, self._after)

@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS series (
 );
 CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
-    inode INTEGER NOT NULL, series TEXT, number INTEGER NOT NULL
+    inode INTEGER NOT NULL, series TEXT, number INTEGER NOT NULL,
+    is_whole INTEGER NOT NULL DEFAULT 1
 );
 CREATE INDEX IF NOT EXISTS files_of_series ON files (series, number);
 """
@@ -127,15 +128,35 @@ class TakenFiles:
         """Note a file; without a series it is one that nobody wants."""
         key = None if series is None else series.key
         values = (str(file.path), *file.id, key, file.number)
-        self._db.execute("REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", values)
+        self._db.execute("REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, 1)", values)
+
+    def note_refused(self, file: TakenFile) -> None:
+        """Note that some frames of a file are in no scan."""
+        self._db.execute(
+            "UPDATE files SET is_whole = 0 WHERE path = ?", (str(file.path),)
+        )
+
+    def has_number(self, series: TakenSeries, number: int) -> bool:
+        """Whether a series has a file with a number."""
+        query = "SELECT 1 FROM files WHERE series = ? AND number = ?"
+        return self._db.execute(query, (series.key, number)).fetchone() is not None
 
     def of(self, series: TakenSeries, first: int = 0) -> Iterator[TakenFile]:
         """Yield the files of a series by number, from a number on."""
+        return self._of("number >= ?", series, first)
+
+    def whole_of(self, series: TakenSeries, stop: int) -> Iterator[TakenFile]:
+        """Yield the files of a series up to a number, of which no frame was refused."""
+        return self._of("number < ? AND is_whole", series, stop)
+
+    def _of(
+        self, condition: str, series: TakenSeries, number: int
+    ) -> Iterator[TakenFile]:
         query = (
             "SELECT path, mtime_ns, size, inode, number FROM files "
-            "WHERE series = ? AND number >= ? ORDER BY number"
+            f"WHERE series = ? AND {condition} ORDER BY number"
         )
-        rows = self._db.execute(query, (series.key, first)).fetchall()
+        rows = self._db.execute(query, (series.key, number)).fetchall()
         for path, mtime_ns, size, inode, number in rows:
             yield TakenFile(Path(path), FileId(mtime_ns, size, inode), number)
 
@@ -189,14 +210,24 @@ class TakenFiles:
         """Note that nothing is left to be done for a series."""
         self._db.execute("UPDATE series SET is_done = 1 WHERE key = ?", (series.key,))
 
+    def forget(self, file: TakenFile) -> None:
+        """Forget a file that was removed."""
+        self._db.execute("DELETE FROM files WHERE path = ?", (str(file.path),))
+
     def forget_gone(self) -> None:
-        """Forget series that are done and whose files are gone."""
+        """Forget series that are done and whose files are gone.
+
+        If all files are gone, the file system may be: then none is forgotten.
+        """
         query = (
             "SELECT path FROM files LEFT JOIN series ON files.series = series.key "
-            "WHERE series IS NULL OR is_done"
+            "WHERE files.series IS NULL OR is_done"
         )
         with closing(self._db.execute(query)) as rows:
-            gone = [(path,) for (path,) in rows if not Path(path).exists()]
+            paths = [path for (path,) in rows]
+        gone = [(path,) for path in paths if not Path(path).exists()]
+        if len(gone) == len(paths):
+            return
         self._db.executemany("DELETE FROM files WHERE path = ?", gone)
         self._db.execute(
             "DELETE FROM series WHERE is_done "
