@@ -129,6 +129,16 @@ def test_the_gateways_command_line_is_one_that_the_command_knows(
     assert options <= options_of("publish", example.split()[0])
 
 
+@pytest.mark.parametrize("kind", ["dectris", "zmq", "pva", "watch"])
+def test_each_kind_of_gateway_knows_the_options_of_the_unit(
+    deploy: Path, kind: str
+) -> None:
+    (command,) = settings_of(deploy / GATEWAY_UNIT)["ExecStart"]
+    options = set(re.findall(r"--[\w-]+", command))
+    assert options
+    assert options <= options_of("publish", kind)
+
+
 def options_of(*command: str) -> set[str]:
     # A wide terminal: no option is cut by an ellipsis.
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
