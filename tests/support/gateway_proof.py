@@ -25,9 +25,11 @@ import zmq
 
 from scanbus.bus.store import announcements, connect
 from scanbus.cli.private_redis import PrivateRedis
-from scanbus.publisher.gateways.dectris import DectrisGateway, SimulatedDetector
-from scanbus.publisher.gateways.dectris.simulated_messages import SeriesV1, SeriesV2
+from scanbus.publisher.gateways.dectris import DectrisGateway
+from scanbus.publisher.gateways.dectris.simulated_messages import SeriesV1
 from scanbus.publisher.gateways.runner import ScanNames
+from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
+from scanbus.publisher.gateways.wire.sockets import SimulatedSender
 from scanbus.schemas import Verdict
 from tests.support.gateway_process import GatewayProcess
 from tests.support.writers import final_verdict, writer
@@ -95,7 +97,7 @@ def _send(
 ) -> None:
     frames = Frames(stream, shape, n_frames)
     # Loaded before the clock starts.
-    with SimulatedDetector("tcp://127.0.0.1:*") as detector:
+    with SimulatedSender("tcp://127.0.0.1:*") as detector:
         said.send(detector.address)
         detector.send(frames.messages.header(), 60.0)
         said.recv()
@@ -289,7 +291,7 @@ def _flood(
     said: Connection, stream: str, shape: tuple[int, int], n_frames: int, _: float
 ) -> None:
     frames = Frames(stream, shape, n_frames)
-    with SimulatedDetector("tcp://127.0.0.1:*", buffer=16) as detector:
+    with SimulatedSender("tcp://127.0.0.1:*", buffer=16) as detector:
         said.send(detector.address)
         detector.send(frames.messages.header(), 60.0)
         for number in range(n_frames):
