@@ -1,8 +1,9 @@
-"""When a file of a folder counts as whole: real files, real inotify, no other process."""
+"""When a file of a folder counts as whole: real files, real events of inotify."""
 
 import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def watched(folder: Path, settle_s: float = SETTLE_S) -> WatchedFolder:
     )
 
 
-def names(found: list[tuple[Path, object]]) -> list[str]:
+def names(found: Sequence[tuple[Path, object]]) -> list[str]:
     return [path.name for path, _ in found]
 
 
@@ -108,7 +109,7 @@ def test_links_and_pipes_are_no_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_writers_do_each_file_comes_whole(tmp_path: Path, seed: int) -> None:
-    """Random writes, pauses, renames and rewrites: what comes last is the whole file."""
+    """Random writes, pauses and renames: what comes last is the whole file."""
     rng = random.Random(seed)
     folder = watched(tmp_path)
     expected: dict[str, str] = {}

@@ -40,7 +40,8 @@ def test_pixels_of_every_type_come_as_they_are(dtype: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "size", "dtype"), [(8, 4, "f4"), (6, 4, "f4"), (6, 8, "i8"), (1, 1, "u1")]
+    ("number", "size", "dtype"),
+    [(8, 4, "f4"), (6, 4, "f4"), (6, 8, "i8"), (1, 1, "u1")],
 )
 def test_the_type_of_packed_pixels_is_told_by_number_and_size(
     number: int, size: int, dtype: str

@@ -150,13 +150,13 @@ class TakenFiles:
         return self._of("number < ? AND is_whole", series, stop)
 
     def _of(
-        self, condition: str, series: TakenSeries, number: int
+        self, condition: str, series: TakenSeries, bound: int
     ) -> Iterator[TakenFile]:
         query = (
             "SELECT path, mtime_ns, size, inode, number FROM files "
             f"WHERE series = ? AND {condition} ORDER BY number"
         )
-        rows = self._db.execute(query, (series.key, number)).fetchall()
+        rows = self._db.execute(query, (series.key, bound)).fetchall()
         for path, mtime_ns, size, inode, number in rows:
             yield TakenFile(Path(path), FileId(mtime_ns, size, inode), number)
 

@@ -1,4 +1,4 @@
-"""Whole files that were not taken yet, by series, those with the lowest numbers first."""
+"""Whole files that were not taken yet, by series, the lowest numbers first."""
 
 from __future__ import annotations
 
