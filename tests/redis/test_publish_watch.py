@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from scanbus.bus.store import announcements, connect, find_scan
+from scanbus.bus.store import announcements, connect, find_scan, writers_alive
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
@@ -46,6 +46,14 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "frames"
     made.mkdir()
     return made
+
+
+@contextmanager
+def live_writer(url: str, root: Path) -> Iterator[None]:
+    """Have a writer that is known on the bus."""
+    with writer(url, root), connect(url, name="test") as client:
+        wait_until(lambda: bool(writers_alive(client)))
+        yield
 
 
 def frame_of(number: int) -> Pixels:
@@ -251,7 +259,7 @@ def test_files_are_removed_and_linked_after_a_complete_verdict(
     (folder / "notes.txt").write_text("of somebody else")
     linked = tmp_path / "linked"
     options = ("--once", "--frames", "4", "--remove", "--link-into", str(linked))
-    with writer(redis_url, tmp_path / "root"):
+    with live_writer(redis_url, tmp_path / "root"):
         finished(started(redis_url, folder, *options))
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     assert sorted(path.name for path in linked.iterdir()) == names
@@ -270,7 +278,7 @@ def test_a_file_is_not_removed_whose_link_would_replace_another(
     linked.mkdir()
     (linked / "z_1.edf").write_text("of another scan")
     options = ("--once", "--frames", "2", "--remove", "--link-into", str(linked))
-    with writer(redis_url, tmp_path / "root"):
+    with live_writer(redis_url, tmp_path / "root"):
         _, err = finished(started(redis_url, folder, *options))
     assert [path.name for path in folder.iterdir()] == ["z_1.edf"]
     assert (linked / "z_1.edf").read_text() == "of another scan"
@@ -290,7 +298,7 @@ def test_a_file_that_is_written_again_is_not_removed(
     wait_until(lambda: len(numbers_in(redis_url, uid)) == 2)
     (folder / "z_1.edf").write_bytes(edf_bytes(frame_of(9)))
     (folder / "z_01.edf").write_bytes(edf_bytes(frame_of(8)))
-    with writer(redis_url, tmp_path / "root"):
+    with live_writer(redis_url, tmp_path / "root"):
         gateway.communicate(timeout=TIMEOUT_S)
     assert numbers_in(redis_url, uid) == [0, 1]
     assert sorted(path.name for path in folder.iterdir()) == ["z_01.edf", "z_1.edf"]
@@ -303,7 +311,7 @@ def test_a_file_whose_number_was_refused_is_not_removed(
     for number in (0, 1, 5_000_000):
         (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number % 9)))
     options = ("--once", "--idle", "1", "--settle", "0.3", "--remove")
-    with writer(redis_url, tmp_path / "root"):
+    with live_writer(redis_url, tmp_path / "root"):
         gateway = started(redis_url, folder, *options)
         gateway.communicate(timeout=TIMEOUT_S)
     assert gateway.returncode == ExitCode.PARTIAL
@@ -325,7 +333,7 @@ def test_files_stay_if_the_verdict_is_not_complete(
     for number in (0, 2):
         (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
     options = ("--once", "--idle", "0.5", "--settle", "0.3", "--remove")
-    with writer(redis_url, tmp_path / "root"):
+    with live_writer(redis_url, tmp_path / "root"):
         gateway = started(redis_url, folder, *options)
         gateway.communicate(timeout=TIMEOUT_S)
     assert gateway.returncode == ExitCode.PARTIAL
@@ -384,7 +392,8 @@ def test_what_was_there_before_can_be_left_alone(redis_url: str, folder: Path) -
     (folder / "old_0.edf").write_bytes(edf_bytes(frame_of(99)))
     options = ("--once", "--skip-existing", "--frames", "1", "--settle", "0.3")
     gateway = started(redis_url, folder, *options)
-    time.sleep(2.0)
+    wait_until(lambda: bool(list(folder.with_name("state").glob("*"))))
+    time.sleep(1.0)
     (folder / "new_0.edf").write_bytes(edf_bytes(frame_of(1)))
     finished(gateway)
     assert [numbers_in(redis_url, u) for u in scans_on(redis_url)] == [[1]]

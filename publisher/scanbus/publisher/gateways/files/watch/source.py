@@ -269,11 +269,12 @@ class WatchSource:
     def _note_taken(self, series: TakenSeries, file: TakenFile) -> None:
         """Note a file, unless its frames come too late or again: then it must stay."""
         is_late = (file.number + 1) * series.frames_per_file <= self._next_number
-        if is_late or self._taken.has_number(series, file.number):
-            self._taken.add(None, file)
-            return
+        must_stay = is_late or self._taken.has_number(series, file.number)
         self._taken.add(series, file)
-        self._n_files += 1
+        if must_stay:
+            self._taken.note_refused(file)
+        else:
+            self._n_files += 1
 
     def _messages(
         self, series: TakenSeries, file: TakenFile, from_number: int

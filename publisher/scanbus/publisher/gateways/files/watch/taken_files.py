@@ -168,8 +168,10 @@ class TakenFiles:
 
     def count_of(self, series: TakenSeries) -> int:
         """Return the number of files of a series."""
-        query = "SELECT COUNT(*) FROM files WHERE series = ?"
-        (found,) = self._db.execute(query, (series.key,)).fetchone()
+        query = (
+            "SELECT COUNT(DISTINCT number) FROM files WHERE series = ? AND number >= ?"
+        )
+        (found,) = self._db.execute(query, (series.key, series.first)).fetchone()
         return int(found)
 
     # -------------------------------------------------------------------- series
