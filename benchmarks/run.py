@@ -39,6 +39,7 @@ MODULES = (
     "append_only",
     "costs",
     "many_scans",
+    "gateways",
 )
 REPEATS = 5
 QUICK_REPEATS = 5

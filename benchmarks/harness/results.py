@@ -15,6 +15,7 @@ GOALS = {
     8: "Small frames",
     9: "Append-only file",
     10: "Costs in proportion",
+    11: "Gateways",
 }
 
 

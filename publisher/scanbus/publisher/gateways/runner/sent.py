@@ -12,7 +12,7 @@ __all__ = ["wait_sent"]
 
 # Covers the send deadline of a publisher.
 _TIMEOUT_S = 90.0
-_POLL_S = 0.05
+_POLL_S = 0.01
 
 
 def wait_sent(url: str, uids: Iterable[str]) -> None:
