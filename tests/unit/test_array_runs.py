@@ -3,11 +3,19 @@
 import json
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from scanbus.publisher.gateways.runner.gateway import RawMessage
 from scanbus.publisher.gateways.runner.messages import SeriesEnded, SeriesStarted
-from scanbus.publisher.gateways.zmq.runs import ArrayRuns, RunSource
+from scanbus.publisher.gateways.zmq.runs import RunSource
+from scanbus.publisher.gateways.zmq.simulated_messages import ArrayFrames
+
+FRAME = np.zeros((2, 3), "<u2")
+
+
+class Damaged(int):
+    """The number of a frame that lacks its pixels."""
 
 
 class Numbers:
@@ -21,8 +29,9 @@ class Numbers:
         number = self._numbers.pop(0)
         if number is None:
             return None
-        header = {"htype": "array-1.0", "frame": number}
-        return RawMessage([json.dumps(header).encode(), b""], 1, 0.0)
+        is_damaged = isinstance(number, Damaged)
+        parts = ArrayFrames().image(int(number), FRAME)
+        return RawMessage([parts[0], b"" if is_damaged else parts[1]], 1, 0.0)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -71,10 +80,15 @@ def test_numbers_out_of_order_are_one_run(numbers: list[int]) -> None:
 
 
 def test_a_long_way_back_is_another_run() -> None:
-    runs = ArrayRuns()
-    assert [runs.is_new(number) for number in (10, 100, 36, 35)] == [
-        True,
-        False,
-        False,
-        True,
-    ]
+    assert said([10, 100, 36]).count("end") == 0
+    assert said([10, 100, 35]).count("end") == 1
+
+
+@pytest.mark.parametrize(
+    "numbers", [[Damaged(7), 3, 4], [3, Damaged(3), 4], [3, Damaged(900), 4]]
+)
+def test_damaged_frames_begin_no_run(numbers: list[int]) -> None:
+    found = said(numbers)
+    assert "end" not in found
+    assert found.count("start 3") == 1
+    assert [each for each in found if isinstance(each, int)] == numbers

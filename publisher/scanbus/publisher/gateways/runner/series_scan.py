@@ -25,6 +25,7 @@ from scanbus.publisher.scan import Scan
 from scanbus.schemas import EndReason
 from scanbus.schemas.errors import (
     DeadlineError,
+    DeclarationError,
     MessageError,
     PayloadError,
     ScanStateError,
@@ -87,6 +88,7 @@ class SeriesScan:
         # The first frame and when it came, until its number can be understood.
         self._held: tuple[FrameArrived, float] | None = None
         self._declared: dict[str, FrameData] = {}
+        self._is_single = True
         self._values: dict[str, type] = {}
         self._noted = 0
         self._slow = SlowChannels(started.slow, self._send)
@@ -187,6 +189,8 @@ class SeriesScan:
         DeadlineError
             If there was no room until waiting had to end.
         """
+        if not self._declared:
+            self._declare(frame)
         if self._numbers is None:
             if self._held is None and self._may_count_from_one(frame):
                 self._held = frame, arrival
@@ -251,7 +255,7 @@ class SeriesScan:
                 self._scan.skip(channel, 0)
 
     def _begin(self, frame: FrameArrived) -> None:
-        """Learn the first number, and declare the channels by the first frame."""
+        """Learn the first number."""
         held, self._held = self._held, None
         first = self._known_first
         if first is None:
@@ -259,31 +263,45 @@ class SeriesScan:
         self._numbers = FrameNumbers(first)
         if self._resumed_at is not None:
             self._resumed_at = first
-        self._declare(frame if held is None else held[0])
         self.state.first_number = first
         self.state.note_channels(self._declared, self._values)
         self._note_state()
         self._slow.begin()
-        if held is not None:
+        if held is None:
+            return
+        try:
             self._take(*held)
+        except MessageError as error:
+            self.refuse(str(error))  # The frame after it is to be taken all the same.
 
     def _declare(self, frame: FrameArrived) -> None:
-        self._declared = dict(frame.channels)
+        """Declare the channels by the first frame; one that cannot be is refused."""
+        self._is_single = len(frame.channels) < 2
+        values = {**frame.values, _ARRIVAL: 0.0, _NUMBER: 0}
+        taken = {self._value(name) for name in values}
+        twice = taken.intersection(map(self._channel, frame.channels))
+        if twice:
+            raise MessageError(_where(frame), f"channel {min(twice)} is a value's name")
         expected = self._started.n_frames
         if expected is not None and expected > _MAX_EXPECTED:
             expected = None
         for name, data in frame.channels.items():
-            channel = self._channel(name)
-            self._scan.detector(
-                channel,
-                shape=data.shape,
-                dtype=data.dtype.newbyteorder("="),
-                codec=data.codec if data.is_packed else "bitshuffle-lz4",
-                points=expected,
-                points_per_chunk=1,
-                nexus=self._fields(name),
-            )
-        for name, value in {**frame.values, _ARRIVAL: 0.0, _NUMBER: 0}.items():
+            try:
+                self._scan.detector(
+                    self._channel(name),
+                    shape=data.shape,
+                    dtype=data.dtype.newbyteorder("="),
+                    codec=data.codec if data.is_packed else "bitshuffle-lz4",
+                    points=expected,
+                    points_per_chunk=1,
+                    nexus=self._fields(name),
+                )
+            except DeclarationError as error:
+                if self._declared:
+                    raise  # Some of its channels are declared, and stay so.
+                raise MessageError(_where(frame), str(error)) from error
+            self._declared[name] = data
+        for name, value in values.items():
             kind = type(value)
             self._values[name] = kind
             is_text = kind is str
@@ -303,7 +321,7 @@ class SeriesScan:
 
     def _channel(self, name: str) -> str:
         """Return the channel of the scan for one of the detector."""
-        if len(self._declared) < 2:
+        if self._is_single:
             return self._names.detector
         return f"{self._names.detector}_{name}"
 

@@ -6,6 +6,7 @@ Pure.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence, Sized
 from typing import Any
 
 from scanbus.schemas.errors import MessageError
@@ -67,9 +68,26 @@ def whole_number(
 
 
 def shown(found: object) -> str:
-    """Return a value that a message holds, short enough for an error."""
-    if isinstance(found, dict | list | tuple) and len(found) > 4:
-        return f"a {type(found).__name__} of {len(found)}"
+    """Return a value that a message holds, short enough for an error.
+
+    Nothing is made of its whole content, which may be a frame.
+
+    Examples
+    --------
+    >>> shown([1, -2]), shown("x" * 100)[:9], shown([[1], "a"]), shown({})
+    ('[1, -2]', "'xxxxxxxx", 'a list of 2', 'a dict of 0')
+    """
     if isinstance(found, int) and abs(found) > 2**64:
         return "an integer of more than 64 bits"
-    return ascii(found)[:40]
+    if isinstance(found, str | bytes):
+        return ascii(found[:40])[:40]
+    if found is None or isinstance(found, int | float):
+        return ascii(found)
+    kind = type(found).__name__
+    if not isinstance(found, Sized):
+        return f"a {kind}"
+    if isinstance(found, list | tuple) and len(found) <= 4:
+        items: Sequence[object] = found
+        if not any(isinstance(each, Sized) for each in items):
+            return f"[{', '.join(map(shown, items))}]"
+    return f"a {kind} of {len(found)}"

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from scanbus.publisher.gateways.runner.gateway import RawMessage
 from scanbus.schemas.errors import ConfigurationError
@@ -27,6 +28,10 @@ _SUBSCRIBED_MESSAGES = 32
 _MAX_PART_BYTES = 2**30
 _RECONNECT_MS, _MOST_RECONNECT_MS = 100, 2000
 _SEND_BUFFER = 100
+# What a socket says of its connection. It says at once that it will try again.
+_LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_FOUND = zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECTED
+_GIVEN_UP_S = 1.0
 
 
 class ZmqSource:
@@ -60,6 +65,9 @@ class ZmqSource:
         socket.setsockopt(zmq.LINGER, 0)
         if is_sub:
             socket.setsockopt(zmq.SUBSCRIBE, b"")
+        self._address = address
+        self._monitor = socket.get_monitor_socket(_LOST | _FOUND)
+        self._lost_at: float | None = None
         try:
             socket.connect(address)
         except zmq.ZMQError as error:
@@ -69,12 +77,28 @@ class ZmqSource:
     def receive(self, timeout_s: float) -> RawMessage | None:
         """Return the next message, its content a list of parts; None if none came."""
         if not self._socket.poll(int(timeout_s * 1000)):
+            self._connect_again()
             return None
         parts = self._socket.recv_multipart()
         return RawMessage(parts, sum(map(len, parts)), wall_clock())
 
+    def _connect_again(self) -> None:
+        """Connect to a sender that libzmq has given up.
+
+        It reconnects after a connection broke, but not after a peer broke its protocol
+        or declared a part that is too large.
+        """
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)["event"]
+            self._lost_at = monotonic() if event & _LOST else None
+        if self._lost_at is not None and monotonic() - self._lost_at > _GIVEN_UP_S:
+            self._lost_at = None
+            self._socket.connect(self._address)
+
     def close(self) -> None:
         """Disconnect."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
         self._socket.close()
         self._context.term()
 

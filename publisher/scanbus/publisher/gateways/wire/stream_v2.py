@@ -95,7 +95,8 @@ def _image(series: str, found: Mapping[Any, Any]) -> FrameArrived:
 
 
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= _MAX_NAME
+    is_text = isinstance(name, str) and 0 < len(name) <= _MAX_NAME
+    return is_text and str(name).isprintable()
 
 
 def _values(found: Mapping[Any, Any]) -> Iterator[tuple[str, float | int | str]]:

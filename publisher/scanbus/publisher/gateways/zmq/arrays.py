@@ -46,7 +46,7 @@ _SOURCE: Final = "ZeroMQ stream"
 _ARRAY: Final = re.compile(r"array-1\.\d{1,3}")
 _TYPES: Final = (
     "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
-    "float16", "float32", "float64",
+    "float32", "float64",
 )  # fmt: skip
 _ORDER_KEYS: Final = ("encoding", "endianess", "endianness")
 _MAX_AXES, _MAX_AXIS = 4, 2**20

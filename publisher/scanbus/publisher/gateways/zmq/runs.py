@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import UTC, datetime
+from typing import Any
 
 from scanbus.publisher.gateways.runner.frame_numbers import MAX_JUMP
 from scanbus.publisher.gateways.runner.gateway import RawMessage, Source
 from scanbus.publisher.gateways.runner.messages import SeriesEnded, SeriesStarted
-from scanbus.publisher.gateways.zmq.arrays import array_number
+from scanbus.publisher.gateways.zmq.arrays import array_number, decode_arrays
+from scanbus.schemas.errors import MessageError
 
 __all__ = ["ArrayRuns", "RunSource"]
 
@@ -25,8 +27,11 @@ class ArrayRuns:
     Examples
     --------
     >>> runs = ArrayRuns()
-    >>> [number for number in (5, 6, 8, 7, 0, 2, 1, 0, 1) if runs.is_new(number)]
-    [5, 0, 0]
+    >>> for number in (5, 6, 8, 7, 0, 2, 1, 0, 1):
+    ...     if runs.begins(number):
+    ...         print(number, end=" ")
+    ...     runs.add(number)
+    5 0 0
     """
 
     def __init__(self) -> None:
@@ -38,20 +43,23 @@ class ArrayRuns:
         """Whether a run has begun and did not end."""
         return self._first is not None
 
-    def is_new(self, number: int) -> bool:
-        """Note the number of a frame; return whether it begins a run."""
+    def begins(self, number: int) -> bool:
+        """Whether a frame with this number is the first one of a run."""
         first = self._first
-        if (
-            first is None
-            or number == first
-            or number <= 1 < first
-            or number + _DISORDER < self._greatest
-        ):
-            self._first = self._greatest = number
+        if first is None or number == first or number <= 1 < first:
             return True
-        if number - self._greatest <= MAX_JUMP:  # Others are refused later.
+        return number + _DISORDER < self._greatest
+
+    def is_far(self, number: int) -> bool:
+        """Whether a number is far ahead, so that frames were lost, or it is wrong."""
+        return number > self._greatest + _DISORDER
+
+    def add(self, number: int) -> None:
+        """Note a frame."""
+        if self.begins(number):
+            self._first = self._greatest = number
+        elif number - self._greatest <= MAX_JUMP:  # Others are refused later.
             self._greatest = max(self._greatest, number)
-        return False
 
     def end(self) -> None:
         """End the run."""
@@ -89,8 +97,14 @@ class RunSource:
             return self._silence(timeout_s)
         self._silent_s = 0.0
         number = array_number(raw.content)
-        was_open = self._runs.is_open
-        if number is None or not self._runs.is_new(number):
+        if number is None:
+            return raw
+        runs = self._runs
+        begins, was_open = runs.begins(number), runs.is_open
+        if (begins or runs.is_far(number)) and not _is_usable(raw.content):
+            return raw  # A damaged message begins nothing; decoding it says why.
+        runs.add(number)
+        if not begins:
             return raw
         if was_open:
             self._waiting.append(RawMessage(SeriesEnded(""), 0, raw.arrival))
@@ -113,3 +127,11 @@ class RunSource:
     def close(self) -> None:
         """Disconnect."""
         self._source.close()
+
+
+def _is_usable(content: Any) -> bool:
+    try:
+        decode_arrays(content)
+    except MessageError:
+        return False
+    return True
