@@ -310,6 +310,29 @@ def test_an_end_that_was_received_and_not_passed_on_is_made_good(
     check(tmp_path, verdict, 6)
 
 
+def test_a_successor_with_another_detectors_name_begins_another_scan(
+    gate: Restarted, sender: Sender, redis_url: str
+) -> None:
+    sender.start(1, 8)
+    send(sender, 1, range(3))
+    wait_sent(redis_url, 3)
+    gate.kill()
+    names = ScanNames("pilatus", NAMES.scan)
+    other = GatewayProcess(sender.gateway(), redis_url, names, once=True)
+    wait_alive(redis_url, other.pid)
+    send(sender, 1, range(3, 5))
+    sender.end(1)
+    other.wait()
+    first, second = uids(redis_url)
+    with connect(redis_url, name="test") as client:
+        ended = find_scan(client, first).ended
+        assert ended is not None
+        assert "its successor has other channels" in ended.text
+        prepared = find_scan(client, second).prepared
+    assert prepared is not None
+    assert prepared.lanes[0].name == "pilatus"
+
+
 def test_what_comes_after_the_scan_was_closed_is_another_scan(
     gate: Restarted, sender: Sender, redis_url: str, tmp_path: Path
 ) -> None:

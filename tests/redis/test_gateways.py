@@ -176,6 +176,21 @@ def test_what_never_came_is_a_gap_also_at_the_end(
     assert "frames that never came: 3 to 4" in notes_of(redis_url, verdict.uid)
 
 
+def test_a_series_stopped_long_before_its_end_is_partial_without_gaps(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    """So many fill values help nobody; but nobody may think that it is complete."""
+    gate = Gate(sender, redis_url, once=True)
+    send_all(sender, 1, [0, 1, 2], 200_000)
+    report = gate.report()
+    assert report.series[0][1].missing == 199_997
+    written(redis_url, tmp_path)
+    verdict = verdict_of(redis_url, report)
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert "ended 199997 frames before its 200000th" in verdict.reason
+    assert verdict.channels["eiger"].expected == 3
+
+
 def test_repeated_and_shuffled_frames_stand_once_in_order(
     sender: Sender, redis_url: str, tmp_path: Path
 ) -> None:

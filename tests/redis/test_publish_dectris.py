@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from tests.support.gateway_process import wait_alive
 from tests.support.waiting import wait_until
+from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
 
@@ -118,6 +120,38 @@ def test_after_a_kill_the_series_goes_on_in_the_same_scan(
         rest = subscriber.scan(uid).read("eiger", 7, 10)
     np.testing.assert_array_equal(frames[:, 0, 0], range(5))
     np.testing.assert_array_equal(rest[:, 0, 0], range(7, 10))
+
+
+def test_a_gateway_tells_systemd_of_itself_and_logs_verdicts(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a service, nobody waits for the verdict of a series."""
+    series = SeriesV2(1)
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+        SimulatedDetector("tcp://127.0.0.1:*") as detector,
+        writer(redis_url, tmp_path / "root"),
+    ):
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(TIMEOUT_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        gateway = started(redis_url, detector.address, "--detector", "eiger")
+        said = {systemd.recv(100).decode() for _ in range(2)}
+        assert said == {"READY=1", "WATCHDOG=1"}
+        detector.send(series.header())
+        send(detector, series, range(5))
+        detector.send(series.end())
+        with connect(redis_url, name="test") as client:
+            wait_until(lambda: scans_on(redis_url))
+            uid = scans_on(redis_url)[0]
+            wait_until(lambda: find_scan(client, uid).final_verdict is not None)
+            wait_until(lambda: systemd.recv(100) == b"WATCHDOG=1")
+        gateway.send_signal(signal.SIGTERM)
+        _, err = gateway.communicate(timeout=TIMEOUT_S)
+        wait_until(lambda: systemd.recv(100) == b"STOPPING=1")
+    (judged,) = [line for line in err.splitlines() if "series_judged" in line]
+    assert uid in judged
+    assert "complete" in judged
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://", "tcp://host:x"])

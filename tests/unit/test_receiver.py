@@ -81,3 +81,30 @@ def test_a_source_that_cannot_be_opened_is_an_error_of_take() -> None:
     thread.start()
     with pytest.raises(ConfigurationError, match="it is none"):
         thread.take(5.0)
+
+
+class Hanging(Counting):
+    """A source that does not keep its promise to return in time."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.may_go_on = threading.Event()
+
+    def receive(self, timeout_s: float) -> RawMessage | None:
+        self.may_go_on.wait(10)
+        return super().receive(timeout_s)
+
+
+def test_a_source_that_hangs_is_told_from_one_that_waits() -> None:
+    source = Hanging()
+    thread = receiver(source)
+    thread.start()
+    threading.Event().wait(0.3)
+    silent_s = thread.silent_s
+    assert silent_s >= 0.2
+    source.may_go_on.set()
+    assert thread.take(5.0) is not None
+    while thread.silent_s > silent_s:
+        threading.Event().wait(0.01)
+    thread.stop()
+    thread.join(5)

@@ -52,11 +52,6 @@ class Presence:
         Returns what it does, as JSON has it.
     is_alive : callable
         Returns whether its threads go on: if not, systemd is not told that they do.
-
-    Attributes
-    ----------
-    found : dict
-        What a gateway of this name noted last, if it did not end in order.
     """
 
     def __init__(
@@ -72,7 +67,7 @@ class Presence:
         self._is_alive = is_alive
         # With a token: several gateways of one process differ.
         self._owner = process_text(f"{secrets.token_hex(4)} gateway {name}")
-        self.found: dict[str, Any] = {}
+        self._found: dict[str, Any] = {}
         self._client: Bus
         self._lock = threading.Lock()
         self._is_over = threading.Event()
@@ -95,11 +90,10 @@ class Presence:
         try:
             with translated(self._url):
                 self._claim()
-                self.found = read_gateway(self._client, self._name)
+                self._found = read_gateway(self._client, self._name)
         except BaseException:
             self._client.close()
             raise
-        self._thread.start()
         return self
 
     def __exit__(
@@ -111,7 +105,8 @@ class Presence:
         """Leave the bus; what a successor has to go on with stays."""
         notify("STOPPING=1")
         self._is_over.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         try:
             with self._lock, translated(self._url):
                 is_over = not self._status().get("on_the_way")
@@ -119,6 +114,18 @@ class Presence:
         except BusUnavailableError as failure:
             log.warning(LogEvent.BUS_LOST, reason=failure.reason)
         self._client.close()
+
+    def start(self) -> None:
+        """Renew the heartbeat and note what is done, from now on.
+
+        Not before `found` was asked: the first note takes the place of the last one.
+        """
+        self._thread.start()
+
+    def found(self, key: str) -> list[Any]:
+        """Return a list that a gateway of this name noted, and did not end in order."""
+        listed = self._found.get(key)
+        return listed if isinstance(listed, list) else []
 
     def _claim(self) -> None:
         deadline = monotonic() + HEARTBEAT_TTL_MS / 1000 + HEARTBEAT_S

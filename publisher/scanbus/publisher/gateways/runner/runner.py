@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -155,10 +155,11 @@ class GatewayRunner:
         """
         settings = self._settings
         with self._presence as presence:
-            found = map(SeriesState.from_json, _listed(presence.found, "on_the_way"))
-            left = [state for state in found if state is not None]
-            self._states = {state.uid: state for state in left}
-            self._ended = dict.fromkeys(map(str, _listed(presence.found, "ended")))
+            found = map(SeriesState.from_json, presence.found("on_the_way"))
+            self._states = {state.uid: state for state in found if state is not None}
+            self._ended = dict.fromkeys(map(str, presence.found("ended")))
+            left = tuple(self._states.values())
+            presence.start()
             with Publisher(
                 settings.url,
                 name=f"gateway {self._gateway.kind}",
@@ -234,6 +235,8 @@ class GatewayRunner:
 
     def _go_on(self, publisher: Publisher, left: SeriesState) -> None:
         """Go on with the series that a killed gateway left, in the same scan."""
+        if self._current is not None:
+            self._finish(EndReason.FAILURE, f"series {left.series} was on the way, too")
         self._doing = f"going on with series {left.series}"
         deadline = monotonic() + _LAPSE_S
         while self._current is None:
@@ -492,9 +495,3 @@ class GatewayRunner:
         )
         if self._settings.once:
             self._is_over.set()
-
-
-def _listed(found: Mapping[str, Any], key: str) -> list[Any]:
-    """Return a list that a gateway noted; empty if it is none."""
-    listed = found.get(key)
-    return listed if isinstance(listed, list) else []

@@ -119,8 +119,10 @@ class SeriesScan:
             return
         self._declared = state.first_frame()
         self._values = state.value_types()
-        if state.first_number is None or not self._declared:
-            text = "the gateway was killed, and what it kept of the series is lost"
+        # The detector's name may be another one now.
+        is_known = bool(self._declared) and self._had.keys() >= {*self._channels()}
+        if state.first_number is None or not is_known:
+            text = "the gateway was killed, and its successor has other channels"
             self._scan.finish(EndReason.FAILURE, text)
             raise ScanStateError(f"scan {state.uid}: {text}")
         # What only some channels have is sent again to the others, if it comes again.
