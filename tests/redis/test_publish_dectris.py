@@ -142,7 +142,7 @@ def test_a_gateway_tells_systemd_of_itself_and_logs_verdicts(
         send(detector, series, range(5))
         detector.send(series.end())
         with connect(redis_url, name="test") as client:
-            wait_until(lambda: scans_on(redis_url))
+            wait_until(lambda: bool(scans_on(redis_url)))
             uid = scans_on(redis_url)[0]
             wait_until(lambda: find_scan(client, uid).final_verdict is not None)
             wait_until(lambda: systemd.recv(100) == b"WATCHDOG=1")
