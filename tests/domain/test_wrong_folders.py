@@ -23,6 +23,7 @@ from scanbus.writer import WriterSettings, init_root, rebuild, salvage
 from tests.support.written_scans import write_scan
 
 Said = pytest.CaptureFixture[str]
+NEEDED = {"replay": ["last"], "publish_dectris": ["tcp://127.0.0.1:1"]}
 NO_REDIS = ("--redis", "redis://127.0.0.1:1")
 
 
@@ -35,12 +36,13 @@ def paths_of_commands() -> Iterator[list[str]]:
         for name, hint in hints.items():
             if name == "return" or "Path" not in str(hint):
                 continue
-            # A scan, for the command that needs one before.
-            text = ["last"] if found.name == "replay" else []
+            # What a command needs before it.
+            text = NEEDED.get(found.name, [])
             (given,) = hint.__metadata__
             is_argument = isinstance(given, ArgumentInfo)
             # In Annotated, the first name of an option is where its default would be.
-            option = [] if is_argument else [given.default or f"--{name}"]
+            named = given.default if isinstance(given.default, str) else f"--{name}"
+            option = [] if is_argument else [named]
             yield [*command, *text, *option]
 
 
@@ -51,16 +53,21 @@ def test_all_paths_are_found() -> None:
     said = {" ".join(each) for each in PATHS}
     assert said == {
         "check",
+        "check --external-root",
         "demo --out",
         "master rebuild --root",
         "master rebuild --allowed-root",
+        "master rebuild --external-root",
+        "publish dectris tcp://127.0.0.1:1 --spool",
         "publish files",
         "publish resume --spool",
         "replay last --root",
+        "replay last --external-root",
         "root init",
         "root use",
         "salvage --root",
         "salvage --allowed-root",
+        "salvage --external-root",
         "writer --root",
         "writer --config",
     }
@@ -73,7 +80,8 @@ def test_an_empty_path_is_wrong_usage_and_not_the_current_folder(
     monkeypatch.chdir(tmp_path)
     init_root(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    root = ["--root", "."] if begin[-1] == "--allowed-root" else []
+    more = {"check": ["a.h5"]}.get(begin[0], ["--root", "."])
+    root = more if begin[-1] in {"--allowed-root", "--external-root"} else []
     assert main([*begin, "", *root]) == ExitCode.USAGE
     assert "the path is empty" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before

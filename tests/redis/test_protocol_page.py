@@ -1,5 +1,6 @@
 """docs/protocol.md is enough: a scan published from it alone reads back whole."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,28 @@ LANES: list[dict[str, Any]] = [
         "segment_bytes": 10_000,
         "channels": [described("camera", "camera", dtype="uint16", shape=[33, 47])],
     },
+    {
+        "name": "pilatus",
+        "storage": "values",
+        "points_per_chunk": 100,
+        "points_per_segment": 100,
+        "channels": [
+            described(
+                "pilatus",
+                "pilatus",
+                role="detector",
+                dtype="string",
+                max_point_bytes=1024,
+                codec="reference",
+                frames={"dtype": "int32", "shape": [619, 487]},
+            )
+        ],
+    },
+]
+RUNS: list[dict[str, Any]] = [
+    {"file": "/data/a b.h5", "path": "/entry/data", "first": 5, "count": 2},
+    {"count": 1},
+    {"file": "/data/näher.cbf", "first": 0, "count": 1},
 ]
 
 
@@ -128,6 +151,9 @@ def publish(client: Bus) -> None:
     publisher.send("camera", [FRAMES[0].tobytes()], TIMES[:1])
     publisher.send_gap("camera", 2)
     publisher.send("camera", [FRAMES[3].tobytes()], TIMES[3:4])
+    runs = json.dumps(RUNS).encode()
+    more = {"codecs": "reference", "gaps": {"pilatus": [[2, 3]]}}
+    publisher.send("pilatus", [runs], TIMES[:4], **more)
     publisher.update({"sample": {"name": "LaB6"}})
     mask = {"dtype": "uint8", "shape": [50, 30], "codec": "bitshuffle-lz4"}
     publisher.update({"mask": {"array": {**mask, "lane": "static.mask_1"}}})
@@ -214,6 +240,12 @@ def test_every_point_reads_back(any_bus: Bus, record: ScanRecord) -> None:
     assert came["camera"][1:3] == [None, None]
     np.testing.assert_array_equal(came["camera"][0], FRAMES[0])
     np.testing.assert_array_equal(came["camera"][3], FRAMES[3])
+    assert came["pilatus"] == [
+        "silx:///data/a b.h5?path=/entry/data&slice=5",
+        "silx:///data/a b.h5?path=/entry/data&slice=6",
+        None,
+        "fabio:///data/näher.cbf?slice=0",
+    ]
 
 
 def test_a_static_array_reads_back(any_bus: Bus, record: ScanRecord) -> None:
@@ -227,7 +259,7 @@ def test_a_static_array_reads_back(any_bus: Bus, record: ScanRecord) -> None:
 
 def test_times_and_flags_read_back(any_bus: Bus, record: ScanRecord) -> None:
     assert record.prepared is not None
-    group, eiger, camera = record.prepared.lanes
+    group, eiger, camera, _ = record.prepared.lanes
     first, second, third, seal = entries_of(any_bus, group)
     assert [entry.id for entry in (first, second, third)] == [b"0-1", b"1-19", b"20-5"]
     assert second.ends == (1.7e9 + 1, 1.7e9 + 19)

@@ -26,6 +26,7 @@ WORDS = {
     (Publisher, "spool"): "none",
     (Publisher, "left_open"): "none",
     (Subscriber, "name"): "`scanbus-subscriber-PID`",
+    (Subscriber, "external_roots"): "none",
 }
 """What stands for None."""
 ERRORS_HEAD = "| error | exit | sentence (`…` stands for values) | what to do |"

@@ -348,6 +348,10 @@ SENTENCES = [
         "cannot write below /data: another bus writes id00 there",
     ),
     (
+        errors.ExternalFileError("/fast/a.h5", "is not there", is_absent=True),
+        "/fast/a.h5 is not there",
+    ),
+    (
         errors.FilesMissingError("abcd1234", "/data/x", {"cam": "0 to 31"}),
         (
             "files of scan abcd1234 that were written are gone from /data/x (points: "

@@ -20,8 +20,10 @@ __all__ = [
     "REDIS_VARIABLE",
     "AllowedRoots",
     "AsJson",
+    "ExternalRoots",
     "RedisUrl",
     "Root",
+    "external_roots_given",
     "other_roots",
     "path_given",
     "subscriber_at",
@@ -29,6 +31,7 @@ __all__ = [
 
 REDIS_VARIABLE = "SCANBUS_REDIS"
 _ROOTS_VARIABLE = "SCANBUS_ALLOWED_ROOTS"
+_EXTERNAL_VARIABLE = "SCANBUS_EXTERNAL_ROOTS"
 # The same as DEFAULT_URL of scanbus.bus.store, without importing numpy for --help.
 DEFAULT_REDIS = "redis://127.0.0.1:6379"
 
@@ -82,14 +85,31 @@ AllowedRoots = Annotated[
         f"default those in {_ROOTS_VARIABLE}, with colons between.",
     ),
 ]
+ExternalRoots = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--external-root",
+        metavar="DIR",
+        parser=path_given,
+        help="Folder below which files of frames by reference are opened; may be "
+        f"repeated. By default those in {_EXTERNAL_VARIABLE}, with colons between.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def other_roots(given: list[Path] | None) -> list[Path]:
     """Return the allowed roots that were given, or those of the environment."""
-    if given:
-        return given
-    named = os.environ.get(_ROOTS_VARIABLE, "")
+    return given or _paths_in(_ROOTS_VARIABLE)
+
+
+def external_roots_given(given: list[Path] | None) -> list[Path]:
+    """Return the external roots that were given, or those of the environment."""
+    return given or _paths_in(_EXTERNAL_VARIABLE)
+
+
+def _paths_in(variable: str) -> list[Path]:
+    named = os.environ.get(variable, "")
     return [Path(part) for part in named.split(os.pathsep) if part]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from scanbus.bus.store import OwnProcess
 from scanbus.publisher.buffers.group_buffer import Series
-from scanbus.publisher.declare.declarations import ChannelDeclarations
+from scanbus.publisher.declare.references import FrameReferences
 from scanbus.publisher.declare.scan_options import ScanOptions
 from scanbus.publisher.declare.times import GivenTimes
 from scanbus.publisher.ingest.finish import ScanEnd, reason_of
@@ -27,7 +27,7 @@ from scanbus.schemas.errors import ScanStateError
 __all__ = ["Scan"]
 
 
-class Scan(ChannelDeclarations):
+class Scan(FrameReferences):
     """One scan; a context manager, made by ``Publisher.scan`` or ``Publisher.reopen``.
 
     The first send fixes the channels. Threads may send different channels in parallel.

@@ -8,6 +8,7 @@ from scanbus.schemas.channels import (
     MAX_ENTRY_BYTES,
     MAX_POINTS,
     ChannelDescription,
+    FrameDescription,
     LaneDescription,
     NexusHints,
     Role,
@@ -35,6 +36,7 @@ from scanbus.schemas.documents import (
 )
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.file_names import LATE_PREFIX
+from scanbus.schemas.frame_references import FrameRun, FrameUrl, parse_frame_url
 from scanbus.schemas.metadata import (
     MAX_METADATA_KEYS,
     ArrayValue,
@@ -64,6 +66,9 @@ __all__ = [
     "ChannelLedger",
     "EndReason",
     "Event",
+    "FrameDescription",
+    "FrameRun",
+    "FrameUrl",
     "LaneDescription",
     "LostData",
     "NexusHints",
@@ -87,6 +92,7 @@ __all__ = [
     "merged",
     "parse_announcement",
     "parse_event",
+    "parse_frame_url",
     "ranges",
     "static_lanes",
 ]

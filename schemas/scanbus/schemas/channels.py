@@ -18,6 +18,7 @@ from scanbus.schemas.file_names import (
     late_channel,
     late_lane_name,
 )
+from scanbus.schemas.frame_references import REFERENCE_CODEC
 from scanbus.schemas.valid_names import (
     GivenName,
     LaneName,
@@ -32,6 +33,7 @@ __all__ = [
     "MAX_POINTS",
     "RAGGED",
     "ChannelDescription",
+    "FrameDescription",
     "LaneDescription",
     "NexusHints",
     "NumberName",
@@ -125,6 +127,25 @@ class NexusHints(BaseModel):
     attributes: dict[WantedName, AttributeValue] = Field(default_factory=dict)
 
 
+class FrameDescription(BaseModel):
+    """The frames to which a channel by reference refers.
+
+    Attributes
+    ----------
+    dtype : str
+        numpy's name of the type of one value; byte order does not matter.
+    shape : tuple of int
+        Shape of one frame.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    dtype: NumberName
+    shape: tuple[Annotated[int, Field(gt=0, lt=2**31)], ...] = Field(
+        min_length=1, max_length=3
+    )
+
+
 class ChannelDescription(BaseModel):
     """Description of one channel: a named series of points of a scan.
 
@@ -153,6 +174,9 @@ class ChannelDescription(BaseModel):
         Largest size of one point in bytes; required for strings and ragged channels.
     fill_value : int, float or None
         Value stored in the file for a missing point.
+    frames : FrameDescription or None
+        The frames to which the points refer: a channel by reference, of type ``string``
+        and codec ``reference``.
     original_name, original_group, original_device : str
         Those of the program where they are not NeXus names, or taken; else empty.
     """
@@ -175,6 +199,7 @@ class ChannelDescription(BaseModel):
     fill_value: SmallInteger | float | None = None
     # NexusHints() would build the pydantic model at import time; this does not.
     nexus: NexusHints = NexusHints.model_construct()
+    frames: FrameDescription | None = None
     original_name: GivenName = ""
     original_group: GivenName = ""
     original_device: GivenName = ""
@@ -198,20 +223,15 @@ class ChannelDescription(BaseModel):
                 f"{self.name}: a point of {self.point_bytes} bytes does not fit into "
                 f"an entry of at most {MAX_ENTRY_BYTES} bytes"
             )
-        self._check_fill_value()
-        return self
-
-    def _check_fill_value(self) -> None:
-        """Refuse a value that the dtype cannot represent: HDF5 would convert it."""
-        value, kind = self.fill_value, self.numpy_dtype.kind
-        if value is None or self.is_string or kind in "fc":
-            return
-        limits = np.iinfo("u1" if kind == "b" else self.dtype)
-        most = 1 if kind == "b" else limits.max
-        if not float(value).is_integer() or not limits.min <= value <= most:
+        if (self.frames is not None) != (self.codec == REFERENCE_CODEC):
             raise ValueError(
-                f"{self.name}: fill value {value} is not a value of type {self.dtype}"
+                f"{self.name}: frames by reference have the codec {REFERENCE_CODEC}, "
+                "and no other channel has it"
             )
+        if self.frames is not None and not self.is_string:
+            raise ValueError(f"{self.name}: a channel by reference is of type string")
+        _check_fill_value(self.frame_channel)
+        return self
 
     @property
     def given_name(self) -> str:
@@ -222,6 +242,26 @@ class ChannelDescription(BaseModel):
     def is_string(self) -> bool:
         """Whether points are strings."""
         return self.dtype == "string"
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether points refer to frames in files that the detector writes."""
+        return self.frames is not None
+
+    @property
+    def frame_channel(self) -> Self:
+        """The channel as its frames are: itself, unless it is one by reference."""
+        if self.frames is None:
+            return self
+        return self.model_copy(
+            update={
+                "dtype": self.frames.dtype,
+                "shape": self.frames.shape,
+                "codec": "none",
+                "frames": None,
+                "max_point_bytes": None,
+            }
+        )
 
     @property
     def is_ragged(self) -> bool:
@@ -267,6 +307,19 @@ class ChannelDescription(BaseModel):
             limits = np.iinfo(self.dtype)
             return int(limits.max if kind == "u" else limits.min)
         return float("nan")
+
+
+def _check_fill_value(channel: ChannelDescription) -> None:
+    """Refuse a value that the dtype cannot represent: HDF5 would convert it."""
+    value, kind = channel.fill_value, channel.numpy_dtype.kind
+    if value is None or channel.is_string or kind in "fc":
+        return
+    limits = np.iinfo("u1" if kind == "b" else channel.dtype)
+    most = 1 if kind == "b" else limits.max
+    if not float(value).is_integer() or not limits.min <= value <= most:
+        raise ValueError(
+            f"{channel.name}: fill value {value} is not a value of type {channel.dtype}"
+        )
 
 
 @cache

@@ -36,6 +36,7 @@
     │   │   ├── NoRootError      it was never made a root, or is not mounted
     │   │   └── RootConflictError another root or another bus is in charge
     │   ├── FilesMissingError    files that were written are not there any more
+    │   ├── ExternalFileError    a file of a detector, by reference, cannot be used
     │   ├── StorageFullError     the disk below the root is full
     │   ├── SpoolError           a publisher's spool cannot be used
     │   ├── LeaseLostError       the writer no longer has the lease of the scan
@@ -58,6 +59,7 @@ from dataclasses import field
 from scanbus.schemas.error_base import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.storage_errors import (
+    ExternalFileError,
     FilesMissingError,
     LeaseLostError,
     NameTakenError,
@@ -81,6 +83,7 @@ __all__ = [
     "DeadlineError",
     "DeclarationError",
     "DocumentError",
+    "ExternalFileError",
     "FilesMissingError",
     "LaneConflictError",
     "LeaseLostError",

@@ -6,6 +6,7 @@ from scanbus.schemas.error_base import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
 
 __all__ = [
+    "ExternalFileError",
     "FilesMissingError",
     "LeaseLostError",
     "NameTakenError",
@@ -84,6 +85,25 @@ class FilesMissingError(StorageError):
             "and the scan goes on; if they are lost for good: "
             f"`scanbus root accept-loss {self.scan}`"
         )
+
+
+class ExternalFileError(StorageError):
+    """A file to which frames by reference refer cannot be used.
+
+    Attributes
+    ----------
+    file : str
+        The file, as the reference names it.
+    reason : str
+        What is wrong with it, after its name.
+    is_absent : bool
+        Whether it, or what is named in it, may still come.
+    """
+
+    file: str
+    reason: str
+    is_absent: bool = False
+    template = "{file} {reason}"
 
 
 class StorageFullError(StorageError):

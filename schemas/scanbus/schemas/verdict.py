@@ -100,6 +100,9 @@ class Verdict(BaseModel):
         Ledger per channel, and per static array of the metadata.
     master : str
         Path of the scan master, relative to the writer's root.
+    notes : tuple of str
+        What holds also of a complete scan, e.g. that frames are by reference and not
+        checksummed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
@@ -111,6 +114,7 @@ class Verdict(BaseModel):
     end_reason: PlainText = ""
     channels: dict[NexusName, ChannelLedger] = Field(default_factory=dict)
     master: PlainText = ""
+    notes: tuple[PlainText, ...] = ()
 
     @property
     def is_dismissal(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +35,7 @@ from scanbus.subscriber.deadline import Deadline
 from scanbus.subscriber.holes import without
 from scanbus.subscriber.lane_view import LaneView
 from scanbus.subscriber.points import Values
+from scanbus.subscriber.referenced_frames import referenced_frames
 from scanbus.subscriber.stream import ScanStream
 
 __all__ = ["ScanReader"]
@@ -61,6 +63,8 @@ class ScanReader:
         State of the scan so far.
     lapse_s : float
         How long a publisher without a heartbeat counts as alive, in seconds.
+    external_roots : sequence of pathlib.Path
+        Folders below which files of frames by reference are opened.
 
     Attributes
     ----------
@@ -68,8 +72,16 @@ class ScanReader:
         State of the scan; see :meth:`refresh`.
     """
 
-    def __init__(self, link: Link, record: ScanRecord, *, lapse_s: float) -> None:
+    def __init__(
+        self,
+        link: Link,
+        record: ScanRecord,
+        *,
+        lapse_s: float,
+        external_roots: Sequence[Path] = (),
+    ) -> None:
         self._link = link
+        self._external_roots = tuple(external_roots)
         self._lapse_s = lapse_s
         self._channels: dict[str, ChannelReader] = {}
         self._arrays: dict[str, ChannelReader] = {}
@@ -269,6 +281,45 @@ class ScanReader:
         For data that do not fit into memory, and to find out which points are missing.
         """
         return self._channel(channel).batches(start, stop)
+
+    def frames(
+        self, channel: str, start: int = 0, stop: int | None = None
+    ) -> npt.NDArray[Any]:
+        """Return frames, also of a channel by reference: its files are opened here.
+
+        Only files below the `external_roots` of the subscriber are. `read` returns the
+        URLs of the frames instead.
+
+        Parameters
+        ----------
+        channel, start, stop
+            As for :meth:`read`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(stop - start, *shape)``; points without a frame have the channel's
+            missing value.
+
+        Raises
+        ------
+        ExternalFileError
+            If a file is elsewhere, not there or not complete yet, or no HDF5 file.
+        NotYetError, NeverError, NoLongerError, PayloadError, ScanStateError
+            As for :meth:`read`.
+        """
+        described = self._channel(channel).description
+        values = self.read(channel, start, stop)
+        if not described.is_reference:
+            return np.asarray(values)
+        return referenced_frames(described, values, self._external_roots)
+
+    def frames_of(self, batch: Batch) -> npt.NDArray[Any]:
+        """Return the frames of a batch; see :meth:`frames`."""
+        if not batch.description.is_reference:
+            return np.asarray(batch.values)
+        roots = self._external_roots
+        return referenced_frames(batch.description, batch.values, roots)
 
     def point(self, channel: str, point: int) -> Any:
         """Return one point, reading only the entry that holds it.

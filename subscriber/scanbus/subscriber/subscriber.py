@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -45,6 +46,9 @@ class Subscriber:
     lapse_s : float
         How long a publisher must be without a heartbeat before its scan counts as
         interrupted, in seconds.
+    external_roots : iterable of path
+        Folders below which :meth:`ScanReader.frames` opens files of detectors, to which
+        frames by reference refer; by default none.
 
     Raises
     ------
@@ -59,10 +63,12 @@ class Subscriber:
         name: str | None = None,
         reconnect_s: float = 60.0,
         lapse_s: float = 5.0,
+        external_roots: Iterable[str | Path] = (),
     ) -> None:
         # Rebound: a traceback that shows variables then shows it without password.
         self._url = url = address_of(url)
         self._lapse_s = lapse_s
+        self._external_roots = tuple(map(Path, external_roots))
         client_name = name or f"scanbus-subscriber-{os.getpid()}"
         self._link = Link(url, client_name, reconnect_s)
 
@@ -139,7 +145,15 @@ class Subscriber:
             If no scan matches.
         """
         record = self._link.ask(lambda client: find_scan(client, str(name)))
-        return ScanReader(self._link, record, lapse_s=self._lapse_s)
+        return self._reader(record)
+
+    def _reader(self, record: ScanRecord) -> ScanReader:
+        return ScanReader(
+            self._link,
+            record,
+            lapse_s=self._lapse_s,
+            external_roots=self._external_roots,
+        )
 
     def follow(
         self, *, from_now: bool = True, timeout_s: float | None = None
@@ -173,7 +187,7 @@ class Subscriber:
                     seen.add(line.document.scan.uid)
                     record = self._record(line.id, line.document)
                     if record is not None:
-                        yield ScanReader(self._link, record, lapse_s=self._lapse_s)
+                        yield self._reader(record)
                     deadline.restart()
             if not self._link.ask(_wait_after(after, deadline.block_ms())):
                 deadline.check()

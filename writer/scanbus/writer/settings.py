@@ -74,6 +74,11 @@ class WriterSettings(BaseSettings):
     allowed_roots : tuple of pathlib.Path
         Other roots, to which symbolic links below the root may lead; in the environment
         separated by colons.
+    external_roots : tuple of pathlib.Path
+        Folders below which files of detectors are opened, to which frames by reference
+        refer; in the environment separated by colons.
+    reference_wait_s : float
+        How long a scan that ended waits for such files, in seconds.
     memory_bytes : int
         Memory size of Redis where no ``maxmemory`` is configured.
     watermark : float
@@ -132,6 +137,10 @@ class WriterSettings(BaseSettings):
     allowed_roots: Annotated[
         tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)
     ] = ()
+    external_roots: Annotated[
+        tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)
+    ] = ()
+    reference_wait_s: float = Field(default=30.0, ge=0)
     memory_bytes: ByteSize = Field(default=ByteSize(DEFAULT_MEMORY_BYTES), gt=0)
     watermark: Annotated[float, AfterValidator(_leaves_the_budget)] = Field(
         default=MOST_WATERMARK, gt=0

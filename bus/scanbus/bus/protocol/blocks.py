@@ -2,7 +2,7 @@
 
 Points of fixed shape are a little-endian array in C order, packed by a codec as one
 chunk. Variable points (strings, ragged series) are their lengths as uint32, followed by
-all values.
+all values. Frames by reference are runs in JSON; here they are strings, their URLs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scanbus.bus.codecs import ThreadPool, find_codec
 from scanbus.schemas import ChannelDescription
 from scanbus.schemas.errors import PayloadError
+from scanbus.schemas.frame_references import parse_runs, runs_json
 
 __all__ = ["Variable", "block_length", "decode_block", "encode_block", "pack_variable"]
 
@@ -114,6 +115,8 @@ def encode_block(
     if values.dtype != channel.numpy_dtype:
         raise ValueError(f"{channel.name}: {values.dtype} instead of {channel.dtype}")
     if isinstance(points, Variable):
+        if channel.is_reference:
+            return (runs_json(points.texts()),)
         return _octets(points.lengths), _octets(points.values)
     if points.shape[1:] != channel.shape:
         raise ValueError(
@@ -154,6 +157,8 @@ def decode_block(
     PayloadError
         If the bytes do not fit the channel's description.
     """
+    if channel.is_reference:
+        return _decode_references(channel, block, count)
     if channel.is_variable:
         return _decode_variable(channel, block, count)
     shape = (count, *channel.shape)
@@ -162,6 +167,15 @@ def decode_block(
     if channel.numpy_dtype.kind == "b" and np.any(points.view("u1") > 1):
         raise PayloadError(f"{channel.name}: a bool value that is neither 0 nor 1")
     return points
+
+
+def _decode_references(
+    channel: ChannelDescription, block: memoryview, count: int
+) -> Variable:
+    try:
+        return pack_variable(channel, parse_runs(bytes(block), count))
+    except ValueError as error:
+        raise PayloadError(f"{channel.name}: {error}") from error
 
 
 def _decode_variable(

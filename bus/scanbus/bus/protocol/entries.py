@@ -26,6 +26,7 @@ from scanbus.bus.protocol.times import (
 )
 from scanbus.schemas import MAX_ENTRY_BYTES, MAX_POINTS, LaneDescription, PointRange
 from scanbus.schemas.errors import BadEntryError
+from scanbus.schemas.frame_references import REFERENCE_CODEC
 
 __all__ = [
     "HEADER_FIELD",
@@ -355,7 +356,7 @@ def _codecs(lane: LaneDescription, header: dict[str, Any]) -> tuple[str, ...]:
     if len(codecs) != n_channels:
         raise ValueError(f"{len(codecs)} codecs for {n_channels} channels")
     for name in codecs:
-        if name not in CODEC_NAMES:
+        if name not in CODEC_NAMES and name != REFERENCE_CODEC:
             raise ValueError(f"unknown codec {str(name)[:40]!r}")
     return codecs
 
@@ -455,7 +456,13 @@ def _check_blocks(lane: LaneDescription, entry: Entry) -> None:
     for channel, codec, size in zip(
         lane.channels, entry.codecs, entry.sizes, strict=True
     ):
-        if channel.is_variable:
+        if REFERENCE_CODEC in {codec, channel.codec}:
+            if codec != channel.codec:
+                raise ValueError(
+                    f"{channel.name}: a block of codec {codec}, declared "
+                    f"{channel.codec}"
+                )
+        elif channel.is_variable:
             if codec != "none":
                 raise ValueError(f"{channel.name}: variable points cannot be packed")
             if size < points * 4:

@@ -9,7 +9,12 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AsJson, path_given
+from scanbus.cli.options import (
+    AsJson,
+    ExternalRoots,
+    external_roots_given,
+    path_given,
+)
 from scanbus.cli.output import point_ranges, stdout
 from scanbus.cli.progress import shown_progress
 
@@ -40,6 +45,7 @@ def run(
             help="Read all chunks; by default 1 % of a channel's, at least 20.",
         ),
     ] = False,
+    external_roots: ExternalRoots = None,
     as_json: AsJson = False,
 ) -> int:
     """Verify files: all links, all counts, and chunks against their checksums.
@@ -51,7 +57,12 @@ def run(
     raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
-        report = check_files(files, everything=everything, progress=progress)
+        report = check_files(
+            files,
+            everything=everything,
+            progress=progress,
+            external_roots=external_roots_given(external_roots),
+        )
     if as_json:
         print(report.to_json())
     else:

@@ -6,7 +6,14 @@ from dataclasses import asdict
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AllowedRoots, AsJson, Root, other_roots
+from scanbus.cli.options import (
+    AllowedRoots,
+    AsJson,
+    ExternalRoots,
+    Root,
+    external_roots_given,
+    other_roots,
+)
 from scanbus.cli.output import print_json, print_skipped, stdout
 from scanbus.cli.progress import shown_progress
 
@@ -19,6 +26,7 @@ def run(
     root: Root,
     *,
     allowed_roots: AllowedRoots = None,
+    external_roots: ExternalRoots = None,
     as_json: AsJson = False,
 ) -> int:
     """Rebuild all master files from the files of the scans.
@@ -33,7 +41,10 @@ def run(
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
         report = rebuild(
-            root, progress=progress, allowed_roots=other_roots(allowed_roots)
+            root,
+            progress=progress,
+            allowed_roots=other_roots(allowed_roots),
+            external_roots=external_roots_given(external_roots),
         )
     if as_json:
         masters = [str(path) for path in report.masters]

@@ -8,7 +8,14 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl, Root
+from scanbus.cli.options import (
+    DEFAULT_REDIS,
+    AsJson,
+    ExternalRoots,
+    RedisUrl,
+    Root,
+    external_roots_given,
+)
 from scanbus.cli.output import print_json, print_verdict
 from scanbus.cli.progress import shown_progress
 
@@ -33,6 +40,7 @@ def run(
             max=10**8 - 1,
         ),
     ] = None,
+    external_roots: ExternalRoots = None,
     as_json: AsJson = False,
 ) -> int:
     """Write a scan that is still on the bus again, under another root or number.
@@ -44,7 +52,14 @@ def run(
     raise_on_interrupt()
     log_to_stderr()
     with shown_progress(quiet=as_json) as progress:
-        verdict = replay(redis, scan, root, as_number=as_number, progress=progress)
+        verdict = replay(
+            redis,
+            scan,
+            root,
+            as_number=as_number,
+            progress=progress,
+            external_roots=external_roots_given(external_roots),
+        )
     if as_json:
         print_json(verdict.model_dump(mode="json"))
     else:

@@ -9,7 +9,14 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AllowedRoots, AsJson, Root, other_roots
+from scanbus.cli.options import (
+    AllowedRoots,
+    AsJson,
+    ExternalRoots,
+    Root,
+    external_roots_given,
+    other_roots,
+)
 from scanbus.cli.output import (
     print_json,
     print_note,
@@ -42,6 +49,7 @@ def run(
         typer.Option("--force", help="Include scans that a writer changed recently."),
     ] = False,
     allowed_roots: AllowedRoots = None,
+    external_roots: ExternalRoots = None,
     as_json: AsJson = False,
 ) -> int:
     """Recover partial scans from files that writers left, after a loss of Redis.
@@ -61,6 +69,7 @@ def run(
             force=force,
             progress=progress,
             allowed_roots=other_roots(allowed_roots),
+            external_roots=external_roots_given(external_roots),
         )
     if as_json:
         print_json(_as_json(report))

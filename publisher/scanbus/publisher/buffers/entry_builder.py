@@ -163,7 +163,8 @@ def _with_times(blocks: bytes | memoryview, times: bytes) -> bytes | memoryview:
 
 
 def _codec_of(channel: ChannelDescription) -> str:
-    return "none" if channel.is_variable else channel.codec
+    is_packed = channel.is_reference or not channel.is_variable
+    return channel.codec if is_packed else "none"
 
 
 def _joined(

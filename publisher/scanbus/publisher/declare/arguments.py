@@ -18,6 +18,7 @@ from scanbus.publisher.declare.lane_plan import Declared, OriginalNames
 from scanbus.publisher.declare.nexus_hints import split_hints
 from scanbus.schemas import (
     ChannelDescription,
+    FrameDescription,
     Role,
     ScanEnded,
     ScanPrepared,
@@ -26,12 +27,14 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.documents import check_size
 from scanbus.schemas.errors import DeclarationError, DocumentError
+from scanbus.schemas.frame_references import MAX_URL_BYTES, REFERENCE_CODEC
 from scanbus.schemas.valid_names import nexus_name, plain_text
 
 __all__ = [
     "checked",
     "declare_channel",
     "declare_detector",
+    "declare_reference",
     "sendable",
 ]
 
@@ -128,6 +131,34 @@ def declare_detector(
         raise ValueError(f"{name}: a detector's frames have a fixed shape")
     find_codec(channel.codec)
     return Declared(channel, original, Storage.FILES, points_per_chunk, fields)
+
+
+def declare_reference(
+    name: str, *, shape: tuple[int, ...], dtype: Any, **described: Any
+) -> Declared:
+    """Return a detector whose frames stand in files that it writes itself.
+
+    Raises
+    ------
+    ValueError
+        If the description is inconsistent.
+    """
+    original = _original_names(name, described)
+    described["nexus"], fields = split_hints(described.get("nexus"))
+    frames = checked(
+        FrameDescription.model_validate, {"dtype": _dtype_name(dtype), "shape": shape}
+    )
+    channel = checked(
+        ChannelDescription,
+        role=Role.DETECTOR,
+        **_valid_names(original),
+        **_given(described),
+        dtype="string",
+        codec=REFERENCE_CODEC,
+        max_point_bytes=MAX_URL_BYTES,
+        frames=frames,
+    )
+    return Declared(channel, original, Storage.VALUES, fields=fields)
 
 
 def _original_names(name: Any, described: dict[str, Any]) -> OriginalNames:

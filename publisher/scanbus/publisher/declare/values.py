@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.bus.protocol import Variable, pack_variable
-from scanbus.schemas import ChannelDescription
+from scanbus.schemas import ChannelDescription, FrameRun, parse_frame_url
+from scanbus.schemas.frame_references import check_run
 
 __all__ = ["frames_of", "number_of", "packed_frames_of", "points_of"]
 
@@ -210,13 +211,30 @@ def _wrong_type(channel: ChannelDescription, got: np.dtype[Any]) -> ValueError:
 def _variable_points(channel: ChannelDescription, values: Any) -> list[Any]:
     """Return the points as a list, also for one string or one array."""
     if channel.is_string:
-        return [values] if isinstance(values, str) else _listed(channel, values)
+        texts = [values] if isinstance(values, str) else _listed(channel, values)
+        if channel.is_reference:
+            _check_references(channel, texts)
+        return texts
     if isinstance(values, np.ndarray):
         if values.ndim == 1 and values.dtype != object:
             return [_series(channel, values)]
     elif len(_listed(channel, values)) and np.isscalar(values[0]):
         return [_series(channel, values)]
     return [_series(channel, point) for point in _listed(channel, values)]
+
+
+def _check_references(channel: ChannelDescription, urls: list[Any]) -> None:
+    """Refuse what is no URL of a frame: threads that send it cannot."""
+    for url in urls:
+        try:
+            file, path, frame = parse_frame_url(url)
+            check_run(FrameRun(file, path, frame, 1))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{channel.name}: {error}; send it by reference()"
+            ) from None
+        if not file:
+            raise ValueError(f"{channel.name}: no frame; skip() it")
 
 
 def _listed(channel: ChannelDescription, values: Any) -> list[Any]:

@@ -20,6 +20,7 @@ def check_files(
     *,
     everything: bool = False,
     progress: Progress | None = None,
+    external_roots: Sequence[Path] = (),
 ) -> CheckReport:
     """Check files and all files that they refer to.
 
@@ -33,6 +34,8 @@ def check_files(
         least 1 % and at least 20 of each channel.
     progress : callable, optional
         Called with ``(file, items done, items in total or None)``.
+    external_roots : sequence of pathlib.Path
+        Folders below which files of frames by reference are opened; others are not.
 
     Returns
     -------
@@ -40,7 +43,7 @@ def check_files(
         All problems of the files; no error is raised for them.
     """
     tally = Tally(progress)
-    walk = Walk(tally, everything=everything)
+    walk = Walk(tally, everything=everything, external_roots=external_roots)
     for path in paths:
         walk.start_at(Path(path))
     walk.run()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from scanbus.writer.check.counts import (
 from scanbus.writer.check.entries import check_value_segment
 from scanbus.writer.check.late_files import check_late_files
 from scanbus.writer.check.links import Inventory, check_external, take_inventory
+from scanbus.writer.check.references import check_references
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
 from scanbus.writer.check.scanbus_files import (
@@ -37,6 +38,7 @@ from scanbus.writer.check.scanbus_files import (
 from scanbus.writer.check.shared_segments import check_shared_segment
 from scanbus.writer.check.times import check_segment_times
 from scanbus.writer.check.virtual_datasets import VirtualInfo, check_virtual
+from scanbus.writer.layouts.common.channel_nodes import BY_REFERENCE
 
 __all__ = ["Walk"]
 
@@ -52,10 +54,15 @@ class Walk:
         Collects the findings.
     everything : bool
         Whether all chunks and entries are compared, or a sample.
+    external_roots : sequence of pathlib.Path
+        Folders below which files of frames by reference are opened.
     """
 
-    def __init__(self, tally: Tally, *, everything: bool) -> None:
+    def __init__(
+        self, tally: Tally, *, everything: bool, external_roots: Sequence[Path] = ()
+    ) -> None:
         self._tally = tally
+        self._external_roots = tuple(external_roots)
         self._everything = everything
         self._waiting: deque[tuple[Path, int]] = deque()
         self._seen: set[tuple[int, int]] = set()
@@ -154,6 +161,10 @@ class Walk:
         for name in inventory.virtual:
             entry = "/" + name.strip("/").split("/")[0]
             with tally.guard(path, name):
+                if BY_REFERENCE in file[name].attrs:
+                    roots = self._external_roots
+                    check_references(file[name], path, roots, tally)
+                    continue
                 info = check_virtual(file, path, name, uids.get(entry), tally)
                 infos.setdefault(entry, []).append(info)
                 self._follow(sorted(info.targets), depth)

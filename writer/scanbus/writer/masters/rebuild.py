@@ -37,6 +37,7 @@ from scanbus.schemas.file_names import (
 from scanbus.writer.masters.write import rebuild_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.data_root import allow_links_to, check_tree, inside
+from scanbus.writer.storage.references import allow_references_below
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.segment_header import read_headers
@@ -98,6 +99,7 @@ def rebuild(
     *,
     progress: Callable[[str, int, int | None], None] | None = None,
     allowed_roots: Sequence[Path] = (),
+    external_roots: Sequence[Path] = (),
 ) -> RebuildReport:
     """Rebuild all master files below a root.
 
@@ -107,6 +109,9 @@ def rebuild(
         Called with ``("scans", number done, total)``.
     allowed_roots : sequence of pathlib.Path
         Other roots, to which symbolic links below the root may lead.
+    external_roots : sequence of pathlib.Path
+        Folders below which files of frames by reference are looked at. Without any,
+        masters of scans with such frames stay as they are.
 
     Raises
     ------
@@ -121,11 +126,12 @@ def rebuild(
     """
     check_tree(root, allowed_roots)
     allow_links_to(allowed_roots)
+    allow_references_below(external_roots)
     masters: list[Path] = []
     skipped: list[SkippedScan] = []
     folders = list(scan_folders(root))
     for n_done, folder in enumerate(folders, start=1):
-        done = _rebuild_scan(folder)
+        done = _rebuild_scan(folder, looks_at_files=bool(external_roots))
         if isinstance(done, SkippedScan):
             skipped.append(done)
         else:
@@ -148,14 +154,24 @@ def scan_folders(root: Path) -> Iterator[Path]:
             yield folder
 
 
-def _rebuild_scan(folder: Path) -> Path | SkippedScan:
+def _rebuild_scan(folder: Path, *, looks_at_files: bool) -> Path | SkippedScan:
     if not is_there(_scan_file(folder)):
         reason = "no scan file: it is still being written, or was interrupted"
         return SkippedScan(str(folder), reason)
     try:
-        return write_scan_master(folder, read_contents(folder))
+        contents = read_contents(folder)
+        if not looks_at_files and _has_references(contents):
+            reason = "it has frames by reference: name their external roots"
+            return SkippedScan(str(folder), reason)
+        return write_scan_master(folder, contents)
     except (NameTakenError, VerificationError, DocumentError) as error:
         return SkippedScan(str(folder), str(error), is_damaged=True)
+
+
+def _has_references(contents: ScanContents) -> bool:
+    prepared = contents.record.prepared
+    lanes = prepared.lanes if prepared else ()
+    return any(channel.is_reference for lane in lanes for channel in lane.channels)
 
 
 def _scan_file(folder: Path) -> Path:

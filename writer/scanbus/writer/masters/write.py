@@ -61,6 +61,7 @@ from scanbus.writer.storage.data_root import (
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.hdf5 import open_hdf5, written_hdf5
 from scanbus.writer.storage.provenance import stamp_now
+from scanbus.writer.storage.references import with_references
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.tree_writer import write_tree
 
@@ -109,7 +110,7 @@ def write_scan_master(
     """
     path = folder / scan_master_name(contents.record.identity.scan_number)
     _check_scan(path, contents)
-    tree = layout(contents, stamp=stamp_now())
+    tree = layout(with_references(folder, contents), stamp=stamp_now())
     replace_file(path, tree, aside)
     return path
 

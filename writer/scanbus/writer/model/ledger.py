@@ -291,6 +291,7 @@ def judge(
     end_reason: EndReason | None,
     master: str,
     problems: Iterable[str] = (),
+    notes: Iterable[str] = (),
     provisional: bool = False,
 ) -> Verdict:
     """Return the verdict that follows from the ledgers: complete or partial.
@@ -303,6 +304,8 @@ def judge(
         Path of the scan master relative to the root.
     problems : iterable of str
         Other reasons why the scan is not complete, e.g. events that cannot be parsed.
+    notes : iterable of str
+        What holds also of a complete scan.
     provisional : bool
         Whether the verdict may change because the publisher may return.
     """
@@ -318,6 +321,7 @@ def judge(
         end_reason=end_reason.value if end_reason else "",
         channels=dict(ledgers),
         master=master,
+        notes=tuple(notes),
     )
 
 

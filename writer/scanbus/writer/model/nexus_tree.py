@@ -18,6 +18,7 @@ __all__ = [
     "Array",
     "Dataset",
     "ExternalLink",
+    "FrameSource",
     "Group",
     "Node",
     "SoftLink",
@@ -100,6 +101,35 @@ class Source:
     stop: int
 
 
+@dataclass(frozen=True, slots=True)
+class FrameSource:
+    """Frames of a detector's own file in a virtual dataset, in even steps.
+
+    Attributes
+    ----------
+    file : str
+        File name, absolute or relative to the folder of the file that holds the virtual
+        dataset.
+    path : str
+        Absolute path of the dataset in that file.
+    start, step, count : int
+        The points ``start + k * step`` of the virtual dataset, `count` of them.
+    first, frame_step : int
+        The frames ``first + k * frame_step`` of the file.
+    is_single : bool
+        Whether the dataset is one frame, without an axis that counts frames.
+    """
+
+    file: str
+    path: str
+    start: int
+    step: int
+    count: int
+    first: int
+    frame_step: int
+    is_single: bool = False
+
+
 @dataclass(frozen=True)
 class VirtualDataset:
     """A virtual dataset (HDF5 VDS): datasets of other files, joined along axis 0.
@@ -114,6 +144,8 @@ class VirtualDataset:
         Value read where no source is mapped, or where the source file is missing.
     sources : tuple of Source
         Sources in ascending order of `start`.
+    frames : tuple of FrameSource
+        Sources that are files of a detector; there are no others then.
     attributes : mapping
         HDF5 attributes, including ``units``.
     """
@@ -123,6 +155,7 @@ class VirtualDataset:
     fill_value: int | float | complex | bool
     sources: tuple[Source, ...]
     attributes: Mapping[str, Value] = field(default_factory=dict)
+    frames: tuple[FrameSource, ...] = ()
 
 
 @dataclass(frozen=True)

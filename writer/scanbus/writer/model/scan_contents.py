@@ -13,6 +13,7 @@ from typing import Final
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 from scanbus.schemas.file_names import parse_segment_file
+from scanbus.writer.model.nexus_tree import FrameSource
 
 __all__ = [
     "DATA_GROUP",
@@ -83,6 +84,9 @@ class ScanContents:
         Channel name to the number of points in the files, including missing ones.
     late : mapping
         Channel name to the names of the files with its late points.
+    referenced : mapping
+        Name of a channel by reference to the detector's files that are mapped; the
+        others are listed by URL.
     """
 
     record: ScanRecord
@@ -90,6 +94,7 @@ class ScanContents:
     values_file: str | None = None
     n_points: Mapping[str, int] = field(default_factory=dict)
     late: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    referenced: Mapping[str, tuple[FrameSource, ...]] = field(default_factory=dict)
 
     @property
     def entry_name(self) -> str:

@@ -60,6 +60,11 @@ from scanbus.writer.storage.data_root import (
 from scanbus.writer.storage.durable_files import make_folder
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.late_points import read_late_points
+from scanbus.writer.storage.references import (
+    allow_references_below,
+    examine_references,
+    reference_files,
+)
 from scanbus.writer.storage.scan_file import write_scan_file
 from scanbus.writer.storage.segment_header import read_header
 from scanbus.writer.storage.shared_sections import Section
@@ -207,6 +212,7 @@ def salvage(
     force: bool = False,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
     allowed_roots: Sequence[Path] = (),
+    external_roots: Sequence[Path] = (),
 ) -> SalvageReport:
     """Recover partial scans from files that writers left below a root.
 
@@ -220,6 +226,8 @@ def salvage(
         Called with ``(uid, segments written, total)``.
     allowed_roots : sequence of pathlib.Path
         Other roots, to which symbolic links below the root may lead.
+    external_roots : sequence of pathlib.Path
+        Folders below which files of frames by reference are looked at.
 
     Raises
     ------
@@ -231,6 +239,7 @@ def salvage(
     """
     check_tree(root, allowed_roots)
     allow_links_to(allowed_roots)
+    allow_references_below(external_roots)
     scans: list[SalvagedScan] = []
     skipped: list[SkippedScan] = []
     known: set[str] = set()
@@ -277,6 +286,7 @@ class _Salvage:
         )
         self._unusable: list[str] = []
         self._problems = ["what was not in a writer's files is lost with the bus"]
+        self._notes: tuple[str, ...] = ()
         self._ledgers: dict[str, ChannelLedger] = {}
         self._late: dict[str, tuple[PointRange, ...]] = {}
 
@@ -302,6 +312,7 @@ class _Salvage:
             accounts = self._make_segments(plans)
             self._judge_own(finished, plans, accounts)
             self._judge_shared(sections)
+            self._look_for_references(sections)
             verdict = self._verdict()
             self._publish(finished, plans, sections, verdict)
             self._work_folder.set_aside()
@@ -387,6 +398,13 @@ class _Salvage:
                 found = sections[lane.name]
                 self._count(lane, accounts_of(found), found[-1].stop if found else 0)
 
+    def _look_for_references(self, sections: dict[str, list[Section]]) -> None:
+        files = reference_files(self._lanes, sections)
+        channels = [channel for lane in self._lanes for channel in lane.channels]
+        found = examine_references(channels, files)
+        self._notes = found.notes
+        self._problems += found.problems
+
     def _count(
         self, lane: LaneDescription, accounts: list[SegmentAccount], stop: int
     ) -> None:
@@ -409,6 +427,7 @@ class _Salvage:
             end_reason=ended.end_reason if ended else None,
             master=str(master.relative_to(self._root)),
             problems=self._problems,
+            notes=self._notes,
         )
         return judged.model_copy(update={"reason": f"salvaged: {judged.reason}"})
 

@@ -36,6 +36,8 @@ class Pace:
         How long replaced segments stay after the last master that named them.
     wanted_sources : int
         Number of detector files of a scan above which finished ones are joined.
+    reference_wait_s : float
+        How long an ended scan waits for files of frames by reference.
     """
 
     flush_s: float = 1.0
@@ -48,3 +50,4 @@ class Pace:
     low_water_bytes: int = 0
     grace_s: float = 300.0
     wanted_sources: int = WANTED_SOURCES
+    reference_wait_s: float = 0.0

@@ -16,7 +16,15 @@ from scanbus.writer.model.ledger import judge, losses
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.model.sources import named_files
 from scanbus.writer.scan.lane_writer import LaneWriter
+from scanbus.writer.scan.pace import Pace
+from scanbus.writer.scan.shared_segments import SharedSegments
 from scanbus.writer.storage.data_root import scan_master
+from scanbus.writer.storage.references import (
+    NOTHING_FOUND,
+    Found,
+    examine_references,
+    reference_files,
+)
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.scan_file import read_scan_file
 
@@ -24,6 +32,7 @@ __all__ = [
     "amended",
     "contents_of",
     "ledgers_of",
+    "look_for_references",
     "report_points",
     "segment_paths",
     "unprepared",
@@ -157,19 +166,36 @@ def amended(done: Verdict, record: ScanRecord, lanes: Sequence[LaneWriter]) -> V
         ledgers,
         end_reason=ended.end_reason if ended else None,
         master=done.master,
+        notes=done.notes,
         problems=[*record.problems, *(text for one in lanes for text in one.problems)],
     )
+
+
+def look_for_references(
+    lanes: Sequence[LaneWriter],
+    shared: SharedSegments,
+    pace: Pace,
+    tick: Callable[[], None],
+) -> Found:
+    """Look for the files of frames by reference, and wait for those that may come."""
+    described = [lane.lane for lane in lanes]
+    channels = [channel for lane in described for channel in lane.channels]
+    if not any(channel.is_reference for channel in channels):
+        return NOTHING_FOUND
+    files = reference_files(described, shared.read_all(lanes))
+    return examine_references(channels, files, wait_s=pace.reference_wait_s, tick=tick)
 
 
 def verdict_on(
     record: ScanRecord,
     lanes: Sequence[LaneWriter],
     root: Path,
+    references: Found = NOTHING_FOUND,
     *,
     provisional: bool = False,
 ) -> Verdict:
     """Return the verdict on the scan as written so far."""
-    problems = [*record.problems]
+    problems = [*record.problems, *references.problems]
     for lane in lanes:
         problems += lane.problems
     ledgers, ended = ledgers_of(lanes, is_open=provisional), record.ended
@@ -182,5 +208,6 @@ def verdict_on(
         end_reason=ended.end_reason if ended else None,
         master=str(master.relative_to(root)),
         problems=problems,
+        notes=references.notes,
         provisional=provisional,
     )

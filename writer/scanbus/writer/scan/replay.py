@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.scan.write_authority import ReplayAuthority
 from scanbus.writer.storage.data_root import scan_folder
 from scanbus.writer.storage.file_system import check_file_system
+from scanbus.writer.storage.references import allow_references_below
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.root_identity import read_root_id
 
@@ -52,6 +53,7 @@ def replay(
     *,
     as_number: int | None = None,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    external_roots: Sequence[Path] = (),
 ) -> Verdict:
     """Write a scan from the bus into files below `root`; follow it while it runs.
 
@@ -69,6 +71,8 @@ def replay(
         Scan number to use instead of the scan's own.
     progress : callable
         Called with ``(channel, points stored, points expected or None)``.
+    external_roots : sequence of pathlib.Path
+        Folders below which files of frames by reference are looked at.
 
     Returns
     -------
@@ -89,6 +93,7 @@ def replay(
         If files cannot be written below `root`.
     """
     _make_output(root)
+    allow_references_below(external_roots)
     client = connect(url, name="scanbus-replay")
     with translated(url):
         describe_server(client, url)

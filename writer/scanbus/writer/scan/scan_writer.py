@@ -40,6 +40,7 @@ from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.progress import (
     amended,
     contents_of,
+    look_for_references,
     report_points,
     segment_paths,
     unprepared,
@@ -311,10 +312,8 @@ class ScanWriter:
     def _lane(self, lane: LaneDescription) -> LaneWriter:
         has_own = lane.storage is Storage.FILES or lane.is_late
         shared = None if has_own else self._shared
-        uid, make_path = self._record.uid, self._work_folder.path
-        return LaneWriter(
-            uid, lane, self._folder, make_path, self._sandbox, shared=shared
-        )
+        uid, path = self._record.uid, self._work_folder.path
+        return LaneWriter(uid, lane, self._folder, path, self._sandbox, shared=shared)
 
     def _add_lanes(self) -> None:
         """Add the lanes that events name later: of late points, of static arrays."""
@@ -455,10 +454,11 @@ class ScanWriter:
 
     def _finalise(self) -> Verdict:
         name = values_file_name(self._record.identity.scan_number)
+        found = look_for_references(self._lanes, self._shared, self._pace, self._tick)
         with self._steps.phase("scan_file", self._folder / name):
             for owner in self._owners:
                 owner.confirm()
-            verdict = verdict_on(self._record, self._lanes, self._root)
+            verdict = verdict_on(self._record, self._lanes, self._root, found)
             segments = segment_paths(self._lanes, self._folder)
             path = self._work_folder.path(name)
             sections = self._shared.read_all(self._lanes)

@@ -295,6 +295,7 @@ def _last_ids(client: Bus, record: ScanRecord) -> dict[str, bytes]:
 
 def _pace(settings: WriterSettings) -> Pace:
     return Pace(
+        reference_wait_s=settings.reference_wait_s,
         flush_s=settings.flush_s,
         least_free_bytes=settings.least_free_bytes,
         low_water_bytes=settings.low_water_bytes,

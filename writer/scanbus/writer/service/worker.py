@@ -36,6 +36,7 @@ from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import write_hits
 from scanbus.writer.storage.data_root import allow_links_to
 from scanbus.writer.storage.hdf5 import has_lost_files
+from scanbus.writer.storage.references import allow_references_below
 from scanbus.writer.storage.replaced_files import ReplacedFilesSweep
 
 __all__ = ["Worker", "main"]
@@ -108,6 +109,7 @@ class Worker:
         self._shows_progress = shows_progress
         self._alive_s = min(_ALIVE_S, self._settings.lease_s / 4)
         allow_links_to(self._settings.allowed_roots)
+        allow_references_below(self._settings.external_roots)
         self._sweep = ReplacedFilesSweep(self._settings.root, self._settings.grace_s)
 
     def _say_alive(self) -> None:

@@ -21,6 +21,7 @@ from scanbus.writer.model.nexus_tree import (
     Array,
     Dataset,
     ExternalLink,
+    FrameSource,
     Group,
     Node,
     SoftLink,
@@ -135,8 +136,38 @@ def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.
             source.path.encode("ascii"),
             h5py.h5s.create_simple(part),
         )
+    for frames in node.frames:
+        _map_frames(plist, space, frames, point)
     space.select_all()
     return _create(parent, name, node, space, plist)
+
+
+def _map_frames(
+    plist: Any, space: Any, source: FrameSource, point: tuple[int, ...]
+) -> None:
+    """Map frames of a detector's file, in even steps on both sides."""
+    _select_rows(space, source.start, source.step, source.count, point)
+    if source.is_single:
+        found = h5py.h5s.create_simple(point)
+    else:
+        n_rows = source.first + (source.count - 1) * source.frame_step + 1
+        found = h5py.h5s.create_simple((n_rows, *point))
+        _select_rows(found, source.first, source.frame_step, source.count, point)
+    file, path = os.fsencode(source.file), source.path.encode()
+    plist.set_virtual(space, file, path, found)
+
+
+def _select_rows(
+    space: Any, first: int, step: int, count: int, point: tuple[int, ...]
+) -> None:
+    corner = tuple(0 for _ in point)
+    if step == 1:
+        space.select_hyperslab((first, *corner), (count, *point))
+        return
+    ones = tuple(1 for _ in point)
+    space.select_hyperslab(
+        (first, *corner), (count, *ones), (step, *point), (1, *point)
+    )
 
 
 def _write_array(parent: h5py.Group, name: str, node: VirtualArray) -> h5py.Dataset:

@@ -36,6 +36,7 @@ from scanbus.writer.model.scan_contents import (
 from scanbus.writer.model.sources import are_linked
 
 __all__ = [
+    "BY_REFERENCE",
     "Place",
     "ascii_units",
     "channel_attributes",
@@ -68,6 +69,8 @@ _ASCII_UNITS: Final = {
     "\N{SUPERSCRIPT THREE}": "^3",
     "\N{MIDDLE DOT}": "*",
 }
+BY_REFERENCE: Final = "by_reference"
+"""Attribute of frames in files of a detector: the dataset with the URL of each."""
 _INTERPRETATION_BY_RANK: Final = {1: "spectrum", 2: "image", 3: "vertex"}
 # Names in NXinstrument that a device must not have.
 _RESERVED: Final = (
@@ -164,7 +167,9 @@ def find_places(contents: ScanContents) -> dict[str, Place]:
     lanes = prepared.lanes if prepared else ()
     by_device: dict[str, list[tuple[LaneDescription, ChannelDescription]]] = {}
     for lane in lanes:
-        for channel in lane.channels:
+        for described in lane.channels:
+            is_mapped = described.name in contents.referenced
+            channel = described.frame_channel if is_mapped else described
             by_device.setdefault(channel.device, []).append((lane, channel))
     places: dict[str, Place] = {}
     devices: set[str] = set(_RESERVED)
@@ -259,6 +264,9 @@ def _device_group(contents: ScanContents, members: list[Place]) -> Group:
         if place.n_points is None:
             continue
         children[place.field] = _points_node(contents, place)
+        if place.channel.name in contents.referenced:
+            path = data_path(place.lane, place.channel)
+            children[f"{place.field}__url"] = _value_link(contents, path)
         if place.channel.is_ragged:
             path = length_path(place.lane, place.channel)
             if contents.values_file:
@@ -286,6 +294,8 @@ def _points_node(contents: ScanContents, place: Place) -> Node:
     them is a single file, and linked: HDF5 opens it when the link is followed.
     """
     lane, channel = place.lane, place.channel
+    if channel.name in contents.referenced:
+        return _referenced_frames(contents, place)
     if lane.storage is Storage.VALUES and contents.values_file:
         return _value_link(contents, data_path(lane, channel))
     attributes: dict[str, Value] = {**channel_attributes(channel), "target": place.path}
@@ -298,6 +308,20 @@ def _points_node(contents: ScanContents, place: Place) -> Node:
         return ExternalLink(sources[0].file, sources[0].path)
     shape, dtype = place.shape, channel.numpy_dtype
     return VirtualDataset(shape, dtype, missing, sources, attributes)
+
+
+def _referenced_frames(contents: ScanContents, place: Place) -> VirtualDataset:
+    channel = place.channel
+    attributes: dict[str, Value] = {
+        **channel_attributes(channel),
+        "target": place.path,
+        BY_REFERENCE: f"{place.field}__url",
+    }
+    missing, frames = channel.missing_value, contents.referenced[channel.name]
+    if isinstance(missing, str):
+        raise ValueError(f"{channel.name}: frames are numbers")
+    shape, dtype = place.shape, channel.numpy_dtype
+    return VirtualDataset(shape, dtype, missing, (), attributes, frames)
 
 
 def _value_link(contents: ScanContents, path: str) -> ExternalLink:

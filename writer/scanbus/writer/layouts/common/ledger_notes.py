@@ -157,12 +157,13 @@ def _late_group(contents: ScanContents) -> Group:
 
 
 def _verdict_nodes(verdict: Verdict) -> dict[str, Node]:
-    return {
+    nodes: dict[str, Node] = {
         "verdict": Dataset(verdict.verdict.value),
         "reason": Dataset(verdict.reason),
         "provisional": Dataset(np.bool_(verdict.provisional)),
         "ledger": _ledger_group(verdict.channels),
     }
+    return {**nodes, "notes": Dataset(verdict.notes)} if verdict.notes else nodes
 
 
 def _ledger_group(ledgers: Mapping[str, ChannelLedger]) -> Group:

@@ -1,0 +1,12 @@
+"""Files that a detector wrote itself, to which frames by reference refer.
+
+Writer, check and subscribers open them here and nowhere else: names come off the bus,
+so nothing outside of the external roots is opened, whatever links lead there.
+"""
+
+from __future__ import annotations
+
+from scanbus.bus.external.hdf5_frames import FrameFiles, opened_frames
+from scanbus.bus.external.paths import file_below, place_below
+
+__all__ = ["FrameFiles", "file_below", "opened_frames", "place_below"]

@@ -1,0 +1,489 @@
+"""Frames by reference: files that a detector writes itself, mapped and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from scanbus.bus.protocol import lane_key
+from scanbus.bus.store import connect
+from scanbus.publisher import Publisher, Scan
+from scanbus.schemas import Verdict, VerdictWord
+from scanbus.schemas.errors import ExternalFileError
+from scanbus.subscriber import Subscriber
+from scanbus.writer import check_files, rebuild, replay, salvage
+from tests.conftest import RedisFactory
+from tests.support.salvaged import temporary_points
+from tests.support.writers import final_verdict, wait_until, writer
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+SHAPE = (6, 8)
+NOTE = "eiger: by reference, not checksummed"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the detector writes; the writer may look there."""
+    folder = tmp_path / "detector"
+    folder.mkdir()
+    monkeypatch.setenv("SCANBUS_EXTERNAL_ROOTS", str(folder))
+    monkeypatch.setenv("SCANBUS_REFERENCE_WAIT_S", "0")
+    return folder
+
+
+def frames(first: int, count: int) -> npt.NDArray[np.uint16]:
+    numbers = np.arange(first, first + count, dtype=np.uint16)
+    return np.broadcast_to(numbers[:, None, None], (count, *SHAPE)).copy()
+
+
+def lima_file(folder: Path, index: int, data: npt.NDArray[np.uint16]) -> Path:
+    """A file as LImA's HDF5 saving makes them: a series of files of equal length."""
+    path = folder / f"eiger_{index:04d}.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset(
+            "entry_0000/ESRF-ID00/eiger/data",
+            data=data,
+            chunks=(1, *SHAPE),
+            **hdf5plugin.Bitshuffle(cname="lz4"),
+        )
+        file["entry_0000/measurement/data"] = h5py.SoftLink(
+            "/entry_0000/ESRF-ID00/eiger/data"
+        )
+    return path
+
+
+def odin_file(folder: Path, index: int, data: npt.NDArray[np.uint16]) -> Path:
+    """A file as Odin makes them: each of its writers has every n-th frame."""
+    path = folder / f"run_{index:06d}.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset(
+            "data", data=data, maxshape=(None, *SHAPE), chunks=(1, *SHAPE)
+        )
+        file.swmr_mode = True
+        file.flush()
+    return path
+
+
+LIMA_PATH = "/entry_0000/measurement/data"
+
+
+def lima_scan(url: str, files: Sequence[Path], per_file: int) -> Scan:
+    with Publisher(url, close_timeout_s=0.1) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16", fill_value=9)
+            scan.channel("i0")
+            for path in files:
+                scan.reference("eiger", path, LIMA_PATH, count=per_file)
+                scan.send("i0", np.arange(per_file, dtype=float))
+        return scan
+
+
+def written(url: str, root: Path, scan: Scan) -> tuple[Path, Verdict]:
+    with writer(url, root):
+        verdict = final_verdict(url, scan.uid)
+    return root / verdict.master, verdict
+
+
+def read(master: Path) -> npt.NDArray[np.uint16]:
+    with h5py.File(master) as file:
+        found: npt.NDArray[np.uint16] = file["1.1/measurement/eiger"][()]
+        return found
+
+
+def test_a_master_reads_every_frame_of_a_lima_like_series(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(5)]
+    scan = lima_scan(redis_url, files, 10)
+    master, verdict = written(redis_url, root, scan)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    assert verdict.notes == (NOTE,)
+    np.testing.assert_array_equal(read(master), frames(0, 50))
+    with h5py.File(master) as file:
+        detector = file["1.1/instrument/eiger"]
+        assert detector["image"].attrs["interpretation"] == "image"
+        url = detector["image__url"].asstr()[11]
+        assert url == f"silx://{files[1]}?path={LIMA_PATH}&slice=1"
+        assert [*file["1.1/scanbus/notes"].asstr()] == [NOTE]
+    report = check_files([master], external_roots=[disk])
+    assert report.ok, report.findings
+    assert any("not checksummed" in note for note in report.notes)
+
+
+def test_a_master_reads_every_frame_of_an_odin_like_series(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    n_writers, total = 4, 41
+    every = frames(0, total)
+    files = [odin_file(disk, one, every[one::n_writers]) for one in range(n_writers)]
+    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            for number in range(total):
+                file = files[number % n_writers]
+                scan.reference("eiger", file, "/data", first=number // n_writers)
+    master, verdict = written(redis_url, root, scan)
+    assert verdict.verdict is VerdictWord.COMPLETE, verdict.reason
+    np.testing.assert_array_equal(read(master), every)
+    with h5py.File(master) as file:
+        assert len(file["1.1/measurement/eiger"].virtual_sources()) == n_writers
+    assert check_files([master], external_roots=[disk]).ok
+
+
+def test_a_missing_file_is_named_and_read_once_it_is_there(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(3)]
+    files[1].unlink()
+    scan = lima_scan(redis_url, files, 10)
+    master, verdict = written(redis_url, root, scan)
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert verdict.reason == f"eiger: {files[1]} is not there (points 10 to 19)"
+    assert (read(master)[10:20] == 9).all()
+    (finding,) = check_files([master], external_roots=[disk]).findings
+    assert finding.points == ((10, 20),)
+    assert str(files[1]) in finding.problem
+    lima_file(disk, 1, frames(10, 10))
+    np.testing.assert_array_equal(read(master), frames(0, 30))
+    assert check_files([master], external_roots=[disk]).ok
+
+
+def test_a_file_that_appears_late_is_waited_for(
+    redis_url: str, root: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANBUS_REFERENCE_WAIT_S", "30")
+    late = disk / "eiger_0000.h5"
+    scan = lima_scan(redis_url, [late], 10)
+    timer = threading.Timer(2.0, lima_file, (disk, 0, frames(0, 10)))
+    timer.start()
+    master, verdict = written(redis_url, root, scan)
+    timer.join()
+    assert verdict.verdict is VerdictWord.COMPLETE, verdict.reason
+    np.testing.assert_array_equal(read(master), frames(0, 10))
+
+
+def test_a_file_that_vanishes_later_is_named_by_check(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(2)]
+    master, verdict = written(redis_url, root, lima_scan(redis_url, files, 10))
+    assert verdict.verdict is VerdictWord.COMPLETE
+    files[0].unlink()
+    (finding,) = check_files([master], external_roots=[disk]).findings
+    assert finding.problem == f"{files[0]} is not there"
+    assert finding.points == ((0, 10),)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ("short", "has 7 of 10 frames (points 17 to 19)"),
+        ("type", "holds float32, declared uint16 (points 10 to 19)"),
+        ("shape", "has shape (10, 3, 8), declared (n, 6, 8) (points 10 to 19)"),
+        ("text", "cannot be opened as HDF5"),
+        ("path", f"has no {LIMA_PATH}"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named_and_the_others_are_read(
+    *, damage: str, sentence: str, redis_url: str, root: Path, disk: Path
+) -> None:
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(3)]
+    if damage == "short":
+        lima_file(disk, 1, frames(10, 7))
+    elif damage == "text":
+        files[1].write_text("no HDF5")
+    else:
+        with h5py.File(files[1], "w") as file:
+            if damage != "path":
+                shape = (10, 3, 8) if damage == "shape" else (10, *SHAPE)
+                dtype = "float32" if damage == "type" else "uint16"
+                file.create_dataset(LIMA_PATH, shape, dtype)
+    master, verdict = written(redis_url, root, lima_scan(redis_url, files, 10))
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert str(files[1]) in verdict.reason
+    assert sentence in verdict.reason
+    found = read(master)
+    np.testing.assert_array_equal(found[:10], frames(0, 10))
+    np.testing.assert_array_equal(found[20:], frames(20, 10))
+    if damage == "short":
+        np.testing.assert_array_equal(found[10:17], frames(10, 7))
+        assert (found[17:20] == 9).all()
+
+
+def hostile_file(disk: Path, tmp_path: Path, kind: str) -> Path:
+    """A file below the root that leads out of it, or that must not be opened."""
+    outside = lima_file(tmp_path, 7, frames(0, 10))
+    path = disk / "hostile.h5"
+    if kind == "elsewhere":
+        return outside
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(outside)
+    elif kind == "linked folder":
+        (disk / "linked").symlink_to(tmp_path)
+        return disk / "linked" / outside.name
+    elif kind == "loop":
+        path.symlink_to(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        _hdf5_leading_out(path, outside, kind)
+    return path
+
+
+def _hdf5_leading_out(path: Path, outside: Path, kind: str) -> None:
+    with h5py.File(path, "w") as file:
+        if kind == "external link":
+            file[LIMA_PATH] = h5py.ExternalLink(str(outside), LIMA_PATH)
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((10, *SHAPE), "uint16")
+            layout[:] = h5py.VirtualSource(str(outside), LIMA_PATH, (10, *SHAPE))
+            file.create_virtual_dataset(LIMA_PATH, layout)
+        else:
+            file.create_dataset(
+                LIMA_PATH, (10, *SHAPE), "uint16", external=str(outside)
+            )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "elsewhere",
+        "fifo",
+        "folder",
+        "link",
+        "linked folder",
+        "loop",
+        "device",
+        "external link",
+        "virtual",
+        "raw file",
+    ],
+)
+def test_nothing_outside_of_the_external_roots_is_opened(
+    kind: str, redis_url: str, root: Path, disk: Path, tmp_path: Path
+) -> None:
+    path = hostile_file(disk, tmp_path, kind)
+    scan = lima_scan(redis_url, [path], 10)
+    began = time.monotonic()
+    master, verdict = written(redis_url, root, scan)
+    assert time.monotonic() - began < 60
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert "hostile" in verdict.reason or "external_roots" in verdict.reason
+    with h5py.File(master) as file:
+        assert not file["1.1/measurement/eiger"].is_virtual
+        assert file["1.1/measurement/eiger"].asstr()[0].startswith("silx://")
+    check_files([master], external_roots=[disk])
+
+
+def test_files_of_other_formats_are_listed_by_url(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    images = [disk / f"image_{number:05d}.cbf" for number in range(4)]
+    for image in images[:3]:
+        image.write_bytes(b"###CBF: VERSION 1.5")
+    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            for image in images:
+                scan.reference("eiger", image)
+    master, verdict = written(redis_url, root, scan)
+    assert verdict.reason == f"eiger: {images[3]} is not there (points 3)"
+    assert "eiger: files other than HDF5 are listed by URL" in verdict.notes
+    with h5py.File(master) as file:
+        urls = [*file["1.1/measurement/eiger"].asstr()]
+    assert urls == [f"fabio://{image}?slice=0" for image in images]
+
+
+def test_more_files_than_a_master_maps_are_listed_by_url(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    files = [lima_file(disk, index, frames(index, 1)) for index in range(501)]
+    master, verdict = written(redis_url, root, lima_scan(redis_url, files, 1))
+    assert verdict.verdict is VerdictWord.COMPLETE
+    assert any("501 files" in note for note in verdict.notes)
+    with h5py.File(master) as file:
+        assert not file["1.1/measurement/eiger"].is_virtual
+        assert len(file["1.1/measurement/eiger"]) == 501
+
+
+def test_masters_are_rebuilt_with_the_frames_if_their_roots_are_named(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(2)]
+    master, _ = written(redis_url, root, lima_scan(redis_url, files, 10))
+    (skipped,) = rebuild(root).skipped
+    assert "external roots" in skipped.reason
+    np.testing.assert_array_equal(read(master), frames(0, 20))
+    master.unlink()
+    assert not rebuild(root, external_roots=[disk]).skipped
+    np.testing.assert_array_equal(read(master), frames(0, 20))
+
+
+def test_subscribers_read_frames_below_their_external_roots_only(
+    redis_url: str, disk: Path, tmp_path: Path
+) -> None:
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(3)]
+    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            scan.external_detector("outside", shape=SHAPE, dtype="uint16")
+            for index, path in enumerate(files):
+                scan.reference("eiger", path, LIMA_PATH, count=10, time=float(index))
+            scan.skip("eiger", 2)
+            outside = lima_file(tmp_path, 7, frames(0, 1))
+            scan.reference("outside", outside, LIMA_PATH)
+    with Subscriber(redis_url, external_roots=[disk]) as subscriber:
+        reader = subscriber.scan(scan.uid)
+        assert reader.length("eiger") == 32
+        np.testing.assert_array_equal(reader.frames("eiger", 5, 25), frames(5, 20))
+        assert (reader.frames("eiger", 29, 32)[1:] == 65535).all()
+        with pytest.raises(ExternalFileError, match="not below one of the ext"):
+            reader.frames("outside")
+        batches = [*reader.stream("eiger")]
+        streamed = np.concatenate([reader.frames_of(batch) for batch in batches])
+        np.testing.assert_array_equal(streamed[:30], frames(0, 30))
+        times = np.concatenate([batch.times for batch in batches])
+        np.testing.assert_array_equal(times[:30], np.repeat([0.0, 1.0, 2.0], 10))
+        files[2].unlink()
+        with pytest.raises(ExternalFileError, match="is not there") as caught:
+            reader.frames("eiger", 19, 21)
+        assert caught.value.is_absent
+    with Subscriber(redis_url) as subscriber:
+        assert subscriber.scan(scan.uid).read("outside")[0].startswith("silx://")
+        with pytest.raises(ExternalFileError, match="external_roots"):
+            subscriber.scan(scan.uid).frames("eiger", 0, 1)
+
+
+def test_entries_carry_file_path_first_frame_and_count(
+    redis_url: str, disk: Path
+) -> None:
+    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            scan.reference("eiger", disk / "a.h5", "/data", first=3, count=500)
+    with connect(redis_url, name="test") as client:
+        entries = client.xrange(lane_key(scan.uid, "eiger"))
+    payloads = [fields[fields.index(b"p") + 1] for _, fields in entries[:-1]]
+    runs = [json.loads(payload) for payload in payloads]
+    assert {(run["file"], run["path"]) for (run,) in runs} == {
+        (str(disk / "a.h5"), "/data")
+    }
+    assert runs[0][0]["first"] == 3
+    assert sum(run["count"] for (run,) in runs) == 500
+    assert all(len(payload) < 200 for payload in payloads)
+
+
+def test_a_replay_and_a_resumed_spool_keep_references(
+    redis_url: str, root: Path, disk: Path, tmp_path: Path
+) -> None:
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(2)]
+    spool = tmp_path / "spool"
+    with Publisher(redis_url, close_timeout_s=0.1, spool=spool) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            for path in files:
+                scan.reference("eiger", path, LIMA_PATH, count=10)
+    master, verdict = written(redis_url, root, scan)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    np.testing.assert_array_equal(read(master), frames(0, 20))
+    again = tmp_path / "again"
+    replayed = replay(redis_url, scan.uid, again, external_roots=[disk])
+    assert replayed.verdict is VerdictWord.COMPLETE, replayed.reason
+    np.testing.assert_array_equal(read(again / replayed.master), frames(0, 20))
+
+
+def test_what_a_killed_writer_had_is_salvaged(
+    redis_factory: RedisFactory, root: Path, disk: Path
+) -> None:
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(2)]
+    server = redis_factory()
+    publisher = Publisher(server.url, close_timeout_s=0.1)
+    with publisher.scan(proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+        for path in files:
+            scan.reference("eiger", path, LIMA_PATH, count=10)
+        scan.flush()
+        with writer(server.url, root) as process:
+            wait_until(lambda: temporary_points(root, "eiger") == 20, 30)
+            process.kill()
+        server.stop()
+    publisher.close()
+    files[1].unlink()
+    (salvaged,) = salvage(root, force=True, external_roots=[disk]).scans
+    assert f"eiger: {files[1]} is not there (points 10 to 19)" in (
+        salvaged.verdict.reason
+    )
+    assert salvaged.verdict.notes == (NOTE,)
+    found = read(root / salvaged.verdict.master)
+    np.testing.assert_array_equal(found[:10], frames(0, 10))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"file": "a.h5"}, "relative"),
+        ({"file": "/data/../etc/a.h5"}, "upwards"),
+        ({"file": "/data/a?b.h5"}, "one of"),
+        ({"file": "/data/a\0.h5"}, "control"),
+        ({"file": "/" + 2000 * "a"}, "limit"),
+        ({"path": "data"}, "relative"),
+        ({"count": 0}, "count"),
+        ({"first": -1}, "frame"),
+    ],
+)
+def test_what_cannot_be_a_reference_is_refused_at_once(
+    given: dict[str, Any], sentence: str, redis_url: str
+) -> None:
+    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            scan.reference("eiger", "/data/a.h5", "/data")
+            arguments = {"file": "/data/a.h5", "path": "/data", **given}
+            with pytest.raises(ValueError, match=sentence):
+                scan.reference("eiger", **arguments)
+            with pytest.raises(ValueError, match="no URL of a frame"):
+                scan.send("eiger", "/data/a.h5")
+            with pytest.raises(ValueError, match="skip"):
+                scan.send("eiger", "")
+    with Subscriber(redis_url) as subscriber:
+        assert subscriber.scan(scan.uid).length("eiger") == 1
+
+
+def test_gaps_and_late_references_are_kept(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(2)]
+    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            scan.reference("eiger", files[0], LIMA_PATH, count=10)
+            scan.skip("eiger", 10)
+            scan.reference("eiger", files[1], LIMA_PATH, count=10)
+    master, verdict = written(redis_url, root, scan)
+    assert verdict.channels["eiger"].missing == ((10, 20),)
+    found = read(master)
+    np.testing.assert_array_equal(found[:10], frames(0, 10))
+    np.testing.assert_array_equal(found[20:], frames(10, 10))
+    assert (found[10:20] == 65535).all()
+    assert check_files([master], everything=True, external_roots=[disk]).ok
