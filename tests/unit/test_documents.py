@@ -289,7 +289,7 @@ def test_a_plot_of_a_channel_that_is_not_there_is_refused() -> None:
         ({"shape": (-2,)}, "greater than or equal"),
         ({"shape": (2**31,)}, "less than"),
         ({"shape": (2**20, 2**20, 2**20)}, "does not fit into an entry"),
-        ({"shape": (1, 1, 1, 1)}, "at most 3"),
+        ({"shape": (1,) * 6}, "at most 5"),
         ({"shape": (-1,)}, "max_point_bytes"),
         ({"dtype": "string"}, "max_point_bytes"),
         ({"dtype": "string", "shape": (2,), "max_point_bytes": 9}, "scalar"),

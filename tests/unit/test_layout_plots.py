@@ -37,13 +37,13 @@ def places(**points: int | None) -> dict[str, Place]:
 
 
 def plot(found: dict[str, Place], name: str, *wanted: PlotDescription) -> Group:
-    node = plot_nodes("1.1", wanted, found, ())[name]
+    node = plot_nodes("1.1", wanted, found, (), {})[name]
     assert isinstance(node, Group)
     return node
 
 
 def test_counters_are_plotted_over_the_first_axis_by_default() -> None:
-    nodes = plot_nodes("1.1", (), places(), ())
+    nodes = plot_nodes("1.1", (), places(), (), {})
     assert list(nodes) == ["plot", "plot_eiger", "plotselect"]
     assert nodes["plotselect"] == SoftLink("/1.1/plot")
     found = plot(places(), "plot")
@@ -71,14 +71,14 @@ def test_two_axes_of_a_scalar_make_a_scatter_plot() -> None:
 
 def test_frames_have_one_axis_and_pixels() -> None:
     wanted = PlotDescription(name="p", signals=("eiger",), axes=("x",))
-    nodes = plot_nodes("1.1", (wanted,), places(), ())
+    nodes = plot_nodes("1.1", (wanted,), places(), (), {})
     assert list(nodes) == ["p", "plotselect"]
     assert plot(places(), "p", wanted).attributes["axes"] == ("x", ".", ".")
 
 
 def test_nothing_is_plotted_before_the_first_point() -> None:
     nothing = dict.fromkeys(places(), 0)
-    assert plot_nodes("1.1", (), places(**nothing), ()) == {}
+    assert plot_nodes("1.1", (), places(**nothing), (), {}) == {}
 
 
 def test_text_is_no_signal() -> None:
@@ -88,4 +88,4 @@ def test_text_is_no_signal() -> None:
 
 def test_a_plot_that_is_called_like_something_else_gets_a_number() -> None:
     wanted = PlotDescription(name="sample", signals=("diode",))
-    assert "sample_2" in plot_nodes("1.1", (wanted,), places(), ("sample",))
+    assert "sample_2" in plot_nodes("1.1", (wanted,), places(), ("sample",), {})

@@ -52,6 +52,13 @@ def test_arrays_are_plotted_beside_what_a_document_names() -> None:
     ]
 
 
+def test_frames_of_more_dimensions_are_plotted_as_frames() -> None:
+    stack = channel("z", "z", role=Role.DETECTOR, shape=(2, 5, 5))
+
+    assert shown(default_plots([SPECTRA, stack])) == [("plot2D", "z", "over")]
+    assert shown(all_plots((), [SPECTRA, stack]))[0] == ("plot_z", "z", "over")
+
+
 def test_the_plot_of_a_long_name_has_a_name_that_nexus_takes() -> None:
     name = "a" * 63
 

@@ -51,6 +51,8 @@ MAX_SEGMENT_POINTS = 2**20
 ENTRY_OVERHEAD_BYTES = 256
 """Bytes that an entry takes on the bus beside its payload: header, id, overhead."""
 MAX_VALUES_BYTES = 2**28
+# Frames of colour, of several thresholds, stacks of them: HDF5 and Blosc2 have more.
+MAX_DIMENSIONS = 5
 # Length of the one axis that may differ from point to point.
 RAGGED = -1
 
@@ -114,7 +116,11 @@ class NexusHints(BaseModel):
     field : str
         Name of the dataset in the device's group.
     interpretation : str
-        The NeXus attribute ``interpretation``; derived from the rank if not given.
+        The NeXus attribute ``interpretation``; derived from type and shape if not
+        given.
+    axes : tuple of str
+        Names of the axes of one point, slowest first. A field of this name in the
+        device's group, with a number for each place, is that axis of plots.
     attributes : dict
         Further attributes of the dataset: text, numbers, or lists of them.
     """
@@ -124,6 +130,7 @@ class NexusHints(BaseModel):
     nx_class: NexusName | None = None
     field: WantedName | None = None
     interpretation: PlainText | None = Field(default=None, max_length=63)
+    axes: tuple[WantedName, ...] = Field(default=(), max_length=MAX_DIMENSIONS)
     attributes: dict[WantedName, AttributeValue] = Field(default_factory=dict)
 
 
@@ -142,7 +149,7 @@ class FrameDescription(BaseModel):
 
     dtype: NumberName
     shape: tuple[Annotated[int, Field(gt=0, lt=2**31)], ...] = Field(
-        min_length=1, max_length=3
+        min_length=1, max_length=MAX_DIMENSIONS
     )
 
 
@@ -163,7 +170,8 @@ class ChannelDescription(BaseModel):
         numpy's name of the type of one value, or ``string``.
     shape : tuple of int
         Shape of one point: ``()`` scalar, ``(n,)`` spectrum, ``(i, j)`` frame
-        (slow, fast); ``(-1,)`` a series whose length differs from point to point.
+        (slow, fast), ``(threshold, i, j)`` and other stacks of frames, ``(i, j, 3)``
+        colours; ``(-1,)`` a series whose length differs from point to point.
     units : str
         Units in the form that NeXus requires, ``""`` if none.
     points : int or None
@@ -189,7 +197,7 @@ class ChannelDescription(BaseModel):
     role: Role = Role.COUNTER
     dtype: DtypeName = "float64"
     shape: tuple[Annotated[int, Field(ge=RAGGED, lt=2**31)], ...] = Field(
-        default=(), max_length=3
+        default=(), max_length=MAX_DIMENSIONS
     )
     units: PlainText = Field(default="", max_length=63)
     display_name: PlainText = Field(default="", max_length=255)
@@ -222,6 +230,11 @@ class ChannelDescription(BaseModel):
             raise ValueError(
                 f"{self.name}: a point of {self.point_bytes} bytes does not fit into "
                 f"an entry of at most {MAX_ENTRY_BYTES} bytes"
+            )
+        if self.nexus.axes and len(self.nexus.axes) != len(self.frame_channel.shape):
+            raise ValueError(
+                f"{self.name}: {len(self.nexus.axes)} axes for points of shape "
+                f"{self.frame_channel.shape}"
             )
         if (self.frames is not None) != (self.codec == REFERENCE_CODEC):
             raise ValueError(

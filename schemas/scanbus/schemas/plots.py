@@ -36,10 +36,14 @@ def default_plots(
     plots = []
     if counters:
         plots.append(PlotDescription(name="plot0D", signals=counters, axes=axes))
-    frames = [each.name for each in channels if len(each.shape) == _FRAME_RANK]
+    frames = [each.name for each in channels if _is_of_frames(each)]
     if frames:
         plots.append(PlotDescription(name="plot2D", signals=(frames[0],)))
     return tuple(plots)
+
+
+def _is_of_frames(channel: ChannelDescription) -> bool:
+    return len(channel.frame_channel.shape) >= _FRAME_RANK
 
 
 def all_plots(
@@ -82,7 +86,7 @@ def _counter_plots(channels: Sequence[ChannelDescription]) -> Iterator[PlotDescr
 def _array_plots(channels: Sequence[ChannelDescription]) -> Iterator[PlotDescription]:
     """Yield a plot for every detector of frames, then for every other array."""
     arrays = [each for each in channels if each.shape]
-    arrays.sort(key=lambda each: len(each.shape) != _FRAME_RANK)
+    arrays.sort(key=lambda each: not _is_of_frames(each))
     for each in arrays:
         name = nexus_name(f"plot_{each.name}")
         yield PlotDescription(name=name, signals=(each.name,))

@@ -119,7 +119,10 @@ class ChannelDeclarations(ABC):
         Parameters
         ----------
         shape : tuple of int
-            Shape of one frame, ``(i, j)``.
+            Shape of one frame: ``(i, j)``; of several thresholds or any stack
+            ``(n, i, j)``; of colours ``(i, j, 3)``; at most five axes. With
+            ``nexus={"axes": ("threshold_energy", "y", "x"), "threshold_energy": [6e3,
+            12e3]}`` the axes have names and values.
         points_per_chunk : int, optional
             Frames of one HDF5 chunk; by default one, or about 1 MiB of small frames.
 

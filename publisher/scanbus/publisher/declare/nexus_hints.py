@@ -20,7 +20,7 @@ from scanbus.schemas.valid_names import nexus_name, plain_text
 
 __all__ = ["split_hints"]
 
-_HINTS = ("nx_class", "field", "interpretation")
+_HINTS = ("nx_class", "field", "interpretation", "axes")
 
 
 def split_hints(given: Any) -> tuple[Any, dict[str, Any]]:
@@ -47,6 +47,8 @@ def split_hints(given: Any) -> tuple[Any, dict[str, Any]]:
     hints = {key: said[key] for key in _HINTS if said.get(key) is not None}
     if "interpretation" in hints:
         hints["interpretation"] = plain_text(key_text(hints["interpretation"]), 63)
+    if isinstance(hints.get("axes"), str):
+        hints["axes"] = (hints["axes"],)
     fields = {
         key: value for key, value in said.items() if key not in {*_HINTS, "attributes"}
     }

@@ -131,7 +131,9 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
     entry = merge_trees(entry, _defaults(record), Displaced([]))
     wanted = record.prepared.plots if record.prepared else ()
     taken = (*_NOT_METADATA, *entry.children)
-    plots = plot_nodes(contents.entry_name, wanted, places, taken)
+    fields = record.metadata().get("instrument")
+    fields = fields if isinstance(fields, Mapping) else {}
+    plots = plot_nodes(contents.entry_name, wanted, places, taken, fields)
     default: dict[str, Value] = {"default": DEFAULT_PLOT} if plots else {}
     children = {
         **entry.children,

@@ -71,7 +71,9 @@ _ASCII_UNITS: Final = {
 }
 BY_REFERENCE: Final = "by_reference"
 """Attribute of frames in files of a detector: the dataset with the URL of each."""
-_INTERPRETATION_BY_RANK: Final = {1: "spectrum", 2: "image", 3: "vertex"}
+# By the length of the last axis of images of bytes.
+_COLOURS: Final = {3: "rgb-image", 4: "rgba-image"}
+_LEAST_IMAGE: Final = 4
 # Names in NXinstrument that a device must not have.
 _RESERVED: Final = (
     "name",
@@ -142,12 +144,28 @@ def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
         found["original_name"] = channel.original_name
     if channel.original_group:
         found["original_group"] = channel.original_group
-    meaning = channel.nexus.interpretation or _INTERPRETATION_BY_RANK.get(
-        len(channel.shape)
-    )
+    meaning = channel.nexus.interpretation or interpretation(channel)
     if meaning:
         found["interpretation"] = meaning
     return found
+
+
+def interpretation(channel: ChannelDescription) -> str:
+    """Return how the points of a channel are looked at; empty for scalars.
+
+    The last axes are those of an image, of colours if there are three or four bytes for
+    each pixel; axes before them count images.
+    """
+    shape = channel.shape
+    if len(shape) < 2:
+        return "spectrum" if shape else ""
+    is_coloured = (
+        channel.dtype == "uint8"
+        and len(shape) > 2
+        and shape[-1] in _COLOURS
+        and min(shape[-3:-1]) >= _LEAST_IMAGE
+    )
+    return _COLOURS[shape[-1]] if is_coloured else "image"
 
 
 def _storable(value: AttributeValue) -> Value:

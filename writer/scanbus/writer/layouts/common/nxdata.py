@@ -8,9 +8,9 @@ than its signal. Lanes grow independently, so this occurs in every growing scan.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Any, Final
 
-from scanbus.schemas import PlotDescription
+from scanbus.schemas import PlotDescription, is_array
 from scanbus.schemas.plots import all_plots
 from scanbus.schemas.valid_names import unique_name
 from scanbus.writer.layouts.common.channel_nodes import Place
@@ -27,6 +27,7 @@ def plot_nodes(
     wanted: tuple[PlotDescription, ...],
     places: Mapping[str, Place],
     taken: Collection[str],
+    fields: Mapping[str, Any],
 ) -> dict[str, Node]:
     """Return the plots of an entry and the link to the default one.
 
@@ -40,6 +41,8 @@ def plot_nodes(
         Channel name to its place.
     taken : collection of str
         Names in the entry that a plot must not have.
+    fields : mapping
+        Metadata of the devices: values of the axes of frames.
 
     Returns
     -------
@@ -50,7 +53,7 @@ def plot_nodes(
     occupied = {*taken, DEFAULT_PLOT}
     plottable = [each.channel for each in places.values() if _is_plottable(each)]
     for plot in all_plots(wanted, plottable):
-        group = _plot_group(plot, places)
+        group = _plot_group(plot, places, fields)
         if group is None or _is_plotted(group, nodes):
             continue
         name = unique_name(plot.name, {*occupied, *nodes})
@@ -76,7 +79,9 @@ def _is_plottable(place: Place) -> bool:
     return bool(place.n_points) and not channel.is_string and channel.dtype != "bool"
 
 
-def _plot_group(plot: PlotDescription, places: Mapping[str, Place]) -> Group | None:
+def _plot_group(
+    plot: PlotDescription, places: Mapping[str, Place], fields: Mapping[str, Any]
+) -> Group | None:
     signals = [places[name] for name in plot.signals if _is_plottable(places[name])]
     if not signals:
         return None
@@ -91,16 +96,48 @@ def _plot_group(plot: PlotDescription, places: Mapping[str, Place]) -> Group | N
     if others:
         names = tuple(other.channel.name for other in others)
         attributes["auxiliary_signals"] = names
+    members: dict[str, Node] = {
+        place.channel.name: SoftLink(place.path) for place in (signal, *others, *axes)
+    }
     # NXdata: a dot is an axis without values, e.g. pixels or channels of a spectrum.
-    rest = (".",) * len(signal.channel.shape)
+    taken = {one.field for one in places.values() if one.device == signal.device}
+    rest = _frame_axes(signal, fields, {*members, *taken})
     names = tuple(axis.channel.name for axis in axes) or (".",)
     attributes["axes"] = (*names, *rest)
     for axis in axes:
         attributes[f"{axis.channel.name}_indices"] = 0
-    members = {
-        place.channel.name: SoftLink(place.path) for place in (signal, *others, *axes)
-    }
+    for index, name in enumerate(rest, start=1):
+        if name != ".":
+            attributes[f"{name}_indices"] = index
+            members[name] = SoftLink(f"{signal.path.rpartition('/')[0]}/{name}")
     return Group("NXdata", attributes, members)
+
+
+def _frame_axes(
+    signal: Place, fields: Mapping[str, Any], taken: Collection[str]
+) -> tuple[str, ...]:
+    """Return the names of the axes of one point that have values, else dots."""
+    device = fields.get(signal.device)
+    values = device if isinstance(device, Mapping) else {}
+    axes, shape = signal.channel.nexus.axes, signal.channel.shape
+    if not axes or len({*axes}) < len(axes):
+        return (".",) * len(shape)
+    return tuple(
+        name if name not in taken and _length(values, name) == length else "."
+        for name, length in zip(axes, shape, strict=True)
+    )
+
+
+def _length(values: Mapping[str, Any], name: str) -> int | None:
+    """Return how many numbers a field has; None if it is no list of numbers."""
+    found: Any = values.get(name)
+    if is_array(found):
+        shape = found["array"].get("shape", ())
+        return int(shape[0]) if len(shape) == 1 else None
+    if not isinstance(found, list) or not found:
+        return None
+    are_numbers = all(type(each) in {int, float} for each in found)
+    return len(found) if are_numbers else None
 
 
 def _axes(
