@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -81,7 +82,13 @@ def _mapped(dataset: h5py.Dataset, path: Path) -> Iterator[_Mapped]:
         held = found.setdefault((file, one.dset_name), _Mapped(file, one.dset_name))
         low, high = one.vspace.get_select_bounds()
         held.points.append((int(low[0]), int(high[0]) + 1))
-        _, last = one.src_space.get_select_bounds()
-        n_frames = int(last[0]) + 1 if len(last) == rank else 1
-        held.n_frames = max(held.n_frames, n_frames)
+        held.n_frames = max(held.n_frames, _frames_needed(one.src_space, rank))
     yield from found.values()
+
+
+def _frames_needed(space: Any, rank: int) -> int:
+    """Return how many frames a source must have; a whole one is a single frame."""
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        return 1
+    _, last = space.get_select_bounds()
+    return int(last[0]) + 1 if len(last) == rank else 1
