@@ -227,6 +227,67 @@ def test_a_file_that_does_not_fit_is_named_and_the_others_are_read(
         assert (found[17:20] == 9).all()
 
 
+def single_scan(url: str, files: Sequence[Path], path: str, count: int = 1) -> Scan:
+    with Publisher(url, close_timeout_s=0.1) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            for file in files:
+                scan.reference("eiger", file, path, count=count)
+    return scan
+
+
+def test_files_of_one_frame_need_no_axis_that_counts_it(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    files = [disk / f"{number}.h5" for number in range(3)]
+    for number, path in enumerate(files):
+        with h5py.File(path, "w") as file:
+            file["image"] = frames(number, 1)[0]
+    scan = single_scan(redis_url, files, "/image")
+    master, verdict = written(redis_url, root, scan)
+    assert verdict.verdict is VerdictWord.COMPLETE, verdict.reason
+    np.testing.assert_array_equal(read(master), frames(0, 3))
+    assert check_files([master], external_roots=[disk]).ok
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_file_that_the_detector_still_has_open_is_read(
+    libver: str, redis_url: str, root: Path, disk: Path
+) -> None:
+    path = disk / "open.h5"
+    with h5py.File(path, "w", libver=libver) as file:
+        file.create_dataset("data", data=frames(0, 10), maxshape=(None, *SHAPE))
+        if libver == "latest":
+            file.swmr_mode = True
+        file.flush()
+        scan = single_scan(redis_url, [path], "/data", 10)
+        _, verdict = written(redis_url, root, scan)
+    assert verdict.verdict is VerdictWord.COMPLETE, verdict.reason
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_virtual_dataset_is_used_if_all_behind_it_may_be(
+    *, is_there: bool, redis_url: str, root: Path, disk: Path
+) -> None:
+    layout = h5py.VirtualLayout((20, *SHAPE), "uint16")
+    for index in range(2):
+        odin_file(disk, index, frames(10 * index, 10))
+        name = f"run_{index:06d}.h5"
+        source = h5py.VirtualSource(name, "data", (10, *SHAPE))
+        layout[10 * index : 10 * index + 10] = source
+    with h5py.File(disk / "vds.h5", "w", libver="latest") as file:
+        file.create_virtual_dataset("data", layout)
+    if not is_there:
+        (disk / "run_000001.h5").unlink()
+    scan = single_scan(redis_url, [disk / "vds.h5"], "/data", 20)
+    master, verdict = written(redis_url, root, scan)
+    if is_there:
+        assert verdict.verdict is VerdictWord.COMPLETE, verdict.reason
+        np.testing.assert_array_equal(read(master), frames(0, 20))
+    else:
+        assert "run_000001.h5 is not there" in verdict.reason
+
+
 def hostile_file(disk: Path, tmp_path: Path, kind: str) -> Path:
     """A file below the root that leads out of it, or that must not be opened."""
     outside = lima_file(tmp_path, 7, frames(0, 10))

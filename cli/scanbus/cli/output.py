@@ -193,7 +193,7 @@ def bytes_text(n_bytes: float) -> str:
 
 
 def print_verdict(verdict: Verdict, root: Path) -> None:
-    """Print a verdict, its reason, and the ledger of every channel.
+    """Print a verdict, its reason and notes, and the ledger of every channel.
 
     Parameters
     ----------
@@ -207,6 +207,8 @@ def print_verdict(verdict: Verdict, root: Path) -> None:
         counts = str(ledger.expected), str(ledger.written)
         table.add_row(name, *counts, point_ranges(ledger.missing))
     console.print(table)
+    for note in verdict.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     if verdict.master:
         console.print(str(root / verdict.master), soft_wrap=True, markup=False)
 
