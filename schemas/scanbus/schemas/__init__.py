@@ -12,6 +12,7 @@ from scanbus.schemas.channels import (
     LaneDescription,
     NexusHints,
     Role,
+    Stamp,
     Storage,
 )
 from scanbus.schemas.documents import (
@@ -85,6 +86,7 @@ __all__ = [
     "ScanStarted",
     "ScanUpdated",
     "ScanbusError",
+    "Stamp",
     "Storage",
     "Verdict",
     "VerdictWord",

@@ -38,6 +38,7 @@ __all__ = [
     "NexusHints",
     "NumberName",
     "Role",
+    "Stamp",
     "Storage",
 ]
 
@@ -86,6 +87,9 @@ AttributeValue = (
 )
 
 
+_NO_STAMPS = ("string", "bool", "complex64", "complex128")
+
+
 class Role(StrEnum):
     """Purpose of a channel; decides its place in the NeXus file."""
 
@@ -94,6 +98,21 @@ class Role(StrEnum):
     TIMER = "timer"
     SPECTRUM = "spectrum"
     DETECTOR = "detector"
+
+
+class Stamp(StrEnum):
+    """What a channel says of each point of its device: a time, or a number."""
+
+    DETECTOR_TIME = "detector_time"
+    """By the detector's own clock, in whatever units."""
+    ARRIVAL_TIME = "arrival_time"
+    """When a gateway had it, in seconds since 1970."""
+    PUBLISH_TIME = "publish_time"
+    """When it was handed over to the publisher, in seconds since 1970."""
+    FRAME_NUMBER = "frame_number"
+    """As the detector counts."""
+    TRIGGER_ID = "trigger_id"
+    PULSE_ID = "pulse_id"
 
 
 class Storage(StrEnum):
@@ -182,6 +201,8 @@ class ChannelDescription(BaseModel):
         Largest size of one point in bytes; required for strings and ragged channels.
     fill_value : int, float or None
         Value stored in the file for a missing point.
+    stamp : Stamp or None
+        What it says of the points with the same number of the device's other channels.
     frames : FrameDescription or None
         The frames to which the points refer: a channel by reference, of type ``string``
         and codec ``reference``.
@@ -207,6 +228,7 @@ class ChannelDescription(BaseModel):
     fill_value: SmallInteger | float | None = None
     # NexusHints() would build the pydantic model at import time; this does not.
     nexus: NexusHints = NexusHints.model_construct()
+    stamp: Stamp | None = None
     frames: FrameDescription | None = None
     original_name: GivenName = ""
     original_group: GivenName = ""
@@ -243,6 +265,8 @@ class ChannelDescription(BaseModel):
             )
         if self.frames is not None and not self.is_string:
             raise ValueError(f"{self.name}: a channel by reference is of type string")
+        if self.stamp is not None and (self.shape or self.dtype in _NO_STAMPS):
+            raise ValueError(f"{self.name}: a stamp is one real number for each point")
         _check_fill_value(self.frame_channel)
         return self
 

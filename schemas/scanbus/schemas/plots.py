@@ -30,7 +30,11 @@ def default_plots(
     channels : sequence of ChannelDescription
         All channels of the scan, in the order of their declaration.
     """
-    scalars = [each for each in channels if each.shape == () and not each.is_string]
+    scalars = [
+        each
+        for each in channels
+        if each.shape == () and not each.is_string and each.stamp is None
+    ]
     counters = tuple(each.name for each in scalars if each.role is Role.COUNTER)
     axes = tuple(each.name for each in scalars if each.role is Role.AXIS)[:1]
     plots = []
@@ -69,7 +73,7 @@ def all_plots(
 
 def _counter_plots(channels: Sequence[ChannelDescription]) -> Iterator[PlotDescription]:
     """Yield one plot: the scalar counters of the first lane that has any."""
-    scalars = [each for each in channels if not each.shape]
+    scalars = [each for each in channels if not each.shape and each.stamp is None]
     counters = [each for each in scalars if each.role is Role.COUNTER]
     if not counters:
         return

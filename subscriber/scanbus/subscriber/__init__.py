@@ -10,9 +10,18 @@
 """
 
 from scanbus.subscriber.batch import Batch
+from scanbus.subscriber.joined import Joined
 from scanbus.subscriber.scan import ScanReader
 from scanbus.subscriber.status import BusStatus, ScanInfo
 from scanbus.subscriber.stream import ScanStream
 from scanbus.subscriber.subscriber import Subscriber
 
-__all__ = ["Batch", "BusStatus", "ScanInfo", "ScanReader", "ScanStream", "Subscriber"]
+__all__ = [
+    "Batch",
+    "BusStatus",
+    "Joined",
+    "ScanInfo",
+    "ScanReader",
+    "ScanStream",
+    "Subscriber",
+]

@@ -19,6 +19,7 @@ from scanbus.schemas import (
     ChannelDescription,
     PointRange,
     ScanPrepared,
+    Stamp,
     Verdict,
     is_array,
 )
@@ -33,9 +34,11 @@ from scanbus.subscriber.channel import ChannelReader
 from scanbus.subscriber.connection import Link
 from scanbus.subscriber.deadline import Deadline
 from scanbus.subscriber.holes import without
+from scanbus.subscriber.joined import Ids, Joined, join_ids
 from scanbus.subscriber.lane_view import LaneView
 from scanbus.subscriber.points import Values
 from scanbus.subscriber.referenced_frames import referenced_frames
+from scanbus.subscriber.stamps import ids_of, stamp_channels, stamp_name, stamps_of
 from scanbus.subscriber.stream import ScanStream
 
 __all__ = ["ScanReader"]
@@ -281,6 +284,63 @@ class ScanReader:
         For data that do not fit into memory, and to find out which points are missing.
         """
         return self._channel(channel).batches(start, stop)
+
+    def stamps(self, batch: Batch) -> dict[str, npt.NDArray[Any]]:
+        """Return what the device says of each point of a batch, as far as it came.
+
+        Parameters
+        ----------
+        batch : Batch
+            Of any channel of the device.
+
+        Returns
+        -------
+        dict
+            Stamp, e.g. ``"pulse_id"`` or ``"arrival_time"``, to one number per point,
+            and the missing value of its channel where it has none, or not yet.
+        """
+        device = batch.description.device
+        return {
+            stamp: stamps_of(self._channel(name), batch.start, batch.stop)
+            for stamp, name in stamp_channels(self.channels.values(), device).items()
+        }
+
+    def join(
+        self, *channels: str, by: Stamp | str | Mapping[str, str] = Stamp.PULSE_ID
+    ) -> Joined:
+        """Return which points of several channels belong together, by their numbers.
+
+        What came so far: call it again while the scan goes on.
+
+        Parameters
+        ----------
+        channels : str
+            Names; each needs a channel of its device that has the numbers.
+        by : Stamp, str or mapping
+            The stamp; or channel to the channel that has its numbers.
+
+        Returns
+        -------
+        Joined
+            Numbers, the point of each channel for each, and the holes of each channel.
+
+        Raises
+        ------
+        UnknownChannelError
+            If there is no such channel, or none of its device has that stamp.
+        NoLongerError
+            If numbers are in the scan's file only.
+        ValueError
+            If the numbers of a channel are not integers.
+        """
+        of: dict[str, Ids] = {}
+        described = {name: self._channel(name).description for name in channels}
+        for name in described:
+            channel = self._channel(name)
+            named = by.get(name) if isinstance(by, Mapping) else None
+            stamp = named or stamp_name(channel.description, self.channels, by)
+            of[name] = ids_of(channel, self._channel(stamp), self.is_over)
+        return join_ids(of, self.batches, described)
 
     def frames(
         self, channel: str, start: int = 0, stop: int | None = None

@@ -9,7 +9,7 @@ from typing import Any
 from scanbus.publisher.declare.arguments import declare_channel, declare_detector
 from scanbus.publisher.declare.channel_names import named_channels
 from scanbus.publisher.declare.lane_plan import Declared
-from scanbus.schemas import NexusHints, Role
+from scanbus.schemas import NexusHints, Role, Stamp
 from scanbus.schemas.errors import UnknownChannelError
 
 __all__ = ["ChannelDeclarations"]
@@ -37,6 +37,7 @@ class ChannelDeclarations(ABC):
         fill_value: float | None = None,
         display_name: str = "",
         nexus: NexusHints | Mapping[str, Any] | None = None,
+        stamp: Stamp | str | None = None,
     ) -> None:
         """Declare a channel of small values: a counter, axis, spectrum or string.
 
@@ -71,6 +72,10 @@ class ChannelDeclarations(ABC):
         nexus : NexusHints or mapping, optional
             Class, field and attributes in the NeXus file; by default from the role.
             What else a mapping has, e.g. a mask, are fields of the device's group.
+        stamp : Stamp or str, optional
+            What it says of the points of the other channels of `device`: "pulse_id",
+            "trigger_id", "frame_number", "detector_time", "arrival_time" or
+            "publish_time". Readers join channels by such numbers.
 
         Raises
         ------
@@ -96,6 +101,7 @@ class ChannelDeclarations(ABC):
                 fill_value=fill_value,
                 display_name=display_name,
                 nexus=nexus,
+                stamp=stamp,
             )
         )
 

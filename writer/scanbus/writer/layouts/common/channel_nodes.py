@@ -138,6 +138,8 @@ def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
     }
     if channel.units:
         found["units"] = ascii_units(channel.units)
+    if channel.stamp is not None:
+        found["stamp"] = channel.stamp.value
     if channel.display_name:
         found["long_name"] = channel.display_name
     if channel.original_name:
