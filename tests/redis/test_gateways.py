@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,31 @@ def test_every_frame_is_in_the_file(
     written(redis_url, tmp_path)
     assert verdict_of(redis_url, report).verdict is VerdictWord.COMPLETE
     np.testing.assert_array_equal(frames_in(tmp_path), [frame(n) for n in range(30)])
+
+
+def test_every_frame_has_its_times_and_number_in_file_and_batch(
+    sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    began = time.time()
+    gate = Gate(sender, redis_url, once=True)
+    send_all(sender, 1, list(range(30)), 30)
+    report = gate.report()
+    with Subscriber(redis_url) as subscriber:
+        reader = subscriber.scan(report.series[0][0])
+        for batch in reader.stream("eiger"):
+            stamps = reader.stamps(batch)
+            number = stamps["frame_number"]
+            assert number.tolist() == [*range(batch.start, batch.stop)]
+            arrival, published = stamps["arrival_time"], stamps["publish_time"]
+            assert (arrival >= began).all()
+            assert (published >= arrival).all()
+    written(redis_url, tmp_path)
+    (master,) = tmp_path.rglob("scan0001.h5")
+    with h5py.File(master) as file:
+        for name in ("arrival_time", "publish_time", "frame_number"):
+            found = file[f"1.1/instrument/eiger/{name}"]
+            assert found.attrs["stamp"] == name
+            assert len(found) == 30
 
 
 def test_a_late_gateway_gets_what_the_sender_kept(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.publisher.gateways.runner.series_state import SeriesState
 from scanbus.publisher.gateways.runner.settings import ScanNames
 from scanbus.publisher.gateways.runner.slow_channels import SlowChannels
+from scanbus.publisher.gateways.runner.stamps import stamp_of
 from scanbus.publisher.publisher import Publisher
 from scanbus.publisher.recovery.lost_data import LostPoints
 from scanbus.publisher.scan import Scan
@@ -34,7 +36,7 @@ from scanbus.schemas.errors import (
 __all__ = ["SeriesScan"]
 
 _TEXT, _TEXT_BYTES = 256, 1024
-_ARRIVAL, _NUMBER = "arrival_time", "frame_number"
+_ARRIVAL, _PUBLISHED, _NUMBER = "arrival_time", "publish_time", "frame_number"
 # Beyond, the number of frames says "until it is stopped", not how many there will be.
 _MAX_EXPECTED = 10_000_000
 _MAX_TAIL = 100_000
@@ -245,7 +247,8 @@ class SeriesScan:
             self._send(
                 self._channel(name), array, packed=packed, time=taken, point=point
             )
-        values = {**frame.values, _ARRIVAL: arrival, _NUMBER: frame.number}
+        own = {_ARRIVAL: arrival, _PUBLISHED: time.time(), _NUMBER: frame.number}
+        values = {**frame.values, **own}
         for name, value in values.items():
             if self._values.get(name) is type(value):
                 kept = _short_text(value) if isinstance(value, str) else value
@@ -279,7 +282,7 @@ class SeriesScan:
     def _declare(self, frame: FrameArrived) -> None:
         """Declare the channels by the first frame; one that cannot be is refused."""
         self._is_single = len(frame.channels) < 2
-        values = {**frame.values, _ARRIVAL: 0.0, _NUMBER: 0}
+        values = {**frame.values, _ARRIVAL: 0.0, _PUBLISHED: 0.0, _NUMBER: 0}
         taken = {self._value(name) for name in values}
         twice = taken.intersection(map(self._channel, frame.channels))
         if twice:
@@ -312,7 +315,8 @@ class SeriesScan:
                 dtype="string" if is_text else "int64" if kind is int else "float64",
                 max_point_bytes=_TEXT_BYTES if is_text else None,
                 device=self._channel(next(iter(frame.channels))),
-                units="s" if name == _ARRIVAL else "",
+                units="s" if name in {_ARRIVAL, _PUBLISHED} else "",
+                stamp=stamp_of(name, kind),
             )
 
         self._slow.declare(self._scan)
