@@ -129,7 +129,7 @@ def test_a_gateway_tells_systemd_of_itself_and_logs_verdicts(
     series = SeriesV2(1)
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
-        SimulatedDetector("tcp://127.0.0.1:*") as detector,
+        SimulatedSender("tcp://127.0.0.1:*") as detector,
         writer(redis_url, tmp_path / "root"),
     ):
         systemd.bind(str(tmp_path / "notify"))
