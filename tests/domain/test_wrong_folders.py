@@ -23,7 +23,12 @@ from scanbus.writer import WriterSettings, init_root, rebuild, salvage
 from tests.support.written_scans import write_scan
 
 Said = pytest.CaptureFixture[str]
-NEEDED = {"replay": ["last"], "publish_dectris": ["tcp://127.0.0.1:1"]}
+NEEDED = {
+    "replay": ["last"],
+    "publish_dectris": ["tcp://127.0.0.1:1"],
+    "publish_pva": ["13SIM1:image"],
+    "publish_zmq": ["tcp://127.0.0.1:1"],
+}
 NO_REDIS = ("--redis", "redis://127.0.0.1:1")
 
 
@@ -41,7 +46,11 @@ def paths_of_commands() -> Iterator[list[str]]:
             (given,) = hint.__metadata__
             is_argument = isinstance(given, ArgumentInfo)
             # In Annotated, the first name of an option is where its default would be.
-            named = given.default if isinstance(given.default, str) else f"--{name}"
+            named = (
+                given.default
+                if isinstance(given.default, str)
+                else f"--{name.replace('_', '-')}"
+            )
             option = [] if is_argument else [named]
             yield [*command, *text, *option]
 
@@ -60,7 +69,13 @@ def test_all_paths_are_found() -> None:
         "master rebuild --external-root",
         "publish dectris tcp://127.0.0.1:1 --spool",
         "publish files",
+        "publish pva 13SIM1:image --spool",
         "publish resume --spool",
+        "publish watch",
+        "publish watch --link-into",
+        "publish watch --spool",
+        "publish watch --state",
+        "publish zmq tcp://127.0.0.1:1 --spool",
         "replay last --root",
         "replay last --external-root",
         "root init",

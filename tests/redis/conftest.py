@@ -75,3 +75,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the detector writes; the writer may look there."""
+    folder = tmp_path / "detector"
+    folder.mkdir()
+    monkeypatch.setenv("SCANBUS_EXTERNAL_ROOTS", str(folder))
+    monkeypatch.setenv("SCANBUS_REFERENCE_WAIT_S", "0")
+    return folder

@@ -3,108 +3,43 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from scanbus.bus.protocol import lane_key
 from scanbus.bus.store import connect
-from scanbus.publisher import Publisher, Scan
-from scanbus.schemas import Verdict, VerdictWord
+from scanbus.publisher import Publisher
+from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import ExternalFileError
 from scanbus.subscriber import Subscriber
 from scanbus.writer import check_files, rebuild, replay, salvage
 from tests.conftest import RedisFactory
+from tests.support.referenced_files import (
+    LIMA_PATH,
+    SHAPE,
+    frames,
+    lima_file,
+    lima_scan,
+    odin_file,
+    read,
+    single_scan,
+    written,
+)
 from tests.support.salvaged import temporary_points
-from tests.support.writers import final_verdict, wait_until, writer
+from tests.support.writers import wait_until, writer
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
-SHAPE = (6, 8)
 NOTE = "eiger: by reference, not checksummed"
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
-
-
-@pytest.fixture
-def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the detector writes; the writer may look there."""
-    folder = tmp_path / "detector"
-    folder.mkdir()
-    monkeypatch.setenv("SCANBUS_EXTERNAL_ROOTS", str(folder))
-    monkeypatch.setenv("SCANBUS_REFERENCE_WAIT_S", "0")
-    return folder
-
-
-def frames(first: int, count: int) -> npt.NDArray[np.uint16]:
-    numbers = np.arange(first, first + count, dtype=np.uint16)
-    return np.broadcast_to(numbers[:, None, None], (count, *SHAPE)).copy()
-
-
-def lima_file(folder: Path, index: int, data: npt.NDArray[np.uint16]) -> Path:
-    """A file as LImA's HDF5 saving makes them: a series of files of equal length."""
-    path = folder / f"eiger_{index:04d}.h5"
-    with h5py.File(path, "w") as file:
-        file.create_dataset(
-            "entry_0000/ESRF-ID00/eiger/data",
-            data=data,
-            chunks=(1, *SHAPE),
-            **hdf5plugin.Bitshuffle(cname="lz4"),
-        )
-        file["entry_0000/measurement/data"] = h5py.SoftLink(
-            "/entry_0000/ESRF-ID00/eiger/data"
-        )
-    return path
-
-
-def odin_file(folder: Path, index: int, data: npt.NDArray[np.uint16]) -> Path:
-    """A file as Odin makes them: each of its writers has every n-th frame."""
-    path = folder / f"run_{index:06d}.h5"
-    with h5py.File(path, "w", libver="latest") as file:
-        file.create_dataset(
-            "data", data=data, maxshape=(None, *SHAPE), chunks=(1, *SHAPE)
-        )
-        file.swmr_mode = True
-        file.flush()
-    return path
-
-
-LIMA_PATH = "/entry_0000/measurement/data"
-
-
-def lima_scan(url: str, files: Sequence[Path], per_file: int) -> Scan:
-    with Publisher(url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16", fill_value=9)
-            scan.channel("i0")
-            for path in files:
-                scan.reference("eiger", path, LIMA_PATH, count=per_file)
-                scan.send("i0", np.arange(per_file, dtype=float))
-        return scan
-
-
-def written(url: str, root: Path, scan: Scan) -> tuple[Path, Verdict]:
-    with writer(url, root):
-        verdict = final_verdict(url, scan.uid)
-    return root / verdict.master, verdict
-
-
-def read(master: Path) -> npt.NDArray[np.uint16]:
-    with h5py.File(master) as file:
-        found: npt.NDArray[np.uint16] = file["1.1/measurement/eiger"][()]
-        return found
 
 
 def test_a_master_reads_every_frame_of_a_lima_like_series(
@@ -227,15 +162,6 @@ def test_a_file_that_does_not_fit_is_named_and_the_others_are_read(
         assert (found[17:20] == 9).all()
 
 
-def single_scan(url: str, files: Sequence[Path], path: str, count: int = 1) -> Scan:
-    with Publisher(url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            for file in files:
-                scan.reference("eiger", file, path, count=count)
-    return scan
-
-
 def test_files_of_one_frame_need_no_axis_that_counts_it(
     redis_url: str, root: Path, disk: Path
 ) -> None:
@@ -286,75 +212,6 @@ def test_a_virtual_dataset_is_used_if_all_behind_it_may_be(
         np.testing.assert_array_equal(read(master), frames(0, 20))
     else:
         assert "run_000001.h5 is not there" in verdict.reason
-
-
-def hostile_file(disk: Path, tmp_path: Path, kind: str) -> Path:
-    """A file below the root that leads out of it, or that must not be opened."""
-    outside = lima_file(tmp_path, 7, frames(0, 10))
-    path = disk / "hostile.h5"
-    if kind == "elsewhere":
-        return outside
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "link":
-        path.symlink_to(outside)
-    elif kind == "linked folder":
-        (disk / "linked").symlink_to(tmp_path)
-        return disk / "linked" / outside.name
-    elif kind == "loop":
-        path.symlink_to(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    else:
-        _hdf5_leading_out(path, outside, kind)
-    return path
-
-
-def _hdf5_leading_out(path: Path, outside: Path, kind: str) -> None:
-    with h5py.File(path, "w") as file:
-        if kind == "external link":
-            file[LIMA_PATH] = h5py.ExternalLink(str(outside), LIMA_PATH)
-        elif kind == "virtual":
-            layout = h5py.VirtualLayout((10, *SHAPE), "uint16")
-            layout[:] = h5py.VirtualSource(str(outside), LIMA_PATH, (10, *SHAPE))
-            file.create_virtual_dataset(LIMA_PATH, layout)
-        else:
-            file.create_dataset(
-                LIMA_PATH, (10, *SHAPE), "uint16", external=str(outside)
-            )
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "elsewhere",
-        "fifo",
-        "folder",
-        "link",
-        "linked folder",
-        "loop",
-        "device",
-        "external link",
-        "virtual",
-        "raw file",
-    ],
-)
-def test_nothing_outside_of_the_external_roots_is_opened(
-    kind: str, redis_url: str, root: Path, disk: Path, tmp_path: Path
-) -> None:
-    path = hostile_file(disk, tmp_path, kind)
-    scan = lima_scan(redis_url, [path], 10)
-    began = time.monotonic()
-    master, verdict = written(redis_url, root, scan)
-    assert time.monotonic() - began < 60
-    assert verdict.verdict is VerdictWord.PARTIAL
-    assert "hostile" in verdict.reason or "external_roots" in verdict.reason
-    with h5py.File(master) as file:
-        assert not file["1.1/measurement/eiger"].is_virtual
-        assert file["1.1/measurement/eiger"].asstr()[0].startswith("silx://")
-    check_files([master], external_roots=[disk])
 
 
 def test_files_of_other_formats_are_listed_by_url(
@@ -498,37 +355,6 @@ def test_what_a_killed_writer_had_is_salvaged(
     assert salvaged.verdict.notes == (NOTE,)
     found = read(root / salvaged.verdict.master)
     np.testing.assert_array_equal(found[:10], frames(0, 10))
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ({"file": "a.h5"}, "relative"),
-        ({"file": "/data/../etc/a.h5"}, "upwards"),
-        ({"file": "/data/a?b.h5"}, "one of"),
-        ({"file": "/data/a\0.h5"}, "control"),
-        ({"file": "/" + 2000 * "a"}, "limit"),
-        ({"path": "data"}, "relative"),
-        ({"count": 0}, "count"),
-        ({"first": -1}, "frame"),
-    ],
-)
-def test_what_cannot_be_a_reference_is_refused_at_once(
-    given: dict[str, Any], sentence: str, redis_url: str
-) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            scan.reference("eiger", "/data/a.h5", "/data")
-            arguments = {"file": "/data/a.h5", "path": "/data", **given}
-            with pytest.raises(ValueError, match=sentence):
-                scan.reference("eiger", **arguments)
-            with pytest.raises(ValueError, match="no URL of a frame"):
-                scan.send("eiger", "/data/a.h5")
-            with pytest.raises(ValueError, match="skip"):
-                scan.send("eiger", "")
-    with Subscriber(redis_url) as subscriber:
-        assert subscriber.scan(scan.uid).length("eiger") == 1
 
 
 def test_gaps_and_late_references_are_kept(

@@ -99,6 +99,7 @@ def _dtype(where: str, value: Any, shape: tuple[int, ...]) -> np.dtype[Any]:
 
 def _attributes(value: Any) -> Iterator[tuple[str, float | int | str]]:
     """Yield the attributes that are one number or a text."""
+    found: Any
     for each in list(value.get("attribute") or ())[:_MAX_ATTRIBUTES]:
         name, found = nexus_name(str(each.name).lower()), each.value
         if isinstance(found, bool):

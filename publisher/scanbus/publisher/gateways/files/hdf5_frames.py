@@ -51,7 +51,7 @@ def read_hdf5(path: Path) -> Iterator[tuple[npt.NDArray[Any], int]]:
 
 def _signal(file: Any) -> Any | None:
     """Return what NeXus says is to be plotted by default, if those are frames."""
-    group = file
+    group: Any = file
     for _ in range(_MAX_DEPTH):
         following = _child(group, group.attrs.get("default"))
         if not isinstance(following, h5py.Group):
