@@ -34,5 +34,6 @@ def measure(plan: Plan) -> Iterator[Figure]:
             ratios(ours, bare),
             "x",
             wanted=0.8,
+            key="" if aof else "gateway / bare",
             frames=frames.source,
         )
