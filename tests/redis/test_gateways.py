@@ -27,7 +27,7 @@ from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
-from tests.support.gateway_senders import SENDERS, HasGateway, Sender
+from tests.support.gateway_senders import SENDERS, HasGateway, Sender, made_sender
 from tests.support.roots import made_root
 from tests.support.waiting import wait_until
 from tests.support.writers import final_verdict, writer
@@ -41,13 +41,7 @@ NAMES = ScanNames("eiger", {"proposal": "hg1", "collection": "sample"})
 @pytest.fixture(params=SENDERS.values(), ids=list(SENDERS))
 def sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
     """One sender after the other."""
-    made: Sender = request.param()
-    name = request.node.originalname
-    if name in made.lacks:
-        made.close()
-        pytest.skip(made.lacks[name])
-    yield made
-    made.close()
+    yield from made_sender(request)
 
 
 @pytest.fixture
@@ -203,11 +197,11 @@ def test_what_never_came_is_a_gap_also_at_the_end(
 
 
 def test_a_series_stopped_long_before_its_end_is_partial_without_gaps(
-    sender: Sender, redis_url: str, tmp_path: Path
+    telling_sender: Sender, redis_url: str, tmp_path: Path
 ) -> None:
     """So many fill values help nobody; but nobody may think that it is complete."""
-    gate = Gate(sender, redis_url, once=True)
-    send_all(sender, 1, [0, 1, 2], 200_000)
+    gate = Gate(telling_sender, redis_url, once=True)
+    send_all(telling_sender, 1, [0, 1, 2], 200_000)
     report = gate.report()
     assert report.series[0][1].missing == 199_997
     written(redis_url, tmp_path)

@@ -39,14 +39,14 @@ UNFIT_V2 = [
     SeriesV2(1).image(0, {"": PLAIN}),
     SeriesV2(1).image(0, {"arrival_time": PLAIN, "t": PLAIN}),
     SeriesV2(1).image(0, PLAIN.astype("<f2")),
-    SeriesV2(1).image(0, PLAIN.reshape(1, 1, 1, -1)),
+    SeriesV2(1).image(0, PLAIN.reshape(1, 1, 1, 1, 1, -1)),
     image_with(data={f"channel_{n}": None for n in range(100)}),
     SeriesV2(1, {"pixel_mask": {"a\0": PLAIN}}).header(),
     SeriesV2(9).calibration("x", PLAIN),
 ]
 UNFIT_ARRAYS = [
     MaxivSeries(1).image(0, PLAIN.astype("<f2")),
-    MaxivSeries(1).image(0, PLAIN.reshape(1, 1, 1, -1)),
+    MaxivSeries(1).image(0, PLAIN.reshape(1, 1, 1, 1, 1, -1)),
 ]
 V1 = [parts for parts, _ in BAD_V1.values() if parts]
 V2 = [[message] for message, _ in BAD_V2.values()]

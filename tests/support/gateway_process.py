@@ -1,6 +1,7 @@
 """A gateway as a process, to be killed and started again."""
 
 import multiprocessing
+from collections.abc import Callable
 from typing import Any
 
 from scanbus.bus.store import connect
@@ -38,19 +39,19 @@ class GatewayProcess:
 
     Parameters
     ----------
-    gateway : Gateway
-        Is sent to that process.
+    make : callable
+        Makes the gateway, in that process.
     settings
         Further arguments of `GatewaySettings`.
     """
 
     def __init__(
-        self, gateway: Gateway, url: str, names: ScanNames, **settings: Any
+        self, make: Callable[[], Gateway], url: str, names: ScanNames, **settings: Any
     ) -> None:
         made = GatewaySettings(url, names, **settings)
         # A new interpreter: sockets and threads of this one are not inherited.
         context = multiprocessing.get_context("spawn")
-        self._process = context.Process(target=_run, args=(gateway, made), daemon=True)
+        self._process = context.Process(target=_run, args=(make, made), daemon=True)
         self._process.start()
 
     @property
@@ -75,6 +76,6 @@ class GatewayProcess:
             self.kill()
 
 
-def _run(gateway: Gateway, settings: GatewaySettings) -> None:
+def _run(make: Callable[[], Gateway], settings: GatewaySettings) -> None:
     log_to_stderr()
-    GatewayRunner(gateway, settings).run()
+    GatewayRunner(make(), settings).run()

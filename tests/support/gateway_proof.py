@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -175,12 +176,12 @@ def prove(
     arguments = (their_end, stream, shape, n_frames, rate)
     sender = context.Process(target=_send, args=arguments, daemon=True)
     sender.start()
-    gateway = DectrisGateway(said.recv())
+    make = partial(DectrisGateway, said.recv())
     names = ScanNames("eiger")
     memory: list[tuple[int, int]] = []
 
     def gate(*, once: bool) -> GatewayProcess:
-        return GatewayProcess(gateway, url, names, once=once, spool=spool)
+        return GatewayProcess(make, url, names, once=once, spool=spool)
 
     def watch(process: GatewayProcess, duration_s: float) -> None:
         deadline = time.monotonic() + duration_s

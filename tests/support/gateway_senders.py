@@ -1,10 +1,11 @@
 """Senders for the conformance suite of gateways, one per gateway and stream."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 import numpy.typing as npt
+import pytest
 
 from scanbus.publisher.gateways.dectris import DectrisGateway
 from scanbus.publisher.gateways.dectris.simulated_messages import SeriesV1
@@ -35,6 +36,9 @@ class HasGateway(Protocol):
 
 class Sender(HasGateway, Protocol):
     """What the suite has a simulated sender do, over a real socket."""
+
+    def maker(self) -> Callable[[], Gateway]:
+        """Return what makes such a gateway in another process."""
 
     @property
     def names_series(self) -> bool:
@@ -88,8 +92,11 @@ class ZmqSender:
         self._socket: SocketKind = socket
         self._sender = SimulatedSender("tcp://127.0.0.1:*", kind=SENDING[socket])
 
+    def maker(self) -> Callable[[], Gateway]:
+        return partial(self._gateway, self._sender.address, self._socket)
+
     def gateway(self) -> Gateway:
-        return self._gateway(self._sender.address, self._socket)
+        return self.maker()()
 
     def start(self, series: int, n_frames: int) -> None:
         config = {"nimages": n_frames, "number_of_images": n_frames}
@@ -143,3 +150,14 @@ SENDERS: dict[str, Callable[[], Sender]] = {
     "files": FileSender,
     "pva": PvaSender,
 }
+
+
+def made_sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
+    """Yield the sender of a fixture's parameter, unless it lacks what a test asks."""
+    made: Sender = request.param()
+    reason = made.lacks.get(request.node.originalname)
+    if reason is None:
+        yield made
+    made.close()
+    if reason is not None:
+        pytest.skip(reason)

@@ -7,7 +7,8 @@ silence. What the suite asks and such a sender cannot do is named in `lacks`.
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ class FileSender:
         "test_repeated_and_shuffled_frames_stand_once_in_order": (
             "a file that is written again before it was taken has come once"
         ),
+        "test_frames_of_the_hole_that_come_later_are_kept": (
+            "files stay, so one that comes before its series is over is not late"
+        ),
     }
 
     def __init__(self) -> None:
@@ -43,10 +47,13 @@ class FileSender:
         self._frames = self._folder / "frames"
         self._frames.mkdir()
 
-    def gateway(self) -> Gateway:
+    def maker(self) -> Callable[[], Gateway]:
         database = self._folder / "taken.sqlite"
         settings = WatchSettings(self._frames, database, idle_s=1.5, settle_s=0.3)
-        return WatchGateway(_NO_REDIS, settings)
+        return partial(WatchGateway, _NO_REDIS, settings)
+
+    def gateway(self) -> Gateway:
+        return self.maker()()
 
     def start(self, series: int, n_frames: int) -> None:
         """Nothing: files come, or do not."""
@@ -94,8 +101,12 @@ class PvaSender:
         self._taken: dict[tuple[int, int], float] = {}
         self._last = 0.0
 
+    def maker(self) -> Callable[[], Gateway]:
+        settings = PvaSettings(_IMAGE, conf=self._ioc.conf, idle_s=3.0)
+        return partial(PvaGateway, settings)
+
     def gateway(self) -> Gateway:
-        return PvaGateway(PvaSettings(_IMAGE, conf=self._ioc.conf, idle_s=3.0))
+        return self.maker()()
 
     def start(self, series: int, n_frames: int) -> None:
         """Nothing: images come, or do not."""

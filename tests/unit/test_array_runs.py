@@ -39,7 +39,7 @@ class Numbers:
 
 def said(numbers: Sequence[int | None], idle_s: float = 0.25) -> list[object]:
     """Return what a source says: numbers, ``start``, ``end``; polled each 0.1 s."""
-    source = RunSource(Numbers(numbers), idle_s)
+    source = RunSource(Numbers(numbers), idle_s, lambda: False)
     found: list[object] = []
     while True:
         try:

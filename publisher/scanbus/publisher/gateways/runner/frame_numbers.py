@@ -8,10 +8,23 @@ from __future__ import annotations
 from bisect import bisect_right
 from enum import Enum
 
-__all__ = ["MAX_JUMP", "FrameNumbers", "Place"]
+__all__ = ["MAX_JUMP", "FrameNumbers", "Place", "begins_anew"]
 
 # The counter of a detector that lost so many frames would not be believed.
 MAX_JUMP = 1_000_000
+# Frames of several senders, or of one with many threads, come out of order by so many.
+_DISORDER = 64
+
+
+def begins_anew(number: int, first: int, greatest: int) -> bool:
+    """Whether a counter that went from `first` to `greatest` has begun again.
+
+    Examples
+    --------
+    >>> [begins_anew(number, 0, 100) for number in (101, 40, 35, 0)]
+    [False, False, True, True]
+    """
+    return number == first or number <= 1 < first or number + _DISORDER < greatest
 
 
 class Place(Enum):

@@ -160,6 +160,9 @@ class SeriesStarted:
         Number of its first frame, if the sender's numbers begin anywhere.
     slow : sequence of SlowChannel
         Values that change by themselves.
+    found_at : int, optional
+        Number of the frame that shows that a series is on the way, where nothing says
+        if it is the one that a killed gateway left.
     """
 
     series: str
@@ -172,6 +175,7 @@ class SeriesStarted:
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     first_number: int | None = None
     slow: Sequence[SlowChannel] = ()
+    found_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+from scanbus.publisher.gateways.runner.ended_series import EndedSeries
 from scanbus.publisher.gateways.runner.gateway import (
     Gateway,
     RawMessage,
@@ -26,7 +27,7 @@ from scanbus.publisher.gateways.runner.presence import Presence
 from scanbus.publisher.gateways.runner.receiver import QueueState, Receiver
 from scanbus.publisher.gateways.runner.report import GatewayReport
 from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
-from scanbus.publisher.gateways.runner.series_scan import SeriesScan
+from scanbus.publisher.gateways.runner.series_scan import SeriesScan, UnfitScanError
 from scanbus.publisher.gateways.runner.series_state import SeriesState
 from scanbus.publisher.gateways.runner.settings import GatewaySettings
 from scanbus.publisher.gateways.runner.verdicts import Verdicts
@@ -58,10 +59,6 @@ _LAPSE_S = 15.0
 _MAX_SILENCE_S = 150.0
 # A sender of rubbish must not fill the log.
 _LOGGED_REFUSALS = 10
-# Frames of a series whose end was received are refused, not a new scan.
-_MAX_ENDED = 1000
-# A successor should know of these, too.
-_NOTED_ENDED = 20
 
 
 class GatewayRunner:
@@ -89,7 +86,7 @@ class GatewayRunner:
         self._report = GatewayReport()
         self._current: SeriesScan | None = None
         self._expected: int | None = None
-        self._ended: dict[str, None] = {}
+        self._ended = EndedSeries()
         self._verdicts = Verdicts(self._report, self._note_safe)
         # Of scans whose end the bus, or the spool, does not have.
         self._states: dict[str, SeriesState] = {}
@@ -157,7 +154,7 @@ class GatewayRunner:
         with self._presence as presence:
             found = map(SeriesState.from_json, presence.found("on_the_way"))
             self._states = {state.uid: state for state in found if state is not None}
-            self._ended = dict.fromkeys(map(str, presence.found("ended")))
+            self._ended = EndedSeries(map(str, presence.found("ended")))
             left = tuple(self._states.values())
             presence.start()
             with Publisher(
@@ -207,7 +204,7 @@ class GatewayRunner:
             "refused": self._report.refused,
             "queued_bytes": queue.n_bytes,
             "on_the_way": [each.to_json() for each in tuple(self._states.values())],
-            "ended": list(self._ended)[-_NOTED_ENDED:],
+            "ended": self._ended.newest(),
         }
 
     def _goes_on(self) -> bool:
@@ -253,6 +250,10 @@ class GatewayRunner:
                 self._is_over.wait(_RETRY_S)
             except ScanbusError as error:
                 self._give_up(left, error)
+                if isinstance(error, UnfitScanError):
+                    left.end = EndReason.FAILURE, str(error)
+                    self._states[left.uid] = left
+                    self._verdicts.add(error.scan)
                 return
         self._expected = left.n_frames
         log.warning(
@@ -330,7 +331,7 @@ class GatewayRunner:
                 if self._current is not None:
                     self._current.take_aside(message)
             case SeriesEnded():
-                self._ended.pop("", None)
+                self._ended.forget("")
                 if self._current is not None and self._is_current(message.series):
                     self._finish(EndReason.SUCCESS)
 
@@ -363,7 +364,9 @@ class GatewayRunner:
         self._open(publisher, started, is_from_start=True)
 
     def _goes_on_with(self, current: SeriesScan, started: SeriesStarted) -> bool:
-        """Whether a sender that keeps its data means the series on the way."""
+        """Whether a start is that of the series on the way, which a restart found."""
+        if started.found_at is not None:
+            return current.may_go_on_at(started.found_at)
         is_same = (current.series, current.state.key) == (started.series, started.key)
         if not is_same or not isinstance(self._gateway, ScanListener):
             return False
@@ -418,8 +421,7 @@ class GatewayRunner:
                 if not is_passing or self._must_stop():
                     raise
                 self._is_over.wait(_RETRY_S)
-        for name in (started.series, ""):
-            self._ended.pop(name, None)
+        self._ended.forget(started.series, "")
         self._expected = started.n_frames
         self._tell_opened(self._current)
         if not is_from_start:
@@ -457,13 +459,8 @@ class GatewayRunner:
         except (ScanbusError, ValueError) as error:
             self._report.note_failed(current.scan.uid, error)
         if current.series:
-            self._note_over(current.series)
+            self._ended.add(current.series)
         self._leave(current)
-
-    def _note_over(self, series: str) -> None:
-        self._ended[series] = None
-        if len(self._ended) > _MAX_ENDED:
-            del self._ended[next(iter(self._ended))]
 
     def _fail(self, error: Exception) -> None:
         """Give up the scan of a series; what still comes of it opens another one."""
@@ -476,8 +473,8 @@ class GatewayRunner:
         is_short_of_room = isinstance(error, BusUnavailableError | DeadlineError)
         if not current.counts.frames and not is_short_of_room:
             # Its next frame would fail as well, also if frames name no series.
-            self._note_over(current.series)
-            self._note_over("")
+            self._ended.add(current.series)
+            self._ended.add("")
         self._leave(current)
 
     def _leave(self, current: SeriesScan) -> None:

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from scanbus.publisher.gateways.runner.frame_numbers import FrameNumbers, Place
+from scanbus.publisher.gateways.runner.frame_numbers import (
+    FrameNumbers,
+    Place,
+    begins_anew,
+)
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     FrameData,
@@ -19,6 +23,7 @@ from scanbus.publisher.gateways.runner.messages import (
 from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.publisher.gateways.runner.series_state import SeriesState
 from scanbus.publisher.gateways.runner.settings import ScanNames
+from scanbus.publisher.gateways.runner.short_text import MAX_TEXT_BYTES, short_text
 from scanbus.publisher.gateways.runner.slow_channels import SlowChannels
 from scanbus.publisher.gateways.runner.stamps import stamp_of
 from scanbus.publisher.publisher import Publisher
@@ -33,14 +38,27 @@ from scanbus.schemas.errors import (
     ScanStateError,
 )
 
-__all__ = ["SeriesScan"]
+__all__ = ["SeriesScan", "UnfitScanError"]
 
-_TEXT, _TEXT_BYTES = 256, 1024
 _ARRIVAL, _PUBLISHED, _NUMBER = "arrival_time", "publish_time", "frame_number"
 # Beyond, the number of frames says "until it is stopped", not how many there will be.
 _MAX_EXPECTED = 10_000_000
 _MAX_TAIL = 100_000
 _MAX_NOTED = 20
+
+
+class UnfitScanError(ScanStateError):
+    """A scan that was reopened cannot take the frames that come; it has ended.
+
+    Attributes
+    ----------
+    scan : Scan
+        The scan.
+    """
+
+    def __init__(self, scan: Scan, reason: str) -> None:
+        super().__init__(f"scan {scan.uid}: {reason}")
+        self.scan = scan
 
 
 class SeriesScan:
@@ -126,7 +144,7 @@ class SeriesScan:
         if state.first_number is None or not is_known:
             text = "the gateway was killed, and its successor has other channels"
             self._scan.finish(EndReason.FAILURE, text)
-            raise ScanStateError(f"scan {state.uid}: {text}")
+            raise UnfitScanError(self._scan, text)
         # What only some channels have is sent again to the others, if it comes again.
         reached = min(self._had.get(channel, 0) for channel in self._channels())
         self._resumed_at = state.first_number + reached
@@ -149,6 +167,13 @@ class SeriesScan:
             self._scan.update(started.metadata)
         else:
             self._slow.begin()
+
+    def may_go_on_at(self, number: int) -> bool:
+        """Whether a frame that comes after a restart may be one of this series."""
+        numbers = self._numbers
+        if numbers is None or self._resumed_at is None:
+            return self._resumed_at is not None
+        return not begins_anew(number, numbers.first, numbers.stop - 1)
 
     @property
     def next_number(self) -> int:
@@ -251,7 +276,7 @@ class SeriesScan:
         values = {**frame.values, **own}
         for name, value in values.items():
             if self._values.get(name) is type(value):
-                kept = _short_text(value) if isinstance(value, str) else value
+                kept = short_text(value) if isinstance(value, str) else value
                 self._send(self._value(name), kept, time=taken, point=point)
         self.counts.frames += 1
         if has_restarted:
@@ -313,7 +338,7 @@ class SeriesScan:
             self._scan.channel(
                 self._value(name),
                 dtype="string" if is_text else "int64" if kind is int else "float64",
-                max_point_bytes=_TEXT_BYTES if is_text else None,
+                max_point_bytes=MAX_TEXT_BYTES if is_text else None,
                 device=self._channel(next(iter(frame.channels))),
                 units="s" if name in {_ARRIVAL, _PUBLISHED} else "",
                 stamp=stamp_of(name, kind),
@@ -461,18 +486,6 @@ class SeriesScan:
         """Return all channels of the scan."""
         frames = [self._channel(name) for name in self._declared]
         return frames + [self._value(name) for name in self._values]
-
-
-def _short_text(text: str) -> str:
-    r"""Return the first letters of any text, as UTF-8 has them.
-
-    Examples
-    --------
-    >>> _short_text("a" * 300 + "b") == "a" * 256, _short_text("a\0b\ud800")
-    (True, 'ab?')
-    """
-    octets = text[:_TEXT].encode("utf-8", "replace")
-    return octets.replace(b"\0", b"").decode()
 
 
 def _where(frame: FrameArrived) -> str:

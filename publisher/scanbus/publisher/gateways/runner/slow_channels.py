@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from scanbus.publisher.gateways.runner.messages import SlowChannel, ValueArrived
+from scanbus.publisher.gateways.runner.short_text import MAX_TEXT_BYTES, short_text
 from scanbus.publisher.scan import Scan
 
 __all__ = ["SlowChannels"]
 
-_TEXT, _TEXT_BYTES = 256, 1024
 # Values that come before the first frame; more are left out, the oldest first.
 _MAX_EARLY = 10_000
 
@@ -46,7 +46,7 @@ class SlowChannels:
             scan.channel(
                 name,
                 dtype="string" if each.is_text else "float64",
-                max_point_bytes=_TEXT_BYTES if each.is_text else None,
+                max_point_bytes=MAX_TEXT_BYTES if each.is_text else None,
                 units=each.units,
                 nexus={"attributes": _attributes(each)},
             )
@@ -74,8 +74,7 @@ class SlowChannels:
 
 def _point(channel: SlowChannel, value: float | str | None) -> float | str:
     if channel.is_text:
-        text = "" if value is None else str(value)[:_TEXT]
-        return text.encode("utf-8", "replace").replace(b"\0", b"").decode()
+        return "" if value is None else short_text(str(value))
     return float(value) if isinstance(value, float | int) else math.nan
 
 

@@ -32,6 +32,7 @@ _SEND_BUFFER = 100
 _LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _FOUND = zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECTED
 _GIVEN_UP_S = 1.0
+_FORGET_S = 1.0
 
 
 class ZmqSource:
@@ -138,7 +139,9 @@ class SimulatedSender:
         self._socket.setsockopt(zmq.SNDHWM, buffer)
         if self._is_pub:
             self._socket.setsockopt(zmq.XPUB_NODROP, 1)
-        self._is_subscribed = not self._is_pub
+            self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._n_subscribed = self._n_lost = 0
         self.dropped = 0
         try:
             self._socket.bind(address)
@@ -180,14 +183,26 @@ class SimulatedSender:
     def _wait_subscribed(self, timeout_s: float) -> bool:
         """Return whether somebody receives; a PUSH socket waits for that itself."""
         while self._is_pub:
-            timeout_ms = 0 if self._is_subscribed else int(timeout_s * 1000)
-            if not self._socket.poll(timeout_ms, zmq.POLLIN):
+            while self._monitor.poll(0):
+                recv_monitor_message(self._monitor)
+                self._n_lost += 1
+            # The socket learns that a subscriber is gone some time after its monitor.
+            wait_s = _FORGET_S if self._n_lost else timeout_s
+            is_known = self._n_subscribed and not self._n_lost
+            if self._socket.poll(0 if is_known else int(wait_s * 1000), zmq.POLLIN):
+                is_new = self._socket.recv()[:1] == b"\x01"
+                self._n_subscribed += 1 if is_new else -1
+                self._n_lost = max(0, self._n_lost - (not is_new))
+            elif self._n_lost:
+                self._n_lost = 0  # Who had not subscribed.
+            else:
                 break
-            self._is_subscribed = self._socket.recv()[:1] == b"\x01"
-        return self._is_subscribed
+        return not self._is_pub or self._n_subscribed > 0
 
     def close(self, linger_s: float = 10.0) -> None:
         """Close the socket when its messages were taken, or after `linger_s`."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
         self._socket.setsockopt(zmq.LINGER, int(linger_s * 1000))
         self._socket.close()
         with suppress(zmq.ZMQError):

@@ -13,7 +13,7 @@ from scanbus.publisher.gateways.runner.messages import (
 from scanbus.publisher.gateways.wire.sockets import SocketKind, ZmqSource
 from scanbus.publisher.gateways.wire.stream_v2 import decode_v2
 from scanbus.publisher.gateways.zmq.arrays import decode_arrays
-from scanbus.publisher.gateways.zmq.runs import RunSource
+from scanbus.publisher.gateways.zmq.runs import RunSource, is_run
 from scanbus.schemas.errors import MessageError
 
 __all__ = ["ZmqGateway"]
@@ -46,6 +46,7 @@ class ZmqGateway:
         self.address = address
         self._socket: SocketKind = socket
         self._idle_s = idle_s
+        self._has_run = False
 
     def open(self) -> Source:
         """Connect, now or when the sender is there.
@@ -55,7 +56,8 @@ class ZmqGateway:
         ConfigurationError
             If the address is none.
         """
-        return RunSource(ZmqSource(self.address, self._socket), self._idle_s)
+        source = ZmqSource(self.address, self._socket)
+        return RunSource(source, self._idle_s, lambda: self._has_run)
 
     def decode(self, content: Sequence[bytes] | SeriesStarted | SeriesEnded) -> Message:
         """Return what the parts of one message say, or what the source has concluded.
@@ -72,3 +74,7 @@ class ZmqGateway:
         if content[0][:1] and content[0][0] in _CBOR_MAPS:
             return decode_v2(content[0])
         return decode_arrays(content)
+
+    def scan_opened(self, key: str, uid: str, next_number: int) -> None:  # noqa: ARG002
+        """Take note of whether the scan on the way is that of a run."""
+        self._has_run = is_run(key)

@@ -6,19 +6,22 @@ The receiver's thread does that, as silence is seen there alone.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from scanbus.publisher.gateways.runner.frame_numbers import MAX_JUMP
+from scanbus.publisher.gateways.runner.frame_numbers import MAX_JUMP, begins_anew
 from scanbus.publisher.gateways.runner.gateway import RawMessage, Source
 from scanbus.publisher.gateways.runner.messages import SeriesEnded, SeriesStarted
 from scanbus.publisher.gateways.zmq.arrays import array_number, decode_arrays
 from scanbus.schemas.errors import MessageError
 
-__all__ = ["ArrayRuns", "RunSource"]
+__all__ = ["ArrayRuns", "RunSource", "is_run"]
 
-# Frames of several senders, or of one with many threads, come out of order by so many.
-_DISORDER = 64
+# Of the keys of runs, which no sender gives.
+_KEY = "run "
+# So far ahead, frames were lost, or the number is wrong.
+_FAR = 64
 
 
 class ArrayRuns:
@@ -46,13 +49,11 @@ class ArrayRuns:
     def begins(self, number: int) -> bool:
         """Whether a frame with this number is the first one of a run."""
         first = self._first
-        if first is None or number == first or number <= 1 < first:
-            return True
-        return number + _DISORDER < self._greatest
+        return first is None or begins_anew(number, first, self._greatest)
 
     def is_far(self, number: int) -> bool:
         """Whether a number is far ahead, so that frames were lost, or it is wrong."""
-        return number > self._greatest + _DISORDER
+        return number > self._greatest + _FAR
 
     def add(self, number: int) -> None:
         """Note a frame."""
@@ -77,11 +78,16 @@ class RunSource:
         The socket.
     idle_s : float
         A run is over when nothing came for so long, in seconds.
+    has_left : callable
+        Returns whether the scan of a run is open that a killed gateway left.
     """
 
-    def __init__(self, source: Source, idle_s: float) -> None:
+    def __init__(
+        self, source: Source, idle_s: float, has_left: Callable[[], bool]
+    ) -> None:
         self._source = source
         self._idle_s = idle_s
+        self._has_left = has_left
         self._runs = ArrayRuns()
         self._n_runs = 0
         self._waiting: deque[RawMessage] = deque()
@@ -113,20 +119,31 @@ class RunSource:
         name = f"{moment.isoformat(timespec='milliseconds')} {self._n_runs}"
         # 0 and 1 are both usual; with those, the runner learns which it is.
         first = number if number > 1 else None
-        started = SeriesStarted(name, key=name, first_number=first)
+        found_at = number if self._n_runs == 1 else None
+        started = SeriesStarted(
+            name, key=f"{_KEY}{name}", first_number=first, found_at=found_at
+        )
         self._waiting += [RawMessage(started, 0, raw.arrival), raw]
         return self._waiting.popleft()
 
     def _silence(self, waited_s: float) -> RawMessage | None:
         self._silent_s += waited_s
-        if not self._runs.is_open or self._silent_s < self._idle_s:
+        is_left = not self._n_runs and self._has_left()
+        if self._silent_s < self._idle_s or not (self._runs.is_open or is_left):
             return None
+        if is_left:
+            self._n_runs = 1  # What comes now is another one.
         self._runs.end()
         return RawMessage(SeriesEnded(""), 0, 0.0)
 
     def close(self) -> None:
         """Disconnect."""
         self._source.close()
+
+
+def is_run(key: str) -> bool:
+    """Whether the key of a series is that of a run."""
+    return key.startswith(_KEY)
 
 
 def _is_usable(content: Any) -> bool:
