@@ -137,7 +137,13 @@ def test_the_status_says_what_is_wrong() -> None:
         n_scans=4,
         open=(info("a" * 8, state="interrupted"),),
         later={"b" * 8: "of protocol 2"},
-        gateways={"dectris tcp://e:1": {"doing": "sending", "on_the_way": {"a": 1}}},
+        gateways={
+            "dectris tcp://e:1": {
+                "doing": "waiting for messages",
+                "on_the_way": {"a": 1},
+                **dict.fromkeys(("frames", "missing", "refused", "queued_bytes"), 10),
+            }
+        },
     )
     text = "\n".join(line.plain for line in status_lines(status))
     assert "7.0.1, 1.0 MiB of 2.0 MiB used (50 %)" in text
@@ -148,9 +154,11 @@ def test_the_status_says_what_is_wrong() -> None:
         "interrupted",
         "bbbbbbbb waits for a later version",
         "of protocol 2",
-        "gateway  dectris tcp://e:1 doing=sending\n",
+        "gateway  dectris tcp://e:1\n         doing=waiting for messages frames=10",
     ):
         assert part in text
+    assert "on_the_way" not in text
+    assert max(map(len, text.splitlines())) <= 80
     assert bytes_text(5 * 2**40) == "5.0 TiB"
 
 

@@ -45,10 +45,9 @@ def status_lines(found: BusStatus) -> list[Text]:
         Text(f"reserved {bytes_text(found.reserved_bytes)} by {found.n_reserved} scans")
     )
     lines += _writer_lines(found.writers)
-    lines += [
-        Text(f"gateway  {printable(name)} {_facts(info)}")
-        for name, info in found.gateways.items()
-    ]
+    for name, info in found.gateways.items():
+        lines.append(Text(f"gateway  {printable(name)}"))
+        lines += _wrapped(9, _facts(info), style="")
     lines.append(Text(f"scans    {found.n_scans} announced, {len(found.open)} open"))
     for scan in found.open:
         line = Text(f"         {scan.number} {scan.uid} ")
