@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scanbus.schemas import PlotDescription, Role
+from scanbus.schemas import ChannelDescription, PlotDescription, Role
 from scanbus.schemas.plots import all_plots, default_plots
 from tests.support.descriptions import channel
 
@@ -27,6 +27,19 @@ def test_by_default_counters_and_the_first_frames_are_plotted() -> None:
         ("plot2D", "d", "over"),
     ]
     assert default_plots([TH, TEXT]) == ()
+
+
+def test_frames_are_plotted_before_values_of_the_same_frames() -> None:
+    value = ChannelDescription(name="d_stop_time", group="group", device="d")
+    frames = channel("d", "d", role=Role.DETECTOR, shape=(2, 2))
+
+    first = ("plot2D", "d", "over")
+    assert shown(default_plots([frames, value])) == [
+        first,
+        ("plot0D", "d_stop_time", "over"),
+    ]
+    assert shown(default_plots([frames, value, I0]))[0] != first
+    assert shown(default_plots([TH, frames, value]))[0] != first
 
 
 def test_a_document_without_plots_shows_the_counters_of_one_lane() -> None:

@@ -23,7 +23,8 @@ def default_plots(
 ) -> tuple[PlotDescription, ...]:
     """Return the plots of a scan whose program names none, for its `prepared`.
 
-    Counters over the first axis, then the first detector of frames.
+    Counters over the first axis, then the first detector of frames; the frames come
+    first if nothing was scanned and all counters are values of frames.
 
     Parameters
     ----------
@@ -40,10 +41,14 @@ def default_plots(
     plots = []
     if counters:
         plots.append(PlotDescription(name="plot0D", signals=counters, axes=axes))
-    frames = [each.name for each in channels if _is_of_frames(each)]
+    frames = [each for each in channels if _is_of_frames(each)]
     if frames:
-        plots.append(PlotDescription(name="plot2D", signals=(frames[0],)))
-    return tuple(plots)
+        plots.append(PlotDescription(name="plot2D", signals=(frames[0].name,)))
+    detectors = {each.device for each in frames}
+    are_of_frames = all(
+        each.device in detectors for each in scalars if each.role is Role.COUNTER
+    )
+    return tuple(reversed(plots) if are_of_frames and not axes else plots)
 
 
 def _is_of_frames(channel: ChannelDescription) -> bool:
