@@ -177,13 +177,13 @@ def test_what_was_lost_meanwhile_is_named_with_its_reason(
     gate.wait()
     verdict = written(redis_url, tmp_path)
     assert verdict.verdict is VerdictWord.PARTIAL
-    lost = {(5, 8): "5 to 7", (12, 13): "12 to 12"}
+    lost = {(5, 8): "frames 5 to 7", (12, 13): "frame 12"}
     if sender.has_starts:  # Others promise no number of frames.
-        lost[18, 20] = "18 to 19"
+        lost[18, 20] = "frames 18 to 19"
     for name in ("eiger", "eiger_frame_number"):
         assert verdict.channels[name].missing == tuple(lost)
     for frames in lost.values():
-        assert f"eiger: {WHY}: frames {frames} " in verdict.reason
+        assert f"eiger: {WHY}: {frames} w" in verdict.reason
     check(tmp_path, verdict, 20 if sender.has_starts else 18)
 
 

@@ -5,6 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +14,10 @@ import numpy as np
 import pytest
 
 from scanbus.bus.store import announcements, connect, find_scan
-from scanbus.publisher.gateways.dectris import SimulatedSender
+from scanbus.cli import main
+from scanbus.publisher.gateways.dectris import SimulatedSender, simulate_series
 from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
+from scanbus.publisher.gateways.wire.sockets import ZmqSource
 from scanbus.schemas import EndReason
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
@@ -160,6 +164,71 @@ def test_a_bad_address_is_a_sentence(redis_url: str, address: str) -> None:
     _, err = gateway.communicate(timeout=TIMEOUT_S)
     assert gateway.returncode == ExitCode.USAGE
     assert err.splitlines()[-1].startswith("scanbus: setting address:")
+    assert "expected such as tcp://HOST:9999" in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "option"),
+    [
+        ("dectris", "tcp://127.0.0.1:1", ["--frames", "3"]),
+        ("dectris", "tcp://127.0.0.1:1", ["--rate", "3"]),
+        ("dectris", "tcp://127.0.0.1:1", ["--stream", "v2"]),
+        ("zmq", "tcp://127.0.0.1:1", ["--frames", "3"]),
+        ("zmq", "tcp://127.0.0.1:1", ["--convention", "maxiv"]),
+        ("pva", "T:IMAGE", ["--rate", "3"]),
+    ],
+)
+def test_options_of_a_simulated_sender_are_refused_without_one(
+    kind: str, address: str, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who forgets --simulate would wait for ever."""
+    assert main(["publish", kind, address, *option]) == ExitCode.USAGE
+    assert f"{option[0]} needs --simulate" in capsys.readouterr().err
+
+
+def test_once_without_a_series_has_no_good_exit_code(redis_url: str) -> None:
+    with SimulatedSender("tcp://127.0.0.1:*") as detector:
+        gateway = started(redis_url, detector.address, "--once")
+        wait_alive(redis_url, gateway.pid)
+        gateway.send_signal(signal.SIGTERM)
+        out, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.FAILED, err
+    assert "no series came" in out
+
+
+def test_a_second_gateway_is_told_where_the_first_one_is(redis_url: str) -> None:
+    with SimulatedSender("tcp://127.0.0.1:*") as detector:
+        first = started(redis_url, detector.address)
+        wait_alive(redis_url, first.pid)
+        second = started(redis_url, detector.address)
+        _, err = second.communicate(timeout=TIMEOUT_S)
+        first.kill()
+        first.communicate(timeout=TIMEOUT_S)
+    assert second.returncode == ExitCode.USAGE
+    assert "gateway_waiting" in err
+    said = err.splitlines()[-1]
+    assert f"on {socket.gethostname()}, pid {first.pid}. Each of them" in said
+
+
+def take_one(address: str) -> None:
+    source = ZmqSource(address)
+    while source.receive(1.0) is None:
+        pass
+    source.close()
+
+
+def test_a_simulated_detector_whose_receiver_is_gone_ends_in_time() -> None:
+    """Its buffer is full once, not again for each frame."""
+    with SimulatedSender("tcp://127.0.0.1:*", buffer=1) as detector:
+        receiver = threading.Thread(target=take_one, args=(detector.address,))
+        receiver.start()
+        began = time.monotonic()
+        simulate_series(detector, n_frames=30, shape=(512, 512), rate_hz=100)
+        simulated_s = time.monotonic() - began
+        receiver.join()
+        detector.close(0.0)
+    assert detector.dropped > 20
+    assert simulated_s < 15
 
 
 def send(detector: SimulatedSender, series: SeriesV2, numbers: range) -> None:

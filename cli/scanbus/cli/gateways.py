@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scanbus.publisher.gateways.runner import Gateway, GatewaySettings
 
 __all__ = [
+    "SIMULATED_FRAMES",
     "Beamline",
     "Dataset",
     "DetectorName",
@@ -36,8 +37,12 @@ __all__ = [
     "SocketKind",
     "Spool",
     "Wait",
+    "refuse_without_simulate",
     "run_gateway",
 ]
+
+
+SIMULATED_FRAMES = 100
 
 
 class SocketKind(StrEnum):
@@ -102,12 +107,26 @@ Simulate = Annotated[
     ),
 ]
 SimulatedFrames = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Frames to simulate.")
+    int | None,
+    typer.Option(metavar="N", min=1, help="Frames to simulate, by default 100."),
 ]
 SimulatedRate = Annotated[
     float | None,
     typer.Option(metavar="HZ", help="Simulated frames per second; by default all."),
 ]
+
+
+def refuse_without_simulate(**given: object) -> None:
+    """Refuse options of a simulated sender where none is simulated.
+
+    Raises
+    ------
+    typer.BadParameter
+        If one of them is given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"--{name} needs --simulate")
 
 
 def run_gateway(
@@ -134,6 +153,8 @@ def run_gateway(
                 stack.enter_context(metrics_served(runner, metrics_port))
             stack.enter_context(stopped_by_signals(runner))
             report = runner.run()
+    if settings.once and not report.series:
+        stdout().print("no series came: there is no scan")
     for uid, counts in report.series[-1:] if settings.once else ():
         stdout().print(
             f"scan {uid}: {counts.frames} frames published, {counts.missing} missing, "

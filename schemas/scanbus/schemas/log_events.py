@@ -93,6 +93,8 @@ class LogEvent(StrEnum):
     """error: the gateway was killed; the rest of the series is another scan."""
     SERIES_JUDGED = "series_judged"
     """info: the final verdict on the scan of a series."""
+    GATEWAY_WAITING = "gateway_waiting"
+    """info: another process received from the same address; is it dead?"""
     GATEWAY_REPLACED = "gateway_replaced"
     """error: another process receives from the same address."""
     SERIES_FAILED = "series_failed"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from scanbus.cli.gateways import (
+    SIMULATED_FRAMES,
     Beamline,
     Dataset,
     DetectorName,
@@ -25,6 +26,7 @@ from scanbus.cli.gateways import (
     SocketKind,
     Spool,
     Wait,
+    refuse_without_simulate,
     run_gateway,
 )
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
@@ -72,11 +74,14 @@ def run(
     metrics_port: MetricsPort = None,
     wait: Wait = True,
     simulate: Simulate = False,
-    frames: SimulatedFrames = 100,
+    frames: SimulatedFrames = None,
     rate: SimulatedRate = None,
     stream: Annotated[
-        _Stream, typer.Option(help="Stream to simulate; both are received.")
-    ] = _Stream.V1,
+        _Stream | None,
+        typer.Option(
+            help="Stream to simulate, by default v1; both are received.",
+        ),
+    ] = None,
 ) -> int:
     """Publish each series of a DECTRIS detector as a scan, its frames unchanged.
 
@@ -93,8 +98,14 @@ def run(
 
     if simulate:
         return _simulate(
-            address, socket, rest, n_frames=frames, rate_hz=rate, stream=stream
+            address,
+            socket,
+            rest,
+            n_frames=frames or SIMULATED_FRAMES,
+            rate_hz=rate,
+            stream=stream or _Stream.V1,
         )
+    refuse_without_simulate(frames=frames, rate=rate, stream=stream)
     scan = {
         "proposal": proposal,
         "collection": sample,

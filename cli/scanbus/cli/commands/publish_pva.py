@@ -20,6 +20,7 @@ from scanbus.cli.gateways import (
     SimulatedRate,
     Spool,
     Wait,
+    refuse_without_simulate,
     run_gateway,
 )
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
@@ -111,6 +112,7 @@ def run(
                 wait_s=_CLIENT_S,
             )
         return ExitCode.COMPLETE
+    refuse_without_simulate(rate=rate)
     gateway = PvaGateway(
         PvaSettings(
             pv,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scanbus.cli.gateways import (
+    SIMULATED_FRAMES,
     Beamline,
     Dataset,
     DetectorName,
@@ -24,6 +25,7 @@ from scanbus.cli.gateways import (
     SocketKind,
     Spool,
     Wait,
+    refuse_without_simulate,
     run_gateway,
 )
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
@@ -71,11 +73,14 @@ def run(
     metrics_port: MetricsPort = None,
     wait: Wait = True,
     simulate: Simulate = False,
-    frames: SimulatedFrames = 100,
+    frames: SimulatedFrames = None,
     rate: SimulatedRate = None,
     convention: Annotated[
-        _Convention, typer.Option(help="Convention to simulate; all are received.")
-    ] = _Convention.ARRAY,
+        _Convention | None,
+        typer.Option(
+            help="Convention to simulate, by default array; all are received.",
+        ),
+    ] = None,
 ) -> int:
     """Publish frames of a std-daq, MAX IV or Jungfraujoch sender, unchanged.
 
@@ -93,12 +98,17 @@ def run(
 
     if simulate:
         with SimulatedSender(address, kind=socket.sender) as sender:
-            stdout().print(f"listening at {sender.address}, {frames} frames")
+            n_frames = frames or SIMULATED_FRAMES
+            stdout().print(f"listening at {sender.address}, {n_frames} frames")
             simulate_frames(
-                sender, n_frames=frames, convention=convention.value, rate_hz=rate
+                sender,
+                n_frames=n_frames,
+                convention=(convention or _Convention.ARRAY).value,
+                rate_hz=rate,
             )
         stdout().print(f"{sender.dropped} messages were not taken in time")
         return ExitCode.PARTIAL if sender.dropped else ExitCode.COMPLETE
+    refuse_without_simulate(frames=frames, rate=rate, convention=convention)
     scan = {
         "proposal": proposal,
         "collection": sample,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from enum import Enum
 
-__all__ = ["MAX_JUMP", "FrameNumbers", "Place", "begins_anew"]
+__all__ = ["MAX_JUMP", "FrameNumbers", "Place", "begins_anew", "span_text"]
 
 # The counter of a detector that lost so many frames would not be believed.
 MAX_JUMP = 1_000_000
@@ -99,3 +99,16 @@ class FrameNumbers:
         self._starts[index : index + 1] = [low for low, _ in kept]
         self._stops[index : index + 1] = [high for _, high in kept]
         return True
+
+
+def span_text(first: int, stop: int) -> str:
+    """Return the beginning of a sentence about frames that were lost.
+
+    Examples
+    --------
+    >>> span_text(3, 4), span_text(3, 9)
+    ('frame 3 was', 'frames 3 to 8 were')
+    """
+    if stop == first + 1:
+        return f"frame {first} was"
+    return f"frames {first} to {stop - 1} were"

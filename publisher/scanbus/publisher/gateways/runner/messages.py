@@ -210,6 +210,8 @@ class FrameArrived:
         When it was taken, in seconds since 1970, by the detector's clock.
     values : mapping
         Further values of this frame, such as times and trigger ids.
+    units : mapping
+        Units of those values of which they are known.
     """
 
     series: str
@@ -219,6 +221,12 @@ class FrameArrived:
     values: Mapping[str, float | int | str] = field(
         default_factory=dict[str, "float | int | str"]
     )
+    units: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def where(self) -> str:
+        """Which frame it is, for an error."""
+        return f"frame {self.number} of series {self.series or '?'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,17 +129,22 @@ class Presence:
 
     def _claim(self) -> None:
         deadline = monotonic() + HEARTBEAT_TTL_MS / 1000 + HEARTBEAT_S
+        is_said = False
         while True:
             other = gateway_owner(self._client, self._name) or ""
             instead_of = other if is_dead_here(other) else ""
             if self._beat(instead_of=instead_of):
                 return
             if monotonic() > deadline:
+                where = other.partition(" on ")[2].partition(" of ")[0]
                 raise ConfigurationError(
                     "address",
-                    f"another gateway receives from {self._name}: {other}. Each of "
-                    "them would get a part of the messages",
+                    f"another gateway receives from {self._name}, on {where}. Each of "
+                    "them would get a part of the messages: stop one",
                 )
+            if not is_said:
+                log.info(LogEvent.GATEWAY_WAITING, gateway=self._name, other=other)
+                is_said = True
             self._is_over.wait(_POLL_S)
 
     def _beat(self, *, instead_of: str = "") -> bool:

@@ -44,10 +44,11 @@ class GatewayReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The worst of the verdicts, and of what was refused or failed."""
+        """The worst of the verdicts, and of what failed, was refused or never came."""
         codes = [each.verdict.exit_code for each in self.verdicts.values()]
         codes.append(ExitCode.PARTIAL if self.refused else ExitCode.COMPLETE)
-        codes.append(ExitCode.FAILED if self.failed else ExitCode.COMPLETE)
+        is_failed = self.failed or not self.series
+        codes.append(ExitCode.FAILED if is_failed else ExitCode.COMPLETE)
         return max(codes)
 
     def note_failed(self, uid: str, error: Exception) -> None:

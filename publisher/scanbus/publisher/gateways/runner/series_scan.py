@@ -11,6 +11,7 @@ from scanbus.publisher.gateways.runner.frame_numbers import (
     FrameNumbers,
     Place,
     begins_anew,
+    span_text,
 )
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
@@ -263,7 +264,7 @@ class SeriesScan:
             self.note(f"frame {frame.number} came again; the first one is kept")
             return
         if place is not Place.NEW:
-            raise MessageError(_where(frame), f"the number is {place.value}")
+            raise MessageError(frame.where, f"the number is {place.value}")
         has_restarted = self._note_restart(frame.number)
         taken = arrival if frame.time is None else frame.time
         point = frame.number - self._numbers.first
@@ -308,10 +309,11 @@ class SeriesScan:
         """Declare the channels by the first frame; one that cannot be is refused."""
         self._is_single = len(frame.channels) < 2
         values = {**frame.values, _ARRIVAL: 0.0, _PUBLISHED: 0.0, _NUMBER: 0}
+        units = {**frame.units, _ARRIVAL: "s", _PUBLISHED: "s"}
         taken = {self._value(name) for name in values}
         twice = taken.intersection(map(self._channel, frame.channels))
         if twice:
-            raise MessageError(_where(frame), f"channel {min(twice)} is a value's name")
+            raise MessageError(frame.where, f"channel {min(twice)} is a value's name")
         expected = self._started.n_frames
         if expected is not None and expected > _MAX_EXPECTED:
             expected = None
@@ -329,7 +331,7 @@ class SeriesScan:
             except DeclarationError as error:
                 if self._declared:
                     raise  # Some of its channels are declared, and stay so.
-                raise MessageError(_where(frame), str(error)) from error
+                raise MessageError(frame.where, str(error)) from error
             self._declared[name] = data
         for name, value in values.items():
             kind = type(value)
@@ -340,7 +342,7 @@ class SeriesScan:
                 dtype="string" if is_text else "int64" if kind is int else "float64",
                 max_point_bytes=MAX_TEXT_BYTES if is_text else None,
                 device=self._channel(next(iter(frame.channels))),
-                units="s" if name in {_ARRIVAL, _PUBLISHED} else "",
+                units=units.get(name, ""),
                 stamp=stamp_of(name, kind),
             )
 
@@ -362,13 +364,13 @@ class SeriesScan:
     def _check(self, frame: FrameArrived) -> None:
         if frame.channels.keys() != self._declared.keys():
             names = ", ".join(frame.channels)
-            raise MessageError(_where(frame), f"channels {names} differ from before")
+            raise MessageError(frame.where, f"channels {names} differ from before")
         for name, data in frame.channels.items():
             first = self._declared[name]
             native = data.dtype.newbyteorder("="), first.dtype.newbyteorder("=")
             if data.shape != first.shape or native[0] != native[1]:
                 raise MessageError(
-                    _where(frame),
+                    frame.where,
                     f"expected {first.shape} {first.dtype.name} as in the first frame, "
                     f"got {data.shape} {data.dtype.name}",
                 )
@@ -476,8 +478,8 @@ class SeriesScan:
                 channel,
                 first - numbers.first,
                 stop - numbers.first,
-                f"the gateway was killed and started again: frames {first} to "
-                f"{stop - 1} were on their way through it, or came meanwhile",
+                f"the gateway was killed and started again: {span_text(first, stop)} "
+                "on the way through it, or came meanwhile",
             )
             for channel, first, stop in self.state.lost
         ]
@@ -488,12 +490,8 @@ class SeriesScan:
         return frames + [self._value(name) for name in self._values]
 
 
-def _where(frame: FrameArrived) -> str:
-    return f"frame {frame.number} of series {frame.series or '?'}"
-
-
 def _unpacked(frame: FrameArrived, data: FrameData) -> Any:
     try:
         return data.array()
     except PayloadError as error:
-        raise MessageError(_where(frame), str(error)) from error
+        raise MessageError(frame.where, str(error)) from error

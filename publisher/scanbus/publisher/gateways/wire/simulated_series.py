@@ -13,6 +13,7 @@ from scanbus.publisher.gateways.wire.sockets import SimulatedSender
 __all__ = ["SeriesMessages", "send_series"]
 
 _EXPOSURE_NS = 10**7
+_PATIENCE_S = 30.0
 
 
 class SeriesMessages(Protocol):
@@ -55,24 +56,24 @@ def send_series(
     _send(sender, messages.header())
     for parts in after_start:
         _send(sender, parts)
-    started = time.monotonic()
+    started, is_taken = time.monotonic(), True
     for number, frame in enumerate(islice(simulated_frames(shape), n_frames)):
-        timeout_s = 30.0
+        timeout_s = _PATIENCE_S
         if rate_hz is not None:
             time.sleep(max(0.0, started + number / rate_hz - time.monotonic()))
-            timeout_s = 1.0
+            # A detector's buffer is full once, not again for each frame.
+            timeout_s = 1.0 if is_taken else 0.0
         begun = number * _EXPOSURE_NS
         times = {
             "start_time": begun,
             "stop_time": begun + _EXPOSURE_NS,
             "real_time": _EXPOSURE_NS,
         }
-        _send(sender, messages.image(number, frame, times), timeout_s)
-    _send(sender, messages.end())
+        is_taken = _send(sender, messages.image(number, frame, times), timeout_s)
+    _send(sender, messages.end(), _PATIENCE_S if is_taken else 1.0)
 
 
 def _send(
-    sender: SimulatedSender, parts: Sequence[bytes], timeout_s: float = 30.0
-) -> None:
-    if parts:
-        sender.send(parts, timeout_s)
+    sender: SimulatedSender, parts: Sequence[bytes], timeout_s: float = _PATIENCE_S
+) -> bool:
+    return not parts or sender.send(parts, timeout_s)

@@ -35,6 +35,12 @@ _GIVEN_UP_S = 1.0
 _FORGET_S = 1.0
 
 
+def _no_address(address: str, error: zmq.ZMQError) -> ConfigurationError:
+    return ConfigurationError(
+        "address", f"{address!r}: {error.strerror}; expected such as tcp://HOST:9999"
+    )
+
+
 class ZmqSource:
     """A socket that receives; messages arrive in the order of each sender.
 
@@ -73,7 +79,7 @@ class ZmqSource:
             socket.connect(address)
         except zmq.ZMQError as error:
             self.close()
-            raise ConfigurationError("address", f"{address!r}: {error}") from error
+            raise _no_address(address, error) from error
 
     def receive(self, timeout_s: float) -> RawMessage | None:
         """Return the next message, its content a list of parts; None if none came."""
@@ -147,7 +153,7 @@ class SimulatedSender:
             self._socket.bind(address)
         except zmq.ZMQError as error:
             self.close()
-            raise ConfigurationError("address", f"{address!r}: {error}") from error
+            raise _no_address(address, error) from error
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
     def __enter__(self) -> Self:
@@ -201,6 +207,8 @@ class SimulatedSender:
 
     def close(self, linger_s: float = 10.0) -> None:
         """Close the socket when its messages were taken, or after `linger_s`."""
+        if self._socket.closed:
+            return
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.setsockopt(zmq.LINGER, int(linger_s * 1000))

@@ -91,7 +91,8 @@ def _image(series: str, found: Mapping[Any, Any]) -> FrameArrived:
             raise MessageError(where, f"channel {name}: shape {frame.shape}")
         channels[name] = frame
     values = dict(_values(found))
-    return FrameArrived(series, number, channels, _absolute(found, values), values)
+    time, units = _absolute(found, values), dict.fromkeys(_TIMES, "s")
+    return FrameArrived(series, number, channels, time, values, units)
 
 
 def _is_name(name: object) -> bool:
