@@ -90,7 +90,13 @@ def test_sizes_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
 def test_attributes_that_are_no_value_are_left_out() -> None:
     value = NTNDArray().wrap(
         np.zeros((2, 2), "u1"),
-        attrib={"ColorMode": 0, "Gain": 1.5, "Mode": "fast", "On": True, "L": [1, 2]},
+        attrib={
+            "ColorMode": 0,
+            "Gain": 1.5,
+            "Mode": "fast",
+            "On": True,
+            "L": ["a", "b"],
+        },
     )
     values = decoded(value).values
     assert values == {"colormode": 0, "gain": 1.5, "mode": "fast", "on": 1}

@@ -94,7 +94,7 @@ class LogEvent(StrEnum):
     SERIES_JUDGED = "series_judged"
     """info: the final verdict on the scan of a series."""
     GATEWAY_WAITING = "gateway_waiting"
-    """info: another process received from the same address; is it dead?"""
+    """info: another process received from the same address, and may be dead."""
     GATEWAY_REPLACED = "gateway_replaced"
     """error: another process receives from the same address."""
     SERIES_FAILED = "series_failed"

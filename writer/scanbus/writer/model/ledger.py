@@ -326,12 +326,26 @@ def judge(
 
 
 def _faults(ledgers: Mapping[str, ChannelLedger]) -> list[str]:
-    return [
-        f"{name}: {fault}"
-        for name, ledger in ledgers.items()
-        if not ledger.is_complete
-        for fault in _channel_faults(ledger)
-    ]
+    """Return a sentence for each fault, with the channels that have it."""
+    found: dict[str, list[str]] = {}
+    for name, ledger in ledgers.items():
+        if not ledger.is_complete:
+            for fault in _channel_faults(ledger):
+                found.setdefault(fault, []).append(name)
+    return [f"{_named(names)}: {fault}" for fault, names in found.items()]
+
+
+def _named(channels: Sequence[str]) -> str:
+    """Return the first channels by name, and how many more there are.
+
+    Examples
+    --------
+    >>> _named(["a", "b", "c", "d"]), _named(["a"])
+    ('a, b and 2 more', 'a')
+    """
+    if len(channels) <= 3:
+        return ", ".join(channels)
+    return f"{channels[0]}, {channels[1]} and {len(channels) - 2} more"
 
 
 def _channel_faults(ledger: ChannelLedger) -> list[str]:

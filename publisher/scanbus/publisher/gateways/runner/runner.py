@@ -27,7 +27,7 @@ from scanbus.publisher.gateways.runner.presence import Presence
 from scanbus.publisher.gateways.runner.receiver import QueueState, Receiver
 from scanbus.publisher.gateways.runner.report import GatewayReport
 from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
-from scanbus.publisher.gateways.runner.series_scan import SeriesScan, UnfitScanError
+from scanbus.publisher.gateways.runner.series_scan import SeriesScan
 from scanbus.publisher.gateways.runner.series_state import SeriesState
 from scanbus.publisher.gateways.runner.settings import GatewaySettings
 from scanbus.publisher.gateways.runner.verdicts import Verdicts
@@ -250,10 +250,6 @@ class GatewayRunner:
                 self._is_over.wait(_RETRY_S)
             except ScanbusError as error:
                 self._give_up(left, error)
-                if isinstance(error, UnfitScanError):
-                    left.end = EndReason.FAILURE, str(error)
-                    self._states[left.uid] = left
-                    self._verdicts.add(error.scan)
                 return
         self._expected = left.n_frames
         log.warning(
@@ -268,9 +264,10 @@ class GatewayRunner:
             self._tell_opened(self._current)
 
     def _give_up(self, left: SeriesState, error: ScanbusError) -> None:
-        self._note_safe(left.uid)
-        if left.end is not None:
-            return  # Its end is on the bus, or in the spool.
+        if not self._verdicts.awaits(left.uid):  # It was ended just now.
+            self._note_safe(left.uid)
+            if left.end is not None:
+                return  # Its end is on the bus, or in the spool.
         log.error(
             LogEvent.SERIES_NOT_RESTARTED,
             series=left.series,
@@ -294,6 +291,7 @@ class GatewayRunner:
             kind=self._gateway.kind,
             must_stop=self._must_stop,
             note_state=self._note_state,
+            on_unfit=self._verdicts.add,
             is_reopened=is_reopened,
         )
 

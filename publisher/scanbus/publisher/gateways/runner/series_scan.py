@@ -39,27 +39,13 @@ from scanbus.schemas.errors import (
     ScanStateError,
 )
 
-__all__ = ["SeriesScan", "UnfitScanError"]
+__all__ = ["SeriesScan"]
 
 _ARRIVAL, _PUBLISHED, _NUMBER = "arrival_time", "publish_time", "frame_number"
 # Beyond, the number of frames says "until it is stopped", not how many there will be.
 _MAX_EXPECTED = 10_000_000
 _MAX_TAIL = 100_000
 _MAX_NOTED = 20
-
-
-class UnfitScanError(ScanStateError):
-    """A scan that was reopened cannot take the frames that come; it has ended.
-
-    Attributes
-    ----------
-    scan : Scan
-        The scan.
-    """
-
-    def __init__(self, scan: Scan, reason: str) -> None:
-        super().__init__(f"scan {scan.uid}: {reason}")
-        self.scan = scan
 
 
 class SeriesScan:
@@ -81,6 +67,8 @@ class SeriesScan:
         Returns whether waiting for room shall end.
     note_state : callable
         Keeps the state, which has changed.
+    on_unfit : callable
+        Called with a reopened scan that cannot take what comes, and was ended.
     """
 
     def __init__(
@@ -93,6 +81,7 @@ class SeriesScan:
         kind: str,
         must_stop: Callable[[], bool],
         note_state: Callable[[], None],
+        on_unfit: Callable[[Scan], None],
         is_reopened: bool = False,
     ) -> None:
         self.series = started.series
@@ -102,6 +91,7 @@ class SeriesScan:
         self._started = started
         self._must_stop = must_stop
         self._note_state = note_state
+        self._on_unfit = on_unfit
         # Points that the scan had of each channel when it was reopened.
         self._had: dict[str, int] = {}
         self._resumed_at: int | None = None
@@ -144,8 +134,10 @@ class SeriesScan:
         is_known = bool(self._declared) and self._had.keys() >= {*self._channels()}
         if state.first_number is None or not is_known:
             text = "the gateway was killed, and its successor has other channels"
+            state.end = EndReason.FAILURE, text
             self._scan.finish(EndReason.FAILURE, text)
-            raise UnfitScanError(self._scan, text)
+            self._on_unfit(self._scan)
+            raise ScanStateError(f"scan {state.uid}: {text}")
         # What only some channels have is sent again to the others, if it comes again.
         reached = min(self._had.get(channel, 0) for channel in self._channels())
         self._resumed_at = state.first_number + reached

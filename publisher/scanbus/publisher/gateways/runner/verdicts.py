@@ -45,6 +45,10 @@ class Verdicts:
         self._unjudged[scan.uid] = scan
         self._unsafe.add(scan.uid)
 
+    def awaits(self, uid: str) -> bool:
+        """Whether a scan has ended, and no verdict has come."""
+        return uid in self._unjudged
+
     def look(self) -> None:
         """Note the verdicts that have come, at most twice per second."""
         if monotonic() - self._looked_at < _LOOK_S:
