@@ -1,7 +1,7 @@
 """Every gateway that is killed goes on in the same scan when it is started again."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -38,16 +38,38 @@ NAMES = ScanNames("eiger", {"proposal": "hg1", "collection": "sample"})
 WHY = "the gateway was killed and started again"
 
 
-@pytest.fixture(params=SENDERS.values(), ids=list(SENDERS))
-def sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
+PLACES = ("spool", "bus")
+# Each sender, and each place for what a gateway leaves; all pairs in the long form.
+PAIRS = [
+    pytest.param(
+        (made, place),
+        id=f"{name}-{place}",
+        marks=() if PLACES.index(place) == number % 2 else pytest.mark.long,
+    )
+    for number, (name, made) in enumerate(SENDERS.items())
+    for place in PLACES
+]
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request: pytest.FixtureRequest) -> tuple[Callable[[], Sender], str]:
+    """Return what makes a sender, and where the gateway leaves what it has."""
+    found: tuple[Callable[[], Sender], str] = request.param
+    return found
+
+
+@pytest.fixture
+def sender(
+    pair: tuple[Callable[[], Sender], str], request: pytest.FixtureRequest
+) -> Iterator[Sender]:
     """One sender after the other."""
-    yield from made_sender(request)
+    yield from made_sender(pair[0], request.node.originalname)
 
 
-@pytest.fixture(params=["spool", "bus"])
-def spool(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+@pytest.fixture
+def spool(pair: tuple[Callable[[], Sender], str], tmp_path: Path) -> Path | None:
     """The folder of a spool, or None."""
-    return tmp_path / "spool" if request.param == "spool" else None
+    return tmp_path / "spool" if pair[1] == "spool" else None
 
 
 class Restarted:

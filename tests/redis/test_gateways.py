@@ -41,7 +41,7 @@ NAMES = ScanNames("eiger", {"proposal": "hg1", "collection": "sample"})
 @pytest.fixture(params=SENDERS.values(), ids=list(SENDERS))
 def sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
     """One sender after the other."""
-    yield from made_sender(request)
+    yield from made_sender(request.param, request.node.originalname)
 
 
 @pytest.fixture

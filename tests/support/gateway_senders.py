@@ -152,10 +152,10 @@ SENDERS: dict[str, Callable[[], Sender]] = {
 }
 
 
-def made_sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
-    """Yield the sender of a fixture's parameter, unless it lacks what a test asks."""
-    made: Sender = request.param()
-    reason = made.lacks.get(request.node.originalname)
+def made_sender(make: Callable[[], Sender], test: str) -> Iterator[Sender]:
+    """Yield a sender, unless it lacks what a test asks."""
+    made = make()
+    reason = made.lacks.get(test)
     if reason is None:
         yield made
     made.close()
