@@ -1,5 +1,6 @@
 """A number that is given once, or refused, does not end or disturb the counting."""
 
+import time
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from tests.support.numbered_scans import (
 )
 from tests.support.published import record_of
 from tests.support.raw_publisher import RawScan
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
@@ -223,12 +224,25 @@ def test_a_refused_scan_puts_the_counter_back(
         assert publish_open(other).identity.scan_number == 3
 
 
+def is_quiet(folder: Path) -> bool:
+    """Whether nobody writes below a folder; one who does would make it again."""
+
+    def listed() -> list[tuple[Path, int, int]]:
+        found = [(path, path.lstat()) for path in found_below(folder, "*")]
+        return [(path, each.st_size, each.st_mtime_ns) for path, each in found]
+
+    before = listed()
+    time.sleep(0.5)
+    return listed() == before
+
+
 def test_a_scan_that_cannot_be_announced_puts_the_counter_back(
     server: PrivateRedis, client: Bus, tmp_path: Path
 ) -> None:
     spool = tmp_path / "spool"
     with Publisher(server.url, close_timeout_s=0, spool=spool) as publisher:
         publish(publisher, [1.0], verdict_s=0)
+        wait_until(lambda: is_quiet(spool))
         spool.rename(tmp_path / "away")
         spool.write_text("no folder")
         for given_one in ({"scan_number": 50}, {}):
