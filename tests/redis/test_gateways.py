@@ -211,6 +211,31 @@ def test_a_series_stopped_long_before_its_end_is_partial_without_gaps(
     assert verdict.channels["eiger"].expected == 3
 
 
+def test_a_series_of_which_no_frame_came_is_not_complete(
+    telling_sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    """It has no channel that could have gaps."""
+    gate = Gate(telling_sender, redis_url, once=True, wait=False)
+    send_all(telling_sender, 1, [], 7)
+    report = gate.report()
+    assert report.series[0][1].missing == 7
+    written(redis_url, tmp_path)
+    verdict = verdict_of(redis_url, report)
+    assert verdict.verdict is VerdictWord.PARTIAL
+    assert "none of the 7 frames of the series came" in verdict.reason
+
+
+def test_a_number_of_frames_that_means_until_stopped_is_no_promise(
+    telling_sender: Sender, redis_url: str, tmp_path: Path
+) -> None:
+    gate = Gate(telling_sender, redis_url, once=True)
+    send_all(telling_sender, 1, [0, 1, 2], 2**32 - 1)
+    report = gate.report()
+    assert report.series[0][1].missing == 0
+    written(redis_url, tmp_path)
+    assert verdict_of(redis_url, report).verdict is VerdictWord.COMPLETE
+
+
 def test_repeated_and_shuffled_frames_stand_once_in_order(
     sender: Sender, redis_url: str, tmp_path: Path
 ) -> None:

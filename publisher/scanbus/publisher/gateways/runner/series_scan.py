@@ -11,7 +11,10 @@ from scanbus.publisher.gateways.runner.frame_numbers import (
     FrameNumbers,
     Place,
     begins_anew,
-    span_text,
+)
+from scanbus.publisher.gateways.runner.lost_frames import (
+    lost_by_restarts,
+    why_without_frames,
 )
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
@@ -306,9 +309,6 @@ class SeriesScan:
         twice = taken.intersection(map(self._channel, frame.channels))
         if twice:
             raise MessageError(frame.where, f"channel {min(twice)} is a value's name")
-        expected = self._started.n_frames
-        if expected is not None and expected > _MAX_EXPECTED:
-            expected = None
         for name, data in frame.channels.items():
             try:
                 self._scan.detector(
@@ -316,7 +316,7 @@ class SeriesScan:
                     shape=data.shape,
                     dtype=data.dtype.newbyteorder("="),
                     codec=data.codec if data.is_packed else "bitshuffle-lz4",
-                    points=expected,
+                    points=self._expected,
                     points_per_chunk=1,
                     nexus=self._fields(name),
                 )
@@ -433,9 +433,13 @@ class SeriesScan:
         if self._held is not None:
             self._begin(self._held[0])
         numbers = self._numbers
-        lost: list[LostPoints] = []
-        if numbers is not None:
-            lost = [*self._skip_tail(numbers), *self._lost_by_restarts(numbers)]
+        if numbers is None:
+            lost = self._lost_without_frames()
+        else:
+            lost = [
+                *self._skip_tail(numbers),
+                *lost_by_restarts(self.state.lost, numbers.first),
+            ]
             self.counts.missing += numbers.n_missing
             ranges = ", ".join(
                 f"{start} to {stop - 1}" for start, stop in numbers.missing()[:50]
@@ -446,9 +450,23 @@ class SeriesScan:
             self._scan.update(note=f"{self._noted - _MAX_NOTED} more notes left out")
         self._scan.finish(reason, text, lost=lost)
 
+    @property
+    def _expected(self) -> int | None:
+        """Frames that the series will have, if its start said so."""
+        n_frames = self._started.n_frames
+        return None if n_frames is None or n_frames > _MAX_EXPECTED else n_frames
+
+    def _lost_without_frames(self) -> list[LostPoints]:
+        text = why_without_frames(self._expected, self.counts.refused)
+        if not text:
+            return []
+        self.counts.missing += self._expected or 0
+        self._scan.update(note=text)
+        return [LostPoints("", 0, 0, text)]
+
     def _skip_tail(self, numbers: FrameNumbers) -> list[LostPoints]:
         """Make gaps of promised frames that never came; of too many, say so only."""
-        expected = self._started.n_frames
+        expected = self._expected
         tail = 0 if expected is None else expected + numbers.first - numbers.stop
         if tail <= 0:
             return []
@@ -462,19 +480,6 @@ class SeriesScan:
         for channel in self._channels():
             self._scan.skip(channel, tail)
         return []
-
-    def _lost_by_restarts(self, numbers: FrameNumbers) -> list[LostPoints]:
-        """Return why points are missing that were lost when the gateway was killed."""
-        return [
-            LostPoints(
-                channel,
-                first - numbers.first,
-                stop - numbers.first,
-                f"the gateway was killed and started again: {span_text(first, stop)} "
-                "on the way through it, or came meanwhile",
-            )
-            for channel, first, stop in self.state.lost
-        ]
 
     def _channels(self) -> list[str]:
         """Return all channels of the scan."""
