@@ -87,6 +87,32 @@ def test_sizes_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
         decoded(array(**changes))
 
 
+PIXELS = np.arange(12, dtype="u2").reshape(3, 4)
+ZLIB = zlib.compress(PIXELS.tobytes())
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        zlib.compress(PIXELS.tobytes() + b"more"),
+        zlib.compress(PIXELS.tobytes()[:-1]),
+        ZLIB[:-1],
+        ZLIB[:-1] + bytes([ZLIB[-1] ^ 1]),
+        ZLIB + b"more",
+    ],
+    ids=["more pixels", "fewer pixels", "cut", "wrong checksum", "bytes behind"],
+)
+def test_a_stream_of_zlib_is_one_frame_exactly(blob: bytes) -> None:
+    value = array(
+        value=("ubyteValue", np.frombuffer(blob, "u1")),
+        codec={"name": "zlib", "parameters": 3},
+        compressedSize=len(blob),
+        uncompressedSize=24,
+    )
+    with pytest.raises(MessageError, match="T:IMAGE, frame 0: "):
+        decoded(value)
+
+
 def test_attributes_that_are_no_value_are_left_out() -> None:
     value = NTNDArray().wrap(
         np.zeros((2, 2), "u1"),

@@ -75,10 +75,15 @@ def _blosc(where: str, blob: bytes, n_bytes: int) -> bytes:
 
 
 def _zlib(where: str, blob: bytes, n_bytes: int) -> bytes:
+    unpacker = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(blob, n_bytes)
+        # One byte more than there should be: else the checksum behind is not read.
+        plain = unpacker.decompress(blob, n_bytes + 1)
     except zlib.error as error:
         raise MessageError(where, f"zlib: {error}") from error
+    if len(plain) != n_bytes or not unpacker.eof or unpacker.unused_data:
+        raise MessageError(where, f"zlib: not exactly the {n_bytes} bytes of a frame")
+    return plain
 
 
 def _jpeg(where: str, blob: bytes, shape: tuple[int, ...]) -> bytes:
