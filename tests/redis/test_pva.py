@@ -238,6 +238,48 @@ def test_an_image_from_before_is_none_of_the_series(ioc: Any, redis_url: str) ->
     assert (counts.frames, counts.missing) == (2, 0)
 
 
+def test_the_first_image_of_an_ioc_without_a_clock_is_one_of_the_series(
+    ioc: Any, redis_url: str
+) -> None:
+    """The PV had no image when the gateway connected, so this one is new."""
+    gate = Gate(ioc, redis_url, n_frames=2)
+    for number in (0, 1):
+        ioc.send(number, frame(number), taken=0.0)
+    (_, counts) = gate.report().series[0]
+    assert (counts.frames, counts.missing) == (2, 0)
+
+
+def test_numbers_after_the_greatest_one_of_an_ioc_are_a_series(
+    ioc: Any, redis_url: str, tmp_path: Path
+) -> None:
+    """They have 32 bits and a sign."""
+    gate = Gate(ioc, redis_url, n_frames=3)
+    numbers = [-(2**31), -(2**31) + 1, -(2**31) + 2]
+    for number, sent in enumerate(numbers):
+        ioc.send(sent, frame(number))
+    report = gate.report()
+    assert [(c.frames, c.missing) for _, c in report.series] == [(3, 0)]
+    assert written(redis_url, tmp_path, report).verdict is VerdictWord.COMPLETE
+    with scan_file(tmp_path) as file:
+        assert file["cam_frame_number"][()].tolist() == numbers
+        np.testing.assert_array_equal(file["cam"], [frame(n) for n in range(3)])
+
+
+def test_numbers_that_begin_again_after_a_clock_was_set_back_are_a_series(
+    ioc: Any, redis_url: str
+) -> None:
+    gate = Gate(ioc, redis_url, once=False, idle_s=20.0)
+    now = time.time()
+    for number in range(80):
+        ioc.send(number, frame(number), taken=now + number)
+    wait_until(lambda: gate.n_frames == 80)
+    for number in range(5):
+        ioc.send(number, frame(number), taken=now - 3600 + number)
+    wait_until(lambda: gate.n_frames == 85)
+    report = gate.stop()
+    assert [(c.frames, c.repeated) for _, c in report.series] == [(80, 0), (5, 0)]
+
+
 def test_a_pv_has_its_value_from_before_its_changes_and_its_disconnection(
     ioc: Any, redis_url: str, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from scanbus.publisher.gateways.epics.ndarray_message import (
     is_image,
 )
 from scanbus.publisher.gateways.epics.slow_pv import SlowPv
+from scanbus.publisher.gateways.runner.frame_numbers import is_far_behind
 from scanbus.publisher.gateways.runner.gateway import RawMessage
 from scanbus.publisher.gateways.runner.messages import (
     NoteArrived,
@@ -160,6 +161,8 @@ class PvaSource:
             self._disconnect()
         elif is_image(found):
             self._take(found)
+        else:
+            self._is_connected = True  # To a PV without image: the next one is new.
         return self._messages.popleft() if self._messages else None
 
     # --------------------------------------------------------------------- images
@@ -175,7 +178,8 @@ class PvaSource:
         number, taken = int(image.uniqueId), image_time(image) or 0.0
         if is_first and self._is_old(number, taken):
             return
-        if self._is_on_way and number < self._stop and taken > self._last_time:
+        is_anew = taken > self._last_time or is_far_behind(number, self._stop - 1)
+        if self._is_on_way and number < self._stop and is_anew:
             self._end()  # Its numbers begin again.
         if not self._is_on_way:
             self._begin(image)
@@ -192,7 +196,7 @@ class PvaSource:
         now, number = image_time(image) or wall_clock(), int(image.uniqueId)
         settings = self._settings
         self._is_on_way, self._is_left, self._n_images = True, False, 0
-        self._stop, self._last_time = 0, 0.0
+        self._stop, self._last_time = number, 0.0
         self._last_arrival = monotonic()
         self._opened.forget()
         self._held = image
@@ -200,8 +204,9 @@ class PvaSource:
             SeriesStarted(
                 settings.pv,
                 n_frames=settings.n_frames,
-                # The first two may have changed places.
-                first_number=number if number > 1 else None,
+                # The first two may have changed places. After 2**31 - 1 an IOC
+                # counts from -2**31.
+                first_number=None if number in {0, 1} else number,
                 slow=[each.at_start(now, settings.stale_s) for each, _ in self._slow],
             )
         )

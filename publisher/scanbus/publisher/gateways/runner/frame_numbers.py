@@ -8,7 +8,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from enum import Enum
 
-__all__ = ["MAX_JUMP", "FrameNumbers", "Place", "begins_anew", "span_text"]
+__all__ = [
+    "MAX_JUMP",
+    "FrameNumbers",
+    "Place",
+    "begins_anew",
+    "is_far_behind",
+    "span_text",
+]
 
 # The counter of a detector that lost so many frames would not be believed.
 MAX_JUMP = 1_000_000
@@ -24,7 +31,13 @@ def begins_anew(number: int, first: int, greatest: int) -> bool:
     >>> [begins_anew(number, 0, 100) for number in (101, 40, 35, 0)]
     [False, False, True, True]
     """
-    return number == first or number <= 1 < first or number + _DISORDER < greatest
+    is_start = number == first or number <= 1 < first
+    return is_start or is_far_behind(number, greatest)
+
+
+def is_far_behind(number: int, greatest: int) -> bool:
+    """Whether a number is so far behind that it is none out of order."""
+    return number + _DISORDER < greatest
 
 
 class Place(Enum):
