@@ -29,7 +29,7 @@ from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.gateway_senders import SENDERS, HasGateway, Sender, made_sender
 from tests.support.roots import made_root
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
@@ -103,7 +103,7 @@ def verdict_of(url: str, report: GatewayReport, index: int = 0) -> Verdict:
 
 
 def frames_in(root: Path, number: int = 1) -> npt.NDArray[Any]:
-    master = next(root.rglob(f"scan{number:04}.h5"))
+    master = found_below(root, f"scan{number:04}.h5")[0]
     with h5py.File(master) as file:
         found: npt.NDArray[Any] = file[f"{number}.1/measurement/eiger"][()]
     return found
@@ -144,7 +144,7 @@ def test_every_frame_has_its_times_and_number_in_file_and_batch(
             assert (arrival >= began).all()
             assert (published >= arrival).all()
     written(redis_url, tmp_path)
-    (master,) = tmp_path.rglob("scan0001.h5")
+    (master,) = found_below(tmp_path, "scan0001.h5")
     with h5py.File(master) as file:
         for name in ("arrival_time", "publish_time", "frame_number"):
             found = file[f"1.1/instrument/eiger/{name}"]

@@ -20,7 +20,7 @@ from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.image_files import FORMATS, Pixels, edf_bytes
 from tests.support.roots import made_root
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
@@ -263,7 +263,7 @@ def test_files_are_removed_and_linked_after_a_complete_verdict(
         finished(started(redis_url, folder, *options))
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     assert sorted(path.name for path in linked.iterdir()) == names
-    master = next((tmp_path / "root").rglob("scan0001.h5"))
+    master = found_below(tmp_path / "root", "scan0001.h5")[0]
     with h5py.File(master) as file:
         frames = file["1.1/measurement/ccd"][()]
     assert frames[:, 0, 0].tolist() == [0, 1, 2, 3]

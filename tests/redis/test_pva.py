@@ -28,7 +28,7 @@ from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.roots import made_root
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict
 
 epics = pytest.importorskip("scanbus.publisher.gateways.epics")
@@ -91,7 +91,7 @@ def written(url: str, root: Path, report: GatewayReport) -> Any:
 
 @contextmanager
 def scan_file(root: Path, number: int = 1) -> Iterator[h5py.File]:
-    with h5py.File(next(root.rglob(f"scan{number:04}.h5"))) as file:
+    with h5py.File(found_below(root, f"scan{number:04}.h5")[0]) as file:
         yield file[f"{number}.1/measurement"]
 
 

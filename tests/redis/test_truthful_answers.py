@@ -250,8 +250,9 @@ def test_points_of_an_interrupted_scan_on_the_bus_are_not_called_missing(
         assert verdict.provisional
         assert verdict.channels["th"].missing == ()
         assert verdict.channels["eiger"].missing == (LOST,)
-        assert "th: not sealed, 481 points so far, 481 of them on the bus" in (
-            verdict.reason
+        assert (
+            "th, c1, label: not sealed, 481 points so far, 481 of them on the bus"
+            in (verdict.reason)
         )
         master = master_of(tmp_path / "root")
         assert check_files([master], everything=True).findings == ()

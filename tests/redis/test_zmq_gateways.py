@@ -37,7 +37,7 @@ from tests.redis.test_gateways import (
     written,
 )
 from tests.support.gateway_senders import ZmqSender, dectris_gateway
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
@@ -57,7 +57,7 @@ class OneSender:
 
 def field_of(root: Path, name: str) -> Any:
     """Return the field of the detector with this name, in the only master."""
-    (master,) = root.rglob("scan0001.h5")
+    (master,) = found_below(root, "scan0001.h5")
     with h5py.File(master) as file:
         return file[f"1.1/instrument/eiger/{name}"][()]
 

@@ -33,6 +33,7 @@ from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
 from scanbus.publisher.gateways.wire.sockets import SimulatedSender
 from scanbus.schemas import Verdict
 from tests.support.gateway_process import GatewayProcess
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, writer
 
 __all__ = ["Outcome", "bare_rate", "prove"]
@@ -232,7 +233,7 @@ def _different(
     root: Path, payloads: list[bytes], n_frames: int, missing: set[int]
 ) -> list[int]:
     """Return the frames whose chunk is not what was sent, or whose number is wrong."""
-    (master,) = root.rglob("scan0001.h5")
+    (master,) = found_below(root, "scan0001.h5")
     with h5py.File(master) as file:
         numbers = file["1.1/measurement/eiger_frame_number"][()]
         chunks = _chunks(file["1.1/measurement/eiger"], master)

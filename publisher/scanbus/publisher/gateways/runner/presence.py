@@ -24,6 +24,7 @@ from scanbus.bus.store import (
     note_gateway,
     process_text,
     read_gateway,
+    refuse_unsuitable,
     remove_gateway,
     translated,
 )
@@ -85,10 +86,13 @@ class Presence:
             If another gateway receives from that address.
         BusUnavailableError
             If Redis does not answer.
+        BusUnsuitableError
+            If the bus cannot live on it.
         """
         self._client = connect(self._url, name="scanbus-gateway")
         try:
             with translated(self._url):
+                refuse_unsuitable(self._client, self._url)
                 self._claim()
                 self._found = read_gateway(self._client, self._name)
         except BaseException:

@@ -91,7 +91,7 @@ def _image(series: str, found: Mapping[Any, Any]) -> FrameArrived:
             raise MessageError(where, f"channel {name}: shape {frame.shape}")
         channels[name] = frame
     values = dict(_values(found))
-    time, units = _absolute(found, values), dict.fromkeys(_TIMES, "s")
+    time, units = _absolute(found, values), {str(name): "s" for name in _TIMES}
     return FrameArrived(series, number, channels, time, values, units)
 
 
