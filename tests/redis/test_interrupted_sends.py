@@ -292,7 +292,9 @@ def test_a_real_interrupt_ends_the_scan_with_all_that_was_accepted(
     assert record.ended is not None
     assert record.ended.end_reason is EndReason.USER_ABORT
     assert record.final_verdict is not None
-    came = sent_numbers(read_scan(bus, uid)["x"].values("x"))
+    # Interrupted in its first send, it was not even prepared.
+    lanes = read_scan(bus, uid) if record.prepared else {}
+    came = sent_numbers(lanes["x"].values("x")) if lanes else []
     assert came == list(range(len(came)))
     assert len(came) - int(out) in {0, 1}
 

@@ -174,15 +174,14 @@ class MemoryWriter(threading.Thread):
                 line.document.scan.uid, ScanRecord(line.document.scan)
             )
             read_events(client, record)
-            if record.prepared is not None:
-                self._read(client, record)
+            self._read(client, record)
         if self._room_bytes:
             self._evictor.free(client, self._room_bytes)
 
     def _read(self, client: Bus, record: ScanRecord) -> None:
-        assert record.prepared is not None
         over = []
-        for lane in record.prepared.lanes:
+        # One that ended before it was prepared has no lanes, and gets its verdict.
+        for lane in record.prepared.lanes if record.prepared else ():
             key = (record.uid, lane.name)
             reader = self._readers.setdefault(key, LaneReader(record.uid, lane))
             kept = self.lanes.setdefault(key, ReadLane(lane))
