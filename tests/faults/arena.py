@@ -11,7 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from scanbus.cli.private_redis import PrivateRedis, find_redis_server
-from tests.faults.claims import claims_of, left_after, note_given_up
+from tests.faults.claims import (
+    claims_of,
+    failed_scans,
+    left_after,
+    note_given_up,
+)
 from tests.faults.closings import take_numbers
 from tests.faults.content import scan_uid
 from tests.faults.injuries import INJURIES
@@ -86,7 +91,9 @@ class Ring:
         self.stack = ExitStack()
         self.writers: list[WriterProcess] = []
         self.publisher: PublisherProcess | None = None
-        self.was_killed = self._must_salvage = False
+        self.was_killed = False
+        # Whether Redis has forgotten scans that nobody puts back.
+        self.must_salvage = False
         self.spool = folder / "spool" if arena.has_spool else None
         self.outages = Outages()
         # Scans that may lack what their verdict names.
@@ -372,7 +379,7 @@ class Ring:
         if self.arena.persistence is not Persistence.ALWAYS:
             # What Redis has forgotten, now or just before, is salvaged in the end.
             came_back = witness.points_on_redis(scans)
-            self._must_salvage = not scans <= set(came_back)
+            self.must_salvage |= not scans <= set(came_back)
             stood, scans = durable | came_back, set(came_back)
         self.left |= stood
         self.close_scans(scans, by_writer=fault.for_s > LONG_S)
@@ -450,9 +457,9 @@ class Ring:
                 self.complain(f"{publisher.name} waits still: {publisher.log_tail()}")
             elif publisher.process.returncode:
                 self.complain(f"{publisher.name} failed: {publisher.log_tail()}")
-            self._end_failed(publisher)
+        self._end_failed(publisher)
         self.dismiss_writers()
-        if self._must_salvage:
+        if self.must_salvage:
             self._run("salvage", "--force", "--root", str(self.root))
         for writer in self.writers:
             if writer.has_failed:
@@ -463,11 +470,9 @@ class Ring:
 
         Their program was told so; what Redis has forgotten of them is salvaged.
         """
-        given_up = publisher.said("gave_up").items()
-        failed = {number for number, line in given_up if line.get("trapped")}
-        failed -= set(publisher.said("judged"))
+        failed = failed_scans(publisher)
         known = set(self.witness.points_on_redis(failed))
-        self._must_salvage |= failed != known
+        self.must_salvage |= failed != known
         self.close_scans(known)
 
     def _has_failed(self) -> bool:

@@ -10,7 +10,7 @@ from tests.faults.processes import PublisherProcess
 if TYPE_CHECKING:
     from tests.faults.arena import Ring
 
-__all__ = ["claims_of", "left_after", "note_given_up"]
+__all__ = ["claims_of", "failed_scans", "left_after", "note_given_up"]
 
 
 def claims_of(ring: "Ring", publisher: PublisherProcess) -> dict[int, Claim]:
@@ -52,15 +52,30 @@ def note_given_up(ring: "Ring", publisher: PublisherProcess) -> None:
         if number not in sent:
             claim = replace(left_after(line["points"]), named=True)
             ring.left.setdefault(number, claim)
+    for number in failed_scans(publisher):
+        ring.left.setdefault(number, replace(left_after(0), named=True))
     for number, line in publisher.said("gave_up").items():
         if line.get("trapped"):
-            ring.left.setdefault(number, replace(left_after(0), named=True))
             continue
         ring.complain(f"the publisher gave scan {number} up: {line['reason']}")
         ring.left.setdefault(number, left_after(line["points"]))
     for number, line in publisher.said("lost").items():
         if not line.get("trapped"):
             ring.complain(f"nobody waits for scan {number}: {line['reason']}")
+
+
+def failed_scans(publisher: PublisherProcess) -> set[int]:
+    """Scans that failed for an error that nobody foresaw, as their program was told.
+
+    Nobody but an operator ends them while their publisher lives.
+    """
+    failed = {
+        number
+        for event in ("gave_up", "lost")
+        for number, line in publisher.said(event).items()
+        if line.get("trapped")
+    }
+    return failed - set(publisher.said("judged"))
 
 
 def left_after(n_points_sent: int) -> Claim:

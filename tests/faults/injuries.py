@@ -120,9 +120,10 @@ def _interrupt(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> bool:
 
 def _interrupt_twice(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> bool:
     """Ctrl-C twice: the publisher leaves at once; an operator closes its scans."""
+    before = publisher.told("leaving")  # Of its predecessors, too.
     time.sleep(fault.after_s)
     publisher.tell("leave")
-    until(lambda: publisher.told("leaving"), REACH_S)
+    until(lambda: len(publisher.told("leaving")) > len(before), REACH_S)
     publisher.signal(signal.SIGINT)
     time.sleep(fault.for_s / 4)
     publisher.signal(signal.SIGINT)
@@ -144,9 +145,10 @@ def _replace_publisher(ring: "Ring", publisher: PublisherProcess) -> None:
             ring.left[number] = replace(claim, named=True)
         _start_next(ring, publisher, scans)
         return
-    # It heard of the verdicts on the others, though it had no time to say so: what is
-    # not judged, a publisher that lives puts back on a Redis that was emptied.
+    # It heard of the verdicts on the others, though it had no time to say so; or Redis
+    # was emptied, and it had no time to put back what is not judged.
     ring.left |= {number: left_after(0) for number in scans - set(stood)}
+    ring.must_salvage |= not scans <= set(stood)
     ring.close_scans(set(stood))
     _start_next(ring, publisher, scans)
 
