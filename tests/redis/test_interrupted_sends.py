@@ -267,6 +267,32 @@ except KeyboardInterrupt:
 """
 
 
+MODELS = """
+import sys
+from pydantic import BaseModel
+from scanbus.publisher import Publisher
+
+def below(kind):
+    for each in kind.__subclasses__():
+        yield each
+        yield from below(each)
+
+with Publisher(sys.argv[1]):
+    ours = [each for each in below(BaseModel) if "scanbus" in each.__module__]
+    unbuilt = [each.__name__ for each in ours if not each.__pydantic_complete__]
+    print(len(ours), *unbuilt)
+"""
+
+
+def test_no_model_is_built_in_the_calls_of_a_program(redis_url: str) -> None:
+    """Of a Ctrl-C while it builds one, pydantic makes another exception."""
+    command = [sys.executable, "-c", MODELS, redis_url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    n_models, *unbuilt = done.stdout.split()
+    assert int(n_models) > 10
+    assert unbuilt == []
+
+
 @pytest.mark.parametrize("attempt", range(6))
 def test_a_real_interrupt_ends_the_scan_with_all_that_was_accepted(
     attempt: int, redis_url: str, bus: Bus

@@ -36,6 +36,7 @@ from scanbus.schemas import (
     PlotDescription,
     Verdict,
 )
+from scanbus.schemas.documents import build_documents
 from scanbus.schemas.errors import ScanStateError, SpoolError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -189,7 +190,12 @@ class Publisher:
             ),
             spool=None if spool is None else Path(spool),
         )
+        builder = threading.Thread(
+            target=build_documents, name="scanbus-models", daemon=True
+        )
         try:
+            builder.start()
+            wait_for_end(builder, _THREAD_END_S)
             self._registrar.check_server()
             self._worker.start()
             self._registrar.left_scans.resume(left_open or ())

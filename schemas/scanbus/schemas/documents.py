@@ -64,6 +64,7 @@ __all__ = [
     "ScanRenumbered",
     "ScanStarted",
     "ScanUpdated",
+    "build_documents",
     "check_size",
     "parse_announcement",
     "parse_event",
@@ -361,6 +362,20 @@ Event = Annotated[
 _Model = TypeVar("_Model")
 # Built with the first event, like the models themselves, so that importing is fast.
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event, config=ConfigDict(defer_build=True))
+
+
+def build_documents() -> None:
+    """Build the models of all documents, as otherwise their first use does.
+
+    Pydantic makes a SchemaError of what a signal handler raises meanwhile, so a program
+    has another thread than its main one build them: Ctrl-C would be lost.
+    """
+    models: list[type[BaseModel]] = [BaseModel]
+    for model in models:  # It grows.
+        models += model.__subclasses__()
+        if model.__module__.startswith("scanbus.schemas"):
+            model.model_rebuild()
+    _EVENT.rebuild()
 
 
 def check_size(text: bytes, kind: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> None:
