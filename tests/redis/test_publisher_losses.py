@@ -101,6 +101,35 @@ def test_everything_is_there_again_after_redis_came_back_empty(
             assert later.identity.scan_number == 2
 
 
+def test_a_scan_is_announced_again_when_all_that_says_what_it_is_is_there(
+    server: PrivateRedis, publisher: Publisher
+) -> None:
+    """Killed before, its publisher leaves no scan that was never prepared."""
+    with publisher.scan() as scan, connect(server.url, name="test") as client:
+        declare(scan)
+        send(scan, 0, 10)
+        scan.update(metadata={"more": 1})
+        scan.flush()
+        with client.monitor() as commands:
+            client.flushall()
+            wait_until(lambda: client.xlen(events_key(scan.uid)) >= 3)
+            wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
+            client.echo("over")
+            added = []
+            for each in commands.listen():
+                word, _, rest = each["command"].partition(" ")
+                if word.upper() == "ECHO":
+                    break
+                if word.upper() == "XADD":
+                    added.append(rest.partition(" ")[0])
+    events = events_key(scan.uid)
+    assert added.count(events) == 3  # prepared, started, updated
+    assert [key for key in added if key in (events, ANNOUNCEMENTS)] == [
+        *([events] * 3),
+        ANNOUNCEMENTS,
+    ]
+
+
 def test_a_scan_that_is_idle_notices_that_redis_came_back_empty(
     server: PrivateRedis, publisher: Publisher
 ) -> None:

@@ -61,7 +61,11 @@ def _raise_number(client: Bus, queue: ScanQueue) -> None:
 
 
 def restore_scan(client: Bus, queue: ScanQueue) -> None:
-    """Restore the announcement, the quota and all events sent so far, if missing.
+    """Restore the quota, all events sent so far and the announcement, if missing.
+
+    In this order: whoever finds the scan must find what it is. Announced alone, as by a
+    publisher that is killed meanwhile, it would be one that was never prepared, and end
+    as that, though points of it are in files.
 
     One thread at a time does it; the next ones find nothing missing.
     """
@@ -69,20 +73,19 @@ def restore_scan(client: Bus, queue: ScanQueue) -> None:
         if not is_needed:
             return
         before = queue.announcement
-        ensure_announced(client, queue)
-        _raise_number(client, queue)
         # Forced: a running scan is not refused because Redis lost its reservation.
         reserved = queue.watch.reserved_bytes
         if reserved:
             reserve_quota(client, queue.uid, reserved, 0, force=True)
         sent = queue.watch.sent_events()
-        record = load_record(client, queue.announced)
-        if _has_all(record, sent):
-            return
-        log.warning(LogEvent.EVENTS_SENT_AGAIN, scan=queue.uid, events=len(sent))
-        while sent:
-            sent = sent[append_events(client, queue.uid, sent) :]
-        if queue.is_over and queue.announcement == before:
+        lacks_events = not _has_all(load_record(client, queue.announced), sent)
+        if lacks_events:
+            log.warning(LogEvent.EVENTS_SENT_AGAIN, scan=queue.uid, events=len(sent))
+            while sent:
+                sent = sent[append_events(client, queue.uid, sent) :]
+        ensure_announced(client, queue)
+        _raise_number(client, queue)
+        if lacks_events and queue.is_over and queue.announcement == before:
             # The verdict may be lost too: announced again, the scan is judged again.
             _announce(client, queue)
 
