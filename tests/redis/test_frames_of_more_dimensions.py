@@ -15,11 +15,12 @@ from silx.io.nxdata import parse as nxdata
 
 from scanbus.bus.codecs import CODEC_NAMES, find_codec
 from scanbus.cli.private_redis import PrivateRedis
-from scanbus.publisher import Publisher, Scan
+from scanbus.publisher import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.subscriber import Subscriber
 from scanbus.writer import check_files, rebuild
 from tests.support.checklist import check_file
+from tests.support.published import unjudged_scan
 from tests.support.writers import final_verdict, writer
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -75,9 +76,8 @@ def scan_and_master(
     """One scan with all of them, written."""
     root = tmp_path_factory.mktemp("more") / "data"
     with PrivateRedis() as server:
-        with Publisher(server.url, close_timeout_s=0.1) as publisher:
-            with publisher.scan(proposal="hg123", scan_number=1) as scan:
-                send_all(scan)
+        with unjudged_scan(server.url, proposal="hg123", scan_number=1) as scan:
+            send_all(scan)
         with writer(server.url, root):
             verdict = final_verdict(server.url, scan.uid)
         assert verdict.verdict is VerdictWord.COMPLETE, verdict.reason
@@ -198,14 +198,13 @@ def test_thresholds_by_reference_are_mapped(
     for index, part in enumerate(np.split(frames, [3])):
         with h5py.File(tmp_path / f"{index}.h5", "w") as file:
             file["data"] = part.astype(">u4")
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            kind = KINDS["thresholds"]
-            scan.external_detector(
-                "eiger", shape=kind.shape, dtype=kind.dtype, nexus=kind.nexus
-            )
-            scan.reference("eiger", tmp_path / "0.h5", "/data", count=3)
-            scan.reference("eiger", tmp_path / "1.h5", "/data", count=4)
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        kind = KINDS["thresholds"]
+        scan.external_detector(
+            "eiger", shape=kind.shape, dtype=kind.dtype, nexus=kind.nexus
+        )
+        scan.reference("eiger", tmp_path / "0.h5", "/data", count=3)
+        scan.reference("eiger", tmp_path / "1.h5", "/data", count=4)
     root = tmp_path / "data"
     with writer(redis_url, root):
         verdict = final_verdict(redis_url, scan.uid)
@@ -225,12 +224,11 @@ def test_thresholds_by_reference_are_mapped(
 def test_what_fits_no_frame_is_refused(
     shape: tuple[int, ...], axes: tuple[str, ...], redis_url: str
 ) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            with pytest.raises(ValueError, match=r"shape|axes"):
-                scan.detector("d", shape=shape, dtype="uint8", nexus={"axes": axes})
-            scan.channel("i0")
-            scan.send("i0", 1.0)
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        with pytest.raises(ValueError, match=r"shape|axes"):
+            scan.detector("d", shape=shape, dtype="uint8", nexus={"axes": axes})
+        scan.channel("i0")
+        scan.send("i0", 1.0)
 
 
 def test_all_codecs_are_among_them() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import h5py
 import pytest
 
-from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from scanbus.subscriber import Subscriber
 from scanbus.writer import check_files
+from tests.support.published import unjudged_scan
 from tests.support.referenced_files import (
     LIMA_PATH,
     SHAPE,
@@ -116,16 +116,15 @@ def test_nothing_outside_of_the_external_roots_is_opened(
 def test_what_cannot_be_a_reference_is_refused_at_once(
     given: dict[str, Any], sentence: str, redis_url: str
 ) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            scan.reference("eiger", "/data/a.h5", "/data")
-            arguments = {"file": "/data/a.h5", "path": "/data", **given}
-            with pytest.raises(ValueError, match=sentence):
-                scan.reference("eiger", **arguments)
-            with pytest.raises(ValueError, match="no URL of a frame"):
-                scan.send("eiger", "/data/a.h5")
-            with pytest.raises(ValueError, match="skip"):
-                scan.send("eiger", "")
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+        scan.reference("eiger", "/data/a.h5", "/data")
+        arguments = {"file": "/data/a.h5", "path": "/data", **given}
+        with pytest.raises(ValueError, match=sentence):
+            scan.reference("eiger", **arguments)
+        with pytest.raises(ValueError, match="no URL of a frame"):
+            scan.send("eiger", "/data/a.h5")
+        with pytest.raises(ValueError, match="skip"):
+            scan.send("eiger", "")
     with Subscriber(redis_url) as subscriber:
         assert subscriber.scan(scan.uid).length("eiger") == 1

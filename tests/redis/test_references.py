@@ -18,6 +18,7 @@ from scanbus.schemas.errors import ExternalFileError
 from scanbus.subscriber import Subscriber
 from scanbus.writer import check_files, rebuild, replay, salvage
 from tests.conftest import RedisFactory
+from tests.support.published import unjudged_scan
 from tests.support.referenced_files import (
     LIMA_PATH,
     SHAPE,
@@ -68,12 +69,11 @@ def test_a_master_reads_every_frame_of_an_odin_like_series(
     n_writers, total = 4, 41
     every = frames(0, total)
     files = [odin_file(disk, one, every[one::n_writers]) for one in range(n_writers)]
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            for number in range(total):
-                file = files[number % n_writers]
-                scan.reference("eiger", file, "/data", first=number // n_writers)
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+        for number in range(total):
+            file = files[number % n_writers]
+            scan.reference("eiger", file, "/data", first=number // n_writers)
     master, verdict = written(redis_url, root, scan)
     assert verdict.verdict is VerdictWord.COMPLETE, verdict.reason
     np.testing.assert_array_equal(read(master), every)
@@ -220,11 +220,10 @@ def test_files_of_other_formats_are_listed_by_url(
     images = [disk / f"image_{number:05d}.cbf" for number in range(4)]
     for image in images[:3]:
         image.write_bytes(b"###CBF: VERSION 1.5")
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            for image in images:
-                scan.reference("eiger", image)
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+        for image in images:
+            scan.reference("eiger", image)
     master, verdict = written(redis_url, root, scan)
     assert verdict.reason == f"eiger: {images[3]} is not there (points 3)"
     assert "eiger: files other than HDF5 are listed by URL" in verdict.notes
@@ -262,15 +261,14 @@ def test_subscribers_read_frames_below_their_external_roots_only(
     redis_url: str, disk: Path, tmp_path: Path
 ) -> None:
     files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(3)]
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            scan.external_detector("outside", shape=SHAPE, dtype="uint16")
-            for index, path in enumerate(files):
-                scan.reference("eiger", path, LIMA_PATH, count=10, time=float(index))
-            scan.skip("eiger", 2)
-            outside = lima_file(tmp_path, 7, frames(0, 1))
-            scan.reference("outside", outside, LIMA_PATH)
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+        scan.external_detector("outside", shape=SHAPE, dtype="uint16")
+        for index, path in enumerate(files):
+            scan.reference("eiger", path, LIMA_PATH, count=10, time=float(index))
+        scan.skip("eiger", 2)
+        outside = lima_file(tmp_path, 7, frames(0, 1))
+        scan.reference("outside", outside, LIMA_PATH)
     with Subscriber(redis_url, external_roots=[disk]) as subscriber:
         reader = subscriber.scan(scan.uid)
         assert reader.length("eiger") == 32
@@ -296,10 +294,9 @@ def test_subscribers_read_frames_below_their_external_roots_only(
 def test_entries_carry_file_path_first_frame_and_count(
     redis_url: str, disk: Path
 ) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            scan.reference("eiger", disk / "a.h5", "/data", first=3, count=500)
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+        scan.reference("eiger", disk / "a.h5", "/data", first=3, count=500)
     with connect(redis_url, name="test") as client:
         entries = client.xrange(lane_key(scan.uid, "eiger"))
     payloads = [fields[fields.index(b"p") + 1] for _, fields in entries[:-1]]
@@ -317,11 +314,10 @@ def test_a_replay_and_a_resumed_spool_keep_references(
 ) -> None:
     files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(2)]
     spool = tmp_path / "spool"
-    with Publisher(redis_url, close_timeout_s=0.1, spool=spool) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            for path in files:
-                scan.reference("eiger", path, LIMA_PATH, count=10)
+    with unjudged_scan(redis_url, spool=spool, proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+        for path in files:
+            scan.reference("eiger", path, LIMA_PATH, count=10)
     master, verdict = written(redis_url, root, scan)
     assert verdict.verdict is VerdictWord.COMPLETE
     np.testing.assert_array_equal(read(master), frames(0, 20))
@@ -361,12 +357,11 @@ def test_gaps_and_late_references_are_kept(
     redis_url: str, root: Path, disk: Path
 ) -> None:
     files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(2)]
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            scan.reference("eiger", files[0], LIMA_PATH, count=10)
-            scan.skip("eiger", 10)
-            scan.reference("eiger", files[1], LIMA_PATH, count=10)
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+        scan.reference("eiger", files[0], LIMA_PATH, count=10)
+        scan.skip("eiger", 10)
+        scan.reference("eiger", files[1], LIMA_PATH, count=10)
     master, verdict = written(redis_url, root, scan)
     assert verdict.channels["eiger"].missing == ((10, 20),)
     found = read(master)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from silx.io.nxdata import parse as nxdata
 
-from scanbus.publisher import Publisher, Scan
+from scanbus.publisher import Scan
 from scanbus.schemas import Stamp
 from scanbus.schemas.errors import UnknownChannelError
 from scanbus.subscriber import Subscriber
+from tests.support.published import unjudged_scan
 from tests.support.writers import final_verdict, writer
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
@@ -54,10 +55,9 @@ def send(scan: Scan) -> None:
 def test_every_time_and_number_of_a_frame_stands_beside_it(
     redis_url: str, tmp_path: Path
 ) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            declare(scan)
-            send(scan)
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        declare(scan)
+        send(scan)
     root = tmp_path / "data"
     with writer(redis_url, root):
         verdict = final_verdict(redis_url, scan.uid)
@@ -79,11 +79,10 @@ def test_every_time_and_number_of_a_frame_stands_beside_it(
 
 
 def test_batches_have_the_times_and_numbers_of_their_points(redis_url: str) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            declare(scan)
-            send(scan)
-            scan.send("eiger", frame(9))  # Its numbers do not come.
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        declare(scan)
+        send(scan)
+        scan.send("eiger", frame(9))  # Its numbers do not come.
     with Subscriber(redis_url) as subscriber:
         reader = subscriber.scan(scan.uid)
         assert reader.channels["eiger_pulse"].stamp is Stamp.PULSE_ID
@@ -107,15 +106,14 @@ def test_batches_have_the_times_and_numbers_of_their_points(redis_url: str) -> N
 
 
 def test_channels_are_joined_by_pulse_and_holes_are_named(redis_url: str) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            declare(scan)
-            send(scan)
-            scan.flush()
-            with Subscriber(redis_url) as subscriber:
-                joined = subscriber.scan(scan.uid).join("eiger", "diode")
-                assert joined.pending["eiger"].tolist() == [108]
-                assert joined.holes["eiger"].tolist() == [102, 105, 106]
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        declare(scan)
+        send(scan)
+        scan.flush()
+        with Subscriber(redis_url) as subscriber:
+            joined = subscriber.scan(scan.uid).join("eiger", "diode")
+            assert joined.pending["eiger"].tolist() == [108]
+            assert joined.holes["eiger"].tolist() == [102, 105, 106]
     with Subscriber(redis_url) as subscriber:
         joined = subscriber.scan(scan.uid).join("eiger", "diode")
         assert joined.ids.tolist() == [*range(100, 109)]
@@ -134,13 +132,12 @@ def test_channels_are_joined_by_pulse_and_holes_are_named(redis_url: str) -> Non
 
 
 def test_points_without_a_number_are_named(redis_url: str) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            declare(scan)
-            send(scan)
-            scan.skip("eiger_pulse", 1)
-            scan.send("eiger", frame(1))
-            scan.send("eiger", frame(2))
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        declare(scan)
+        send(scan)
+        scan.skip("eiger_pulse", 1)
+        scan.send("eiger", frame(1))
+        scan.send("eiger", frame(2))
     with Subscriber(redis_url) as subscriber:
         joined = subscriber.scan(scan.uid).join("eiger", "diode")
         assert joined.unnumbered == {"eiger": ((5, 7),), "diode": ()}
@@ -151,13 +148,12 @@ def test_points_without_a_number_are_named(redis_url: str) -> None:
 
 
 def test_a_frame_that_is_missing_is_a_hole_when_it_is_read(redis_url: str) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            declare(scan)
-            scan.send("eiger", frame(1))
-            scan.skip("eiger", 1)
-            scan.send("eiger", frame(3))
-            scan.send("eiger_pulse", [1, 2, 3])
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        declare(scan)
+        scan.send("eiger", frame(1))
+        scan.skip("eiger", 1)
+        scan.send("eiger", frame(3))
+        scan.send("eiger_pulse", [1, 2, 3])
     with Subscriber(redis_url) as subscriber:
         joined = subscriber.scan(scan.uid).join("eiger")
         frames, is_there = joined.read("eiger")
@@ -166,15 +162,14 @@ def test_a_frame_that_is_missing_is_a_hole_when_it_is_read(redis_url: str) -> No
 
 
 def test_what_has_no_numbers_is_not_joined(redis_url: str) -> None:
-    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            declare(scan)
-            with pytest.raises(ValueError, match="stamp"):
-                scan.channel("a", dtype="string", max_point_bytes=9, stamp="pulse_id")
-            with pytest.raises(ValueError, match="stamp"):
-                scan.channel("a", stamp="nonsense")
-            send(scan)
-            scan.skip("other", 1)
+    with unjudged_scan(redis_url, proposal="hg123", scan_number=1) as scan:
+        declare(scan)
+        with pytest.raises(ValueError, match="stamp"):
+            scan.channel("a", dtype="string", max_point_bytes=9, stamp="pulse_id")
+        with pytest.raises(ValueError, match="stamp"):
+            scan.channel("a", stamp="nonsense")
+        send(scan)
+        scan.skip("other", 1)
     with Subscriber(redis_url) as subscriber:
         reader = subscriber.scan(scan.uid)
         with pytest.raises(UnknownChannelError, match="pulse_id of other"):

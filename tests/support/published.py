@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import time
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +35,8 @@ from scanbus.bus.store import (
     read_lanes,
     translated,
 )
+from scanbus.publisher import Publisher, Scan
+from scanbus.publisher.gateways.runner.sent import wait_sent
 from scanbus.schemas import LaneDescription, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import ScanbusError
 from scanbus.writer.model.segment_length import is_segment_full
@@ -117,6 +121,20 @@ def read_scan(client: Bus, uid: str) -> dict[str, ReadLane]:
     prepared = record_of(client, uid).prepared
     assert prepared is not None
     return {lane.name: read_lane(client, uid, lane) for lane in prepared.lanes}
+
+
+@contextmanager
+def unjudged_scan(
+    url: str, *, spool: Path | None = None, **arguments: Any
+) -> Iterator[Scan]:
+    """Publish a scan that no writer writes; return when the bus has all of it.
+
+    A publisher that is closed leaves what it has not sent yet.
+    """
+    with Publisher(url, spool=spool, close_timeout_s=0) as publisher:
+        with publisher.scan(**arguments) as scan:
+            yield scan
+        wait_sent(url, [scan.uid])
 
 
 class MemoryWriter(threading.Thread):

@@ -10,8 +10,9 @@ import hdf5plugin
 import numpy as np
 import numpy.typing as npt
 
-from scanbus.publisher import Publisher, Scan
+from scanbus.publisher import Scan
 from scanbus.schemas import Verdict
+from tests.support.published import unjudged_scan
 from tests.support.writers import final_verdict, writer
 
 SHAPE = (6, 8)
@@ -52,13 +53,12 @@ def odin_file(folder: Path, index: int, data: npt.NDArray[np.uint16]) -> Path:
 
 
 def lima_scan(url: str, files: Sequence[Path], per_file: int) -> Scan:
-    with Publisher(url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16", fill_value=9)
-            scan.channel("i0")
-            for path in files:
-                scan.reference("eiger", path, LIMA_PATH, count=per_file)
-                scan.send("i0", np.arange(per_file, dtype=float))
+    with unjudged_scan(url, proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16", fill_value=9)
+        scan.channel("i0")
+        for path in files:
+            scan.reference("eiger", path, LIMA_PATH, count=per_file)
+            scan.send("i0", np.arange(per_file, dtype=float))
         return scan
 
 
@@ -75,9 +75,8 @@ def read(master: Path) -> npt.NDArray[np.uint16]:
 
 
 def single_scan(url: str, files: Sequence[Path], path: str, count: int = 1) -> Scan:
-    with Publisher(url, close_timeout_s=0.1) as publisher:
-        with publisher.scan(proposal="hg123", scan_number=1) as scan:
-            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
-            for file in files:
-                scan.reference("eiger", file, path, count=count)
+    with unjudged_scan(url, proposal="hg123", scan_number=1) as scan:
+        scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+        for file in files:
+            scan.reference("eiger", file, path, count=count)
     return scan
