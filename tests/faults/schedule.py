@@ -133,6 +133,7 @@ class Arena:
 
 
 KILLS_PER_FAILPOINT: Final = 3
+TIMES_ELSEWHERE: Final = 2
 STOPS: Final = (
     "rename.before",
     "claim.before",
@@ -187,20 +188,28 @@ _ARENA_FAULTS: Final = 11
 _LAST: Final = (Kind.KILL_PUBLISHER, Kind.KILL_ALL)
 
 
-def covering(seed: int, *, clocks: bool = True) -> tuple[Arena, ...]:
-    """Every failpoint and every kind under every persistence: what CI does.
+def covering(
+    seed: int, *, clocks: bool = True, is_short: bool = False
+) -> tuple[Arena, ...]:
+    """Every failpoint and every kind under every persistence.
 
-    Clocks jump where they can.
+    Parameters
+    ----------
+    clocks : bool
+        Whether clocks can jump.
+    is_short : bool
+        As CI does it: each failpoint under one persistence, which hangs on the seed.
     """
     chance = random.Random(seed)
+    n_kills, n_others = (1, 1) if is_short else (KILLS_PER_FAILPOINT, TIMES_ELSEWHERE)
     # Dealt out one by one: of three or more of a kind, each persistence gets some.
     local = [
         _at(chance, Kind.KILL_AT, failpoint)
         for failpoint in FAILPOINTS
-        for _ in range(KILLS_PER_FAILPOINT)
+        for _ in range(n_kills)
     ]
-    local += [_at(chance, Kind.STOP_AT, name) for name in STOPS for _ in range(2)]
-    local += [_at(chance, Kind.RAISE_AT, name) for name in ERRORS for _ in range(2)]
+    for kind, names in ((Kind.STOP_AT, STOPS), (Kind.RAISE_AT, ERRORS)):
+        local += [_at(chance, kind, name) for name in names for _ in range(n_others)]
     local += [_at(chance, Kind.REDIS_AT, name) for name in REDIS_GONE]
     local += [_at(chance, Kind.DELAY_AT, name) for name in DELAYS]
     local += [_at_random(chance, Kind.KILL_WRITER) for _ in range(5)]

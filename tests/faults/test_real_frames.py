@@ -1,4 +1,4 @@
-"""One scan of real frames, and a writer that is killed twenty times while it lasts."""
+"""One scan of real frames, and writers that are killed while it lasts."""
 
 import random
 import threading
@@ -25,8 +25,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.redis]
 
 # As replay does, to which the files are compared.
 UNJOINED = {"SCANBUS_WANTED_SOURCES": "128"}
-N_FRAMES, N_KILLS = 200, 20
-PER_KILL = N_FRAMES // N_KILLS
+PER_KILL = 10
 # So much that nothing is trimmed: the scan is replayed when it is over.
 MEMORY_BYTES = 2**33
 CODEC = "bitshuffle-lz4"
@@ -61,9 +60,11 @@ def server(redis_factory: RedisFactory) -> PrivateRedis:
     return redis_factory()
 
 
-def send(scan: Scan, packed: list[bytes], may_send: threading.Semaphore) -> None:
+def send(
+    scan: Scan, packed: list[bytes], n_frames: int, may_send: threading.Semaphore
+) -> None:
     """Send the scan; of every ten frames, ten are sent when a writer was killed."""
-    for number in range(N_FRAMES):
+    for number in range(n_frames):
         if number % PER_KILL == 0:
             may_send.acquire()
         scan.send("omega", number * 0.1)
@@ -91,15 +92,22 @@ def kill_one(url: str, root: Path, logs: Path, turn: int, place: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_writer_killed_twenty_times_leaves_what_an_undisturbed_one_does(
+@pytest.mark.parametrize("rounds", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_writer_killed_at_every_place_leaves_what_an_undisturbed_one_does(
     server: PrivateRedis,
     packed_frames: tuple[tuple[int, int], list[bytes]],
     tmp_path: Path,
+    rounds: int,
 ) -> None:
     shape, packed = packed_frames
+    n_kills = rounds * len(PLACES)
+    n_frames = n_kills * PER_KILL
     root, logs = made_root(tmp_path / "killed"), tmp_path / "logs"
     logs.mkdir()
     chance = random.Random(20)
+    places = [
+        place for _ in range(rounds) for place in chance.sample(PLACES, k=len(PLACES))
+    ]
     may_send = threading.Semaphore(0)
     # Half of it holds one frame that is not packed, and seven more as they are packed.
     options: dict[str, Any] = {"quota_bytes": 96 * 2**20, "compression": 7.0}
@@ -111,12 +119,12 @@ def test_a_writer_killed_twenty_times_leaves_what_an_undisturbed_one_does(
             scan.channel("omega", role="axis", units="deg")
             scan.detector("pilatus", shape=shape, dtype="int32", codec=CODEC)
             feeding = threading.Thread(
-                target=send, args=(scan, packed, may_send), daemon=True
+                target=send, args=(scan, packed, n_frames, may_send), daemon=True
             )
             feeding.start()
-            for turn in range(N_KILLS):
+            for turn, place in enumerate(places):
                 may_send.release()
-                kill_one(server.url, root, logs, turn, chance.choice(PLACES))
+                kill_one(server.url, root, logs, turn, place)
             last = WriterProcess(
                 server.url,
                 root,
@@ -132,8 +140,8 @@ def test_a_writer_killed_twenty_times_leaves_what_an_undisturbed_one_does(
             last.leave()
 
     assert verdict.verdict is VerdictWord.COMPLETE
-    assert verdict.channels["pilatus"].written == N_FRAMES
-    assert len(list(root.rglob("pilatus_*.h5"))) > N_KILLS
+    assert verdict.channels["pilatus"].written == n_frames
+    assert len(list(root.rglob("pilatus_*.h5"))) > n_kills
     replay(server.url, scan.uid, tmp_path / "undisturbed")
     assert differences(root, tmp_path / "undisturbed") == []
     assert files_of(root)
