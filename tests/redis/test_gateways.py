@@ -27,7 +27,14 @@ from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
-from tests.support.gateway_senders import SENDERS, HasGateway, Sender, made_sender
+from tests.support.gateway_senders import (
+    DISTINCT,
+    SENDERS,
+    HasGateway,
+    Sender,
+    made_sender,
+)
+from tests.support.long import long_but
 from tests.support.roots import made_root
 from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict, writer
@@ -38,10 +45,16 @@ SHAPE = (40, 60)
 NAMES = ScanNames("eiger", {"proposal": "hg1", "collection": "sample"})
 
 
-@pytest.fixture(params=SENDERS.values(), ids=list(SENDERS))
-def sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
+@pytest.fixture(params=SENDERS)
+def any_sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
     """One sender after the other."""
-    yield from made_sender(request.param, request.node.originalname)
+    yield from made_sender(SENDERS[request.param], request.node.originalname)
+
+
+@pytest.fixture(params=long_but(DISTINCT, SENDERS))
+def sender(request: pytest.FixtureRequest) -> Iterator[Sender]:
+    """The same, but for what hangs neither on the socket nor on whose stream it is."""
+    yield from made_sender(SENDERS[request.param], request.node.originalname)
 
 
 @pytest.fixture
@@ -115,10 +128,10 @@ def notes_of(url: str, uid: str) -> str:
 
 
 def test_every_frame_is_in_the_file(
-    sender: Sender, redis_url: str, tmp_path: Path
+    any_sender: Sender, redis_url: str, tmp_path: Path
 ) -> None:
-    gate = Gate(sender, redis_url, once=True)
-    send_all(sender, 1, list(range(30)), 30)
+    gate = Gate(any_sender, redis_url, once=True)
+    send_all(any_sender, 1, list(range(30)), 30)
     report = gate.report()
     assert report.exit_code is ExitCode.COMPLETE
     assert report.series[0][1].frames == 30
@@ -153,11 +166,13 @@ def test_every_frame_has_its_times_and_number_in_file_and_batch(
 
 
 def test_a_late_gateway_gets_what_the_sender_kept(
-    sender: Sender, redis_url: str
+    any_sender: Sender, redis_url: str
 ) -> None:
-    sending = threading.Thread(target=send_all, args=(sender, 1, list(range(10)), 10))
+    sending = threading.Thread(
+        target=send_all, args=(any_sender, 1, list(range(10)), 10)
+    )
     sending.start()
-    report = Gate(sender, redis_url, once=True).report()
+    report = Gate(any_sender, redis_url, once=True).report()
     sending.join()
     assert report.series[0][1].frames == 10
 
@@ -344,16 +359,16 @@ def test_once_returns_the_code_of_the_verdict(
 
 
 def test_a_sender_that_comes_back_goes_on(
-    sender: Sender, redis_url: str, tmp_path: Path
+    any_sender: Sender, redis_url: str, tmp_path: Path
 ) -> None:
-    gate = Gate(sender, redis_url, once=True)
-    sender.start(1, 6)
+    gate = Gate(any_sender, redis_url, once=True)
+    any_sender.start(1, 6)
     for number in range(6):
-        sender.frame(1, number, frame(number))
+        any_sender.frame(1, number, frame(number))
         if number == 2:
             wait_until(lambda: gate.n_frames == 3)
-            sender.restart()
-    sender.end(1)
+            any_sender.restart()
+    any_sender.end(1)
     report = gate.report()
     assert report.series[0][1].frames == 6
     assert report.series[0][1].missing == 0
@@ -378,7 +393,7 @@ def test_what_was_received_before_a_stop_is_sent(
 
 
 def test_a_full_queue_loses_nothing(
-    sender: Sender, redis_url: str, tmp_path: Path
+    any_sender: Sender, redis_url: str, tmp_path: Path
 ) -> None:
     """Nothing is received while there is no writer; then everything comes."""
     rng = np.random.default_rng(0)
@@ -386,12 +401,12 @@ def test_a_full_queue_loses_nothing(
     names = ScanNames("eiger", {**NAMES.scan, "quota_bytes": 4 * 2**20})
 
     def send() -> None:
-        sender.start(1, len(frames))
+        any_sender.start(1, len(frames))
         for number, each in enumerate(frames):
-            sender.frame(1, number, each)
-        sender.end(1)
+            any_sender.frame(1, number, each)
+        any_sender.end(1)
 
-    gate = Gate(sender, redis_url, names, once=True, queue_messages=4)
+    gate = Gate(any_sender, redis_url, names, once=True, queue_messages=4)
     sending = threading.Thread(target=send)
     sending.start()
     wait_until(lambda: gate.runner.queue.n_messages == 4)

@@ -159,9 +159,9 @@ def send_without_end(scan: Scan) -> None:
     [
         (no_space, "paused: no space on "),
         (read_only, "Read-only file system"),
-        (no_permission, "Permission denied"),
+        pytest.param(no_permission, "Permission denied", marks=pytest.mark.long),
         (no_longer_a_root, "is no root"),
-        (root_moved, "is no root"),
+        pytest.param(root_moved, "is no root", marks=pytest.mark.long),
         (name_taken, "taken"),
         (workers_die, "its worker process ended"),
         (workers_hang, "has been silent for"),

@@ -59,8 +59,21 @@ def fill(scan: Scan, n_frames: int) -> None:
         scan.send("d", FRAME)
 
 
-@pytest.mark.parametrize("is_assumed", [False, True], ids=["maxmemory", "assumed"])
-@pytest.mark.parametrize("memory_mib", [16, 24, 40, 64, 256])
+# The smallest, one that is no power of two, and one where Redis has no limit.
+SHORT_BUDGETS = ((16, False), (24, True), (64, False))
+BUDGETS = [
+    pytest.param(
+        memory_mib,
+        is_assumed,
+        id=f"{memory_mib}-{'assumed' if is_assumed else 'maxmemory'}",
+        marks=() if (memory_mib, is_assumed) in SHORT_BUDGETS else pytest.mark.long,
+    )
+    for memory_mib in (16, 24, 40, 64, 256)
+    for is_assumed in (False, True)
+]
+
+
+@pytest.mark.parametrize(("memory_mib", "is_assumed"), BUDGETS)
 def test_publishers_find_their_budget_free_when_the_writer_is_gone(
     redis_factory: RedisFactory, tmp_path: Path, memory_mib: int, is_assumed: bool
 ) -> None:
