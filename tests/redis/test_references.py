@@ -369,3 +369,17 @@ def test_gaps_and_late_references_are_kept(
     np.testing.assert_array_equal(found[20:], frames(10, 10))
     assert (found[10:20] == 65535).all()
     assert check_files([master], everything=True, external_roots=[disk]).ok
+
+
+@pytest.mark.parametrize("name", ["50%b", "50%", "%%d"])
+def test_percent_signs_in_real_names_are_no_patterns(
+    name: str, redis_url: str, root: Path, disk: Path
+) -> None:
+    (disk / name).mkdir()
+    (disk / "fast").symlink_to(disk / name)
+    files = [lima_file(disk / "fast", 0, frames(0, 10))]
+    master, verdict = written(redis_url, root, lima_scan(redis_url, files, 10))
+    assert verdict.verdict is VerdictWord.COMPLETE
+    np.testing.assert_array_equal(read(master), frames(0, 10))
+    report = check_files([master], external_roots=[disk])
+    assert report.ok, report.findings

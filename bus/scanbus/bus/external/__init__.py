@@ -6,7 +6,14 @@ so nothing outside of the external roots is opened, whatever links lead there.
 
 from __future__ import annotations
 
-from scanbus.bus.external.hdf5_frames import FrameFiles, opened_frames
+from scanbus.bus.external.hdf5_frames import FrameFiles
+from scanbus.bus.external.names import literal_name, mapped_name
 from scanbus.bus.external.paths import file_below, place_below
 
-__all__ = ["FrameFiles", "file_below", "opened_frames", "place_below"]
+__all__ = [
+    "FrameFiles",
+    "file_below",
+    "literal_name",
+    "mapped_name",
+    "place_below",
+]

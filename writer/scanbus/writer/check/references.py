@@ -12,7 +12,7 @@ from typing import Any
 
 import h5py
 
-from scanbus.bus.external import FrameFiles, place_below
+from scanbus.bus.external import FrameFiles, literal_name, place_below
 from scanbus.schemas import FrameDescription, PointRange
 from scanbus.schemas.errors import ExternalFileError
 from scanbus.writer.check.report import Spot, Tally
@@ -78,8 +78,10 @@ def _mapped(dataset: h5py.Dataset, path: Path) -> Iterator[_Mapped]:
     found: dict[tuple[str, str], _Mapped] = {}
     rank = len(dataset.shape)
     for one in dataset.virtual_sources():
-        file = str(path.resolve().parent / one.file_name)
-        held = found.setdefault((file, one.dset_name), _Mapped(file, one.dset_name))
+        name = literal_name(one.file_name) or one.file_name
+        file = str(path.resolve().parent / name)
+        source = literal_name(one.dset_name) or one.dset_name
+        held = found.setdefault((file, source), _Mapped(file, source))
         low, high = one.vspace.get_select_bounds()
         held.points.append((int(low[0]), int(high[0]) + 1))
         held.n_frames = max(held.n_frames, _frames_needed(one.src_space, rank))

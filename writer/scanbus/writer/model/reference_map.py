@@ -46,7 +46,7 @@ class Extent(NamedTuple):
     file : str
         Its name in the master.
     length : int or None
-        Number of its frames; None if it is not there yet.
+        Number of its frames; None if that is not known, as it is not there yet.
     is_single : bool
         Whether it is one frame, without an axis that counts frames.
     """

@@ -34,6 +34,7 @@ from scanbus.writer.model.sources import MAX_SOURCES
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.lane_values import LaneValues
 from scanbus.writer.storage.shared_sections import OpenFiles, Section
+from scanbus.writer.storage.tree_writer import check_mapping
 
 __all__ = [
     "NOTHING_FOUND",
@@ -168,8 +169,9 @@ def _examine(channel: ChannelDescription, files: ReferenceFiles) -> _References:
     extents: dict[tuple[str, str], Extent] = {}
     problems: list[str] = []
     n_bad, is_waiting = 0, False
+    looks = _Looks(channel, files)
     for file in files.pieces:
-        extent, error = _look_at(channel, files, file)
+        extent, error = looks.look_at(file)
         if extent is not None:
             extents[file] = extent
         if error is None:
@@ -184,31 +186,51 @@ def _examine(channel: ChannelDescription, files: ReferenceFiles) -> _References:
     return _References(extents, tuple(problems), is_waiting)
 
 
-def _look_at(
-    channel: ChannelDescription, files: ReferenceFiles, file: tuple[str, str]
-) -> tuple[Extent | None, ExternalFileError | None]:
-    """Return what a file has, None if it may not be mapped, and what is wrong."""
-    try:
-        extent = _extent(channel, *file)
-    except ExternalFileError as error:
-        # What is there and cannot be read would make all of the dataset unreadable.
-        may_come = error.is_absent and not os.path.lexists(file[0])
-        return (Extent(file[0], None) if may_come else None), error
-    needed, length = files.frames_needed(file), extent.length or 0
-    if length >= needed:
-        return extent, None
-    reason = f"has {length} of {needed} frames"
-    return extent, ExternalFileError(file[0], reason, is_absent=True)
+class _Looks:
+    """Looks at the files of one channel, once each."""
 
+    def __init__(self, channel: ChannelDescription, files: ReferenceFiles) -> None:
+        if channel.frames is None:
+            raise ValueError(f"{channel.name} is not by reference")
+        self._frames = channel.frames
+        self._files = files
+        # What stands behind several of them is looked at once.
+        self._opened = FrameFiles(channel.frames, _roots)
 
-def _extent(channel: ChannelDescription, file: str, path: str) -> Extent:
-    if not path:
-        file_below(file, _roots)
-        return Extent(file, 2**48)  # Not known: other formats are not opened.
-    if channel.frames is None:
-        raise ValueError(f"{channel.name} is not by reference")
-    length, rank = FrameFiles(channel.frames, _roots).length(file, path)
-    return Extent(file, length, is_single=rank == len(channel.frames.shape))
+    def look_at(
+        self, file: tuple[str, str]
+    ) -> tuple[Extent | None, ExternalFileError | None]:
+        """Return what a file has, None if it may not be mapped, and what is wrong."""
+        try:
+            extent = self._extent(*file)
+        except ExternalFileError as error:
+            # What is there and cannot be read would make all of the dataset unreadable.
+            may_come = error.is_absent and not os.path.lexists(file[0])
+            return (Extent(file[0], None) if may_come else None), error
+        try:
+            self._check_mapping(file, extent)
+        except ValueError as error:
+            return None, ExternalFileError(file[0], str(error))
+        needed, length = self._files.frames_needed(file), extent.length
+        if length is None or length >= needed:
+            return extent, None
+        reason = f"has {length} of {needed} frames"
+        return extent, ExternalFileError(file[0], reason, is_absent=True)
+
+    def _extent(self, file: str, path: str) -> Extent:
+        if not path:  # Other formats are not opened: how many frames is not known.
+            if not file_below(file, _roots).stat().st_size:
+                raise ExternalFileError(file, "is empty", is_absent=True)
+            return Extent(file, None)
+        length, rank = self._opened.length(file, path)
+        return Extent(file, length, is_single=rank == len(self._frames.shape))
+
+    def _check_mapping(self, file: tuple[str, str], extent: Extent) -> None:
+        """Raise ValueError if HDF5 would refuse the frames of a file in a master."""
+        if file[1] and len(self._files.pieces[file]) <= MAX_MAPPINGS:
+            real = extent._replace(file=os.path.realpath(file[0]))
+            sources = frame_sources(self._files, {file: real})
+            check_mapping(sources, self._files.n_points, self._frames.shape)
 
 
 def _problem(

@@ -9,7 +9,7 @@ UTF-8. Creation order is kept; equal trees give equal bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from scanbus.bus.codecs import find_codec
+from scanbus.bus.external import mapped_name
 from scanbus.writer.model.nexus_tree import (
     Array,
     Dataset,
@@ -31,7 +32,7 @@ from scanbus.writer.model.nexus_tree import (
 )
 from scanbus.writer.storage.chunked_dataset import make_packed_dataset
 
-__all__ = ["write_attributes", "write_attributes_of", "write_tree"]
+__all__ = ["check_mapping", "write_attributes", "write_attributes_of", "write_tree"]
 
 _NEXUS_WORDS: Final = frozenset(
     {
@@ -153,8 +154,35 @@ def _map_frames(
         n_rows = source.first + (source.count - 1) * source.frame_step + 1
         found = h5py.h5s.create_simple((n_rows, *point))
         _select_rows(found, source.first, source.frame_step, source.count, point)
-    file, path = os.fsencode(source.file), source.path.encode()
-    plist.set_virtual(space, file, path, found)
+    file = os.fsencode(mapped_name(source.file))
+    plist.set_virtual(space, file, mapped_name(source.path).encode(), found)
+
+
+def check_mapping(
+    frames: Iterable[FrameSource], n_points: int, point: tuple[int, ...]
+) -> None:
+    """Try whether frames of detectors' files can be mapped; nothing is written.
+
+    Parameters
+    ----------
+    n_points : int
+        Length of the virtual dataset.
+    point : tuple of int
+        Shape of a frame.
+
+    Raises
+    ------
+    ValueError
+        If HDF5 refuses one of them.
+    """
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.VIRTUAL)
+    try:
+        space = h5py.h5s.create_simple((n_points, *point))
+        for each in frames:
+            _map_frames(plist, space, each, point)
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise ValueError(f"cannot be mapped ({error})") from error
 
 
 def _select_rows(
