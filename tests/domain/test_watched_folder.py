@@ -140,3 +140,109 @@ def test_whatever_writers_do_each_file_comes_whole(tmp_path: Path, seed: int) ->
         look(0.1)
     assert last == expected
     folder.close()
+
+
+def test_a_file_that_is_linked_to_its_name_is_taken(tmp_path: Path) -> None:
+    """As programs do that write under another name first; nothing is closed then."""
+    pytest.importorskip("inotify_simple")
+    folder = watched(tmp_path)
+    folder.whole(0.0)
+    (tmp_path / ".a").write_text("x")
+    os.link(tmp_path / ".a", tmp_path / "a.edf")
+    (tmp_path / ".b").write_text("x")
+    os.link(tmp_path / ".b", tmp_path / "b.edf")
+    (tmp_path / ".b").unlink()
+    found: set[str] = set()
+    deadline = time.monotonic() + 60.0
+    while found != {"a.edf", "b.edf"} and time.monotonic() < deadline:
+        found |= set(names(folder.whole(1.0)))
+    assert found == {"a.edf", "b.edf"}
+    folder.close()
+
+
+def test_a_file_that_is_empty_yet_waits_for_its_close(tmp_path: Path) -> None:
+    pytest.importorskip("inotify_simple")
+    folder = watched(tmp_path)
+    folder.whole(0.0)
+    with (tmp_path / "a.edf").open("w") as file:
+        assert folder.whole(4 * SETTLE_S) == []
+        file.write("x")
+    assert names(folder.whole(60.0)) == ["a.edf"]
+    folder.close()
+
+
+def below(folder: Path, found: Sequence[tuple[Path, object]]) -> list[str]:
+    return [str(path.relative_to(folder)) for path, _ in found]
+
+
+def test_a_half_written_file_stays_one_where_its_folder_is_moved(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("inotify_simple")
+    (tmp_path / "run" / "inner").mkdir(parents=True)
+    folder = watched(tmp_path)
+    folder.whole(0.0)
+    with (tmp_path / "run" / "inner" / "a.edf").open("w") as file:
+        file.write("x")
+        file.flush()
+        assert folder.whole(0.0) == []
+        (tmp_path / "run").rename(tmp_path / "moved")
+        assert folder.whole(4 * SETTLE_S) == []
+        (tmp_path / "moved").rename(tmp_path / "again")
+        (tmp_path / "moved").mkdir()
+        assert folder.whole(4 * SETTLE_S) == []
+    assert below(tmp_path, folder.whole(60.0)) == ["again/inner/a.edf"]
+    folder.close()
+
+
+def test_events_of_moved_folders_are_of_the_files_that_are_there(
+    tmp_path: Path,
+) -> None:
+    """Two folders change names: each file comes once, under its path."""
+    pytest.importorskip("inotify_simple")
+    one, other, third = tmp_path / "one", tmp_path / "other", tmp_path / "third"
+    for each in (one, other):
+        each.mkdir()
+    folder = watched(tmp_path, settle_s=60.0)
+    folder.whole(0.0)
+    one.rename(third)
+    other.rename(one)
+    third.rename(other)
+    (one / "a.edf").write_text("x")
+    assert below(tmp_path, folder.whole(60.0)) == ["one/a.edf"]
+    (other / "b.edf").write_text("x")
+    assert below(tmp_path, folder.whole(60.0)) == ["other/b.edf"]
+    folder.close()
+
+
+def test_a_folder_that_left_is_watched_no_more_and_its_name_may_come_again(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("inotify_simple")
+    root, away = tmp_path / "root", tmp_path / "away"
+    (root / "run").mkdir(parents=True)
+    folder = watched(root)
+    folder.whole(0.0)
+    with (root / "run" / "a.edf").open("w") as half:
+        half.write("x")
+        half.flush()
+        assert folder.whole(0.0) == []
+        (root / "run").rename(away)
+        (root / "run").mkdir()
+        (root / "run" / "a.edf").write_text("xyz")
+        ((path, found),) = folder.whole(60.0)
+        assert path == root / "run" / "a.edf"
+        half.write("y")
+        half.flush()
+        (away / "b.edf").write_text("x")
+        assert folder.is_unchanged(path, found)
+        assert folder.whole(2 * SETTLE_S) == []
+    (root / "run" / "c.edf").write_text("x")
+    assert below(root, folder.whole(60.0)) == ["run/c.edf"]
+    away.rename(root / "back")
+    found_names: set[str] = set()
+    deadline = time.monotonic() + 60.0
+    while len(found_names) < 2 and time.monotonic() < deadline:
+        found_names |= set(below(root, folder.whole(1.0)))
+    assert found_names == {"back/a.edf", "back/b.edf"}
+    folder.close()

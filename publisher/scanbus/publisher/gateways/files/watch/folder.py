@@ -16,7 +16,11 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import NamedTuple
 
-from scanbus.publisher.gateways.files.watch.folder_events import FolderEvents, What
+from scanbus.publisher.gateways.files.watch.folder_events import (
+    FolderEvent,
+    FolderEvents,
+    What,
+)
 from scanbus.schemas.errors import ConfigurationError
 
 __all__ = ["FileId", "WatchedFolder"]
@@ -65,6 +69,8 @@ class _Seen:
         Whether a program on this host has closed or renamed it since it was offered.
     n_tries : int
         How often it was handed back as it is now.
+    is_begun : bool
+        Whether a program on this host has created it, and has written nothing yet.
     """
 
     id: FileId
@@ -72,6 +78,12 @@ class _Seen:
     is_open: bool = False
     is_closed: bool = False
     n_tries: int = 0
+    is_begun: bool = False
+
+    def is_settled(self, settle_s: float) -> bool:
+        """Whether nobody is known to write it, and it has not changed for a while."""
+        is_written = self.is_open or self.is_begun
+        return not is_written and monotonic() - self.since >= settle_s
 
 
 class WatchedFolder:
@@ -149,17 +161,15 @@ class WatchedFolder:
             self._follow(min(left_s, max(0.0, self._next_look - monotonic())))
 
     def _ready(self) -> Iterator[tuple[Path, FileId]]:
-        now = monotonic()
         for path in tuple(self._due):
             seen = self._files[path]
-            is_settled = not seen.is_open and now - seen.since >= self._settle_s
-            if not (seen.is_closed or is_settled):
+            if not (seen.is_closed or seen.is_settled(self._settle_s)):
                 continue
             found = FileId.of(path)
             if found is None:
                 self._drop(path)
             elif found != seen.id and not seen.is_closed:
-                self._keep(path, _Seen(found, now))
+                self._keep(path, _Seen(found, monotonic()))
             else:
                 seen.id, seen.is_closed = found, False
                 self._due.discard(path)
@@ -197,16 +207,56 @@ class WatchedFolder:
         if not self._events.is_there:
             sleep(timeout_s)
             return
-        for what, path in self._events.read(timeout_s):
-            match what:
-                case What.FOLDER:
-                    self._enter(path)
-                case What.LOST:
-                    self._forget_events()
-                case What.GONE:
-                    self._drop(path)
-                case _ if self._is_wanted(path):
-                    self._note(path, is_open=what is What.WRITTEN)
+        for event in self._events.read(timeout_s):
+            self._take_note(event)
+
+    def _take_note(self, event: FolderEvent) -> None:
+        what, path, was = event
+        match what:
+            case What.FOLDER:
+                self._enter(path)
+            case What.FOLDER_MOVED:
+                self._move(was, path)
+                self._enter(path)
+            case What.FOLDER_LEFT:
+                for each in self._below(path):
+                    self._drop(each)
+            case What.LOST:
+                self._forget_events()
+            case What.GONE:
+                self._drop(path)
+            case What.CREATED if self._is_wanted(path):
+                self._note_created(path)
+            case _ if self._is_wanted(path):
+                self._note(path, is_open=what is What.WRITTEN)
+
+    def _below(self, folder: Path) -> list[Path]:
+        return [path for path in self._files if path.is_relative_to(folder)]
+
+    def _move(self, was: Path, folder: Path) -> None:
+        """Keep what is known of the files of a folder that has another path.
+
+        A program may still write one. Each is offered again, under its new path.
+        """
+        for path in self._below(was):
+            seen = self._files[path]
+            self._drop(path)
+            self._keep(folder / path.relative_to(was), seen)
+
+    def _note_created(self, path: Path) -> None:
+        """Note a file that came, which nobody need write: it may be a second name."""
+        try:
+            status = path.lstat()
+        except OSError:
+            self._drop(path)
+            return
+        if not stat.S_ISREG(status.st_mode):
+            return
+        found, seen = FileId.of_stat(status), self._files.get(path)
+        if seen is None or seen.id != found:
+            seen = _Seen(found, monotonic())
+            self._keep(path, seen)
+        seen.is_begun = not status.st_size and status.st_nlink == 1
 
     def _note(self, path: Path, *, is_open: bool) -> None:
         seen = self._files.get(path)
@@ -231,7 +281,7 @@ class WatchedFolder:
     def _forget_events(self) -> None:
         """Some events were lost: believe none of those before."""
         for seen in self._files.values():
-            seen.is_open = False
+            seen.is_open = seen.is_begun = False
         self._next_look = 0.0
 
     # ---------------------------------------------------------------------- looks
@@ -242,6 +292,7 @@ class WatchedFolder:
         for path, found in self._walk(self._folder):
             known.discard(path)
             self._note_look(path, found)
+        self._follow(0.0)  # Those that are not there may have been moved.
         for path in known:
             if not path.exists():
                 self._drop(path)
