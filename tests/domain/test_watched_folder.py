@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scanbus.publisher.gateways.files.watch.folder import WatchedFolder
+from scanbus.schemas.errors import SourceFailedError
 
 SETTLE_S = 0.2
 
@@ -245,4 +247,30 @@ def test_a_folder_that_left_is_watched_no_more_and_its_name_may_come_again(
     while len(found_names) < 2 and time.monotonic() < deadline:
         found_names |= set(below(root, folder.whole(1.0)))
     assert found_names == {"back/a.edf", "back/b.edf"}
+    folder.close()
+
+
+def test_a_folder_that_is_gone_for_long_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.edf").write_text("x")
+    folder = WatchedFolder(
+        tmp_path / "in", lambda _: True, settle_s=0.0, look_s=0.01, gone_s=0.3
+    )
+    assert names(folder.whole(5.0)) == ["a.edf"]
+    shutil.rmtree(tmp_path / "in")
+    with pytest.raises(SourceFailedError, match=r"folder .*/in has failed: it cannot"):
+        folder.whole(60.0)
+    folder.close()
+
+
+def test_a_folder_that_comes_back_soon_is_watched_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    folder = WatchedFolder(
+        tmp_path / "in", lambda _: True, settle_s=0.0, look_s=0.01, gone_s=60.0
+    )
+    (tmp_path / "in").rename(tmp_path / "away")
+    assert folder.whole(0.1) == []
+    (tmp_path / "away").rename(tmp_path / "in")
+    (tmp_path / "in/a.edf").write_text("x")
+    assert names(folder.whole(60.0)) == ["a.edf"]
     folder.close()

@@ -149,6 +149,7 @@ EXIT_CODES = {
     errors.ScanInterruptedError: ExitCode.PARTIAL,
     errors.StorageError: ExitCode.FAILED,
     errors.RootUnusableError: ExitCode.USAGE,
+    errors.SourceFailedError: ExitCode.FAILED,
 }
 
 
@@ -386,6 +387,10 @@ SENTENCES = [
     (
         errors.SourceError("a.cbf", "the file is empty"),
         "a.cbf: the file is empty",
+    ),
+    (
+        errors.SourceFailedError("watch /data", "the folder is gone"),
+        "watch /data has failed: the folder is gone; nothing more is received",
     ),
     (
         errors.MessageError("DECTRIS stream V1, frame 7", "encoding 'x' is unknown"),

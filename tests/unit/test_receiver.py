@@ -7,7 +7,7 @@ import pytest
 
 from scanbus.publisher.gateways.runner.gateway import RawMessage
 from scanbus.publisher.gateways.runner.receiver import Receiver
-from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.errors import ConfigurationError, SourceFailedError
 
 N_BYTES = 100
 
@@ -73,14 +73,37 @@ def test_what_was_received_before_a_stop_is_taken() -> None:
     assert thread.is_done
 
 
-def test_a_source_that_cannot_be_opened_is_an_error_of_take() -> None:
+def test_a_source_that_cannot_be_opened_is_an_error_to_be_raised() -> None:
     def fail() -> Counting:
         raise ConfigurationError("address", "it is none")
 
     thread = Receiver(fail, max_bytes=1, max_messages=1, why_full=str)
     thread.start()
+    assert thread.take(5.0) is None
+    assert thread.is_done
     with pytest.raises(ConfigurationError, match="it is none"):
-        thread.take(5.0)
+        thread.raise_error()
+
+
+class Failing(Counting):
+    """A source that fails after its last message."""
+
+    def receive(self, timeout_s: float) -> RawMessage | None:
+        message = super().receive(timeout_s)
+        if message is None:
+            raise OSError(5, "Input/output error")
+        return message
+
+
+def test_what_came_before_a_source_failed_is_taken_and_the_error_is_raised() -> None:
+    source = Failing(3)
+    thread = receiver(source)
+    thread.start()
+    thread.join(5)
+    assert [thread.take(5.0) is not None for _ in range(4)] == [True] * 3 + [False]
+    with pytest.raises(SourceFailedError, match=r"the source has failed: .*output err"):
+        thread.raise_error()
+    assert source.is_closed.is_set()
 
 
 class Hanging(Counting):

@@ -14,10 +14,15 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import path_given
 from scanbus.cli.output import print_verdict, stdout
 from scanbus.cli.progress import shown_progress
+from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from scanbus.publisher.gateways.runner import Gateway, GatewaySettings
+    from scanbus.publisher.gateways.runner import (
+        Gateway,
+        GatewayReport,
+        GatewaySettings,
+    )
 
 __all__ = [
     "SIMULATED_FRAMES",
@@ -137,7 +142,7 @@ def run_gateway(
     Raises
     ------
     ScanbusError
-        If Redis does not answer at the start, or the source cannot be opened.
+        If Redis does not answer at the start, or the source cannot be opened or fails.
     """
     from scanbus.publisher.gateways.runner import (  # noqa: PLC0415 - loads numpy
         GatewayRunner,
@@ -152,14 +157,26 @@ def run_gateway(
             if metrics_port is not None:
                 stack.enter_context(metrics_served(runner, metrics_port))
             stack.enter_context(stopped_by_signals(runner))
-            report = runner.run()
-    if settings.once and not report.series:
+            try:
+                report = runner.run()
+            except ScanbusError:
+                if settings.once:
+                    _print_series(runner.so_far)
+                raise
+    if not settings.once:
+        return ExitCode.COMPLETE
+    if not report.series:
         stdout().print("no series came: there is no scan")
-    for uid, counts in report.series[-1:] if settings.once else ():
+    _print_series(report)
+    return report.exit_code
+
+
+def _print_series(report: GatewayReport) -> None:
+    """Print what became of the last series, if there was one."""
+    for uid, counts in report.series[-1:]:
         stdout().print(
             f"scan {uid}: {counts.frames} frames published, {counts.missing} missing, "
             f"{counts.repeated} repeated, {counts.refused} messages refused"
         )
         if uid in report.verdicts:
             print_verdict(report.verdicts[uid], Path())
-    return report.exit_code if settings.once else ExitCode.COMPLETE

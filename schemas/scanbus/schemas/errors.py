@@ -43,6 +43,7 @@
     │   └── VerificationError    a file does not hold what came over the bus
     ├── WorkerFailedError        the writer has no worker process
     ├── SourceError              an input file that cannot be published
+    ├── SourceFailedError        what a gateway receives from has failed (exit code 3)
     ├── MessageError             a message of a detector that cannot be used
     ├── ServerAddressError       no address of a Redis server (also a ValueError)
     └── ConfigurationError       a setting that is wrong or unknown
@@ -108,6 +109,7 @@ __all__ = [
     "ScanbusError",
     "ServerAddressError",
     "SourceError",
+    "SourceFailedError",
     "SpoolError",
     "StorageError",
     "StorageFullError",
@@ -423,6 +425,16 @@ class SourceError(ScanbusError):
     path: str
     reason: str
     template = "{path}: {reason}"
+
+
+class SourceFailedError(ScanbusError):
+    """What a gateway receives from has failed: nothing more comes of it."""
+
+    exit_code = ExitCode.FAILED
+
+    source: str
+    reason: str
+    template = "{source} has failed: {reason}; nothing more is received"
 
 
 class MessageError(ScanbusError):

@@ -10,7 +10,7 @@ from time import monotonic
 from time import time as wall_clock
 from typing import Any
 
-from p4p.client.raw import Context
+from p4p.client.raw import Context, RemoteError
 
 from scanbus.publisher.gateways.epics.ndarray_message import (
     NdArray,
@@ -25,6 +25,7 @@ from scanbus.publisher.gateways.runner.messages import (
     SeriesEnded,
     SeriesStarted,
 )
+from scanbus.schemas.errors import SourceFailedError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -157,6 +158,10 @@ class PvaSource:
         if found is None:
             self._look_for_left()
             return self._end_if_idle()
+        if isinstance(found, RemoteError):
+            # Unlike a disconnection, it is final.
+            reason = f"its server refuses to send images ({found})"
+            raise SourceFailedError(f"PV {self._settings.pv}", reason)
         if isinstance(found, Exception):
             self._disconnect()
         elif is_image(found):

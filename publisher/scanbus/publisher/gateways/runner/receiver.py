@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from scanbus.publisher.gateways.runner.gateway import RawMessage, Source
+from scanbus.schemas.errors import ScanbusError, SourceFailedError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -54,6 +55,8 @@ class Receiver(threading.Thread):
         Bounds of the queue. One message is always taken.
     why_full : callable
         Returns what keeps the other side from taking messages.
+    name : str
+        Names the source, for errors.
     """
 
     def __init__(
@@ -63,16 +66,18 @@ class Receiver(threading.Thread):
         max_bytes: int,
         max_messages: int,
         why_full: Callable[[], str],
+        name: str = "the source",
     ) -> None:
         super().__init__(name="scanbus-receiver", daemon=True)
         self._open_source = open_source
         self._max_bytes = max_bytes
         self._max_messages = max_messages
         self._why_full = why_full
+        self._name = name
         self._messages: deque[RawMessage] = deque()
         self._changed = threading.Condition()
         self._must_stop = False
-        self._error: BaseException | None = None
+        self._error: ScanbusError | None = None
         self._n_bytes = self._peak_bytes = 0
         self._full_s = 0.0
         self._is_over = False
@@ -81,18 +86,10 @@ class Receiver(threading.Thread):
     # ---------------------------------------------------------- the other side
 
     def take(self, timeout_s: float) -> RawMessage | None:
-        """Return the next message; None if none comes in time, or no more come.
-
-        Raises
-        ------
-        ScanbusError
-            Why the source could not be opened or has failed.
-        """
+        """Return the next message; None if none comes in time, or no more come."""
         with self._changed:
             self._changed.wait_for(lambda: self._messages or self._is_over, timeout_s)
             if not self._messages:
-                if self._error is not None:
-                    raise self._error
                 return None
             message = self._messages.popleft()
             self._n_bytes -= message.n_bytes
@@ -120,6 +117,19 @@ class Receiver(threading.Thread):
         with self._changed:
             return self._is_over and not self._messages
 
+    def raise_error(self) -> None:
+        """Raise why the source could not be opened or has failed, if it did.
+
+        Raises
+        ------
+        SourceFailedError
+            If it has failed.
+        ScanbusError
+            If it could not be opened.
+        """
+        if self._error is not None:
+            raise self._error
+
     @property
     def state(self) -> QueueState:
         """State of the queue."""
@@ -143,8 +153,11 @@ class Receiver(threading.Thread):
                         self._put(message)
             finally:
                 source.close()
-        except BaseException as error:  # noqa: BLE001 - raised by `take`
+        except ScanbusError as error:
             self._error = error
+        except Exception as error:  # The end of this thread: the runner raises it.
+            log.exception(LogEvent.SOURCE_FAILED, source=self._name)
+            self._error = SourceFailedError(self._name, _reason_of(error))
         finally:
             with self._changed:
                 self._is_over = True
@@ -176,3 +189,9 @@ class Receiver(threading.Thread):
             self._n_bytes += message.n_bytes
             self._peak_bytes = max(self._peak_bytes, self._n_bytes)
             self._changed.notify_all()
+
+
+def _reason_of(error: Exception) -> str:
+    """Return what an error of a library says, in one line."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text or type(error).__name__

@@ -51,6 +51,14 @@ class GatewayReport:
         codes.append(ExitCode.FAILED if is_failed else ExitCode.COMPLETE)
         return max(codes)
 
+    def totals(self, current: SeriesCounts | None) -> SeriesCounts:
+        """Return what came of all series, with the one on the way; any thread may."""
+        total = SeriesCounts()
+        every = [counts for _, counts in tuple(self.series)]
+        for each in [*every, *([] if current is None else [current])]:
+            total.add(each)
+        return total
+
     def note_failed(self, uid: str, error: Exception) -> None:
         """Note why a scan failed; the first reason counts."""
         if uid not in self.failed:

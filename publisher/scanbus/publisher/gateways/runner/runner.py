@@ -100,6 +100,7 @@ class GatewayRunner:
             max_bytes=settings.queue_bytes,
             max_messages=settings.queue_messages,
             why_full=lambda: self._doing,
+            name=f"{gateway.kind} {gateway.address}",
         )
         self._presence = Presence(
             settings.url,
@@ -121,12 +122,8 @@ class GatewayRunner:
     @property
     def totals(self) -> SeriesCounts:
         """What came of all series so far, with the one on the way."""
-        total = SeriesCounts()
         current = self._current
-        every = [counts for _, counts in tuple(self._report.series)]
-        for each in [*every, *([] if current is None else [current.counts])]:
-            total.add(each)
-        return total
+        return self._report.totals(None if current is None else current.counts)
 
     def stop(self, reason: str = "the gateway was stopped") -> None:
         """Receive no more, end the series after what was received, and return.
@@ -148,7 +145,7 @@ class GatewayRunner:
         ConfigurationError
             If another gateway receives from the same address.
         ScanbusError
-            Why the source cannot be opened.
+            Why the source cannot be opened, or has failed; `so_far` has what was done.
         """
         settings = self._settings
         with self._presence as presence:
@@ -164,10 +161,12 @@ class GatewayRunner:
                 close_timeout_s=0.0,
                 left_open=list(self._states),
             ) as publisher:
-                self._receive_all(publisher, left)
-                self._doing = "waiting until all is on the bus"
-                is_awaited = settings.once and settings.wait
-                self._verdicts.wait_last(settings.url, is_awaited=is_awaited)
+                try:
+                    self._receive_all(publisher, left)
+                finally:  # Also the end of a scan whose source has failed.
+                    self._doing = "waiting until all is on the bus"
+                    is_awaited = settings.once and settings.wait
+                    self._verdicts.wait_last(settings.url, is_awaited=is_awaited)
         return self._report
 
     def _receive_all(self, publisher: Publisher, left: Sequence[SeriesState]) -> None:
@@ -180,11 +179,14 @@ class GatewayRunner:
             if self._current is not None:
                 self._is_over.clear()
             self._receive(publisher)
+            if not self._is_over.is_set():
+                self._receiver.raise_error()
             if self._current is not None:
                 self._finish(EndReason.USER_ABORT, self._stopped_by)
-        except BaseException:
+        except BaseException as error:
             if self._current is not None:
-                self._finish(EndReason.FAILURE, "the gateway failed")
+                text = f"the gateway failed: {error or type(error).__name__}"
+                self._finish(EndReason.FAILURE, text)
             raise
         finally:
             self._is_receiving = False

@@ -21,9 +21,13 @@ from scanbus.publisher.gateways.files.watch.folder_events import (
     FolderEvents,
     What,
 )
-from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.errors import ConfigurationError, SourceFailedError
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["FileId", "WatchedFolder"]
+
+log = get_logger()
 
 # Looking at all files takes at most this share of the time.
 _LOOK_SHARE = 0.1
@@ -99,6 +103,8 @@ class WatchedFolder:
         How long a file must not change, in seconds, if nobody was seen to close it.
     look_s : float
         Shortest time between looks at all files, in seconds.
+    gone_s : float
+        How long the folder may be away, as when it is mounted anew, in seconds.
 
     Raises
     ------
@@ -113,11 +119,14 @@ class WatchedFolder:
         *,
         settle_s: float = 2.0,
         look_s: float = 1.0,
+        gone_s: float = 10.0,
     ) -> None:
         self._folder = folder
         self._is_wanted = is_wanted
         self._settle_s = settle_s
         self._look_s = look_s
+        self._gone_s = gone_s
+        self._gone_since: float | None = None
         self._files: dict[Path, _Seen] = {}
         # Those that were not offered as they are now.
         self._due: set[Path] = set()
@@ -148,6 +157,11 @@ class WatchedFolder:
         """Return the files that became whole; wait for one until the time is over.
 
         A file is returned once, again if it changes, and again if it is handed back.
+
+        Raises
+        ------
+        SourceFailedError
+            If the folder is gone, or cannot be read any more.
         """
         deadline = monotonic() + timeout_s
         while True:
@@ -288,6 +302,7 @@ class WatchedFolder:
 
     def _look(self) -> None:
         began = monotonic()
+        self._look_for_folder(began)
         known = set(self._files)
         for path, found in self._walk(self._folder):
             known.discard(path)
@@ -298,6 +313,23 @@ class WatchedFolder:
                 self._drop(path)
         took_s = monotonic() - began
         self._next_look = monotonic() + max(self._look_s, took_s / _LOOK_SHARE)
+
+    def _look_for_folder(self, now: float) -> None:
+        """Note whether the folder is there; raise if it was not for too long."""
+        try:
+            with os.scandir(self._folder):
+                self._gone_since = None
+        except OSError as error:
+            reason = str(error.strerror)
+            if self._gone_since is None:
+                self._gone_since = now
+                log.warning(
+                    LogEvent.FOLDER_GONE, folder=str(self._folder), reason=reason
+                )
+            if now - self._gone_since >= self._gone_s:
+                raise SourceFailedError(
+                    f"the folder {self._folder}", f"it cannot be read ({reason})"
+                ) from error
 
     def _note_look(self, path: Path, found: FileId) -> None:
         seen = self._files.get(path)

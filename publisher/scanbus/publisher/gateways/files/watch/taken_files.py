@@ -9,12 +9,13 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scanbus.publisher.gateways.files.watch.folder import FileId
-from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.errors import ConfigurationError, SourceFailedError
 
 __all__ = ["TakenFile", "TakenFiles", "TakenSeries"]
 
@@ -84,11 +85,13 @@ class TakenFiles:
     Raises
     ------
     ConfigurationError
-        If another process uses it, or it cannot be used.
+        If another process uses it, or it cannot be used. Where it fails later, each
+        call raises SourceFailedError.
     """
 
     def __init__(self, database: Path) -> None:
         self.is_new = not database.exists()
+        self._path = database
         try:
             database.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
@@ -111,6 +114,22 @@ class TakenFiles:
             raise ConfigurationError("state", f"{database}: of another version")
         self._db.execute(f"PRAGMA user_version = {_FORMAT}")
 
+    def _run(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """Run a query; return its rows."""
+        with self._translated():
+            return self._db.execute(query, values).fetchall()
+
+    def _run_many(self, query: str, rows: list[tuple[Any, ...]]) -> None:
+        with self._translated():
+            self._db.executemany(query, rows)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise SourceFailedError(f"the database {self._path}", str(error)) from error
+
     def close(self) -> None:
         """Close the database."""
         self._db.close()
@@ -119,27 +138,24 @@ class TakenFiles:
 
     def has(self, path: Path, found: FileId) -> bool:
         """Whether a file was taken as it is now."""
-        row = self._db.execute(
-            "SELECT mtime_ns, size, inode FROM files WHERE path = ?", (str(path),)
-        ).fetchone()
-        return row is not None and FileId(*row) == found
+        query = "SELECT mtime_ns, size, inode FROM files WHERE path = ?"
+        rows = self._run(query, (str(path),))
+        return bool(rows) and FileId(*rows[0]) == found
 
     def add(self, series: TakenSeries | None, file: TakenFile) -> None:
         """Note a file; without a series it is one that nobody wants."""
         key = None if series is None else series.key
         values = (str(file.path), *file.id, key, file.number)
-        self._db.execute("REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, 1)", values)
+        self._run("REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, 1)", values)
 
     def note_refused(self, file: TakenFile) -> None:
         """Note that some frames of a file are in no scan."""
-        self._db.execute(
-            "UPDATE files SET is_whole = 0 WHERE path = ?", (str(file.path),)
-        )
+        self._run("UPDATE files SET is_whole = 0 WHERE path = ?", (str(file.path),))
 
     def has_number(self, series: TakenSeries, number: int) -> bool:
         """Whether a series has a file with a number."""
         query = "SELECT 1 FROM files WHERE series = ? AND number = ?"
-        return self._db.execute(query, (series.key, number)).fetchone() is not None
+        return bool(self._run(query, (series.key, number)))
 
     def of(self, series: TakenSeries, first: int = 0) -> Iterator[TakenFile]:
         """Yield the files of a series by number, from a number on."""
@@ -156,14 +172,14 @@ class TakenFiles:
             "SELECT path, mtime_ns, size, inode, number FROM files "
             f"WHERE series = ? AND {condition} ORDER BY number"
         )
-        rows = self._db.execute(query, (series.key, bound)).fetchall()
+        rows = self._run(query, (series.key, bound))
         for path, mtime_ns, size, inode, number in rows:
             yield TakenFile(Path(path), FileId(mtime_ns, size, inode), number)
 
     def stop_of(self, series: TakenSeries) -> int:
         """Return the number after that of the last file of a series."""
         query = "SELECT MAX(number) + 1 FROM files WHERE series = ?"
-        (found,) = self._db.execute(query, (series.key,)).fetchone()
+        ((found,),) = self._run(query, (series.key,))
         return int(found or 0)
 
     def count_of(self, series: TakenSeries) -> int:
@@ -171,7 +187,7 @@ class TakenFiles:
         query = (
             "SELECT COUNT(DISTINCT number) FROM files WHERE series = ? AND number >= ?"
         )
-        (found,) = self._db.execute(query, (series.key, series.first)).fetchone()
+        ((found,),) = self._run(query, (series.key, series.first))
         return int(found)
 
     # -------------------------------------------------------------------- series
@@ -179,7 +195,7 @@ class TakenFiles:
     def begin(self, name: str, first: int, frames_per_file: int) -> TakenSeries:
         """Note a new series."""
         series = TakenSeries(uuid.uuid4().hex, name, first, frames_per_file)
-        self._db.execute(
+        self._run(
             "INSERT INTO series (key, name, first, frames_per_file) "
             "VALUES (?, ?, ?, ?)",
             (series.key, name, first, frames_per_file),
@@ -189,7 +205,7 @@ class TakenFiles:
     def set_scan(self, series: TakenSeries, uid: str) -> None:
         """Note which scan a series is."""
         series.uid = uid
-        self._db.execute("UPDATE series SET uid = ? WHERE key = ?", (uid, series.key))
+        self._run("UPDATE series SET uid = ? WHERE key = ?", (uid, series.key))
 
     def unsent(self) -> list[TakenSeries]:
         """Return the series whose scans have not ended in order."""
@@ -202,19 +218,19 @@ class TakenFiles:
     def _series(self, condition: str) -> list[TakenSeries]:
         columns = "key, name, first, frames_per_file, uid"
         query = f"SELECT {columns} FROM series WHERE {condition} ORDER BY rowid"
-        return [TakenSeries(*row) for row in self._db.execute(query)]
+        return [TakenSeries(*row) for row in self._run(query)]
 
     def note_sent(self, series: TakenSeries) -> None:
         """Note that all of a series is in its scan, which has ended."""
-        self._db.execute("UPDATE series SET is_sent = 1 WHERE key = ?", (series.key,))
+        self._run("UPDATE series SET is_sent = 1 WHERE key = ?", (series.key,))
 
     def note_done(self, series: TakenSeries) -> None:
         """Note that nothing is left to be done for a series."""
-        self._db.execute("UPDATE series SET is_done = 1 WHERE key = ?", (series.key,))
+        self._run("UPDATE series SET is_done = 1 WHERE key = ?", (series.key,))
 
     def forget(self, file: TakenFile) -> None:
         """Forget a file that was removed."""
-        self._db.execute("DELETE FROM files WHERE path = ?", (str(file.path),))
+        self._run("DELETE FROM files WHERE path = ?", (str(file.path),))
 
     def forget_gone(self) -> None:
         """Forget series that are done and whose files are gone.
@@ -225,13 +241,12 @@ class TakenFiles:
             "SELECT path FROM files LEFT JOIN series ON files.series = series.key "
             "WHERE files.series IS NULL OR is_done"
         )
-        with closing(self._db.execute(query)) as rows:
-            paths = [path for (path,) in rows]
+        paths = [path for (path,) in self._run(query)]
         gone = [(path,) for path in paths if not Path(path).exists()]
         if len(gone) == len(paths):
             return
-        self._db.executemany("DELETE FROM files WHERE path = ?", gone)
-        self._db.execute(
+        self._run_many("DELETE FROM files WHERE path = ?", gone)
+        self._run(
             "DELETE FROM series WHERE is_done "
             "AND key NOT IN (SELECT series FROM files WHERE series IS NOT NULL)"
         )
