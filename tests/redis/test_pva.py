@@ -14,6 +14,7 @@ import hdf5plugin
 import numpy as np
 import numpy.typing as npt
 import pytest
+from structlog.testing import capture_logs
 
 from scanbus.bus.codecs import find_codec
 from scanbus.bus.store import connect, find_scan
@@ -24,6 +25,7 @@ from scanbus.publisher.gateways.runner import (
     ScanNames,
 )
 from scanbus.schemas import EndReason, VerdictWord
+from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
@@ -314,8 +316,78 @@ def test_a_pv_has_its_value_from_before_its_changes_and_its_disconnection(
     assert energy["source"] == "T:ENERGY"
     assert 99 < float(energy["age_at_start"]) < 130  # type: ignore[arg-type]
     assert "stale_at_start" not in energy
-    assert channels["none"].nexus.attributes["stale_at_start"] == "no value was known"
+    assert channels["none"].nexus.attributes["stale_at_start"] == "the PV was not found"
+    assert "none has no value, PV T:NOT_THERE: the PV was n" in notes_of(redis_url, uid)
     assert written(redis_url, tmp_path, report).verdict is VerdictWord.COMPLETE
+    with h5py.File(found_below(tmp_path, "scan0001.h5")[0]) as file:
+        shown = file["1.1/plotselect"]
+        assert shown.attrs["signal"] == "cam"
+        assert file["1.1/plot0D"].attrs["signal"] == "energy"
+
+
+def test_the_alarm_of_a_value_is_kept_when_a_series_begins_or_a_pv_connects(
+    ioc: Any, redis_url: str
+) -> None:
+    ioc.post("T:ENERGY", 12.5, severity=2, message="HIHI")
+    ioc.remove("T:SHUTTER")
+    slow = {"energy": "T:ENERGY", "shutter": "T:SHUTTER"}
+    gate = Gate(ioc, redis_url, slow=slow, idle_s=3.0)
+    ioc.send(0, frame(0))
+    wait_until(lambda: gate.n_frames == 1)
+    ioc.add("T:SHUTTER", severity=3, message="UDF")
+    report = gate.report()
+    uid = report.series[0][0]
+    assert "PV T:SHUTTER is connected: INVALID (UDF)" in notes_of(redis_url, uid)
+    with connect(redis_url, name="test") as client:
+        prepared = find_scan(client, uid).prepared
+    assert prepared is not None
+    channels = {c.name: c for lane in prepared.lanes for c in lane.channels}
+    energy = channels["energy"].nexus.attributes
+    assert energy["severity_at_start"] == "MAJOR"
+    assert energy["status_at_start"] == "HIHI"
+    assert "stale_at_start" not in energy
+
+
+@pytest.mark.parametrize(
+    ("pv", "sentence"),
+    [
+        ("T:NO_IMAGE", "no IOC answers for PV T:NO_IMAGE: is the name right"),
+        ("T:ENERGY", "T:ENERGY is no NTNDArray, but epics:nt/NTScalar:1.0"),
+    ],
+)
+def test_a_pv_that_cannot_have_the_images_is_named_in_time(
+    ioc: Any, redis_url: str, pv: str, sentence: str
+) -> None:
+    made = epics.PvaSettings(pv, {"none": "T:NONE"}, conf=ioc.conf, find_s=5.5)
+    settings = GatewaySettings(redis_url, NAMES, once=True)
+    runner = GatewayRunner(epics.PvaGateway(made), settings)
+    with capture_logs() as events, pytest.raises(ConfigurationError, match=sentence):
+        runner.run()
+    if pv == "T:NO_IMAGE":
+        said = [each["text"].partition(":")[2] for each in events if "text" in each]
+        assert [text.partition(":")[0] for text in said] == ["NO_IMAGE", "NONE"]
+
+
+def test_images_that_come_late_are_waited_for_and_named(redis_url: str) -> None:
+    with epics.SimulatedIoc(IMAGE, is_isolated=True) as ioc:
+        conf = ioc.conf
+    made = epics.PvaSettings(IMAGE, conf=conf, n_frames=1)
+    runner = GatewayRunner(
+        epics.PvaGateway(made), GatewaySettings(redis_url, NAMES, once=True)
+    )
+    thread = threading.Thread(target=runner.run)
+    with capture_logs() as events:
+        thread.start()
+        wait_until(lambda: any("no IOC answers" in str(each) for each in events))
+        with_images = epics.SimulatedIoc(IMAGE, is_isolated=True)
+        with_images.close()
+        with_images._start(conf=conf, useenv=False)
+        assert with_images.wait_for_client(60.0)
+        wait_until(lambda: any("T:IMAGE is connected" in str(e) for e in events))
+        with_images.send(0, frame(0))
+        thread.join(60)
+        with_images.close()
+    assert [counts.frames for _, counts in runner.so_far.series] == [1]
 
 
 @pytest.mark.parametrize("how", ["disconnected", "old"])

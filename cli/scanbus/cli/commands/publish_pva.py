@@ -73,6 +73,12 @@ def run(
             metavar="S", min=0.1, help="Seconds without an image end a series."
         ),
     ] = 10.0,
+    find: Annotated[
+        float,
+        typer.Option(
+            metavar="S", min=1, help="With --once, longest wait for an IOC, in seconds."
+        ),
+    ] = 60.0,
     queue_images: Annotated[
         int,
         typer.Option(metavar="N", min=2, help="Images that the IOC keeps for us."),
@@ -121,6 +127,7 @@ def run(
             idle_s=idle,
             stale_s=stale,
             queue_images=queue_images,
+            find_s=find if once else None,
         )
     )
     scan = {

@@ -14,7 +14,7 @@ from scanbus.publisher.gateways.runner.messages import FrameArrived, FrameData
 from scanbus.schemas.errors import MessageError
 from scanbus.schemas.valid_names import nexus_name
 
-__all__ = ["NdArray", "decode_ndarray", "image_time", "is_image"]
+__all__ = ["NdArray", "decode_ndarray", "image_time", "is_image", "is_ndarray"]
 
 _MAX_DIMENSIONS = 10
 _MAX_ATTRIBUTES = 200
@@ -31,6 +31,11 @@ class NdArray:
 
     series: str
     value: Any
+
+
+def is_ndarray(value: Any) -> bool:
+    """Whether a PV is one for images."""
+    return str(value.getID()).startswith("epics:nt/NTNDArray:")
 
 
 def is_image(value: Any) -> bool:

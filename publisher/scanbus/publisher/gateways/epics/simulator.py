@@ -128,9 +128,9 @@ class SimulatedIoc:
         """Disconnect the clients of a PV."""
         self._pvs[name].close(destroy=True)
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, **how: Any) -> None:
         """Have a PV again that was removed, with its last value."""
-        self._pvs[name].open(self._values[name], timestamp=time.time())
+        self._pvs[name].open(self._values[name], **{"timestamp": time.time(), **how})
 
     def post(self, name: str, value: float | str, **how: Any) -> None:
         """Change the value of a PV."""

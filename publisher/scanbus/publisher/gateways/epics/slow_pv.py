@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from p4p.client.raw import RemoteError
+
 from scanbus.publisher.gateways.runner.messages import (
     NoteArrived,
     SlowChannel,
@@ -17,7 +19,9 @@ from scanbus.schemas.valid_names import nexus_name
 
 __all__ = ["SlowPv", "channels_of"]
 
-_INVALID = 3
+_MISSING = "the PV was not found"
+_SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
+_STATUSES = ("", "DEVICE", "DRIVER", "RECORD", "DB", "CONF", "UNDEFINED", "CLIENT")
 
 
 def channels_of(given: Iterable[str]) -> dict[str, str]:
@@ -55,8 +59,10 @@ class SlowPv:
         What it said last.
     is_there : bool
         Whether it is connected.
-    is_invalid : bool
-        Whether its last value has the severity INVALID.
+    severity, status : str
+        The alarm of its last value; empty without one.
+    trouble : str
+        Why it has no values, until it has one.
     """
 
     channel: str
@@ -65,7 +71,14 @@ class SlowPv:
     time: float | None = None
     units: str = ""
     is_there: bool = False
-    is_invalid: bool = False
+    severity: str = ""
+    status: str = ""
+    trouble: str = _MISSING
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether no IOC was found that has it."""
+        return self.trouble == _MISSING
 
     def update(self, found: Any, now: float) -> ValueArrived | None:
         """Take a new value, or a disconnection; return what is to be sent.
@@ -79,14 +92,17 @@ class SlowPv:
         """
         if isinstance(found, Exception):
             was_there, self.is_there = self.is_there, False
+            if isinstance(found, RemoteError):
+                self.trouble = f"its server refuses to send it ({found})"
             return ValueArrived(self.channel, None, now) if was_there else None
         self.is_there = True
         value = plain_value(found.get("value"))
         if value is None:
+            self.trouble = "it is neither a number nor a text"
             return None
-        self.value = value
+        self.value, self.trouble = value, ""
         self.time = _time(found) or now
-        self.is_invalid = _severity(found) >= _INVALID
+        self.severity, self.status = _alarm(found)
         display = found.get("display")
         self.units = self.units if display is None else str(display.get("units", ""))
         return ValueArrived(self.channel, value, self.time)
@@ -95,9 +111,10 @@ class SlowPv:
         """Return what readers should know if it went or came back."""
         if was_there == self.is_there or (self.is_there and self.value is None):
             return None
-        return NoteArrived(
-            f"PV {self.pv} is {'connected' if self.is_there else 'disconnected'}"
-        )
+        if not self.is_there:
+            return NoteArrived(f"PV {self.pv} is disconnected")
+        alarm = f": {self.severity} ({self.status})" if self.severity else ""
+        return NoteArrived(f"PV {self.pv} is connected{alarm}")
 
     def at_start(self, now: float, stale_s: float | None) -> SlowChannel:
         """Return the channel for a series that begins now.
@@ -117,14 +134,16 @@ class SlowPv:
             self._why_stale(age_s, stale_s),
             self.units,
             isinstance(self.value, str),
+            self.severity,
+            self.status,
         )
 
     def _why_stale(self, age_s: float | None, stale_s: float | None) -> str:
         if self.value is None:
-            return "no value was known"
+            return self.trouble
         if not self.is_there:
             return "the PV was disconnected"
-        if self.is_invalid:
+        if self.severity == "INVALID":
             return "the severity was INVALID"
         if stale_s is not None and age_s is not None and age_s > stale_s:
             return f"it was older than {stale_s:g} s"
@@ -152,6 +171,12 @@ def _time(found: Any) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
-def _severity(found: Any) -> int:
+def _alarm(found: Any) -> tuple[str, str]:
+    """Return severity and status of a value; both are empty without an alarm."""
     alarm = found.get("alarm")
-    return 0 if alarm is None else int(alarm.severity)
+    severity = 0 if alarm is None else int(alarm.severity)
+    if severity <= 0:
+        return "", ""
+    status = int(alarm.status)
+    named = _STATUSES[status] if 0 <= status < len(_STATUSES) else str(status)
+    return _SEVERITIES[min(severity, 3)], str(alarm.message) or named or "no status"

@@ -16,6 +16,7 @@ from scanbus.publisher.gateways.epics.ndarray_message import (
     NdArray,
     image_time,
     is_image,
+    is_ndarray,
 )
 from scanbus.publisher.gateways.epics.slow_pv import SlowPv
 from scanbus.publisher.gateways.runner.frame_numbers import is_far_behind
@@ -25,7 +26,7 @@ from scanbus.publisher.gateways.runner.messages import (
     SeriesEnded,
     SeriesStarted,
 )
-from scanbus.schemas.errors import SourceFailedError
+from scanbus.schemas.errors import ConfigurationError, SourceFailedError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -37,6 +38,12 @@ log = get_logger()
 _QUEUE = "record[queueSize={},pipeline=true]field()"
 # What a PV has when we connect may be an image of yesterday.
 _FRESH_S = 5.0
+# So long an IOC may take to answer, before it is said that none does.
+_FIND_S = 5.0
+_NOT_FOUND = (
+    "no IOC answers for PV {}: is the name right, and does EPICS_PVA_ADDR_LIST have "
+    "its address?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class PvaSettings:
         Age beyond which a value from before the series counts as stale, in seconds.
     queue_images : int
         Images that the server keeps for us.
+    find_s : float, optional
+        Longest wait for an IOC that has the images, in seconds; by default for ever.
     conf : mapping, optional
         Addresses, as EPICS names them; by default those of the environment.
     """
@@ -67,6 +76,7 @@ class PvaSettings:
     idle_s: float = 10.0
     stale_s: float | None = None
     queue_images: int = 100
+    find_s: float | None = None
     conf: Mapping[str, str] | None = None
 
 
@@ -121,7 +131,8 @@ class PvaSource:
         self._messages: deque[RawMessage] = deque()
         # The first image of a series, until its scan is open.
         self._held: Any = None
-        self._is_connected = self._is_first = False
+        self._is_connected = self._is_found = False
+        self._began, self._are_missing_told = monotonic(), False
         # A series that a process before this one began waits for its next image.
         self._is_on_way = self._is_left = False
         self._n_images = self._stop = 0
@@ -150,6 +161,7 @@ class PvaSource:
         if self._messages:
             return self._messages.popleft()
         self._look_at_slow()
+        self._look_for_missing()
         if self._messages:
             return self._messages.popleft()
         if self._held is not None:
@@ -164,11 +176,38 @@ class PvaSource:
             raise SourceFailedError(f"PV {self._settings.pv}", reason)
         if isinstance(found, Exception):
             self._disconnect()
-        elif is_image(found):
-            self._take(found)
         else:
-            self._is_connected = True  # To a PV without image: the next one is new.
+            self._note_found(found)
+            if is_image(found):
+                self._take(found)
+            else:
+                self._is_connected = True  # To a PV without image: the next is new.
         return self._messages.popleft() if self._messages else None
+
+    # ------------------------------------------------------------- PVs not found
+
+    def _look_for_missing(self) -> None:
+        """Say once which PVs nobody has; raise if the images must be there by now."""
+        waited_s, settings = monotonic() - self._began, self._settings
+        if waited_s > _FIND_S and not self._are_missing_told:
+            self._are_missing_told = True
+            missing = [pv.pv for pv, _ in self._slow if pv.is_missing]
+            for name in [*([] if self._is_found else [settings.pv]), *missing]:
+                log.warning(LogEvent.SENDER_NOTE, text=_NOT_FOUND.format(name))
+        if self._is_found or settings.find_s is None or waited_s < settings.find_s:
+            return
+        reason = f"{_NOT_FOUND.format(settings.pv)} Waited for {settings.find_s:g} s"
+        raise ConfigurationError("pv", reason)
+
+    def _note_found(self, found: Any) -> None:
+        """Note that the images are there, if they are images."""
+        if not is_ndarray(found):
+            reason = f"{self._settings.pv} is no NTNDArray, but {found.getID()}"
+            raise ConfigurationError("pv", reason)
+        if self._are_missing_told and not self._is_found:
+            text = f"PV {self._settings.pv} is connected"
+            log.warning(LogEvent.SENDER_NOTE, text=text)
+        self._is_found = True
 
     # --------------------------------------------------------------------- images
 
@@ -215,6 +254,10 @@ class PvaSource:
                 slow=[each.at_start(now, settings.stale_s) for each, _ in self._slow],
             )
         )
+        for each, _ in self._slow:
+            if each.trouble:
+                text = f"{each.channel} has no value, PV {each.pv}: {each.trouble}"
+                self._put(NoteArrived(text))
 
     def _release(self) -> RawMessage | None:
         """Send the first image when its scan is open."""
@@ -283,5 +326,7 @@ class PvaSource:
                 note = pv.note(was_there=was_there)
                 if note is not None:
                     self._note(note)
+                elif pv.trouble and isinstance(found, Exception):
+                    log.warning(LogEvent.SENDER_NOTE, text=f"PV {pv.pv}: {pv.trouble}")
                 if value is not None and self._is_on_way:
                     self._put(value)

@@ -123,6 +123,8 @@ class SlowChannel:
         Why that value may no longer hold; empty if it does.
     units : str
         Its units.
+    severity, status : str
+        The alarm that this value had; empty without one.
     is_text : bool
         Whether its values are text; others are float64.
     """
@@ -135,6 +137,8 @@ class SlowChannel:
     stale: str = ""
     units: str = ""
     is_text: bool = False
+    severity: str = ""
+    status: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.publisher.gateways.runner.series_state import SeriesState
 from scanbus.publisher.gateways.runner.settings import ScanNames
 from scanbus.publisher.gateways.runner.short_text import MAX_TEXT_BYTES, short_text
-from scanbus.publisher.gateways.runner.slow_channels import SlowChannels
+from scanbus.publisher.gateways.runner.slow_channels import SlowChannels, plots_with
 from scanbus.publisher.gateways.runner.stamps import stamp_of
 from scanbus.publisher.publisher import Publisher
 from scanbus.publisher.recovery.lost_data import LostPoints
@@ -109,6 +109,8 @@ class SeriesScan:
         gateway = {"kind": kind, "series": started.series, "series_key": started.key}
         arguments: dict[str, Any] = {"title": f"{kind} series {started.series}"}
         arguments |= names.scan
+        if state.slow:
+            arguments["plots"] = plots_with(names.detector, state.slow)
         begin = publisher.reopen if is_reopened else publisher.scan
         self._scan = begin(
             uid=state.uid,

@@ -8,17 +8,35 @@ not known any more there is a point without one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scanbus.publisher.gateways.runner.messages import SlowChannel, ValueArrived
 from scanbus.publisher.gateways.runner.short_text import MAX_TEXT_BYTES, short_text
 from scanbus.publisher.scan import Scan
+from scanbus.schemas import PlotDescription
 
-__all__ = ["SlowChannels"]
+__all__ = ["SlowChannels", "plots_with"]
 
 # Values that come before the first frame; more are left out, the oldest first.
 _MAX_EARLY = 10_000
+
+
+def plots_with(detector: str, slow: Mapping[str, bool]) -> list[PlotDescription]:
+    """Return the plots of a scan with slow channels: the frames, then the numbers.
+
+    By default a scan shows its counters first, which slow channels would be.
+
+    Parameters
+    ----------
+    slow : mapping
+        Slow channel to whether its values are text.
+    """
+    numbers = tuple(name for name, is_text in slow.items() if not is_text)
+    frames = PlotDescription(name="plot2D", signals=(detector,))
+    if not numbers:
+        return [frames]
+    return [frames, PlotDescription(name="plot0D", signals=numbers)]
 
 
 class SlowChannels:
@@ -80,6 +98,9 @@ def _point(channel: SlowChannel, value: float | str | None) -> float | str:
 
 def _attributes(channel: SlowChannel) -> dict[str, Any]:
     found: dict[str, Any] = {"source": channel.source}
+    if channel.severity:
+        found["severity_at_start"] = channel.severity
+        found["status_at_start"] = short_text(channel.status)
     if channel.age_s is None:
         found["stale_at_start"] = channel.stale or "no value was known"
     else:
