@@ -258,4 +258,4 @@ def test_check_finds_damaged_late_points(written: Path) -> None:
     data = bytearray(path.read_bytes())
     data[offset + 20] ^= 1
     path.write_bytes(data)
-    assert "1 chunks are not what came over the bus" in findings(written)
+    assert "1 chunk is not what came over the bus" in findings(written)

@@ -351,7 +351,7 @@ def test_what_is_no_image_is_refused_or_ignored_and_the_series_goes_on(
     gateway = started(redis_url, folder, "--once", "--idle", "2", "--settle", "0.3")
     out, err = gateway.communicate(timeout=TIMEOUT_S)
     assert gateway.returncode == ExitCode.PARTIAL
-    assert "3 frames published, 1 missing, 0 repeated, 1 messages refused" in out
+    assert "3 frames published, 1 missing, 0 repeated, 1 message refused" in out
     assert "w_2.edf" in err
     assert "w_master.h5" in err
 

@@ -232,6 +232,59 @@ def test_files_of_other_formats_are_listed_by_url(
     assert urls == [f"fabio://{image}?slice=0" for image in images]
 
 
+def test_listed_files_that_vanish_or_shrink_are_named_by_check(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    """Of formats that no master maps, and of HDF5 files beside them."""
+    n_bytes = frames(0, 2).nbytes
+    content = {"a.cbf": b"###CBF", "a.edf": b"{", "a.tif": b"II", "a.raw": n_bytes}
+    images = [disk / name for name in content]
+    for image, found in zip(images, content.values(), strict=True):
+        image.write_bytes(found if isinstance(found, bytes) else bytes(found))
+    mapped = lima_file(disk, 0, frames(0, 5))
+    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
+        with publisher.scan(proposal="hg123", scan_number=1) as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            for image in images:
+                scan.reference("eiger", image, count=2 if image.suffix == ".raw" else 1)
+            scan.reference("eiger", mapped, LIMA_PATH, count=5)
+    master, verdict = written(redis_url, root, scan)
+    assert verdict.verdict is VerdictWord.COMPLETE, verdict.reason
+    report = check_files([master], external_roots=[disk])
+    assert report.ok, report.findings
+    images[0].unlink()
+    images[1].unlink()
+    images[2].write_bytes(b"")
+    images[3].write_bytes(bytes(n_bytes - 1))
+    lima_file(disk, 0, frames(0, 3))
+    report = check_files([master], external_roots=[disk])
+    assert [(each.problem, each.points) for each in report.findings] == [
+        (f"{images[0]} is not there", ((0, 1),)),
+        (f"{images[1]} is not there", ((1, 2),)),
+        (f"{images[2]} is empty", ((2, 3),)),
+        (
+            f"{images[3]} has {n_bytes - 1} bytes; its frames take {n_bytes}",
+            ((3, 5),),
+        ),
+        (f"{mapped} has 3 of 5 frames", ((8, 10),)),
+    ]
+    report = check_files([master])
+    assert report.ok
+    assert any("5 files of" in note and "not opened" in note for note in report.notes)
+
+
+def test_check_names_frames_that_the_master_does_not_map(
+    redis_url: str, root: Path, disk: Path
+) -> None:
+    """A file that was too short at the end is mapped as far as it goes."""
+    scan = lima_scan(redis_url, [lima_file(disk, 0, frames(0, 7))], 10)
+    master, verdict = written(redis_url, root, scan)
+    assert "has 7 of 10 frames (points 7 to 9)" in verdict.reason
+    (finding,) = check_files([master], external_roots=[disk]).findings
+    assert finding.problem.endswith("has 7 of 10 frames")
+    assert finding.points == ((7, 10),)
+
+
 def test_more_files_than_a_master_maps_are_listed_by_url(
     redis_url: str, root: Path, disk: Path
 ) -> None:

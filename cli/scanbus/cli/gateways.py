@@ -16,6 +16,7 @@ from scanbus.cli.output import print_verdict, stdout
 from scanbus.cli.progress import shown_progress
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.wording import counted
 
 if TYPE_CHECKING:
     from scanbus.publisher.gateways.runner import (
@@ -175,8 +176,9 @@ def _print_series(report: GatewayReport) -> None:
     """Print what became of the last series, if there was one."""
     for uid, counts in report.series[-1:]:
         stdout().print(
-            f"scan {uid}: {counts.frames} frames published, {counts.missing} missing, "
-            f"{counts.repeated} repeated, {counts.refused} messages refused"
+            f"scan {uid}: {counted(counts.frames, 'frame')} published, "
+            f"{counts.missing} missing, "
+            f"{counts.repeated} repeated, {counted(counts.refused, 'message')} refused"
         )
         if uid in report.verdicts:
             print_verdict(report.verdicts[uid], Path())

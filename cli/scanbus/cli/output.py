@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from scanbus.schemas.wording import counted
+
 if TYPE_CHECKING:
     from scanbus.schemas import PointRange, Verdict
     from scanbus.writer import SkippedScan
@@ -226,7 +228,9 @@ def point_ranges(ranges: tuple[PointRange, ...], shown: int = 5) -> str:
         for start, stop in ranges[:shown]
     ]
     more = len(ranges) - shown
-    return ", ".join(texts) + (f" and {more} more ranges" if more > 0 else "")
+    return ", ".join(texts) + (
+        f" and {counted(more, 'more range')}" if more > 0 else ""
+    )
 
 
 def print_skipped(skipped: Iterable[SkippedScan]) -> None:

@@ -6,6 +6,7 @@ follow blissdata where it has one (``dtype``, ``shape``, ``points``, ``display_n
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Literal, Self
@@ -170,6 +171,11 @@ class FrameDescription(BaseModel):
     shape: tuple[Annotated[int, Field(gt=0, lt=2**31)], ...] = Field(
         min_length=1, max_length=MAX_DIMENSIONS
     )
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the pixels of one frame, in bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class ChannelDescription(BaseModel):

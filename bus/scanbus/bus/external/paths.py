@@ -10,10 +10,15 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from scanbus.schemas.errors import ExternalFileError
 
 __all__ = ["file_below", "place_below"]
+
+
+# Names of files of plain pixels; of others only who reads them knows the length.
+_RAW: Final = frozenset({".raw", ".bin"})
 
 
 def place_below(file: str | Path, roots: Iterable[Path]) -> Path:
@@ -34,6 +39,29 @@ def place_below(file: str | Path, roots: Iterable[Path]) -> Path:
         named = ", ".join(map(str, roots)) or "none"
         reason = f"is not below one of the external_roots ({named}): not opened"
         raise ExternalFileError(str(file), reason)
+    return place
+
+
+def image_below(file: str | Path, roots: Iterable[Path], least_bytes: int = 1) -> Path:
+    """Return the real path of a file of images that is not HDF5; it is not opened.
+
+    Parameters
+    ----------
+    least_bytes : int
+        Size of the pixels that it must have if they are raw.
+
+    Raises
+    ------
+    ExternalFileError
+        As `file_below`; also if it is empty, or too short to have these frames.
+    """
+    place = file_below(file, roots)
+    size = place.stat().st_size
+    if not size:
+        raise ExternalFileError(str(file), "is empty", is_absent=True)
+    if place.suffix.lower() in _RAW and size < least_bytes:
+        reason = f"has {size} bytes; its frames take {least_bytes}"
+        raise ExternalFileError(str(file), reason, is_absent=True)
     return place
 
 

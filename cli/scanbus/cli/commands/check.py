@@ -17,6 +17,7 @@ from scanbus.cli.options import (
 )
 from scanbus.cli.output import point_ranges, stdout
 from scanbus.cli.progress import shown_progress
+from scanbus.schemas.wording import counted
 
 if TYPE_CHECKING:
     from scanbus.writer import CheckReport, Finding
@@ -79,11 +80,12 @@ def _print_report(report: CheckReport) -> None:
         console.print(f"and {n_more} more; --json lists all")
     for note in report.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
-    word = "in order" if report.ok else f"{len(report.findings)} problems"
+    word = "in order" if report.ok else counted(len(report.findings), "problem")
     console.print(
-        f"{word}: {report.n_files} files, {report.n_links} links; compared "
-        f"{report.n_chunks_checked} of {report.n_chunks} chunks and "
-        f"{report.n_entries_checked} of {report.n_entries} entries",
+        f"{word}: {counted(report.n_files, 'file')}, "
+        f"{counted(report.n_links, 'link')}; compared "
+        f"{report.n_chunks_checked} of {counted(report.n_chunks, 'chunk')} and "
+        f"{report.n_entries_checked} of {counted(report.n_entries, 'entry')}",
         soft_wrap=True,
         style="green" if report.ok else "red",
     )

@@ -16,6 +16,7 @@ from scanbus.cli.options import (
 )
 from scanbus.cli.output import print_json, print_skipped, stdout
 from scanbus.cli.progress import shown_progress
+from scanbus.schemas.wording import counted
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -51,5 +52,5 @@ def run(
         print_json({"masters": masters, "skipped": [*map(asdict, report.skipped)]})
     else:
         print_skipped(report.skipped)
-        stdout().print(f"{len(report.masters)} masters written")
+        stdout().print(f"{counted(len(report.masters), 'master')} written")
     return report.exit_code

@@ -32,6 +32,7 @@ from scanbus.cli.gateways import (
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
 from scanbus.cli.output import stdout
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.wording import counted
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -147,7 +148,7 @@ def _simulate(
             config = simulated_config(n_frames)
             rest = stack.enter_context(served_configuration(rest, config))
             stdout().print(f"configuration at {rest}")
-        stdout().print(f"listening at {sender.address}, {n_frames} frames")
+        stdout().print(f"listening at {sender.address}, {counted(n_frames, 'frame')}")
         simulate_series(sender, n_frames=n_frames, stream=stream.value, rate_hz=rate_hz)
-    stdout().print(f"{sender.dropped} messages were not taken in time")
+    stdout().print(f"{counted(sender.dropped, 'message')} not taken in time")
     return ExitCode.PARTIAL if sender.dropped else ExitCode.COMPLETE

@@ -13,6 +13,7 @@ from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, path_given
 from scanbus.cli.output import print_verdict, stdout
 from scanbus.cli.progress import shown_progress
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.wording import counted
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -87,7 +88,7 @@ def run(
             wait=wait,
             progress=progress,
         )
-    stdout().print(f"scan {scan.uid}: {scan.n_frames} frames published")
+    stdout().print(f"scan {scan.uid}: {counted(scan.n_frames, 'frame')} published")
     if scan.verdict is not None:
         print_verdict(scan.verdict, Path())
         return scan.verdict.verdict.exit_code

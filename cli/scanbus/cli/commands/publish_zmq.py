@@ -31,6 +31,7 @@ from scanbus.cli.gateways import (
 from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
 from scanbus.cli.output import stdout
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.wording import counted
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -99,14 +100,16 @@ def run(
     if simulate:
         with SimulatedSender(address, kind=socket.sender) as sender:
             n_frames = frames or SIMULATED_FRAMES
-            stdout().print(f"listening at {sender.address}, {n_frames} frames")
+            stdout().print(
+                f"listening at {sender.address}, {counted(n_frames, 'frame')}"
+            )
             simulate_frames(
                 sender,
                 n_frames=n_frames,
                 convention=(convention or _Convention.ARRAY).value,
                 rate_hz=rate,
             )
-        stdout().print(f"{sender.dropped} messages were not taken in time")
+        stdout().print(f"{counted(sender.dropped, 'message')} not taken in time")
         return ExitCode.PARTIAL if sender.dropped else ExitCode.COMPLETE
     refuse_without_simulate(frames=frames, rate=rate, convention=convention)
     scan = {

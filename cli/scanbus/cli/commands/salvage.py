@@ -25,6 +25,7 @@ from scanbus.cli.output import (
     stdout,
 )
 from scanbus.cli.progress import shown_progress
+from scanbus.schemas.wording import counted
 
 if TYPE_CHECKING:
     from scanbus.writer import SalvageReport
@@ -79,7 +80,7 @@ def run(
             for sentence in scan.unusable:
                 print_note(sentence)
         print_skipped(report.skipped)
-        stdout().print(f"{len(report.scans)} scans salvaged")
+        stdout().print(f"{counted(len(report.scans), 'scan')} salvaged")
     return report.exit_code
 
 

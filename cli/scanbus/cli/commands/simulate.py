@@ -13,6 +13,7 @@ from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl
 from scanbus.cli.output import point_ranges, print_json, stdout
 from scanbus.cli.progress import shown_progress
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.wording import counted
 
 if TYPE_CHECKING:
     from scanbus.publisher.faulty import Injected
@@ -106,7 +107,7 @@ def _print_injected(injected: Injected) -> None:
     done = ", ".join(f"{name} {count}" for name, count in injected.injected.items())
     console.print(
         f"scan {injected.uid} ({injected.scan_number}), seed {injected.seed}: "
-        f"{injected.entries} entries sent; {done or 'no faults'}",
+        f"{counted(injected.entries, 'entry')} sent; {done or 'no faults'}",
         soft_wrap=True,
     )
     table = Table("channel", "expected", "written", *_KINDS, box=None)

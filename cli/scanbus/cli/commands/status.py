@@ -12,6 +12,7 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import DEFAULT_REDIS, AsJson, RedisUrl, subscriber_at
 from scanbus.cli.output import bytes_text, coloured, print_json, printable, stdout
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.wording import counted
 
 if TYPE_CHECKING:
     from scanbus.subscriber import BusStatus
@@ -41,9 +42,8 @@ def status_lines(found: BusStatus) -> list[Text]:
     """Return the status as lines of text; warnings are yellow."""
     lines = [Text(f"Redis    {found.redis_version}, {_memory(found)}")]
     lines += [each for warning in found.warnings for each in _wrapped(9, warning)]
-    lines.append(
-        Text(f"reserved {bytes_text(found.reserved_bytes)} by {found.n_reserved} scans")
-    )
+    scans = counted(found.n_reserved, "scan")
+    lines.append(Text(f"reserved {bytes_text(found.reserved_bytes)} by {scans}"))
     lines += _writer_lines(found.writers)
     for name, info in found.gateways.items():
         lines.append(Text(f"gateway  {printable(name)}"))

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 
 from scanbus.schemas.errors import VerificationError
+from scanbus.schemas.wording import counted
 
 __all__ = ["OutlineLine", "read_outline"]
 
@@ -87,6 +88,6 @@ def _dataset_text(node: Any, link: Any) -> str:
     shape = _shape_text(node)
     if isinstance(link, h5py.ExternalLink):
         return f"{shape}, in {link.filename}"
-    return (
-        f"{shape}, in {len(node.virtual_sources())} files" if node.is_virtual else shape
-    )
+    if not node.is_virtual:
+        return shape
+    return f"{shape}, in {counted(len(node.virtual_sources()), 'file')}"

@@ -19,6 +19,7 @@ from scanbus.cli.progress import shown_progress
 from scanbus.schemas import Verdict, VerdictWord
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.wording import counted
 
 __all__ = ["DemoError", "run_demo"]
 
@@ -79,7 +80,7 @@ def run_demo(out: Path | None, frames: int) -> ExitCode:
     folder = _free_folder(out or Path(DEFAULT_OUT))
     init_root(folder)
     with _termination_as_interrupt():
-        print_note(f"{frames} frames through a private Redis into {folder}")
+        print_note(f"{counted(frames, 'frame')} through a private Redis into {folder}")
         with PrivateRedis(options=_REDIS_OPTIONS, report=print_note) as redis:
             _run_processes(redis.url, folder, frames)
             verdict = _verdict(redis.url)

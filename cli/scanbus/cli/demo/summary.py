@@ -15,6 +15,7 @@ from rich.tree import Tree
 from scanbus.cli.demo.nexus_outline import OutlineLine, read_outline
 from scanbus.cli.output import bytes_text, coloured, stdout
 from scanbus.schemas import Verdict
+from scanbus.schemas.wording import counted
 
 __all__ = ["file_tree", "next_commands", "print_summary"]
 
@@ -57,7 +58,8 @@ def _print_verdict(console: Console, verdict: Verdict) -> None:
         Text.assemble(
             "\nVerdict  ",
             coloured(verdict.verdict.value),
-            f"  {n_points} of {n_expected} points in {len(ledgers)} channels"
+            f"  {n_points} of {counted(n_expected, 'point')} in "
+            f"{counted(len(ledgers), 'channel')}"
             f" {verdict.reason}",
         )
     )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import xxhash
 
 from scanbus.schemas import PointRange
+from scanbus.schemas.wording import counted
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.sampling import sampled
 from scanbus.writer.check.scanbus_files import SegmentInfo, open_file
@@ -161,7 +162,8 @@ def _check_file(
         finally:
             os.close(descriptor)
     if damaged:
-        sentence = f"{len(damaged)} chunks are not what came over the bus"
+        verb = "is" if len(damaged) == 1 else "are"
+        sentence = f"{counted(len(damaged), 'chunk')} {verb} not what came over the bus"
         tally.record(one.path, _DATA, sentence, damaged)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scanbus.schemas import ChannelLedger, PointRange, VerdictWord
+from scanbus.schemas.wording import counted
 from scanbus.writer.check.report import Spot, Tally
 from scanbus.writer.check.scanbus_files import Judgement, MasterInfo
 from scanbus.writer.check.virtual_datasets import VirtualInfo
@@ -36,7 +37,10 @@ def check_ledger(
         Whether the ledger must not name more missing points than these.
     """
     if n_points > ledger.expected:
-        sentence = f"{channel}: {n_points} points, the ledger expects {ledger.expected}"
+        sentence = (
+            f"{channel}: {counted(n_points, 'point')}, the ledger expects "
+            f"{ledger.expected}"
+        )
         spot.record(sentence, ((ledger.expected, n_points),))
         return
     lost = joined([*missing, (n_points, ledger.expected)])

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from scanbus.bus.protocol import checksum_of
 from scanbus.schemas import LaneDescription, PointRange
+from scanbus.schemas.wording import counted
 from scanbus.writer.check.columns import Column, scan_file_column, segment_column
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.sampling import sampled
@@ -56,7 +57,9 @@ def check_value_segment(
         return
     every, n_points = ((segment.start, segment.stop),), segment.stop - segment.start
     if coverage.n_points != n_points:
-        spot.record(f"{coverage.n_points} points instead of {n_points}", every)
+        spot.record(
+            f"{counted(coverage.n_points, 'point')} instead of {n_points}", every
+        )
     said = joined(segment.account.missing)
     if coverage.missing != said:
         hit = (*without(coverage.missing, said), *without(said, coverage.missing))
@@ -112,7 +115,9 @@ class _StoredLane:
             return None
         edges = np.stack([rows["first"], rows["first"] + rows["count"]], axis=1)
         if not _is_in_order(edges, start, start + n_points):
-            spot.record(f"entries overlap or lie outside of {n_points} points")
+            spot.record(
+                f"entries overlap or lie outside of {counted(n_points, 'point')}"
+            )
             return None
         seed = f"{uid}/{self._lane.name}"
         self._compare(sampled(len(rows), seed, everything=everything))

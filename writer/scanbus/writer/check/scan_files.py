@@ -16,6 +16,7 @@ from scanbus.schemas import (
 )
 from scanbus.writer.check.counts import check_ledger
 from scanbus.writer.check.entries import LaneCoverage, check_scan_lane
+from scanbus.writer.check.references import SeenFiles, check_listed
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.scanbus_files import Judgement, text
 from scanbus.writer.check.times import check_lane_times
@@ -31,7 +32,12 @@ def is_scan_file(file: h5py.File) -> bool:
 
 
 def check_scan_file(
-    file: h5py.File, path: Path, tally: Tally, *, everything: bool
+    file: h5py.File,
+    path: Path,
+    tally: Tally,
+    referenced: SeenFiles,
+    *,
+    everything: bool,
 ) -> tuple[str, Judgement] | None:
     """Check a scan file; return its uid and verdict, None if these cannot be read."""
     own = file[OWN_GROUP]
@@ -45,6 +51,8 @@ def check_scan_file(
                 coverage = check_scan_lane(file, lane, uid, spot, everything=everything)
                 if coverage is not None and verdict is not None:
                     _check_counts(lane, coverage, verdict, spot)
+            with tally.guard(path, spot.dataset):
+                check_listed(file, path, lane, referenced, tally)
     if verdict is None:
         return None
     return uid, Judgement(

@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 
 from scanbus.schemas import PointRange
+from scanbus.schemas.wording import counted
 from scanbus.writer.check.links import note_without_uid, target_of
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.scanbus_files import SegmentInfo, open_file, read_segment
@@ -237,7 +238,7 @@ def _check_cover(
         n_rows - sum(stop - start for start, stop in uncovered)
     )
     if n_twice:
-        spot.record(f"{n_twice} points have more than one source")
+        spot.record(f"{counted(n_twice, 'point')} with more than one source")
     if uncovered and is_ours:
         spot.record("points without a source", uncovered)
     elif uncovered:

@@ -24,7 +24,7 @@ from scanbus.writer.check.counts import (
 from scanbus.writer.check.entries import check_value_segment
 from scanbus.writer.check.late_files import check_late_files
 from scanbus.writer.check.links import Inventory, check_external, take_inventory
-from scanbus.writer.check.references import check_references
+from scanbus.writer.check.references import SeenFiles, check_references
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
 from scanbus.writer.check.scanbus_files import (
@@ -62,7 +62,7 @@ class Walk:
         self, tally: Tally, *, everything: bool, external_roots: Sequence[Path] = ()
     ) -> None:
         self._tally = tally
-        self._external_roots = tuple(external_roots)
+        self._referenced = SeenFiles(external_roots)
         self._everything = everything
         self._waiting: deque[tuple[Path, int]] = deque()
         self._seen: set[tuple[int, int]] = set()
@@ -162,8 +162,7 @@ class Walk:
             entry = "/" + name.strip("/").split("/")[0]
             with tally.guard(path, name):
                 if BY_REFERENCE in file[name].attrs:
-                    roots = self._external_roots
-                    check_references(file[name], path, roots, tally)
+                    check_references(file[name], path, self._referenced, tally)
                     continue
                 info = check_virtual(file, path, name, uids.get(entry), tally)
                 infos.setdefault(entry, []).append(info)
@@ -219,7 +218,9 @@ class Walk:
             )
 
     def _visit_scan_file(self, file: h5py.File, path: Path) -> None:
-        said = check_scan_file(file, path, self._tally, everything=self._everything)
+        said = check_scan_file(
+            file, path, self._tally, self._referenced, everything=self._everything
+        )
         if said is not None:
             uid, judgement = said
             self._scan_files[uid] = (path, judgement)

@@ -19,6 +19,7 @@ from scanbus.schemas import (
     Verdict,
     VerdictWord,
 )
+from scanbus.schemas.wording import counted
 
 __all__ = [
     "SegmentAccount",
@@ -353,7 +354,8 @@ def _channel_faults(ledger: ChannelLedger) -> list[str]:
     if ledger.missing:
         lost = sum(stop - start for start, stop in ledger.missing)
         faults.append(
-            f"{lost} of {ledger.expected} points are missing "
+            f"{lost} of {counted(ledger.expected, 'point')} "
+            f"{'is' if lost == 1 else 'are'} missing "
             f"({_listed(ledger.missing)})"
         )
     for kind, found in (
@@ -367,7 +369,9 @@ def _channel_faults(ledger: ChannelLedger) -> list[str]:
         lost = sum(stop - start for start, stop in ledger.missing)
         on_bus = ledger.expected - ledger.written - lost
         where = f", {on_bus} of them on the bus" if on_bus else ""
-        faults.append(f"not sealed, {ledger.expected - lost} points so far{where}")
+        faults.append(
+            f"not sealed, {counted(ledger.expected - lost, 'point')} so far{where}"
+        )
     return faults
 
 

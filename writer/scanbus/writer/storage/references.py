@@ -15,12 +15,13 @@ from typing import Final
 
 import h5py
 
-from scanbus.bus.external import FrameFiles, file_below
+from scanbus.bus.external import FrameFiles, image_below
 from scanbus.bus.protocol import Variable
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 from scanbus.schemas.errors import ExternalFileError
 from scanbus.schemas.file_names import scan_master_path
 from scanbus.schemas.frame_references import frame_runs
+from scanbus.schemas.wording import counted
 from scanbus.writer.model.nexus_tree import FrameSource
 from scanbus.writer.model.reference_map import (
     MAX_MAPPINGS,
@@ -41,6 +42,7 @@ __all__ = [
     "Found",
     "allow_references_below",
     "examine_references",
+    "read_reference_files",
     "reference_files",
     "with_references",
 ]
@@ -182,7 +184,9 @@ def _examine(channel: ChannelDescription, files: ReferenceFiles) -> _References:
             length = extent.length if extent is not None else None
             problems.append(_problem(error, files, file, length or 0))
     if n_bad > _MOST_NAMED:
-        problems.append(f"and {n_bad - _MOST_NAMED} more of {len(files.pieces)} files")
+        problems.append(
+            f"and {n_bad - _MOST_NAMED} more of {counted(len(files.pieces), 'file')}"
+        )
     return _References(extents, tuple(problems), is_waiting)
 
 
@@ -201,8 +205,9 @@ class _Looks:
         self, file: tuple[str, str]
     ) -> tuple[Extent | None, ExternalFileError | None]:
         """Return what a file has, None if it may not be mapped, and what is wrong."""
+        needed = self._files.frames_needed(file)
         try:
-            extent = self._extent(*file)
+            extent = self._extent(*file, needed)
         except ExternalFileError as error:
             # What is there and cannot be read would make all of the dataset unreadable.
             may_come = error.is_absent and not os.path.lexists(file[0])
@@ -211,16 +216,14 @@ class _Looks:
             self._check_mapping(file, extent)
         except ValueError as error:
             return None, ExternalFileError(file[0], str(error))
-        needed, length = self._files.frames_needed(file), extent.length
-        if length is None or length >= needed:
+        if extent.length is None or extent.length >= needed:
             return extent, None
-        reason = f"has {length} of {needed} frames"
+        reason = f"has {extent.length} of {counted(needed, 'frame')}"
         return extent, ExternalFileError(file[0], reason, is_absent=True)
 
-    def _extent(self, file: str, path: str) -> Extent:
+    def _extent(self, file: str, path: str, n_frames: int) -> Extent:
         if not path:  # Other formats are not opened: how many frames is not known.
-            if not file_below(file, _roots).stat().st_size:
-                raise ExternalFileError(file, "is empty", is_absent=True)
+            image_below(file, _roots, n_frames * self._frames.n_bytes)
             return Extent(file, None)
         length, rank = self._opened.length(file, path)
         return Extent(file, length, is_single=rank == len(self._frames.shape))
@@ -275,7 +278,7 @@ def with_references(folder: Path, contents: ScanContents) -> ScanContents:
     n_files = 0
     with open_hdf5(folder / contents.values_file) as file:
         for lane, channel in wanted:
-            files = _read_files(file[data_path(lane, channel)])
+            files = read_reference_files(file[data_path(lane, channel)])
             n_files += len({name for name, _ in files.pieces})
             if n_files <= MAX_SOURCES and files.n_pieces <= MAX_MAPPINGS:
                 sources = _sources(channel, files, folder, root)
@@ -290,7 +293,14 @@ def _root_of(folder: Path, contents: ScanContents) -> Path:
     return Path(os.path.realpath(folder)).parents[depth - 1]
 
 
-def _read_files(dataset: h5py.Dataset) -> ReferenceFiles:
+def read_reference_files(dataset: h5py.Dataset) -> ReferenceFiles:
+    """Return the files that a channel's URLs in a scan file name.
+
+    Raises
+    ------
+    ValueError
+        If one is no URL of a frame.
+    """
     files, texts = ReferenceFiles(), dataset.asstr()
     for start in range(0, dataset.shape[0], _TEXTS):
         files.add(frame_runs(texts[start : start + _TEXTS]))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from scanbus.publisher.gateways.runner.frame_numbers import span_text
 from scanbus.publisher.recovery.lost_data import LostPoints
+from scanbus.schemas.wording import counted
 
 __all__ = ["lost_by_restarts", "why_without_frames"]
 
@@ -42,8 +43,8 @@ def why_without_frames(n_promised: int | None, n_refused: int) -> str:
     Examples
     --------
     >>> why_without_frames(5, 0), why_without_frames(None, 0)
-    ('none of the 5 frames of the series came', '')
+    ('0 of 5 frames of the series came', '')
     """
     if n_promised is not None:
-        return f"none of the {n_promised} frames of the series came"
+        return f"0 of {counted(n_promised, 'frame')} of the series came"
     return f"no frame came that could be used; {n_refused} refused" if n_refused else ""

@@ -41,6 +41,7 @@ from scanbus.schemas.errors import (
     PayloadError,
     ScanStateError,
 )
+from scanbus.schemas.wording import counted
 
 __all__ = ["SeriesScan"]
 
@@ -472,7 +473,7 @@ class SeriesScan:
         tail = 0 if expected is None else expected + numbers.first - numbers.stop
         if tail <= 0:
             return []
-        text = f"the series ended {tail} frames before its {expected}th"
+        text = f"the series ended {counted(tail, 'frame')} short of its {expected}"
         self._scan.update(note=text)
         self.counts.missing += tail
         if self._resumed_at is not None:
