@@ -15,6 +15,7 @@ from scanbus.bus.store import connect
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import ExternalFileError
+from scanbus.schemas.frame_references import frame_url
 from scanbus.subscriber import Subscriber
 from scanbus.writer import check_files, rebuild, replay, salvage
 from tests.conftest import RedisFactory
@@ -230,6 +231,28 @@ def test_files_of_other_formats_are_listed_by_url(
     with h5py.File(master) as file:
         urls = [*file["1.1/measurement/eiger"].asstr()]
     assert urls == [f"fabio://{image}?slice=0" for image in images]
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "sentence"),
+    [
+        ("/d/a.h5", "", "/d/a.h5 is an HDF5 file: give the path of the dataset"),
+        ("/d/a.NXS", "", "/d/a.NXS is an HDF5 file: give the path of the dataset"),
+        ("/d/a.cbf", "/data", "/d/a.cbf is no HDF5 file, and has no dataset '/data'"),
+    ],
+)
+def test_a_reference_that_cannot_be_read_is_refused_at_the_call(
+    redis_url: str, file: str, path: str, sentence: str
+) -> None:
+    url = frame_url(file, path, 0)
+    with Publisher(redis_url, close_timeout_s=0.1) as publisher:
+        with publisher.scan() as scan:
+            scan.external_detector("eiger", shape=SHAPE, dtype="uint16")
+            with pytest.raises(ValueError, match=sentence):
+                scan.reference("eiger", file, path)
+            with pytest.raises(ValueError, match=sentence):
+                scan.send("eiger", [url])
+            assert scan.lengths == {"eiger": 0}
 
 
 def test_listed_files_that_vanish_or_shrink_are_named_by_check(

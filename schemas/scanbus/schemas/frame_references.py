@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "REFERENCE_CODEC",
     "FrameRun",
     "FrameUrl",
+    "check_format",
     "check_run",
     "frame_runs",
     "frame_url",
@@ -38,6 +40,12 @@ _URL: Final = re.compile(
 )
 # What a URL gives another meaning, and what no name of a file needs.
 _NOT_IN_NAMES: Final = re.compile(r"[?#&%\x00-\x1f\x7f]")
+
+
+_HDF5: Final = frozenset(
+    (".h5", ".hdf5", ".hdf", ".h5f", ".he5", ".nxs", ".nx5", ".nexus", ".cxi", ".nxspe")
+)
+_IMAGES: Final = frozenset((".cbf", ".edf", ".tif", ".tiff", ".mccd", ".img", ".raw"))
 
 
 class FrameRun(NamedTuple):
@@ -89,6 +97,34 @@ def check_run(run: FrameRun) -> None:
         raise ValueError("a reference names no file")
     _check_numbers(run)
     _url_bytes(run)
+
+
+def check_format(file: str, path: str) -> None:
+    """Refuse a dataset's path where the name of the file shows that it has none.
+
+    And none where it must have one. Only publishers ask this.
+
+    Raises
+    ------
+    ValueError
+        With what to give instead.
+
+    Examples
+    --------
+    >>> check_format("/data/a.cbf", "")
+    >>> check_format("/data/a.h5", "")
+    Traceback (most recent call last):
+    ValueError: /data/a.h5 is an HDF5 file: give the path of the dataset in it, such \
+as '/entry/data/data'
+    """
+    suffix = PurePosixPath(file).suffix.lower()
+    if suffix in _HDF5 and not path:
+        raise ValueError(
+            f"{file} is an HDF5 file: give the path of the dataset in it, such as "
+            "'/entry/data/data'"
+        )
+    if suffix in _IMAGES and path:
+        raise ValueError(f"{file} is no HDF5 file, and has no dataset {path!r:.80}")
 
 
 def _check_numbers(run: FrameRun) -> None:

@@ -11,7 +11,7 @@ from scanbus.publisher.declare.arguments import declare_reference
 from scanbus.publisher.declare.declarations import ChannelDeclarations
 from scanbus.publisher.declare.times import GivenTimes
 from scanbus.schemas import FrameRun, NexusHints
-from scanbus.schemas.frame_references import check_run, frame_url
+from scanbus.schemas.frame_references import check_format, check_run, frame_url
 
 __all__ = ["FrameReferences"]
 
@@ -103,10 +103,12 @@ class FrameReferences(ChannelDeclarations):
         Raises
         ------
         ValueError
-            If a path or a number is invalid; else those of `send`.
+            If a path or a number is invalid, or an HDF5 file has no path of a dataset;
+            else those of `send`.
         """
         run = FrameRun(os.fspath(file), path, int(first), int(count))
         check_run(run)
+        check_format(run.file, run.path)
         urls = [frame_url(*run[:2], run.first + index) for index in range(count)]
         self.send(name, urls, time=time, point=point)
 

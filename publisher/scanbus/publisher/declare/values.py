@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from scanbus.bus.protocol import Variable, pack_variable
 from scanbus.schemas import ChannelDescription, FrameRun, parse_frame_url
-from scanbus.schemas.frame_references import check_run
+from scanbus.schemas.frame_references import check_format, check_run
 
 __all__ = ["frames_of", "number_of", "packed_frames_of", "points_of"]
 
@@ -229,6 +229,7 @@ def _check_references(channel: ChannelDescription, urls: list[Any]) -> None:
         try:
             file, path, frame = parse_frame_url(url)
             check_run(FrameRun(file, path, frame, 1))
+            check_format(file, path)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{channel.name}: {error}; send it by reference()"
