@@ -43,6 +43,7 @@ from scanbus.cli.interrupts import leave_on_interrupt, was_raised
 from scanbus.cli.output import print_error
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.library_logs import take_library_logs
 
 __all__ = ["app", "run"]
 
@@ -127,6 +128,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     _raise_file_limit()
     if argv is None:  # The process is this command's; HDF5 reads it when it is loaded.
         os.environ[_LOCKING_VARIABLE] = "FALSE"
+        take_library_logs()
     _write_any_text()
     command = typer.main.get_command(app)
     arguments = None if argv is None else list(argv)

@@ -22,6 +22,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
+from scanbus.schemas.library_logs import take_library_logs
 from scanbus.schemas.logs import relay_logs
 from scanbus.writer.scan.commit_queue import Stopped
 from scanbus.writer.scan.scan_writer import ScanWriter
@@ -160,6 +161,7 @@ def main() -> NoReturn:
     faulthandler.enable()
     channel = Channel(Connection(descriptor))
     relay_logs(lambda *event: _send_log(channel, *event))
+    take_library_logs()
     code = 0
     try:
         Worker(channel).run()
