@@ -46,7 +46,7 @@ public:
 
     void open() {
         static const std::regex form(
-            R"((?:redis://(?:([^:@]*):([^@]*)@)?([^:/]+)(?::(\d+))?/?|unix://(/.*)))");
+            R"((?:redis://(?:([^:@]*):([^@]*)@)?([^:/]+)(?::(\d{1,5}))?/?|unix://(/.*)))");
         std::smatch found;
         if (!std::regex_match(url_, found, form))
             throw std::invalid_argument("the URL is not redis://HOST:PORT or unix:///PATH");
@@ -55,7 +55,9 @@ public:
         context_.reset(found[5].matched
                            ? redisConnectUnixWithTimeout(found[5].str().c_str(), limit)
                            : redisConnectWithTimeout(found[3].str().c_str(), port, limit));
-        if (!context_ || context_->err) throw Lost("Redis does not answer");
+        if (!context_ || context_->err)
+            throw Lost(std::string("Redis does not answer: ") +
+                       (context_ ? context_->errstr : "no memory"));
         redisSetTimeout(context_.get(), limit);
         if (found[2].matched && found[2].length()) {
             Words login{"AUTH"};

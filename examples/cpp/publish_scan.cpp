@@ -1,6 +1,9 @@
 // Publish a scan from C++: a group of an axis and a counter, texts, a camera.
 //
 //   publish_scan [redis://HOST:PORT|unix:///PATH] [POINTS] [PAUSE_MS]
+//
+// Exit codes are those of the command scanbus: 0 complete, 1 usage or no Redis, 2 partial,
+// 3 failed, or given up in the middle.
 #include "scanbus.hpp"
 
 #include <iostream>
@@ -19,12 +22,24 @@ std::string text_block(const std::string &text) {
 
 constexpr unsigned rows = 48, columns = 64;
 
-}  // namespace
+enum Exit { complete = 0, usage = 1, partial = 2, failed = 3 };
 
-int main(int argc, char **argv) {
+// A whole number; nothing else, and no sign.
+unsigned whole(const std::string &name, const std::string &given) {
+    const bool has_digits =
+        !given.empty() && given.find_first_not_of("0123456789") == std::string::npos;
+    if (!has_digits || given.size() > 9)
+        throw std::invalid_argument(name + " is '" + given + "', not a whole number");
+    return static_cast<unsigned>(std::stoul(given));
+}
+
+// The code of what went wrong; from the announcement on there is a scan that has failed.
+int run(int argc, char **argv, bool &has_begun) {
+    if (argc > 4)
+        throw std::invalid_argument("usage: publish_scan [URL] [POINTS] [PAUSE_MS]");
     const std::string url = argc > 1 ? argv[1] : "redis://127.0.0.1:6379";
-    const unsigned points = argc > 2 ? std::stoul(argv[2]) : 100;
-    const unsigned pause_ms = argc > 3 ? std::stoul(argv[3]) : 0;
+    const unsigned points = argc > 2 ? whole("POINTS", argv[2]) : 100;
+    const unsigned pause_ms = argc > 3 ? whole("PAUSE_MS", argv[3]) : 0;
 
     scanbus::Names names;
     names.proposal = "hg123";
@@ -55,6 +70,7 @@ int main(int argc, char **argv) {
          1 << 18},  // A segment ends with the frame that brings it to 256 kB.
     };
     scanbus::Scan scan(url, names, lanes, 64 << 20, R"({"sample":{"name":"LaB6"}})");
+    has_begun = true;
     std::cout << "scan " << scan.names().number << " " << scan.names().uid << std::endl;
 
     std::vector<uint16_t> frame(rows * columns);
@@ -71,6 +87,21 @@ int main(int argc, char **argv) {
     }
     scan.skip("note", 1);  // A point that never came: the verdict names it.
     const auto verdict = scan.finish("SUCCESS");
-    std::cout << (verdict.empty() ? "no verdict in time" : verdict) << std::endl;
-    return verdict.empty() ? 1 : 0;
+    if (verdict.empty())
+        throw std::runtime_error("no verdict in time: is a writer running? The data are on "
+                                 "the bus");
+    std::cout << verdict << std::endl;
+    return verdict == "complete" ? complete : verdict == "partial" ? partial : failed;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+    bool has_begun = false;
+    try {
+        return run(argc, argv, has_begun);
+    } catch (const std::exception &error) {
+        std::cerr << "publish_scan: " << error.what() << std::endl;
+    }
+    return has_begun ? failed : usage;
 }

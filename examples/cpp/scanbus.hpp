@@ -209,13 +209,17 @@ private:
     // ------------------------------------------------------------------ opening
 
     void open(const std::string &metadata) {
-        if (names_.number == 0) draw_number();
-        beat();
-        announce();
         const Reply memory = ask({"CONFIG", "GET", "maxmemory"});
         const double most = memory.parts.size() > 1 ? std::stod(memory.parts[1].text) : 0;
         // 60 % of maxmemory, or of 4 GiB where Redis has none.
         budget_ = static_cast<unsigned long long>(0.6 * (most > 0 ? most : 4294967296.0));
+        if (quota_ > budget_)
+            throw std::runtime_error("a quota of " + std::to_string(quota_) +
+                                     " bytes does not fit into the bus, whose budget is " +
+                                     std::to_string(budget_) + ": give Redis more memory");
+        if (names_.number == 0) draw_number();
+        beat();
+        announce();
         const auto began = Clock::now();
         while (!ask(reservation("0")).is_nil()) check(began, "no room for the quota");
         for (const auto &lane : described_) repeat([&] { make_lane(lane.name); });

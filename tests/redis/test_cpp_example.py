@@ -18,6 +18,7 @@ import pytest
 
 from scanbus.bus.store import Bus, connect
 from scanbus.schemas import Verdict
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer import check_files
 from tests.conftest import RedisFactory
 from tests.support.writers import final_verdict, wait_until, writer
@@ -74,7 +75,7 @@ class Running:
     def end(self) -> str:
         """Return the verdict that it printed."""
         said, problems = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, problems
+        assert self.process.returncode == ExitCode.PARTIAL, problems
         return said.strip()
 
 
@@ -131,6 +132,53 @@ def test_what_it_publishes_is_in_the_files(
         with connect(redis_url, name="test") as client:
             assert not client.exists(f"scanbus:{{{running.uid}}}:publisher")
         assert published(program, redis_url).number == "2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["redis://127.0.0.1:{port}"], "Redis does not answer: Connection refused"),
+        (["redis://127.0.0.1:99999999"], "the URL is not redis://HOST:PORT or unix://"),
+        (["/data"], "the URL is not redis://HOST:PORT or unix:///PATH"),
+        (["{url}", "-1"], "POINTS is '-1', not a whole number"),
+        (["{url}", "5", "1x"], "PAUSE_MS is '1x', not a whole number"),
+        (["{url}", "99999999999999999999"], "POINTS is '99999999999999999999', not a"),
+        (["{url}", "5", "1", "2"], "usage: publish_scan [URL] [POINTS] [PAUSE_MS]"),
+        (["{url}", "5"], "a quota of 67108864 bytes does not fit into the bus"),
+    ],
+)
+def test_what_cannot_be_published_is_a_sentence_and_an_exit_code(
+    program: Path,
+    redis_factory: RedisFactory,
+    free_port: int,
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    url = redis_factory({"maxmemory": "50mb"}).url
+    given = [each.format(url=url, port=free_port) for each in arguments]
+    done = subprocess.run(
+        [program, *given], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == ExitCode.USAGE
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"publish_scan: {sentence}")
+    assert done.stdout == ""
+    with connect(url, name="test") as client:
+        assert not client.exists("scanbus:scans")
+
+
+def test_a_scan_that_is_given_up_has_failed(
+    program: Path, redis_factory: RedisFactory
+) -> None:
+    server = redis_factory()
+    with started(program, server.url, pause_ms=50) as running:
+        with connect(server.url, name="test") as client:
+            (lane,) = client.keys("scanbus:{*:note}:lane")
+            last = "18446744073709551614-1"
+            client.xadd(lane, {"h": "of another publisher"}, id=last)
+        _, problems = running.process.communicate(timeout=60)
+    assert running.process.returncode == ExitCode.FAILED
+    assert "publish_scan: another publisher writes to the lane note" in problems
 
 
 def test_a_number_that_only_the_disk_knows_is_not_drawn_again(

@@ -18,6 +18,8 @@ from p4p.nt import NTNDArray, NTScalar
 from p4p.server import Server
 from p4p.server.thread import SharedPV
 
+from scanbus.publisher.gateways.epics.slow_pv import wrong_addresses
+
 __all__ = ["SimulatedIoc", "simulate_images"]
 
 _LAST_S = 2.0
@@ -61,6 +63,11 @@ class SimulatedIoc:
     ----------
     conf : dict
         Addresses for clients.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot listen where the environment says.
     """
 
     def __init__(
@@ -91,9 +98,12 @@ class SimulatedIoc:
         self._images = SharedPV(
             initial=Value(self._type.type, {}), handler=_Handler(self._has_client)
         )
-        self._server = Server(
-            providers=[{self._image: self._images, **self._pvs}], **how
-        )
+        try:
+            self._server = Server(
+                providers=[{self._image: self._images, **self._pvs}], **how
+            )
+        except RuntimeError as error:
+            raise wrong_addresses(error) from error
         return dict(self._server.conf())
 
     def __enter__(self) -> Self:

@@ -17,7 +17,7 @@ from scanbus.publisher.gateways.runner.messages import (
 from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.valid_names import nexus_name
 
-__all__ = ["SlowPv", "channels_of"]
+__all__ = ["SlowPv", "channels_of", "wrong_addresses"]
 
 _MISSING = "the PV was not found"
 _SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
@@ -45,6 +45,12 @@ def channels_of(given: Iterable[str]) -> dict[str, str]:
             raise ConfigurationError("pv", f"{text!r}: empty, or its channel is taken")
         found[channel] = pv
     return found
+
+
+def wrong_addresses(error: RuntimeError) -> ConfigurationError:
+    """Return the error of an environment from which EPICS reads no addresses."""
+    reason = " ".join(str(error).split())
+    return ConfigurationError("EPICS_PVA_… (environment)", reason)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from scanbus.publisher.gateways.epics.ndarray_message import (
     is_image,
     is_ndarray,
 )
-from scanbus.publisher.gateways.epics.slow_pv import SlowPv
+from scanbus.publisher.gateways.epics.slow_pv import SlowPv, wrong_addresses
 from scanbus.publisher.gateways.runner.frame_numbers import is_far_behind
 from scanbus.publisher.gateways.runner.gateway import RawMessage
 from scanbus.publisher.gateways.runner.messages import (
@@ -116,9 +116,12 @@ class PvaSource:
         self._settings = settings
         self._opened = opened
         conf = settings.conf
-        self._context = Context(
-            "pva", conf=dict(conf) if conf else None, useenv=conf is None, nt=False
-        )
+        try:
+            self._context = Context(
+                "pva", conf=dict(conf) if conf else None, useenv=conf is None, nt=False
+            )
+        except RuntimeError as error:
+            raise wrong_addresses(error) from error
         self._wakeup = threading.Event()
         request = _QUEUE.format(settings.queue_images)
         self._slow = [
