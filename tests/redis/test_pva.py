@@ -325,6 +325,17 @@ def test_a_pv_has_its_value_from_before_its_changes_and_its_disconnection(
         assert file["1.1/plot0D"].attrs["signal"] == "energy"
 
 
+def test_images_of_six_axes_are_refused_in_our_words(ioc: Any, redis_url: str) -> None:
+    gate = Gate(ioc, redis_url)
+    ioc.send(0, np.zeros((1, 1, 1, 1, 2, 3), "u2"))
+    report = gate.report()
+    (uid, counts) = report.series[0]
+    assert (counts.frames, counts.refused) == (0, 1)
+    assert "shape: 6 axes, where at most 5 are possible, got (1" in notes_of(
+        redis_url, uid
+    )
+
+
 def test_the_alarm_of_a_value_is_kept_when_a_series_begins_or_a_pv_connects(
     ioc: Any, redis_url: str
 ) -> None:

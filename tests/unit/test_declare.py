@@ -1,5 +1,6 @@
 """What fits a channel is converted, what does not gets a sentence."""
 
+import re
 import warnings
 from datetime import UTC, date, datetime, timedelta, timezone
 from fractions import Fraction
@@ -120,6 +121,9 @@ def test_frames_keep_their_kind() -> None:
         ({"dtype": "string"}, "max_point_bytes"),
         ({"shape": (0,)}, "has an axis of length 0"),
         ({"units": "x" * 64}, "units"),
+        ({"shape": (1,) * 6}, "shape: 6 axes, where at most 5 are possible, got"),
+        ({"shape": (2.5,)}, r"shape\[0\]: must be a valid integer, got 2.5"),
+        ({"points": -1}, "points: must be greater than or equal to 0, got -1"),
     ],
 )
 def test_descriptions_that_do_not_hold_get_one_sentence(
@@ -128,6 +132,7 @@ def test_descriptions_that_do_not_hold_get_one_sentence(
     with pytest.raises(ValueError, match=sentence) as caught:
         channel(**described)
     assert "\n" not in str(caught.value)
+    assert not re.search("Input|Tuple|String|items after", str(caught.value))
 
 
 def test_unknown_codecs_and_ragged_detectors_are_refused() -> None:

@@ -72,7 +72,7 @@ def test_sizes_may_have_a_unit(
         ),
         (
             'root = "/data"\nmemory_bytes = 0',
-            "setting memory_bytes: Input should be greater than 0",
+            "setting memory_bytes: must be greater than 0",
         ),
     ],
 )

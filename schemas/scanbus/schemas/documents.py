@@ -40,6 +40,7 @@ from scanbus.schemas.valid_names import (
     WantedName,
 )
 from scanbus.schemas.verdict import Verdict
+from scanbus.schemas.wording import problem_text
 
 __all__ = [
     "MAX_ANNOUNCEMENT_BYTES",
@@ -469,6 +470,7 @@ def _first_problem(error: ValidationError) -> str:
     """
     problem = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
-    full = f"{where}: {problem['msg']}" if where else problem["msg"]
+    message = problem_text(problem)
+    full = f"{where}: {message}" if where else message
     shown = full if len(full) <= _MAX_REASON else full[:_MAX_REASON] + "…"
     return "".join(letter if letter.isprintable() else "?" for letter in shown)

@@ -28,6 +28,7 @@ from scanbus.bus.protocol import (
 )
 from scanbus.bus.store import DEFAULT_URL, ServerAddress
 from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.wording import problem_text
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 
 __all__ = ["WriterSettings"]
@@ -232,7 +233,7 @@ def _reason(where: str, problem: Mapping[str, Any], names: Iterable[str]) -> str
         )
     if kind in _NEEDED:  # None of these settings is secret.
         return f"{_NEEDED[kind]} is needed, not {problem['input']!r}"
-    return str(problem["msg"]).removeprefix("Value error, ")
+    return problem_text(problem)
 
 
 def _no_such(name: str, known: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ from scanbus.schemas.documents import check_size
 from scanbus.schemas.errors import DeclarationError, DocumentError
 from scanbus.schemas.frame_references import MAX_URL_BYTES, REFERENCE_CODEC
 from scanbus.schemas.valid_names import nexus_name, plain_text
+from scanbus.schemas.wording import problem_place, problem_text
 
 __all__ = [
     "checked",
@@ -56,13 +57,10 @@ def checked(make: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _
     try:
         return make(*args, **kwargs)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
+        problem = error.errors(include_url=False)[0]
         got = f", got {problem['input']!r:.80}" if problem["loc"] else ""
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "string_pattern_mismatch":
-            message = "a name has letters, digits, _ and inner dots or hyphens only"
-        raise DeclarationError(where, f"{message}{got}") from error
+        message = f"{problem_text(problem)}{got}"
+        raise DeclarationError(problem_place(problem), message) from error
 
 
 def sendable(
