@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["moment", "seconds_of"]
+__all__ = ["is_date", "moment", "seconds_of"]
+
+# From 1970 to 2262: what is outside is no date of an image, and nanoseconds since 1970
+# would not fit 64 bits.
+_END_S = 2**63 / 1e9
+
+
+def is_date(seconds: float) -> bool:
+    """Whether something may have been measured then, in seconds since 1970."""
+    return 0 < seconds < _END_S
 
 
 def moment(name: str, date: str) -> dict[str, str]:
@@ -14,20 +23,24 @@ def moment(name: str, date: str) -> dict[str, str]:
     --------
     >>> moment("start_time", "2021-06-17T13:51:36.5"), moment("start_time", "")
     ({'start_time': '2021-06-17T13:51:36.500000'}, {})
-    >>> moment("end_time", "1568200828.5")
-    {'end_time': '2019-09-11T11:20:28.500000+00:00'}
+    >>> moment("end_time", "1568200828.5"), moment("end_time", "2021-13-01T00:00:00")
+    ({'end_time': '2019-09-11T11:20:28.500000+00:00'}, {})
     """
     seconds = seconds_of(date)
     if seconds is not None:
         return {name: datetime.fromtimestamp(seconds, UTC).isoformat()}
     try:
-        return {name: datetime.fromisoformat(date).isoformat()}
+        found = datetime.fromisoformat(date)
     except ValueError:
         return {}
+    is_local = found.tzinfo is None and is_date(found.replace(tzinfo=UTC).timestamp())
+    return {name: found.isoformat()} if is_local else {}
 
 
 def seconds_of(date: str) -> float | None:
-    """Return a date as seconds since 1970; None if it is invalid or has no time zone.
+    """Return a date as seconds since 1970.
+
+    None if it is invalid, has no time zone, or is not from 1970 to 2262.
 
     Examples
     --------
@@ -43,5 +56,7 @@ def seconds_of(date: str) -> float | None:
             moment = datetime.fromisoformat(date)
         except ValueError:
             return None
-        return moment.timestamp() if moment.tzinfo else None
-    return seconds if 0 < seconds < 1e11 else None
+        if moment.tzinfo is None:
+            return None
+        seconds = moment.timestamp()
+    return seconds if is_date(seconds) else None
