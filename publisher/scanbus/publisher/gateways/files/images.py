@@ -189,27 +189,35 @@ def _check_not_empty(path: Path, start: bytes) -> None:
         raise SourceError(str(path), "the file is empty")
 
 
-def open_image(path: Path) -> Iterator[Frame]:
+def open_image(path: Path, *, partial: bool = False) -> Iterator[Frame]:
     """Return the frames of a file; the first one is read at once.
+
+    Parameters
+    ----------
+    partial : bool
+        Whether frames of an HDF5 file that were never written are left out; by default
+        such a file is invalid.
 
     Raises
     ------
     SourceError
         If the file is invalid; raised at once, or with a later frame.
     """
-    frames = _read(path)
+    frames = _read(path, partial)
     first = next(frames, None)
     if first is None:
         raise SourceError(str(path), NO_FRAME)
     return itertools.chain([first], frames)
 
 
-def _read(path: Path) -> Iterator[Frame]:
+def _read(path: Path, partial: bool) -> Iterator[Frame]:
     start = first_bytes(path)
-    return _read_hdf5(path) if start.startswith(_HDF5) else _read_fabio(path, start)
+    if start.startswith(_HDF5):
+        return _read_hdf5(path, partial)
+    return _read_fabio(path, start)
 
 
-def _read_hdf5(path: Path) -> Iterator[Frame]:
+def _read_hdf5(path: Path, partial: bool) -> Iterator[Frame]:
     try:
         from scanbus.publisher.gateways.files.hdf5_frames import (  # noqa: PLC0415
             read_hdf5,
@@ -219,7 +227,7 @@ def _read_hdf5(path: Path) -> Iterator[Frame]:
             str(path), "reading HDF5 files needs h5py: pip install 'scanbus[writer]'"
         ) from error
     try:
-        for number, (data, n_frames) in enumerate(read_hdf5(path)):
+        for number, data, n_frames in read_hdf5(path, partial=partial):
             pixels = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
             yield Frame(pixels, {}, path, number, n_frames)
     except _READ_ERRORS as error:

@@ -214,6 +214,11 @@ class WatchedFolder:
         self._due.add(path)
         return True
 
+    def is_last_try(self, path: Path) -> bool:
+        """Whether a file is not offered again that cannot be read as it is now."""
+        seen = self._files.get(path)
+        return seen is not None and seen.n_tries >= _MAX_TRIES - 1
+
     # -------------------------------------------------------------------- events
 
     def _follow(self, timeout_s: float) -> None:
