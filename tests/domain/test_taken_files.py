@@ -1,13 +1,17 @@
 """What a watcher notes of files: it survives, and one process has it at a time."""
 
 import os
+import resource
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from scanbus.publisher.gateways.files.watch.folder import FileId
 from scanbus.publisher.gateways.files.watch.taken_files import TakenFile, TakenFiles
-from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.errors import ConfigurationError, SourceFailedError
 
 
 def made(folder: Path, number: int) -> TakenFile:
@@ -85,3 +89,129 @@ def test_two_cannot_have_it(tmp_path: Path) -> None:
         TakenFiles(tmp_path / "taken.sqlite")
     first.close()
     TakenFiles(tmp_path / "taken.sqlite").close()
+
+
+def test_names_and_numbers_of_any_kind_are_noted(tmp_path: Path) -> None:
+    """A name need not be UTF-8; NFS and XFS have larger inodes and times."""
+    database = tmp_path / "taken.sqlite"
+    taken = TakenFiles(database)
+    series = taken.begin("a", 0, 1)
+    path = tmp_path / os.fsdecode(b"a\xe9\xff_0.edf")
+    file = TakenFile(path, FileId(2**80, 2**62, 2**64 - 1), 0)
+    taken.add(series, file)
+    taken.note_whole(file)
+    taken.close()
+    taken = TakenFiles(database)
+    assert taken.has(path, file.id)
+    assert [*taken.whole_of(series, 1)] == [file]
+    taken.close()
+
+
+def test_only_files_that_were_handed_on_to_their_end_are_whole(tmp_path: Path) -> None:
+    taken = TakenFiles(tmp_path / "taken.sqlite")
+    series = taken.begin("a", 0, 1)
+    begun, refused, whole = (made(tmp_path, number) for number in range(3))
+    for file in (begun, refused, whole):
+        taken.add(series, file)
+    taken.note_refused(refused)
+    for file in (refused, whole):
+        taken.note_whole(file)
+    assert [*taken.whole_of(series, 9)] == [whole]
+    taken.close()
+
+
+FORMAT_1 = """
+CREATE TABLE series (
+    key TEXT PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL,
+    frames_per_file INTEGER NOT NULL, uid TEXT NOT NULL DEFAULT '',
+    is_sent INTEGER NOT NULL DEFAULT 0, is_done INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE files (
+    path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
+    inode INTEGER NOT NULL, series TEXT, number INTEGER NOT NULL,
+    is_whole INTEGER NOT NULL DEFAULT 1
+);
+INSERT INTO series VALUES ('k', 'a', 0, 1, 'u', 1, 0);
+INSERT INTO files VALUES ('/d/é_0.edf', 1, 2, 3, 'k', 0, 1);
+INSERT INTO files VALUES ('/d/é_1.edf', 4, 5, 6, 'k', 1, 0);
+PRAGMA user_version = 1;
+"""
+
+
+def test_what_the_first_version_noted_is_known(tmp_path: Path) -> None:
+    database = tmp_path / "taken.sqlite"
+    with closing(sqlite3.connect(database)) as old:
+        old.executescript(FORMAT_1)
+    for _ in range(2):
+        taken = TakenFiles(database)
+        assert taken.has(Path("/d/é_0.edf"), FileId(1, 2, 3))
+        assert taken.has(Path("/d/é_1.edf"), FileId(4, 5, 6))
+        (series,) = taken.undone()
+        assert [file.number for file in taken.whole_of(series, 9)] == [0]
+        taken.close()
+
+
+def test_a_newer_database_is_a_sentence(tmp_path: Path) -> None:
+    database = tmp_path / "taken.sqlite"
+    with closing(sqlite3.connect(database)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigurationError, match="of another version"):
+        TakenFiles(database)
+
+
+@pytest.mark.parametrize("lost", ["the file", "its folder"])
+def test_a_database_that_is_removed_comes_back_with_all_that_was_noted(
+    tmp_path: Path, lost: str
+) -> None:
+    state = tmp_path / "state"
+    database = state / "taken.sqlite"
+    taken = TakenFiles(database)
+    series = taken.begin("a", 0, 1)
+    files = [made(tmp_path, number) for number in range(3)]
+    for file in files[:2]:
+        taken.add(series, file)
+    if lost == "the file":
+        database.unlink()
+    else:
+        shutil.rmtree(state)
+    with pytest.raises(SourceFailedError, match=r"was removed .* start again"):
+        taken.add(series, files[2])
+    taken.close()
+    taken = TakenFiles(database)
+    assert [*taken.of(series)] == files[:2]
+    taken.add(series, files[2])
+    taken.close()
+
+
+def test_a_database_in_whose_place_another_one_is_stays_as_it_is(
+    tmp_path: Path,
+) -> None:
+    database = tmp_path / "taken.sqlite"
+    taken = TakenFiles(database)
+    database.unlink()
+    database.write_bytes(b"of somebody else")
+    with pytest.raises(SourceFailedError, match="took its place"):
+        taken.begin("a", 0, 1)
+    taken.close()
+    assert database.read_bytes() == b"of somebody else"
+
+
+def test_a_full_disk_is_a_sentence_and_what_was_noted_stays(tmp_path: Path) -> None:
+    database = tmp_path / "taken.sqlite"
+    taken = TakenFiles(database)
+    series = taken.begin("a", 0, 1)
+    files = [made(tmp_path, number) for number in range(2)]
+    taken.add(series, files[0])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(
+            SourceFailedError, match=r"database .*taken\.sqlite has failed"
+        ):
+            taken.add(series, files[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    taken.close()
+    taken = TakenFiles(database)
+    assert [*taken.of(series)] == files[:1]
+    taken.close()

@@ -416,3 +416,76 @@ def test_a_folder_that_is_not_there_is_a_sentence(redis_url: str, folder: Path) 
     _, err = gateway.communicate(timeout=TIMEOUT_S)
     assert gateway.returncode == ExitCode.USAGE
     assert err.splitlines()[-1].startswith("scanbus: setting folder:")
+
+
+def test_a_file_that_is_being_written_again_is_kept_and_named(
+    redis_url: str, folder: Path, tmp_path: Path
+) -> None:
+    for number in range(2):
+        (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
+    options = ("--idle", "0.5", "--settle", "0.3", "--remove")
+    gateway = started(redis_url, folder, *options)
+    wait_until(lambda: bool(scans_on(redis_url)))
+    with connect(redis_url, name="test") as client:
+        (uid,) = scans_on(redis_url)
+        wait_until(lambda: bool(find_scan(client, uid).ended))
+    with (folder / "z_1.edf").open("wb") as again:
+        again.write(b"half")
+        again.flush()
+        with live_writer(redis_url, tmp_path / "root"):
+            wait_until(lambda: not (folder / "z_0.edf").exists())
+        gateway.terminate()
+        _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert (folder / "z_1.edf").read_bytes() == b"half"
+    assert "z_1.edf" in err
+    assert "it was written again since it was published" in err
+
+
+def test_a_lost_database_ends_the_run_and_no_file_is_published_twice(
+    redis_url: str, folder: Path
+) -> None:
+    def written(first: int, stop: int) -> None:
+        for number in range(first, stop):
+            (folder / f"q_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
+
+    written(0, 3)
+    gateway = started(redis_url, folder, "--settle", "0.3")
+    wait_until(lambda: bool(scans_on(redis_url)))
+    (uid,) = scans_on(redis_url)
+    wait_until(lambda: len(numbers_in(redis_url, uid)) == 3)
+    (database,) = folder.with_name("state").glob("*.sqlite")
+    database.unlink()
+    written(3, 5)
+    _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.FAILED
+    assert "start again" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    finished(started(redis_url, folder, "--once", "--frames", "2", "--settle", "0.3"))
+    found = [numbers_in(redis_url, each) for each in scans_on(redis_url)]
+    assert found == [[0, 1, 2], [3, 4]]
+
+
+def test_odd_names_dates_and_frames_that_were_never_written(
+    redis_url: str, folder: Path
+) -> None:
+    """Each costs only itself."""
+    for number in range(2):
+        name = os.fsdecode(b"caf\xe9_%d.edf" % number)
+        content = edf_bytes(frame_of(number), date="0001-13-01T00:00:00+02:00")
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, (1.5e10, 1.5e10))
+    finished(started(redis_url, folder, "--once", "--frames", "2", "--settle", "0.3"))
+    assert names_in(redis_url, scans_on(redis_url)[0]) == [
+        f"caf\\xe9_{number}.edf" for number in range(2)
+    ]
+    with h5py.File(folder / "p_0.h5", "w") as file:
+        data = file.create_dataset("d", (5, *SHAPE), "uint16", chunks=(1, *SHAPE))
+        for number in (0, 1, 3):
+            data[number] = number
+    gateway = started(redis_url, folder, "--once", "--idle", "3", "--settle", "0.3")
+    _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.PARTIAL
+    assert "2 of its frames were never written" in err
+    with Subscriber(redis_url) as subscriber:
+        scan = subscriber.scan(scans_on(redis_url)[-1])
+        assert scan.read("ccd_frame_number")[[0, 1, 3]].tolist() == [0, 1, 3]

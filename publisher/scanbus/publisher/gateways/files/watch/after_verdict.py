@@ -16,6 +16,7 @@ from time import monotonic
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import Bus, find_scan, open_bus, read_gateway
+from scanbus.publisher.gateways.files.watch.file_names import shown
 from scanbus.publisher.gateways.files.watch.folder import FileId
 from scanbus.publisher.gateways.files.watch.settings import WatchSettings
 from scanbus.publisher.gateways.files.watch.taken_files import (
@@ -93,7 +94,7 @@ class AfterVerdict:
         Not of those that it only ends.
         """
         with suppress(ScanbusError), open_bus(self._url, name=_NAME) as client:
-            noted = read_gateway(client, f"watch {self._settings.folder}")
+            noted = read_gateway(client, f"watch {shown(self._settings.folder)}")
             states = noted.get("on_the_way")
             return {
                 str(each.get("key"))
@@ -122,24 +123,42 @@ class AfterVerdict:
         """Remove or link the files whose points the writer's files have."""
         n_points = min((each.expected for each in verdict.of_data.values()), default=0)
         stop = series.first + math.ceil(n_points / series.frames_per_file)
-        n_files = 0
+        n_files = n_whole = 0
         for file in taken.whole_of(series, stop):
-            if FileId.of(file.path) == file.id:  # It is the one that was published.
-                self._dispose_file(taken, file)
-                n_files += 1
+            n_whole += 1
+            if FileId.of(file.path) is not None:
+                n_files += self._dispose_file(taken, file)
         log.info(LogEvent.FILES_DISPOSED, scan=series.uid, files=n_files)
+        n_kept = len([*taken.of(series)]) - n_whole
+        if n_kept:
+            reason = "not all of their frames are in the scan"
+            uid = series.uid
+            log.warning(LogEvent.FILES_KEPT, scan=uid, files=n_kept, reason=reason)
 
-    def _dispose_file(self, taken: TakenFiles, file: TakenFile) -> None:
+    def _dispose_file(self, taken: TakenFiles, file: TakenFile) -> bool:
+        """Remove or link a file; return whether it is the one that was published."""
         settings = self._settings
         try:
+            _check_same(file)
             if settings.link_into is not None:
                 below = file.path.relative_to(settings.folder)
                 _link(file.path, settings.link_into / below)
             if settings.remove:
+                _check_same(file)  # To copy it may have taken long.
                 file.path.unlink(missing_ok=True)
                 taken.forget(file)
         except OSError as error:
-            log.warning(LogEvent.FILES_KEPT, path=str(file.path), reason=error.strerror)
+            path, reason = shown(file.path), error.strerror
+            log.warning(LogEvent.FILES_KEPT, path=path, reason=reason)
+            return False
+        return True
+
+
+def _check_same(file: TakenFile) -> None:
+    """Raise OSError if a file is not the one that was published, or has changed."""
+    if FileId.of(file.path) != file.id:
+        reason = "it was written again since it was published"
+        raise OSError(errno.ESTALE, reason)
 
 
 def _link(path: Path, name: Path) -> None:

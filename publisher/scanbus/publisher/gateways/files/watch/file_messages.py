@@ -10,6 +10,7 @@ from scanbus.publisher.gateways.files.dates import moment, seconds_of
 from scanbus.publisher.gateways.files.headers import HeaderFacts, read_header
 from scanbus.publisher.gateways.files.images import Frame
 from scanbus.publisher.gateways.files.masks import pixel_mask
+from scanbus.publisher.gateways.files.watch.file_names import shown
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     FrameData,
@@ -69,7 +70,7 @@ def message_of(content: FileContent) -> Message:
     """
     match content:
         case FileRefused():
-            raise MessageError(str(content.path), content.reason)
+            raise MessageError(shown(content.path), shown(content.reason))
         case FrameOfFile():
             return arrived(content)
         case _:
@@ -135,4 +136,4 @@ def _values(facts: HeaderFacts) -> dict[str, Any]:
 
 def _name_of(frame: Frame) -> str:
     number = f"#{frame.number}" if frame.n_in_file > 1 else ""
-    return f"{frame.file}{number}"[-256:]
+    return f"{shown(frame.file)}{number}"[-256:]

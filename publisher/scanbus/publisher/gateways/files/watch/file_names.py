@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from scanbus.publisher.gateways.files.images import is_image_name
 
-__all__ = ["FilePlace", "is_wanted_name", "place_of"]
+__all__ = ["FilePlace", "is_wanted_name", "place_of", "shown"]
 
 # Longer ones are dates, not counters.
 _MAX_DIGITS = 8
@@ -30,6 +31,17 @@ class FilePlace(NamedTuple):
 
     series: str
     number: int | None
+
+
+def shown(path: PurePath | str) -> str:
+    """Return a path as text, for scans and logs: names are octets, of any encoding.
+
+    Examples
+    --------
+    >>> shown(PurePath("é.cbf")), len(shown(PurePath(os.fsdecode(bytes([0xE9])))))
+    ('é.cbf', 4)
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def is_wanted_name(path: PurePath) -> bool:
@@ -58,10 +70,10 @@ def place_of(path: Path, folder: Path) -> FilePlace:
     head, dot, tail = _split(below.name)
     counters = [each for each in _COUNTER.finditer(head) if len(each[0]) <= _MAX_DIGITS]
     if not counters:
-        return FilePlace(below.as_posix(), None)
+        return FilePlace(shown(below), None)
     last = counters[-1]
     name = f"{head[: last.start()]}#{head[last.end() :]}{dot}{tail}"
-    return FilePlace(below.with_name(name).as_posix(), int(last[0]))
+    return FilePlace(shown(below.with_name(name)), int(last[0]))
 
 
 def _split(name: str) -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ from scanbus.publisher.gateways.files.watch.file_messages import (
     FileContent,
     message_of,
 )
+from scanbus.publisher.gateways.files.watch.file_names import shown
 from scanbus.publisher.gateways.files.watch.settings import WatchSettings
 from scanbus.publisher.gateways.files.watch.source import OpenedScans, WatchSource
 from scanbus.publisher.gateways.files.watch.taken_files import TakenFiles
@@ -32,7 +33,7 @@ class WatchGateway:
     detector = "detector"
 
     def __init__(self, url: str, settings: WatchSettings) -> None:
-        self.address = str(settings.folder)
+        self.address = shown(settings.folder)
         self._settings = settings
         self._after = AfterVerdict(url, settings)
         self._scans = OpenedScans()

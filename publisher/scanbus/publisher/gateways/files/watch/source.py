@@ -14,6 +14,7 @@ from time import monotonic
 from time import time as wall_clock
 from typing import Any
 
+from scanbus.publisher.gateways.files.dates import is_date
 from scanbus.publisher.gateways.files.images import (
     NO_FRAME,
     Frame,
@@ -25,6 +26,7 @@ from scanbus.publisher.gateways.files.watch.file_messages import (
     FrameOfFile,
     started,
 )
+from scanbus.publisher.gateways.files.watch.file_names import shown
 from scanbus.publisher.gateways.files.watch.folder import FileId
 from scanbus.publisher.gateways.files.watch.settings import WatchSettings
 from scanbus.publisher.gateways.files.watch.taken_files import (
@@ -105,7 +107,7 @@ class WatchSource:
         self._is_open = self._is_held = False
         self._n_files = self._next_number = 0
         self._again: deque[TakenFile] = deque()
-        self._frames: Iterator[RawMessage] = iter(())
+        self._frames: Iterator[RawMessage | None] = iter(())
         self._last_change = monotonic()
 
     def close(self) -> None:
@@ -177,7 +179,8 @@ class WatchSource:
     def _first_frame(self, file: WholeFile) -> Frame | RawMessage | None:
         """Return the first frame of a file, or what becomes of the file."""
         try:
-            frame = next(open_image(file.path))
+            partial = self._waiting.folder.is_last_try(file.path)
+            frame = next(open_image(file.path, partial=partial))
         except SourceError as error:
             self._waiting.remove(file)
             return self._unreadable(file.path, file.id, error)
@@ -188,7 +191,7 @@ class WatchSource:
         frame: Frame | None = None
         for file in self._taken.of(series):
             try:
-                frame = next(open_image(file.path))
+                frame = next(open_image(file.path, partial=True))
             except SourceError:
                 continue
             break
@@ -251,7 +254,9 @@ class WatchSource:
         assert series is not None
         if FileId.of(file.path) != file.id:
             return None  # It is gone, or is offered again when it is whole.
-        frames = self._messages(series, file, 0 if is_new else self._next_number)
+        from_number = 0 if is_new else self._next_number
+        partial = not is_new or self._waiting.folder.is_last_try(file.path)
+        frames = self._messages(series, file, from_number, partial=partial)
         try:
             first = next(frames, None)
         except SourceError as error:
@@ -263,8 +268,18 @@ class WatchSource:
                 return None
             self._note_taken(series, file)
         self._last_change = monotonic()
-        self._frames = frames
-        return first
+        self._frames = self._noted(file, first, frames)
+        return next(self._frames)
+
+    def _noted(
+        self, file: TakenFile, message: RawMessage | None, more: Iterator[RawMessage]
+    ) -> Iterator[RawMessage | None]:
+        """Yield all messages of a file; before the last one, note that it is whole."""
+        for each in more:
+            yield message
+            message = each
+        self._taken.note_whole(file)
+        yield message
 
     def _note_taken(self, series: TakenSeries, file: TakenFile) -> None:
         """Note a file, unless its frames come too late or again: then it must stay."""
@@ -277,29 +292,38 @@ class WatchSource:
             self._n_files += 1
 
     def _messages(
-        self, series: TakenSeries, file: TakenFile, from_number: int
+        self, series: TakenSeries, file: TakenFile, from_number: int, *, partial: bool
     ) -> Iterator[RawMessage]:
         """Yield the frames of a file; an error only instead of the first one."""
         first = file.number * series.frames_per_file
         written = file.id.mtime_ns / 1e9
-        n_taken = 0
+        if not is_date(written):
+            written = wall_clock()
+        n_taken = n_in_file = 0
         try:
-            for frame in open_image(file.path):
-                if n_taken == series.frames_per_file:
-                    reason = f"it has more than {n_taken} frames, unlike the first file"
-                    self._taken.note_refused(file)
-                    yield _raw(FileRefused(file.path, reason))
+            for frame in open_image(file.path, partial=partial):
+                if frame.number >= series.frames_per_file:
+                    n_first = series.frames_per_file
+                    reason = f"it has more than {n_first} frames, unlike the first file"
+                    yield self._refused(file, reason)
                     return
-                number = first + n_taken
-                n_taken += 1
+                number = first + frame.number
+                n_taken, n_in_file = n_taken + 1, frame.n_in_file
                 if number >= from_number:
                     content = FrameOfFile(series.name, number, frame, written)
                     yield _raw(content, frame.data.nbytes)
+            if n_taken < n_in_file:
+                reason = f"{n_in_file - n_taken} of its frames were never written"
+                yield self._refused(file, reason)
         except SourceError as error:
             if not n_taken:
                 raise
-            self._taken.note_refused(file)
-            yield _raw(FileRefused(file.path, error.reason))
+            yield self._refused(file, error.reason)
+
+    def _refused(self, file: TakenFile, reason: str) -> RawMessage:
+        """Note that some frames of a file are in no scan, and say so."""
+        self._taken.note_refused(file)
+        return _raw(FileRefused(file.path, reason))
 
     def _unreadable(
         self, path: Path, found: FileId, error: SourceError
@@ -310,7 +334,9 @@ class WatchSource:
             return None
         self._taken.add(None, TakenFile(path, found, 0))
         if is_empty:
-            log.info(LogEvent.FILE_IGNORED, path=str(path), reason=error.reason)
+            log.info(
+                LogEvent.FILE_IGNORED, path=shown(path), reason=shown(error.reason)
+            )
             return None
         return _raw(FileRefused(path, error.reason))
 

@@ -6,32 +6,44 @@ series that has not ended in order are sent again; the points that are there sta
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from scanbus.publisher.gateways.files.watch.folder import FileId
 from scanbus.schemas.errors import ConfigurationError, SourceFailedError
 
 __all__ = ["TakenFile", "TakenFiles", "TakenSeries"]
 
-_FORMAT = 1
+_FORMAT: Final = 2
+# Names of files are octets; times and inodes may be larger than SQLite's numbers. The
+# state of a file is 0 until all of its frames were handed on.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS series (
     key TEXT PRIMARY KEY, name TEXT NOT NULL, first INTEGER NOT NULL,
     frames_per_file INTEGER NOT NULL, uid TEXT NOT NULL DEFAULT '',
     is_sent INTEGER NOT NULL DEFAULT 0, is_done INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE IF NOT EXISTS files (
-    path TEXT PRIMARY KEY, mtime_ns INTEGER NOT NULL, size INTEGER NOT NULL,
-    inode INTEGER NOT NULL, series TEXT, number INTEGER NOT NULL,
-    is_whole INTEGER NOT NULL DEFAULT 1
+CREATE TABLE IF NOT EXISTS taken_files (
+    path BLOB PRIMARY KEY, id TEXT NOT NULL, series TEXT, number INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX IF NOT EXISTS files_of_series ON files (series, number);
+CREATE INDEX IF NOT EXISTS taken_files_of_series ON taken_files (series, number);
+"""
+_WHOLE: Final = 1
+_REFUSED: Final = -1
+_FROM_FORMAT_1 = """
+BEGIN;
+INSERT INTO taken_files SELECT CAST(path AS BLOB), mtime_ns || ' ' || size || ' '
+    || inode, series, number, 2 * is_whole - 1 FROM files;
+DROP TABLE files;
+PRAGMA user_version = 2;
+COMMIT;
 """
 
 
@@ -85,13 +97,14 @@ class TakenFiles:
     Raises
     ------
     ConfigurationError
-        If another process uses it, or it cannot be used. Where it fails later, each
-        call raises SourceFailedError.
+        If another process uses it, or it cannot be used.
+    SourceFailedError
+        By every method: if it cannot be used any more.
     """
 
     def __init__(self, database: Path) -> None:
         self.is_new = not database.exists()
-        self._path = database
+        self._database = database
         try:
             database.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
@@ -101,93 +114,124 @@ class TakenFiles:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_TABLES)
-            self._check_format(database)
+            self._make_tables()
+            self._identity = _identity_of(database)
         except (sqlite3.Error, OSError) as error:
             is_locked = "locked" in str(error)
             reason = "another process watches the folder" if is_locked else str(error)
             raise ConfigurationError("state", f"{database}: {reason}") from error
 
-    def _check_format(self, database: Path) -> None:
+    def _make_tables(self) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found not in {0, _FORMAT}:
-            raise ConfigurationError("state", f"{database}: of another version")
+        if found not in {0, 1, _FORMAT}:
+            raise ConfigurationError("state", f"{self._database}: of another version")
+        self._db.executescript(_TABLES)
+        if found == 1:
+            self._db.executescript(_FROM_FORMAT_1)
         self._db.execute(f"PRAGMA user_version = {_FORMAT}")
-
-    def _run(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        """Run a query; return its rows."""
-        with self._translated():
-            return self._db.execute(query, values).fetchall()
-
-    def _run_many(self, query: str, rows: list[tuple[Any, ...]]) -> None:
-        with self._translated():
-            self._db.executemany(query, rows)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise SourceFailedError(f"the database {self._path}", str(error)) from error
 
     def close(self) -> None:
         """Close the database."""
-        self._db.close()
+        with suppress(sqlite3.Error):  # What was noted is noted.
+            self._db.close()
+
+    def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        try:
+            with closing(self._db.execute(query, values)) as rows:
+                return rows.fetchall()
+        except sqlite3.Error as error:
+            raise self._failed(str(error)) from error
+
+    def _write(self, query: str, values: Sequence[object] = ()) -> None:
+        """Write, if the next process will find it.
+
+        Raises
+        ------
+        SourceFailedError
+            If that is impossible: then nothing is taken any more.
+        """
+        if _identity_of(self._database) != self._identity:
+            raise self._failed(self._restored())
+        self._read(query, values)
+
+    def _failed(self, reason: str) -> SourceFailedError:
+        return SourceFailedError(f"the database {self._database}", reason)
+
+    def _restored(self) -> str:
+        """Write a removed database again, from the open one; return what was done."""
+        if self._database.exists():
+            return "another file took its place while it was used"
+        try:
+            self._database.parent.mkdir(parents=True, exist_ok=True)
+            for suffix in ("-wal", "-shm"):  # They would change the new one.
+                with suppress(FileNotFoundError):
+                    self._database.with_name(self._database.name + suffix).unlink()
+            with closing(sqlite3.connect(self._database)) as copy:
+                self._db.backup(copy)
+        except (sqlite3.Error, OSError) as error:
+            return f"it was removed while it was used, and cannot be restored: {error}"
+        return "it was removed while it was used; it is there again: start again"
 
     # --------------------------------------------------------------------- files
 
     def has(self, path: Path, found: FileId) -> bool:
         """Whether a file was taken as it is now."""
-        query = "SELECT mtime_ns, size, inode FROM files WHERE path = ?"
-        rows = self._run(query, (str(path),))
-        return bool(rows) and FileId(*rows[0]) == found
+        query = "SELECT 1 FROM taken_files WHERE path = ? AND id = ?"
+        return bool(self._read(query, (os.fsencode(path), _as_text(found))))
 
     def add(self, series: TakenSeries | None, file: TakenFile) -> None:
         """Note a file; without a series it is one that nobody wants."""
         key = None if series is None else series.key
-        values = (str(file.path), *file.id, key, file.number)
-        self._run("REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, 1)", values)
+        values = (os.fsencode(file.path), _as_text(file.id), key, file.number)
+        self._write("REPLACE INTO taken_files VALUES (?, ?, ?, ?, 0)", values)
 
     def note_refused(self, file: TakenFile) -> None:
         """Note that some frames of a file are in no scan."""
-        self._run("UPDATE files SET is_whole = 0 WHERE path = ?", (str(file.path),))
+        query = "UPDATE taken_files SET state = ? WHERE path = ?"
+        self._write(query, (_REFUSED, os.fsencode(file.path)))
+
+    def note_whole(self, file: TakenFile) -> None:
+        """Note that all frames of a file were handed on, unless some were refused."""
+        query = "UPDATE taken_files SET state = ? WHERE path = ? AND state = 0"
+        self._write(query, (_WHOLE, os.fsencode(file.path)))
 
     def has_number(self, series: TakenSeries, number: int) -> bool:
         """Whether a series has a file with a number."""
-        query = "SELECT 1 FROM files WHERE series = ? AND number = ?"
-        return bool(self._run(query, (series.key, number)))
+        query = "SELECT 1 FROM taken_files WHERE series = ? AND number = ?"
+        return bool(self._read(query, (series.key, number)))
 
     def of(self, series: TakenSeries, first: int = 0) -> Iterator[TakenFile]:
         """Yield the files of a series by number, from a number on."""
         return self._of("number >= ?", series, first)
 
     def whole_of(self, series: TakenSeries, stop: int) -> Iterator[TakenFile]:
-        """Yield the files of a series up to a number, of which no frame was refused."""
-        return self._of("number < ? AND is_whole", series, stop)
+        """Yield the files of a series up to a number, of which all frames were sent."""
+        return self._of(f"number < ? AND state = {_WHOLE}", series, stop)
 
     def _of(
         self, condition: str, series: TakenSeries, bound: int
     ) -> Iterator[TakenFile]:
         query = (
-            "SELECT path, mtime_ns, size, inode, number FROM files "
+            "SELECT path, id, number FROM taken_files "
             f"WHERE series = ? AND {condition} ORDER BY number"
         )
-        rows = self._run(query, (series.key, bound))
-        for path, mtime_ns, size, inode, number in rows:
-            yield TakenFile(Path(path), FileId(mtime_ns, size, inode), number)
+        for path, text, number in self._read(query, (series.key, bound)):
+            found = FileId(*map(int, text.split()))
+            yield TakenFile(Path(os.fsdecode(path)), found, number)
 
     def stop_of(self, series: TakenSeries) -> int:
         """Return the number after that of the last file of a series."""
-        query = "SELECT MAX(number) + 1 FROM files WHERE series = ?"
-        ((found,),) = self._run(query, (series.key,))
+        query = "SELECT MAX(number) + 1 FROM taken_files WHERE series = ?"
+        ((found,),) = self._read(query, (series.key,))
         return int(found or 0)
 
     def count_of(self, series: TakenSeries) -> int:
         """Return the number of files of a series."""
         query = (
-            "SELECT COUNT(DISTINCT number) FROM files WHERE series = ? AND number >= ?"
+            "SELECT COUNT(DISTINCT number) FROM taken_files "
+            "WHERE series = ? AND number >= ?"
         )
-        ((found,),) = self._run(query, (series.key, series.first))
+        ((found,),) = self._read(query, (series.key, series.first))
         return int(found)
 
     # -------------------------------------------------------------------- series
@@ -195,7 +239,7 @@ class TakenFiles:
     def begin(self, name: str, first: int, frames_per_file: int) -> TakenSeries:
         """Note a new series."""
         series = TakenSeries(uuid.uuid4().hex, name, first, frames_per_file)
-        self._run(
+        self._write(
             "INSERT INTO series (key, name, first, frames_per_file) "
             "VALUES (?, ?, ?, ?)",
             (series.key, name, first, frames_per_file),
@@ -205,7 +249,7 @@ class TakenFiles:
     def set_scan(self, series: TakenSeries, uid: str) -> None:
         """Note which scan a series is."""
         series.uid = uid
-        self._run("UPDATE series SET uid = ? WHERE key = ?", (uid, series.key))
+        self._write("UPDATE series SET uid = ? WHERE key = ?", (uid, series.key))
 
     def unsent(self) -> list[TakenSeries]:
         """Return the series whose scans have not ended in order."""
@@ -218,35 +262,49 @@ class TakenFiles:
     def _series(self, condition: str) -> list[TakenSeries]:
         columns = "key, name, first, frames_per_file, uid"
         query = f"SELECT {columns} FROM series WHERE {condition} ORDER BY rowid"
-        return [TakenSeries(*row) for row in self._run(query)]
+        return [TakenSeries(*row) for row in self._read(query)]
 
     def note_sent(self, series: TakenSeries) -> None:
         """Note that all of a series is in its scan, which has ended."""
-        self._run("UPDATE series SET is_sent = 1 WHERE key = ?", (series.key,))
+        self._write("UPDATE series SET is_sent = 1 WHERE key = ?", (series.key,))
 
     def note_done(self, series: TakenSeries) -> None:
         """Note that nothing is left to be done for a series."""
-        self._run("UPDATE series SET is_done = 1 WHERE key = ?", (series.key,))
+        self._write("UPDATE series SET is_done = 1 WHERE key = ?", (series.key,))
 
     def forget(self, file: TakenFile) -> None:
         """Forget a file that was removed."""
-        self._run("DELETE FROM files WHERE path = ?", (str(file.path),))
+        query = "DELETE FROM taken_files WHERE path = ?"
+        self._write(query, (os.fsencode(file.path),))
 
     def forget_gone(self) -> None:
         """Forget series that are done and whose files are gone.
 
         If all files are gone, the file system may be: then none is forgotten.
         """
-        query = (
-            "SELECT path FROM files LEFT JOIN series ON files.series = series.key "
-            "WHERE files.series IS NULL OR is_done"
+        paths = self._read(
+            "SELECT path FROM taken_files LEFT JOIN series "
+            "ON taken_files.series = series.key "
+            "WHERE taken_files.series IS NULL OR is_done"
         )
-        paths = [path for (path,) in self._run(query)]
-        gone = [(path,) for path in paths if not Path(path).exists()]
+        gone = [row for row in paths if not Path(os.fsdecode(row[0])).exists()]
         if len(gone) == len(paths):
             return
-        self._run_many("DELETE FROM files WHERE path = ?", gone)
-        self._run(
-            "DELETE FROM series WHERE is_done "
-            "AND key NOT IN (SELECT series FROM files WHERE series IS NOT NULL)"
+        for row in gone:
+            self._write("DELETE FROM taken_files WHERE path = ?", row)
+        self._write(
+            "DELETE FROM series WHERE is_done AND key NOT IN "
+            "(SELECT series FROM taken_files WHERE series IS NOT NULL)"
         )
+
+
+def _as_text(found: FileId) -> str:
+    return " ".join(map(str, found))
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

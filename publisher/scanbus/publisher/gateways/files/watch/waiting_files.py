@@ -15,6 +15,7 @@ from scanbus.publisher.gateways.files.watch.file_names import (
     FilePlace,
     is_wanted_name,
     place_of,
+    shown,
 )
 from scanbus.publisher.gateways.files.watch.folder import FileId, WatchedFolder
 from scanbus.publisher.gateways.files.watch.settings import WatchSettings
@@ -106,7 +107,7 @@ class WaitingFiles:
         folder = self._settings.folder
         if self._settings.by_arrival:
             below = path.relative_to(folder).parent / f"*{path.suffix.lower()}"
-            return FilePlace(below.as_posix(), None)
+            return FilePlace(shown(below), None)
         return place_of(path, folder)
 
     def _skip_existing(self) -> None:
