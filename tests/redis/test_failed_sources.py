@@ -36,9 +36,9 @@ pytestmark = pytest.mark.redis
 
 PIXELS = np.arange(600, dtype="<u2").reshape(20, 30)
 BROKEN = """
-CREATE TABLE files (path TEXT PRIMARY KEY, mtime_ns INTEGER, size INTEGER,
-    inode INTEGER, series TEXT, number INTEGER, is_whole INTEGER);
-CREATE TRIGGER broken BEFORE INSERT ON files WHEN NEW.number = 2
+CREATE TABLE taken_files (path BLOB PRIMARY KEY, id TEXT, series TEXT, number INTEGER,
+    state INTEGER);
+CREATE TRIGGER broken BEFORE INSERT ON taken_files WHEN NEW.number = 2
     BEGIN SELECT RAISE(ABORT, 'database disk image is malformed'); END;
 """
 FRAME = FrameData(PIXELS.tobytes(), "none", PIXELS.shape, PIXELS.dtype)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -39,6 +39,17 @@ def started(url: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def is_watching(gateway: subprocess.Popen[str], folder: Path) -> bool:
+    """Whether inotify tells a process of a folder, by what Linux says of it."""
+    wanted = f"ino:{folder.stat().st_ino:x} "
+    for each in Path(f"/proc/{gateway.pid}/fdinfo").iterdir():
+        with suppress(FileNotFoundError):
+            lines = each.read_text().splitlines()
+            if any(line.startswith("inotify") and wanted in line for line in lines):
+                return True
+    return False
 
 
 @pytest.fixture
@@ -215,9 +226,7 @@ def test_a_file_that_is_preallocated_is_taken_when_it_is_closed(
     """It could be read at any time; only its writer knows when it is whole."""
     pytest.importorskip("inotify_simple")
     gateway = started(redis_url, folder, "--once", "--frames", "1", "--settle", "0.3")
-    ready = folder / "other.txt"
-    ready.write_text("")
-    time.sleep(1.5)  # It watches by now.
+    wait_until(lambda: is_watching(gateway, folder))
     content = edf_bytes(frame_of(7))
     with (folder / "c_0.edf").open("wb") as file:
         file.write(content[:1024] + bytes(len(content) - 1024))
