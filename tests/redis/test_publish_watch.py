@@ -299,15 +299,15 @@ def test_a_file_that_is_written_again_is_not_removed(
 ) -> None:
     """Its first content is in the scan, and its second one nowhere else."""
     options = ("--once", "--idle", "3", "--settle", "0.3", "--remove")
-    gateway = started(redis_url, folder, *options)
-    for number in range(2):
-        (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
-    wait_until(lambda: bool(scans_on(redis_url)))
-    uid = scans_on(redis_url)[0]
-    wait_until(lambda: len(numbers_in(redis_url, uid)) == 2)
-    (folder / "z_1.edf").write_bytes(edf_bytes(frame_of(9)))
-    (folder / "z_01.edf").write_bytes(edf_bytes(frame_of(8)))
     with live_writer(redis_url, tmp_path / "root"):
+        gateway = started(redis_url, folder, *options)
+        for number in range(2):
+            (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
+        wait_until(lambda: bool(scans_on(redis_url)))
+        uid = scans_on(redis_url)[0]
+        wait_until(lambda: len(numbers_in(redis_url, uid)) == 2)
+        (folder / "z_1.edf").write_bytes(edf_bytes(frame_of(9)))
+        (folder / "z_01.edf").write_bytes(edf_bytes(frame_of(8)))
         gateway.communicate(timeout=TIMEOUT_S)
     assert numbers_in(redis_url, uid) == [0, 1]
     assert sorted(path.name for path in folder.iterdir()) == ["z_01.edf", "z_1.edf"]
