@@ -1,5 +1,6 @@
 """A gateway whose source fails says so, and ends the scan on the way as failed."""
 
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from scanbus.bus.store import announcements, connect, find_scan
 from scanbus.cli import main
@@ -24,12 +26,14 @@ from scanbus.publisher.gateways.runner.messages import (
     Message,
     SeriesStarted,
 )
+from scanbus.publisher.gateways.wire.sockets import SimulatedSender, ZmqSource
 from scanbus.schemas import EndReason, VerdictWord
 from scanbus.schemas.errors import SourceFailedError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.image_files import edf_bytes
 from tests.support.roots import made_root
+from tests.support.waiting import wait_until
 from tests.support.writers import final_verdict
 
 pytestmark = pytest.mark.redis
@@ -103,6 +107,55 @@ def test_the_error_is_raised_and_the_scan_on_the_way_has_failed(
     verdict = final_verdict(redis_url, uid)
     assert verdict.verdict is not VerdictWord.COMPLETE
     assert verdict.channels["cam"].written == 3
+
+
+def taken_port() -> socket.socket:
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "sentence"),
+    [
+        ("dectris tcp://{used} --simulate", 1, "Address already in use"),
+        ("zmq tcp://{used} --simulate", 1, "Address already in use"),
+        ("zmq tcp://h:1 --metrics-port {port}", 1, "Address already in use"),
+        ("zmq tcp://127.0.0.1:70000", 1, "ports are numbers up to 65535"),
+        ("zmq tcp://127.0.0.1:1 --spool /proc/x", 3, "the spool /proc/x: No such"),
+        ("watch /nowhere --state /tmp", 1, "setting folder: /nowhere: No such"),
+        ("pva T:IMAGE --frames 0", 1, "'--frames': must be greater than or equal"),
+    ],
+)
+def test_what_cannot_begin_is_a_sentence_at_the_start(
+    redis_url: str,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    code: int,
+    sentence: str,
+) -> None:
+    with taken_port() as taken:
+        port = taken.getsockname()[1]
+        given = command.format(used=f"127.0.0.1:{port}", port=port).split()
+        assert main(["publish", *given, "--redis", redis_url]) == code
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("scanbus: ")
+    assert sentence in last
+
+
+def test_a_sender_that_does_not_answer_is_named(free_port: int) -> None:
+    source = ZmqSource(f"tcp://127.0.0.1:{free_port}")
+    with capture_logs() as events:
+        wait_until(lambda: source.receive(0.1) is None and bool(events))
+        with SimulatedSender(f"tcp://127.0.0.1:{free_port}") as sender:
+            wait_until(lambda: source.receive(0.1) is None and len(events) == 2)
+            sender.close(0.0)
+    source.close()
+    assert [each["text"] for each in events] == [
+        f"no sender answers at tcp://127.0.0.1:{free_port}: is its address right?",
+        f"tcp://127.0.0.1:{free_port} is connected",
+    ]
 
 
 @pytest.mark.parametrize("once", [["--once"], []], ids=["once", "service"])

@@ -201,6 +201,7 @@ def _report_usage(error: Any) -> ExitCode:
     message = re.sub(r"\w+://.*", "…", error.format_message(), flags=re.DOTALL).rstrip(
         "."
     )
+    message = message.replace("Input should be", "must be")
     return _report(f"{message}. See {command} --help", ExitCode.USAGE)
 
 

@@ -85,7 +85,9 @@ FirstNumber = Annotated[
 Spool = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", parser=path_given, help="Folder on a local disk, to survive."
+        metavar="DIR",
+        parser=path_given,
+        help="Local folder that keeps data until a file has them.",
     ),
 ]
 QueueMb = Annotated[
@@ -181,4 +183,4 @@ def _print_series(report: GatewayReport) -> None:
             f"{counts.repeated} repeated, {counted(counts.refused, 'message')} refused"
         )
         if uid in report.verdicts:
-            print_verdict(report.verdicts[uid], Path())
+            print_verdict(report.verdicts[uid], None)

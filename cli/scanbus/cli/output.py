@@ -194,13 +194,14 @@ def bytes_text(n_bytes: float) -> str:
     return f"{n_bytes / 1024:.1f} TiB"
 
 
-def print_verdict(verdict: Verdict, root: Path) -> None:
+def print_verdict(verdict: Verdict, root: Path | None) -> None:
     """Print a verdict, its reason and notes, and the ledger of every channel.
 
     Parameters
     ----------
-    root : Path
-        Root folder of the data, to which the master's path is relative.
+    root : Path, optional
+        Root folder of the data, to which the master's path is relative; only the
+        writer knows it if it is not given.
     """
     console = stdout()
     console.print(coloured(verdict.verdict.value), verdict.reason, soft_wrap=True)
@@ -212,7 +213,9 @@ def print_verdict(verdict: Verdict, root: Path) -> None:
     for note in verdict.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
     if verdict.master:
-        console.print(str(root / verdict.master), soft_wrap=True, markup=False)
+        name = f"master, below the writer's root: {verdict.master}"
+        shown = name if root is None else str(root / verdict.master)
+        console.print(shown, soft_wrap=True, markup=False)
 
 
 def point_ranges(ranges: tuple[PointRange, ...], shown: int = 5) -> str:

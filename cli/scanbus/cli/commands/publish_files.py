@@ -90,7 +90,7 @@ def run(
         )
     stdout().print(f"scan {scan.uid}: {counted(scan.n_frames, 'frame')} published")
     if scan.verdict is not None:
-        print_verdict(scan.verdict, Path())
+        print_verdict(scan.verdict, None)
         return scan.verdict.verdict.exit_code
     if wait:
         stdout().print("no writer is alive: the scan stays on the bus until one is")

@@ -12,6 +12,7 @@ from scanbus.publisher.gateways.epics.source import (
 )
 from scanbus.publisher.gateways.runner.gateway import Source
 from scanbus.publisher.gateways.runner.messages import Message
+from scanbus.schemas.errors import ConfigurationError
 
 __all__ = ["PvaGateway", "PvaSettings"]
 
@@ -23,12 +24,19 @@ class PvaGateway:
     ----------
     settings : PvaSettings
         What is subscribed to.
+
+    Raises
+    ------
+    ConfigurationError
+        If the PV of the images has no name.
     """
 
     kind = "pva"
     detector = "detector"
 
     def __init__(self, settings: PvaSettings) -> None:
+        if not settings.pv:
+            raise ConfigurationError("pv", "the name of the PV of the images is empty")
         self.address = settings.pv
         self._settings = settings
         self._opened = OpenedScan()

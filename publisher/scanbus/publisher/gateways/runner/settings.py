@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scanbus.publisher.gateways.runner.messages import SeriesStarted
-from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.errors import ConfigurationError, SpoolError
 
 __all__ = ["GatewaySettings", "ScanNames"]
 
@@ -63,6 +63,21 @@ class GatewaySettings:
     queue_bytes: int = 512 * 2**20
     queue_messages: int = 10_000
     describe: Callable[[SeriesStarted], SeriesStarted] | None = None
+
+    def make_spool(self) -> None:
+        """Make the spool's folder, before the first frame needs it.
+
+        Raises
+        ------
+        SpoolError
+            If it cannot be made.
+        """
+        if self.spool is None:
+            return
+        try:
+            self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SpoolError(str(self.spool), str(error.strerror)) from error
 
     def described(self, started: SeriesStarted) -> tuple[SeriesStarted, str]:
         """Return a series with what its start left out, and a note on that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
@@ -14,8 +15,12 @@ from zmq.utils.monitor import recv_monitor_message
 
 from scanbus.publisher.gateways.runner.gateway import RawMessage
 from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
 
 __all__ = ["SendingKind", "SimulatedSender", "SocketKind", "ZmqSource"]
+
+log = get_logger()
 
 SocketKind: TypeAlias = Literal["pull", "sub"]
 SendingKind: TypeAlias = Literal["push", "pub"]
@@ -32,13 +37,34 @@ _SEND_BUFFER = 100
 _LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _FOUND = zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECTED
 _GIVEN_UP_S = 1.0
+# So long a sender may take to answer, before it is said that none does.
+_FIND_S = 5.0
+_MAX_PORT = 65535
 _FORGET_S = 1.0
 
 
 def _no_address(address: str, error: zmq.ZMQError) -> ConfigurationError:
+    if error.errno == zmq.EADDRINUSE:
+        in_use = os.strerror(zmq.EADDRINUSE)
+        return ConfigurationError("address", f"{address!r}: {in_use}")
+    reason = str(error.strerror).partition(" (addr=")[0]
     return ConfigurationError(
-        "address", f"{address!r}: {error.strerror}; expected such as tcp://HOST:9999"
+        "address", f"{address!r}: {reason}; expected such as tcp://HOST:9999"
     )
+
+
+def _check_port(address: str) -> None:
+    """Refuse a port that no host has: libzmq would try it for ever.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none.
+    """
+    port = address.rpartition(":")[2]
+    if address.startswith("tcp://") and port.isdecimal() and int(port) > _MAX_PORT:
+        reason = f"{address!r}: ports are numbers up to {_MAX_PORT}"
+        raise ConfigurationError("address", reason)
 
 
 class ZmqSource:
@@ -60,6 +86,7 @@ class ZmqSource:
     """
 
     def __init__(self, address: str, kind: SocketKind = "pull") -> None:
+        _check_port(address)
         self._context = zmq.Context()
         is_sub = kind == "sub"
         self._socket = socket = self._context.socket(zmq.SUB if is_sub else zmq.PULL)
@@ -75,6 +102,7 @@ class ZmqSource:
         self._address = address
         self._monitor = socket.get_monitor_socket(_LOST | _FOUND)
         self._lost_at: float | None = None
+        self._began, self._is_found, self._is_missing_told = monotonic(), False, False
         try:
             socket.connect(address)
         except zmq.ZMQError as error:
@@ -86,6 +114,7 @@ class ZmqSource:
         if not self._socket.poll(int(timeout_s * 1000)):
             self._connect_again()
             return None
+        self._is_found = True
         parts = self._socket.recv_multipart()
         return RawMessage(parts, sum(map(len, parts)), wall_clock())
 
@@ -98,9 +127,25 @@ class ZmqSource:
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)["event"]
             self._lost_at = monotonic() if event & _LOST else None
+            if event & zmq.EVENT_CONNECTED:
+                self._note_found()
+        if not self._is_found and monotonic() - self._began > _FIND_S:
+            self._tell_missing()
         if self._lost_at is not None and monotonic() - self._lost_at > _GIVEN_UP_S:
             self._lost_at = None
             self._socket.connect(self._address)
+
+    def _note_found(self) -> None:
+        if self._is_missing_told and not self._is_found:
+            log.warning(LogEvent.SENDER_NOTE, text=f"{self._address} is connected")
+        self._is_found = True
+
+    def _tell_missing(self) -> None:
+        """Say once that there is no sender yet; it is waited for."""
+        if not self._is_missing_told:
+            text = f"no sender answers at {self._address}: is its address right?"
+            log.warning(LogEvent.SENDER_NOTE, text=text)
+        self._is_missing_told = True
 
     def close(self) -> None:
         """Disconnect."""
@@ -138,6 +183,7 @@ class SimulatedSender:
     def __init__(
         self, address: str, *, kind: SendingKind = "push", buffer: int = _SEND_BUFFER
     ) -> None:
+        _check_port(address)
         self._context = zmq.Context()
         self._is_pub = kind == "pub"
         # XPUB is PUB that hears of its subscribers, and can wait for them.

@@ -135,6 +135,7 @@ class WatchedFolder:
         try:
             next(folder.iterdir(), None)
         except OSError as error:
+            self._events.close()
             raise ConfigurationError("folder", f"{folder}: {error.strerror}") from error
 
     def close(self) -> None:
