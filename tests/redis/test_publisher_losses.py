@@ -392,12 +392,15 @@ def test_a_connection_that_died_while_nobody_used_it_refuses_no_scan(
     server = redis_factory(tcp=True)
     with Proxy(int(server.tcp_url.rpartition(":")[2])) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0?socket_timeout=0.5"
-        with Publisher(url, name="tests", close_timeout_s=0.2) as publisher:
+        with (
+            connect(server.url, name="test") as client,
+            Publisher(url, name="tests", close_timeout_s=0.2) as publisher,
+        ):
             # As where a firewall forgets it: no answer, and no word that it is over.
             proxy.half_open()
 
             with publisher.scan(uid="afterapause") as scan:
                 declare(scan)
                 send(scan, 0, 3)
-        with connect(server.url, name="test") as client:
+            wait_until(lambda: is_sealed(client, "afterapause"))
             assert_whole(client, "afterapause", 3)
