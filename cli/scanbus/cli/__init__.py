@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 complete or in order; 1 usage, configuration or no Redis; 2 partial;
-        3 failed; 130 interrupted by the user.
+        3 failed; 130 interrupted by the user; 143 ended by SIGTERM before the outcome
+        was known.
     """
     if argv is None:  # The process is this command's.
         leave_on_interrupt()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from scanbus.cli.interrupts import leave_on_interrupt
 from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import path_given
 from scanbus.cli.output import print_verdict, stdout
@@ -159,7 +160,7 @@ def run_gateway(
         with ExitStack() as stack:
             if metrics_port is not None:
                 stack.enter_context(metrics_served(runner, metrics_port))
-            stack.enter_context(stopped_by_signals(runner))
+            stack.enter_context(stopped_by_signals(runner, leave_on_interrupt))
             try:
                 report = runner.run()
             except ScanbusError:
@@ -184,3 +185,8 @@ def _print_series(report: GatewayReport) -> None:
         )
         if uid in report.verdicts:
             print_verdict(report.verdicts[uid], None)
+        elif report.interrupted is not None:
+            stdout().print(
+                "interrupted before the verdict: the scan is safe on the bus, to its "
+                "end; its verdict comes when a writer has written it (scanbus ls)"
+            )

@@ -24,3 +24,5 @@ class ExitCode(IntEnum):
     """There is no usable file, or nothing was written."""
     INTERRUPTED = 130
     """Ctrl-C: 128 + SIGINT, as shells report a process that was ended by a signal."""
+    TERMINATED = 143
+    """SIGTERM, before the outcome was known: 128 + SIGTERM, as shells report it."""

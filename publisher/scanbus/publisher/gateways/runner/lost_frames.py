@@ -4,11 +4,87 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scanbus.publisher.gateways.runner.frame_numbers import span_text
+from scanbus.publisher.gateways.runner.frame_numbers import FrameNumbers, span_text
 from scanbus.publisher.recovery.lost_data import LostPoints
 from scanbus.schemas.wording import counted
 
-__all__ = ["lost_by_restarts", "why_without_frames"]
+__all__ = [
+    "came_first_text",
+    "lost_at_start",
+    "lost_by_restarts",
+    "why_without_frames",
+]
+
+
+def came_first_text(came: int, first: int, *, is_learnt: bool) -> str:
+    """Return a note on the frame that came first; empty if nothing is to be said.
+
+    A sender that counts from 1 and one whose frame 0 was lost look alike.
+
+    Parameters
+    ----------
+    came : int
+        Number of the frame that came first.
+    first : int
+        Number with which the series is taken to begin.
+    is_learnt : bool
+        Whether `first` is concluded from the frames, not said by sender or user.
+
+    Examples
+    --------
+    >>> came_first_text(0, 0, is_learnt=True)
+    ''
+    >>> came_first_text(7, 5, is_learnt=False)
+    'frame 7 came first: frames 5 to 6 were lost, or late'
+    """
+    if came == first:
+        if came == 0 or not is_learnt:
+            return ""
+        return (
+            f"frame {came} came first: the sender is taken to count from {came}; if it "
+            "counts from 0, frame 0 was lost (--first-number 0)"
+        )
+    text = f"frame {came} came first: {span_text(first, came)} lost, or late"
+    if not is_learnt:
+        return text
+    return f"{text}; if the sender counts from 1, say --first-number 1"
+
+
+def lost_at_start(
+    channels: Iterable[str], numbers: FrameNumbers, came: int, n_promised: int | None
+) -> list[LostPoints]:
+    """Return which points may be missing because the first number was learnt.
+
+    Parameters
+    ----------
+    channels : iterable of str
+        Those of frames.
+    numbers : FrameNumbers
+        Frames that came.
+    came : int
+        Number of the frame that came first.
+    n_promised : int, optional
+        Frames that the start of the series promised.
+    """
+    first, text = numbers.first, ""
+    missing = numbers.missing()
+    if missing and missing[0][0] == first:
+        stop = missing[0][1]
+        span = 0, stop - first
+        text = f"frame {came} came first: {span_text(first, stop)} lost before it"
+        if n_promised is not None and numbers.stop > first + n_promised:
+            text = (
+                f"frame {came} came first, and {numbers.stop - 1} last of "
+                f"{n_promised}: the sender counts from 1, and frame 0 never was "
+                "(--first-number 1)"
+            )
+    elif first and n_promised is not None and numbers.stop == n_promised:
+        span = n_promised - 1, n_promised
+        text = (
+            f"frame {came} came first, and {n_promised - 1} last: lost is frame 0 if "
+            f"the sender counts from 0, or else frame {n_promised}"
+        )
+    return [LostPoints(channel, *span, text) for channel in channels if text]
 
 
 def lost_by_restarts(

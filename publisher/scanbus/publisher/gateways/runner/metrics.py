@@ -83,6 +83,7 @@ class _Collector:
         yield frames
         report = self._runner.so_far
         for name, meaning, count in (
+            ("values_left_out", "Values that are holes", totals.left_out),
             ("messages_refused", "Messages that cannot be used", report.refused),
             ("series", "Series that ended", len(report.series)),
             ("series_failed", "Series whose scan failed", len(report.failed)),

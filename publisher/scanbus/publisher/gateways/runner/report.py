@@ -15,6 +15,9 @@ __all__ = ["GatewayReport"]
 
 log = get_logger()
 
+# A sender of rubbish must not fill the log.
+_LOGGED_REFUSALS = 10
+
 
 @dataclass(slots=True)
 class GatewayReport:
@@ -32,6 +35,8 @@ class GatewayReport:
         Why scans failed, by uid.
     queue : QueueState
         The queue at the end.
+    interrupted : ExitCode or None
+        Of a stop that came before the verdict which was waited for.
     """
 
     series: list[tuple[str, SeriesCounts]] = field(
@@ -41,12 +46,14 @@ class GatewayReport:
     refused: int = 0
     failed: dict[str, str] = field(default_factory=dict[str, str])
     queue: QueueState = field(default_factory=lambda: QueueState(0, 0, 0, 0.0))
+    interrupted: ExitCode | None = None
 
     @property
     def exit_code(self) -> ExitCode:
         """The worst of the verdicts, and of what failed, was refused or never came."""
         codes = [each.verdict.exit_code for each in self.verdicts.values()]
         codes.append(ExitCode.PARTIAL if self.refused else ExitCode.COMPLETE)
+        codes.append(self.interrupted or ExitCode.COMPLETE)
         is_failed = self.failed or not self.series
         codes.append(ExitCode.FAILED if is_failed else ExitCode.COMPLETE)
         return max(codes)
@@ -58,6 +65,12 @@ class GatewayReport:
         for each in [*every, *([] if current is None else [current])]:
             total.add(each)
         return total
+
+    def note_refused(self, reason: str) -> None:
+        """Count a message that could not be used; the log has the first ones."""
+        self.refused += 1
+        if self.refused <= _LOGGED_REFUSALS:
+            log.warning(LogEvent.MESSAGE_REFUSED, reason=reason)
 
     def note_failed(self, uid: str, error: Exception) -> None:
         """Note why a scan failed; the first reason counts."""

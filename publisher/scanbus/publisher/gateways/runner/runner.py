@@ -40,6 +40,7 @@ from scanbus.schemas.errors import (
     PublisherAliveError,
     ScanbusError,
 )
+from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.systemd import notify
@@ -57,8 +58,6 @@ _RETRY_S = 1.0
 _LAPSE_S = 15.0
 # Longer than the deadline of a send, and than any step of opening a scan.
 _MAX_SILENCE_S = 150.0
-# A sender of rubbish must not fill the log.
-_LOGGED_REFUSALS = 10
 
 
 class GatewayRunner:
@@ -94,6 +93,7 @@ class GatewayRunner:
         self._is_receiving = False
         self._doing = "starting"
         self._stopped_by = ""
+        self._stop_code = ExitCode.INTERRUPTED
         self._is_over = threading.Event()
         self._receiver = Receiver(
             gateway.open,
@@ -125,12 +125,22 @@ class GatewayRunner:
         current = self._current
         return self._report.totals(None if current is None else current.counts)
 
-    def stop(self, reason: str = "the gateway was stopped") -> None:
+    def stop(
+        self,
+        reason: str = "the gateway was stopped",
+        code: ExitCode = ExitCode.INTERRUPTED,
+    ) -> None:
         """Receive no more, end the series after what was received, and return.
 
         Any thread and any signal handler may call it.
+
+        Parameters
+        ----------
+        code : ExitCode
+            Of the report, if a verdict that is waited for has not come.
         """
-        self._stopped_by = self._stopped_by or reason
+        if not self._stopped_by:
+            self._stopped_by, self._stop_code = reason, code
         self._receiver.request_stop()
 
     def run(self) -> GatewayReport:
@@ -167,7 +177,10 @@ class GatewayRunner:
                 finally:  # Also the end of a scan whose source has failed.
                     self._doing = "waiting until all is on the bus"
                     is_awaited = settings.once and settings.wait
-                    self._verdicts.wait_last(settings.url, is_awaited=is_awaited)
+                    if not self._verdicts.wait_last(
+                        settings.url, is_awaited=is_awaited, must_stop=self._must_stop
+                    ):
+                        self._report.interrupted = self._stop_code
         return self._report
 
     def _receive_all(self, publisher: Publisher, left: Sequence[SeriesState]) -> None:
@@ -437,9 +450,7 @@ class GatewayRunner:
         )
 
     def _refuse(self, reason: str) -> None:
-        self._report.refused += 1
-        if self._report.refused <= _LOGGED_REFUSALS:
-            log.warning(LogEvent.MESSAGE_REFUSED, reason=reason)
+        self._report.note_refused(reason)
         if self._current is None:
             return
         try:

@@ -7,12 +7,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from scanbus.publisher.gateways.runner.declared_frames import (
+    check_frame,
+    stays_packed,
+    unpacked,
+)
 from scanbus.publisher.gateways.runner.frame_numbers import (
     FrameNumbers,
     Place,
     begins_anew,
 )
+from scanbus.publisher.gateways.runner.frame_values import FrameValues
 from scanbus.publisher.gateways.runner.lost_frames import (
+    came_first_text,
+    lost_at_start,
     lost_by_restarts,
     why_without_frames,
 )
@@ -27,9 +35,7 @@ from scanbus.publisher.gateways.runner.messages import (
 from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.publisher.gateways.runner.series_state import SeriesState
 from scanbus.publisher.gateways.runner.settings import ScanNames
-from scanbus.publisher.gateways.runner.short_text import MAX_TEXT_BYTES, short_text
 from scanbus.publisher.gateways.runner.slow_channels import SlowChannels, plots_with
-from scanbus.publisher.gateways.runner.stamps import stamp_of
 from scanbus.publisher.publisher import Publisher
 from scanbus.publisher.recovery.lost_data import LostPoints
 from scanbus.publisher.scan import Scan
@@ -38,7 +44,6 @@ from scanbus.schemas.errors import (
     DeadlineError,
     DeclarationError,
     MessageError,
-    PayloadError,
     ScanStateError,
 )
 from scanbus.schemas.wording import counted
@@ -104,8 +109,10 @@ class SeriesScan:
         self._held: tuple[FrameArrived, float] | None = None
         self._declared: dict[str, FrameData] = {}
         self._is_single = True
-        self._values: dict[str, type] = {}
         self._noted = 0
+        self._values = FrameValues(self.note)
+        # Points that each channel has, or of which it is known that they never come.
+        self._reached: dict[str, int] = {}
         self._slow = SlowChannels(started.slow, self._send)
         gateway = {"kind": kind, "series": started.series, "series_key": started.key}
         arguments: dict[str, Any] = {"title": f"{kind} series {started.series}"}
@@ -125,6 +132,7 @@ class SeriesScan:
     def _go_on(self) -> None:
         """Go on with the scan where a dead gateway left it."""
         self._had = dict(self._scan.lengths)
+        self._reached = dict(self._had)
         state = self.state
         if not self._had:
             # It was announced only: the next frame declares it.
@@ -135,7 +143,7 @@ class SeriesScan:
             )
             return
         self._declared = state.first_frame()
-        self._values = state.value_types()
+        self._values.kinds = state.value_types()
         # The detector's name may be another one now.
         is_known = bool(self._declared) and self._had.keys() >= {*self._channels()}
         if state.first_number is None or not is_known:
@@ -251,9 +259,10 @@ class SeriesScan:
 
     def _take(self, frame: FrameArrived, arrival: float) -> None:
         assert self._numbers is not None
-        self._check(frame)
+        first = self._declared
+        check_frame(frame, first)
         arrays = {
-            name: None if self._stays(name, data) else _unpacked(frame, data)
+            name: None if stays_packed(data, first[name]) else unpacked(frame, data)
             for name, data in frame.channels.items()
         }
         place = self._numbers.add(frame.number)
@@ -272,11 +281,13 @@ class SeriesScan:
                 self._channel(name), array, packed=packed, time=taken, point=point
             )
         own = {_ARRIVAL: arrival, _PUBLISHED: time.time(), _NUMBER: frame.number}
-        values = {**frame.values, **own}
-        for name, value in values.items():
-            if self._values.get(name) is type(value):
-                kept = short_text(value) if isinstance(value, str) else value
-                self._send(self._value(name), kept, time=taken, point=point)
+        stamped = replace(frame, values={**frame.values, **own})
+        for name, value in self._values.of(stamped):
+            if value is None:
+                self._leave_out(self._value(name), point)
+            else:
+                self._send(self._value(name), value, time=taken, point=point)
+        self.counts.left_out = self._values.total
         self.counts.frames += 1
         if has_restarted:
             # What the dead gateway had never comes: nothing waits for it in memory.
@@ -286,14 +297,18 @@ class SeriesScan:
     def _begin(self, frame: FrameArrived) -> None:
         """Learn the first number."""
         held, self._held = self._held, None
-        first = self._known_first
+        first, came = self._known_first, frame if held is None else held[0]
+        is_learnt = first is None
         if first is None:
             first = int(held is not None and frame.number != 0)
+            self.state.came_first = came.number
+        if text := came_first_text(came.number, first, is_learnt=is_learnt):
+            self.note(text)
         self._numbers = FrameNumbers(first)
         if self._resumed_at is not None:
             self._resumed_at = first
         self.state.first_number = first
-        self.state.note_channels(self._declared, self._values)
+        self.state.note_channels(self._declared, self._values.kinds)
         self._note_state()
         self._slow.begin()
         if held is None:
@@ -328,19 +343,9 @@ class SeriesScan:
                     raise  # Some of its channels are declared, and stay so.
                 raise MessageError(frame.where, str(error)) from error
             self._declared[name] = data
-        for name, value in values.items():
-            kind = type(value)
-            self._values[name] = kind
-            is_text = kind is str
-            self._scan.channel(
-                self._value(name),
-                dtype="string" if is_text else "int64" if kind is int else "float64",
-                max_point_bytes=MAX_TEXT_BYTES if is_text else None,
-                device=self._channel(next(iter(frame.channels))),
-                units=units.get(name, ""),
-                stamp=stamp_of(name, kind),
-            )
-
+        stamped = replace(frame, values=values, units=units)
+        device = self._channel(next(iter(frame.channels)))
+        self._values.declare(self._scan, stamped, self._value, device)
         self._slow.declare(self._scan)
 
     def _fields(self, name: str) -> dict[str, Any]:
@@ -355,26 +360,6 @@ class SeriesScan:
 
     def _value(self, name: str) -> str:
         return f"{self._names.detector}_{name}"
-
-    def _check(self, frame: FrameArrived) -> None:
-        if frame.channels.keys() != self._declared.keys():
-            names = ", ".join(frame.channels)
-            raise MessageError(frame.where, f"channels {names} differ from before")
-        for name, data in frame.channels.items():
-            first = self._declared[name]
-            native = data.dtype.newbyteorder("="), first.dtype.newbyteorder("=")
-            if data.shape != first.shape or native[0] != native[1]:
-                raise MessageError(
-                    frame.where,
-                    f"expected {first.shape} {first.dtype.name} as in the first frame, "
-                    f"got {data.shape} {data.dtype.name}",
-                )
-
-    def _stays(self, name: str, data: FrameData) -> bool:
-        """Whether the bytes of a frame may stay as they are."""
-        first = self._declared[name]
-        codec = first.codec if first.is_packed else "bitshuffle-lz4"
-        return data.is_packed and data.codec == codec
 
     def _note_restart(self, number: int) -> bool:
         """Note what was lost when the gateway was killed, at the first frame since.
@@ -398,7 +383,7 @@ class SeriesScan:
         The verdict has room for a few sentences, and a scan has many channels.
         """
         frames = [self._channel(name) for name in self._declared]
-        values = [self._value(name) for name in self._values]
+        values = [self._value(name) for name in self._values.kinds]
         least = min(values, key=lambda name: self._had.get(name, 0))
         reached = min(self._had.get(name, 0) for name in frames)
         return [*frames, *([least] if self._had.get(least, 0) < reached else [])]
@@ -407,8 +392,10 @@ class SeriesScan:
         self, channel: str, values: Any, *, point: int | None = None, **how: Any
     ) -> None:
         """Send, and wait for room until it is there: the detector's buffers fill."""
-        if point is not None and point < self._had.get(channel, 0):
-            return
+        if point is not None:
+            if point < self._had.get(channel, 0):
+                return
+            self._reached[channel] = max(self._reached.get(channel, 0), point + 1)
         while True:
             try:
                 self._scan.send(channel, values, copy=False, point=point, **how)
@@ -417,6 +404,14 @@ class SeriesScan:
                     raise
             else:
                 return
+
+    def _leave_out(self, channel: str, point: int) -> None:
+        """Make a hole at a point; one among points that came is there by itself."""
+        assert self._numbers is not None
+        # Skipping gives up what has not come yet, and may still.
+        if not self._numbers.n_missing and point == self._reached.get(channel, 0):
+            self._scan.skip(channel)
+            self._reached[channel] = point + 1
 
     # ------------------------------------------------------------------ the end
 
@@ -439,9 +434,11 @@ class SeriesScan:
         if numbers is None:
             lost = self._lost_without_frames()
         else:
+            self._skip_to(numbers.stop - numbers.first)
             lost = [
                 *self._skip_tail(numbers),
                 *lost_by_restarts(self.state.lost, numbers.first),
+                *self._lost_at_start(numbers),
             ]
             self.counts.missing += numbers.n_missing
             ranges = ", ".join(
@@ -449,6 +446,8 @@ class SeriesScan:
             )
             if ranges:
                 self._scan.update(note=f"frames that never came: {ranges}")
+        if text_of_values := self._values.summary():
+            self._scan.update(note=text_of_values)
         if self._noted > _MAX_NOTED:
             self._scan.update(note=f"{self._noted - _MAX_NOTED} more notes left out")
         self._scan.finish(reason, text, lost=lost)
@@ -458,6 +457,13 @@ class SeriesScan:
         """Frames that the series will have, if its start said so."""
         n_frames = self._started.n_frames
         return None if n_frames is None or n_frames > _MAX_EXPECTED else n_frames
+
+    def _lost_at_start(self, numbers: FrameNumbers) -> list[LostPoints]:
+        came = self.state.came_first
+        channels = map(self._channel, self._declared)
+        if came is None:
+            return []
+        return lost_at_start(channels, numbers, came, self._expected)
 
     def _lost_without_frames(self) -> list[LostPoints]:
         text = why_without_frames(self._expected, self.counts.refused)
@@ -480,18 +486,17 @@ class SeriesScan:
             self._note_restart(numbers.stop + tail)
         if tail > _MAX_TAIL:
             return [LostPoints("", 0, 0, text)]
-        for channel in self._channels():
-            self._scan.skip(channel, tail)
+        self._skip_to(numbers.stop - numbers.first + tail)
         return []
+
+    def _skip_to(self, n_points: int) -> None:
+        for channel in self._channels():
+            lacks = n_points - self._reached.get(channel, 0)
+            if lacks > 0:
+                self._scan.skip(channel, lacks)
+                self._reached[channel] = n_points
 
     def _channels(self) -> list[str]:
         """Return all channels of the scan."""
         frames = [self._channel(name) for name in self._declared]
-        return frames + [self._value(name) for name in self._values]
-
-
-def _unpacked(frame: FrameArrived, data: FrameData) -> Any:
-    try:
-        return data.array()
-    except PayloadError as error:
-        raise MessageError(frame.where, str(error)) from error
+        return frames + [self._value(name) for name in self._values.kinds]

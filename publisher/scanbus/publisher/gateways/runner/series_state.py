@@ -34,6 +34,8 @@ class SeriesState:
         Whether its start was received.
     first_number : int or None
         Number of its first frame; None while that is not known.
+    came_first : int or None
+        Number of the frame that came first, if `first_number` is concluded from it.
     channels : dict
         Channel of the detector to shape, type and codec of its frames, and whether
         these came packed.
@@ -54,6 +56,7 @@ class SeriesState:
     n_frames: int | None = None
     is_from_start: bool = True
     first_number: int | None = None
+    came_first: int | None = None
     channels: dict[str, dict[str, Any]] = field(default_factory=dict[str, Any])
     values: dict[str, str] = field(default_factory=dict[str, str])
     slow: dict[str, bool] = field(default_factory=dict[str, bool])

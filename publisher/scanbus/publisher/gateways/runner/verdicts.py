@@ -72,13 +72,20 @@ class Verdicts:
         self._unsafe.discard(uid)
         self._on_safe(uid)
 
-    def wait_last(self, url: str, *, is_awaited: bool) -> None:
-        """Wait until all is on the bus.
+    def wait_last(
+        self, url: str, *, is_awaited: bool, must_stop: Callable[[], bool]
+    ) -> bool:
+        """Wait until all is on the bus; return whether verdicts were waited for.
+
+        False if waiting for them was interrupted before they came.
 
         Parameters
         ----------
         is_awaited : bool
             Wait for verdicts, too, if a writer is alive.
+        must_stop : callable
+            Returns whether waiting for verdicts shall end. A writer may be slow, or
+            die meanwhile.
         """
         wait_sent(url, list(self._unjudged))
         for uid in tuple(self._unsafe):
@@ -86,9 +93,12 @@ class Verdicts:
         with open_bus(url, name="scanbus-gateway") as client:
             is_judged = is_awaited and bool(writers_alive(client))
         deadline = monotonic() + _TIMEOUT_S
-        for uid, scan in tuple(self._unjudged.items()):
-            if is_judged:
-                self._wait_for(uid, scan, max(0.0, deadline - monotonic()))
+        for uid, scan in tuple(self._unjudged.items()) if is_judged else ():
+            while self.awaits(uid) and monotonic() < deadline:
+                self._wait_for(uid, scan, _LOOK_S)
+                if must_stop() and self._unjudged:
+                    return False
+        return True
 
     def _wait_for(self, uid: str, scan: Scan, timeout_s: float) -> None:
         try:
