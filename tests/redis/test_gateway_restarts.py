@@ -127,13 +127,19 @@ def uids(url: str) -> list[str]:
 
 
 def wait_sent(url: str, n_frames: int) -> None:
-    """Wait until all values of the last scan's first frames are on the bus."""
-    lanes = ("eiger", "eiger_frame_number", "eiger_arrival_time")
+    """Wait until all values of the last scan's first frames are on the bus.
+
+    Those of each channel: what one of them lacks is lost with the gateway.
+    """
 
     def is_sent() -> bool:
         with connect(url, name="test") as client:
             found = uids(url)
-            ends = ends_of_streams(client, found[-1], lanes) if found else [None]
+            prepared = find_scan(client, found[-1]).prepared if found else None
+            if prepared is None:
+                return False
+            lanes = [lane.name for lane in prepared.lanes]
+            ends = ends_of_streams(client, found[-1], lanes)
         points = [sum(map(int, end[1].split(b"-"))) if end else 0 for end in ends]
         return min(points) >= n_frames
 

@@ -41,6 +41,12 @@ _GIVEN_UP_S = 1.0
 _FIND_S = 5.0
 _MAX_PORT = 65535
 _FORGET_S = 1.0
+# A peer that is gone before it has greeted, and was no subscriber.
+_NOT_GREETED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
 
 
 def _no_address(address: str, error: zmq.ZMQError) -> ConfigurationError:
@@ -192,7 +198,9 @@ class SimulatedSender:
         if self._is_pub:
             self._socket.setsockopt(zmq.XPUB_NODROP, 1)
             self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED | _NOT_GREETED
+        )
         self._n_subscribed = self._n_lost = 0
         self.dropped = 0
         try:
@@ -233,23 +241,28 @@ class SimulatedSender:
         return is_taken
 
     def _wait_subscribed(self, timeout_s: float) -> bool:
-        """Return whether somebody receives; a PUSH socket waits for that itself."""
+        """Return whether somebody receives; a PUSH socket waits for that itself.
+
+        The socket learns that a subscriber is gone some time after its monitor: what
+        it sent meanwhile would go to nobody, although another one subscribes already.
+        """
+        deadline = monotonic() + timeout_s
         while self._is_pub:
             while self._monitor.poll(0):
-                recv_monitor_message(self._monitor)
-                self._n_lost += 1
-            # The socket learns that a subscriber is gone some time after its monitor.
-            wait_s = _FORGET_S if self._n_lost else timeout_s
-            is_known = self._n_subscribed and not self._n_lost
-            if self._socket.poll(0 if is_known else int(wait_s * 1000), zmq.POLLIN):
+                event = recv_monitor_message(self._monitor)["event"]
+                self._n_lost += -1 if event & _NOT_GREETED else 1
+            is_known = self._n_subscribed > 0 and self._n_lost <= 0
+            left_ms = 0 if is_known else max(0, int((deadline - monotonic()) * 1000))
+            if self._socket.poll(left_ms, zmq.POLLIN):
                 is_new = self._socket.recv()[:1] == b"\x01"
                 self._n_subscribed += 1 if is_new else -1
-                self._n_lost = max(0, self._n_lost - (not is_new))
-            elif self._n_lost:
-                self._n_lost = 0  # Who had not subscribed.
-            else:
+                self._n_lost -= not is_new
+            elif is_known or not left_ms:
                 break
-        return not self._is_pub or self._n_subscribed > 0
+        is_there = self._n_subscribed > max(0, self._n_lost)
+        if self._n_lost > 0 and timeout_s >= _FORGET_S:
+            self._n_lost = 0  # Who had greeted, and not subscribed.
+        return not self._is_pub or is_there
 
     def close(self, linger_s: float = 10.0) -> None:
         """Close the socket when its messages were taken, or after `linger_s`."""
