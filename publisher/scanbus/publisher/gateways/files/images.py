@@ -9,10 +9,9 @@ whole frames or a :class:`SourceError`.
 from __future__ import annotations
 
 import base64
-import bz2
-import gzip
 import hashlib
 import itertools
+import math
 import re
 import struct
 import zlib
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scanbus.publisher.gateways.files.packed_files import unpacked_file
 from scanbus.schemas.errors import SourceError
 
 __all__ = [
@@ -43,8 +43,6 @@ IMAGE_SUFFIXES = frozenset(
 PACKED_SUFFIXES = frozenset((".gz", ".bz2"))
 HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf", ".nxs"))
 
-_GZIP = b"\x1f\x8b"
-_BZIP2 = b"BZh"
 _CBF = b"###CBF"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAGIC_BYTES = 64
@@ -263,7 +261,7 @@ def _opened(path: Path, start: bytes) -> Any:
         raise SourceError(
             str(path), "reading images needs fabio: pip install 'scanbus[files]'"
         ) from error
-    content = _unpacked(path, start)
+    content = unpacked_file(path, start)
     if content is None and not start.startswith(_CBF):
         return fabio.open(str(path))
     if content is None:
@@ -274,17 +272,6 @@ def _opened(path: Path, start: bytes) -> Any:
     from fabio.fabioutils import BytesIO  # noqa: PLC0415
 
     return fabio.open(BytesIO(content))  # fabio's own BytesIO: EDF needs its lock.
-
-
-def _unpacked(path: Path, start: bytes) -> bytes | None:
-    """Return the content of a compressed file; None for any other."""
-    if start.startswith(_GZIP):
-        with gzip.open(path) as stream:
-            return stream.read()
-    if start.startswith(_BZIP2):
-        with bz2.open(path) as stream:
-            return stream.read()
-    return None
 
 
 def _check_cbf(path: Path, content: bytes) -> None:
@@ -305,6 +292,12 @@ def _check_cbf(path: Path, content: bytes) -> None:
             f"the file is truncated: {expected_size} bytes of pixels expected, "
             f"{len(binary)} found",
         )
+    dimensions = ("X-Binary-Size-Fastest-Dimension", "X-Binary-Size-Second-Dimension")
+    n_pixels = math.prod(int(image.header.get(name, 1)) for name in dimensions)
+    if n_pixels > len(binary):  # Each pixel has a byte at least.
+        raise SourceError(
+            str(path), f"{len(binary)} bytes cannot unpack to {n_pixels} pixels"
+        )
     expected = image.header.get("Content-MD5")
     digest = hashlib.md5(binary, usedforsecurity=False).digest()
     found = base64.b64encode(digest).decode()
@@ -321,11 +314,12 @@ def _frames(image: Any, n_frames: int) -> Iterable[Any]:
 
 
 def _pixels(path: Path, frame: Any) -> npt.NDArray[Any]:
-    data = frame.data
+    # Before its pixels: fabio makes zeros of those that an EDF lacks, however many.
     if getattr(_raw_frame(frame), "incomplete_data", False):
         raise SourceError(
             str(path), "the file is truncated: it ends before its last pixel"
         )
+    data = frame.data
     if data is None:
         raise SourceError(str(path), _NOT_AN_IMAGE)
     if data.ndim != 2 or data.size == 0:

@@ -33,6 +33,8 @@ __all__ = [
 _MAX_RATIO = 256
 _MAX_RATIOS = {"bitshuffle-zstd": 1024}
 _LEAST_BYTES = 4096
+# Of a frame, unpacked: a packed part of 1 GiB could declare 256 times as much.
+_MAX_FRAME_BYTES = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class FrameData:
             If they differ, or no chunk can hold such a frame.
         """
         n_bytes = self.n_bytes
+        if n_bytes > _MAX_FRAME_BYTES:
+            raise MessageError(source, f"a frame of {n_bytes} bytes is too large")
         ratio = _MAX_RATIOS.get(self.codec, _MAX_RATIO)
         if n_bytes > ratio * len(self.payload) + _LEAST_BYTES:
             raise MessageError(
