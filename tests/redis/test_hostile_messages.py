@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import cbor2
@@ -12,11 +13,13 @@ import pytest
 from scanbus.publisher.gateways.dectris import DectrisGateway, SimulatedSender
 from scanbus.publisher.gateways.dectris.simulated_messages import SeriesV1
 from scanbus.publisher.gateways.runner import Gateway
+from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
 from scanbus.publisher.gateways.zmq import ZmqGateway
 from scanbus.publisher.gateways.zmq.simulated_messages import MaxivSeries
 from scanbus.schemas import VerdictWord
 from tests.redis.test_gateways import Gate, frame, frames_in, verdict_of, written
+from tests.support.waiting import wait_until
 from tests.unit.test_dectris_messages import BAD_V1, BAD_V2
 from tests.unit.test_zmq_messages import BAD
 
@@ -96,6 +99,67 @@ def test_hostile_messages_cost_no_frame(
     np.testing.assert_array_equal(
         frames_in(tmp_path), [frame(number) for number in range(N_FRAMES)]
     )
+
+
+def mutated(random: Random, parts: list[bytes]) -> list[bytes]:
+    """Return a message of which some bytes were changed, cut, repeated or added."""
+    index = random.randrange(len(parts))
+    octets = bytearray(parts[index])
+    for _ in range(random.randint(1, 4)):
+        place = random.randrange(len(octets) + 1)
+        match random.randrange(5):
+            case 0:
+                octets[place : place + 1] = random.randbytes(1)
+            case 1:
+                del octets[place : place + random.choice([1, 8, 1000])]
+            case 2:
+                octets[place:place] = random.choice([b"9" * 30, b"[" * 500, b"\x9b"])
+            case 3:
+                octets[place : place + 8] = (2**62).to_bytes(8, "big")
+            case 4:
+                octets[place:place] = octets[:200]
+    changed = [*parts]
+    changed[index] = bytes(octets)
+    if random.random() < 0.1:
+        changed.pop(random.randrange(len(changed)))
+    return changed or [b""]
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_after_any_mutated_messages_a_series_is_whole(
+    redis_url: str, tmp_path: Path, kind: str
+) -> None:
+    """Some of them are right all the same, and begin, end or continue a series."""
+    make, series, _ = CASES[kind]
+    config = {"nimages": N_FRAMES, "number_of_images": N_FRAMES}
+    random, first = Random(kind), series(1, config)
+    valid = [first.header(), first.image(0, PLAIN), first.image(1, PLAIN), first.end()]
+    before = psutil.Process().memory_info().rss
+    with SimulatedSender("tcp://127.0.0.1:*") as sender:
+        gate = Gate(OneGateway(make(sender.address)), redis_url)
+        assert sender.send(first.header())
+        for number in range(200):
+            assert sender.send(mutated(random, valid[number % 4]))
+        last = series(77, config)
+        for parts in (
+            last.header(),
+            *(last.image(number, frame(number)) for number in range(N_FRAMES)),
+            last.end(),
+        ):
+            assert sender.send(parts)
+        wait_until(lambda: is_whole(gate))
+        report = gate.stop()
+    assert report.refused > 50
+    assert psutil.Process().memory_info().rss - before < MORE_BYTES
+    written(redis_url, tmp_path)
+    verdict = verdict_of(redis_url, report, len(report.series) - 1)
+    assert verdict.verdict is VerdictWord.COMPLETE
+
+
+def is_whole(gate: Gate) -> bool:
+    """Whether the last series that ended has all its frames."""
+    ended = tuple(gate.runner.so_far.series)
+    return bool(ended) and ended[-1][1] == SeriesCounts(frames=N_FRAMES)
 
 
 def test_a_first_frame_that_does_not_unpack_costs_itself_alone(redis_url: str) -> None:

@@ -116,6 +116,32 @@ def test_values_of_a_frame_come_along() -> None:
     assert arrived.values.keys() == {*times, "hash", "image_appendix"}
 
 
+@pytest.mark.parametrize("times", [b"", b"[1]", b"{", b'{"start_time": "x"}'])
+def test_unusable_times_of_v1_cost_no_image(times: bytes) -> None:
+    parts = SeriesV1(7).image(3, frame_of(), {"start_time": 1})
+    parts[3] = times
+    arrived = decode_v1(parts)
+    assert isinstance(arrived, FrameArrived)
+    assert "start_time" not in arrived.values
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        cbor2.CBORTag(1040, [[4, 6], cbor2.CBORTag(69, b"")]),
+        cbor2.CBORTag(40, [[2**30, 2**30], cbor2.CBORTag(69, b"x")]),
+        cbor2.CBORTag(69, "x"),
+        [cbor2.CBORTag(56500, ["zip", 2, b"x"])],
+        {"a": cbor2.CBORTag(40, [[1], cbor2.CBORTag(87, b"x")])},
+    ],
+)
+def test_unusable_user_data_cost_neither_image_nor_start(value: Any) -> None:
+    for sent in (SeriesV2(1).image(0, frame_of()), SeriesV2(1).header()):
+        found = {**cbor2.loads(sent[0]), "user_data": value}
+        message = decode_v2(cbor2.dumps(found))
+        assert isinstance(message, FrameArrived | SeriesStarted)
+
+
 def test_an_image_needs_neither_series_nor_hash_nor_times() -> None:
     parts = SeriesV1(7).image(3, frame_of())[:3]
     parts[0] = b'{"htype": "dimage-1.0", "frame": 3}'

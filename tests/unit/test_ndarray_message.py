@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("p4p")
 
+from p4p import Type, Value
 from p4p.nt import NTNDArray
 
 from scanbus.publisher.gateways.epics.ndarray_message import NdArray, decode_ndarray
@@ -132,3 +133,61 @@ def test_stamps_of_nothing_are_no_time() -> None:
     assert decoded(array()).time is None
     value = array(timeStamp={"secondsPastEpoch": 17, "nanoseconds": 500_000_000})
     assert decoded(value).time == 17.5
+
+
+STRUCTURES: dict[str, Any] = {
+    "a number": [("value", "d")],
+    "nothing": [("x", "i")],
+    "texts": [
+        ("uniqueId", "s"),
+        ("dimension", "as"),
+        ("codec", "s"),
+        ("value", "ad"),
+        ("attribute", "s"),
+    ],
+    "sizes of text": [
+        ("uniqueId", "i"),
+        ("codec", ("S", None, [("name", "s"), ("parameters", "v")])),
+        ("compressedSize", "l"),
+        ("uncompressedSize", "l"),
+        ("dimension", ("aS", None, [("size", "s")])),
+        ("value", "ad"),
+    ],
+    "a stamp of text": [
+        ("uniqueId", "i"),
+        ("codec", ("S", None, [("name", "s"), ("parameters", "v")])),
+        ("compressedSize", "l"),
+        ("uncompressedSize", "l"),
+        ("dimension", ("aS", None, [("size", "i")])),
+        ("timeStamp", ("S", None, [("secondsPastEpoch", "s")])),
+        ("value", "ad"),
+    ],
+}
+
+
+@pytest.mark.parametrize("fields", STRUCTURES.values(), ids=STRUCTURES)
+def test_a_structure_of_another_kind_is_refused(fields: Any) -> None:
+    value = Value(Type(fields))
+    if "dimension" in value and not isinstance(value["dimension"], str):
+        value["dimension"] = ["x"] if fields[1][1] == "as" else [{"size": "many"}]
+    if "timeStamp" in value:
+        value["timeStamp"] = {"secondsPastEpoch": "now"}
+    with pytest.raises(MessageError, match="no NTNDArray"):
+        decoded(value)
+
+
+def test_attributes_of_another_kind_cost_themselves() -> None:
+    fields: Any = [
+        *STRUCTURES["a stamp of text"][:5],
+        ("value", "aH"),
+        ("attribute", ("aS", None, [("title", "s")])),
+    ]
+    value = Value(
+        Type(fields),
+        {
+            "dimension": [{"size": 4}, {"size": 3}],
+            "value": np.arange(12, dtype="u2"),
+            "attribute": [{"title": "x"}],
+        },
+    )
+    assert decoded(value).values == {}

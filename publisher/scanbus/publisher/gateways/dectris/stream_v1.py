@@ -182,7 +182,10 @@ def _frame_values(
     if isinstance(digest, str) and 0 < len(digest) <= 64:
         yield "hash", digest
     if len(parts) > 3:
-        times = read_object(f"{where}, times", parts[3])
+        try:
+            times = read_object(f"{where}, times", parts[3])
+        except MessageError:
+            times = {}
         for name in ("start_time", "stop_time", "real_time"):
             ticks = times.get(name)
             if type(ticks) is int and abs(ticks) < 2**63:

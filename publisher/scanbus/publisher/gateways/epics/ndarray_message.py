@@ -14,7 +14,14 @@ from scanbus.publisher.gateways.runner.messages import FrameArrived, FrameData
 from scanbus.schemas.errors import MessageError
 from scanbus.schemas.valid_names import nexus_name
 
-__all__ = ["NdArray", "decode_ndarray", "image_time", "is_image", "is_ndarray"]
+__all__ = [
+    "NdArray",
+    "decode_ndarray",
+    "image_time",
+    "is_image",
+    "is_ndarray",
+    "is_readable",
+]
 
 _MAX_DIMENSIONS = 10
 _MAX_ATTRIBUTES = 200
@@ -36,6 +43,19 @@ class NdArray:
 def is_ndarray(value: Any) -> bool:
     """Whether a PV is one for images."""
     return str(value.getID()).startswith("epics:nt/NTNDArray:")
+
+
+def is_readable(value: Any) -> bool:
+    """Whether a value has the fields of an NTNDArray: a server may send any."""
+    try:
+        int(value.uniqueId)
+        str(value.codec.name)
+        int(value.compressedSize), int(value.uncompressedSize)
+        [int(each.size) for each in value.dimension]
+        image_time(value)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+    return True
 
 
 def is_image(value: Any) -> bool:
@@ -61,6 +81,8 @@ def decode_ndarray(content: NdArray) -> FrameArrived:
         If its sizes, type or codec do not fit each other.
     """
     value = content.value
+    if not is_readable(value):
+        raise MessageError(content.series, "its value is no NTNDArray")
     number = int(value.uniqueId)
     where = f"{content.series}, frame {number}"
     sizes = [int(each.size) for each in value.dimension]
@@ -105,8 +127,12 @@ def _dtype(where: str, value: Any, shape: tuple[int, ...]) -> np.dtype[Any]:
 def _attributes(value: Any) -> Iterator[tuple[str, float | int | str]]:
     """Yield the attributes that are one number or a text."""
     found: Any
-    for each in list(value.get("attribute") or ())[:_MAX_ATTRIBUTES]:
-        name, found = nexus_name(str(each.name).lower()), each.value
+    given = value.get("attribute")
+    for each in given[:_MAX_ATTRIBUTES] if isinstance(given, list) else ():
+        try:
+            name, found = nexus_name(str(each.name).lower()), each.value
+        except AttributeError:
+            continue  # A structure of another kind costs itself alone.
         if isinstance(found, bool):
             yield name, int(found)
         elif isinstance(found, int | float | str):

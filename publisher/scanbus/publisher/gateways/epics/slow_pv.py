@@ -19,6 +19,7 @@ from scanbus.schemas.valid_names import nexus_name
 
 __all__ = ["SlowPv", "channels_of", "wrong_addresses"]
 
+_UNUSABLE = "it is neither a number nor a text"
 _MISSING = "the PV was not found"
 _SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
 _STATUSES = ("", "DEVICE", "DRIVER", "RECORD", "DB", "CONF", "UNDEFINED", "CLIENT")
@@ -102,15 +103,21 @@ class SlowPv:
                 self.trouble = f"its server refuses to send it ({found})"
             return ValueArrived(self.channel, None, now) if was_there else None
         self.is_there = True
-        value = plain_value(found.get("value"))
+        try:
+            value = plain_value(found.get("value"))
+            taken, alarm = _time(found), _alarm(found)
+            display = found.get("display")
+            units = self.units if display is None else str(display.get("units", ""))
+        except (AttributeError, TypeError, ValueError):
+            self.trouble = _UNUSABLE  # Of another kind: a server may send any.
+            return None
         if value is None:
-            self.trouble = "it is neither a number nor a text"
+            self.trouble = _UNUSABLE
             return None
         self.value, self.trouble = value, ""
-        self.time = _time(found) or now
-        self.severity, self.status = _alarm(found)
-        display = found.get("display")
-        self.units = self.units if display is None else str(display.get("units", ""))
+        self.time = taken or now
+        self.severity, self.status = alarm
+        self.units = units
         return ValueArrived(self.channel, value, self.time)
 
     def note(self, *, was_there: bool) -> NoteArrived | None:

@@ -17,6 +17,7 @@ from scanbus.publisher.gateways.epics.ndarray_message import (
     image_time,
     is_image,
     is_ndarray,
+    is_readable,
 )
 from scanbus.publisher.gateways.epics.slow_pv import SlowPv, wrong_addresses
 from scanbus.publisher.gateways.runner.frame_numbers import is_far_behind
@@ -181,7 +182,9 @@ class PvaSource:
             self._disconnect()
         else:
             self._note_found(found)
-            if is_image(found):
+            if not is_readable(found):
+                self._put(NdArray(self._settings.pv, found))  # Decoding says why.
+            elif is_image(found):
                 self._take(found)
             else:
                 self._is_connected = True  # To a PV without image: the next is new.
@@ -203,8 +206,8 @@ class PvaSource:
         raise ConfigurationError("pv", reason)
 
     def _note_found(self, found: Any) -> None:
-        """Note that the images are there, if they are images."""
-        if not is_ndarray(found):
+        """Note that the images are there; raise if the PV is none for images."""
+        if not (self._is_found or is_ndarray(found)):
             reason = f"{self._settings.pv} is no NTNDArray, but {found.getID()}"
             raise ConfigurationError("pv", reason)
         if self._are_missing_told and not self._is_found:
@@ -289,7 +292,7 @@ class PvaSource:
         self._note_sent(image)
         self._n_images += 1
         content = NdArray(self._settings.pv, image)
-        self._put(content, image.value.nbytes)
+        self._put(content, getattr(image.value, "nbytes", 0))
         if self._n_images == self._settings.n_frames:
             self._end()
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from scanbus.schemas.errors import SourceError
 
@@ -18,10 +16,8 @@ __all__ = ["MAX_UNPACKED_BYTES", "unpacked_file"]
 
 # Of all frames of a file: thirty of a detector with 16 megapixels of 32 bits.
 MAX_UNPACKED_BYTES = 2**31
-_OPENERS: tuple[tuple[bytes, Callable[[Path], BinaryIO]], ...] = (
-    (b"\x1f\x8b", lambda path: cast("BinaryIO", gzip.open(path))),
-    (b"BZh", lambda path: cast("BinaryIO", bz2.open(path))),
-)
+_GZIP = b"\x1f\x8b"
+_BZIP2 = b"BZh"
 _PIECE_BYTES = 2**22
 
 
@@ -44,17 +40,23 @@ def unpacked_file(
     EOFError, OSError, zlib.error
         If it is truncated or damaged.
     """
-    opened = [each for magic, each in _OPENERS if start.startswith(magic)]
-    if not opened:
-        return None
+    if start.startswith(_GZIP):
+        with gzip.open(path) as stream:
+            return _read(path, stream, most)
+    if start.startswith(_BZIP2):
+        with bz2.open(path) as stream:
+            return _read(path, stream, most)
+    return None
+
+
+def _read(path: Path, stream: gzip.GzipFile | bz2.BZ2File, most: int) -> bytes:
     content = bytearray()
-    with opened[0](path) as stream:
-        while piece := stream.read(_PIECE_BYTES):
-            content += piece
-            if len(content) > most:
-                raise SourceError(
-                    str(path),
-                    f"the file unpacks to more than {most} bytes: unpack it, or split "
-                    "it into files of fewer frames",
-                )
+    while piece := stream.read(_PIECE_BYTES):
+        content += piece
+        if len(content) > most:
+            raise SourceError(
+                str(path),
+                f"the file unpacks to more than {most} bytes: unpack it, or split it "
+                "into files of fewer frames",
+            )
     return bytes(content)

@@ -82,13 +82,13 @@ class FrameData:
             If they differ, or no chunk can hold such a frame.
         """
         n_bytes = self.n_bytes
-        if n_bytes > _MAX_FRAME_BYTES:
-            raise MessageError(source, f"a frame of {n_bytes} bytes is too large")
         ratio = _MAX_RATIOS.get(self.codec, _MAX_RATIO)
         if n_bytes > ratio * len(self.payload) + _LEAST_BYTES:
             raise MessageError(
                 source, f"{len(self.payload)} bytes cannot unpack to {n_bytes}"
             )
+        if n_bytes > _MAX_FRAME_BYTES:
+            raise MessageError(source, f"a frame of {n_bytes} bytes is too large")
         try:
             find_codec(self.codec).check(self.payload, self.dtype, self.shape)
         except (PayloadError, ValueError) as error:

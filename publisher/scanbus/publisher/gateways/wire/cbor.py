@@ -26,7 +26,7 @@ from scanbus.publisher.gateways.runner.messages import FrameData
 from scanbus.publisher.gateways.wire.json_part import shown
 from scanbus.schemas.errors import MessageError
 
-__all__ = ["read_map"]
+__all__ = ["Unusable", "read_map"]
 
 # A start message of a detector with four thresholds has about 200 items.
 MAX_ITEMS: Final = 10_000
@@ -44,6 +44,19 @@ _CODECS: Final = {
     "lz4": "lz4",
 }
 _BYTES, _TEXT, _ARRAY, _MAP, _TAG = 2, 3, 4, 5, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """What stands for an array that cannot be used; it costs what it is part of.
+
+    Parameters
+    ----------
+    error : MessageError
+        What is wrong with it.
+    """
+
+    error: MessageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,8 @@ class _Typed:
 def read_map(source: str, message: bytes) -> dict[Any, Any]:
     """Return a message that is one map; its typed arrays are `FrameData`.
 
-    Values of tags that are not known here stand without their tag.
+    Those that are inconsistent are `Unusable`: users may send any along. Values of
+    tags that are not known here stand without their tag.
 
     Parameters
     ----------
@@ -89,13 +103,15 @@ def read_map(source: str, message: bytes) -> dict[Any, Any]:
     Raises
     ------
     MessageError
-        If it is truncated, too long or too deep, no map, or an array in it is
-        inconsistent.
+        If it is truncated, too long or too deep, or no map.
     """
     _check_heads(source, message)
 
     def untag(tag: cbor2.CBORTag, immutable: bool) -> Any:  # noqa: ARG001
-        return _untagged(source, tag)
+        try:
+            return _untagged(source, tag)
+        except MessageError as error:
+            return Unusable(error)
 
     try:
         found = cbor2.loads(
@@ -107,8 +123,6 @@ def read_map(source: str, message: bytes) -> dict[Any, Any]:
             allow_duplicate_keys=False,
         )
     except cbor2.CBORDecodeError as error:
-        if isinstance(error.__cause__, MessageError):
-            raise error.__cause__ from None
         raise MessageError(source, f"no CBOR: {error}") from error
     if not isinstance(found, dict):
         raise MessageError(source, f"expected a map, got {type(found).__name__}")
@@ -131,6 +145,8 @@ def _untagged(source: str, tag: cbor2.CBORTag) -> Any:
     if tag.tag == _COMPRESSED:
         return _compressed(source, tag.value)
     if tag.tag in _TYPES:
+        if isinstance(tag.value, Unusable):
+            return tag.value
         if not isinstance(tag.value, bytes | _Compressed):
             raise MessageError(source, f"tag {tag.tag} without bytes")
         return _Typed(np.dtype(_TYPES[tag.tag]), tag.value)
@@ -158,6 +174,8 @@ def _multi_dim(source: str, value: Any) -> FrameData:
             type(n) is int and 0 < n < 2**31 for n in dims
         ):
             return typed.with_shape(source, tuple(dims))
+        case (_, Unusable() as unusable):
+            raise unusable.error
     raise MessageError(
         source, f"array {shown(value)}: expected its dimensions and a typed array"
     )

@@ -14,6 +14,7 @@ https://jungfraujoch.readthedocs.io, "CBOR messages".
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -27,7 +28,7 @@ from scanbus.publisher.gateways.runner.messages import (
     SeriesDescribed,
     SeriesEnded,
 )
-from scanbus.publisher.gateways.wire.cbor import read_map
+from scanbus.publisher.gateways.wire.cbor import Unusable, read_map
 from scanbus.publisher.gateways.wire.json_part import shown, whole_number
 from scanbus.publisher.gateways.wire.nexus_fields import described_v2, plain_value
 from scanbus.schemas.errors import MessageError, PayloadError
@@ -85,6 +86,8 @@ def _image(series: str, found: Mapping[Any, Any]) -> FrameArrived:
         raise MessageError(where, f"data: expected arrays, got {shown(data)}")
     channels: dict[str, FrameData] = {}
     for name, frame in data.items():
+        if isinstance(frame, Unusable):
+            raise MessageError(where, f"channel {shown(name)}: {frame.error.reason}")
         if not _is_name(name) or not isinstance(frame, FrameData):
             raise MessageError(where, f"channel {shown(name)}: {shown(frame)}")
         if len(frame.shape) < 2:
@@ -138,7 +141,8 @@ def _absolute(found: Mapping[Any, Any], values: Mapping[str, Any]) -> float | No
         return None
     try:
         moment = datetime.fromisoformat(date)
-        return moment.timestamp() + float(start) if moment.tzinfo else None
+        time = moment.timestamp() + float(start)
+        return time if moment.tzinfo and math.isfinite(time) else None
     except (ValueError, OverflowError):
         return None
 
@@ -154,6 +158,8 @@ def _calibration(found: Mapping[Any, Any]) -> dict[str, Any]:
         raise MessageError(_SOURCE, f"calibration: expected arrays, got {shown(data)}")
     fields: dict[str, Any] = {}
     for name, array in data.items():
+        if isinstance(array, Unusable):
+            raise array.error
         is_name = isinstance(name, str) and _NAME.fullmatch(name) is not None
         if not is_name or not isinstance(array, FrameData):
             raise MessageError(_SOURCE, f"calibration {shown(name)}: {shown(array)}")
@@ -187,8 +193,12 @@ def _arrays(found: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _check_size(found: Mapping[Any, Any]) -> None:
-    groups = (each for each in found.values() if isinstance(each, Mapping))
-    every = chain(found.values(), *(group.values() for group in groups))
+    read = [value for key, value in found.items() if key != "user_data"]
+    groups = (each for each in read if isinstance(each, Mapping))
+    every = [*chain(read, *(group.values() for group in groups))]
+    for each in every:
+        if isinstance(each, Unusable):
+            raise each.error
     n_bytes = sum(each.n_bytes for each in every if isinstance(each, FrameData))
     if n_bytes > _MAX_ARRAY_BYTES:
         raise MessageError(_SOURCE, f"arrays of {n_bytes} bytes in the start message")
