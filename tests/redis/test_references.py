@@ -260,10 +260,11 @@ def test_listed_files_that_vanish_or_shrink_are_named_by_check(
 ) -> None:
     """Of formats that no master maps, and of HDF5 files beside them."""
     n_bytes = frames(0, 2).nbytes
-    content = {"a.cbf": b"###CBF", "a.edf": b"{", "a.tif": b"II", "a.raw": n_bytes}
+    raw = bytes(n_bytes)
+    content = {"a.cbf": b"###CBF", "a.edf": b"{", "a.tif": b"II", "a.raw": raw}
     images = [disk / name for name in content]
     for image, found in zip(images, content.values(), strict=True):
-        image.write_bytes(found if isinstance(found, bytes) else bytes(found))
+        image.write_bytes(found)
     mapped = lima_file(disk, 0, frames(0, 5))
     with Publisher(redis_url, close_timeout_s=0.1) as publisher:
         with publisher.scan(proposal="hg123", scan_number=1) as scan:

@@ -33,8 +33,12 @@ class Counting:
 
 
 def receiver(source: Counting, **bounds: int) -> Receiver:
-    limits = {"max_bytes": 10**9, "max_messages": 10**9, **bounds}
-    return Receiver(lambda: source, why_full=lambda: "a test", **limits)
+    return Receiver(
+        lambda: source,
+        max_bytes=bounds.get("max_bytes", 10**9),
+        max_messages=bounds.get("max_messages", 10**9),
+        why_full=lambda: "a test",
+    )
 
 
 @pytest.mark.parametrize(

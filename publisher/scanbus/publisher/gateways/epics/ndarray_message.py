@@ -50,8 +50,10 @@ def is_readable(value: Any) -> bool:
     try:
         int(value.uniqueId)
         str(value.codec.name)
-        int(value.compressedSize), int(value.uncompressedSize)
-        [int(each.size) for each in value.dimension]
+        int(value.compressedSize)
+        int(value.uncompressedSize)
+        for each in value.dimension:
+            int(each.size)
         image_time(value)
     except (AttributeError, KeyError, TypeError, ValueError):
         return False

@@ -188,7 +188,7 @@ def _alarm(found: Any) -> tuple[str, str]:
     """Return severity and status of a value; both are empty without an alarm."""
     alarm = found.get("alarm")
     severity = 0 if alarm is None else int(alarm.severity)
-    if severity <= 0:
+    if alarm is None or severity <= 0:
         return "", ""
     status = int(alarm.status)
     named = _STATUSES[status] if 0 <= status < len(_STATUSES) else str(status)

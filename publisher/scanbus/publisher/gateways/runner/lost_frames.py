@@ -51,7 +51,10 @@ def came_first_text(came: int, first: int, *, is_learnt: bool) -> str:
 
 
 def lost_at_start(
-    channels: Iterable[str], numbers: FrameNumbers, came: int, n_promised: int | None
+    channels: Iterable[str],
+    numbers: FrameNumbers,
+    came: int | None,
+    n_promised: int | None,
 ) -> list[LostPoints]:
     """Return which points may be missing because the first number was learnt.
 
@@ -61,16 +64,18 @@ def lost_at_start(
         Those of frames.
     numbers : FrameNumbers
         Frames that came.
-    came : int
-        Number of the frame that came first.
+    came : int, optional
+        Number of the frame that came first, if the first number was learnt.
     n_promised : int, optional
         Frames that the start of the series promised.
     """
-    first, text = numbers.first, ""
+    first, start, end, text = numbers.first, 0, 0, ""
     missing = numbers.missing()
+    if came is None:
+        return []
     if missing and missing[0][0] == first:
         stop = missing[0][1]
-        span = 0, stop - first
+        end = stop - first
         text = f"frame {came} came first: {span_text(first, stop)} lost before it"
         if n_promised is not None and numbers.stop > first + n_promised:
             text = (
@@ -79,12 +84,12 @@ def lost_at_start(
                 "(--first-number 1)"
             )
     elif first and n_promised is not None and numbers.stop == n_promised:
-        span = n_promised - 1, n_promised
+        start, end = n_promised - 1, n_promised
         text = (
             f"frame {came} came first, and {n_promised - 1} last: lost is frame 0 if "
             f"the sender counts from 0, or else frame {n_promised}"
         )
-    return [LostPoints(channel, *span, text) for channel in channels if text]
+    return [LostPoints(channel, start, end, text) for channel in channels if text]
 
 
 def lost_by_restarts(

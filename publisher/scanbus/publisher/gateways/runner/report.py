@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from scanbus.publisher.gateways.runner.receiver import QueueState
 from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.schemas import Verdict
+from scanbus.schemas.errors import SourceFailedError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
-__all__ = ["GatewayReport"]
+__all__ = ["SOURCE_FAILED", "GatewayReport", "end_text"]
 
 log = get_logger()
 
+# A scan whose end begins with this has all that its source gave before it failed.
+SOURCE_FAILED: Final = "the source failed: "
 # A sender of rubbish must not fill the log.
 _LOGGED_REFUSALS = 10
+
+
+def end_text(error: BaseException) -> str:
+    """Return with which text a scan ends that was on the way when a gateway failed.
+
+    Examples
+    --------
+    >>> end_text(SourceFailedError("PV A", "it is refused"))
+    'the source failed: PV A has failed: it is refused; nothing more is received'
+    """
+    begin = (
+        SOURCE_FAILED
+        if isinstance(error, SourceFailedError)
+        else "the gateway failed: "
+    )
+    return begin + (str(error) or type(error).__name__)
 
 
 @dataclass(slots=True)

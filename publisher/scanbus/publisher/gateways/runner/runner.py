@@ -9,11 +9,7 @@ from time import monotonic
 from typing import Any
 
 from scanbus.publisher.gateways.runner.ended_series import EndedSeries
-from scanbus.publisher.gateways.runner.gateway import (
-    Gateway,
-    RawMessage,
-    ScanListener,
-)
+from scanbus.publisher.gateways.runner.gateway import Gateway, RawMessage, ScanListener
 from scanbus.publisher.gateways.runner.messages import (
     FrameArrived,
     Message,
@@ -25,7 +21,7 @@ from scanbus.publisher.gateways.runner.messages import (
 )
 from scanbus.publisher.gateways.runner.presence import Presence
 from scanbus.publisher.gateways.runner.receiver import QueueState, Receiver
-from scanbus.publisher.gateways.runner.report import GatewayReport
+from scanbus.publisher.gateways.runner.report import GatewayReport, end_text
 from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.publisher.gateways.runner.series_scan import SeriesScan
 from scanbus.publisher.gateways.runner.series_state import SeriesState
@@ -199,8 +195,7 @@ class GatewayRunner:
                 self._finish(EndReason.USER_ABORT, self._stopped_by)
         except BaseException as error:
             if self._current is not None:
-                text = f"the gateway failed: {error or type(error).__name__}"
-                self._finish(EndReason.FAILURE, text)
+                self._finish(EndReason.FAILURE, end_text(error))
             raise
         finally:
             self._is_receiving = False
@@ -254,9 +249,7 @@ class GatewayRunner:
         deadline = monotonic() + _LAPSE_S
         while self._current is None:
             try:
-                self._current = self._series_scan(
-                    publisher, left.started, left, is_reopened=True
-                )
+                self._current = self._series_scan(publisher, left)
             except (BusUnavailableError, DeadlineError, PublisherAliveError) as error:
                 if isinstance(error, PublisherAliveError) and monotonic() > deadline:
                     self._give_up(left, error)
@@ -274,10 +267,10 @@ class GatewayRunner:
             scan=left.uid,
             frames=self._current.counts.frames,
         )
-        if left.end is not None:
-            self._finish(*left.end)
-        else:
+        if left.end is None:
             self._tell_opened(self._current)
+        else:
+            self._finish(*left.end)
 
     def _give_up(self, left: SeriesState, error: ScanbusError) -> None:
         if not self._verdicts.awaits(left.uid):  # It was ended just now.
@@ -294,21 +287,20 @@ class GatewayRunner:
     def _series_scan(
         self,
         publisher: Publisher,
-        started: SeriesStarted,
         state: SeriesState,
-        *,
-        is_reopened: bool = False,
+        started: SeriesStarted | None = None,
     ) -> SeriesScan:
+        """Begin the scan of a series; without a start, reopen what a dead one left."""
         return SeriesScan(
             publisher,
             self._settings.names,
-            started,
+            started or state.started,
             state,
             kind=self._gateway.kind,
             must_stop=self._must_stop,
             note_state=self._note_state,
             on_unfit=self._verdicts.add,
-            is_reopened=is_reopened,
+            is_reopened=started is None,
         )
 
     # ----------------------------------------------------------------- messages
@@ -428,7 +420,7 @@ class GatewayRunner:
             self._states[uid] = state
             try:
                 self._presence.note()  # Before anything of the scan is on the bus.
-                self._current = self._series_scan(publisher, started, state)
+                self._current = self._series_scan(publisher, state, started)
             except BaseException as error:
                 self._note_safe(uid)
                 is_passing = isinstance(error, BusUnavailableError | DeadlineError)

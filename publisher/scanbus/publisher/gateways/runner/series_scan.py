@@ -438,7 +438,12 @@ class SeriesScan:
             lost = [
                 *self._skip_tail(numbers),
                 *lost_by_restarts(self.state.lost, numbers.first),
-                *self._lost_at_start(numbers),
+                *lost_at_start(
+                    map(self._channel, self._declared),
+                    numbers,
+                    self.state.came_first,
+                    self._expected,
+                ),
             ]
             self.counts.missing += numbers.n_missing
             ranges = ", ".join(
@@ -457,13 +462,6 @@ class SeriesScan:
         """Frames that the series will have, if its start said so."""
         n_frames = self._started.n_frames
         return None if n_frames is None or n_frames > _MAX_EXPECTED else n_frames
-
-    def _lost_at_start(self, numbers: FrameNumbers) -> list[LostPoints]:
-        came = self.state.came_first
-        channels = map(self._channel, self._declared)
-        if came is None:
-            return []
-        return lost_at_start(channels, numbers, came, self._expected)
 
     def _lost_without_frames(self) -> list[LostPoints]:
         text = why_without_frames(self._expected, self.counts.refused)

@@ -24,6 +24,7 @@ from scanbus.publisher.gateways.files.watch.taken_files import (
     TakenFiles,
     TakenSeries,
 )
+from scanbus.publisher.gateways.runner.report import SOURCE_FAILED
 from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.schemas.errors import ScanbusError, UnknownScanError
 from scanbus.schemas.log_events import LogEvent
@@ -203,6 +204,9 @@ def _record(client: Bus, series: TakenSeries) -> ScanRecord | None:
 
 
 def _is_sent(record: ScanRecord | None) -> bool:
-    """Whether a scan ended in order: then all that was taken is in it."""
+    """Whether a scan has all that was taken: it ended in order, or by its source."""
     ended = None if record is None else record.ended
-    return ended is not None and ended.end_reason is not EndReason.FAILURE
+    if ended is None:
+        return False
+    is_whole = ended.text.startswith(SOURCE_FAILED)
+    return is_whole or ended.end_reason is not EndReason.FAILURE
