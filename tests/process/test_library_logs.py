@@ -38,7 +38,7 @@ def test_a_library_that_logs_makes_one_event_of_ours() -> None:
     del event["timestamp"]
     assert event == {
         "event": "library_message",
-        "level": "error",
+        "level": "warning",
         "library": "p4p.client",
         "text": "a bug of ours",
     }

@@ -12,7 +12,7 @@ import pytest
 from scanbus.schemas.log_events import LogEvent
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPONENTS = ("bus", "publisher", "subscriber", "writer", "cli")
+COMPONENTS = ("schemas", "bus", "publisher", "subscriber", "writer", "cli")
 PAGE = ROOT / "docs/reference/events.md"
 LEVELS = {
     "debug": "debug",
@@ -67,7 +67,8 @@ def test_every_log_call_says_a_member(component: str) -> None:
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_every_logger_is_called_log(component: str) -> None:
     """Else the calls of it would not be found above."""
-    for path in (ROOT / component).rglob("*.py"):
+    paths = set((ROOT / component).rglob("*.py"))
+    for path in paths - {ROOT / "schemas/scanbus/schemas/logs.py"}:  # It makes them.
         loggers = re.findall(r"^.*\bget_logger\(\)", path.read_text(), re.MULTILINE)
         assert set(loggers) <= {"log = get_logger()"}, path
 

@@ -28,8 +28,7 @@ class _ToOurLog(logging.Handler):
         if record.name.partition(".")[0] in _SILENCED:
             return
         text = " ".join(self.format(record).split())[:_MOST_TEXT]
-        say = log.error if record.levelno >= logging.ERROR else log.warning
-        say(LogEvent.LIBRARY_MESSAGE, library=record.name, text=text)
+        log.warning(LogEvent.LIBRARY_MESSAGE, library=record.name, text=text)
 
 
 def take_library_logs() -> None:

@@ -108,7 +108,7 @@ class LogEvent(StrEnum):
     FOLDER_GONE = "folder_gone"
     """warning: a watched folder is not there; it is waited for, some seconds."""
     LIBRARY_MESSAGE = "library_message"
-    """warning, error: what a library that we use has logged."""
+    """warning: what a library that we use has logged."""
     SOURCE_FAILED = "source_failed"
     """error: a bug in what receives; the gateway ends. With a traceback."""
     FILE_IGNORED = "file_ignored"
