@@ -377,12 +377,12 @@ private:
     void restore() {
         ask_once({"EVAL", heartbeat_script, "1", heartbeat_key(), "scanbus-cpp", "10000"});
         ask_once(reservation("1"));
+        restore_events();  // Before the announcement: whoever finds the scan knows what it is.
         if (ask_once({"XRANGE", "scanbus:scans", announcement_, announcement_}).parts.empty())
             announcement_ = ask_once({"EVAL", event_script, "1", "scanbus:scans",
                                       "{\"protocol\":1,\"type\":\"announced\",\"time\":" +
                                           number(now()) + ",\"scan\":" + names_.json() + "}"})
                                 .text;
-        restore_events();
         for (auto &[name, queue] : lanes_) restore_lane(name, queue);
     }
 
