@@ -22,6 +22,7 @@ from scanbus.publisher.gateways.runner import (
     ScanNames,
     metrics_served,
 )
+from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.exit_codes import ExitCode
@@ -437,6 +438,52 @@ def test_a_scan_that_cannot_start_is_reported_and_others_are_tried(
     assert len(report.failed) == 2
     assert all("quota" in reason for reason in report.failed.values())
     assert report.exit_code is ExitCode.FAILED
+
+
+def test_while_redis_is_away_a_gateway_receives_and_says_what_it_waits_for(
+    redis_url: str, tmp_path: Path
+) -> None:
+    big = np.random.default_rng(0).integers(0, 2**16, (256, 512)).astype("<u2")
+    names = ScanNames("eiger", {**NAMES.scan, "quota_bytes": 4 * 2**20})
+    sender = SENDERS["dectris-v2"]()
+    gate = Gate(sender, redis_url, names)
+    sender.start(1, 60)
+    sender.frame(1, 0, big)
+    wait_until(lambda: gate.n_frames == 1)
+    with (
+        connect(redis_url, name="test") as client,
+        metrics_served(gate.runner, 0) as port,
+    ):
+        client.execute_command("CLIENT", "PAUSE", "600000", "WRITE")
+        try:
+            for number in range(1, 60):
+                sender.frame(1, number, big)
+            wait_until(lambda: metrics_of(port)[DEPTH] > 20)
+            found = metrics_of(port)
+        finally:
+            client.execute_command("CLIENT", "UNPAUSE")
+    assert found['scanbus_gateway_doing{what="sending"}'] == 1
+    assert found["scanbus_gateway_queue_bytes"] > 20 * 2**17
+    assert found["scanbus_gateway_queue_full_seconds"] == 0
+    with writer(redis_url, tmp_path):
+        wait_until(lambda: gate.n_frames == 60)
+        report = gate.stop()
+    sender.close()
+    assert report.series[0][1] == SeriesCounts(frames=60)
+
+
+DEPTH = "scanbus_gateway_queue_messages"
+
+
+def metrics_of(port: int) -> dict[str, float]:
+    address = f"http://127.0.0.1:{port}/metrics"
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    return {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in lines)
+        if name.startswith("scanbus")
+    }
 
 
 def test_metrics_have_the_queue_and_what_became_of_frames(

@@ -74,6 +74,13 @@ class _Collector:
         queue = self._runner.queue
         for name, meaning, value in _GAUGES:
             yield GaugeMetricFamily(f"scanbus_gateway_{name}", meaning, value(queue))
+        doing = GaugeMetricFamily(
+            "scanbus_gateway_doing",
+            "What it does; while its queue grows, what it waits for",
+            labels=["what"],
+        )
+        doing.add_metric([self._runner.doing.what], 1)
+        yield doing
         frames = CounterMetricFamily(
             "scanbus_gateway_frames", "Frames by what became of them", labels=["fate"]
         )

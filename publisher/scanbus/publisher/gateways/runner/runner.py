@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+from scanbus.publisher.gateways.runner.doing import Doing
 from scanbus.publisher.gateways.runner.ended_series import EndedSeries
 from scanbus.publisher.gateways.runner.gateway import Gateway, RawMessage, ScanListener
 from scanbus.publisher.gateways.runner.messages import (
@@ -87,7 +88,7 @@ class GatewayRunner:
         self._states: dict[str, SeriesState] = {}
         self._went_on_at = monotonic()
         self._is_receiving = False
-        self._doing = "starting"
+        self.doing = Doing("starting")  # Any thread may look.
         self._stopped_by = ""
         self._stop_code = ExitCode.INTERRUPTED
         self._is_over = threading.Event()
@@ -95,7 +96,7 @@ class GatewayRunner:
             gateway.open,
             max_bytes=settings.queue_bytes,
             max_messages=settings.queue_messages,
-            why_full=lambda: self._doing,
+            why_full=lambda: str(self.doing),
             name=f"{gateway.kind} {gateway.address}",
         )
         self._presence = Presence(
@@ -105,21 +106,22 @@ class GatewayRunner:
             self._goes_on,
         )
 
+    # Any thread may ask these three.
     @property
     def queue(self) -> QueueState:
-        """State of the queue; any thread may ask."""
+        """State of the queue."""
         return self._receiver.state
 
     @property
     def so_far(self) -> GatewayReport:
-        """What was done so far; any thread may look."""
+        """What was done so far."""
         return self._report
 
     @property
     def totals(self) -> SeriesCounts:
         """What came of all series so far, with the one on the way."""
-        current = self._current
-        return self._report.totals(None if current is None else current.counts)
+        now = self._current
+        return self._report.totals(None if now is None else now.counts)
 
     def stop(
         self,
@@ -171,11 +173,10 @@ class GatewayRunner:
                 try:
                     self._receive_all(publisher, left)
                 finally:  # Also the end of a scan whose source has failed.
-                    self._doing = "waiting until all is on the bus"
-                    is_awaited = settings.once and settings.wait
-                    if not self._verdicts.wait_last(
-                        settings.url, is_awaited=is_awaited, must_stop=self._must_stop
-                    ):
+                    self.doing = Doing("waiting until all is on the bus")
+                    awaited = settings.once and settings.wait
+                    wait = self._verdicts.wait_last
+                    if not wait(settings.url, awaited, self._must_stop):
                         self._report.interrupted = self._stop_code
         return self._report
 
@@ -209,7 +210,7 @@ class GatewayRunner:
         """Return what the gateway does; the presence's thread may ask."""
         queue, totals = self.queue, self.totals
         return {
-            "doing": self._doing,
+            "doing": str(self.doing),
             "frames": totals.frames,
             "missing": totals.missing,
             "refused": self._report.refused,
@@ -220,17 +221,14 @@ class GatewayRunner:
 
     def _goes_on(self) -> bool:
         """Return whether both threads do something, or wait for what may come."""
-        silent_s = monotonic() - self._went_on_at
-        return not self._is_receiving or (
-            silent_s < _MAX_SILENCE_S and self._receiver.silent_s < _MAX_SILENCE_S
-        )
+        silent_s = monotonic() - self._went_on_at, self._receiver.silent_s
+        return not self._is_receiving or max(silent_s) < _MAX_SILENCE_S
 
     def _note_state(self) -> None:
         """Keep what a successor needs to go on with the series."""
         try:
             self._presence.note()
-        except BusUnavailableError as error:
-            # The next heartbeat does it.
+        except BusUnavailableError as error:  # The next heartbeat does it.
             log.warning(LogEvent.BUS_LOST, reason=error.reason)
 
     def _note_safe(self, uid: str) -> None:
@@ -239,13 +237,13 @@ class GatewayRunner:
 
     def _must_stop(self) -> bool:
         self._went_on_at = monotonic()
-        return bool(self._stopped_by)
+        return self._stopped_by != ""
 
     def _go_on(self, publisher: Publisher, left: SeriesState) -> None:
         """Go on with the series that a killed gateway left, in the same scan."""
         if self._current is not None:
             self._finish(EndReason.FAILURE, f"series {left.series} was on the way, too")
-        self._doing = f"going on with series {left.series}"
+        self.doing = Doing("going on with", f"series {left.series}")
         deadline = monotonic() + _LAPSE_S
         while self._current is None:
             try:
@@ -275,8 +273,8 @@ class GatewayRunner:
     def _give_up(self, left: SeriesState, error: ScanbusError) -> None:
         if not self._verdicts.awaits(left.uid):  # It was ended just now.
             self._note_safe(left.uid)
-            if left.end is not None:
-                return  # Its end is on the bus, or in the spool.
+            if left.end is not None:  # It is on the bus, or in the spool.
+                return
         log.error(
             LogEvent.SERIES_NOT_RESTARTED,
             series=left.series,
@@ -307,7 +305,7 @@ class GatewayRunner:
 
     def _receive(self, publisher: Publisher) -> None:
         while not self._is_over.is_set() and not self._receiver.is_done:
-            self._doing = "waiting for messages"
+            self.doing = Doing("waiting for messages")
             self._went_on_at = monotonic()
             raw = self._receiver.take(_POLL_S)
             self._verdicts.look()
@@ -363,8 +361,7 @@ class GatewayRunner:
             if current.series == started.series and not current.counts.frames:
                 current.note("the series was announced twice")
                 return
-            text = f"series {started.series} began; the end of this one did not come"
-            self._finish(EndReason.FAILURE, text)
+            self._end_before(started.series)
             if self._is_over.is_set():
                 return
         self._open(publisher, started, is_from_start=True)
@@ -387,10 +384,9 @@ class GatewayRunner:
             )
 
     def _frame(self, publisher: Publisher, frame: FrameArrived, arrival: float) -> None:
-        if self._current is not None and not self._is_current(frame.series):
-            text = f"series {frame.series} began; the end of this one did not come"
-            if frame.series not in self._ended:
-                self._finish(EndReason.FAILURE, text)
+        is_other = self._current is not None and not self._is_current(frame.series)
+        if is_other and frame.series not in self._ended:
+            self._end_before(frame.series)
         if self._is_over.is_set():
             return
         if self._current is None or not self._is_current(frame.series):
@@ -402,7 +398,8 @@ class GatewayRunner:
         current = self._current
         if current is None:
             return
-        self._doing = f"sending frame {frame.number} of series {current.series}"
+        about = f"frame {frame.number} of series {current.series}"
+        self.doing = Doing("sending", about)
         current.take(frame, arrival)
         if self._progress is not None:
             self._progress("frames", current.counts.frames, self._expected)
@@ -411,9 +408,9 @@ class GatewayRunner:
         self, publisher: Publisher, started: SeriesStarted, *, is_from_start: bool
     ) -> None:
         """Open a scan, as soon as Redis can take one."""
-        self._doing = f"asking for the configuration of series {started.series}"
+        self.doing = Doing("asking for a configuration", f"of {started.series}")
         started, note = self._settings.described(started)
-        self._doing = f"opening a scan for series {started.series}"
+        self.doing = Doing("opening a scan", f"for series {started.series}")
         while self._current is None:
             uid = uuid.uuid4().hex
             state = SeriesState.of(uid, started, is_from_start=is_from_start)
@@ -451,6 +448,10 @@ class GatewayRunner:
             self._fail(error)
 
     # ------------------------------------------------------------------ the end
+
+    def _end_before(self, series: str) -> None:
+        text = f"series {series} began; the end of this one did not come"
+        self._finish(EndReason.FAILURE, text)
 
     def _finish(self, reason: EndReason, text: str = "") -> None:
         current = self._current

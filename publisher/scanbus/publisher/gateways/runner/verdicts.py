@@ -73,7 +73,10 @@ class Verdicts:
         self._on_safe(uid)
 
     def wait_last(
-        self, url: str, *, is_awaited: bool, must_stop: Callable[[], bool]
+        self,
+        url: str,
+        is_awaited: bool,
+        must_stop: Callable[[], bool],
     ) -> bool:
         """Wait until all is on the bus; return whether verdicts were waited for.
 
