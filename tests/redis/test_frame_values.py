@@ -12,14 +12,8 @@ import pytest
 from scanbus.publisher.gateways.runner import ScanNames
 from scanbus.publisher.gateways.runner.messages import Message
 from scanbus.schemas import Verdict, VerdictWord
-from tests.redis.test_gateways import (
-    NAMES,
-    Gate,
-    frames_in,
-    notes_of,
-    verdict_of,
-    written,
-)
+from tests.redis.test_gateways import frames_in, notes_of, verdict_of, written
+from tests.support.gate import NAMES, Gate
 from tests.support.given_messages import GivenMessages, given_frame, given_series
 from tests.support.waiting import found_below, wait_until
 
@@ -37,6 +31,7 @@ COLUMNS: dict[str, tuple[list[Any], list[Any]]] = {
     "huge_float": ([1, 1e300, math.inf, math.nan], [1, None, None, None]),
     "nan_as_text": ([1.5, "NaN", "-inf", 4.5], [1.5, None, None, 4.5]),
     "nan": ([1.5, math.nan, math.inf, 4.5], [1.5, math.nan, math.inf, 4.5]),
+    "absent": ([1.5, None, 3.5, None], [1.5, math.nan, 3.5, math.nan]),
     "boolean": ([True, False, 1, None], [1, 0, 1, None]),
     "numpy": ([np.float32(1.5), np.int64(3), np.bool_(1), 4], [1.5, 3, 1, 4]),
     "no_value": ([None, 1, 2, 3], []),

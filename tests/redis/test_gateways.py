@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,16 @@ import pytest
 from scanbus.bus.store import connect, find_scan, writers_alive
 from scanbus.publisher.gateways.runner import (
     GatewayReport,
-    GatewayRunner,
-    GatewaySettings,
     ScanNames,
-    metrics_served,
 )
-from scanbus.publisher.gateways.runner.series_counts import SeriesCounts
 from scanbus.schemas import EndReason, Verdict, VerdictWord
-from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
+from tests.support.gate import NAMES, Gate
 from tests.support.gateway_senders import (
     DISTINCT,
     SENDERS,
-    HasGateway,
     Sender,
     made_sender,
 )
@@ -43,7 +37,6 @@ from tests.support.writers import final_verdict, writer
 pytestmark = pytest.mark.redis
 
 SHAPE = (40, 60)
-NAMES = ScanNames("eiger", {"proposal": "hg1", "collection": "sample"})
 
 
 @pytest.fixture(params=SENDERS)
@@ -64,37 +57,6 @@ def telling_sender(sender: Sender) -> Sender:
     if not sender.has_starts:
         pytest.skip("its stream has frames and nothing else")
     return sender
-
-
-class Gate:
-    """A gateway that runs in a thread, to be stopped and asked what it did."""
-
-    def __init__(
-        self, sender: HasGateway, url: str, names: ScanNames = NAMES, **settings: Any
-    ) -> None:
-        self.runner = GatewayRunner(
-            sender.gateway(), GatewaySettings(url, names, **settings), self._progress
-        )
-        self.n_frames = 0
-        self._reports: list[GatewayReport] = []
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        self._reports.append(self.runner.run())
-
-    def _progress(self, *_: object) -> None:
-        self.n_frames += 1
-
-    def report(self) -> GatewayReport:
-        """Wait until it has ended by itself."""
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-        return self._reports[0]
-
-    def stop(self) -> GatewayReport:
-        self.runner.stop("stopped by the test")
-        return self.report()
 
 
 def frame(number: int) -> npt.NDArray[Any]:
@@ -438,78 +400,3 @@ def test_a_scan_that_cannot_start_is_reported_and_others_are_tried(
     assert len(report.failed) == 2
     assert all("quota" in reason for reason in report.failed.values())
     assert report.exit_code is ExitCode.FAILED
-
-
-def test_while_redis_is_away_a_gateway_receives_and_says_what_it_waits_for(
-    redis_url: str, tmp_path: Path
-) -> None:
-    big = np.random.default_rng(0).integers(0, 2**16, (256, 512)).astype("<u2")
-    names = ScanNames("eiger", {**NAMES.scan, "quota_bytes": 4 * 2**20})
-    sender = SENDERS["dectris-v2"]()
-    gate = Gate(sender, redis_url, names)
-    sender.start(1, 60)
-    sender.frame(1, 0, big)
-    wait_until(lambda: gate.n_frames == 1)
-    with (
-        connect(redis_url, name="test") as client,
-        metrics_served(gate.runner, 0) as port,
-    ):
-        client.execute_command("CLIENT", "PAUSE", "600000", "WRITE")
-        try:
-            for number in range(1, 60):
-                sender.frame(1, number, big)
-            wait_until(lambda: metrics_of(port)[DEPTH] > 20)
-            found = metrics_of(port)
-        finally:
-            client.execute_command("CLIENT", "UNPAUSE")
-    assert found['scanbus_gateway_doing{what="sending"}'] == 1
-    assert found["scanbus_gateway_queue_bytes"] > 20 * 2**17
-    assert found["scanbus_gateway_queue_full_seconds"] == 0
-    with writer(redis_url, tmp_path):
-        wait_until(lambda: gate.n_frames == 60)
-        report = gate.stop()
-    sender.close()
-    assert report.series[0][1] == SeriesCounts(frames=60)
-
-
-DEPTH = "scanbus_gateway_queue_messages"
-
-
-def metrics_of(port: int) -> dict[str, float]:
-    address = f"http://127.0.0.1:{port}/metrics"
-    with urllib.request.urlopen(address, timeout=60) as answer:
-        lines = answer.read().decode().splitlines()
-    return {
-        name: float(value)
-        for name, _, value in (line.rpartition(" ") for line in lines)
-        if name.startswith("scanbus")
-    }
-
-
-def test_metrics_have_the_queue_and_what_became_of_frames(
-    telling_sender: Sender, redis_url: str
-) -> None:
-    gate = Gate(telling_sender, redis_url)
-    telling_sender.start(1, 9)
-    for number in (0, 1, 1, 3):
-        telling_sender.frame(1, number, frame(number))
-    telling_sender.end(1)
-    telling_sender.rubbish()
-    wait_until(lambda: gate.runner.so_far.refused == 1)
-    with metrics_served(gate.runner, 0) as port:
-        address = f"http://127.0.0.1:{port}/metrics"
-        with urllib.request.urlopen(address, timeout=10) as answer:
-            text = answer.read().decode()
-        with pytest.raises(ConfigurationError, match=f"metrics_port: {port}: "):
-            with metrics_served(gate.runner, port):
-                pass
-    gate.stop()
-    for line in (
-        "scanbus_gateway_queue_bytes 0.0",
-        'scanbus_gateway_frames_total{fate="sent"} 3.0',
-        'scanbus_gateway_frames_total{fate="missing"} 6.0',
-        'scanbus_gateway_frames_total{fate="repeated"} 1.0',
-        "scanbus_gateway_messages_refused_total 1.0",
-        "scanbus_gateway_series_total 1.0",
-    ):
-        assert line in text.splitlines()

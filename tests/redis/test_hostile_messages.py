@@ -18,7 +18,8 @@ from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
 from scanbus.publisher.gateways.zmq import ZmqGateway
 from scanbus.publisher.gateways.zmq.simulated_messages import MaxivSeries
 from scanbus.schemas import VerdictWord
-from tests.redis.test_gateways import Gate, frame, frames_in, verdict_of, written
+from tests.redis.test_gateways import frame, frames_in, verdict_of, written
+from tests.support.gate import Gate
 from tests.support.waiting import wait_until
 from tests.unit.test_dectris_messages import BAD_V1, BAD_V2
 from tests.unit.test_zmq_messages import BAD

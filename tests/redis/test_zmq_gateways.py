@@ -27,15 +27,8 @@ from scanbus.publisher.gateways.zmq.simulated_messages import ArrayFrames
 from scanbus.schemas import EndReason, VerdictWord
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
-from tests.redis.test_gateways import (
-    NAMES,
-    Gate,
-    frame,
-    frames_in,
-    notes_of,
-    verdict_of,
-    written,
-)
+from tests.redis.test_gateways import frame, frames_in, notes_of, verdict_of, written
+from tests.support.gate import NAMES, Gate
 from tests.support.gateway_senders import ZmqSender, dectris_gateway
 from tests.support.waiting import found_below, wait_until
 from tests.support.writers import writer

@@ -1,11 +1,14 @@
 """Values of each frame, such as times and ids: what their channels take of them.
 
 The first frame says which there are, and of what type. A later one that is of another
-type, absent or too large costs itself alone: it is a hole in its channel.
+type, absent or too large costs itself alone: it is a hole in its channel. An absent one
+among float64 is NaN instead: senders leave out what they could not compute, and their
+scan is complete.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -128,7 +131,7 @@ class FrameValues:
                 self.kinds[name] = kind
 
     def of(self, frame: FrameArrived) -> Iterator[tuple[str, Kept | None]]:
-        """Yield each value of a frame that has a channel; None if it is left out."""
+        """Yield each value of a frame that has a channel; None for a hole."""
         for name, kind in self.kinds.items():
             value = frame.values.get(name)
             kept = kept_value(value, kind)
@@ -136,6 +139,8 @@ class FrameValues:
                 got = "none" if value is None else _shown(value)
                 expected = _NAMES[kind]
                 self._leave_out(name, frame, f"expected {expected}, got {got}")
+                if value is None and kind is float:
+                    kept = math.nan
             yield name, kept
         for name in frame.values.keys() - self.kinds.keys():
             self._leave_out(name, frame, "the first frame had none")
