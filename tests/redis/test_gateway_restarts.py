@@ -40,7 +40,7 @@ WHY = "the gateway was killed and started again"
 
 
 PLACES = ("spool", "bus")
-# Each kind of sender, at one place for what a gateway leaves; all pairs in the long form.
+# Each kind of sender, at one place for what a gateway leaves; all in the long form.
 PAIRS = [
     pytest.param(
         (made, place),

@@ -252,7 +252,7 @@ def test_a_simulated_sender_becomes_a_scan(
     assert "20 frames published, 0 missing" in out
     out, err = sender.communicate(timeout=TIMEOUT_S)
     assert sender.returncode == ExitCode.COMPLETE, err
-    assert "0 messages were not taken" in out
+    assert "0 messages not taken" in out
     with connect(redis_url, name="test") as client, Subscriber(redis_url) as bus:
         (announced,) = [each for each in announcements(client) if each.document]
         assert announced.document is not None
