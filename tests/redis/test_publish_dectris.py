@@ -74,7 +74,7 @@ def test_a_simulated_detector_becomes_a_scan(
     assert "20 frames published, 0 missing" in out
     out, err = detector.communicate(timeout=TIMEOUT_S)
     assert detector.returncode == ExitCode.COMPLETE, err
-    assert "0 messages were not taken" in out
+    assert "0 messages not taken" in out
     with Subscriber(redis_url) as subscriber:
         scan = subscriber.scan(scans_on(redis_url)[0])
         assert scan.read("eiger").shape == (20, 512, 1030)
