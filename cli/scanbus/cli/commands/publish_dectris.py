@@ -150,6 +150,5 @@ def _simulate(
             stdout().print(f"configuration at {rest}")
         stdout().print(f"listening at {sender.address}, {counted(n_frames, 'frame')}")
         simulate_series(sender, n_frames=n_frames, stream=stream.value, rate_hz=rate_hz)
-    if sender.dropped:
-        stdout().print(f"{counted(sender.dropped, 'message')} not taken in time")
+    stdout().print(f"{counted(sender.dropped, 'message')} not taken in time")
     return ExitCode.PARTIAL if sender.dropped else ExitCode.COMPLETE
