@@ -20,7 +20,7 @@ from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.image_files import FORMATS, Pixels, edf_bytes
 from tests.support.roots import made_root
-from tests.support.waiting import found_below, wait_until
+from tests.support.waiting import wait_until
 from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
@@ -257,96 +257,6 @@ def test_each_series_is_a_scan_and_no_file_is_published_again(
     found = [numbers_in(redis_url, uid) for uid in scans_on(redis_url)]
     assert sorted(found[:2]) == [[0, 1, 2], [10, 11, 12]]
     assert found[2:] == [[13]]
-
-
-def test_files_are_removed_and_linked_after_a_complete_verdict(
-    redis_url: str, folder: Path, tmp_path: Path
-) -> None:
-    names = [f"z_{number}.edf" for number in range(4)]
-    for number, name in enumerate(names):
-        (folder / name).write_bytes(edf_bytes(frame_of(number)))
-    (folder / "notes.txt").write_text("of somebody else")
-    linked = tmp_path / "linked"
-    options = ("--once", "--frames", "4", "--remove", "--link-into", str(linked))
-    with live_writer(redis_url, tmp_path / "root"):
-        finished(started(redis_url, folder, *options))
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
-    assert sorted(path.name for path in linked.iterdir()) == names
-    master = found_below(tmp_path / "root", "scan0001.h5")[0]
-    with h5py.File(master) as file:
-        frames = file["1.1/measurement/ccd"][()]
-    assert frames[:, 0, 0].tolist() == [0, 1, 2, 3]
-
-
-def test_a_file_is_not_removed_whose_link_would_replace_another(
-    redis_url: str, folder: Path, tmp_path: Path
-) -> None:
-    for number in range(2):
-        (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
-    linked = tmp_path / "linked"
-    linked.mkdir()
-    (linked / "z_1.edf").write_text("of another scan")
-    options = ("--once", "--frames", "2", "--remove", "--link-into", str(linked))
-    with live_writer(redis_url, tmp_path / "root"):
-        _, err = finished(started(redis_url, folder, *options))
-    assert [path.name for path in folder.iterdir()] == ["z_1.edf"]
-    assert (linked / "z_1.edf").read_text() == "of another scan"
-    assert "is another file" in err
-
-
-def test_a_file_that_is_written_again_is_not_removed(
-    redis_url: str, folder: Path, tmp_path: Path
-) -> None:
-    """Its first content is in the scan, and its second one nowhere else."""
-    options = ("--once", "--idle", "3", "--settle", "0.3", "--remove")
-    with live_writer(redis_url, tmp_path / "root"):
-        gateway = started(redis_url, folder, *options)
-        for number in range(2):
-            (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
-        wait_until(lambda: bool(scans_on(redis_url)))
-        uid = scans_on(redis_url)[0]
-        wait_until(lambda: len(numbers_in(redis_url, uid)) == 2)
-        (folder / "z_1.edf").write_bytes(edf_bytes(frame_of(9)))
-        (folder / "z_01.edf").write_bytes(edf_bytes(frame_of(8)))
-        gateway.communicate(timeout=TIMEOUT_S)
-    assert numbers_in(redis_url, uid) == [0, 1]
-    assert sorted(path.name for path in folder.iterdir()) == ["z_01.edf", "z_1.edf"]
-    assert (folder / "z_1.edf").read_bytes() == edf_bytes(frame_of(9))
-
-
-def test_a_file_whose_number_was_refused_is_not_removed(
-    redis_url: str, folder: Path, tmp_path: Path
-) -> None:
-    for number in (0, 1, 5_000_000):
-        (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number % 9)))
-    options = ("--once", "--idle", "1", "--settle", "0.3", "--remove")
-    with live_writer(redis_url, tmp_path / "root"):
-        gateway = started(redis_url, folder, *options)
-        gateway.communicate(timeout=TIMEOUT_S)
-    assert gateway.returncode == ExitCode.PARTIAL
-    assert [path.name for path in folder.iterdir()] == ["z_5000000.edf"]
-
-
-def test_files_cannot_be_linked_into_the_folder_itself(
-    redis_url: str, folder: Path
-) -> None:
-    gateway = started(redis_url, folder, "--link-into", str(folder / "done"))
-    _, err = gateway.communicate(timeout=TIMEOUT_S)
-    assert gateway.returncode == ExitCode.USAGE
-    assert err.splitlines()[-1].startswith("scanbus: setting link_into:")
-
-
-def test_files_stay_if_the_verdict_is_not_complete(
-    redis_url: str, folder: Path, tmp_path: Path
-) -> None:
-    for number in (0, 2):
-        (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
-    options = ("--once", "--idle", "0.5", "--settle", "0.3", "--remove")
-    with live_writer(redis_url, tmp_path / "root"):
-        gateway = started(redis_url, folder, *options)
-        gateway.communicate(timeout=TIMEOUT_S)
-    assert gateway.returncode == ExitCode.PARTIAL
-    assert len(list(folder.iterdir())) == 2
 
 
 def test_what_is_no_image_is_refused_or_ignored_and_the_series_goes_on(

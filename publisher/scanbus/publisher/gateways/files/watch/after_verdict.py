@@ -7,7 +7,7 @@ more, files stay where they are.
 from __future__ import annotations
 
 import errno
-import math
+import filecmp
 import os
 import shutil
 from contextlib import suppress
@@ -16,6 +16,7 @@ from time import monotonic
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import Bus, find_scan, open_bus, read_gateway
+from scanbus.publisher.gateways.files.images import open_image
 from scanbus.publisher.gateways.files.watch.file_names import shown
 from scanbus.publisher.gateways.files.watch.folder import FileId
 from scanbus.publisher.gateways.files.watch.settings import WatchSettings
@@ -26,7 +27,7 @@ from scanbus.publisher.gateways.files.watch.taken_files import (
 )
 from scanbus.publisher.gateways.runner.report import SOURCE_FAILED
 from scanbus.schemas import EndReason, Verdict, VerdictWord
-from scanbus.schemas.errors import ScanbusError, UnknownScanError
+from scanbus.schemas.errors import ScanbusError, SourceError, UnknownScanError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 
@@ -123,14 +124,18 @@ class AfterVerdict:
     ) -> None:
         """Remove or link the files whose points the writer's files have."""
         n_points = min((each.expected for each in verdict.of_data.values()), default=0)
-        stop = series.first + math.ceil(n_points / series.frames_per_file)
-        n_files = n_whole = 0
-        for file in taken.whole_of(series, stop):
-            n_whole += 1
+        n_full, n_rest = divmod(n_points, series.frames_per_file)
+        last = series.first + n_full
+        n_kept = len([*taken.of(series)])  # Removed ones are forgotten.
+        n_files = 0
+        for file in taken.whole_of(series, last + 1):
+            # The runner may have refused the last frames of the last file.
+            if file.number == last and not _has_frames(file, n_rest):
+                continue
+            n_kept -= 1
             if FileId.of(file.path) is not None:
                 n_files += self._dispose_file(taken, file)
         log.info(LogEvent.FILES_DISPOSED, scan=series.uid, files=n_files)
-        n_kept = len([*taken.of(series)]) - n_whole
         if n_kept:
             reason = "not all of their frames are in the scan"
             uid = series.uid
@@ -153,6 +158,18 @@ class AfterVerdict:
             log.warning(LogEvent.FILES_KEPT, path=path, reason=reason)
             return False
         return True
+
+
+def _has_frames(file: TakenFile, n_frames: int) -> bool:
+    """Whether a file has so many frames; of one that is gone that is no matter."""
+    if not n_frames:
+        return False
+    if FileId.of(file.path) is None:
+        return True
+    try:
+        return next(open_image(file.path)).n_in_file == n_frames
+    except SourceError:
+        return False
 
 
 def _check_same(file: TakenFile) -> None:
@@ -184,10 +201,12 @@ def _link(path: Path, name: Path) -> None:
 
 
 def _is_same(path: Path, name: Path) -> bool:
-    """Whether a name is of this file, or of a copy that was made of it before."""
-    one, other = path.stat(), name.stat()
-    is_copy = (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
-    return is_copy or name.samefile(path)
+    """Whether a name is of this file, or of a copy that was made of it before.
+
+    Size and time do not tell: frames of a series have one size, and some file systems
+    and programs keep whole seconds.
+    """
+    return name.samefile(path) or filecmp.cmp(path, name, shallow=False)
 
 
 def _copy(path: Path, name: Path) -> None:
