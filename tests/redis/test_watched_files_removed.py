@@ -105,6 +105,23 @@ def test_a_file_whose_number_was_refused_is_not_removed(
     assert [path.name for path in folder.iterdir()] == ["z_5000000.edf"]
 
 
+def test_files_of_one_number_stay_as_the_first_one_may_have_been_refused(
+    redis_url: str, folder: Path, tmp_path: Path
+) -> None:
+    for number in (0, 2):
+        (folder / f"z_{number}.edf").write_bytes(edf_bytes(frame_of(number)))
+    wide = np.ones((SHAPE[0], 2 * SHAPE[1]), "<u2")
+    # Of one number, the first path comes first: a scan has the frame of the second.
+    (folder / "z_01.edf").write_bytes(edf_bytes(wide))
+    (folder / "z_1.edf").write_bytes(edf_bytes(frame_of(1)))
+    options = ("--once", "--idle", "1", "--settle", "0.3", "--remove")
+    with live_writer(redis_url, tmp_path / "root"):
+        gateway = started(redis_url, folder, *options)
+        _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert '"verdict": "complete"' in err
+    assert sorted(path.name for path in folder.iterdir()) == ["z_01.edf", "z_1.edf"]
+
+
 def test_a_last_file_stays_of_which_a_frame_was_refused(
     redis_url: str, folder: Path, tmp_path: Path
 ) -> None:

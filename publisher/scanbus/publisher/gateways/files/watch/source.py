@@ -284,9 +284,11 @@ class WatchSource:
     def _note_taken(self, series: TakenSeries, file: TakenFile) -> None:
         """Note a file, unless its frames come too late or again: then it must stay."""
         is_late = (file.number + 1) * series.frames_per_file <= self._next_number
-        must_stay = is_late or self._taken.has_number(series, file.number)
+        is_again = self._taken.has_number(series, file.number)
         self._taken.add(series, file)
-        if must_stay:
+        if is_again:
+            self._taken.note_number_refused(series, file.number)
+        elif is_late:
             self._taken.note_refused(file)
         else:
             self._n_files += 1

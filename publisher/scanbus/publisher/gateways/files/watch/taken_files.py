@@ -190,6 +190,15 @@ class TakenFiles:
         query = "UPDATE taken_files SET state = ? WHERE path = ?"
         self._write(query, (_REFUSED, os.fsencode(file.path)))
 
+    def note_number_refused(self, series: TakenSeries, number: int) -> None:
+        """Note of all files with a number that they may be in no scan.
+
+        The runner keeps the first one that is like the others, which need not be the
+        first that was taken.
+        """
+        query = "UPDATE taken_files SET state = ? WHERE series = ? AND number = ?"
+        self._write(query, (_REFUSED, series.key, number))
+
     def note_whole(self, file: TakenFile) -> None:
         """Note that all frames of a file were handed on, unless some were refused."""
         query = "UPDATE taken_files SET state = ? WHERE path = ? AND state = 0"
