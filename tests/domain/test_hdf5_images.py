@@ -120,3 +120,13 @@ def test_frames_that_are_virtual_too_are_read(tmp_path: Path) -> None:
         layout[:] = h5py.VirtualSource(".", "data", (3, *SHAPE))
         file.create_virtual_dataset("also", layout)
     assert numbers(path) == [(n, n + 1) for n in range(3)]
+
+
+def test_a_file_of_a_writer_has_frames_for_who_asks_for_it_only(tmp_path: Path) -> None:
+    path = allocated(tmp_path / "a.h5", 2, range(2), chunks=(1, *SHAPE))
+    assert len([*open_image(path, foreign=True)]) == 2
+    with h5py.File(path, "a") as file:
+        file.attrs["creator"] = "scanbus"
+    assert len([*open_image(path)]) == 2
+    with pytest.raises(SourceError, match=NO_FRAME):
+        open_image(path, foreign=True)

@@ -172,3 +172,22 @@ def test_files_stay_if_the_verdict_is_not_complete(
         gateway.communicate(timeout=TIMEOUT_S)
     assert gateway.returncode == ExitCode.PARTIAL
     assert len(list(folder.iterdir())) == 2
+
+
+def test_files_of_a_writer_below_the_folder_are_not_published_and_stay(
+    redis_url: str, folder: Path, tmp_path: Path
+) -> None:
+    """Else each scan would be another one, and its frames would be removed."""
+    root = folder / "root"
+    (folder / "z_0.edf").write_bytes(edf_bytes(frame_of(0)))
+    options = ("--idle", "0.5", "--settle", "0.3", "--remove")
+    with live_writer(redis_url, root):
+        gateway = started(redis_url, folder, *options)
+        wait_until(lambda: not (folder / "z_0.edf").exists())
+        # What is older than this file has its turn before it.
+        (folder / "y_0.edf").write_bytes(edf_bytes(frame_of(1)))
+        wait_until(lambda: not (folder / "y_0.edf").exists())
+        gateway.terminate()
+        gateway.communicate(timeout=TIMEOUT_S)
+    assert [numbers_in(redis_url, uid) for uid in scans_on(redis_url)] == [[0], [1]]
+    assert len(found_below(root, "ccd_0000.h5")) == 2

@@ -22,6 +22,8 @@ from scanbus.schemas.errors import SourceError
 
 __all__ = ["read_hdf5"]
 
+# What writers name as creator of each of their files.
+_CREATOR = "scanbus"
 _MAX_OBJECTS = 10_000
 _MAX_DEPTH = 16
 # A declared size is not a stored one: a small file may declare any.
@@ -30,7 +32,7 @@ _MAX_FRAMES = 2**31
 
 
 def read_hdf5(
-    path: Path, *, partial: bool = False
+    path: Path, *, partial: bool = False, foreign: bool = False
 ) -> Iterator[tuple[int, npt.NDArray[Any], int]]:
     """Yield number and data, shape ``(i, j)``, of each frame, and how many there are.
 
@@ -40,6 +42,8 @@ def read_hdf5(
     ----------
     partial : bool
         Whether frames are left out that were never written.
+    foreign : bool
+        Whether a file of a scanbus writer counts as one without frames.
 
     Raises
     ------
@@ -49,6 +53,8 @@ def read_hdf5(
         If its frames are too large, or some were never written.
     """
     with h5py.File(path, "r") as file:
+        if foreign and _text(file.attrs.get("creator")) == _CREATOR:
+            return
         dataset = _signal(file)
         if dataset is None:
             dataset = _largest(file)
@@ -68,6 +74,10 @@ def read_hdf5(
         for number in written:
             data = dataset[()] if dataset.ndim == 2 else dataset[number]
             yield number, data, n_frames
+
+
+def _text(value: Any) -> Any:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _written(dataset: Any, n_frames: int) -> range | list[int]:

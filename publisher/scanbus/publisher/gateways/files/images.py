@@ -187,7 +187,9 @@ def _check_not_empty(path: Path, start: bytes) -> None:
         raise SourceError(str(path), "the file is empty")
 
 
-def open_image(path: Path, *, partial: bool = False) -> Iterator[Frame]:
+def open_image(
+    path: Path, *, partial: bool = False, foreign: bool = False
+) -> Iterator[Frame]:
     """Return the frames of a file; the first one is read at once.
 
     Parameters
@@ -195,27 +197,29 @@ def open_image(path: Path, *, partial: bool = False) -> Iterator[Frame]:
     partial : bool
         Whether frames of an HDF5 file that were never written are left out; by default
         such a file is invalid.
+    foreign : bool
+        Whether a file of a scanbus writer counts as one without frames.
 
     Raises
     ------
     SourceError
         If the file is invalid; raised at once, or with a later frame.
     """
-    frames = _read(path, partial)
+    frames = _read(path, partial, foreign)
     first = next(frames, None)
     if first is None:
         raise SourceError(str(path), NO_FRAME)
     return itertools.chain([first], frames)
 
 
-def _read(path: Path, partial: bool) -> Iterator[Frame]:
+def _read(path: Path, partial: bool, foreign: bool) -> Iterator[Frame]:
     start = first_bytes(path)
     if start.startswith(_HDF5):
-        return _read_hdf5(path, partial)
+        return _read_hdf5(path, partial, foreign)
     return _read_fabio(path, start)
 
 
-def _read_hdf5(path: Path, partial: bool) -> Iterator[Frame]:
+def _read_hdf5(path: Path, partial: bool, foreign: bool) -> Iterator[Frame]:
     try:
         from scanbus.publisher.gateways.files.hdf5_frames import (  # noqa: PLC0415
             read_hdf5,
@@ -225,7 +229,8 @@ def _read_hdf5(path: Path, partial: bool) -> Iterator[Frame]:
             str(path), "reading HDF5 files needs h5py: pip install 'scanbus[writer]'"
         ) from error
     try:
-        for number, data, n_frames in read_hdf5(path, partial=partial):
+        found = read_hdf5(path, partial=partial, foreign=foreign)
+        for number, data, n_frames in found:
             pixels = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
             yield Frame(pixels, {}, path, number, n_frames)
     except _READ_ERRORS as error:

@@ -180,7 +180,7 @@ class WatchSource:
         """Return the first frame of a file, or what becomes of the file."""
         try:
             partial = self._waiting.folder.is_last_try(file.path)
-            frame = next(open_image(file.path, partial=partial))
+            frame = next(open_image(file.path, partial=partial, foreign=True))
         except SourceError as error:
             self._waiting.remove(file)
             return self._unreadable(file.path, file.id, error)
@@ -191,7 +191,7 @@ class WatchSource:
         frame: Frame | None = None
         for file in self._taken.of(series):
             try:
-                frame = next(open_image(file.path, partial=True))
+                frame = next(open_image(file.path, partial=True, foreign=True))
             except SourceError:
                 continue
             break
@@ -303,7 +303,7 @@ class WatchSource:
             written = wall_clock()
         n_taken = n_in_file = 0
         try:
-            for frame in open_image(file.path, partial=partial):
+            for frame in open_image(file.path, partial=partial, foreign=True):
                 if frame.number >= series.frames_per_file:
                     n_first = series.frames_per_file
                     reason = f"it has more than {n_first} frames, unlike the first file"
