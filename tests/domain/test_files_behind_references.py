@@ -292,3 +292,14 @@ def test_types_that_numpy_does_not_have_are_a_sentence(disk: Path) -> None:
         dtype = h5py.h5t.UNIX_D32LE
         h5py.h5d.create(file.id, b"t", dtype, h5py.h5s.create_simple((4, *SHAPE)))
     assert "t cannot be read" in refusal(disk / "a.h5", "t", disk)
+
+
+def test_a_damaged_file_of_the_latest_format_is_refused_at_once(disk: Path) -> None:
+    """HDF5 would read it again and again, if it were told that it is being written."""
+    path = disk / "a.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file["d"] = np.ones((4, *SHAPE), "uint16")
+    content = bytearray(path.read_bytes())
+    content[44] ^= 0xFF  # In the checksum of the superblock.
+    path.write_bytes(content)
+    assert "cannot be opened as HDF5" in refusal(path, "d", disk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,9 @@ from scanbus.schemas.errors import ExternalFileError
 __all__ = ["Finder", "found_by_hdf5", "one_line"]
 
 _MOST_HOPS: Final = 16
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
+# In the byte of the superblock that says who has the file open.
+_SWMR_FLAG: Final = 4
 # Folders in which HDF5 would look first for names that are not absolute.
 _PREFIXES: Final = ("HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX")
 
@@ -124,13 +127,24 @@ class Finder:
 
 def _opened(real: Path, name: str) -> h5py.File:
     """Open a file for reading, also one that its detector still writes (SWMR)."""
-    with real.open("rb"):  # Releases the GIL, which HDF5's open does not.
-        pass
+    with real.open("rb") as file:  # Releases the GIL, which HDF5's open does not.
+        start = file.read(len(_HDF5) + 4)
     try:
         return h5py.File(real, "r", locking=False)
     except OSError as error:
-        try:
-            return h5py.File(real, "r", locking=False, swmr=True)
-        except (OSError, ValueError):
-            reason = f"cannot be opened as HDF5 ({one_line(error)})"
-            raise ExternalFileError(name, reason, is_absent=True) from error
+        with suppress(OSError, ValueError):
+            if _is_written_for_readers(start):
+                return h5py.File(real, "r", locking=False, swmr=True)
+        reason = f"cannot be opened as HDF5 ({one_line(error)})"
+        raise ExternalFileError(name, reason, is_absent=True) from error
+
+
+def _is_written_for_readers(start: bytes) -> bool:
+    """Whether a file says in its first bytes that its program writes it with SWMR.
+
+    Of a damaged file that nobody writes, HDF5 would wait for ever in this mode: it
+    reads what has a wrong checksum a hundred times, after twice the pause each time.
+    """
+    version, flags = start[8:9], start[11:12]
+    is_swmr = bool(flags) and bool(flags[0] & _SWMR_FLAG)
+    return start.startswith(_HDF5) and version >= b"\x03" and is_swmr
