@@ -23,11 +23,19 @@ from scanbus.bus.store import (
 )
 from scanbus.publisher import close_scan
 from scanbus.publisher.gateways.runner import GatewayRunner, GatewaySettings, ScanNames
+from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
 from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.schemas.errors import ConfigurationError
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.gateway_process import GatewayProcess, wait_alive
-from tests.support.gateway_senders import DISTINCT, SENDERS, Sender, made_sender
+from tests.support.gateway_senders import (
+    DISTINCT,
+    SENDERS,
+    Sender,
+    ZmqSender,
+    dectris_gateway,
+    made_sender,
+)
 from tests.support.roots import made_root
 from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
@@ -188,6 +196,35 @@ def test_a_killed_gateway_goes_on_in_the_same_scan(
     with connect(redis_url, name="test") as client:
         record = find_scan(client, verdict.uid)
     assert any("goes on with frame 10" in each.note for each in record.updates)
+
+
+def test_a_killed_gateway_goes_on_with_several_channels_of_a_detector(
+    redis_url: str, tmp_path: Path
+) -> None:
+    sender = ZmqSender(dectris_gateway, SeriesV2)
+    gate = Restarted(sender, redis_url, None)
+
+    def send_both(numbers: range) -> None:
+        for number in numbers:
+            names = ("threshold_1", "threshold_2")
+            sender.frame(1, number, {name: frame(number) for name in names})
+
+    try:
+        sender.start(1, 6)
+        send_both(range(3))
+        wait_sent(redis_url, 3)
+        gate.restart()
+        send_both(range(3, 6))
+        sender.end(1)
+        gate.wait()
+    finally:
+        gate.close()
+        sender.close()
+    verdict = written(redis_url, tmp_path)
+    assert verdict.verdict is VerdictWord.COMPLETE
+    frames = {name for name in verdict.channels if "threshold" in name}
+    assert frames == {"eiger_threshold_1", "eiger_threshold_2"}
+    assert all(each.expected == 6 for each in verdict.channels.values())
 
 
 def test_what_was_lost_meanwhile_is_named_with_its_reason(

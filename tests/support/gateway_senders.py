@@ -102,7 +102,10 @@ class ZmqSender:
         config = {"nimages": n_frames, "number_of_images": n_frames}
         self._send(self._messages(series, config).header())
 
-    def frame(self, series: int, number: int, frame: Frame) -> None:
+    def frame(
+        self, series: int, number: int, frame: Frame | Mapping[str, Frame]
+    ) -> None:
+        """Send a frame; of stream V2 also one for each channel."""
         times = {"start_time": number, "stop_time": number + 1}
         self._send(self._messages(series, {}).image(number, frame, times))
 

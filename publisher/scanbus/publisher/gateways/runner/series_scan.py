@@ -143,6 +143,7 @@ class SeriesScan:
             )
             return
         self._declared = state.first_frame()
+        self._is_single = len(self._declared) < 2
         self._values.kinds = state.value_types()
         # The detector's name may be another one now.
         is_known = bool(self._declared) and self._had.keys() >= {*self._channels()}
