@@ -73,8 +73,8 @@ def lost_at_start(
     missing = numbers.missing()
     if came is None:
         return []
-    if missing and missing[0][0] == first:
-        stop = missing[0][1]
+    if missing and missing[0][0] == first < came:
+        stop = min(missing[0][1], came)  # The rest is lost for another reason.
         end = stop - first
         text = f"frame {came} came first: {span_text(first, stop)} lost before it"
         if n_promised is not None and numbers.stop > first + n_promised:
