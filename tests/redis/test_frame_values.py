@@ -1,6 +1,7 @@
 """Values of frames that change their type, and frames whose first number is odd."""
 
 import math
+import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +10,13 @@ import hdf5plugin  # noqa: F401 (registers the filters that frames need)
 import numpy as np
 import pytest
 
+from scanbus.bus.store import connect, ends_of_streams
+from scanbus.publisher import Publisher
 from scanbus.publisher.gateways.runner import ScanNames
-from scanbus.publisher.gateways.runner.messages import Message
-from scanbus.schemas import Verdict, VerdictWord
+from scanbus.publisher.gateways.runner.messages import Message, SeriesStarted
+from scanbus.publisher.gateways.runner.series_scan import SeriesScan
+from scanbus.publisher.gateways.runner.series_state import SeriesState
+from scanbus.schemas import EndReason, Verdict, VerdictWord
 from tests.redis.test_gateways import frames_in, notes_of, verdict_of, written
 from tests.support.gate import NAMES, Gate
 from tests.support.given_messages import GivenMessages, given_frame, given_series
@@ -92,6 +97,35 @@ def test_a_hole_does_not_close_the_place_of_a_frame_out_of_order(
     ledger = verdict.channels["eiger_q"]
     assert (ledger.missing, ledger.late) == (((1, 2), (4, 6)), ())
     assert "values left out: q 3" in notes
+
+
+def test_after_a_lost_frame_holes_hold_nothing_back(redis_url: str) -> None:
+    """What waits in the gateway is lost if it is killed."""
+    n_frames = 90
+
+    with Publisher(redis_url, close_timeout_s=0.0, reorder_s=600.0) as publisher:
+        series = SeriesScan(
+            publisher,
+            NAMES,
+            SeriesStarted("1"),
+            SeriesState(uuid.uuid4().hex, "1"),
+            kind="given",
+            must_stop=lambda: False,
+            note_state=lambda: None,
+            on_unfit=lambda _: None,
+        )
+        for number in range(n_frames):
+            if number != 3:
+                values = {} if number in {80, 85, 86} else {"q": number}
+                series.take(given_frame(number, values), 1.0)
+
+        def n_points() -> int:
+            with connect(redis_url, name="test") as client:
+                (end,) = ends_of_streams(client, series.scan.uid, ["eiger_q"])
+            return sum(map(int, end[1].split(b"-"))) if end else 0
+
+        wait_until(lambda: n_points() == n_frames)
+        series.finish(EndReason.SUCCESS)
 
 
 class First(NamedTuple):

@@ -83,6 +83,18 @@ class FrameNumbers:
         """How many numbers before the greatest one have not come."""
         return sum(self._stops) - sum(self._starts)
 
+    @property
+    def may_fill(self) -> bool:
+        """Whether a missing number may still come in order; later, it is lost or late.
+
+        Examples
+        --------
+        >>> numbers = FrameNumbers(0)
+        >>> [(numbers.add(n).value, numbers.may_fill) for n in (0, 2, 64, 65)]
+        [('new', False), ('new', True), ('new', True), ('new', True)]
+        """
+        return bool(self._starts) and self._stop - self._starts[-1] <= _DISORDER
+
     def missing(self) -> list[tuple[int, int]]:
         """Return the ranges of missing numbers, each with its end excluded."""
         return list(zip(self._starts, self._stops, strict=True))

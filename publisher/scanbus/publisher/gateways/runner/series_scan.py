@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -410,9 +410,8 @@ class SeriesScan:
         """Make a hole at a point; one among points that came is there by itself."""
         assert self._numbers is not None
         # Skipping gives up what has not come yet, and may still.
-        if not self._numbers.n_missing and point == self._reached.get(channel, 0):
-            self._scan.skip(channel)
-            self._reached[channel] = point + 1
+        if not self._numbers.may_fill:
+            self._skip_to(point + 1, [channel])
 
     # ------------------------------------------------------------------ the end
 
@@ -488,8 +487,8 @@ class SeriesScan:
         self._skip_to(numbers.stop - numbers.first + tail)
         return []
 
-    def _skip_to(self, n_points: int) -> None:
-        for channel in self._channels():
+    def _skip_to(self, n_points: int, channels: Sequence[str] = ()) -> None:
+        for channel in channels or self._channels():
             lacks = n_points - self._reached.get(channel, 0)
             if lacks > 0:
                 self._scan.skip(channel, lacks)
