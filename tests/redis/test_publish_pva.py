@@ -13,6 +13,7 @@ import pytest
 
 from scanbus.bus.store import announcements, connect, find_scan
 from scanbus.schemas import EndReason
+from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
@@ -75,6 +76,14 @@ def test_a_simulated_ioc_becomes_a_scan(redis_url: str, free_port: int) -> None:
         scan = subscriber.scan(scans_on(redis_url)[0])
         assert scan.read("cam").shape == (20, 1024, 1024)
         assert scan.read("energy").tolist() == [1.0]
+
+
+@pytest.mark.parametrize("given", ["ccd=T:X", "ccd_exposure=T:X", "CCD:Exposure"])
+def test_a_pv_cannot_have_a_channel_of_the_detector(given: str) -> None:
+    """Else the series fails at its first image, and all its images are lost."""
+    with pytest.raises(ConfigurationError, match="those of the detector"):
+        epics.channels_of([given], "ccd")
+    assert list(epics.channels_of(["ccd2_exposure=T:X"], "ccd")) == ["ccd2_exposure"]
 
 
 def test_after_a_kill_the_series_goes_on_in_the_same_scan(

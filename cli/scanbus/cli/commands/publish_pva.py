@@ -106,7 +106,7 @@ def run(
         ScanNames,
     )
 
-    channels = channels_of(slow or ())
+    channels = channels_of(slow or (), detector)
     if simulate:
         values = dict.fromkeys(channels.values(), 1.0)
         with SimulatedIoc(pv, values) as ioc:

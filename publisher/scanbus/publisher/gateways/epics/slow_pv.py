@@ -25,17 +25,24 @@ _SEVERITIES = ("", "MINOR", "MAJOR", "INVALID")
 _STATUSES = ("", "DEVICE", "DRIVER", "RECORD", "DB", "CONF", "UNDEFINED", "CLIENT")
 
 
-def channels_of(given: Iterable[str]) -> dict[str, str]:
+def channels_of(given: Iterable[str], detector: str) -> dict[str, str]:
     """Return channel and PV of each ``NAME=PV`` or ``PV``.
+
+    Parameters
+    ----------
+    detector : str
+        Name of the detector, whose channels are that and those that begin with it
+        and ``_``: which ones these are, only the first image tells.
 
     Raises
     ------
     ConfigurationError
-        If one is empty, or two have one channel.
+        If one is empty, two have one channel, or one may have a channel of the
+        detector.
 
     Examples
     --------
-    >>> channels_of(["energy=BL1:MONO:ENERGY", "BL1:Ring:Current"])
+    >>> channels_of(["energy=BL1:MONO:ENERGY", "BL1:Ring:Current"], "detector")
     {'energy': 'BL1:MONO:ENERGY', 'bl1_ring_current': 'BL1:Ring:Current'}
     """
     found: dict[str, str] = {}
@@ -44,6 +51,12 @@ def channels_of(given: Iterable[str]) -> dict[str, str]:
         channel = nexus_name(name if is_named else pv.lower())
         if not pv or not channel or channel in found:
             raise ConfigurationError("pv", f"{text!r}: empty, or its channel is taken")
+        if channel == detector or channel.startswith(f"{detector}_"):
+            reason = (
+                f"{text!r}: channels named {detector} and {detector}_… are those of "
+                "the detector; give it another name, NAME=PV"
+            )
+            raise ConfigurationError("pv", reason)
         found[channel] = pv
     return found
 
