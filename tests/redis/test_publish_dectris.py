@@ -186,6 +186,15 @@ def test_options_of_a_simulated_sender_are_refused_without_one(
     assert f"{option[0]} needs --simulate" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("rate", ["0", "-1", "nan"])
+def test_a_simulated_sender_has_a_rate(
+    rate: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["publish", "dectris", "tcp://nonsense", "--simulate", "--rate", rate]
+    assert main(command) == ExitCode.USAGE
+    assert "'--rate': must be greater" in capsys.readouterr().err
+
+
 def test_once_without_a_series_has_no_good_exit_code(redis_url: str) -> None:
     with SimulatedSender("tcp://127.0.0.1:*") as detector:
         gateway = started(redis_url, detector.address, "--once")

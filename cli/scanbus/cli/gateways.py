@@ -121,7 +121,9 @@ SimulatedFrames = Annotated[
 ]
 SimulatedRate = Annotated[
     float | None,
-    typer.Option(metavar="HZ", help="Simulated frames per second; by default all."),
+    typer.Option(
+        metavar="HZ", min=0.001, help="Simulated frames per second; by default all."
+    ),
 ]
 
 
