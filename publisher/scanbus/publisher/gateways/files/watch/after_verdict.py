@@ -26,6 +26,7 @@ from scanbus.publisher.gateways.files.watch.taken_files import (
     TakenSeries,
 )
 from scanbus.publisher.gateways.runner.report import SOURCE_FAILED
+from scanbus.publisher.spool.regular_files import sync_folder
 from scanbus.schemas import EndReason, Verdict, VerdictWord
 from scanbus.schemas.errors import ScanbusError, SourceError, UnknownScanError
 from scanbus.schemas.log_events import LogEvent
@@ -212,7 +213,12 @@ def _is_same(path: Path, name: Path) -> bool:
 def _copy(path: Path, name: Path) -> None:
     part = name.with_name(f".{name.name}.part")
     shutil.copy2(path, part)
+    # The file it is made of may be removed: a power cut must not leave neither.
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
     part.replace(name)
+    with suppress(OSError):  # Some file systems on networks cannot.
+        sync_folder(name.parent)
 
 
 def _record(client: Bus, series: TakenSeries) -> ScanRecord | None:
