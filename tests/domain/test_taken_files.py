@@ -215,3 +215,15 @@ def test_a_full_disk_is_a_sentence_and_what_was_noted_stays(tmp_path: Path) -> N
     taken = TakenFiles(database)
     assert [*taken.of(series)] == files[:1]
     taken.close()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_database_without_content_is_new(tmp_path: Path, *, is_there: bool) -> None:
+    """A process that was killed at its first start leaves an empty file."""
+    database = tmp_path / "taken.sqlite"
+    if is_there:
+        database.touch()
+    for is_new in (True, False):
+        taken = TakenFiles(database)
+        assert taken.is_new is is_new
+        taken.close()

@@ -103,7 +103,7 @@ class TakenFiles:
     """
 
     def __init__(self, database: Path) -> None:
-        self.is_new = not database.exists()
+        self.is_new = False
         self._database = database
         try:
             database.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +125,7 @@ class TakenFiles:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         if found not in {0, 1, _FORMAT}:
             raise ConfigurationError("state", f"{self._database}: of another version")
+        self.is_new = found == 0  # Also an empty file, of a process that was killed.
         self._db.executescript(_TABLES)
         if found == 1:
             self._db.executescript(_FROM_FORMAT_1)
