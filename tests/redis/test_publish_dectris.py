@@ -186,6 +186,19 @@ def test_options_of_a_simulated_sender_are_refused_without_one(
     assert f"{option[0]} needs --simulate" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "name"), [("proposal", "../x"), ("dataset", ""), ("detector", "")]
+)
+def test_names_that_no_scan_can_have_are_refused_before_a_series(
+    redis_url: str, option: str, name: str
+) -> None:
+    """Else each series would be lost when it begins."""
+    gateway = started(redis_url, "tcp://127.0.0.1:1", f"--{option}", name)
+    _, err = gateway.communicate(timeout=TIMEOUT_S)
+    assert gateway.returncode == ExitCode.USAGE
+    assert err.splitlines()[-1].startswith(f"scanbus: setting {option}: ")
+
+
 @pytest.mark.parametrize("rate", ["0", "-1", "nan"])
 def test_a_simulated_sender_has_a_rate(
     rate: str, capsys: pytest.CaptureFixture[str]

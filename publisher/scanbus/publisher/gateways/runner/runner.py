@@ -156,7 +156,7 @@ class GatewayRunner:
             Why the source cannot be opened, or has failed; `so_far` has what was done.
         """
         settings = self._settings
-        settings.make_spool()
+        settings.prepare()
         with self._presence as presence:
             found = map(SeriesState.from_json, presence.found("on_the_way"))
             self._states = {state.uid: state for state in found if state is not None}

@@ -7,10 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from scanbus.publisher.declare.folders import folders_of
 from scanbus.publisher.gateways.runner.messages import SeriesStarted
 from scanbus.schemas.errors import ConfigurationError, SpoolError
+from scanbus.schemas.valid_names import FolderName
 
 __all__ = ["GatewaySettings", "ScanNames"]
+
+_FOLDERS = ("proposal", "beamline", "collection", "dataset")
+_FOLDER: TypeAdapter[str] = TypeAdapter(FolderName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,25 @@ class ScanNames:
     detector: str
     scan: Mapping[str, Any] = field(default_factory=dict[str, Any])
     first_number: int | None = None
+
+    def check(self) -> None:
+        """Refuse names that no scan can have, before there are frames to lose.
+
+        Raises
+        ------
+        ConfigurationError
+            If one is empty, or leads to another folder.
+        """
+        if not self.detector:
+            raise ConfigurationError("detector", "the name is empty")
+        given = {key: self.scan[key] for key in _FOLDERS if key in self.scan}
+        folders, _ = folders_of(**given)
+        for key, name in folders.items():
+            try:
+                _FOLDER.validate_python(name)
+            except ValidationError as error:
+                reason = f"{given[key]!r} cannot be the name of a folder"
+                raise ConfigurationError(key, reason) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +90,17 @@ class GatewaySettings:
     queue_messages: int = 10_000
     describe: Callable[[SeriesStarted], SeriesStarted] | None = None
 
-    def make_spool(self) -> None:
-        """Make the spool's folder, before the first frame needs it.
+    def prepare(self) -> None:
+        """Check the names and make the spool's folder, before the first frame.
 
         Raises
         ------
+        ConfigurationError
+            If no scan can have one of the names.
         SpoolError
-            If it cannot be made.
+            If the folder cannot be made.
         """
+        self.names.check()
         if self.spool is None:
             return
         try:
