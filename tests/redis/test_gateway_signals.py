@@ -1,13 +1,17 @@
-"""Signals while ``--once`` waits for a verdict, and second ones."""
+"""Signals while ``--once`` waits for a verdict, second ones, and Redis away then."""
 
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from scanbus.bus.store import beat_writer, connect, find_scan
+from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher.gateways.dectris import SimulatedSender
+from scanbus.publisher.gateways.runner import RawMessage
+from scanbus.publisher.gateways.runner.messages import Message, SeriesEnded
 from scanbus.publisher.gateways.wire.simulated_v2 import SeriesV2
 from scanbus.schemas import EndReason
 from scanbus.schemas.exit_codes import ExitCode
@@ -18,6 +22,8 @@ from tests.redis.test_publish_dectris import (
     send,
     started,
 )
+from tests.support.gate import Gate
+from tests.support.given_messages import GivenMessages, given_frame
 from tests.support.writers import wait_until
 
 pytestmark = pytest.mark.redis
@@ -88,3 +94,36 @@ def test_a_second_signal_ends_a_gateway_at_once(
             client.execute_command("CLIENT", "UNPAUSE")
             gateway.kill()
     assert gateway.returncode in {SIGNALS[number], -number}
+
+
+def test_what_redis_lacks_at_the_end_is_sent_when_it_is_back(
+    server: PrivateRedis,
+) -> None:
+    """It comes back empty, and nothing waits in a spool."""
+    given = Paused([*map(given_frame, range(5)), SeriesEnded("1")], 4)
+    gate = Gate(given, server.url, once=True)
+    wait_until(lambda: gate.runner.totals.frames == 4)
+    server.kill()
+    given.go_on.set()
+    wait_until(lambda: str(gate.runner.doing) == "waiting until all is on the bus")
+    server.start()
+    report = gate.report()
+    assert report.failed == {}
+    assert points_on_bus(server.url) == 5
+    with connect(server.url, name="test") as client:
+        assert find_scan(client, report.series[0][0]).ended is not None
+
+
+class Paused(GivenMessages):
+    """Gives some messages, and the rest when it is told to go on."""
+
+    def __init__(self, messages: list[Message], n_before: int) -> None:
+        super().__init__(messages)
+        self.go_on = threading.Event()
+        self._n_before = n_before
+
+    def receive(self, timeout_s: float) -> RawMessage | None:
+        if not self._n_before and not self.go_on.wait(timeout_s):
+            return None
+        self._n_before = max(0, self._n_before - 1)
+        return super().receive(timeout_s)
