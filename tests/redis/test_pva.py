@@ -29,6 +29,7 @@ from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
+from tests.support.gate import Gate as GateOfSender
 from tests.support.roots import made_root
 from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict
@@ -41,37 +42,19 @@ IMAGE = "T:IMAGE"
 NAMES = ScanNames("cam", {"proposal": "hg1", "collection": "sample"})
 
 
-class Gate:
-    """A gateway that runs in a thread."""
+class Gate(GateOfSender):
+    """A gateway of the images of an IOC, once it has connected."""
 
     def __init__(self, ioc: Any, url: str, **settings: Any) -> None:
         once = settings.pop("once", True)
         made = epics.PvaSettings(IMAGE, conf=ioc.conf, **{"idle_s": 1.0, **settings})
-        self.n_frames = 0
-        self.runner = GatewayRunner(
-            epics.PvaGateway(made),
-            GatewaySettings(url, NAMES, once=once),
-            self._progress,
-        )
-        self._reports: list[GatewayReport] = []
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        self._gateway = epics.PvaGateway(made)
+        super().__init__(self, url, NAMES, once=once)
         time.sleep(0.5)  # Until it has connected: an IOC keeps one image only.
 
-    def _run(self) -> None:
-        self._reports.append(self.runner.run())
-
-    def _progress(self, *_: object) -> None:
-        self.n_frames += 1
-
-    def report(self) -> GatewayReport:
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-        return self._reports[0]
-
-    def stop(self) -> GatewayReport:
-        self.runner.stop("stopped by the test")
-        return self.report()
+    def gateway(self) -> Any:
+        """Return what `runner` runs."""
+        return self._gateway
 
 
 @pytest.fixture

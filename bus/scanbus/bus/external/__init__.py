@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from scanbus.bus.external.hdf5_frames import FrameFiles
 from scanbus.bus.external.names import literal_name, mapped_name
-from scanbus.bus.external.paths import file_below, image_below, place_below
+from scanbus.bus.external.paths import image_below, place_below
 
 __all__ = [
     "FrameFiles",
-    "file_below",
     "image_below",
     "literal_name",
     "mapped_name",
