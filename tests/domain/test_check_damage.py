@@ -286,8 +286,42 @@ def test_a_scan_file_that_is_gone_is_found(scan: WrittenScan) -> None:
     scan.values.unlink()
     report = check_files([scan.dataset])
     assert len(report.findings) == 1
-    assert "scan0001_values.h5, which is not there" in problems(report)
-    assert "and 6 more" in problems(report)
+    assert "scan0001_values.h5, with the events and the ledger, is not" in problems(
+        report
+    )
+
+
+def test_copies_of_values_are_compared_with_the_scan_file(scan: WrittenScan) -> None:
+    assert check_files([scan.master]).ok
+    with h5py.File(scan.master, "r+") as file:
+        entry = file["1.1/measurement"]
+        entry["counts"][13] += 1
+        entry["label"][7] = "another"
+        entry["peaks"][20, 1] = 5.0
+        file["1.1/scanbus/times/fast"][3] = 0.0
+        del file["1.1/instrument/mca"]["data"]
+        file["1.1/instrument/mca"]["data"] = np.zeros((30, 4), "u4")
+    report = check_files([scan.master])
+    assert {(one.dataset, one.points) for one in report.findings} == {
+        ("/1.1/instrument/counts/data", ((13, 14),)),
+        ("/1.1/instrument/label/data", ((7, 8),)),
+        ("/1.1/instrument/peaks/data", ((20, 21),)),
+        ("/1.1/scanbus/times/fast", ((3, 4),)),
+        ("/1.1/instrument/mca/data", ()),
+    }
+
+
+def test_mapped_values_are_checked_like_frames(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path, copied_bytes=100)
+    with h5py.File(scan.master) as file:
+        assert file["1.1/measurement/mca"].is_virtual
+        assert file["1.1/measurement/label"].is_virtual
+        assert not file["1.1/measurement/shutter"].is_virtual
+        assert file["1.1/measurement/label"].asstr()[4] == "Punkt № 4"
+    assert check_files([scan.master]).ok
+    with h5py.File(scan.values, "r+") as file:
+        del file["/entry_0000/measurement/mca"]
+    assert "has no dataset" in problems(check_files([scan.master]))
 
 
 def test_the_scan_file_of_a_scan_without_values_is_missed(tmp_path: Path) -> None:
@@ -295,7 +329,9 @@ def test_the_scan_file_of_a_scan_without_values_is_missed(tmp_path: Path) -> Non
     assert check_files([scan.master]).n_files == 5
     scan.values.unlink()
     report = check_files([scan.master])
-    assert "scan0001_values.h5, which is not there" in problems(report)
+    assert "scan0001_values.h5, with the events and the ledger, is not" in problems(
+        report
+    )
 
 
 def test_the_scan_file_of_another_scan_is_found(
@@ -344,9 +380,10 @@ def test_a_flipped_bit_of_a_value_is_found_and_named(
     finally:
         flip(path, offset + within, bit)
     first = within * 30 // nbytes // 3 * 3
-    (finding,) = report.findings
+    finding, copy = sorted(report.findings, key=lambda one: one.file != str(path))
     assert finding.points == ((first, first + 3),)
     assert finding.file == str(path)
+    assert copy.problem == "not what the scan file has"
 
 
 def test_changed_text_is_found(scan: WrittenScan) -> None:

@@ -307,11 +307,11 @@ def old(tmp_path: Path) -> WrittenScan:
         with h5py.File(path, "r+") as file:
             del file[link_group(path.name, scan.identity.uid)]
     with h5py.File(scan.master, "r+") as file:
-        for field in ("instrument/th/value", "instrument/counts/data"):
-            link = file["1.1"].get(field, getlink=True)
-            inner = link.path.partition("/entry_0000")[2]
+        places = {"th": "instrument/th/value", "counts": "instrument/counts/data"}
+        for name, field in places.items():
             del file["1.1"][field]
-            file["1.1"][field] = h5py.ExternalLink(link.filename, f"/entry_0000{inner}")
+            inner = f"/entry_0000/measurement/{name}"
+            file["1.1"][field] = h5py.ExternalLink(scan.values.name, inner)
     return scan
 
 

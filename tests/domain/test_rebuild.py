@@ -42,11 +42,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("lost", [[], [(3, 9), (24, 30)]])
+@pytest.mark.parametrize(
+    ("lost", "copied_bytes"), [([], 0), ([(3, 9), (24, 30)], 1000), ([], 2**20)]
+)
 def test_masters_that_were_deleted_come_back_as_they_were(
-    root: Path, lost: list[tuple[int, int]]
+    root: Path, lost: list[tuple[int, int]], copied_bytes: int
 ) -> None:
-    scan = write_scan(root, lost=lost)
+    scan = write_scan(root, lost=lost, copied_bytes=copied_bytes)
     write_scan(root, number=2, uid=OTHER)
     before = copied(scan)
     deleted = masters_of(root)

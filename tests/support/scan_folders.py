@@ -200,9 +200,7 @@ def write_values(path: Path, uid: str, lane: LaneDescription) -> None:
         link_entry(file, uid)
 
 
-def make_scan(
-    root: Path, number: int = 1, *, with_values: bool = True, **changes: Any
-) -> tuple[Path, ScanContents]:
+def make_scan(root: Path, number: int = 1, **changes: Any) -> tuple[Path, ScanContents]:
     """Write a scan's data files; return its folder and contents."""
     said = {name: changes.pop(name) for name in ("dataset",) if name in changes}
     scan = identity(number, **said)
@@ -213,14 +211,13 @@ def make_scan(
     segments: dict[str, tuple[SegmentFile, ...]] = {}
     assert found.prepared is not None
     for each in found.prepared.lanes:
-        if each.storage is Storage.FILES or not with_values:
+        if each.storage is Storage.FILES:
             segments[each.name] = write_lane(folder, scan.uid, each)
         else:
             name = values_file_name(number)
             write_values(folder / name, scan.uid, each)
             contents = replace(contents, values_file=name)
-    n_points = {each.name: N_POINTS for each in found.prepared.channels}
-    return folder, replace(contents, segments=segments, n_points=n_points)
+    return folder, replace(contents, segments=segments)
 
 
 def write_lane(

@@ -48,6 +48,7 @@ from scanbus.schemas.file_names import (
 from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
+from scanbus.writer.model.value_files import COPIED_BYTES
 from scanbus.writer.storage.data_root import (
     dataset_master,
     proposal_master,
@@ -315,6 +316,7 @@ def write_scan(
     step: int | None = None,
     salt: int = 0,
     late: Mapping[str, Sequence[int]] | None = None,
+    copied_bytes: int = COPIED_BYTES,
 ) -> WrittenScan:
     """Write a scan with all its masters.
 
@@ -386,12 +388,11 @@ def write_scan(
         end_reason=EndReason.SUCCESS,
         master=str(scan.master.relative_to(root)),
     )
-    write_scan_file(scan.values, record, paths, sections, record.verdict)
-    remove_shared_segments(folder)
-    everything = {one.name: n_points for lane in lanes for one in lane.channels}
-    scan.contents = ScanContents(
-        record, segments, scan.values.name, everything, late_files
+    write_scan_file(
+        scan.values, record, paths, sections, record.verdict, copied_bytes=copied_bytes
     )
+    remove_shared_segments(folder)
+    scan.contents = ScanContents(record, segments, scan.values.name, late_files)
     write_scan_master(scan.folder, scan.contents)
     write_dataset_masters(root, identity)
     return scan

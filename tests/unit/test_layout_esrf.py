@@ -23,17 +23,25 @@ from scanbus.writer.layouts.common.root import iso_time
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import (
+    CopiedDataset,
     Dataset,
-    ExternalLink,
     Group,
     Node,
     SoftLink,
     VirtualDataset,
 )
-from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
+from scanbus.writer.model.scan_contents import (
+    DATA_GROUP,
+    ScanContents,
+    SegmentFile,
+    data_path,
+    length_path,
+)
+from scanbus.writer.model.value_files import StoredArray, ValueFile
 from tests.support.scan_folders import START, channel, identity, lane, record
 from tests.support.scan_folders import lanes as all_lanes
 
+VALUES = "scan0003_values.h5"
 STAMP = FileStamp("2024-01-31T00:00:00+01:00", "1", "1.14.6", "3.13")
 SEGMENTS = {
     "eiger": (SegmentFile("eiger_0000.h5", 0, 10), SegmentFile("eiger_0001.h5", 10, 15))
@@ -41,13 +49,26 @@ SEGMENTS = {
 
 
 def contents_of(**prepared: Any) -> ScanContents:
-    names = [each.name for part in all_lanes() for each in part.channels]
     return ScanContents(
         record(identity(3), **prepared),
         SEGMENTS,
-        "scan0003_values.h5",
-        dict.fromkeys(names, 15),
+        VALUES,
+        values=(values_of(VALUES, 15),),
     )
+
+
+def values_of(name: str, n_points: int, *, is_lasting: bool = True) -> ValueFile:
+    """Return a file with so many points of every small channel, 8 bytes of each."""
+    paths = [
+        path
+        for part in all_lanes()
+        for one in part.channels
+        if part.storage is Storage.VALUES
+        for path in (data_path(part, one), length_path(part, one))
+        if one.is_ragged or not path.endswith("__length")
+    ]
+    arrays = {path: StoredArray((n_points,), 8 * n_points) for path in paths}
+    return ValueFile(name, arrays, is_lasting)
 
 
 def entry_of(contents: ScanContents) -> Group:
@@ -98,34 +119,64 @@ def test_frames_are_one_virtual_dataset_with_lima_names() -> None:
     assert at(entry, "instrument/eiger/data") == SoftLink("/3.1/instrument/eiger/image")
 
 
-def test_small_values_are_links_into_the_scan_file() -> None:
-    entry = entry_of(contents_of())
-    file = "scan0003_values.h5"
-    inner = "/scan0003_values_uid00000003x0001/entry_0000/measurement"
-    assert at(entry, "instrument/th/value") == ExternalLink(file, f"{inner}/th")
-    assert at(entry, "instrument/peaks/data__length") == ExternalLink(
-        file, f"{inner}/peaks__length"
+def test_small_values_are_copied_and_larger_ones_mapped() -> None:
+    contents = contents_of()
+    entry = entry_of(contents)
+    diode = at(entry, "instrument/diode/data")
+    assert isinstance(diode, CopiedDataset)
+    assert (diode.file, diode.path) == (VALUES, f"{DATA_GROUP}/diode")
+    assert diode.attributes["target"] == "/3.1/instrument/diode/data"
+    assert isinstance(at(entry, "instrument/peaks/data__length"), CopiedDataset)
+    listed = dict(
+        zip(
+            value_at(entry, "scanbus/copies/dataset"),
+            value_at(entry, "scanbus/copies/original"),
+            strict=True,
+        )
     )
+    assert listed["/3.1/instrument/diode/data"] == f"{DATA_GROUP}/diode"
+
+    mapped = at(entry_of(replace(contents, copied_bytes=0)), "instrument/diode/data")
+
+    assert isinstance(mapped, VirtualDataset)
+    inner = f"/scan0003_values_uid00000003x0001{DATA_GROUP}/diode"
+    assert [(one.file, one.path) for one in mapped.sources] == [(VALUES, inner)]
 
 
-def test_a_growing_scan_has_no_end_and_no_values_of_variable_size() -> None:
+def test_a_growing_scan_has_no_end_and_no_name_without_points() -> None:
     contents = contents_of()
     contents.record.verdict = None
-    fast = (SegmentFile("fast_0000.h5", 0, 10),)
-    contents = replace(
-        contents, values_file=None, segments={**SEGMENTS, "fast": fast}, n_points={}
-    )
-    entry = entry_of(contents)
+    latest = values_of("latest.h5", 10, is_lasting=False)
+    comment = f"{DATA_GROUP}/comment"
+    latest = replace(latest, arrays={**latest.arrays, comment: StoredArray((0,), 0)})
+    growing = replace(contents, values_file=None, segments={}, values=(latest,))
+    entry = entry_of(growing)
     assert "end_time" not in entry.children
     assert value_at(entry, "writer/status") == "RUNNING"
-    diode = at(entry, "measurement/diode")
-    assert diode == SoftLink("/3.1/instrument/diode/data")
-    stored = at(entry, "instrument/diode/data")
-    assert isinstance(stored, VirtualDataset)
-    assert stored.shape == (10,)
+    assert at(entry, "measurement/diode") == SoftLink("/3.1/instrument/diode/data")
+    assert isinstance(at(entry, "instrument/diode/data"), CopiedDataset)
     measured = at(entry, "measurement")
     assert isinstance(measured, Group)
-    assert not {"comment", "peaks"} & set(measured.children)
+    assert not {"comment", "eiger"} & set(measured.children)
+
+
+def test_older_points_of_a_growing_scan_are_mapped_and_the_latest_copied() -> None:
+    contents = contents_of()
+    contents.record.verdict = None
+    files = (
+        values_of("values-0000.h5", 8),
+        values_of("latest.h5", 2, is_lasting=False),
+    )
+    entry = entry_of(replace(contents, values_file=None, values=files))
+    diode = at(entry, "instrument/diode/data")
+    assert isinstance(diode, VirtualDataset)
+    latest = f"scanbus/latest{DATA_GROUP}/diode"
+    assert [(one.file, one.start, one.stop) for one in diode.sources] == [
+        ("values-0000.h5", 0, 8),
+        (".", 8, 10),
+    ]
+    assert diode.sources[1].path == f"/3.1/{latest}"
+    assert at(entry, latest) == CopiedDataset("latest.h5", f"{DATA_GROUP}/diode")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from scanbus.bus.protocol import (
 from scanbus.bus.store import DEFAULT_URL, ServerAddress
 from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.wording import problem_text
+from scanbus.writer.model.value_files import COPIED_BYTES
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 
 __all__ = ["WriterSettings"]
@@ -99,6 +100,8 @@ class WriterSettings(BaseSettings):
         Largest number of bytes per read from Redis, per scan.
     master_s : float
         Shortest interval between updates of a growing scan's master.
+    copied_bytes : int
+        Bytes of small values that a scan's master copies; larger ones it maps.
     least_free_bytes : int
         Free disk space below which scans neither start nor continue.
     low_water_bytes : int
@@ -153,6 +156,7 @@ class WriterSettings(BaseSettings):
     retry_s: float = Field(default=2.0, gt=0)
     master_s: float = Field(default=5.0, gt=0)
     read_bytes: ByteSize = Field(default=ByteSize(16 * 2**20), gt=0)
+    copied_bytes: ByteSize = Field(default=ByteSize(COPIED_BYTES), ge=0)
     least_free_bytes: ByteSize = Field(default=ByteSize(200 * 10**6), ge=0)
     low_water_bytes: ByteSize = Field(default=ByteSize(10**9), ge=0)
     grace_s: float = Field(default=300.0, ge=0)

@@ -16,6 +16,7 @@ import h5py
 
 from scanbus.schemas.file_names import parse_shared_segment, values_file_name
 from scanbus.writer.check.chunks import FrameFile, check_chunks, check_table
+from scanbus.writer.check.copies import check_copies
 from scanbus.writer.check.counts import (
     check_master,
     compare_judgements,
@@ -169,6 +170,7 @@ class Walk:
                 self._follow(sorted(info.targets), depth)
         for master in masters:
             self._visit_master(path, master, infos.get(master.entry, []))
+            check_copies(file, path, master, tally)
             self._follow([self._values_file(path, master, inventory)], depth)
             with tally.guard(path, f"{master.entry}/scanbus/late"):
                 late = check_late_files(path, master, inventory.external, tally)

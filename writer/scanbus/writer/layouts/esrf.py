@@ -2,8 +2,8 @@
 
 One NXentry ``N.1`` with ``instrument`` (a group per device), ``measurement`` (a link
 per channel), positioners, sample, notes, plots, and the group ``scanbus``. A master
-holds no data: virtual datasets and external links refer to them. Pure: neither HDF5
-nor a clock.
+has copies of small values; virtual datasets refer to all else. Pure: neither HDF5 nor a
+clock.
 
 References
 ----------
@@ -38,6 +38,7 @@ from scanbus.writer.layouts.common.metadata import (
 )
 from scanbus.writer.layouts.common.nxdata import DEFAULT_PLOT, plot_nodes
 from scanbus.writer.layouts.common.root import iso_time, root_attributes
+from scanbus.writer.layouts.common.value_nodes import with_copies
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import (
     Dataset,
@@ -97,7 +98,7 @@ def layout(
         stamp,
     )
     attributes["default"] = contents.entry_name
-    entry = _entry(contents, stamp, with_users=with_users)
+    entry = with_copies(contents, _entry(contents, stamp, with_users=with_users))
     # Masters above link to the entry through this group, whose name has the uid. It
     # has no class: readers that list the entries of a file must see one.
     links = Group(

@@ -214,8 +214,7 @@ def read_contents(folder: Path) -> ScanContents:
         )
         for lane in late_lanes(prepared, [folder])
     }
-    n_points = {name: one.expected for name, one in verdict.channels.items()}
-    return ScanContents(record, segments, path.name, n_points, late)
+    return ScanContents(record, segments, path.name, late)
 
 
 def _read_record(path: Path) -> tuple[ScanRecord, ScanPrepared, Verdict]:

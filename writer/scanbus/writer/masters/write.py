@@ -64,6 +64,7 @@ from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.references import with_references
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.tree_writer import write_tree
+from scanbus.writer.storage.value_arrays import with_values
 
 __all__ = [
     "list_scans",
@@ -110,7 +111,8 @@ def write_scan_master(
     """
     path = folder / scan_master_name(contents.record.identity.scan_number)
     _check_scan(path, contents)
-    tree = layout(with_references(folder, contents), stamp=stamp_now())
+    contents = with_values(folder, with_references(folder, contents))
+    tree = layout(contents, stamp=stamp_now())
     replace_file(path, tree, aside)
     return path
 
@@ -369,7 +371,7 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
     aside = (folder or path.parent) / name
     try:
         with written_hdf5(aside, track_order=True) as file:
-            write_tree(file, tree)
+            write_tree(file, tree, path.parent)
         fsync_path(aside)
         with step("master"):
             aside.replace(path)

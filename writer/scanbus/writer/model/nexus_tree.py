@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 __all__ = [
     "Array",
+    "CopiedDataset",
     "Dataset",
     "ExternalLink",
     "FrameSource",
@@ -48,6 +49,25 @@ class Dataset:
     """
 
     value: Value
+    attributes: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CopiedDataset:
+    """A dataset whose values, type and chunks are copied from another file.
+
+    Attributes
+    ----------
+    file : str
+        File name relative to the folder of the file that gets the copy.
+    path : str
+        Absolute path of the dataset in that file.
+    attributes : mapping
+        HDF5 attributes; those of the original are not copied.
+    """
+
+    file: str
+    path: str
     attributes: Mapping[str, Value] = field(default_factory=dict)
 
 
@@ -88,17 +108,22 @@ class Source:
     Attributes
     ----------
     file : str
-        File name relative to the folder of the file that holds the virtual dataset.
+        File name relative to the folder of the file that holds the virtual dataset; a
+        dot for that file itself.
     path : str
         Absolute path of the dataset in that file.
     start, stop : int
         The whole source is mapped to ``[start, stop)`` along the first axis.
+    point : tuple of int or None
+        Shape of one of its points, if they are shorter than those of the virtual
+        dataset.
     """
 
     file: str
     path: str
     start: int
     stop: int
+    point: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +163,11 @@ class VirtualDataset:
     ----------
     shape : tuple of int
         Shape of the virtual dataset, points first.
-    dtype : numpy.dtype
-        Type of the sources.
-    fill_value : number
-        Value read where no source is mapped, or where the source file is missing.
+    dtype : numpy.dtype or None
+        Type of the sources; None for texts.
+    fill_value : number or None
+        Value read where no source is mapped, or where the source file is missing; None
+        for texts, where it is empty.
     sources : tuple of Source
         Sources in ascending order of `start`.
     frames : tuple of FrameSource
@@ -151,8 +177,8 @@ class VirtualDataset:
     """
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    fill_value: int | float | complex | bool
+    dtype: np.dtype[Any] | None
+    fill_value: int | float | complex | bool | None
     sources: tuple[Source, ...]
     attributes: Mapping[str, Value] = field(default_factory=dict)
     frames: tuple[FrameSource, ...] = ()
@@ -209,5 +235,11 @@ class Group:
 
 
 Node: TypeAlias = (
-    Group | Dataset | SoftLink | ExternalLink | VirtualDataset | VirtualArray
+    Group
+    | Dataset
+    | CopiedDataset
+    | SoftLink
+    | ExternalLink
+    | VirtualDataset
+    | VirtualArray
 )

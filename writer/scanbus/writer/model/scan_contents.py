@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 from scanbus.schemas.file_names import parse_segment_file
 from scanbus.writer.model.nexus_tree import FrameSource
+from scanbus.writer.model.value_files import COPIED_BYTES, ValueFile, copied_arrays
 
 __all__ = [
     "DATA_GROUP",
@@ -80,26 +82,42 @@ class ScanContents:
     values_file : str or None
         Name of the scan file in the scan's folder; None while there is none. If there
         is one, it holds all channels of ``Storage.VALUES``.
-    n_points : mapping
-        Channel name to the number of points in the files, including missing ones.
     late : mapping
         Channel name to the names of the files with its late points.
     referenced : mapping
         Name of a channel by reference to the detector's files that are mapped; the
         others are listed by URL.
+    values : tuple of ValueFile
+        The files with the points of these channels, ascending: the scan file, or what
+        there is before it.
+    copied_bytes : int
+        Bytes of these points that the master copies.
     """
 
     record: ScanRecord
     segments: Mapping[str, tuple[SegmentFile, ...]] = field(default_factory=dict)
     values_file: str | None = None
-    n_points: Mapping[str, int] = field(default_factory=dict)
     late: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     referenced: Mapping[str, tuple[FrameSource, ...]] = field(default_factory=dict)
+    values: tuple[ValueFile, ...] = ()
+    copied_bytes: int = COPIED_BYTES
 
     @property
     def entry_name(self) -> str:
         """Name of the NXentry, ``N.1``."""
         return f"{self.record.identity.scan_number}.1"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will be added: what has no point now has none at all."""
+        return self.record.final_verdict is not None
+
+    @cached_property
+    def copied(self) -> frozenset[str]:
+        """Paths of the arrays of the scan file that the master copies."""
+        if len(self.values) != 1:
+            return frozenset()
+        return copied_arrays(self.values[0].arrays, self.copied_bytes)
 
 
 def data_path(lane: LaneDescription, channel: ChannelDescription) -> str:

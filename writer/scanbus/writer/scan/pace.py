@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scanbus.writer.model.sources import WANTED_SOURCES
+from scanbus.writer.model.value_files import COPIED_BYTES
 
 __all__ = ["Pace"]
 
@@ -28,6 +29,8 @@ class Pace:
         Interval at which the lease is renewed and disk space is checked.
     read_bytes : int
         Largest number of bytes per read from Redis.
+    copied_bytes : int
+        Bytes of small values that the master copies.
     least_free_bytes : int
         Free disk space below which the scan is paused.
     low_water_bytes : int
@@ -46,6 +49,7 @@ class Pace:
     lapse_s: float = 3.0
     check_s: float = 2.0
     read_bytes: int = 16 * 2**20
+    copied_bytes: int = COPIED_BYTES
     least_free_bytes: int = 0
     low_water_bytes: int = 0
     grace_s: float = 300.0

@@ -53,12 +53,6 @@ def contents_of(
     """
     path = folder / values_file_name(record.identity.scan_number)
     own = [lane for lane in lanes if not lane.lane.is_late]
-    n_points = {
-        channel.name: lane.stored for lane in own for channel in lane.lane.channels
-    }
-    verdict = record.final_verdict
-    if verdict is not None:
-        n_points = {name: one.expected for name, one in verdict.channels.items()}
     # Segments of small values are removed once the scan file exists, so no master may
     # refer to them: while a scan runs, its small values are on the bus.
     segments = named_files(
@@ -74,7 +68,7 @@ def contents_of(
         if lane.lane.is_late and lane.segments
     }
     values = path.name if path.exists() else None
-    return ScanContents(record, segments, values, n_points, late)
+    return ScanContents(record, segments, values, late)
 
 
 def segment_paths(lanes: Sequence[LaneWriter], folder: Path) -> dict[str, list[Path]]:

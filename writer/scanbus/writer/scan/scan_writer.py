@@ -462,7 +462,14 @@ class ScanWriter:
             segments = segment_paths(self._lanes, self._folder)
             path = self._work_folder.path(name)
             sections = self._shared.read_all(self._lanes)
-            write_scan_file(path, self._record, segments, sections, verdict)
+            write_scan_file(
+                path,
+                self._record,
+                segments,
+                sections,
+                verdict,
+                copied_bytes=self._pace.copied_bytes,
+            )
             self._guard.check()
         self._authority.check()
         with step("scan_file"):

@@ -301,6 +301,7 @@ def _pace(settings: WriterSettings) -> Pace:
         low_water_bytes=settings.low_water_bytes,
         poll_s=settings.poll_s,
         master_s=settings.master_s,
+        copied_bytes=settings.copied_bytes,
         check_s=settings.lease_s / 4,
         grace_s=settings.grace_s,
         wanted_sources=settings.wanted_sources,

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from h5py import h5f, h5p
+from h5py import h5d, h5f, h5o, h5p
 from h5py._objects import phil
 
 from scanbus.writer.storage.regular_file import open_regular
 
 __all__ = [
     "close_hdf5",
+    "copy_dataset",
     "discard_hdf5",
     "flush_hdf5",
     "has_lost_files",
@@ -48,6 +49,18 @@ _HDF5.H5Fcreate.argtypes = [
     ctypes.c_int64,
 ]
 _HDF5.H5Fopen.argtypes = [ctypes.c_char_p, ctypes.c_uint, ctypes.c_int64]
+_HDF5.H5Ocopy.restype = ctypes.c_int
+_HDF5.H5Ocopy.argtypes = [
+    ctypes.c_int64,
+    ctypes.c_char_p,
+    ctypes.c_int64,
+    ctypes.c_char_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+]
+_COPY = h5p.create(h5p.OBJECT_COPY)
+_COPY.set_copy_object(h5o.COPY_WITHOUT_ATTR_FLAG)
+_LINK = h5p.create(h5p.LINK_CREATE)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 # FALLOC_FL_KEEP_SIZE of linux/falloc.h: the size of the file stays as it is.
@@ -126,6 +139,25 @@ def _reserve(descriptor: int, n_bytes: int) -> None:
         number = ctypes.get_errno()
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(number, os.strerror(number))
+
+
+def copy_dataset(source: h5py.File, path: str, target: h5py.Group, name: str) -> Any:
+    """Copy a dataset as it is stored, without its attributes; return the copy.
+
+    Raises
+    ------
+    OSError, RuntimeError, KeyError
+        If the source cannot be read, or the file system refuses.
+    """
+    given, made = path.encode(), name.encode()
+    with phil:
+        status = _HDF5.H5Ocopy(
+            source.id.id, given, target.id.id, made, _COPY.id, _LINK.id
+        )
+        if status < 0:
+            # On failure h5py repeats the call, to raise the error.
+            h5o.copy(source.id, given, target.id, made, _COPY, _LINK)
+        return h5d.open(target.id, made)
 
 
 def discard_hdf5(file: h5py.File) -> None:

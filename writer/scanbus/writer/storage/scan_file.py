@@ -11,6 +11,7 @@ Layout::
     /entry_0000/scanbus/problems                 events that could not be parsed
     /entry_0000/scanbus/lanes/<lane>             one row per entry, with checksums
     /entry_0000/scanbus/times/<lane>             time of each point, also of detectors
+    /entry_0000/scanbus/copied_bytes             size up to which a master copies values
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Storage, Verdict, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
 from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, TIMES_GROUP
+from scanbus.writer.model.value_files import COPIED_BYTES
 from scanbus.writer.storage.event_journal import scan_events
 from scanbus.writer.storage.hdf5 import open_hdf5, written_hdf5
 from scanbus.writer.storage.lane_values import LaneValues
 from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, link_entry
 from scanbus.writer.storage.shared_sections import OpenFiles, Section
+from scanbus.writer.storage.value_arrays import COPIED_NAME
 from scanbus.writer.storage.value_columns import (
     digest_of,
     segment_times,
@@ -82,6 +86,8 @@ def write_scan_file(
     segments: Mapping[str, Sequence[Path]],
     sections: Mapping[str, Sequence[Section]],
     verdict: Verdict,
+    *,
+    copied_bytes: int = COPIED_BYTES,
 ) -> None:
     """Write and verify a scan file under a temporary name.
 
@@ -91,6 +97,8 @@ def write_scan_file(
         Name of each lane of frames to its segments, ascending.
     sections : mapping
         Name of each lane of small values to its sections of shared segments, ascending.
+    copied_bytes : int
+        Bytes of small values that every master made from it copies.
 
     Raises
     ------
@@ -115,6 +123,7 @@ def write_scan_file(
                 digests |= write_times(file, lane, times)
         link_entry(file, record.uid)
         _write_words(file[OWN_GROUP], record, verdict)
+        file.create_dataset(COPIED_NAME, data=np.int64(copied_bytes))
     _verify(path, digests)
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import h5py
@@ -20,6 +22,7 @@ from scanbus.bus.codecs import find_codec
 from scanbus.bus.external import mapped_name
 from scanbus.writer.model.nexus_tree import (
     Array,
+    CopiedDataset,
     Dataset,
     ExternalLink,
     FrameSource,
@@ -31,6 +34,7 @@ from scanbus.writer.model.nexus_tree import (
     VirtualDataset,
 )
 from scanbus.writer.storage.chunked_dataset import make_packed_dataset
+from scanbus.writer.storage.hdf5 import copy_dataset, open_hdf5
 
 __all__ = ["check_mapping", "write_attributes", "write_attributes_of", "write_tree"]
 
@@ -59,7 +63,7 @@ _PACKED_FROM_BYTES: Final = 2**16
 _PACKED_CODEC: Final = "gzip-shuffle"
 
 
-def write_tree(target: h5py.Group, tree: Group) -> None:
+def write_tree(target: h5py.Group, tree: Group, folder: Path = Path()) -> None:
     """Write a tree into a group that has none of its members yet.
 
     Parameters
@@ -69,25 +73,54 @@ def write_tree(target: h5py.Group, tree: Group) -> None:
         ``libver``, so that HDF5 1.10 can read it.
     tree : Group
         Its class and attributes are written to `target`.
+    folder : pathlib.Path
+        Folder to which the names of files with copied datasets are relative.
 
     Raises
     ------
+    NameTakenError
+        If a file with copied datasets is no regular file.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or one of these not be read.
     """
+    with ExitStack() as stack:
+        _write_group(target, tree, _Originals(folder, stack))
+
+
+class _Originals:
+    """The files from which datasets are copied, each opened once."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._open: dict[str, h5py.File] = {}
+
+    def file(self, name: str) -> h5py.File:
+        if name not in self._open:
+            file = open_hdf5(self._folder / name)
+            self._open[name] = self._stack.enter_context(file)
+        return self._open[name]
+
+
+def _write_group(target: h5py.Group, tree: Group, originals: _Originals) -> None:
     if tree.nx_class is not None:
         write_attributes(target, {"NX_class": tree.nx_class or "NXcollection"})
     write_attributes(target, tree.attributes)
     for name, node in tree.children.items():
-        _write_node(target, name, node)
+        _write_node(target, name, node, originals)
 
 
-def _write_node(parent: h5py.Group, name: str, node: Node) -> None:
+def _write_node(
+    parent: h5py.Group, name: str, node: Node, originals: _Originals
+) -> None:
     match node:
         case Group():
-            write_tree(parent.create_group(name, track_order=True), node)
+            _write_group(parent.create_group(name, track_order=True), node, originals)
         case Dataset():
             write_attributes(_write_dataset(parent, name, node.value), node.attributes)
+        case CopiedDataset():
+            copied = copy_dataset(originals.file(node.file), node.path, parent, name)
+            write_attributes_of(copied, node.attributes)
         case SoftLink():
             parent[name] = h5py.SoftLink(node.path)
         case ExternalLink():
@@ -129,7 +162,7 @@ def _write_virtual(parent: h5py.Group, name: str, node: VirtualDataset) -> h5py.
     space = h5py.h5s.create_simple(node.shape)
     point = node.shape[1:]
     for source in node.sources:
-        part = (source.stop - source.start, *point)
+        part = (source.stop - source.start, *(source.point or point))
         space.select_hyperslab((source.start, *(0 for _ in point)), part)
         plist.set_virtual(
             space,
@@ -213,7 +246,8 @@ def _write_array(parent: h5py.Group, name: str, node: VirtualArray) -> h5py.Data
 def _virtual_plist(node: VirtualDataset | VirtualArray) -> Any:
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_layout(h5py.h5d.VIRTUAL)
-    plist.set_fill_value(np.array(node.fill_value, dtype=node.dtype))
+    if node.fill_value is not None:
+        plist.set_fill_value(np.array(node.fill_value, dtype=node.dtype))
     return plist
 
 
@@ -224,7 +258,8 @@ def _create(
     space: Any,
     plist: Any,
 ) -> h5py.Dataset:
-    kind = h5py.h5t.py_create(node.dtype, logical=True)
+    is_text = node.dtype is None
+    kind = _STORED_UTF8 if is_text else h5py.h5t.py_create(node.dtype, logical=True)
     return h5py.Dataset(h5py.h5d.create(parent.id, name.encode(), kind, space, plist))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from scanbus.schemas import (
 )
 from scanbus.schemas.channels import AttributeValue
 from scanbus.schemas.valid_names import unique_name
+from scanbus.writer.layouts.common.value_nodes import n_values, value_node
 from scanbus.writer.model.nexus_tree import (
     Dataset,
     ExternalLink,
@@ -74,6 +75,7 @@ BY_REFERENCE: Final = "by_reference"
 # By the length of the last axis of images of bytes.
 _COLOURS: Final = {3: "rgb-image", 4: "rgba-image"}
 _LEAST_IMAGE: Final = 4
+_LENGTH: Final = np.dtype("<u4")
 # Names in NXinstrument that a device must not have.
 _RESERVED: Final = (
     "name",
@@ -210,13 +212,12 @@ def find_places(contents: ScanContents) -> dict[str, Place]:
 def _n_points(
     contents: ScanContents, lane: LaneDescription, channel: ChannelDescription
 ) -> int | None:
-    if lane.storage is Storage.VALUES and contents.values_file:
-        return contents.n_points.get(channel.name, 0)
-    if channel.is_variable:
-        # Segments differ in width, so a virtual dataset cannot join them.
-        return None
+    if lane.storage is Storage.VALUES:
+        return n_values(contents, data_path(lane, channel))
     segments = contents.segments.get(lane.name, ())
-    return segments[-1].stop if segments else 0
+    n_points = segments[-1].stop if segments else 0
+    # A name is there once it has points: readers take what is empty for the whole.
+    return n_points if n_points or contents.is_final else None
 
 
 def _is_positioner(channels: Iterable[ChannelDescription]) -> bool:
@@ -286,11 +287,11 @@ def _device_group(contents: ScanContents, members: list[Place]) -> Group:
         children[place.field] = _points_node(contents, place)
         if place.channel.name in contents.referenced:
             path = data_path(place.lane, place.channel)
-            children[f"{place.field}__url"] = _value_link(contents, path)
+            children |= _more_values(contents, f"{place.field}__url", path, None)
         if place.channel.is_ragged:
             path = length_path(place.lane, place.channel)
-            if contents.values_file:
-                children[f"{place.field}__length"] = _value_link(contents, path)
+            name = f"{place.field}__length"
+            children |= _more_values(contents, name, path, _LENGTH)
         if place.channel is principal and not _is_positioner(channels):
             children.setdefault("data", SoftLink(place.path))
     original = principal.original_device
@@ -316,10 +317,16 @@ def _points_node(contents: ScanContents, place: Place) -> Node:
     lane, channel = place.lane, place.channel
     if channel.name in contents.referenced:
         return _referenced_frames(contents, place)
-    if lane.storage is Storage.VALUES and contents.values_file:
-        return _value_link(contents, data_path(lane, channel))
     attributes: dict[str, Value] = {**channel_attributes(channel), "target": place.path}
     missing = channel.missing_value
+    if lane.storage is Storage.VALUES:
+        dtype = None if channel.is_string else channel.numpy_dtype
+        fill = None if isinstance(missing, str) else missing
+        node = value_node(
+            contents, data_path(lane, channel), dtype, fill, attributes=attributes
+        )
+        assert node is not None, "it has points"
+        return node
     sources = virtual_sources(contents, lane, channel)
     if isinstance(missing, str) or not sources:
         # nexusformat opens the first source of every virtual dataset: one must exist.
@@ -344,10 +351,12 @@ def _referenced_frames(contents: ScanContents, place: Place) -> VirtualDataset:
     return VirtualDataset(shape, dtype, missing, (), attributes, frames)
 
 
-def _value_link(contents: ScanContents, path: str) -> ExternalLink:
-    """Return a link to an object of the scan file, by a path with the uid."""
-    file = contents.values_file or ""
-    return ExternalLink(file, linked_path(file, contents.record.uid, path))
+def _more_values(
+    contents: ScanContents, name: str, path: str, dtype: np.dtype[Any] | None
+) -> dict[str, Node]:
+    """Return what belongs to the values of a channel, under its name."""
+    node = value_node(contents, path, dtype, None if dtype is None else 0)
+    return {} if node is None else {name: node}
 
 
 def virtual_sources(

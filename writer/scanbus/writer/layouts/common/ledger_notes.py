@@ -18,10 +18,10 @@ from scanbus.schemas import (
 )
 from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.root import iso_time
+from scanbus.writer.layouts.common.value_nodes import latest_group, times_group
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import Array, Dataset, ExternalLink, Group, Node
 from scanbus.writer.model.scan_contents import (
-    TIMES_GROUP,
     ScanContents,
     data_path,
     linked_path,
@@ -127,11 +127,7 @@ def scanbus_group(
     sources = _source_groups(contents, places)
     if sources:
         children["sources"] = Group("NXcollection", children=sources)
-    if contents.values_file:
-        children["times"] = ExternalLink(
-            contents.values_file,
-            linked_path(contents.values_file, scan.uid, TIMES_GROUP),
-        )
+    children |= {**times_group(contents), **latest_group(contents)}
     if contents.late:
         children["late"] = _late_group(contents)
     children |= displaced
@@ -201,7 +197,7 @@ def _source_groups(
     """
     groups: dict[str, Node] = {}
     for name, place in places.items():
-        if place.lane.storage is not Storage.FILES:
+        if place.lane.storage is not Storage.FILES or place.n_points is None:
             continue
         segments = contents.segments.get(place.lane.name, ())
         fill_value = place.channel.missing_value
