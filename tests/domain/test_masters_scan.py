@@ -70,7 +70,7 @@ def test_who_walks_the_file_alone_finds_every_small_value(tmp_path: Path) -> Non
     folder, contents = make_scan(tmp_path)
     path = write_scan_master(folder, contents)
     converted = tmp_path / "converted.h5"
-    write_to_h5(str(path), str(converted))
+    write_to_h5(str(path), str(converted))  # type: ignore[no-untyped-call]
     moved = path.rename(tmp_path / "alone.h5")
     found: dict[str, Any] = {}
     with h5py.File(moved, "r") as file, h5py.File(converted, "r") as other:

@@ -99,7 +99,8 @@ class WriterSettings(BaseSettings):
     read_bytes : int
         Largest number of bytes per read from Redis, per scan.
     master_s : float
-        Shortest interval between updates of a growing scan's master.
+        Age of a running scan's master at most, unless writing it takes more than a 20th
+        of that.
     copied_bytes : int
         Bytes of small values that a scan's master copies; larger ones it maps.
     least_free_bytes : int
@@ -154,7 +155,7 @@ class WriterSettings(BaseSettings):
     flush_s: float = Field(default=1.0, gt=0)
     poll_s: float = Field(default=0.2, gt=0)
     retry_s: float = Field(default=2.0, gt=0)
-    master_s: float = Field(default=5.0, gt=0)
+    master_s: float = Field(default=10.0, gt=0)
     read_bytes: ByteSize = Field(default=ByteSize(16 * 2**20), gt=0)
     copied_bytes: ByteSize = Field(default=ByteSize(COPIED_BYTES), ge=0)
     least_free_bytes: ByteSize = Field(default=ByteSize(200 * 10**6), ge=0)

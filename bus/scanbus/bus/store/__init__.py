@@ -29,6 +29,8 @@ from scanbus.bus.store.cursors import (
     acknowledge_all,
     read_cursor,
     read_cursors,
+    show_all,
+    shown_points,
 )
 from scanbus.bus.store.eviction import (
     KEPT_SCANS,
@@ -272,6 +274,8 @@ __all__ = [
     "sealed_length",
     "seconds_since",
     "session_of",
+    "show_all",
+    "shown_points",
     "shrink_quota",
     "stored_entries",
     "stored_session",

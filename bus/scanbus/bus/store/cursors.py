@@ -1,4 +1,4 @@
-"""Cursors: up to which point the writer has made each lane durable.
+"""Cursors: up to which point the writer has made each lane durable, and shows it.
 
 Acknowledging works on a full Redis too: it always accepts XTRIM, and scripts whose
 first write is an XTRIM.
@@ -23,11 +23,14 @@ __all__ = [
     "acknowledge_all",
     "read_cursor",
     "read_cursors",
+    "show_all",
+    "shown_points",
 ]
 
 WRITER: Final = "writer"
 """The durable consumer whose cursor limits trimming."""
 _LOST: Final = "lost"
+_SHOWN: Final = "shown"
 
 
 _ACKNOWLEDGE = """
@@ -52,10 +55,22 @@ def acknowledge(client: Bus, uid: str, lane: str, point: int) -> None:
 
 def acknowledge_all(client: Bus, points: Mapping[tuple[str, str], int]) -> None:
     """Acknowledge points of several lanes, by ``(uid, lane)``, in one round trip."""
+    _advance(client, points, WRITER)
+
+
+def show_all(client: Bus, points: Mapping[tuple[str, str], int]) -> None:
+    """Record up to which points masters show lanes of running scans.
+
+    Points that none shows are not trimmed before the final verdict.
+    """
+    _advance(client, points, _SHOWN)
+
+
+def _advance(client: Bus, points: Mapping[tuple[str, str], int], field: str) -> None:
     pipe = client.pipeline(transaction=False)
     for (uid, lane), point in points.items():
         keys = cursors_key(uid, lane), lane_key(uid, lane)
-        pipe.eval(_ACKNOWLEDGE, 2, *keys, WRITER, point)
+        pipe.eval(_ACKNOWLEDGE, 2, *keys, field, point)
     pipe.execute()
 
 
@@ -69,6 +84,12 @@ def accept_loss(client: Bus, uid: str, lane: str, point: int) -> None:
 def accepted_losses(client: Bus, lanes: Sequence[tuple[str, str]]) -> list[int]:
     """Return the points before which an operator accepts that files are lost."""
     return _points(client, lanes, _LOST)
+
+
+@parses_reply
+def shown_points(client: Bus, lanes: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the points up to which masters show lanes of running scans."""
+    return _points(client, lanes, _SHOWN)
 
 
 @parses_reply

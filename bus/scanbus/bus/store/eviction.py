@@ -1,8 +1,9 @@
 """Eviction: free memory by trimming durable data and removing finished scans.
 
-Data are removed from Redis only below the writer's cursor, and the rest of a scan only
-when nothing is left to do for it. All of this works on a full Redis: it always accepts
-XTRIM and DEL, and scripts whose first write is one of them.
+Data are removed from Redis only below the writer's cursor, of a running scan only if a
+master shows them, and the rest of a scan only when nothing is left to do for it. All of
+this works on a full Redis: it always accepts XTRIM and DEL, and scripts whose first
+write is one of them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from scanbus.bus.protocol.keys import (
 )
 from scanbus.bus.protocol.scan_record import ScanRecord
 from scanbus.bus.store.connection import Bus
-from scanbus.bus.store.cursors import read_cursor
+from scanbus.bus.store.cursors import read_cursor, shown_points
 from scanbus.bus.store.expiry import is_unexpired
 from scanbus.bus.store.holds import is_held
 from scanbus.bus.store.leases import Lease
@@ -113,10 +114,13 @@ class Freed:
         Entries of durable points.
     scans : int
         Finished scans that were removed as a whole.
+    needs_masters : bool
+        Whether it did not suffice, and there are durable points that no master shows.
     """
 
     entries: int = 0
     scans: int = 0
+    needs_masters: bool = False
 
     def __bool__(self) -> bool:
         """Whether anything was removed."""
@@ -131,6 +135,8 @@ class _Scan:
     record: ScanRecord
     is_empty: bool = False
     """Whether it is finished and no points of it are on the bus."""
+    has_hidden: bool = False
+    """Whether it has durable points on the bus that no master shows."""
 
     def refresh(self, client: Bus) -> None:
         """Read new events, unless there is a final verdict: it does not change."""
@@ -199,17 +205,21 @@ class Evictor:
             return Freed()
         self._refresh(client)
         n_old = len(self._known) - kept_scans
+        hidden = False
         for place, scan in enumerate(self._known.values()):
             scan.refresh(client)
             n_trimmed = _trim(client, scan, limit_bytes)
             entries += n_trimmed
+            hidden = hidden or scan.has_hidden
             if n_trimmed and used_memory(client) <= limit_bytes:
+                hidden = False
                 break
             if place < n_old and _remove_scan(client, scan):
                 scans += 1
                 if used_memory(client) <= limit_bytes:
+                    hidden = False
                     break
-        return Freed(entries, scans)
+        return Freed(entries, scans, needs_masters=hidden)
 
     def _refresh(self, client: Bus) -> None:
         """Read which scans are on the bus, in the order of their last announcements.
@@ -243,8 +253,13 @@ def _trim_segments(client: Bus, scan: _Scan, limit_bytes: int) -> Iterator[int]:
     """Trim a scan segment by segment; yield the number of entries of each."""
     uid = scan.record.uid
     is_empty = scan.is_finished
+    scan.has_hidden = False
     for lane in scan.lanes:
-        durable = read_cursor(client, uid, lane.name)
+        durable = shown = read_cursor(client, uid, lane.name)
+        if scan.record.final_verdict is None:
+            (shown,) = shown_points(client, [(uid, lane.name)])
+        scan.has_hidden |= shown < durable
+        durable = min(durable, shown)
         key = lane_key(uid, lane.name)
         point = _first_point(client, key)
         while point is not None and point < durable:

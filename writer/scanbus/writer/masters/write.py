@@ -16,6 +16,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -87,7 +88,11 @@ _HOST: Final = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())
 
 
 def write_scan_master(
-    folder: Path, contents: ScanContents, aside: Path | None = None
+    folder: Path,
+    contents: ScanContents,
+    aside: Path | None = None,
+    *,
+    old: Path | None = None,
 ) -> Path:
     """Write a scan's master, replacing the old one; return its path.
 
@@ -101,6 +106,8 @@ def write_scan_master(
         Folder of the temporary file; the scan's folder by default. With the work folder
         of a lease, a writer that lost the lease while it was paused cannot replace its
         successor's master.
+    old : pathlib.Path or None
+        Name under which the one that is replaced stays; None for none.
 
     Raises
     ------
@@ -113,7 +120,7 @@ def write_scan_master(
     _check_scan(path, contents)
     contents = with_values(folder, with_references(folder, contents))
     tree = layout(contents, stamp=stamp_now())
-    replace_file(path, tree, aside)
+    replace_file(path, tree, aside, old=old)
     return path
 
 
@@ -353,13 +360,18 @@ def _is_inside(root: Path, path: Path) -> bool:
     return True
 
 
-def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
+def replace_file(
+    path: Path, tree: Group, folder: Path | None = None, *, old: Path | None = None
+) -> None:
     """Write a tree to a temporary file, fsync it and rename it to `path`.
 
     Parameters
     ----------
     folder : pathlib.Path or None
         Folder of the temporary file; that of `path` by default.
+    old : pathlib.Path or None
+        Name under which the file that is replaced stays, where the file system has
+        hard links; None for none.
 
     Raises
     ------
@@ -373,6 +385,9 @@ def replace_file(path: Path, tree: Group, folder: Path | None = None) -> None:
         with written_hdf5(aside, track_order=True) as file:
             write_tree(file, tree, path.parent)
         fsync_path(aside)
+        if old is not None:
+            with suppress(OSError):
+                os.link(path, old)
         with step("master"):
             aside.replace(path)
         fsync_path(path.parent)

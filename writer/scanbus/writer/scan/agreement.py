@@ -106,11 +106,16 @@ def find_lost(
 
 def keep_on_bus(
     lanes: Sequence[LaneWriter], state: DurableState, authority: WriteAuthority
-) -> None:
+) -> bool:
     """Keep points on the bus that are written again, and cursors that it has lost.
 
     Nobody else knows how far the files reach: a publisher that saw an older cursor
     would wait for room, and send nothing from which a new one comes.
+
+    Returns
+    -------
+    bool
+        Whether it has lost some.
     """
     for lane in lanes:
         if lane.is_behind:
@@ -124,6 +129,7 @@ def keep_on_bus(
     }
     if behind:
         authority.acknowledge(behind)
+    return bool(behind)
 
 
 def _expected(lane: LaneWriter, done: Verdict | None) -> int:

@@ -28,6 +28,7 @@ _LONGEST_WAIT = 12
 _IDLE_POLLS = 100
 # After so many waits without news, the first of which are short, it is idle.
 _AWAKE_WAITS = 4
+_SHORTEST_S = 0.02
 
 
 class BusReader:
@@ -50,6 +51,8 @@ class BusReader:
         self._next_poll = 0.0
         # How often in a row nothing came.
         self._n_empty = 0
+        self.wake_at: float | None = None
+        """Monotonic time at which a wait ends at the latest, whatever comes."""
 
     @property
     def is_idle(self) -> bool:
@@ -97,7 +100,10 @@ class BusReader:
     def _wait_ms(self, first: float) -> int:
         """Return the length of the next wait; the first lasts `first` times poll_s."""
         times = min(first * 2.0 ** min(self._n_empty, 8), _LONGEST_WAIT)
-        return max(1, int(self._pace.poll_s * times * 1000))
+        wait_s = self._pace.poll_s * times
+        if self.wake_at is not None:
+            wait_s = min(wait_s, max(_SHORTEST_S, self.wake_at - time.monotonic()))
+        return max(1, int(wait_s * 1000))
 
     def _note(self, *, is_news: bool, has_events: bool) -> None:
         self._n_empty = 0 if is_news else self._n_empty + 1

@@ -110,6 +110,10 @@ class CommitQueue:
             del self._waiting[0]
             yield owner, finished
 
+    def holds(self, finished: Finished | None) -> bool:
+        """Whether a segment is submitted and not published yet."""
+        return any(one is finished for _, one, _ in self._waiting)
+
     def unpublished(self, owner: Owner) -> list[Any]:
         """Return the segments of a lane, or the shared ones, that are not published."""
         return [finished for of, finished, _ in self._waiting if of is owner]

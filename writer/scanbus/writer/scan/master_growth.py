@@ -1,42 +1,70 @@
-"""When the masters of a growing scan are updated."""
+"""When the master of a running scan is written again."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-
-from scanbus.schemas import Storage
-from scanbus.writer.scan.lane_writer import LaneWriter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 __all__ = ["MasterGrowth"]
 
+# A master is written at most for so small a share of the time: one in so many.
+_SHARE: Final = 20
+# While Redis waits for room, as points are trimmed only when a master shows them.
+_SHARE_IN_NEED: Final = 4
+# The first one, of a scan that nobody sees yet.
+_FIRST_S: Final = 2.0
+
 
 class MasterGrowth:
-    """Decides when the masters of a growing scan are updated.
+    """Decides when the master of a running scan is written again.
 
-    When its segments have doubled, or an update is needed because some were joined; not
-    more often than every `every_s` seconds.
+    So often that it is never older than `every_s`, or 20 times what the last one cost,
+    whichever is more; only if there is something new.
 
     Parameters
     ----------
     every_s : float
-        Shortest interval between updates.
+        Age up to which a master is good enough.
     """
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
-        self._next_at = 0.0
-        self._next_size = 1
+        self._begun = time.monotonic() + min(every_s, _FIRST_S) - every_s
+        self._cost_s = 0.0
+        self.has_news = False
+        """Whether there is something that no master shows."""
+        self.is_needed = False
+        """Whether Redis waits for room."""
 
-    def is_due(self, lanes: Sequence[LaneWriter], *, is_needed: bool) -> bool:
-        """Return whether an update is due; the caller makes it then."""
-        # Masters never refer to segments of small values, which are removed later.
-        size = sum(
-            lane.n_published for lane in lanes if lane.lane.storage is Storage.FILES
+    @property
+    def due_at(self) -> float | None:
+        """Monotonic time at which the next one is due; None without news."""
+        if not self.has_news:
+            return None
+        if self.is_needed:
+            return self._begun + _SHARE_IN_NEED * self._cost_s
+        return self._begun + max(
+            # Its points are those of its beginning.
+            self._every_s - 2 * self._cost_s,
+            _SHARE * self._cost_s,
         )
-        now = time.monotonic()
-        if not (is_needed or size >= self._next_size) or now < self._next_at:
-            return False
-        self._next_size = 2 * size
-        self._next_at = now + self._every_s
-        return True
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next one is due."""
+        due_at = self.due_at
+        return due_at is not None and time.monotonic() >= due_at
+
+    def begin(self) -> None:
+        """Note that what is known now will be in the next one."""
+        self._begun = time.monotonic()
+        self.has_news = self.is_needed = False
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Measure what it costs to write one."""
+        started = time.monotonic()
+        yield
+        self._cost_s = time.monotonic() - started

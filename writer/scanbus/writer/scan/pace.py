@@ -21,7 +21,7 @@ class Pace:
     poll_s : float
         Interval at which events are read.
     master_s : float
-        Shortest interval between updates of the growing scan's master.
+        Age of the running scan's master at most.
     lapse_s : float
         Time without arrivals, after the publisher's heartbeat expired, until the scan
         is interrupted.
@@ -45,7 +45,7 @@ class Pace:
 
     flush_s: float = 1.0
     poll_s: float = 0.2
-    master_s: float = 5.0
+    master_s: float = 10.0
     lapse_s: float = 3.0
     check_s: float = 2.0
     read_bytes: int = 16 * 2**20

@@ -13,20 +13,14 @@ from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.bus.store import Bus
-from scanbus.schemas import LaneDescription, ScanPrepared, Storage, Verdict
+from scanbus.schemas import ScanPrepared, Verdict
 from scanbus.schemas.errors import LeaseLostError, StorageError
 from scanbus.schemas.file_names import values_file_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.masters.rebuild import read_contents
-from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents
-from scanbus.writer.scan.agreement import (
-    fill_holes,
-    find_lost,
-    keep_on_bus,
-    refuse_absent_folder,
-)
+from scanbus.writer.scan.agreement import keep_on_bus, refuse_absent_folder
 from scanbus.writer.scan.bus_reader import BusReader
 from scanbus.writer.scan.commit import publish_scan_file, publish_segment
 from scanbus.writer.scan.commit_queue import CommitQueue, Finished, Owner, Stopped
@@ -35,7 +29,6 @@ from scanbus.writer.scan.durable_state import DurableState, ReplayState, ScanSta
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.join import Joiner
 from scanbus.writer.scan.lane_writer import LaneWriter
-from scanbus.writer.scan.master_growth import MasterGrowth
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.progress import (
     amended,
@@ -47,6 +40,8 @@ from scanbus.writer.scan.progress import (
     verdict_on,
     verdict_on_disk,
 )
+from scanbus.writer.scan.scan_lanes import ScanLanes
+from scanbus.writer.scan.scan_masters import ScanMasters
 from scanbus.writer.scan.scan_number import claim_number, settle_number
 from scanbus.writer.scan.shared_segments import SharedSegments
 from scanbus.writer.scan.silence import Silence
@@ -116,7 +111,6 @@ class ScanWriter:
         self._pace = pace or Pace()
         self._is_stopped = is_stopped
         self._on_points = on_points
-        self._sandbox = sandbox
         self._steps = steps or Steps()
         self._folder = scan_folder(root, record.identity)
         self._work_folder = WorkFolder(
@@ -125,9 +119,9 @@ class ScanWriter:
             authority.fence,
             self._steps,
         )
-        self._lanes: list[LaneWriter] = []
+        make_path = self._work_folder.path
+        self._all = ScanLanes(record, self._folder, make_path, sandbox)
         self._is_open = False
-        self._shared = SharedSegments(record.uid, self._folder, self._work_folder.path)
         self._commits = CommitQueue(self._publish)
         self._joins = Joiner(
             record.uid, self._folder, self._work_folder, authority, self._pace
@@ -135,7 +129,17 @@ class ScanWriter:
         self._next_flush = self._next_check = 0.0
         self._reader = BusReader(client, record, self._pace)
         self._space = SpaceWatch(root, self._folder, self._pace)
-        self._growth = MasterGrowth(self._pace.master_s)
+        self._masters = ScanMasters(
+            root,
+            record,
+            self._folder,
+            work_folder=self._work_folder,
+            authority=authority,
+            pace=self._pace,
+        )
+        # While it waits for a segment, the master that is due.
+        self._is_growing = False
+        self._awaited: Finished | None = None
         self._silence = Silence(client, record.uid, self._pace.lapse_s)
         self._events: EventJournal | None = None
         self._guard = RootGuard(root)
@@ -210,7 +214,7 @@ class ScanWriter:
         an error on the disk, because the space that they use may be what is needed.
         """
         with self._steps.phase("leave", self._folder):
-            for owner in self._owners:
+            for owner in self._all.owners:
                 finished = self._commits.unpublished(owner)
                 if keep:
                     owner.keep(finished)
@@ -255,38 +259,24 @@ class ScanWriter:
         self._events = EventJournal(self._work_folder.path(EVENTS_FILE))
         self._events.append(self._record)
         self._work_folder.prune()
-        self._lanes = self._make_lanes()
+        self._all.find()
         self._space.check(self.bytes_needed)
         self._done = verdict_on_disk(self._record, self._folder)
-        self._agree()
+        self._all.agree(self._state, self._publish, done=self._done)
         if any(lane.stored for lane in self._lanes):
             # A predecessor may have been killed between link and fsync.
             self._work_folder.make_names_durable(self._folder)
         stored = {lane.lane.name: lane.stored for lane in self._lanes}
         self._authority.acknowledge(stored)
         self._is_open = True
-        self._add_lanes()
+        self._masters.begin(self._lanes)
+        self._all.add_named(self._state, self._authority)
         log.info(
             LogEvent.SCAN_OPENED,
             scan=prepared.scan.uid,
             folder=str(self._folder),
             stored=stored,
         )
-
-    def _agree(self) -> None:
-        """Compare the files with what was acknowledged; see `scan.agreement`."""
-        uid, folder = self._record.uid, self._folder
-        while True:
-            shared, lanes, done = self._shared, self._lanes, self._done
-            lost = find_lost(uid, folder, lanes, self._state, shared, done=done)
-            filled = [fill_holes(folder, lane, shared, self._publish) for lane in lost]
-            if not any(filled):
-                shared.forget()
-                return
-            finished = shared.end(self._lanes, is_due=True)
-            if finished is not None:
-                self._publish(finished)
-            self._lanes = self._make_lanes()  # Segments behind the holes count now.
 
     def _wait(self, seconds: float) -> None:
         if self._is_stopped():
@@ -300,33 +290,12 @@ class ScanWriter:
         return bytes_needed(self._lanes, self._folder) + self._joins.bytes_needed
 
     @property
-    def _owners(self) -> list[Owner]:
-        return [*self._lanes, self._shared]
+    def _lanes(self) -> list[LaneWriter]:
+        return self._all.writers
 
-    def _make_lanes(self) -> list[LaneWriter]:
-        uid, make_path = self._record.uid, self._work_folder.path
-        self._shared = SharedSegments(uid, self._folder, make_path)
-        self._shared.find()
-        return [self._lane(lane) for lane in self._record.lanes if not lane.is_late]
-
-    def _lane(self, lane: LaneDescription) -> LaneWriter:
-        has_own = lane.storage is Storage.FILES or lane.is_late
-        shared = None if has_own else self._shared
-        uid, path = self._record.uid, self._work_folder.path
-        return LaneWriter(uid, lane, self._folder, path, self._sandbox, shared=shared)
-
-    def _add_lanes(self) -> None:
-        """Add the lanes that events name later: of late points, of static arrays."""
-        if not self._is_open:
-            return
-        known = {lane.lane.name for lane in self._lanes}
-        for described in self._record.lanes:
-            if described.name not in known:
-                lane = self._lane(described)
-                uid, shared = self._record.uid, self._shared
-                find_lost(uid, self._folder, [lane], self._state, shared)
-                self._authority.acknowledge({described.name: lane.stored})
-                self._lanes.append(lane)
+    @property
+    def _shared(self) -> SharedSegments:
+        return self._all.shared
 
     def _write(self) -> bool:
         """Write until all lanes are over; return False if the publisher is gone."""
@@ -336,8 +305,8 @@ class ScanWriter:
             n_arrivals = self._read()
             self._collect_published()
             self._joins.advance(self._lanes)
-            if self._joins.needs_master:
-                self._update_master()
+            self._masters.growth.has_news |= self._joins.needs_master or n_arrivals > 0
+            self._update_master()
             if n_arrivals or self._record.ended is not ended or self._is_over():
                 self._silence.end()
             elif self._silence.is_lapsed() and self._commits.is_empty:
@@ -357,6 +326,8 @@ class ScanWriter:
         if not readers or self._commits.is_full:
             self._wait_for_commits_or_end()
             return 0
+        due_at = self._masters.growth.due_at
+        self._reader.wake_at = 0.0 if self._is_growing else due_at
         found = self._reader.read(list(readers))
         n_arrivals = 0
         for reader, arrivals in found:
@@ -399,7 +370,7 @@ class ScanWriter:
         for owner, finished in self._commits.published():
             owner.published(finished)
             report_points(self._lanes, finished.stops, self._on_points)
-            self._update_master()
+            self._masters.growth.has_news = True
 
     def _tick(self) -> None:
         if self._is_stopped():
@@ -407,24 +378,33 @@ class ScanWriter:
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + self._pace.check_s
-            authority = self._authority
-            (authority.keep if self._reader.is_idle else authority.check)()
-            if self._lanes:
-                keep_on_bus(self._lanes, self._state, self._authority)
-                with self._steps.phase("space", self._folder):
-                    self._guard.check()
-                    self._space.check(self.bytes_needed)
+            self._check()
         if self._reader.poll_events():
+            self._masters.growth.has_news |= self._is_open
             if self._events is not None:
                 self._events.append(self._record)
-            self._add_lanes()
+            if self._is_open:
+                self._all.add_named(self._state, self._authority)
         if now >= self._next_flush:
             self._next_flush = now + self._pace.flush_s
             with self._steps.phase("flush", self._folder):
-                for owner in self._owners:
+                for owner in self._all.owners:
                     owner.flush()
                 if self._events is not None:
                     self._events.touch()
+
+    def _check(self) -> None:
+        """Check the lease, what the bus knows, and the disk."""
+        authority = self._authority
+        (authority.keep if self._reader.is_idle else authority.check)()
+        if not self._lanes:
+            return
+        if keep_on_bus(self._lanes, self._state, authority):
+            self._masters.show_again()
+        with self._steps.phase("space", self._folder):
+            self._guard.check()
+            self._masters.remove_expired()
+            self._space.check(self.bytes_needed)
 
     def _contents(self, verdict: Verdict | None = None) -> ScanContents:
         """Return the current contents, with a verdict that need not be announced."""
@@ -436,27 +416,35 @@ class ScanWriter:
         """Write all masters."""
         with self._steps.phase("master", self._folder):
             self._guard.check()
-            self._confirm_files()
-            write_scan_master(self._folder, contents, self._work_folder.folder)
+            self._all.confirm_files()
+            self._masters.write(contents, self._lanes)
             self._joins.note_master()
-            write_dataset_masters(self._root, self._record.identity)
-
-    def _confirm_files(self) -> None:
-        """Check that all segments that masters name are in their places."""
-        for lane in self._lanes:
-            if lane.has_own_files:
-                lane.confirm()
 
     def _update_master(self) -> None:
-        """Update the masters of a growing scan, if that is due."""
-        if self._growth.is_due(self._lanes, is_needed=self._joins.needs_master):
+        """Update the master of a running scan, if that is due.
+
+        First the shared segment ends: the master shows what is published, so that a
+        successor never shows less.
+        """
+        if self._masters.growth.is_due and not self._is_growing:
+            self._masters.growth.begin()
+            self._is_growing = True
+            self._awaited = self._shared.end(self._lanes, is_due=True)
+            if self._awaited is not None:
+                self._submit(self._shared, self._awaited)
+        if self._is_growing and not self._commits.holds(self._awaited):
+            self._is_growing, self._awaited = False, None
             self._write_masters(self._contents())
+
+    def need_master(self) -> None:
+        """Have the master written soon: Redis waits for room. Any thread may call."""
+        self._masters.growth.is_needed = True
 
     def _finalise(self) -> Verdict:
         name = values_file_name(self._record.identity.scan_number)
         found = look_for_references(self._lanes, self._shared, self._pace, self._tick)
         with self._steps.phase("scan_file", self._folder / name):
-            for owner in self._owners:
+            for owner in self._all.owners:
                 owner.confirm()
             verdict = verdict_on(self._record, self._lanes, self._root, found)
             segments = segment_paths(self._lanes, self._folder)
@@ -484,7 +472,7 @@ class ScanWriter:
             self._joins.leave(self._root)
             remove_shared_segments(self._folder)
             self._work_folder.clear()
-        self._confirm_files()
+        self._all.confirm_files()
         self._authority.announce(verdict)
         log.info(
             LogEvent.SCAN_CLOSED,
@@ -496,6 +484,10 @@ class ScanWriter:
 
     def _interrupt(self) -> Verdict:
         """Announce a provisional verdict: the publisher is gone, and may come back."""
+        finished = self._shared.end(self._lanes, is_due=True)
+        if finished is not None:  # Its values are in files, whoever comes back.
+            self._publish(finished)
+            self._shared.published(finished)
         verdict = verdict_on(self._record, self._lanes, self._root, provisional=True)
         self._authority.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:

@@ -7,7 +7,7 @@ when it is large. The order of the files says nothing, only which points they ha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -27,7 +27,7 @@ from scanbus.writer.storage.shared_sections import (
 )
 from scanbus.writer.storage.shared_segment import LaneSection, SharedSegment
 
-__all__ = ["FinishedShared", "SharedSegments", "published_files"]
+__all__ = ["FinishedShared", "SharedSegments", "new_sections", "published_files"]
 
 log = get_logger()
 # A larger one would delay its lanes' acknowledgement: it is compared as a whole.
@@ -86,8 +86,15 @@ class FinishedShared:
         self.segment.close()
 
 
-def published_files(folder: Path, uid: str) -> dict[str, SharedFile]:
+def published_files(
+    folder: Path, uid: str, without: Container[str] = ()
+) -> dict[str, SharedFile]:
     """Return the published shared segments of a scan, by name, in order.
+
+    Parameters
+    ----------
+    without : container of str
+        Names of those that are not wanted.
 
     Raises
     ------
@@ -97,12 +104,50 @@ def published_files(folder: Path, uid: str) -> dict[str, SharedFile]:
     names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208
     found = {}
     for name in sorted(names, key=lambda each: (len(each), each)):
-        if parse_shared_segment(name) is None:
+        if parse_shared_segment(name) is None or name in without:
             continue
         found[name] = read_shared_segment(folder / name)
         if found[name].uid != uid:
             raise NameTakenError(str(folder / name), f"scan {found[name].uid}")
     return found
+
+
+def new_sections(
+    folder: Path, uid: str, reached: Mapping[str, int], taken: set[str]
+) -> dict[str, list[Section]]:
+    """Return the published points of each lane behind a point, ascending.
+
+    Parameters
+    ----------
+    reached : mapping
+        Name of each lane to that point; 0 for others.
+    taken : set of str
+        Names of segments with no point behind it; those read now are added.
+
+    Raises
+    ------
+    NameTakenError
+        If a file with the name of a segment is none, or another scan's.
+    """
+    found: dict[str, list[Section]] = {}
+    for name, file in published_files(folder, uid, taken).items():
+        taken.add(name)
+        for lane, section in file.sections.items():
+            found.setdefault(lane, []).append(section)
+    return {
+        lane: _behind(sections, reached.get(lane, 0))
+        for lane, sections in found.items()
+    }
+
+
+def _behind(sections: Sequence[Section], point: int) -> list[Section]:
+    # What is known up to the point counts as a section, too.
+    pieces = cover([(0, point), *((one.start, one.stop) for one in sections)])
+    return [
+        sections[place - 1].clipped(max(start, point), stop)
+        for place, start, stop in pieces
+        if place and stop > point
+    ]
 
 
 class SharedSegments:

@@ -20,6 +20,7 @@ from scanbus.bus.store import (
     release_lease,
     release_quota,
     renew_lease,
+    show_all,
     shrink_quota,
     take_number_after,
 )
@@ -63,6 +64,9 @@ class WriteAuthority(Protocol):
 
     def acknowledge(self, points: Mapping[str, int]) -> None:
         """Acknowledge that all points of lanes before these are durable."""
+
+    def show(self, points: Mapping[str, int]) -> None:
+        """State up to which points a master shows lanes: these may be trimmed."""
 
     def announce(self, verdict: Verdict) -> None:
         """Publish the verdict on the scan."""
@@ -156,6 +160,11 @@ class LeaseAuthority:
         durable = {(uid, lane): point for lane, point in points.items()}
         acknowledge_all(self._client, durable)
 
+    def show(self, points: Mapping[str, int]) -> None:
+        """Advance the cursors of what masters show; they only grow, too."""
+        uid = self.lease.uid
+        show_all(self._client, {(uid, lane): point for lane, point in points.items()})
+
     def announce(self, verdict: Verdict) -> None:
         """Append the verdict to the scan's events; release the quota if it is final.
 
@@ -235,6 +244,9 @@ class ReplayAuthority:
 
     def acknowledge(self, points: Mapping[str, int]) -> None:
         """Do nothing: a replay's files do not count as the scan's durable files."""
+
+    def show(self, points: Mapping[str, int]) -> None:
+        """Do nothing: nobody looks for a scan's points in a replay."""
 
     def announce(self, verdict: Verdict) -> None:
         """Do nothing: the verdict is returned to the caller of the replay."""

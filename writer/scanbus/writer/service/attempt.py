@@ -131,6 +131,11 @@ class ServiceAuthority:
         with step("acknowledge"):
             self._calls.channel.send("acknowledge", self._attempt, dict(points))
 
+    def show(self, points: Mapping[str, int]) -> None:
+        """Tell the service which points a master shows; it does not wait either."""
+        with step("acknowledge"):
+            self._calls.channel.send("show", self._attempt, dict(points))
+
     def announce(self, verdict: Verdict) -> None:
         """Publish the verdict; raise LeaseLostError if the lease is lost."""
         with step("verdict"):
@@ -190,6 +195,11 @@ class Attempt:
     def stalled(self) -> str:
         """Sentence about a step that hangs; empty if none does."""
         return self._steps.stalled()
+
+    def need_master(self) -> None:
+        """Have the master of the running scan written soon; any thread may call."""
+        if self._writer is not None:
+            self._writer.need_master()
 
     def run(self) -> Outcome:
         """Write the scan; return how that ended. Errors are part of the outcome."""

@@ -38,17 +38,24 @@ class BusMemory:
                 f"Redis itself need at least {LEAST_MEMORY_BYTES / 2**20:.0f} MiB",
             )
 
-    def free(self, client: Bus) -> None:
-        """Trim acknowledged data and remove finished scans above the watermark."""
+    def free(self, client: Bus) -> bool:
+        """Trim acknowledged data and remove finished scans above the watermark.
+
+        Returns
+        -------
+        bool
+            Whether more could be trimmed if masters showed it.
+        """
         # Each time: maxmemory may be changed while Redis runs, and publishers see it.
         used, maxmemory = memory_state(client)
         memory = maxmemory or int(self._settings.memory_bytes)
         budget = budget_bytes(memory)
         limit = int(budget * self._settings.watermark)
         if used <= limit:
-            return
+            return False
         with step("trim"):
-            self._evictor.free(client, limit)
+            freed = self._evictor.free(client, limit)
             # Above this, publishers would not find their whole budget free.
             most = memory - int(budget * ALLOCATED_SHARE)
             self._evictor.free(client, most, kept_scans=KEPT_WHEN_FULL)
+        return freed.needs_masters

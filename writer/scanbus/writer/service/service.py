@@ -471,8 +471,10 @@ class WriterService:
             self._reservations.follow(self._client, records)
 
     def _evict(self) -> None:
-        if self._is_due("room", self._settings.poll_s):
-            self._memory.free(self._client)
+        if self._is_due("room", self._settings.poll_s) and self._memory.free(
+            self._client
+        ):
+            self._pool.need_masters()
 
     def _shut_down(self) -> None:
         notify("STOPPING=1")

@@ -102,6 +102,9 @@ class Worker:
                 self._start(AttemptOrder.from_message(values[0]))
             case "reply":
                 self._calls.answer(number, *values)
+            case "masters":
+                for attempt in tuple(self._attempts.values()):
+                    attempt.need_master()
             case "stop":
                 self._is_stopping = True
 

@@ -4,8 +4,9 @@ A message is a list, packed with MessagePack: its kind, the number of the attemp
 it is about, and values. Nothing is pickled. Both ends are private to the service and
 its child, so what arrives is not checked again.
 
-From the service: ``configure``, ``start``, ``reply``, ``stop``. From a worker:
-``ready``, ``alive``, ``call``, ``acknowledge``, ``points``, ``log``, ``ended``.
+From the service: ``configure``, ``start``, ``reply``, ``masters``, ``stop``. From a
+worker: ``ready``, ``alive``, ``call``, ``acknowledge``, ``show``, ``points``, ``log``,
+``ended``.
 """
 
 from __future__ import annotations

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from scanbus.bus.store import Lease, acknowledge_all, connect, translated
+from scanbus.bus.store import (
+    Bus,
+    Lease,
+    acknowledge_all,
+    connect,
+    show_all,
+    translated,
+)
 from scanbus.schemas import Verdict
 from scanbus.schemas.errors import ScanbusError
 from scanbus.schemas.log_events import LogEvent
@@ -103,6 +110,7 @@ class WorkerLink:
         self._client = connect(settings.redis, name="scanbus-worker")
         self._attempts: dict[int, RunningAttempt] = {}
         self._acknowledged: dict[tuple[int, str], int] = {}
+        self._shown: dict[tuple[int, str], int] = {}
         # While it answers, or waits for Redis, the worker is not to blame.
         self._waits_since: float | None = time.monotonic()
         self.is_ready = False
@@ -157,6 +165,11 @@ class WorkerLink:
             self._channel.send("start", order.number, order.to_message())
         return attempt
 
+    def need_masters(self) -> None:
+        """Tell the worker that Redis waits for the masters of running scans."""
+        with suppress(PeerGoneError):
+            self._channel.send("masters", 0)
+
     def stop(self) -> None:
         """Tell the worker to end its attempts and leave."""
         with suppress(PeerGoneError):
@@ -197,11 +210,8 @@ class WorkerLink:
             self._channel.close()  # The worker leaves, and another one comes.
 
     def _handle(self, kind: str, number: int, *values: Any) -> None:
-        if kind == "acknowledge":
-            for lane, point in values[0].items():
-                key = number, lane
-                self._attempts[number].note_acknowledged(lane, point)
-                self._acknowledged[key] = max(point, self._acknowledged.get(key, 0))
+        if kind in {"acknowledge", "show"}:
+            self._note_points(kind, number, values[0])
             return
         self._acknowledge()
         match kind:
@@ -221,17 +231,36 @@ class WorkerLink:
             case "ended":
                 self._end(number, Outcome.from_message(values[0]))
 
+    def _note_points(self, kind: str, number: int, points: dict[str, int]) -> None:
+        """Note points, to be sent together with those of other attempts."""
+        for lane, point in points.items():
+            key = number, lane
+            if kind == "show":
+                self._shown[key] = point
+                continue
+            self._attempts[number].note_acknowledged(lane, point)
+            self._acknowledged[key] = max(point, self._acknowledged.get(key, 0))
+
     def _note_stalled(self, stalled: dict[int, str]) -> None:
         for number, attempt in self._attempts.items():
             attempt.stalled = stalled.get(number, "")
 
     def _acknowledge(self) -> None:
         points, self._acknowledged = self._acknowledged, {}
+        self._tell(acknowledge_all, points)
+        shown, self._shown = self._shown, {}
+        self._tell(show_all, shown)
+
+    def _tell(
+        self,
+        send: Callable[[Bus, Mapping[tuple[str, str], int]], None],
+        points: Mapping[tuple[int, str], int],
+    ) -> None:
         if not points:
             return
         try:
             with translated(self._settings.redis):
-                acknowledge_all(
+                send(
                     self._client,
                     {
                         (self._attempts[number].lease.uid, lane): point

@@ -278,6 +278,12 @@ class WorkerPool:
         self._n_ordered += 1
         return link.start(make_order(self._n_ordered), lease, on_end)
 
+    def need_masters(self) -> None:
+        """Have the masters of running scans written: Redis waits for room."""
+        for place in self._places:
+            if place.link is not None:
+                place.link.need_masters()
+
     def stop(self, deadline: float) -> None:
         """Have all workers end their attempts and leave; return at the deadline."""
         for place in self._places:

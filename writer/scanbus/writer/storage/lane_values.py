@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from scanbus.writer.storage.entry_values import (
 from scanbus.writer.storage.record_file import parse_record
 from scanbus.writer.storage.shared_sections import OpenFiles, PointsRecord, Section
 
-__all__ = ["LanePoints", "LaneValues"]
+__all__ = ["LanePoints", "LaneValues", "PointSource"]
 
 # Lanes of fewer bytes are read once, and kept until they are written.
 _KEPT_BYTES: Final = 4 << 20
@@ -52,6 +52,16 @@ class LanePoints:
     blocks: list[Block]
 
 
+class PointSource(Protocol):
+    """The points of a lane, to be iterated any number of times."""
+
+    n_points: int
+
+    def __iter__(self) -> Iterator[LanePoints]:
+        """Yield all points, a few mebibytes at a time."""
+        ...
+
+
 class LaneValues:
     """All points of a lane, to be iterated any number of times.
 
@@ -63,19 +73,26 @@ class LaneValues:
         Its sections, ascending, none overlapping another.
     files : OpenFiles
         The files that are open.
+    start : int
+        The first point; sections have none before it.
     """
 
     def __init__(
-        self, lane: LaneDescription, sections: Sequence[Section], files: OpenFiles
+        self,
+        lane: LaneDescription,
+        sections: Sequence[Section],
+        files: OpenFiles,
+        start: int = 0,
     ) -> None:
         self._lane = lane
         self._sections = sections
         self._files = files
         self._kept: list[LanePoints] | None = None
-        self.n_points = sections[-1].stop if sections else 0
+        self._start = start
+        self.n_points = sections[-1].stop - start if sections else 0
 
     def __iter__(self) -> Iterator[LanePoints]:
-        """Yield all points from the first one on, a few mebibytes at a time.
+        """Yield all points from `start` on, a few mebibytes at a time.
 
         Raises
         ------
@@ -92,7 +109,7 @@ class LaneValues:
         yield from self._kept
 
     def _read(self) -> Iterator[LanePoints]:
-        reached = 0
+        reached = self._start
         for section in self._sections:
             for record in self._files.places(section):
                 start = max(reached, section.start, record.first)

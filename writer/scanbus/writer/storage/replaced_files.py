@@ -1,7 +1,8 @@
 """Remove segments that were replaced by a joined one, some time afterwards.
 
 A reader may have an older master open, which names them: HDF5 would read fill values in
-their place, without an error. So they stay for a grace period after the last master
+their place, without an error. So do old masters, and what they map of the small values
+of a scan that is over now. So they stay for a grace period after the last master
 that named them was replaced. After the end of a scan a record below the root tells
 every writer about them. Which files they are follows from the names in the folder.
 """
@@ -16,9 +17,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
-from scanbus.schemas.file_names import REPLACED_RECORDS_GLOB, replaced_record_path
+from scanbus.schemas.file_names import (
+    REPLACED_RECORDS_GLOB,
+    parse_scan_folder,
+    replaced_record_path,
+    scan_master_name,
+)
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
+from scanbus.schemas.running_files import is_old_master, parse_values_part
 from scanbus.writer.model.segment_chain import replaced_names
 from scanbus.writer.steps import step
 from scanbus.writer.storage.data_root import inside
@@ -32,6 +39,17 @@ log = get_logger()
 _LOOK_S = 10.0
 
 
+def _find_outdated(folder: Path) -> list[Path]:
+    """Return files of a finished scan that only readers of it while it ran may need."""
+    number = parse_scan_folder(folder.name)
+    master = "" if number is None else scan_master_name(number)
+    return [
+        path
+        for path in folder.iterdir()
+        if parse_values_part(path.name) is not None or is_old_master(path.name, master)
+    ]
+
+
 def find_replaced(folder: Path) -> tuple[str, ...]:
     """Return the names of the replaced segments in a scan's folder."""
     found = replaced_names(path.name for path in folder.iterdir())
@@ -39,14 +57,14 @@ def find_replaced(folder: Path) -> tuple[str, ...]:
 
 
 def note_replaced(root: Path, uid: str, folder: Path) -> None:
-    """Write the record of a finished scan, if it has replaced segments.
+    """Write the record of a finished scan, if it has replaced files.
 
     Raises
     ------
     OSError
         If the file system refuses.
     """
-    if not find_replaced(folder):
+    if not (find_replaced(folder) or _find_outdated(folder)):
         return
     record = root / replaced_record_path(uid)
     make_folder(record.parent)
@@ -58,7 +76,7 @@ def note_replaced(root: Path, uid: str, folder: Path) -> None:
 
 
 def remove_replaced(folder: Path, uid: str) -> int:
-    """Remove all replaced segments of a scan; return how many there were.
+    """Remove all replaced files of a finished scan; return how many there were.
 
     Raises
     ------
@@ -78,6 +96,9 @@ def remove_replaced(folder: Path, uid: str) -> int:
             with step("join_remove"):
                 (folder / name).unlink(missing_ok=True)
             n_removed += 1
+    for path in _find_outdated(folder):
+        path.unlink(missing_ok=True)
+        n_removed += 1
     return n_removed
 
 

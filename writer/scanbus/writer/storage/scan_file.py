@@ -45,7 +45,7 @@ from scanbus.writer.storage.value_columns import (
     write_times,
 )
 
-__all__ = ["ScanFile", "read_scan_file", "write_scan_file"]
+__all__ = ["ScanFile", "make_groups", "read_scan_file", "write_scan_file"]
 
 # Errors of h5py and the parsers on a file that is not a scan file.
 _NO_SCAN_FILE = (
@@ -113,7 +113,7 @@ def write_scan_file(
         raise ValueError("a scan that was never prepared has no values")
     digests: dict[str, str] = {}
     with written_hdf5(path, track_order=True) as file, OpenFiles() as files:
-        _make_groups(file)
+        make_groups(file)
         for lane in record.prepared.lanes:
             if lane.storage is Storage.VALUES:
                 values = LaneValues(lane, sections.get(lane.name, ()), files)
@@ -127,7 +127,8 @@ def write_scan_file(
     _verify(path, digests)
 
 
-def _make_groups(file: h5py.File) -> None:
+def make_groups(file: h5py.File) -> None:
+    """Make the groups of a file with small values."""
     classes = {
         "/": "NXroot",
         "entry_0000": "NXentry",

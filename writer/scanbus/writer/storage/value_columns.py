@@ -40,12 +40,12 @@ from scanbus.writer.storage.chunked_dataset import (
 )
 from scanbus.writer.storage.entry_values import ENTRY_FIELDS, Block
 from scanbus.writer.storage.hdf5 import open_hdf5
-from scanbus.writer.storage.lane_values import LaneValues
+from scanbus.writer.storage.lane_values import PointSource
 from scanbus.writer.storage.segment_header import FREE_TEXT
 from scanbus.writer.storage.time_column import TIME_CHECKSUM, TIME_NAME
 from scanbus.writer.storage.tree_writer import write_attributes, write_attributes_of
 
-__all__ = ["digest_of", "segment_times", "write_lane", "write_times"]
+__all__ = ["digest_of", "segment_times", "write_lane", "write_times", "write_values"]
 
 _CHUNK_BYTES = 1 << 20
 # Smaller datasets are stored contiguously, not chunked and compressed.
@@ -79,13 +79,13 @@ class _Extent:
 
 
 def write_lane(
-    file: h5py.File, lane: LaneDescription, values: LaneValues
+    file: h5py.File, lane: LaneDescription, values: PointSource
 ) -> dict[str, str]:
     """Write all channels of a lane, its times and table of entries into a scan file.
 
     Parameters
     ----------
-    values : LaneValues
+    values : PointSource
         The points of the lane.
 
     Returns
@@ -99,9 +99,20 @@ def write_lane(
     OSError, VerificationError
         If a segment cannot be read, or the file system refuses.
     """
-    digests = write_times(file, lane, (points.times for points in values))
     extent = _extent_of(lane, values)
-    digests |= _write_entries(file, lane.name, values, extent)
+    entries = _write_entries(file, lane.name, values, extent)
+    return entries | _write_values(file, lane, values, extent)
+
+
+def write_values(file: h5py.File, lane: LaneDescription, values: PointSource) -> None:
+    """Write all channels of a lane and its times only; see `write_lane`."""
+    _write_values(file, lane, values, _extent_of(lane, values))
+
+
+def _write_values(
+    file: h5py.File, lane: LaneDescription, values: PointSource, extent: _Extent
+) -> dict[str, str]:
+    digests = write_times(file, lane, (points.times for points in values))
     for batch in _batches(lane, extent):
         columns = {
             place: _column(file, lane, lane.channels[place], extent) for place in batch
@@ -160,7 +171,7 @@ def digest_of(file: h5py.File, path: str, descriptor: int) -> str:
     return digest.hexdigest()
 
 
-def _extent_of(lane: LaneDescription, values: LaneValues) -> _Extent:
+def _extent_of(lane: LaneDescription, values: PointSource) -> _Extent:
     ragged = [
         (place, channel.name)
         for place, channel in enumerate(lane.channels)
@@ -186,7 +197,7 @@ def _fixed(block: Block) -> npt.NDArray[Any]:
 
 
 def _write_entries(
-    file: h5py.File, name: str, values: LaneValues, extent: _Extent
+    file: h5py.File, name: str, values: PointSource, extent: _Extent
 ) -> dict[str, str]:
     """Write one row per entry."""
     if not extent.n_points:

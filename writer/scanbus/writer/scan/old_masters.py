@@ -1,0 +1,50 @@
+"""Replaced masters of a running scan: they stay until readers are done with them.
+
+A reader on another machine may have one open. Without a name it would be gone there.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from scanbus.schemas.running_files import is_old_master
+
+__all__ = ["OldMasters"]
+
+
+class OldMasters:
+    """The replaced masters in a scan's folder; one scan writer owns it.
+
+    Parameters
+    ----------
+    master : pathlib.Path
+        The master that replaced them.
+    grace_s : float
+        How long each stays after it was seen first, in seconds.
+    """
+
+    def __init__(self, master: Path, grace_s: float) -> None:
+        self._master = master
+        self._grace_s = grace_s
+        self._deadlines: dict[Path, float] = {}
+
+    def note(self, old: Path | None = None) -> None:
+        """Note a replaced master; without one, all that are there."""
+        found = [old] if old is not None else self._found()
+        for path in found:
+            deadline = time.monotonic() + self._grace_s
+            self._deadlines.setdefault(path, deadline)
+
+    def _found(self) -> list[Path]:
+        paths = self._master.parent.iterdir()
+        return [path for path in paths if is_old_master(path.name, self._master.name)]
+
+    def remove_expired(self) -> None:
+        """Remove those whose time is over; what cannot be removed is left."""
+        now = time.monotonic()
+        for path in [path for path, end in self._deadlines.items() if now >= end]:
+            del self._deadlines[path]
+            with suppress(OSError):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""The masters of a scan that is being written: what they show, and since when.
+
+While the scan runs, its master shows what is published of it. So a reader never sees
+fewer points than before, whoever writes the scan, and points may be trimmed from the
+bus as soon as a master shows them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from scanbus.bus.protocol import ScanRecord
+from scanbus.schemas import Storage
+from scanbus.schemas.file_names import scan_master_name
+from scanbus.schemas.running_files import old_master_name
+from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.model.scan_contents import ScanContents
+from scanbus.writer.scan.lane_writer import LaneWriter
+from scanbus.writer.scan.master_growth import MasterGrowth
+from scanbus.writer.scan.old_masters import OldMasters
+from scanbus.writer.scan.pace import Pace
+from scanbus.writer.scan.running_values import RunningValues
+from scanbus.writer.scan.write_authority import WriteAuthority
+from scanbus.writer.storage.work_folder import WorkFolder
+
+__all__ = ["ScanMasters"]
+
+
+class ScanMasters:
+    """The masters of one attempt; one scan writer owns it.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        Root of all files.
+    record : ScanRecord
+        The scan.
+    folder : pathlib.Path
+        The scan's folder.
+    work_folder : WorkFolder
+        Where files are made.
+    authority : WriteAuthority
+        Told which points a master shows.
+    pace : Pace
+        Age of the master, size of what it copies, and grace period.
+
+    Attributes
+    ----------
+    growth : MasterGrowth
+        When the next one is due.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        record: ScanRecord,
+        folder: Path,
+        *,
+        work_folder: WorkFolder,
+        authority: WriteAuthority,
+        pace: Pace,
+    ) -> None:
+        self._root = root
+        self._record = record
+        self._folder = folder
+        self._work_folder = work_folder
+        self._authority = authority
+        self._copied_bytes = pace.copied_bytes
+        self._keeps_old = pace.grace_s > 0
+        self.growth = MasterGrowth(pace.master_s)
+        self._path = folder / scan_master_name(record.identity.scan_number)
+        self._old = OldMasters(self._path, pace.grace_s)
+        self._values = RunningValues(record.uid, folder, work_folder, pace.copied_bytes)
+        self._shown: dict[str, int] = {}
+        self._is_listed = False
+
+    def begin(self, lanes: Sequence[LaneWriter]) -> None:
+        """Note what predecessors have left."""
+        self._old.note()
+        self.growth.has_news = any(lane.stored for lane in lanes)
+
+    def write(self, contents: ScanContents, lanes: Sequence[LaneWriter]) -> None:
+        """Write the master, with the small values so far unless there is a scan file.
+
+        Raises
+        ------
+        NameTakenError
+            If a file of another scan has its name.
+        OSError, StorageError
+            If the file system refuses.
+        """
+        with self.growth.counted():
+            if contents.values_file is None:
+                contents = replace(
+                    contents,
+                    values=self._values.update(lanes),
+                    copied_bytes=self._copied_bytes,
+                )
+            old = None
+            if self._keeps_old:
+                name = old_master_name(self._path.name, secrets.token_hex(8))
+                old = self._path.with_name(name)
+            work_folder = self._work_folder.folder
+            write_scan_master(self._folder, contents, work_folder, old=old)
+            if old is not None:
+                self._old.note(old)
+        self._show(contents, lanes)
+        if contents.is_final or not self._is_listed:
+            write_dataset_masters(self._root, self._record.identity)
+            self._is_listed = True
+
+    def _show(self, contents: ScanContents, lanes: Sequence[LaneWriter]) -> None:
+        """Say up to which points the master shows each lane."""
+        reached = self._values.reached
+        shown: dict[str, int] = {}
+        for lane in lanes:
+            name, storage = lane.lane.name, lane.lane.storage
+            if lane.lane.is_late or contents.values_file is not None:
+                shown[name] = lane.stored
+            elif storage is Storage.VALUES:
+                shown[name] = min(lane.stored, reached.get(name, 0))
+            else:
+                files = contents.segments.get(name, ())
+                shown[name] = files[-1].stop if files else 0
+        self._shown = {name: point for name, point in shown.items() if point}
+        self.show_again()
+
+    def show_again(self) -> None:
+        """Tell the bus again, which has lost it."""
+        if self._shown:
+            self._authority.show(self._shown)
+
+    def remove_expired(self) -> None:
+        """Remove replaced masters whose grace period is over."""
+        self._old.remove_expired()
