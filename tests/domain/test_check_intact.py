@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from scanbus.schemas import EndReason
 from scanbus.writer.check import CheckReport, Finding, check_files
 from scanbus.writer.check.sampling import sampled
-from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.masters.above import write_dataset_masters
+from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.ledger import judge
 from tests.support.written_scans import (
     WrittenScan,

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.log_events import LogEvent
 from scanbus.writer.check import check_files
+from scanbus.writer.masters.above import write_dataset_masters
 from scanbus.writer.masters.rebuild import rebuild
-from scanbus.writer.masters.write import write_dataset_masters
 from scanbus.writer.model.scan_contents import link_group
 from tests.support.file_reader import FAILED, FileReader, Found, file_reader
 from tests.support.written_scans import WrittenScan, write_scan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,20 +12,26 @@ from typing import Any
 
 import h5py
 import pytest
+import structlog
 from silx.io.nxdata import parse as nxdata
 
 from scanbus.schemas.errors import NameTakenError
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
 from scanbus.writer.layouts.link_masters import ScanMaster
+from scanbus.writer.masters import above
 from scanbus.writer.masters import write as masters
-from scanbus.writer.masters.write import (
-    list_scans,
+from scanbus.writer.masters.above import (
     rebuild_masters,
     write_dataset_masters,
-    write_scan_master,
 )
+from scanbus.writer.masters.list_scans import KnownScans, list_scans
+from scanbus.writer.masters.unlisted import UnlistedScans, note_unlisted
+from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.storage.data_root import dataset_folder
 from tests.support.scan_folders import identity, make_scan
+from tests.support.trees import differences
 
 RAW = Path("ch-1234/id00/20240131/RAW_DATA")
 MASTERS = (
@@ -138,17 +145,19 @@ def test_a_scan_that_appears_meanwhile_is_linked(
 ) -> None:
     folder, contents = make_scan(tmp_path)
     write_scan_master(folder, contents)
-    listed = masters.list_scans
+    listed = above.list_scans
     calls: list[Path] = []
 
-    def list_and_add(root: Path, dataset: Path, base: Path) -> tuple[ScanMaster, ...]:
-        found = listed(root, dataset, base)
+    def list_and_add(
+        root: Path, dataset: Path, base: Path, known: KnownScans | None
+    ) -> tuple[ScanMaster, ...]:
+        found = listed(root, dataset, base, known)
         calls.append(dataset)
         if len(calls) == 1:
             write_scan_master(*make_scan(tmp_path, 2))
         return found
 
-    monkeypatch.setattr(masters, "list_scans", list_and_add)
+    monkeypatch.setattr(above, "list_scans", list_and_add)
     write_dataset_masters(tmp_path, contents.record.identity)
     assert list(links(tmp_path / MASTERS[0])) == ["1.1", "2.1"]
 
@@ -169,6 +178,90 @@ def test_somebody_elses_master_is_never_replaced(
     with pytest.raises(NameTakenError):
         write_dataset_masters(tmp_path, contents.record.identity)
     assert path.read_bytes() == before
+
+
+def listed_aside(root: Path) -> UnlistedScans:
+    aside = UnlistedScans(root, grace_s=0)
+    aside.run()
+    return aside
+
+
+def add_scan(root: Path, number: int, dataset: str = "0001") -> Path:
+    folder, contents = make_scan(root, number, dataset=dataset)
+    write_scan_master(folder, contents)
+    note_unlisted(root, contents.record.identity)
+    return folder
+
+
+def test_links_that_are_added_to_a_master_give_the_same_as_a_rebuild(
+    tmp_path: Path,
+) -> None:
+    root, whole = tmp_path / "root", tmp_path / "whole"
+    aside = UnlistedScans(root, grace_s=60)
+    added = [(1, 2), (4, 5), (7, 8), (3, 6), (9, 10), (), (11, 12)]
+    for numbers in added:
+        for number in numbers:
+            add_scan(root, number)
+        if not numbers:
+            add_scan(root, 1, dataset="0002")
+        aside.run()
+        aside.run()
+        shutil.copytree(root, whole)
+        rebuild_masters(whole)
+        assert differences(whole, root) == []
+        shutil.rmtree(whole)
+    assert not list(root.glob(UNLISTED_GLOB))
+    assert list(root.glob("**/.*.old"))
+
+
+def test_a_scan_that_is_gone_leaves_the_masters_with_the_next_one(
+    tmp_path: Path,
+) -> None:
+    aside = UnlistedScans(tmp_path, grace_s=0)
+    folder = add_scan(tmp_path, 1)
+    add_scan(tmp_path, 2)
+    aside.run()
+    shutil.rmtree(folder)
+    add_scan(tmp_path, 3)
+    aside.run()
+    assert list(links(tmp_path / MASTERS[0])) == ["2.1", "3.1"]
+
+
+def test_a_record_of_a_writer_that_died_is_taken_by_another_one(tmp_path: Path) -> None:
+    add_scan(tmp_path, 1)
+    (record,) = tmp_path.glob(UNLISTED_GLOB)
+    said = json.loads(record.read_text())
+    record.write_text(json.dumps({**said, "owner": "elsewhere:1:00"}))
+    listed_aside(tmp_path)
+    assert record.exists()
+    UnlistedScans(tmp_path, grace_s=0, others_s=0).run()
+    assert not record.exists()
+    assert list(links(tmp_path / MASTERS[0])) == ["1.1"]
+
+
+def test_a_record_that_cannot_be_understood_is_left_and_named(tmp_path: Path) -> None:
+    add_scan(tmp_path, 1)
+    bad = tmp_path / unlisted_record_path("uid00000009")
+    bad.write_text("{}")
+    with structlog.testing.capture_logs() as logs:
+        listed_aside(tmp_path)
+        listed_aside(tmp_path)
+    assert [each["event"] for each in logs] == [LogEvent.SCANS_NOT_LISTED]
+    assert bad.exists()
+    assert list(links(tmp_path / MASTERS[0])) == ["1.1"]
+
+
+def test_scans_whose_masters_above_cannot_be_written_are_named_and_listed_later(
+    tmp_path: Path,
+) -> None:
+    add_scan(tmp_path, 1)
+    (tmp_path / MASTERS[0]).write_bytes(b"no HDF5")
+    (problem,) = listed_aside(tmp_path).problems
+    assert MASTERS[0].name in problem
+    assert "something other than HDF5" in problem
+    (tmp_path / MASTERS[0]).unlink()
+    assert listed_aside(tmp_path).problems == []
+    assert list(links(tmp_path / MASTERS[0])) == ["1.1"]
 
 
 def test_what_a_killed_writer_left_goes_after_an_hour(tmp_path: Path) -> None:

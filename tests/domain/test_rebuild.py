@@ -12,8 +12,9 @@ from scanbus.cli import main
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.schemas.file_names import parse_segment_file
 from scanbus.writer import rebuild
+from scanbus.writer.masters.above import write_dataset_masters
 from scanbus.writer.masters.rebuild import read_contents
-from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.masters.write import write_scan_master
 from tests.support.trees import differences
 from tests.support.written_scans import WrittenScan, frame_lane, write_scan
 

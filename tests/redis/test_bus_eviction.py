@@ -42,6 +42,7 @@ from scanbus.bus.store import (
 from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import UnknownScanError
 from tests.support.descriptions import NOW, UID, announced, bytes_lane, prepared
+from tests.support.published import safe_and_shown
 from tests.support.raw_entries import frozen, frozen_seal
 
 pytestmark = pytest.mark.redis
@@ -60,7 +61,7 @@ def publish(client: Bus, uid: str = UID) -> str:
     lease = acquire_lease(client, uid, "writer", 60_000)
     assert lease is not None
     begin_attempt(client, uid)
-    acknowledge(client, uid, "group", 2)
+    safe_and_shown(client, uid, "group", 2)
     release_lease(client, lease)
     return announcement
 

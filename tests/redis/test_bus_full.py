@@ -51,6 +51,7 @@ from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import EndReason, ScanEnded, ScanJudged, Verdict, VerdictWord
 from scanbus.schemas.errors import QuotaRefusedError
 from tests.support.descriptions import NOW, UID, announced, bytes_lane, prepared
+from tests.support.published import safe_and_shown
 from tests.support.raw_entries import frozen
 
 pytestmark = pytest.mark.redis
@@ -247,7 +248,7 @@ def test_a_full_redis_is_emptied_as_far_as_was_acknowledged(full: Bus) -> None:
     before = used_memory(full)
     assert not Evictor().free(full, 1)
 
-    acknowledge(full, UID, "group", 250)
+    safe_and_shown(full, UID, "group", 250)
 
     assert Evictor().free(full, 1).entries == 250
     assert used_memory(full) < before - 200_000

@@ -13,7 +13,6 @@ from scanbus.bus.store import (
     Evictor,
     NoRoomError,
     VanishedError,
-    acknowledge,
     announce,
     append_entries,
     append_event,
@@ -38,6 +37,7 @@ from tests.support.descriptions import (
     lane_of,
     prepared,
 )
+from tests.support.published import safe_and_shown
 from tests.support.raw_entries import frozen, frozen_seal
 
 pytestmark = pytest.mark.redis
@@ -150,7 +150,7 @@ def test_a_full_redis_takes_a_batch_whole_or_not_at_all(full_bus: Bus) -> None:
 
     announce(full_bus, announced())
     append_event(full_bus, UID, prepared(bytes_lane(100, 10)))
-    acknowledge(full_bus, UID, "group", 10)
+    safe_and_shown(full_bus, UID, "group", 10)
     assert Evictor().free(full_bus, 1).entries == 10
 
     append_entries(full_bus, UID, "group", batch)

@@ -36,6 +36,7 @@ from scanbus.bus.store import (
 )
 from scanbus.schemas.errors import QuotaRefusedError
 from tests.support.descriptions import UID, announced, bytes_lane, prepared
+from tests.support.published import safe_and_shown
 from tests.support.raw_entries import frozen, frozen_seal
 from tests.support.waiting import wait_until
 
@@ -211,11 +212,11 @@ def test_only_what_is_durable_is_trimmed_whole_entries_at_a_time(any_bus: Bus) -
     publish(any_bus, UID, [50, 50, 50, 50, 100])
     assert free_room(any_bus, 1) == 0
 
-    acknowledge(any_bus, UID, "group", 150)
+    safe_and_shown(any_bus, UID, "group", 150)
     assert free_room(any_bus, 1) == 3
     assert left(any_bus) == ["150-50", "200-100"]
 
-    acknowledge(any_bus, UID, "group", 300)
+    safe_and_shown(any_bus, UID, "group", 300)
     assert free_room(any_bus, 1) == 2
     assert free_room(any_bus, 1) == 0
     assert left(any_bus) == []
@@ -224,14 +225,14 @@ def test_only_what_is_durable_is_trimmed_whole_entries_at_a_time(any_bus: Bus) -
 @pytest.mark.parametrize("point", [51, 75, 99])
 def test_an_entry_that_is_durable_in_part_stays(any_bus: Bus, point: int) -> None:
     publish(any_bus, UID, [50, 50, 50])
-    acknowledge(any_bus, UID, "group", point)
+    safe_and_shown(any_bus, UID, "group", point)
     assert free_room(any_bus, 1) == 1
     assert left(any_bus) == ["50-50", "100-50"]
 
 
 def test_a_cursor_behind_the_end_trims_no_seal(any_bus: Bus) -> None:
     publish(any_bus, UID, [50])
-    acknowledge(any_bus, UID, "group", 2**40)
+    safe_and_shown(any_bus, UID, "group", 2**40)
     assert free_room(any_bus, 1) == 1
     assert any_bus.xlen(lane_key(UID, "group")) == 1
 

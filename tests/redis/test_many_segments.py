@@ -57,6 +57,8 @@ def master_of(root: Path, scan: RawScan) -> Path:
 
 def sources_of(master: Path) -> list[str]:
     with h5py.File(master, locking=False) as file:
+        if DATA not in file:
+            return []  # Of a running scan, before its first segment.
         return [one.file_name for one in file[DATA].virtual_sources()]
 
 

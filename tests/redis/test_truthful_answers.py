@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scanbus.bus.store import Evictor, acknowledge
+from scanbus.bus.store import Evictor
 from scanbus.cli import main
 from scanbus.publisher import Publisher
 from scanbus.publisher.recovery.operator_close import close_scan
@@ -23,6 +23,7 @@ from scanbus.schemas.errors import (
 from scanbus.subscriber import Batch, ScanReader, Subscriber
 from scanbus.writer import check_files, replay
 from tests.support.mixed_scan import master_of, write_once
+from tests.support.published import safe_and_shown
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.writers import final_verdict, wait_until, writer
 
@@ -279,7 +280,7 @@ def test_readers_find_a_renumbered_scan_by_its_number_in_the_files(
     reader = subscriber.scan(2)
     assert reader.record.announced.scan_number == 1
     assert [info.number for info in subscriber.scans()] in ([1, 2], [2, 1])
-    acknowledge(scan.client, reader.uid, "g", 5)
+    safe_and_shown(scan.client, reader.uid, "g", 5)
     trim_all(scan)
     with pytest.raises(NoLongerError) as told:
         reader.read("th")

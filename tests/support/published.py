@@ -33,6 +33,7 @@ from scanbus.bus.store import (
     load_record,
     read_events,
     read_lanes,
+    show_all,
     translated,
 )
 from scanbus.publisher import Publisher, Scan
@@ -137,6 +138,12 @@ def unjudged_scan(
         wait_sent(url, [scan.uid])
 
 
+def safe_and_shown(client: Bus, uid: str, lane: str, point: int) -> None:
+    """Say that points are durable, and that a master shows them."""
+    acknowledge(client, uid, lane, point)
+    show_all(client, {(uid, lane): point})
+
+
 class MemoryWriter(threading.Thread):
     """Reads every scan into memory, acknowledges segments, sends verdicts.
 
@@ -209,7 +216,7 @@ class MemoryWriter(threading.Thread):
                 kept.add(arrivals)
             durable = reader.expected if reader.is_over else kept.durable
             if durable:
-                acknowledge(client, record.uid, lane.name, durable)
+                safe_and_shown(client, record.uid, lane.name, durable)
             over.append(reader.is_over)
         judged = record.verdict is not None
         if self._judges and record.ended and all(over) and not judged:

@@ -8,6 +8,7 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 
 from scanbus.schemas.file_names import WORK_FOLDER
+from scanbus.writer.masters.unlisted import UnlistedScans
 
 __all__ = ["differences", "files_of"]
 
@@ -19,8 +20,10 @@ SLICE_BYTES = 2**27
 def files_of(root: Path) -> set[str]:
     """Return the names of all files below a root that have a final name.
 
-    Without what the root has about itself.
+    Without what the root has about itself. Scans that are in no master above them yet
+    are listed first.
     """
+    UnlistedScans(root, grace_s=0, others_s=0).run()
     return {
         str(path.relative_to(root))
         for path in root.rglob("*")

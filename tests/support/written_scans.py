@@ -45,7 +45,8 @@ from scanbus.schemas.file_names import (
     shared_segment_name,
     values_file_name,
 )
-from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.masters.above import write_dataset_masters
+from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.model.value_files import COPIED_BYTES

@@ -172,10 +172,10 @@ def test_older_points_of_a_growing_scan_are_mapped_and_the_latest_copied() -> No
     assert isinstance(diode, VirtualDataset)
     latest = f"scanbus/latest{DATA_GROUP}/diode"
     assert [(one.file, one.start, one.stop) for one in diode.sources] == [
-        ("values-0000.h5", 0, 8),
         (".", 8, 10),
+        ("values-0000.h5", 0, 8),
     ]
-    assert diode.sources[1].path == f"/3.1/{latest}"
+    assert diode.sources[0].path == f"/3.1/{latest}"
     assert at(entry, latest) == CopiedDataset("latest.h5", f"{DATA_GROUP}/diode")
 
 

@@ -191,5 +191,7 @@ class LogEvent(StrEnum):
     """warning: a link, FIFO, folder, … in the place of a file; it is not opened."""
     MASTER_KEEPS_CHANGING = "master_keeps_changing"
     """warning: something else writes to the folders below a master."""
+    SCANS_NOT_LISTED = "scans_not_listed"
+    """warning: masters above scans cannot be written; tried again until they can."""
     MASTER_NOT_LINKED = "master_not_linked"
     """warning: a scan master cannot be read, so the masters above lack it."""

@@ -1,7 +1,7 @@
-"""Names of files in a scan's folder that readers of a running scan need. Pure.
+"""Names of files that exist while scans run, and for some time afterwards. Pure.
 
-They stay for a grace period after the last master that named them, or whose place they
-had, and are then removed.
+Readers of a running scan need those in its folder. They stay for a grace period after
+the last master that named them, or whose place they had, and are then removed.
 """
 
 from __future__ import annotations
@@ -9,12 +9,19 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from scanbus.schemas.file_names import WORK_FOLDER
+
 __all__ = [
+    "UNLISTED_GLOB",
     "is_old_master",
     "old_master_name",
     "parse_values_part",
+    "unlisted_record_path",
     "values_part_name",
 ]
+
+UNLISTED_GLOB: Final = f"{WORK_FOLDER}/unlisted/*.json"
+"""Records of scans that are in no master above them yet, relative to the root."""
 
 # No lane's name has a hyphen.
 _PART: Final = re.compile(r"values-([0-9]{4,15})\.h5\Z")
@@ -60,3 +67,8 @@ def is_old_master(name: str, of: str) -> bool:
     """Return whether this is the name of an old master of that name."""
     match = _OLD.match(name)
     return match is not None and match[1] == of
+
+
+def unlisted_record_path(uid: str) -> str:
+    """Return the path of the record of a scan that is in no master above it yet."""
+    return f"{WORK_FOLDER}/unlisted/{uid}.json"

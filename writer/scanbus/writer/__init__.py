@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from scanbus.writer.check import CheckReport, Finding, check_files
+    from scanbus.writer.masters.above import write_dataset_masters
     from scanbus.writer.masters.rebuild import RebuildReport, SkippedScan, rebuild
-    from scanbus.writer.masters.write import write_dataset_masters
     from scanbus.writer.recovery.salvage import SalvagedScan, SalvageReport, salvage
     from scanbus.writer.scan.replay import replay
     from scanbus.writer.service.operator import accept_lost_files, use_root
@@ -59,7 +59,7 @@ _MODULES: Final = {
     "run_writer": "service.run",
     "salvage": "recovery.salvage",
     "use_root": "service.operator",
-    "write_dataset_masters": "masters.write",
+    "write_dataset_masters": "masters.above",
 }
 
 

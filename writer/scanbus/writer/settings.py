@@ -29,7 +29,6 @@ from scanbus.bus.protocol import (
 from scanbus.bus.store import DEFAULT_URL, ServerAddress
 from scanbus.schemas.errors import ConfigurationError
 from scanbus.schemas.wording import problem_text
-from scanbus.writer.model.value_files import COPIED_BYTES
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 
 __all__ = ["WriterSettings"]
@@ -157,7 +156,7 @@ class WriterSettings(BaseSettings):
     retry_s: float = Field(default=2.0, gt=0)
     master_s: float = Field(default=10.0, gt=0)
     read_bytes: ByteSize = Field(default=ByteSize(16 * 2**20), gt=0)
-    copied_bytes: ByteSize = Field(default=ByteSize(COPIED_BYTES), ge=0)
+    copied_bytes: ByteSize = Field(default=ByteSize(64 * 2**20), ge=0)
     least_free_bytes: ByteSize = Field(default=ByteSize(200 * 10**6), ge=0)
     low_water_bytes: ByteSize = Field(default=ByteSize(10**9), ge=0)
     grace_s: float = Field(default=300.0, ge=0)

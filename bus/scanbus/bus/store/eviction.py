@@ -255,13 +255,13 @@ def _trim_segments(client: Bus, scan: _Scan, limit_bytes: int) -> Iterator[int]:
     is_empty = scan.is_finished
     scan.has_hidden = False
     for lane in scan.lanes:
-        durable = shown = read_cursor(client, uid, lane.name)
-        if scan.record.final_verdict is None:
-            (shown,) = shown_points(client, [(uid, lane.name)])
-        scan.has_hidden |= shown < durable
-        durable = min(durable, shown)
+        durable = read_cursor(client, uid, lane.name)
         key = lane_key(uid, lane.name)
         point = _first_point(client, key)
+        if scan.record.final_verdict is None and point is not None and point < durable:
+            (shown,) = shown_points(client, [(uid, lane.name)])
+            scan.has_hidden |= shown < durable
+            durable = min(durable, shown)
         while point is not None and point < durable:
             if used_memory(client) <= limit_bytes:
                 return

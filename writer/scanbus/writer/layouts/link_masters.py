@@ -6,7 +6,7 @@ determine them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from scanbus.schemas.valid_names import unique_name
@@ -52,9 +52,17 @@ class ScanMaster(NamedTuple):
 
 
 def dataset_layout(
-    file_name: str, scans: Iterable[ScanMaster], stamp: FileStamp
+    file_name: str,
+    scans: Iterable[ScanMaster],
+    stamp: FileStamp,
+    taken: Collection[str] = (),
 ) -> Group:
     """Return the master of a dataset: links to its entries by entry name.
+
+    Parameters
+    ----------
+    taken : collection of str
+        Names that are there already; an entry has the same in no two scans.
 
     Examples
     --------
@@ -63,21 +71,32 @@ def dataset_layout(
     >>> list(dataset_layout("lyso_0001.h5", [scan], stamp).children)
     ['7.1']
     """
+    del taken
     links: dict[str, Node] = {scan.entry_name: scan.link for scan in sorted(scans)}
     return _master(file_name, links, stamp)
 
 
 def collection_layout(
-    file_name: str, scans: Iterable[ScanMaster], stamp: FileStamp
+    file_name: str,
+    scans: Iterable[ScanMaster],
+    stamp: FileStamp,
+    taken: Collection[str] = (),
 ) -> Group:
     """Return the master of a collection or proposal: a ``{dataset}_N.1`` per entry.
 
     Folder names may contain hyphens, NeXus names must not: a hyphen becomes an
     underscore. If two names collide after that, the later one gets a number.
+
+    Parameters
+    ----------
+    taken : collection of str
+        Names of scans before these.
     """
     links: dict[str, Node] = {}
+    names = {*taken}
     for scan in sorted(scans):
-        name = unique_name(f"{scan.dataset}_{scan.entry_name}", links)
+        name = unique_name(f"{scan.dataset}_{scan.entry_name}", names)
+        names.add(name)
         links[name] = scan.link
     return _master(file_name, links, stamp)
 

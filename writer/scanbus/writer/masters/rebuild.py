@@ -34,7 +34,8 @@ from scanbus.schemas.file_names import (
     segment_file_name,
     values_file_name,
 )
-from scanbus.writer.masters.write import rebuild_masters, write_scan_master
+from scanbus.writer.masters.above import rebuild_masters
+from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.data_root import allow_links_to, check_tree, inside
 from scanbus.writer.storage.references import allow_references_below

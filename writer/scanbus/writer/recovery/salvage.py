@@ -33,13 +33,14 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
+from scanbus.writer.masters.above import write_dataset_masters
 from scanbus.writer.masters.rebuild import (
     SkippedScan,
     finished_segments,
     late_lanes,
     read_contents,
 )
-from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.recovery.segment_recovery import (
@@ -65,6 +66,7 @@ from scanbus.writer.storage.references import (
     examine_references,
     reference_files,
 )
+from scanbus.writer.storage.replaced_files import note_replaced
 from scanbus.writer.storage.scan_file import write_scan_file
 from scanbus.writer.storage.segment_header import read_header
 from scanbus.writer.storage.shared_sections import Section
@@ -470,3 +472,5 @@ class _Salvage:
         write_scan_master(self._folder, contents, self._work_folder.folder)
         write_dataset_masters(self._root, self._record.identity)
         remove_shared_segments(self._folder)
+        # A writer removes what readers of the running scan may still need.
+        note_replaced(self._root, self._record.uid, self._folder)

@@ -7,7 +7,6 @@ bus as soon as a master shows them.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,16 @@ from pathlib import Path
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Storage
 from scanbus.schemas.file_names import scan_master_name
-from scanbus.schemas.running_files import old_master_name
-from scanbus.writer.masters.write import write_dataset_masters, write_scan_master
+from scanbus.writer.masters.above import write_dataset_masters
+from scanbus.writer.masters.unlisted import note_unlisted
+from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.scan.master_growth import MasterGrowth
-from scanbus.writer.scan.old_masters import OldMasters
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.running_values import RunningValues
 from scanbus.writer.scan.write_authority import WriteAuthority
+from scanbus.writer.storage.old_masters import OldMasters
 from scanbus.writer.storage.work_folder import WorkFolder
 
 __all__ = ["ScanMasters"]
@@ -99,18 +99,22 @@ class ScanMasters:
                     values=self._values.update(lanes),
                     copied_bytes=self._copied_bytes,
                 )
-            old = None
-            if self._keeps_old:
-                name = old_master_name(self._path.name, secrets.token_hex(8))
-                old = self._path.with_name(name)
+            old = self._old.new_name() if self._keeps_old else None
             work_folder = self._work_folder.folder
             write_scan_master(self._folder, contents, work_folder, old=old)
             if old is not None:
                 self._old.note(old)
         self._show(contents, lanes)
-        if contents.is_final or not self._is_listed:
-            write_dataset_masters(self._root, self._record.identity)
+        if not self._is_listed:
+            self._list()
             self._is_listed = True
+
+    def _list(self) -> None:
+        """Have the scan listed in the masters above it, which link it once."""
+        if self._authority.is_replay:  # Nobody else writes below its root.
+            write_dataset_masters(self._root, self._record.identity)
+        else:
+            note_unlisted(self._root, self._record.identity)
 
     def _show(self, contents: ScanContents, lanes: Sequence[LaneWriter]) -> None:
         """Say up to which points the master shows each lane."""

@@ -322,12 +322,12 @@ class ScanWriter:
         )
 
     def _read(self) -> int:
+        due_at = self._masters.growth.due_at
+        self._reader.wake_at = 0.0 if self._is_growing else due_at
         readers = {lane.reader: lane for lane in self._lanes if not lane.reader.is_over}
         if not readers or self._commits.is_full:
             self._wait_for_commits_or_end()
             return 0
-        due_at = self._masters.growth.due_at
-        self._reader.wake_at = 0.0 if self._is_growing else due_at
         found = self._reader.read(list(readers))
         n_arrivals = 0
         for reader, arrivals in found:

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from scanbus.schemas.library_logs import take_library_logs
 from scanbus.schemas.logs import relay_logs
+from scanbus.writer.masters.unlisted import UnlistedScans
 from scanbus.writer.scan.commit_queue import Stopped
 from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.attempt import Attempt, ServiceAuthority, ServiceCalls
@@ -71,6 +72,7 @@ class Worker:
         self._is_stopping = False
         self._alive_s = _ALIVE_S
         self._sweep: ReplacedFilesSweep | None = None
+        self._unlisted: UnlistedScans | None = None
 
     def run(self) -> None:
         """Follow the service's orders; return when it is told to stop.
@@ -89,10 +91,13 @@ class Worker:
             if time.monotonic() >= next_alive:
                 next_alive = time.monotonic() + self._alive_s
                 self._say_alive()
-                if self._sweep is not None:
+                if self._sweep is not None and self._unlisted is not None:
                     self._sweep.start()
+                    self._unlisted.start()
             # What HDF5 lost cannot be mended here: another process takes over.
             self._is_stopping = self._is_stopping or has_lost_files()
+        if self._unlisted is not None:
+            self._unlisted.run()
 
     def _handle(self, kind: str, number: int, *values: Any) -> None:
         match kind:
@@ -114,12 +119,15 @@ class Worker:
         self._alive_s = min(_ALIVE_S, self._settings.lease_s / 4)
         allow_links_to(self._settings.allowed_roots)
         allow_references_below(self._settings.external_roots)
-        self._sweep = ReplacedFilesSweep(self._settings.root, self._settings.grace_s)
+        root, grace_s = self._settings.root, self._settings.grace_s
+        self._sweep = ReplacedFilesSweep(root, grace_s)
+        self._unlisted = UnlistedScans(root, grace_s)
 
     def _say_alive(self) -> None:
         attempts = tuple(self._attempts.items())
         stalled = [[number, attempt.stalled] for number, attempt in attempts]
-        self._channel.send("alive", 0, [each for each in stalled if each[1]])
+        problems = [] if self._unlisted is None else self._unlisted.problems
+        self._channel.send("alive", 0, [each for each in stalled if each[1]], problems)
 
     def _start(self, order: AttemptOrder) -> None:
         if self._settings is None:

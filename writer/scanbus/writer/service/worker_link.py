@@ -115,6 +115,8 @@ class WorkerLink:
         self._waits_since: float | None = time.monotonic()
         self.is_ready = False
         self.pid = 0
+        self.problems: list[str] = []
+        """Sentences about what it cannot do, other than for one scan."""
         # Daemon: a worker that hangs on its disk, and cannot be killed, holds the
         # sockets open.
         self._thread = threading.Thread(
@@ -220,6 +222,7 @@ class WorkerLink:
                 self.is_ready = True
             case "alive":
                 self._note_stalled(dict(values[0]))
+                self.problems = values[1]
             case "call":
                 self._reply(number, *values)
             case "points":

@@ -205,7 +205,7 @@ class WorkerPool:
 
     @property
     def problems(self) -> list[str]:
-        """Sentences about workers that die again and again, or cannot be killed."""
+        """Sentences about workers that die, cannot be killed, or cannot list scans."""
         found = []
         for place in self._places:
             wait_s = place.not_before - time.monotonic()
@@ -216,6 +216,8 @@ class WorkerPool:
                 )
             if place.link is not None and place.is_killed:
                 found.append(f"worker {place.link.pid} was killed and waits for a disk")
+            if place.link is not None:
+                found += place.link.problems
         return found
 
     def open(self) -> None:

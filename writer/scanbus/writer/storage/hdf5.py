@@ -29,6 +29,7 @@ from h5py._objects import phil
 from scanbus.writer.storage.regular_file import open_regular
 
 __all__ = [
+    "changed_hdf5",
     "close_hdf5",
     "copy_dataset",
     "discard_hdf5",
@@ -100,6 +101,27 @@ def written_hdf5(path: Path, *, track_order: bool = False) -> Iterator[h5py.File
     """
     file = make_hdf5(path, track_order=track_order)
     try:
+        yield file
+        close_hdf5(file)
+    finally:
+        discard_hdf5(file)
+
+
+@contextmanager
+def changed_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Yield a file that nobody else knows, to be changed; close it as `written_hdf5`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read or changed.
+    """
+    os.close(open_regular(path))
+    access = _access()
+    access.set_sieve_buf_size(0)
+    file = h5py.File(h5f.open(os.fsencode(path), h5f.ACC_RDWR, access))
+    try:
+        _keep_metadata_in_memory(file)
         yield file
         close_hdf5(file)
     finally:

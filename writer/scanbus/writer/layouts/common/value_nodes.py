@@ -86,6 +86,8 @@ def value_node(
         name, inside = _source_of(contents, file, path)
         sources.append(Source(name, inside, start, stop, array.shape[1:]))
         start = stop
+    # Some readers (blissdata) look whether the file of the last one can be opened.
+    sources.sort(key=lambda one: one.file != ".")
     shape = (start, *point)
     return VirtualDataset(shape, dtype, fill_value, tuple(sources), attributes)
 

@@ -1,21 +1,22 @@
-"""Replaced masters of a running scan: they stay until readers are done with them.
+"""Replaced masters: they stay until readers are done with them.
 
 A reader on another machine may have one open. Without a name it would be gone there.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from scanbus.schemas.running_files import is_old_master
+from scanbus.schemas.running_files import is_old_master, old_master_name
 
 __all__ = ["OldMasters"]
 
 
 class OldMasters:
-    """The replaced masters in a scan's folder; one scan writer owns it.
+    """The replaced versions of one master; for one thread.
 
     Parameters
     ----------
@@ -29,6 +30,11 @@ class OldMasters:
         self._master = master
         self._grace_s = grace_s
         self._deadlines: dict[Path, float] = {}
+
+    def new_name(self) -> Path:
+        """Return a name under which the next one that is replaced may stay."""
+        name = old_master_name(self._master.name, secrets.token_hex(8))
+        return self._master.with_name(name)
 
     def note(self, old: Path | None = None) -> None:
         """Note a replaced master; without one, all that are there."""

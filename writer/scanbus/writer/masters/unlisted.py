@@ -1,0 +1,168 @@
+"""List scans in the masters above them, aside from their verdicts.
+
+These masters link all scans of a dataset, collection or proposal. A scan that ends
+leaves a record below the root and has its verdict; a thread of a worker writes the
+masters of all scans with a record together, and removes the records. So a writer that
+dies leaves them to the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from scanbus.schemas import ScanIdentity
+from scanbus.schemas.errors import ScanbusError
+from scanbus.schemas.file_names import dataset_path
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
+from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
+from scanbus.writer.masters.above import MastersAbove
+from scanbus.writer.masters.list_scans import KnownScans
+from scanbus.writer.storage.durable_files import fsync_path, make_folder
+
+__all__ = ["UnlistedScans", "note_unlisted"]
+
+log = get_logger()
+# Interval of looks; longer after writes that took long, so that they take a small part
+# of the time, but a scan is listed in ten seconds.
+_LOOK_S: Final = 1.0
+_LONGEST_LOOK_S: Final = 5.0
+_SHARE: Final = 20
+# After so long, records of others are taken: their writer is gone.
+_OTHERS_S: Final = 20.0
+_RETRY_S: Final = 10.0
+_OWNER: Final = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def note_unlisted(root: Path, identity: ScanIdentity) -> None:
+    """Leave a record of a scan that has a master, and is in none above it.
+
+    Raises
+    ------
+    OSError
+        If the file system refuses.
+    """
+    record = root / unlisted_record_path(identity.uid)
+    make_folder(record.parent)
+    aside = record.with_suffix(f".{secrets.token_hex(8)}.tmp")
+    said = {"owner": _OWNER, "scan": identity.model_dump(mode="json")}
+    try:
+        aside.write_text(json.dumps(said))
+        fsync_path(aside)
+        aside.replace(record)
+    finally:
+        aside.unlink(missing_ok=True)
+    fsync_path(record.parent)
+
+
+class UnlistedScans:
+    """Lists scans with a record in the masters above them.
+
+    In a separate thread, as a system call on a dead mount does not return.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The root of all files.
+    grace_s : float
+        How long replaced masters stay, in seconds.
+    others_s : float
+        Age from which records of other writers are taken, in seconds.
+    """
+
+    def __init__(self, root: Path, grace_s: float, others_s: float = _OTHERS_S) -> None:
+        self._others_s = others_s
+        self._root = root
+        self._masters = MastersAbove(root, KnownScans(), grace_s)
+        self._seen: dict[Path, float] = {}
+        # Datasets whose masters cannot be written, with the next try and the reason.
+        self._failed: dict[str, tuple[float, str]] = {}
+        self._next_look = 0.0
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for each dataset whose masters cannot be written."""
+        return sorted({reason for _, reason in tuple(self._failed.values())})
+
+    def start(self) -> None:
+        """Look in a thread, if it is time to and the last look has returned."""
+        if time.monotonic() < self._next_look:
+            return
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._thread = threading.Thread(
+            target=self.run, name="scanbus-list", daemon=True
+        )
+        # Without a thread left, the next call tries again.
+        with suppress(RuntimeError):
+            self._thread.start()
+
+    def run(self) -> None:
+        """List all scans that have a record."""
+        with self._lock:
+            started = time.monotonic()
+            with suppress(OSError):  # The mount may come back.
+                self._run(started)
+                self._masters.remove_expired()
+            now = time.monotonic()
+            wait_s = min(_LONGEST_LOOK_S, max(_LOOK_S, _SHARE * (now - started)))
+            self._next_look = now + wait_s
+
+    def _run(self, now: float) -> None:
+        records = set(self._root.glob(UNLISTED_GLOB))
+        self._seen = {one: self._seen.get(one, now) for one in records}
+        datasets: dict[str, tuple[ScanIdentity, list[Path]]] = {}
+        for record, since in self._seen.items():
+            scan = _read(record, is_old=now - since >= self._others_s)
+            if scan is not None:
+                found = datasets.setdefault(dataset_path(scan), (scan, []))
+                found[1].append(record)
+        for folder, (scan, found_records) in datasets.items():
+            not_before, _ = self._failed.get(folder, (0.0, ""))
+            if now >= not_before:
+                self._list(folder, scan, found_records)
+
+    def _list(self, folder: str, scan: ScanIdentity, records: list[Path]) -> None:
+        try:
+            self._masters.write(scan)
+        except (OSError, RuntimeError, ScanbusError) as error:
+            if folder not in self._failed:
+                log.warning(
+                    LogEvent.SCANS_NOT_LISTED, dataset=folder, reason=str(error)
+                )
+            reason = f"scans are not in the masters above them: {error}"
+            self._failed[folder] = time.monotonic() + _RETRY_S, reason
+            return
+        self._failed.pop(folder, None)
+        for record in records:
+            record.unlink(missing_ok=True)
+
+
+def _read(record: Path, *, is_old: bool) -> ScanIdentity | None:
+    """Return the scan of a record that is for this process, else None."""
+    try:
+        said = json.loads(record.read_text())
+        if said["owner"] != _OWNER and not is_old:
+            return None
+        return ScanIdentity.model_validate(said["scan"])
+    except FileNotFoundError:
+        return None  # Another writer was faster.
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _warn_once(str(record), f"{type(error).__name__}: {error}")
+        return None
+
+
+@lru_cache
+def _warn_once(record: str, reason: str) -> None:
+    log.warning(LogEvent.SCANS_NOT_LISTED, dataset=record, reason=reason)
