@@ -29,6 +29,23 @@ def test_by_default_counters_and_the_first_frames_are_plotted() -> None:
     assert default_plots([TH, TEXT]) == ()
 
 
+def test_counters_of_one_unit_share_a_plot_over_all_axes() -> None:
+    pico = channel("pico", units="A")
+    other = channel("other", units="A")
+    rate = channel("rate", units="1/s")
+    x, y = channel("x", role=Role.AXIS), channel("y", role=Role.AXIS)
+
+    assert shown(default_plots([x, pico, rate, y, I0, other])) == [
+        ("plot0D", "pico", "other", "over", "x", "y"),
+        ("plot0D_1_s", "rate", "over", "x", "y"),
+        ("plot0D_unitless", "i0", "over", "x", "y"),
+    ]
+    assert shown(all_plots((), [rate, x, pico])) == [
+        ("plot", "rate", "over", "x"),
+        ("plot_A", "pico", "over", "x"),
+    ]
+
+
 def test_frames_are_plotted_before_values_of_the_same_frames() -> None:
     value = ChannelDescription(name="d_stop_time", group="group", device="d")
     frames = channel("d", "d", role=Role.DETECTOR, shape=(2, 2))
@@ -48,7 +65,7 @@ def test_a_document_without_plots_shows_the_counters_of_one_lane() -> None:
 
     plots = all_plots((), [elsewhere, I0, TH, other, SPECTRA, FRAMES])
     assert shown(plots) == [
-        ("plot", "i0", "over", "th"),
+        ("plot", "i0", "over", "th", "x"),
         ("plot_d", "d", "over"),
         ("plot_s", "s", "over"),
     ]

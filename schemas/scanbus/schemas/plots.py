@@ -23,8 +23,9 @@ def default_plots(
 ) -> tuple[PlotDescription, ...]:
     """Return the plots of a scan whose program names none, for its `prepared`.
 
-    Counters over the first axis, then the first detector of frames; the frames come
-    first if nothing was scanned and all counters are values of frames.
+    Counters over the axes, one plot for each unit, then the first detector of frames;
+    the frames come first if nothing was scanned and all counters are values of frames.
+    All axes are named: which of them moved is known when the scan has ended.
 
     Parameters
     ----------
@@ -36,19 +37,37 @@ def default_plots(
         for each in channels
         if each.shape == () and not each.is_string and each.stamp is None
     ]
-    counters = tuple(each.name for each in scalars if each.role is Role.COUNTER)
-    axes = tuple(each.name for each in scalars if each.role is Role.AXIS)[:1]
-    plots = []
-    if counters:
-        plots.append(PlotDescription(name="plot0D", signals=counters, axes=axes))
+    counters = [each for each in scalars if each.role is Role.COUNTER]
+    axes = tuple(each.name for each in scalars if each.role is Role.AXIS)
+    plots = _plots_by_units("plot0D", counters, axes)
     frames = [each for each in channels if _is_of_frames(each)]
-    if frames:
-        plots.append(PlotDescription(name="plot2D", signals=(frames[0].name,)))
+    of_frames = [
+        PlotDescription(name="plot2D", signals=(each.name,)) for each in frames[:1]
+    ]
     detectors = {each.device for each in frames}
-    are_of_frames = all(
-        each.device in detectors for each in scalars if each.role is Role.COUNTER
-    )
-    return tuple(reversed(plots) if are_of_frames and not axes else plots)
+    are_of_frames = all(each.device in detectors for each in counters)
+    is_first = are_of_frames and not axes
+    return (*of_frames, *plots) if is_first else (*plots, *of_frames)
+
+
+def _plots_by_units(
+    name: str, counters: Sequence[ChannelDescription], axes: tuple[str, ...]
+) -> list[PlotDescription]:
+    """Return a plot for the counters of each unit; the first has the name alone.
+
+    Amperes and hertz on one scale show a single curve, and lines at zero.
+    """
+    by_units: dict[str, list[str]] = {}
+    for each in counters:
+        by_units.setdefault(each.units.strip(), []).append(each.name)
+    return [
+        PlotDescription(
+            name=name if not place else nexus_name(f"{name}_{units or 'unitless'}"),
+            signals=tuple(signals),
+            axes=axes,
+        )
+        for place, (units, signals) in enumerate(by_units.items())
+    ]
 
 
 def _is_of_frames(channel: ChannelDescription) -> bool:
@@ -64,7 +83,7 @@ def all_plots(
     ----------
     named : sequence of PlotDescription
         Those of the `prepared` document. Without any, the counters of one lane are
-        plotted over its first axis.
+        plotted over the axes, its own first.
     channels : sequence of ChannelDescription
         The channels that can be drawn, lane by lane.
 
@@ -77,7 +96,7 @@ def all_plots(
 
 
 def _counter_plots(channels: Sequence[ChannelDescription]) -> Iterator[PlotDescription]:
-    """Yield one plot: the scalar counters of the first lane that has any."""
+    """Yield plots of the scalar counters of the first lane that has any."""
     scalars = [each for each in channels if not each.shape and each.stamp is None]
     counters = [each for each in scalars if each.role is Role.COUNTER]
     if not counters:
@@ -85,11 +104,8 @@ def _counter_plots(channels: Sequence[ChannelDescription]) -> Iterator[PlotDescr
     lane = counters[0].group
     axes = [each for each in scalars if each.role is Role.AXIS]
     axes.sort(key=lambda each: each.group != lane)
-    yield PlotDescription(
-        name="plot",
-        signals=tuple(each.name for each in counters if each.group == lane),
-        axes=tuple(each.name for each in axes[:1]),
-    )
+    shown = [each for each in counters if each.group == lane]
+    yield from _plots_by_units("plot", shown, tuple(each.name for each in axes))
 
 
 def _array_plots(channels: Sequence[ChannelDescription]) -> Iterator[PlotDescription]:
