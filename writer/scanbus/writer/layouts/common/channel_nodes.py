@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -72,7 +73,8 @@ _ASCII_UNITS: Final = {
 }
 BY_REFERENCE: Final = "by_reference"
 """Attribute of frames in files of a detector: the dataset with the URL of each."""
-# By the length of the last axis of images of bytes.
+_COLOUR_TYPES: Final = ("uint8", "uint16")
+# By the length of the last axis of images of these types.
 _COLOURS: Final = {3: "rgb-image", 4: "rgba-image"}
 _LEAST_IMAGE: Final = 4
 _LENGTH: Final = np.dtype("<u4")
@@ -151,20 +153,37 @@ def channel_attributes(channel: ChannelDescription) -> dict[str, Value]:
     meaning = channel.nexus.interpretation or interpretation(channel)
     if meaning:
         found["interpretation"] = meaning
+    mask_value = _mask_value(channel)
+    if mask_value is not None:
+        found.setdefault("_FillValue", mask_value)
     return found
+
+
+def _mask_value(channel: ChannelDescription) -> Value | None:
+    """Return the value of masked and missing points, of the type of the dataset.
+
+    H5Web and netCDF leave such points out of scales and plots; the attribute must be a
+    scalar. NaN needs none. All values of a byte are data, unless the program says.
+    """
+    missing, dtype = channel.missing_value, channel.numpy_dtype
+    if isinstance(missing, str | complex) or dtype.kind not in "iuf":
+        return None
+    if channel.fill_value is None and dtype.itemsize == 1:
+        return None
+    return None if math.isnan(missing) else dtype.type(missing)
 
 
 def interpretation(channel: ChannelDescription) -> str:
     """Return how the points of a channel are looked at; empty for scalars.
 
-    The last axes are those of an image, of colours if there are three or four bytes for
-    each pixel; axes before them count images.
+    The last axes are those of an image, of colours if there are three or four small
+    unsigned integers for each pixel; axes before them count images.
     """
     shape = channel.shape
     if len(shape) < 2:
         return "spectrum" if shape else ""
     is_coloured = (
-        channel.dtype == "uint8"
+        channel.dtype in _COLOUR_TYPES
         and len(shape) > 2
         and shape[-1] in _COLOURS
         and min(shape[-3:-1]) >= _LEAST_IMAGE
