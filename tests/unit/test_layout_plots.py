@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from scanbus.schemas import PlotDescription, Role, Storage
 from scanbus.writer.layouts.common.channel_nodes import Place
-from scanbus.writer.layouts.common.nxdata import plot_nodes
-from scanbus.writer.model.nexus_tree import Group, SoftLink
+from scanbus.writer.layouts.common.nxdata import Drawn, plot_nodes
+from scanbus.writer.model.nexus_tree import Group, Node, SoftLink, Value
+from scanbus.writer.model.trajectory import Trajectory
 from tests.support.scan_folders import channel, lane
 
 
@@ -37,21 +39,22 @@ def places(**points: int | None) -> dict[str, Place]:
 
 
 def plot(found: dict[str, Place], name: str, *wanted: PlotDescription) -> Group:
-    node = plot_nodes("1.1", wanted, found, (), {})[name]
+    node = plot_nodes("1.1", wanted, Drawn(found), ())[name]
     assert isinstance(node, Group)
     return node
 
 
-def test_counters_are_plotted_over_the_first_axis_by_default() -> None:
-    nodes = plot_nodes("1.1", (), places(), (), {})
+def test_counters_are_plotted_over_the_axes_by_default() -> None:
+    nodes = plot_nodes("1.1", (), Drawn(places()), ())
     assert list(nodes) == ["plot", "plot_eiger", "plotselect"]
     assert nodes["plotselect"] == SoftLink("/1.1/plot")
     found = plot(places(), "plot")
     assert found.attributes == {
         "signal": "diode",
         "auxiliary_signals": ("pico",),
-        "axes": ("x",),
+        "axes": ("x", "y"),
         "x_indices": 0,
+        "y_indices": 0,
     }
     assert found.children["diode"] == SoftLink("/1.1/diode")
 
@@ -69,16 +72,41 @@ def test_two_axes_of_a_scalar_make_a_scatter_plot() -> None:
     assert plot(places(), "p", wanted).attributes["axes"] == ("x", "y")
 
 
+def test_only_axes_that_moved_are_axes() -> None:
+    wanted = PlotDescription(name="p", signals=("diode",), axes=("x", "y"))
+    still = Drawn(places(), trajectory=Trajectory(moving=("y",)))
+    assert group_of(plot_nodes("1.1", (wanted,), still, ()), "p")["axes"] == ("y",)
+
+    nothing = Drawn(places(), trajectory=Trajectory())
+    assert group_of(plot_nodes("1.1", (wanted,), nothing, ()), "p")["axes"] == ("x",)
+
+
+def test_an_axis_that_follows_another_is_one_to_choose() -> None:
+    wanted = PlotDescription(name="p", signals=("diode",), axes=("x", "y"))
+    moved = Drawn(places(), trajectory=Trajectory(("x", "y"), {"y": "x"}))
+    node = plot_nodes("1.1", (wanted,), moved, ())["p"]
+    assert isinstance(node, Group)
+    assert node.attributes["axes"] == ("x",)
+    assert node.attributes["y_indices"] == 0
+    assert node.children["y"] == SoftLink("/1.1/y")
+
+
+def group_of(nodes: dict[str, Node], name: str) -> Mapping[str, Value]:
+    node = nodes[name]
+    assert isinstance(node, Group)
+    return node.attributes
+
+
 def test_frames_have_one_axis_and_pixels() -> None:
     wanted = PlotDescription(name="p", signals=("eiger",), axes=("x",))
-    nodes = plot_nodes("1.1", (wanted,), places(), (), {})
+    nodes = plot_nodes("1.1", (wanted,), Drawn(places()), ())
     assert list(nodes) == ["p", "plotselect"]
     assert plot(places(), "p", wanted).attributes["axes"] == ("x", ".", ".")
 
 
 def test_nothing_is_plotted_before_the_first_point() -> None:
     nothing = dict.fromkeys(places(), 0)
-    assert plot_nodes("1.1", (), places(**nothing), (), {}) == {}
+    assert plot_nodes("1.1", (), Drawn(places(**nothing)), ()) == {}
 
 
 def test_text_is_no_signal() -> None:
@@ -88,4 +116,4 @@ def test_text_is_no_signal() -> None:
 
 def test_a_plot_that_is_called_like_something_else_gets_a_number() -> None:
     wanted = PlotDescription(name="sample", signals=("diode",))
-    assert "sample_2" in plot_nodes("1.1", (wanted,), places(), ("sample",), {})
+    assert "sample_2" in plot_nodes("1.1", (wanted,), Drawn(places()), ("sample",))

@@ -36,7 +36,7 @@ from scanbus.writer.layouts.common.metadata import (
     MetadataReader,
     merge_trees,
 )
-from scanbus.writer.layouts.common.nxdata import DEFAULT_PLOT, plot_nodes
+from scanbus.writer.layouts.common.nxdata import DEFAULT_PLOT, Drawn, plot_nodes
 from scanbus.writer.layouts.common.root import iso_time, root_attributes
 from scanbus.writer.layouts.common.value_nodes import with_copies
 from scanbus.writer.model.file_stamp import FileStamp
@@ -134,7 +134,8 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
     taken = (*_NOT_METADATA, *entry.children)
     fields = record.metadata().get("instrument")
     fields = fields if isinstance(fields, Mapping) else {}
-    plots = plot_nodes(contents.entry_name, wanted, places, taken, fields)
+    drawn = Drawn(places, fields, contents.trajectory, contents.grids)
+    plots = plot_nodes(contents.entry_name, wanted, drawn, taken)
     default: dict[str, Value] = {"default": DEFAULT_PLOT} if plots else {}
     children = {
         **entry.children,

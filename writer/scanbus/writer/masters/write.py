@@ -33,6 +33,7 @@ from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.steps import step
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.hdf5 import changed_hdf5, written_hdf5
+from scanbus.writer.storage.plotted_values import with_plotted_values
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.references import with_references
 from scanbus.writer.storage.regular_file import is_there
@@ -77,8 +78,8 @@ def write_scan_master(
     """
     path = folder / scan_master_name(contents.record.identity.scan_number)
     _check_scan(path, contents)
-    contents = with_values(folder, with_references(folder, contents))
-    tree = layout(contents, stamp=stamp_now())
+    known = with_values(folder, with_references(folder, contents))
+    tree = layout(with_plotted_values(folder, known), stamp=stamp_now())
     replace_file(path, tree, aside, old=old)
     return path
 

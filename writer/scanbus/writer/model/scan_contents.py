@@ -14,8 +14,9 @@ from typing import Final
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 from scanbus.schemas.file_names import parse_segment_file
-from scanbus.writer.model.nexus_tree import FrameSource
 from scanbus.writer.model.value_files import COPIED_BYTES, ValueFile, copied_arrays
+from scanbus.writer.model.nexus_tree import Array, FrameSource
+from scanbus.writer.model.trajectory import Trajectory
 
 __all__ = [
     "DATA_GROUP",
@@ -92,6 +93,10 @@ class ScanContents:
         there is before it.
     copied_bytes : int
         Bytes of these points that the master copies.
+    trajectory : Trajectory or None
+        How the axes moved; None if that is not known.
+    grids : mapping
+        Name of each counter of a mesh to its values, in the mesh's shape.
     """
 
     record: ScanRecord
@@ -101,6 +106,8 @@ class ScanContents:
     referenced: Mapping[str, tuple[FrameSource, ...]] = field(default_factory=dict)
     values: tuple[ValueFile, ...] = ()
     copied_bytes: int = COPIED_BYTES
+    trajectory: Trajectory | None = None
+    grids: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def entry_name(self) -> str:

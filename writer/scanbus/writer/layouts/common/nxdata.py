@@ -3,31 +3,65 @@
 :mod:`scanbus.schemas.plots` chooses the plots of a scan. Members whose length differs
 from the signal's are left out, because readers reject an NXdata whose axis is longer
 than its signal. Lanes grow independently, so this occurs in every growing scan.
+
+How the axes moved decides over what counters are drawn: a mesh is an image with the
+values in it, motors that move together make a curve over the first one, others points
+in a plane.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from scanbus.schemas import PlotDescription, is_array
 from scanbus.schemas.plots import all_plots
 from scanbus.schemas.valid_names import unique_name
-from scanbus.writer.layouts.common.channel_nodes import Place
-from scanbus.writer.model.nexus_tree import Group, Node, SoftLink, Value
+from scanbus.writer.layouts.common.channel_nodes import Place, channel_attributes
+from scanbus.writer.model.nexus_tree import (
+    Array,
+    Dataset,
+    Group,
+    Node,
+    SoftLink,
+    Value,
+)
+from scanbus.writer.model.trajectory import Mesh, Trajectory
 
-__all__ = ["DEFAULT_PLOT", "plot_nodes"]
+__all__ = ["DEFAULT_PLOT", "Drawn", "plot_nodes"]
 
 DEFAULT_PLOT: Final = "plotselect"
 """Name of the link to the default plot, as in ESRF's files."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What plots are made of.
+
+    Attributes
+    ----------
+    places : mapping
+        Channel name to its place.
+    fields : mapping
+        Metadata of the devices: values of the axes of frames.
+    trajectory : Trajectory or None
+        How the axes moved; None if that is not known.
+    grids : mapping
+        Counters of a mesh to their values, in the mesh's shape.
+    """
+
+    places: Mapping[str, Place]
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    trajectory: Trajectory | None = None
+    grids: Mapping[str, Array] = field(default_factory=dict)
+
+
 def plot_nodes(
     entry_name: str,
     wanted: tuple[PlotDescription, ...],
-    places: Mapping[str, Place],
+    drawn: Drawn,
     taken: Collection[str],
-    fields: Mapping[str, Any],
 ) -> dict[str, Node]:
     """Return the plots of an entry and the link to the default one.
 
@@ -37,12 +71,10 @@ def plot_nodes(
         Name of the NXentry.
     wanted : tuple of PlotDescription
         Plots requested by the publisher, the default one first.
-    places : mapping
-        Channel name to its place.
+    drawn : Drawn
+        The channels, and how the axes moved.
     taken : collection of str
         Names in the entry that a plot must not have.
-    fields : mapping
-        Metadata of the devices: values of the axes of frames.
 
     Returns
     -------
@@ -51,9 +83,10 @@ def plot_nodes(
     """
     nodes: dict[str, Node] = {}
     occupied = {*taken, DEFAULT_PLOT}
-    plottable = [each.channel for each in places.values() if _is_plottable(each)]
+    found = drawn.places.values()
+    plottable = [each.channel for each in found if _is_plottable(each)]
     for plot in all_plots(wanted, plottable):
-        group = _plot_group(plot, places, fields)
+        group = _mesh_group(plot, drawn) or _plot_group(plot, drawn)
         if group is None or _is_plotted(group, nodes):
             continue
         name = unique_name(plot.name, {*occupied, *nodes})
@@ -79,9 +112,41 @@ def _is_plottable(place: Place) -> bool:
     return bool(place.n_points) and not channel.is_string and channel.dtype != "bool"
 
 
-def _plot_group(
-    plot: PlotDescription, places: Mapping[str, Place], fields: Mapping[str, Any]
-) -> Group | None:
+def _mesh_group(plot: PlotDescription, drawn: Drawn) -> Group | None:
+    """Return a plot over both axes of a mesh as an image; None for any other plot."""
+    mesh = drawn.trajectory.mesh if drawn.trajectory else None
+    if mesh is None or not {mesh.slow, mesh.fast} <= {*plot.axes}:
+        return None
+    signals = [name for name in plot.signals if name in drawn.grids]
+    if not signals:
+        return None
+    attributes: dict[str, Value] = {"signal": signals[0]}
+    if len(signals) > 1:
+        attributes["auxiliary_signals"] = tuple(signals[1:])
+    attributes["axes"] = (mesh.slow, mesh.fast)
+    attributes[f"{mesh.slow}_indices"] = 0
+    attributes[f"{mesh.fast}_indices"] = 1
+    return Group("NXdata", attributes, _mesh_members(mesh, signals, drawn))
+
+
+def _mesh_members(mesh: Mesh, signals: list[str], drawn: Drawn) -> dict[str, Node]:
+    members: dict[str, Node] = {}
+    for name in signals:
+        attributes = channel_attributes(drawn.places[name].channel)
+        if drawn.grids[name].dtype != drawn.places[name].channel.numpy_dtype:
+            attributes.pop("_FillValue", None)  # NaN stands for it.
+        attributes["interpretation"] = "image"
+        members[name] = Dataset(drawn.grids[name], attributes)
+    axes = {mesh.slow: mesh.slow_positions, mesh.fast: mesh.fast_positions}
+    for name, positions in axes.items():
+        attributes = channel_attributes(drawn.places[name].channel)
+        attributes.pop("_FillValue", None)
+        members[name] = Dataset(positions, attributes)
+    return members
+
+
+def _plot_group(plot: PlotDescription, drawn: Drawn) -> Group | None:
+    places = drawn.places
     signals = [places[name] for name in plot.signals if _is_plottable(places[name])]
     if not signals:
         return None
@@ -91,20 +156,21 @@ def _plot_group(
         for other in others
         if other.shape == signal.shape and not other.channel.is_ragged
     ]
-    axes = _axes(plot, signal, places)
+    axes, others_of_line = _axes(plot, signal, drawn)
     attributes: dict[str, Value] = {"signal": signal.channel.name}
     if others:
         names = tuple(other.channel.name for other in others)
         attributes["auxiliary_signals"] = names
     members: dict[str, Node] = {
-        place.channel.name: SoftLink(place.path) for place in (signal, *others, *axes)
+        place.channel.name: SoftLink(place.path)
+        for place in (signal, *others, *axes, *others_of_line)
     }
     # NXdata: a dot is an axis without values, e.g. pixels or channels of a spectrum.
     taken = {one.field for one in places.values() if one.device == signal.device}
-    rest = _frame_axes(signal, fields, {*members, *taken})
+    rest = _frame_axes(signal, drawn.fields, {*members, *taken})
     names = tuple(axis.channel.name for axis in axes) or (".",)
     attributes["axes"] = (*names, *rest)
-    for axis in axes:
+    for axis in (*axes, *others_of_line):
         attributes[f"{axis.channel.name}_indices"] = 0
     for index, name in enumerate(rest, start=1):
         if name != ".":
@@ -141,15 +207,30 @@ def _length(values: Mapping[str, Any], name: str) -> int | None:
 
 
 def _axes(
-    plot: PlotDescription, signal: Place, places: Mapping[str, Place]
-) -> list[Place]:
-    """Return the axes as long as the signal; two make a scatter plot of a scalar."""
+    plot: PlotDescription, signal: Place, drawn: Drawn
+) -> tuple[list[Place], list[Place]]:
+    """Return the axes of a plot, and others that move along a line with the first one.
+
+    Axes are as long as the signal, and moved. Two make a scatter plot of a scalar. If
+    the second one follows the first, a curve shows more: it is an axis that a reader
+    may choose instead.
+    """
     fitting = [
-        places[name]
+        drawn.places[name]
         for name in plot.axes
-        if _is_plottable(places[name])
-        and not places[name].channel.shape
-        and places[name].n_points == signal.n_points
+        if _is_plottable(drawn.places[name])
+        and not drawn.places[name].channel.shape
+        and drawn.places[name].n_points == signal.n_points
         and name != signal.channel.name
     ]
-    return fitting[: 1 if signal.channel.shape else 2]
+    trajectory = drawn.trajectory
+    if trajectory is not None:
+        moved = [one for one in fitting if one.channel.name in trajectory.moving]
+        fitting = moved or fitting[:1]
+    if signal.channel.shape:
+        return fitting[:1], []
+    followers = trajectory.followers if trajectory else {}
+    names = {one.channel.name for one in fitting}
+    along = [one for one in fitting if followers.get(one.channel.name) in names]
+    axes = [one for one in fitting if one not in along]
+    return axes[:2], along if len(axes) == 1 else []
