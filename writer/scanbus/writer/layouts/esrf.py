@@ -13,6 +13,7 @@ The raw-data layout of Bliss: https://bliss.gitlab-pages.esrf.fr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -26,10 +27,16 @@ from scanbus.writer.layouts.common.channel_nodes import (
     find_places,
     static_arrays,
 )
+from scanbus.writer.layouts.common.device_fields import with_device_fields
 from scanbus.writer.layouts.common.ledger_notes import (
     note_groups,
     scanbus_group,
     writer_note,
+)
+from scanbus.writer.layouts.common.links import (
+    SUBSCANS,
+    subscan_links,
+    with_targets,
 )
 from scanbus.writer.layouts.common.metadata import (
     Displaced,
@@ -130,6 +137,7 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
     displaced = Displaced(reader.problems)
     entry = merge_trees(known, _metadata(record, reader, displaced), displaced)
     entry = merge_trees(entry, _defaults(record), Displaced([]))
+    entry = _with_device_fields(entry, places)
     wanted = record.prepared.plots if record.prepared else ()
     taken = (*_NOT_METADATA, *entry.children)
     fields = record.metadata().get("instrument")
@@ -145,7 +153,19 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
         "writer": writer_note(record, stamp),
         **_end(record, acquired),
     }
-    return Group("NXentry", {**entry.attributes, **default}, children)
+    made = Group("NXentry", {**entry.attributes, **default}, children)
+    return with_targets(made, f"/{contents.entry_name}")
+
+
+def _with_device_fields(entry: Group, places: Mapping[str, Place]) -> Group:
+    instrument = entry.children["instrument"]
+    if not isinstance(instrument, Group):
+        return entry
+    children = {
+        **entry.children,
+        "instrument": with_device_fields(instrument, places.values()),
+    }
+    return replace(entry, children=children)
 
 
 def _start_time(record: ScanRecord) -> float:
@@ -204,6 +224,9 @@ def _metadata(
         is_used = name in _ACQUIRED and _is_moment(tree.get(name))
         if node is not None and not is_used:
             displaced.add(f"/{name}", node)
+    subscans = subscan_links(children.get(SUBSCANS))
+    if subscans is not None:
+        children[SUBSCANS] = subscans
     return Group(found.nx_class, found.attributes, children)
 
 
@@ -282,8 +305,8 @@ def _attributes(positioner: Positioner) -> dict[str, Value]:
 
 def _measurement(places: Mapping[str, Place]) -> Group:
     links: dict[str, Node] = {
-        name: SoftLink(place.path)
-        for name, place in places.items()
+        place.measured: SoftLink(place.path)
+        for place in places.values()
         if place.n_points is not None
     }
     return Group("NXcollection", children=links)

@@ -12,11 +12,17 @@ import numpy as np
 from scanbus.schemas import (
     ChannelDescription,
     LaneDescription,
-    Role,
     Storage,
 )
 from scanbus.schemas.channels import AttributeValue
 from scanbus.schemas.valid_names import unique_name
+from scanbus.writer.layouts.common.device_names import (
+    field_names,
+    is_positioner,
+    measurement_names,
+    owner_names,
+    principal_of,
+)
 from scanbus.writer.layouts.common.value_nodes import n_values, value_node
 from scanbus.writer.model.nexus_tree import (
     Dataset,
@@ -48,15 +54,6 @@ __all__ = [
     "virtual_sources",
 ]
 
-# Bliss's names of MCA counters, to the NeXus names of the same quantities.
-_MCA_FIELDS: Final = {
-    "icr": "trigger_count_rate",
-    "ocr": "event_count_rate",
-    "deadtime": "fractional_dead_time",
-    "trigger_livetime": "trigger_live_time",
-    "energy_livetime": "live_time",
-    "realtime": "elapsed_time",
-}
 # NeXus units are ASCII; these are pint's spellings of common non-ASCII characters.
 _ASCII_UNITS: Final = {
     "\N{MICRO SIGN}": "u",
@@ -107,6 +104,8 @@ class Place:
         Absolute path of the dataset.
     n_points : int or None
         Number of points; None while no file can be linked for it.
+    measured : str
+        Name of the link to it in ``measurement``.
     """
 
     lane: LaneDescription
@@ -115,6 +114,7 @@ class Place:
     field: str
     path: str
     n_points: int | None
+    measured: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -206,24 +206,33 @@ def find_places(contents: ScanContents) -> dict[str, Place]:
     """Return the place of every channel of a scan, by channel name."""
     prepared = contents.record.prepared
     lanes = prepared.lanes if prepared else ()
+    owners = owner_names(prepared.channels if prepared else ())
     by_device: dict[str, list[tuple[LaneDescription, ChannelDescription]]] = {}
     for lane in lanes:
         for described in lane.channels:
             is_mapped = described.name in contents.referenced
             channel = described.frame_channel if is_mapped else described
-            by_device.setdefault(channel.device, []).append((lane, channel))
+            by_device.setdefault(owners[channel.name], []).append((lane, channel))
+    channels = {
+        device: [channel for _, channel in members]
+        for device, members in by_device.items()
+    }
+    fields: dict[str, str] = {}
+    for device, described in channels.items():
+        fields |= field_names(device, described)
+    measured = measurement_names(channels, fields)
     places: dict[str, Place] = {}
     devices: set[str] = set(_RESERVED)
     for device, members in by_device.items():
         name = unique_name(device, devices)
         devices.add(name)
-        fields = _field_names(device, [channel for _, channel in members])
         for lane, channel in members:
             field = fields[channel.name]
             path = f"/{contents.entry_name}/instrument/{name}/{field}"
             n_points = _n_points(contents, lane, channel)
-            place = Place(lane, channel, name, field, path, n_points)
-            places[channel.name] = place
+            places[channel.name] = Place(
+                lane, channel, name, field, path, n_points, measured[channel.name]
+            )
     # In the order of declaration, which is the order in `measurement`.
     return {each.name: places[each.name] for lane in lanes for each in lane.channels}
 
@@ -239,53 +248,6 @@ def _n_points(
     return n_points if n_points or contents.is_final else None
 
 
-def _is_positioner(channels: Iterable[ChannelDescription]) -> bool:
-    roles = {channel.role for channel in channels}
-    return Role.AXIS in roles and not roles & {Role.DETECTOR, Role.SPECTRUM}
-
-
-def _principal(device: str, channels: list[ChannelDescription]) -> ChannelDescription:
-    """Return the main channel of a device."""
-    for role in (Role.DETECTOR, Role.SPECTRUM, Role.AXIS):
-        for channel in channels:
-            if channel.role is role:
-                return channel
-    named = [channel for channel in channels if channel.name == device]
-    return (named or channels)[0]
-
-
-def _field_names(device: str, channels: list[ChannelDescription]) -> dict[str, str]:
-    """Return the dataset name of each channel in its device's group."""
-    principal = _principal(device, channels)
-    names = {principal.name: _principal_field(principal, channels)}
-    taken = {"data", "value", names[principal.name]}
-    for channel in channels:
-        if channel is not principal:
-            name = unique_name(channel.nexus.field or _tail(device, channel), taken)
-            names[channel.name] = name
-            taken.add(name)
-    return names
-
-
-def _principal_field(
-    principal: ChannelDescription, channels: list[ChannelDescription]
-) -> str:
-    if principal.nexus.field:
-        return principal.nexus.field
-    if _is_positioner(channels):
-        return "value"
-    if principal.role is Role.DETECTOR and len(principal.shape) == 2:
-        return "image"  # LImA's name for frames; `data` is a link to it
-    if principal.role is Role.SPECTRUM and len(principal.shape) == 1:
-        return "spectrum"
-    return "data"
-
-
-def _tail(device: str, channel: ChannelDescription) -> str:
-    tail = channel.name.removeprefix(device).lstrip("_.") or channel.name
-    return _MCA_FIELDS.get(tail, tail)
-
-
 def device_groups(
     contents: ScanContents, places: Mapping[str, Place]
 ) -> dict[str, Group]:
@@ -293,12 +255,19 @@ def device_groups(
     members: dict[str, list[Place]] = {}
     for place in places.values():
         members.setdefault(place.device, []).append(place)
-    return {name: _device_group(contents, found) for name, found in members.items()}
+    # pyFAI takes the first NXdetector of a file for the detector of the experiment.
+    ordered = sorted(members.items(), key=lambda item: not _has_frames(item[1]))
+    return {name: _device_group(contents, found) for name, found in ordered}
+
+
+def _has_frames(members: Iterable[Place]) -> bool:
+    return any(len(place.channel.shape) >= 2 for place in members)
 
 
 def _device_group(contents: ScanContents, members: list[Place]) -> Group:
     channels = [place.channel for place in members]
-    principal = _principal(channels[0].device, channels)
+    principal = principal_of(members[0].device, channels)
+    nx_class = _device_class(principal, channels)
     children: dict[str, Node] = {}
     for place in members:
         if place.n_points is None:
@@ -311,11 +280,11 @@ def _device_group(contents: ScanContents, members: list[Place]) -> Group:
             path = length_path(place.lane, place.channel)
             name = f"{place.field}__length"
             children |= _more_values(contents, name, path, _LENGTH)
-        if place.channel is principal and not _is_positioner(channels):
+        if place.channel is principal and nx_class != "NXpositioner":
             children.setdefault("data", SoftLink(place.path))
     original = principal.original_device
     attributes: dict[str, Value] = {"original_name": original} if original else {}
-    return Group(_device_class(principal, channels), attributes, children)
+    return Group(nx_class, attributes, children)
 
 
 def _device_class(
@@ -324,7 +293,7 @@ def _device_class(
     hint = principal.nexus.nx_class or ""
     if hint.startswith("NX"):
         return hint
-    return "NXpositioner" if _is_positioner(channels) else "NXdetector"
+    return "NXpositioner" if is_positioner(channels) else "NXdetector"
 
 
 def _points_node(contents: ScanContents, place: Place) -> Node:

@@ -123,7 +123,10 @@ def scanbus_group(
     if record.renumbered is not None:
         children["renumbered"] = Dataset(record.renumbered.text)
     if record.verdict is not None:
-        children |= _verdict_nodes(record.verdict)
+        children |= _verdict_nodes(record.verdict, places)
+    files = _collected_files(contents)
+    if files:
+        children["files"] = Dataset(files)
     sources = _source_groups(contents, places)
     if sources:
         children["sources"] = Group("NXcollection", children=sources)
@@ -135,6 +138,23 @@ def scanbus_group(
     if sentences:
         children["problems"] = Dataset(sentences)
     return Group("NXcollection", children=children)
+
+
+def _collected_files(contents: ScanContents) -> tuple[str, ...]:
+    """Return all data files of the scan, relative to its folder, or absolute.
+
+    Whoever has the master knows from it what to copy, to archive or to process.
+    """
+    named: dict[str, None] = {}
+    if contents.values_file:
+        named[contents.values_file] = None
+    for segments in contents.segments.values():
+        named |= dict.fromkeys(segment.name for segment in segments)
+    for late in contents.late.values():
+        named |= dict.fromkeys(late)
+    for frames in contents.referenced.values():
+        named |= dict.fromkeys(source.file for source in frames)
+    return tuple(named)
 
 
 def _late_group(contents: ScanContents) -> Group:
@@ -152,21 +172,26 @@ def _late_group(contents: ScanContents) -> Group:
     )
 
 
-def _verdict_nodes(verdict: Verdict) -> dict[str, Node]:
+def _verdict_nodes(verdict: Verdict, places: Mapping[str, Place]) -> dict[str, Node]:
     nodes: dict[str, Node] = {
         "verdict": Dataset(verdict.verdict.value),
         "reason": Dataset(verdict.reason),
         "provisional": Dataset(np.bool_(verdict.provisional)),
-        "ledger": _ledger_group(verdict.channels),
+        "ledger": _ledger_group(verdict.channels, places),
     }
     return {**nodes, "notes": Dataset(verdict.notes)} if verdict.notes else nodes
 
 
-def _ledger_group(ledgers: Mapping[str, ChannelLedger]) -> Group:
+def _ledger_group(
+    ledgers: Mapping[str, ChannelLedger], places: Mapping[str, Place]
+) -> Group:
     """Return the ledgers as columns, since a scan may have thousands of channels."""
     each = ledgers.values()
     children: dict[str, Node] = {
         "channel": Dataset(tuple(ledgers)),
+        "measurement": Dataset(
+            tuple(places[name].measured if name in places else name for name in ledgers)
+        ),
         "expected": Dataset(np.array([one.expected for one in each], dtype=np.int64)),
         "written": Dataset(np.array([one.written for one in each], dtype=np.int64)),
         "sealed": Dataset(np.array([one.sealed for one in each], dtype=np.bool_)),
