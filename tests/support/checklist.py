@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin  # noqa: F401  (the sources are compressed)
+import hdf5plugin
 import numpy as np
 from silx.io.nxdata import parse as nxdata
 
@@ -64,6 +64,12 @@ def check_file(path: Path, *, publisher: bool = True) -> list[str]:
     return problems + list(_file_level(path))
 
 
+def check_stamp(path: Path) -> Problems:
+    """Yield what a file of any kind does not say of its making."""
+    with h5py.File(path, "r", locking=False) as file:
+        yield from _stamp(file, path)
+
+
 def _objects(file: h5py.File) -> list[tuple[str, Any]]:
     """Return all objects of the file itself, including the root."""
     found: list[tuple[str, Any]] = [("/", file)]
@@ -96,6 +102,15 @@ def _is_time(value: Any, what: str) -> Problems:
 
 def _root(file: h5py.File, path: Path, *, publisher: bool) -> Problems:
     attributes = file.attrs
+    yield from _stamp(file, path)
+    if publisher:
+        yield from _is_text(attributes.get("publisher"), "6: publisher")
+    if attributes.get("default") not in file:
+        yield "7: default names no entry"
+
+
+def _stamp(file: h5py.File, path: Path) -> Problems:
+    attributes = file.attrs
     if attributes.get("NX_class") != "NXroot":
         yield "1: the root is no NXroot"
     yield from _is_time(attributes.get("file_time"), "2: file_time")
@@ -107,10 +122,10 @@ def _root(file: h5py.File, path: Path, *, publisher: bool) -> Problems:
         yield "5: HDF5_Version"
     if attributes.get("h5py_version") != h5py.version.version:
         yield "5: h5py_version"
-    if publisher:
-        yield from _is_text(attributes.get("publisher"), "6: publisher")
-    if attributes.get("default") not in file:
-        yield "7: default names no entry"
+    if attributes.get("hdf5plugin_version") != hdf5plugin.version:
+        yield "5: hdf5plugin_version"
+    if not len(attributes.get("codec_versions", ())):
+        yield "5: codec_versions"
     if attributes.get("file_name") != path.name:
         yield f"8: file_name {attributes.get('file_name')!r}"
 

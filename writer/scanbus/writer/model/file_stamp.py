@@ -24,9 +24,18 @@ class FileStamp:
         Local time of writing, ISO 8601 with UTC offset.
     scanbus_version, hdf5_version, h5py_version : str
         Versions of the software that writes the file.
+    hdf5plugin_version : str
+        Version of the filters by which it is read back; empty if there are none.
+    codecs : tuple of str
+        Names and versions of the libraries that compress.
+    commit : str
+        Commit of scanbus, if it is installed from a repository; else empty.
     """
 
     time: str
     scanbus_version: str
     hdf5_version: str
     h5py_version: str
+    hdf5plugin_version: str = ""
+    codecs: tuple[str, ...] = ()
+    commit: str = ""

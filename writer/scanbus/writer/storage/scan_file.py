@@ -29,13 +29,17 @@ import numpy as np
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Storage, Verdict, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
-from scanbus.writer.model.file_stamp import CREATOR
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, TIMES_GROUP
 from scanbus.writer.model.value_files import COPIED_BYTES
 from scanbus.writer.storage.event_journal import scan_events
 from scanbus.writer.storage.hdf5 import open_hdf5, written_hdf5
 from scanbus.writer.storage.lane_values import LaneValues
-from scanbus.writer.storage.segment_header import FREE_TEXT, NEXUS_TEXT, link_entry
+from scanbus.writer.storage.segment_header import (
+    FREE_TEXT,
+    NEXUS_TEXT,
+    link_entry,
+    write_root_attributes,
+)
 from scanbus.writer.storage.shared_sections import OpenFiles, Section
 from scanbus.writer.storage.value_arrays import COPIED_NAME
 from scanbus.writer.storage.value_columns import (
@@ -113,7 +117,7 @@ def write_scan_file(
         raise ValueError("a scan that was never prepared has no values")
     digests: dict[str, str] = {}
     with written_hdf5(path, track_order=True) as file, OpenFiles() as files:
-        make_groups(file)
+        make_groups(file, record.prepared.publisher)
         for lane in record.prepared.lanes:
             if lane.storage is Storage.VALUES:
                 values = LaneValues(lane, sections.get(lane.name, ()), files)
@@ -127,10 +131,16 @@ def write_scan_file(
     _verify(path, digests)
 
 
-def make_groups(file: h5py.File) -> None:
-    """Make the groups of a file with small values."""
+def make_groups(file: h5py.File, publisher: str = "") -> None:
+    """Make the groups of a file with small values, and say who makes it.
+
+    Parameters
+    ----------
+    publisher : str
+        Program that published the scan, with its version.
+    """
+    write_root_attributes(file, publisher)
     classes = {
-        "/": "NXroot",
         "entry_0000": "NXentry",
         DATA_GROUP: "NXcollection",
         OWN_GROUP: "NXcollection",
@@ -140,8 +150,6 @@ def make_groups(file: h5py.File) -> None:
     for name, nx_class in classes.items():
         group = file.require_group(name)
         group.attrs.create("NX_class", nx_class, dtype=NEXUS_TEXT)
-    file.attrs.create("creator", CREATOR, dtype=NEXUS_TEXT)
-    file.attrs.create("default", "entry_0000", dtype=NEXUS_TEXT)
 
 
 def _write_words(own: h5py.Group, record: ScanRecord, verdict: Verdict) -> None:

@@ -18,13 +18,15 @@ import xxhash
 
 from scanbus.schemas import LaneDescription, Storage
 from scanbus.schemas.errors import NameTakenError, VerificationError
-from scanbus.writer.model.file_stamp import CREATOR
+from scanbus.writer.layouts.common.root import root_attributes
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, link_group
 from scanbus.writer.model.segment_chain import chain_of
 from scanbus.writer.storage.chunked_dataset import stored_bytes, stored_chunks
 from scanbus.writer.storage.hdf5 import discard_hdf5, make_hdf5, open_hdf5
+from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.regular_file import read_regular
+from scanbus.writer.storage.tree_writer import write_attributes
 
 __all__ = [
     "FREE_TEXT",
@@ -40,6 +42,7 @@ __all__ = [
     "read_headers",
     "remove_account",
     "save_account",
+    "write_root_attributes",
 ]
 
 NEXUS_TEXT = h5py.string_dtype("ascii")
@@ -98,9 +101,7 @@ def make_segment_file(
 
 
 def _write_header(file: h5py.File, uid: str, lane: LaneDescription, start: int) -> None:
-    file.attrs.create("NX_class", "NXroot", dtype=NEXUS_TEXT)
-    file.attrs.create("creator", CREATOR, dtype=NEXUS_TEXT)
-    file.attrs.create("default", "entry_0000", dtype=NEXUS_TEXT)
+    write_root_attributes(file)
     entry = _group(file, "entry_0000", "NXentry")
     entry.attrs.create("default", "measurement", dtype=NEXUS_TEXT)
     has_frames = lane.storage is Storage.FILES
@@ -113,6 +114,19 @@ def _write_header(file: h5py.File, uid: str, lane: LaneDescription, start: int) 
     own.create_dataset("lane_name", data=lane.name, dtype=FREE_TEXT)
     own.create_dataset("start", data=start)
     link_entry(file, uid)
+
+
+def write_root_attributes(file: h5py.File, publisher: str = "") -> None:
+    """Write who makes a data file, when and with which software.
+
+    Parameters
+    ----------
+    publisher : str
+        Program that published the scan, with its version.
+    """
+    name = Path(file.filename).name
+    words = {"NX_class": "NXroot", "default": "entry_0000"}
+    write_attributes(file, {**words, **root_attributes(name, publisher, stamp_now())})
 
 
 def link_entry(file: h5py.File, uid: str) -> None:

@@ -1,4 +1,4 @@
-"""Root attributes and times in all files of the ESRF layout."""
+"""Root attributes and times in all files: masters, segments and scan files."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def root_attributes(
         "HDF5_Version": stamp.hdf5_version,
         "h5py_version": stamp.h5py_version,
     }
+    if stamp.commit:
+        written_by["creator_commit"] = stamp.commit
+    if stamp.hdf5plugin_version:
+        written_by["hdf5plugin_version"] = stamp.hdf5plugin_version
+    if stamp.codecs:
+        written_by["codec_versions"] = stamp.codecs
     if name:
         written_by["publisher"] = name
     if publisher_version:
