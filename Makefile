@@ -24,7 +24,7 @@ IN_PROCESSES = $(if $(filter-out 1,$(JOBS)),--numprocesses=$(JOBS) --dist=loadfi
 # Rings of tests beyond `make test`: what takes long, or needs more than a bare machine. A
 # ring is a folder tests/NAME and its name here. Its tests run in one process and may use
 # all processors. QUICK=1 leaves out those marked `long`; .ci/run runs every ring so.
-RINGS := faults
+RINGS := faults checklist
 QUICK ?=
 # LONG=1: `make test` runs those marked `long`, too.
 LONG ?=
@@ -73,6 +73,12 @@ test-faults: export FAULTS_SEED := $(SEED)
 .PHONY: $(RINGS:%=test-%)
 $(RINGS:%=test-%): test-%: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest tests/$* $(if $(QUICK),-m "not long") $(ARGS)
+
+# What reads the files besides h5py. It takes minutes to install, so only here.
+test-checklist: $(VENV)/.installed-judges
+
+.PHONY: checklist
+checklist: test-checklist  ## ask programs of others about our files, item by item
 
 .PHONY: test-all
 test-all: $(VENV)/.installed-test  ## run every ring in full, write docs/reference/test-results.md (more than an hour)
@@ -135,6 +141,12 @@ $(VENV)/.installed-test: pyproject.toml $(VENV)/.created
 	@$(PIP) install --editable '.[test]'
 	@$(INSTALL_DECTRIS)
 	@touch $@ $(VENV)/.installed-demo
+
+$(VENV)/.installed-judges: pyproject.toml $(VENV)/.installed-test
+	@echo "Installing programs that judge our files into $(VENV) (some minutes) ..."
+	@$(PIP) install --editable '.[judges]' || \
+	  echo "Not all judges could be installed: tests that need the others are skipped, and say so."
+	@touch $@
 
 $(VENV)/.installed-lint: pyproject.toml $(VENV)/.installed-test
 	@echo "Installing the linters into $(VENV) ..."

@@ -25,9 +25,12 @@ from scanbus.publisher.declare.static_arrays import StaticArrays
 from scanbus.schemas import (
     ChannelLedger,
     EndReason,
+    LaneDescription,
+    Role,
     ScanEnded,
     ScanPrepared,
     ScanStarted,
+    Storage,
 )
 from scanbus.writer import rebuild
 from scanbus.writer.check import check_files
@@ -35,7 +38,7 @@ from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.ledger import judge, lane_ledgers
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.scan_file import write_scan_file
-from tests.support.descriptions import identity
+from tests.support.descriptions import channel, identity, lane_of
 from tests.support.written_scans import UID, WrittenScan, write_segments
 
 LARGE = np.arange(2**20 + 6) % 7
@@ -48,13 +51,15 @@ ARRAYS: dict[str, npt.NDArray[Any]] = {
 }
 
 
-def written(root: Path, metadata: dict[str, Any]) -> WrittenScan:
-    """Write a scan of nothing but its metadata."""
+def written(
+    root: Path, metadata: dict[str, Any], *lanes: LaneDescription
+) -> WrittenScan:
+    """Write a scan of nothing but its metadata, and lanes without points."""
     statics = StaticArrays(2**30)
     tree = MetadataConverter(statics).tree(metadata)
     scan = WrittenScan(root, identity(uid=UID), ScanContents(ScanRecord(identity())))
     prepared = ScanPrepared(
-        time=1.0, scan=scan.identity, lanes=(), quota_bytes=2**20, metadata=tree
+        time=1.0, scan=scan.identity, lanes=lanes, quota_bytes=2**20, metadata=tree
     )
     record = ScanRecord(scan.identity)
     ended = ScanEnded(time=3.0, end_reason=EndReason.SUCCESS)
@@ -100,6 +105,21 @@ def test_arrays_of_every_type_and_rank_stand_in_their_shape(tmp_path: Path) -> N
     moved = tmp_path / "elsewhere"
     shutil.move(scan.folder, moved)
     assert_there(moved / scan.master.name)
+
+
+def test_a_large_pixel_mask_becomes_one_of_bytes(tmp_path: Path) -> None:
+    shape = (1024, 1030)
+    mask = np.zeros(shape, "u4")
+    mask[5, :4] = [1, 200, 2**16, 2**31]
+    frames = channel("cam", "cam", role=Role.DETECTOR, shape=shape, dtype="uint8")
+    told = {"instrument": {"cam": {"pixel_mask": mask}}}
+    scan = written(tmp_path, told, lane_of(frames, storage=Storage.FILES))
+    with h5py.File(scan.master) as file:
+        found = file["1.1/instrument/cam/mask"]
+        assert found.is_virtual
+        assert found.dtype == np.int8
+        np.testing.assert_array_equal(found[()] != 0, mask != 0)
+    assert check_files([scan.master], everything=True).findings == ()
 
 
 def test_an_array_whose_file_is_gone_is_found_by_the_check(tmp_path: Path) -> None:

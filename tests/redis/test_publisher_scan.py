@@ -234,6 +234,23 @@ def test_updates_and_positioners_are_said(publisher: Publisher, bus: Bus) -> Non
     assert [update.note for update in record.updates] == ["", "beam lost"]
 
 
+def test_a_sequence_says_which_scans_it_has(publisher: Publisher, bus: Bus) -> None:
+    with publisher.scan(scan_number=7) as part:
+        part.channel("th")
+    elsewhere = publisher.scan(dataset="other")
+    with publisher.scan() as sequence:
+        sequence.add_subscan(part)
+        with pytest.raises(ValueError, match="part of itself"):
+            sequence.add_subscan(sequence)
+        with pytest.raises(ScanStateError):
+            sequence.add_subscan(elsewhere)
+        with elsewhere, pytest.raises(ValueError, match="its own dataset"):
+            sequence.add_subscan(elsewhere)
+
+    record = record_of(bus, sequence.uid)
+    assert record.metadata()["subscans"] == {"7.1": part.uid}
+
+
 def test_an_exception_ends_the_scan_as_failed_and_goes_on(
     publisher: Publisher, bus: Bus
 ) -> None:

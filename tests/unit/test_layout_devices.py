@@ -178,6 +178,13 @@ def test_spectra_have_what_pymca_looks_for() -> None:
     assert value_at(found, "instrument/mca/channels").tolist() == list(range(8))
     assert value_at(found, "instrument/mca/preset_time") == 0.5
 
+    said = {"calibration_offset": 5, "calibration_slope": 10}
+    units = {f"{name}@units": "eV" for name in said}
+    found = entry(spectra("mca", "mca"), instrument={"mca": {**said, **units}})
+    np.testing.assert_allclose(
+        value_at(found, "instrument/mca/calibration"), [0.005, 0.01, 0]
+    )
+
     uneven = {"mca": {"energy": [number**2 for number in range(8)]}}
     found = entry(spectra("mca", "mca"), instrument=uneven)
     assert "calibration" not in members(found, "instrument/mca")

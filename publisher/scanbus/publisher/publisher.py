@@ -283,7 +283,7 @@ class Publisher:
         require_writer : bool
             Refuse to start if no writer is alive.
         plots : sequence of PlotDescription, optional
-            Default plots; by default counters over the first axis.
+            Default plots; by default counters of each unit over the axes.
         uid : str, optional
             Never used before. A UUID loses its hyphens; of other text that is not 8 to
             40 letters and digits, a part stays with a digest of all.

@@ -19,6 +19,7 @@ from scanbus.schemas.wording import counted
 from scanbus.writer.check.links import note_without_uid, target_of
 from scanbus.writer.check.report import UNREADABLE, Spot, Tally, one_line
 from scanbus.writer.check.scanbus_files import SegmentInfo, open_file, read_segment
+from scanbus.writer.layouts.common.device_fields import DERIVED_FROM
 from scanbus.writer.model.ledger import joined
 
 __all__ = ["VirtualInfo", "check_virtual"]
@@ -170,7 +171,8 @@ class _VirtualCheck:
         source = file.get(part.dataset)
         if not isinstance(source, h5py.Dataset):
             return f"source {part.file} has no dataset {part.dataset}", part.points
-        if source.dtype != self._dataset.dtype:
+        is_derived = DERIVED_FROM in self._dataset.attrs
+        if source.dtype != self._dataset.dtype and not is_derived:
             sentence = f"{part.file} holds {source.dtype}, not {self._dataset.dtype}"
             return sentence, part.points
         sentence, lost = _misfit(source, part)

@@ -81,7 +81,7 @@ def _positions(channel: ChannelDescription, dataset: h5py.Dataset) -> Positions:
     if not 0 < len(dataset) <= _MAX_POINTS:
         return np.empty(0)
     values = dataset[()]
-    positions = values.astype(np.float64)
+    positions: Positions = values.astype(np.float64)
     positions[values == channel.missing_value] = np.nan
     return positions
 

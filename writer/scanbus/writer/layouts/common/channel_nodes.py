@@ -218,8 +218,8 @@ def find_places(contents: ScanContents) -> dict[str, Place]:
         for device, members in by_device.items()
     }
     fields: dict[str, str] = {}
-    for device, described in channels.items():
-        fields |= field_names(device, described)
+    for device, found in channels.items():
+        fields |= field_names(device, found)
     measured = measurement_names(channels, fields)
     places: dict[str, Place] = {}
     devices: set[str] = set(_RESERVED)

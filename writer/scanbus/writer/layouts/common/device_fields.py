@@ -20,13 +20,18 @@ from scanbus.schemas import Role
 from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.model.nexus_tree import Array, Dataset, Group, Node, VirtualArray
 
-__all__ = ["with_device_fields"]
+__all__ = ["DERIVED_FROM", "with_device_fields"]
+
+DERIVED_FROM: Final = "derived_from"
+"""Attribute with the field of which a field is made, maybe of another type."""
 
 _METRES: Final = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "": 1.0}
 _KILOELECTRONVOLTS: Final = {"keV": 1.0, "kev": 1.0, "eV": 1e-3, "ev": 1e-3, "": 1.0}
 _PIXEL_SIZES: Final = ("y_pixel_size", "x_pixel_size")
+_LINE: Final = ("calibration_offset", "calibration_slope")
 _PRESET_TIMES: Final = ("count_time", "exposure_time")
 _COLOURS: Final = (3, 4)
+_OF_MASK: Final = {DERIVED_FROM: "pixel_mask"}
 _LINEAR: Final = 1e-6
 
 
@@ -64,7 +69,7 @@ def _fields_of(place: Place, device: Group) -> dict[str, Node]:
     elif channel.role is Role.SPECTRUM and len(channel.shape) == 1:
         if channel.shape[0] > 0:
             found["channels"] = Dataset(np.arange(channel.shape[0], dtype=np.int32))
-        found["calibration"] = _calibration(fields.get("energy"))
+        found["calibration"] = _calibration(fields)
         found["preset_time"] = _preset_time(fields)
     return {
         name: node
@@ -91,28 +96,37 @@ def _mask(node: Node | None, shape: tuple[int, ...]) -> Node | None:
     if isinstance(node, VirtualArray) and node.dtype.kind in "iu":
         # HDF5 converts on reading, and larger numbers to the largest one of a byte.
         # Without its file every pixel is masked, which nobody overlooks.
-        kept = replace(node, dtype=np.dtype("i1"), fill_value=1, attributes={})
+        kept = replace(node, dtype=np.dtype("i1"), fill_value=1, attributes=_OF_MASK)
         return kept if node.shape == shape else None
     if not isinstance(node, Dataset) or not isinstance(node.value, np.ndarray):
         return None
     if node.value.shape != shape or node.value.dtype.kind not in "biu":
         return None
-    return Dataset((node.value != 0).astype(np.int8))
+    return Dataset((node.value != 0).astype(np.int8), _OF_MASK)
 
 
-def _calibration(node: Node | None) -> Dataset | None:
-    """Return offset, gain and curvature of evenly spaced energies, in keV."""
+def _calibration(fields: Mapping[str, Node]) -> Dataset | None:
+    """Return offset, gain and curvature of the energies of channels, in keV."""
+    offset, gain = (_number(fields.get(n), _KILOELECTRONVOLTS) for n in _LINE)
+    if offset is None or gain is None:
+        offset, gain = _line_through(fields.get("energy"))
+    if offset is None or not gain:
+        return None
+    return Dataset(np.array([offset, gain, 0.0]))
+
+
+def _line_through(node: Node | None) -> tuple[float | None, float | None]:
+    """Return the first one of evenly spaced energies, and their step, in keV."""
     factor = _factor(node, _KILOELECTRONVOLTS)
     if factor is None or not isinstance(node, Dataset):
-        return None
+        return None, None
     energies: Array = np.asarray(node.value, np.float64) * factor
     if energies.ndim != 1 or len(energies) < 2 or not np.isfinite(energies).all():
-        return None
-    gain = (energies[-1] - energies[0]) / (len(energies) - 1)
+        return None, None
+    gain = float(energies[-1] - energies[0]) / (len(energies) - 1)
     line = energies[0] + gain * np.arange(len(energies))
-    if not gain or np.abs(energies - line).max() > _LINEAR * abs(gain) * len(energies):
-        return None
-    return Dataset(np.array([energies[0], gain, 0.0]))
+    is_line = np.abs(energies - line).max() <= _LINEAR * abs(gain) * len(energies)
+    return (float(energies[0]), gain) if is_line else (None, None)
 
 
 def _preset_time(fields: Mapping[str, Node]) -> Dataset | None:

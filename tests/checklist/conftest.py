@@ -1,0 +1,61 @@
+"""One set of scans for the whole checklist, and the table of what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.checklist.items import ITEMS, NOT_YET
+from tests.checklist.sample import Sample, published_sample
+
+_RESULTS = pytest.StashKey[dict[int, list[tuple[str, str]]]]()
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
+    """Scans of every kind, published over a bus and written; the writer is alive."""
+    with published_sample(tmp_path_factory.mktemp("checklist") / "data") as found:
+        yield found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_RESULTS] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    report = yield
+    mark = item.get_closest_marker("item")
+    if mark is not None and (report.when == "call" or not report.passed):
+        number, judge = mark.args
+        results = item.config.stash[_RESULTS].setdefault(number, [])
+        results.append((judge, report.outcome))
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print each item with what came out, and the judges that decided it."""
+    results = config.stash[_RESULTS]
+    if not results:
+        return
+    terminalreporter.section("checklist")
+    for number, text in ITEMS.items():
+        if number in NOT_YET:
+            word, judges = "not yet", NOT_YET[number]
+        else:
+            word, judges = _decided(results.get(number, []))
+        terminalreporter.write_line(f"{number:>3} {word:8} {text}: {judges}")
+
+
+def _decided(found: list[tuple[str, str]]) -> tuple[str, str]:
+    outcomes = [outcome for _, outcome in found]
+    word = "failed" if "failed" in outcomes else "ok"
+    if "passed" not in outcomes and word == "ok":
+        word = "skipped"
+    said = {"passed": "{}", "failed": "{} refuses", "skipped": "({} is not here)"}
+    judges = dict.fromkeys(said[outcome].format(judge) for judge, outcome in found)
+    return word, ", ".join(judges) or "not run"
