@@ -131,11 +131,12 @@ def find_trajectory(positions: Mapping[str, Positions]) -> Trajectory:
 
 def _followers(moving: Mapping[str, Positions]) -> dict[str, str]:
     """Return the axes that move along a line with an earlier one, and which."""
+    ranks = {name: _ranks(positions) for name, positions in moving.items()}
     found: dict[str, str] = {}
     for name, other in combinations(moving, 2):
         if name in found or other in found:
             continue
-        if _is_on_a_line(moving[name], moving[other]):
+        if _is_on_a_line(ranks[name], ranks[other]):
             found[other] = name
     return found
 
@@ -150,19 +151,21 @@ def _is_on_a_line(first: Positions, second: Positions) -> bool:
     if len(first) != len(second):
         return False
     is_there = np.isfinite(first) & np.isfinite(second)
-    if is_there.sum() < 2:
-        return False
-    one, other = _ranks(first[is_there]), _ranks(second[is_there])
-    if one.std() == 0 or other.std() == 0:
+    one, other = first[is_there], second[is_there]
+    if len(one) < 2 or one.std() == 0 or other.std() == 0:
         return False
     return bool(abs(np.corrcoef(one, other)[0, 1]) > _ON_A_LINE)
 
 
 def _ranks(positions: Positions) -> Positions:
-    """Return the rank of each position; equal ones share theirs."""
-    _, inverse, counts = np.unique(positions, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse].astype(np.float64)
+    """Return the rank of each position; equal ones share theirs, NaN stays."""
+    ranks = np.full(len(positions), np.nan)
+    is_there = np.isfinite(positions)
+    _, inverse, counts = np.unique(
+        positions[is_there], return_inverse=True, return_counts=True
+    )
+    ranks[is_there] = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return ranks
 
 
 def _mesh_of(

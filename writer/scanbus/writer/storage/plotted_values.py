@@ -23,10 +23,10 @@ __all__ = ["MAX_GRID_BYTES", "with_plotted_values"]
 
 MAX_GRID_BYTES: Final = 64 * 2**20
 """Largest total size of the grids in a scan master, in bytes."""
-# Longer scans are drawn as a line; positions are read as a whole.
-_MAX_POINTS: Final = 2**23
+# Of longer scans the trajectory is not known: positions are looked at as a whole.
+_MAX_POINTS: Final = 2**20
 # Pairs of axes are compared, so their number is bounded.
-_MAX_AXES: Final = 8
+_MAX_AXES: Final = 6
 
 _Channels = list[tuple[LaneDescription, ChannelDescription]]
 
@@ -65,9 +65,12 @@ def with_plotted_values(folder: Path, contents: ScanContents) -> ScanContents:
 def _read(
     file: h5py.File, contents: ScanContents, axes: _Channels, scalars: _Channels
 ) -> ScanContents:
+    datasets = [file[data_path(lane, channel)] for lane, channel in axes]
+    if max(map(len, datasets)) > _MAX_POINTS:
+        return contents
     positions = {
-        channel.name: _positions(channel, file[data_path(lane, channel)])
-        for lane, channel in axes
+        channel.name: _positions(channel, dataset)
+        for (_, channel), dataset in zip(axes, datasets, strict=True)
     }
     trajectory = find_trajectory(positions)
     grids: dict[str, Array] = {}
@@ -78,8 +81,6 @@ def _read(
 
 
 def _positions(channel: ChannelDescription, dataset: h5py.Dataset) -> Positions:
-    if not 0 < len(dataset) <= _MAX_POINTS:
-        return np.empty(0)
     values = dataset[()]
     positions: Positions = values.astype(np.float64)
     positions[values == channel.missing_value] = np.nan
