@@ -64,12 +64,13 @@ def test_54_sources_are_listed(sample: Sample) -> None:
 @item(55, "h5py")
 def test_55_no_source_in_the_own_file_has_a_name(sample: Sample) -> None:
     names: list[tuple[str, str]] = []
+
+    def look(_: str, node: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(node, h5py.Dataset) and node.is_virtual:
+            own = Path(node.file.filename).name
+            names.extend((own, one.file_name) for one in node.virtual_sources())
+
     for path in sample.files:
-
-        def look(_: str, node: h5py.Group | h5py.Dataset, name: str = path.name) -> None:
-            if isinstance(node, h5py.Dataset) and node.is_virtual:
-                names.extend((name, one.file_name) for one in node.virtual_sources())
-
         with h5py.File(path) as file:
             file.visititems(look)
     assert names

@@ -18,8 +18,8 @@ def decided() -> dict[int, list[str]]:
                 continue
             for mark in node.decorator_list:
                 match mark:
-                    case ast.Call(func=ast.Name("item"), args=[ast.Constant(number), _]):
-                        found.setdefault(int(number), []).append(node.name)
+                    case ast.Call(ast.Name("item"), [ast.Constant(int(number)), _]):
+                        found.setdefault(number, []).append(node.name)
     return found
 
 
