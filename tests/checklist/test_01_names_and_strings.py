@@ -59,7 +59,11 @@ def test_07_the_default_of_a_root_is_an_entry(sample: Sample) -> None:
 
 @item(7, "silx")
 def test_07_silx_finds_a_default_plot_in_every_master(sample: Sample) -> None:
-    plotted = [path for name, path in sample.masters.items() if name not in {"sequence", "tomo"}]
+    plotted = [
+        path
+        for name, path in sample.masters.items()
+        if name not in {"sequence", "tomo"}
+    ]
     answer = ask(
         "silx",
         """

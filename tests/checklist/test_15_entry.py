@@ -12,8 +12,8 @@ from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from tests.checklist.items import item
 from tests.checklist.judges import ask
-from tests.checklist.sample import FOLDERS, Sample
 from tests.checklist.problems import problems
+from tests.checklist.sample import FOLDERS, Sample
 from tests.conftest import RedisFactory
 from tests.support.writers import final_verdict, wait_until, writer
 
@@ -145,5 +145,3 @@ def test_24_scan_numbers_rise_when_redis_forgot_them(
 def _has_writer(url: str) -> bool:
     with redis.Redis.from_url(url) as client:
         return bool(client.keys("scanbus:writer:*"))
-
-

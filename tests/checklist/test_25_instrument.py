@@ -8,8 +8,8 @@ import numpy as np
 from scanbus.schemas.file_names import scan_folder_name
 from tests.checklist.items import item
 from tests.checklist.judges import ask
-from tests.checklist.sample import FRAME, N_POINTS, Sample, mask
 from tests.checklist.problems import problems
+from tests.checklist.sample import FRAME, N_POINTS, Sample, mask
 
 
 @item(25, "h5py")
@@ -218,9 +218,7 @@ def test_38_auxiliary_signals_are_of_one_unit_and_shape(sample: Sample) -> None:
     assert problems(sample, 38) == []
     with h5py.File(sample.rich) as file:
         plots = [
-            node
-            for node in file["1.1"].values()
-            if "auxiliary_signals" in node.attrs
+            node for node in file["1.1"].values() if "auxiliary_signals" in node.attrs
         ]
         assert plots
         for plot in plots:

@@ -16,8 +16,8 @@ from scanbus.schemas import VerdictWord
 from scanbus.writer import check_files
 from tests.checklist.items import item
 from tests.checklist.judges import ask
-from tests.checklist.sample import N_POINTS, Sample, mask
 from tests.checklist.problems import problems
+from tests.checklist.sample import N_POINTS, Sample, mask
 
 FRAMES = "entry_0000/measurement/data"
 # deflate, shuffle, LZ4, Blosc2, Zstandard, Bitshuffle: h5wasm has plugins for them.

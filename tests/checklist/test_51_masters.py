@@ -13,6 +13,7 @@ import numpy as np
 from scanbus.writer import check_files, rebuild
 from tests.checklist.items import item
 from tests.checklist.judges import ask, program
+from tests.checklist.problems import problems
 from tests.checklist.sample import (
     FRAME,
     N_POINTS,
@@ -20,7 +21,6 @@ from tests.checklist.sample import (
     mask,
     tomography_frames,
 )
-from tests.checklist.problems import problems
 from tests.support.checklist import check_file
 from tests.support.trees import differences
 

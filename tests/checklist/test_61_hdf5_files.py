@@ -20,8 +20,8 @@ from scanbus.publisher import Publisher, Scan
 from scanbus.writer import rebuild
 from tests.checklist.items import item
 from tests.checklist.judges import ask, program
-from tests.checklist.sample import FOLDERS, Sample
 from tests.checklist.problems import problems
+from tests.checklist.sample import FOLDERS, Sample
 from tests.conftest import RedisFactory
 from tests.support.waiting import found_below
 from tests.support.writers import wait_until, writer
@@ -235,5 +235,3 @@ def _paused(url: str, uid: str) -> str:
             if uid in said.get("paused", {}):
                 return str(said["paused"][uid])
     return ""
-
-

@@ -14,9 +14,9 @@ from typing import Final
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 from scanbus.schemas.file_names import parse_segment_file
-from scanbus.writer.model.value_files import COPIED_BYTES, ValueFile, copied_arrays
 from scanbus.writer.model.nexus_tree import Array, FrameSource
 from scanbus.writer.model.trajectory import Trajectory
+from scanbus.writer.model.value_files import COPIED_BYTES, ValueFile, copied_arrays
 
 __all__ = [
     "DATA_GROUP",
