@@ -491,7 +491,8 @@ def test_words_that_cannot_be_read_are_found(scan: WrittenScan, name: str) -> No
 def test_files_that_cannot_be_read_at_all_exit_with_3(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("not HDF5")
     os.mkfifo(tmp_path / "fifo.h5")
-    names = ("text.h5", "fifo.h5", "x" * 300, ".", "gone.h5")
+    (tmp_path / "empty").mkdir()
+    names = ("text.h5", "fifo.h5", "x" * 300, "empty", "gone.h5")
     report = check_files([tmp_path / name for name in names])
     assert report.exit_code == 3
     assert len(report.unreadable) == len(report.findings) == 5

@@ -182,7 +182,15 @@ HOWS: Final[dict[Kind, tuple[str, ...]]] = {
     Kind.EMPTIED: ("",),
 }
 # Late hits of these may never come in the life of one writer.
-_RARE: Final = ("renumber", "rename", "claim", "scan_file", "verdict", "join")
+_RARE: Final = (
+    "renumber",
+    "rename",
+    "claim",
+    "scan_file",
+    "manifest",
+    "verdict",
+    "join",
+)
 _ARENA_FAULTS: Final = 11
 # After these there is no publisher any more.
 _LAST: Final = (Kind.KILL_PUBLISHER, Kind.KILL_ALL)

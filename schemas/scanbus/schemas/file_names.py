@@ -10,6 +10,8 @@
                                                         {lane}_{NNNN}.h5
                                                         {lane}_{NNNN}-{MMMM}.h5
                                                         late.{channel}_{NNNN}.h5
+                                                        scan{NNNN}.sha256
+                                                        scan{NNNN}_amendments.jsonl
                         values-{NNNN}.segment           until the scan ends
                 .scanbus/{uid}.{fence}.{token}/         what is not finished
                 .scanbus/claim-scan{NNNN}               uid of the scan with that number
@@ -43,12 +45,14 @@ __all__ = [
     "SessionName",
     "TemporaryName",
     "WorkFolderName",
+    "amendments_name",
     "collection_master_name",
     "collection_path",
     "dataset_master_name",
     "dataset_path",
     "late_channel",
     "late_lane_name",
+    "manifest_name",
     "parse_scan_folder",
     "parse_segment_file",
     "parse_session_path",
@@ -288,6 +292,28 @@ def scan_master_name(scan_number: int) -> str:
 def values_file_name(scan_number: int) -> str:
     """Return the name of the scan file, in the scan's folder."""
     return f"{scan_folder_name(scan_number)}_values.h5"
+
+
+def manifest_name(scan_number: int) -> str:
+    """Return the name of a scan's manifest, in the scan's folder.
+
+    Examples
+    --------
+    >>> manifest_name(7)
+    'scan0007.sha256'
+    """
+    return f"{scan_folder_name(scan_number)}.sha256"
+
+
+def amendments_name(scan_number: int) -> str:
+    """Return the name of the corrections of a scan's metadata, in the scan's folder.
+
+    Examples
+    --------
+    >>> amendments_name(7)
+    'scan0007_amendments.jsonl'
+    """
+    return f"{scan_folder_name(scan_number)}_amendments.jsonl"
 
 
 def parse_scan_folder(name: str) -> int | None:

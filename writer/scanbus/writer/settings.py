@@ -111,6 +111,8 @@ class WriterSettings(BaseSettings):
         named it was replaced.
     wanted_sources : int
         Number of detector files of a scan above which finished segments are joined.
+    manifest : bool
+        Whether each scan gets a manifest, the SHA-256 of its files.
     slow_s : float
         Duration above which a step on the disk is logged as slow.
     metrics_port : int or None
@@ -161,6 +163,7 @@ class WriterSettings(BaseSettings):
     low_water_bytes: ByteSize = Field(default=ByteSize(10**9), ge=0)
     grace_s: float = Field(default=300.0, ge=0)
     wanted_sources: int = Field(default=128, ge=2, le=500)
+    manifest: bool = True
     slow_s: float = Field(default=5.0, gt=0)
     metrics_port: int | None = Field(default=None, ge=0, lt=65536)
     interrupted_close_s: float = Field(default=3600.0, gt=0)

@@ -60,6 +60,7 @@ StepName: TypeAlias = Literal[
     "fsync_folder",
     "master",
     "scan_file",
+    "manifest",
     "acknowledge",
     "trim",
     "verdict",

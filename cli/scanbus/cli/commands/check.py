@@ -35,7 +35,9 @@ def run(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", parser=path_given, help="Master files or data files."
+            metavar="DIR|FILE...",
+            parser=path_given,
+            help="Masters, data files, manifests (.sha256), or folders with them.",
         ),
     ],
     *,
@@ -43,13 +45,14 @@ def run(
         bool,
         typer.Option(
             "--all",
-            help="Read all chunks; by default 1 % of a channel's, at least 20.",
+            help="Read all chunks and files; by default 1 % of a channel's chunks, at "
+            "least 20, and of the files in manifests 1 GiB, the smallest first.",
         ),
     ] = False,
     external_roots: ExternalRoots = None,
     as_json: AsJson = False,
 ) -> int:
-    """Verify files: all links, all counts, and chunks against their checksums.
+    """Verify files: all links, all counts, chunks against checksums, and manifests.
 
     Exit code: 0 valid, 2 data missing or wrong, 3 a file cannot be read at all.
     """
@@ -85,7 +88,9 @@ def _print_report(report: CheckReport) -> None:
         f"{word}: {counted(report.n_files, 'file')}, "
         f"{counted(report.n_links, 'link')}; compared "
         f"{report.n_chunks_checked} of {counted(report.n_chunks, 'chunk')} and "
-        f"{report.n_entries_checked} of {counted(report.n_entries, 'entry')}",
+        f"{report.n_entries_checked} of {counted(report.n_entries, 'entry')}, "
+        f"{report.n_digests_checked} of {counted(report.n_digests, 'file')} "
+        f"with manifests",
         soft_wrap=True,
         style="green" if report.ok else "red",
     )

@@ -27,11 +27,12 @@ def check_files(
     Parameters
     ----------
     paths : sequence of pathlib.Path
-        Masters of any level, scan files, segments, or other HDF5 files. Of the latter
-        only links and virtual datasets are checked.
+        Masters of any level, scan files, segments, manifests, folders with such files,
+        or other HDF5 files. Of the latter only links and virtual datasets are checked.
     everything : bool
         Whether all chunks and entries are compared with their checksums; otherwise at
-        least 1 % and at least 20 of each channel.
+        least 1 % and at least 20 of each channel. Also whether all files are compared
+        with the manifests beside them; otherwise the smallest, of together 1 GiB.
     progress : callable, optional
         Called with ``(file, items done, items in total or None)``.
     external_roots : sequence of pathlib.Path

@@ -81,6 +81,8 @@ class CheckReport:
         Number of chunks and entries with a checksum.
     n_chunks_checked, n_entries_checked : int
         Number of those that were compared with their checksum.
+    n_digests, n_digests_checked : int
+        Number of files in manifests, and of those that were compared with them.
     unreadable : tuple of str
         Files given by the user that could not be read at all.
     """
@@ -94,6 +96,8 @@ class CheckReport:
     n_chunks_checked: int = 0
     n_entries: int = 0
     n_entries_checked: int = 0
+    n_digests: int = 0
+    n_digests_checked: int = 0
     unreadable: tuple[str, ...] = ()
 
     @property
@@ -128,6 +132,8 @@ class Tally:
     n_chunks_checked: int = 0
     n_entries: int = 0
     n_entries_checked: int = 0
+    n_digests: int = 0
+    n_digests_checked: int = 0
 
     def record(
         self,
@@ -149,6 +155,8 @@ class Tally:
         chunks_checked: int = 0,
         entries: int = 0,
         entries_checked: int = 0,
+        digests: int = 0,
+        digests_checked: int = 0,
     ) -> None:
         """Add to the counts of items found and compared."""
         self.n_files += files
@@ -158,6 +166,8 @@ class Tally:
         self.n_chunks_checked += chunks_checked
         self.n_entries += entries
         self.n_entries_checked += entries_checked
+        self.n_digests += digests
+        self.n_digests_checked += digests_checked
 
     def note(self, text: str) -> None:
         """Add a note, unless it is there already."""
@@ -196,6 +206,8 @@ class Tally:
             n_chunks_checked=self.n_chunks_checked,
             n_entries=self.n_entries,
             n_entries_checked=self.n_entries_checked,
+            n_digests=self.n_digests,
+            n_digests_checked=self.n_digests_checked,
             unreadable=tuple(self.unreadable),
         )
 

@@ -14,7 +14,12 @@ from typing import Final
 
 import h5py
 
-from scanbus.schemas.file_names import parse_shared_segment, values_file_name
+from scanbus.schemas.file_names import (
+    WORK_FOLDER,
+    manifest_name,
+    parse_shared_segment,
+    values_file_name,
+)
 from scanbus.writer.check.chunks import FrameFile, check_chunks, check_table
 from scanbus.writer.check.copies import check_copies
 from scanbus.writer.check.counts import (
@@ -25,6 +30,7 @@ from scanbus.writer.check.counts import (
 from scanbus.writer.check.entries import check_value_segment
 from scanbus.writer.check.late_files import check_late_files
 from scanbus.writer.check.links import Inventory, check_external, take_inventory
+from scanbus.writer.check.manifests import MANIFEST_SUFFIX, check_manifest
 from scanbus.writer.check.references import SeenFiles, check_references
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
@@ -71,22 +77,48 @@ class Walk:
         self._frames: dict[tuple[str, str], list[FrameFile]] = {}
         self._masters: list[tuple[Path, MasterInfo]] = []
         self._scan_files: dict[str, tuple[Path, Judgement]] = {}
+        # Whether all their files are compared.
+        self._manifests: dict[Path, bool] = {}
 
     def start_at(self, path: Path) -> None:
         """Add a file given by the user."""
         try:
             if not path.exists():
                 self._refuse(path, "there is no such file")
+            elif path.is_dir():
+                self._start_in(path)
             elif not path.is_file():
                 self._refuse(path, "not a file")
+            elif path.suffix == MANIFEST_SUFFIX:
+                self._add_manifest(path, everything=True)
             else:
                 self._folders.append(path.resolve().parent)
                 self._add(path, 0)
         except (OSError, RuntimeError) as error:  # loop of links, or name too long
             self._refuse(path, one_line(error))
 
+    def _start_in(self, folder: Path) -> None:
+        """Add what a folder and those below it have; links to folders stay."""
+        self._folders.append(folder.resolve())
+        found = sorted(folder.rglob("*.h5"))
+        files = [
+            path for path in found if WORK_FOLDER not in path.parts and path.is_file()
+        ]
+        if not files:
+            self._refuse(folder, "there is no HDF5 file in this folder")
+        for path in files:
+            with self._tally.guard(path, ""):
+                self._add(path, 1)
+        for path in sorted(folder.rglob(f"*{MANIFEST_SUFFIX}")):
+            self._add_manifest(path)
+
+    def _add_manifest(self, path: Path, *, everything: bool = False) -> None:
+        """Have a manifest compared; completely if that was asked for."""
+        key = path.resolve()
+        self._manifests[key] = everything or self._manifests.get(key, False)
+
     def run(self) -> None:
-        """Visit all files, then compare chunks and verdicts."""
+        """Visit all files, then compare chunks, verdicts and manifests."""
         while self._waiting:
             path, depth = self._waiting.popleft()
             self._tally.count(files=1)
@@ -99,6 +131,9 @@ class Walk:
             ours, found = master.judgement, self._scan_files.get(master.uid)
             if ours is not None and found is not None:
                 compare_judgements(path, ours, *found, self._tally)
+        for path, is_asked in self._manifests.items():
+            everything = is_asked or self._everything
+            check_manifest(path, self._tally, everything=everything)
 
     def _refuse(self, path: Path, sentence: str) -> None:
         self._tally.unreadable.append(str(path))
@@ -183,6 +218,9 @@ class Walk:
         check_master(path, master, infos, self._tally)
         if master.judgement is not None:
             note_judgement(path, master.judgement, self._tally)
+        manifest = path.resolve().parent / manifest_name(master.scan_number)
+        if manifest.is_file():
+            self._add_manifest(manifest)
 
     def _values_file(
         self, path: Path, master: MasterInfo, inventory: Inventory

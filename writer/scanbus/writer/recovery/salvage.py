@@ -61,6 +61,7 @@ from scanbus.writer.storage.data_root import (
 from scanbus.writer.storage.durable_files import make_folder
 from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.late_points import read_late_points
+from scanbus.writer.storage.manifest import complete_manifest
 from scanbus.writer.storage.references import (
     allow_references_below,
     examine_references,
@@ -469,6 +470,7 @@ class _Salvage:
                 self._work_folder.publish(plan.name, self._folder / plan.name)
         self._work_folder.publish(name, self._folder / name)
         contents = read_contents(self._folder)
+        complete_manifest(self._folder, contents, self._work_folder)
         write_scan_master(self._folder, contents, self._work_folder.folder)
         write_dataset_masters(self._root, self._record.identity)
         remove_shared_segments(self._folder)

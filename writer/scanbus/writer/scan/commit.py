@@ -17,7 +17,9 @@ from scanbus.writer.model.scan_contents import OWN_GROUP
 from scanbus.writer.scan.lane_writer import FinishedSegment
 from scanbus.writer.scan.shared_segments import FinishedShared
 from scanbus.writer.scan.write_authority import WriteAuthority
+from scanbus.writer.storage.hashing import Hasher, hash_file, new_hasher
 from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.manifest import add_digest
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.segment_header import read_header
 from scanbus.writer.storage.shared_sections import read_shared_segment
@@ -54,10 +56,12 @@ def publish_segment(
     with work_folder.steps.step("close", final):
         finished.close()
     with work_folder.steps.step("verify", final):
-        finished.segment.verify()
+        hasher = _verified(finished, is_hashed=work_folder.makes_manifest)
     authority.check()
     try:
         work_folder.publish(finished.name, final)
+        if hasher is not None:
+            add_digest(folder, finished.name, hasher.hexdigest())
     except FileExistsError:
         made = work_folder.path(finished.name)
         if isinstance(finished, FinishedShared):
@@ -73,6 +77,21 @@ def publish_segment(
         authority.acknowledge(finished.stops)
 
 
+def _verified(
+    finished: FinishedSegment | FinishedShared, *, is_hashed: bool
+) -> Hasher | None:
+    """Compare a closed file with what was received, and hash it in the same pass.
+
+    Shared segments are not in the manifest: the scan file replaces them.
+    """
+    if isinstance(finished, FinishedShared):
+        finished.segment.verify()
+        return None
+    hasher = new_hasher() if is_hashed else None
+    finished.segment.verify(hasher)
+    return hasher
+
+
 def publish_scan_file(work_folder: WorkFolder, final: Path) -> None:
     """Give the scan file its final name.
 
@@ -84,11 +103,16 @@ def publish_scan_file(work_folder: WorkFolder, final: Path) -> None:
         As for `WorkFolder.publish`; `FileExistsError` if another writer has published
         this scan.
     """
+    # It was compared just now, dataset by dataset: this reads it from memory.
+    is_hashed = work_folder.makes_manifest
+    digest = hash_file(work_folder.path(final.name)) if is_hashed else ""
     try:
         work_folder.publish(final.name, final)
     except FileExistsError:
         read_scan_file(final)
         raise
+    if digest:
+        add_digest(final.parent, final.name, digest)
 
 
 def check_same(made: Path, final: Path, fence: int) -> None:

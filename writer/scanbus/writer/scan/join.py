@@ -44,7 +44,9 @@ from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import step, waiting
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.exclusive_names import give_name
+from scanbus.writer.storage.hashing import new_hasher
 from scanbus.writer.storage.joined_segment import JoinedSegment, join_segments
+from scanbus.writer.storage.manifest import add_digest
 from scanbus.writer.storage.replaced_files import (
     find_replaced,
     note_replaced,
@@ -250,13 +252,15 @@ class Joiner:
         with self._work_folder.steps.working(final):
             made.unlink(missing_ok=True)
             try:
-                joined = self._copied(join, made, final)
-                self._publish(made, final)
+                joined, digest = self._copied(join, made, final)
+                self._publish(made, final, digest)
             finally:
                 made.unlink(missing_ok=True)
             return joined
 
-    def _copied(self, join: _Join, made: Path, final: Path) -> JoinedSegment:
+    def _copied(
+        self, join: _Join, made: Path, final: Path
+    ) -> tuple[JoinedSegment, str]:
         steps = self._work_folder.steps
         with steps.step("join_copy", final):
             joined = join_segments(
@@ -266,11 +270,12 @@ class Joiner:
                 [self._folder / one.name for one in join.files],
                 self._check_cancelled,
             )
+        hasher = new_hasher() if self._work_folder.makes_manifest else None
         with steps.step("join_verify", final):
-            joined.verify()
-        return joined
+            joined.verify(hasher)
+        return joined, "" if hasher is None else hasher.hexdigest()
 
-    def _publish(self, made: Path, final: Path) -> None:
+    def _publish(self, made: Path, final: Path, digest: str) -> None:
         steps = self._work_folder.steps
         self._authority.check()
         with steps.step("join_fsync", final):
@@ -278,6 +283,8 @@ class Joiner:
         with steps.step("join_link", final):
             try:
                 give_name(made, final)
+                if digest:
+                    add_digest(self._folder, final.name, digest)
             except FileExistsError:
                 check_same(made, final, self._authority.fence)
         with steps.step("join_fsync_folder", final):

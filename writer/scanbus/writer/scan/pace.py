@@ -41,6 +41,8 @@ class Pace:
         Number of detector files of a scan above which finished ones are joined.
     reference_wait_s : float
         How long an ended scan waits for files of frames by reference.
+    manifest : bool
+        Whether files are hashed for the manifest of the scan.
     """
 
     flush_s: float = 1.0
@@ -55,3 +57,4 @@ class Pace:
     grace_s: float = 300.0
     wanted_sources: int = WANTED_SOURCES
     reference_wait_s: float = 0.0
+    manifest: bool = True

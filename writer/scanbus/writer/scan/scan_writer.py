@@ -53,6 +53,7 @@ from scanbus.writer.storage.data_root import (
     scan_folder,
 )
 from scanbus.writer.storage.event_journal import EVENTS_FILE, EventJournal
+from scanbus.writer.storage.manifest import complete_manifest
 from scanbus.writer.storage.root_identity import RootGuard
 from scanbus.writer.storage.scan_file import write_scan_file
 from scanbus.writer.storage.work_folder import WorkFolder
@@ -118,6 +119,7 @@ class ScanWriter:
             authority.owner,
             authority.fence,
             self._steps,
+            makes_manifest=self._pace.manifest,
         )
         make_path = self._work_folder.path
         self._all = ScanLanes(record, self._folder, make_path, sandbox)
@@ -328,9 +330,8 @@ class ScanWriter:
         if not readers or self._commits.is_full:
             self._wait_for_commits_or_end()
             return 0
-        found = self._reader.read(list(readers))
         n_arrivals = 0
-        for reader, arrivals in found:
+        for reader, arrivals in self._reader.read(list(readers)):
             lane = readers[reader]
             n_arrivals += len(arrivals)
             with self._steps.phase("write", self._folder / lane.lane.name):
@@ -360,10 +361,9 @@ class ScanWriter:
 
     def _publish(self, finished: Finished) -> None:
         """Publish one segment; called in the thread of the commit queue."""
-        folder = self._folder
-        with self._steps.working(folder / finished.name):
+        with self._steps.working(self._folder / finished.name):
             self._guard.check()
-            publish_segment(finished, folder, self._work_folder, self._authority)
+            publish_segment(finished, self._folder, self._work_folder, self._authority)
 
     def _collect_published(self) -> None:
         """Process segments that were published; raise the error of a failed one."""
@@ -466,6 +466,7 @@ class ScanWriter:
 
     def _publish_verdict(self, verdict: Verdict, contents: ScanContents) -> Verdict:
         """Write masters, clean up and announce the verdict; all of it is repeatable."""
+        complete_manifest(self._folder, contents, self._work_folder)
         self._write_masters(contents)
         # Before the announcement: no writer opens a scan with a final verdict again.
         with self._steps.phase("clear", self._folder):

@@ -314,6 +314,7 @@ def _pace(settings: WriterSettings) -> Pace:
         copied_bytes=settings.copied_bytes,
         check_s=settings.lease_s / 4,
         grace_s=settings.grace_s,
+        manifest=settings.manifest,
         wanted_sources=settings.wanted_sources,
         read_bytes=settings.read_bytes,
     )

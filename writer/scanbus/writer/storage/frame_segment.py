@@ -25,6 +25,7 @@ from scanbus.writer.storage.chunked_dataset import (
     pack_rows,
     start_writeback,
 )
+from scanbus.writer.storage.hashing import Hasher
 from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, flush_hdf5
 from scanbus.writer.storage.late_points import LatePoints
 from scanbus.writer.storage.segment_header import (
@@ -207,15 +208,20 @@ class FrameSegment:
         """Digest of the checksums of the closed file's chunks."""
         return digest_of_checksums(self._checksums)
 
-    def verify(self) -> None:
+    def verify(self, hasher: Hasher | None = None) -> None:
         """Reopen the closed file; compare every chunk with its checksum, and the times.
+
+        Parameters
+        ----------
+        hasher : Hasher, optional
+            Gets all bytes of the file meanwhile.
 
         Raises
         ------
         VerificationError
             If a chunk or a time differs.
         """
-        compare_chunks(self._path, self._checksums)
+        compare_chunks(self._path, self._checksums, hasher)
         self._times.verify(self._path)
 
     def discard(self) -> None:

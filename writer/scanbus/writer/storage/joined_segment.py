@@ -29,6 +29,7 @@ from scanbus.writer.storage.chunked_dataset import (
     stored_bytes,
     stored_chunks,
 )
+from scanbus.writer.storage.hashing import Hasher
 from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, open_hdf5
 from scanbus.writer.storage.segment_header import (
     compare_chunks,
@@ -81,15 +82,20 @@ class JoinedSegment:
     times: TimeColumn
     damaged: tuple[Path, ...]
 
-    def verify(self) -> None:
+    def verify(self, hasher: Hasher | None = None) -> None:
         """Reopen the file; compare every chunk with its checksum, and the times.
+
+        Parameters
+        ----------
+        hasher : Hasher, optional
+            Gets all bytes of the file meanwhile.
 
         Raises
         ------
         VerificationError
             If a chunk or a time differs from that of its segment.
         """
-        compare_chunks(self.path, self.checksums)
+        compare_chunks(self.path, self.checksums, hasher)
         self.times.verify(self.path)
 
 

@@ -23,6 +23,7 @@ from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, link_group
 from scanbus.writer.model.segment_chain import chain_of
 from scanbus.writer.storage.chunked_dataset import stored_bytes, stored_chunks
+from scanbus.writer.storage.hashing import Hasher, hash_range
 from scanbus.writer.storage.hdf5 import discard_hdf5, make_hdf5, open_hdf5
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.regular_file import read_regular
@@ -263,13 +264,17 @@ def _check_links(path: Path, uid: str) -> None:
             )
 
 
-def compare_chunks(path: Path, expected: npt.NDArray[np.uint64]) -> None:
+def compare_chunks(
+    path: Path, expected: npt.NDArray[np.uint64], hasher: Hasher | None = None
+) -> None:
     """Compare every stored chunk of a frame segment with a table of checksums.
 
     Parameters
     ----------
     expected : numpy.ndarray
         XXH3 checksums, uint64, shape ``(n_chunks,)``; 0 where no chunk is stored.
+    hasher : Hasher, optional
+        Gets all bytes of the file, in order; none is read twice.
 
     Raises
     ------
@@ -284,13 +289,18 @@ def compare_chunks(path: Path, expected: npt.NDArray[np.uint64]) -> None:
     if wanted != set(chunks):
         odd = sorted(wanted ^ set(chunks))[:5]
         raise VerificationError(str(path), f"chunks {odd} are not as they should be")
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        for index, chunk in chunks.items():
-            found = xxhash.xxh3_64_intdigest(stored_bytes(descriptor, chunk))
-            if found != int(expected[index]):
+    edge = 0
+    with path.open("rb", buffering=0) as stream:
+        for index, chunk in sorted(chunks.items(), key=lambda one: one[1].offset):
+            if hasher is not None:
+                hash_range(stream, hasher, edge, chunk.offset)
+            packed = stored_bytes(stream.fileno(), chunk)
+            if xxhash.xxh3_64_intdigest(packed) != int(expected[index]):
                 raise VerificationError(
                     str(path), f"chunk {index} is not what came over the bus"
                 )
-    finally:
-        os.close(descriptor)
+            if hasher is not None:
+                hasher.update(packed)
+            edge = chunk.offset + chunk.nbytes
+        if hasher is not None:
+            hash_range(stream, hasher, edge)

@@ -34,6 +34,7 @@ from scanbus.writer.storage.entry_values import (
     stored_blocks,
     stored_row,
 )
+from scanbus.writer.storage.hashing import Hasher, hash_range
 from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5, flush_hdf5, open_hdf5
 from scanbus.writer.storage.late_points import LatePoints
 from scanbus.writer.storage.segment_header import (
@@ -223,8 +224,13 @@ class ValueSegment:
         """0: small values are compared when they come into the scan file."""
         return 0
 
-    def verify(self) -> None:
+    def verify(self, hasher: Hasher | None = None) -> None:
         """Reopen the closed file; compare each dataset, and the times, with its digest.
+
+        Parameters
+        ----------
+        hasher : Hasher, optional
+            Gets all bytes of the file meanwhile.
 
         Raises
         ------
@@ -238,6 +244,9 @@ class ValueSegment:
                 for columns in self._columns:
                     for column in columns:
                         column.verify(file[DATA_GROUP], descriptor)
+            if hasher is not None:
+                with self._path.open("rb", buffering=0) as stream:
+                    hash_range(stream, hasher, 0)
         finally:
             os.close(descriptor)
 

@@ -86,12 +86,21 @@ class WorkFolder:
         have lost its counters and issue a fence again.
     steps : Steps
         Timer of the steps performed here.
+    makes_manifest : bool
+        Whether the files made here come into the manifest of the scan.
     """
 
     def __init__(
-        self, dataset_folder: Path, owner: str, fence: int, steps: Steps
+        self,
+        dataset_folder: Path,
+        owner: str,
+        fence: int,
+        steps: Steps,
+        *,
+        makes_manifest: bool = True,
     ) -> None:
         self.steps = steps
+        self.makes_manifest = makes_manifest
         self._base = dataset_folder / WORK_FOLDER
         self._owner = owner
         self.folder = self._base / work_folder_name(owner, fence, secrets.token_hex(4))
