@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 from scanbus.cli.commands import (
+    amend,
     check,
     close,
     demo,
@@ -105,6 +106,7 @@ _add(app, "close", close)
 _add(app, "writer", writer)
 _add(app, "replay", replay)
 _add(app, "check", check)
+_add(app, "amend", amend)
 _add(app, "demo", demo)
 _add(app, "simulate", simulate)
 _add(app, "salvage", salvage)

@@ -3,7 +3,8 @@
 :func:`run_writer` runs the service, :func:`replay` writes one scan again,
 :func:`rebuild` rebuilds master files from the disk alone, :func:`salvage` recovers
 partial scans after a loss of Redis, :func:`check_files` compares files with the
-checksums computed at the source, :func:`init_root` makes a folder a root. Other
+checksums computed at the source, :func:`amend` corrects the metadata of a finished
+scan, :func:`init_root` makes a folder a root. Other
 components import from here only. Each name is loaded on first access, so ``check`` does
 not load the service.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from scanbus.writer.check import CheckReport, Finding, check_files
     from scanbus.writer.masters.above import write_dataset_masters
+    from scanbus.writer.masters.correction import AmendedScan, amend, amendments
     from scanbus.writer.masters.rebuild import RebuildReport, SkippedScan, rebuild
     from scanbus.writer.recovery.salvage import SalvagedScan, SalvageReport, salvage
     from scanbus.writer.scan.replay import replay
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from scanbus.writer.storage.root_identity import RootMark, init_root
 
 __all__ = [
+    "AmendedScan",
     "CheckReport",
     "Finding",
     "RebuildReport",
@@ -32,6 +35,8 @@ __all__ = [
     "SkippedScan",
     "WriterSettings",
     "accept_lost_files",
+    "amend",
+    "amendments",
     "check_files",
     "init_root",
     "rebuild",
@@ -43,6 +48,7 @@ __all__ = [
 ]
 
 _MODULES: Final = {
+    "AmendedScan": "masters.correction",
     "CheckReport": "check",
     "Finding": "check",
     "RebuildReport": "masters.rebuild",
@@ -52,6 +58,8 @@ _MODULES: Final = {
     "SkippedScan": "masters.rebuild",
     "WriterSettings": "settings",
     "accept_lost_files": "service.operator",
+    "amend": "masters.correction",
+    "amendments": "masters.correction",
     "check_files": "check",
     "init_root": "storage.root_identity",
     "rebuild": "masters.rebuild",

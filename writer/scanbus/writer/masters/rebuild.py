@@ -47,6 +47,7 @@ __all__ = [
     "RebuildReport",
     "SkippedScan",
     "finished_segments",
+    "has_references",
     "late_lanes",
     "read_contents",
     "rebuild",
@@ -161,7 +162,7 @@ def _rebuild_scan(folder: Path, *, looks_at_files: bool) -> Path | SkippedScan:
         return SkippedScan(str(folder), reason)
     try:
         contents = read_contents(folder)
-        if not looks_at_files and _has_references(contents):
+        if not looks_at_files and has_references(contents):
             reason = "it has frames by reference: name their external roots"
             return SkippedScan(str(folder), reason)
         return write_scan_master(folder, contents)
@@ -169,7 +170,8 @@ def _rebuild_scan(folder: Path, *, looks_at_files: bool) -> Path | SkippedScan:
         return SkippedScan(str(folder), str(error), is_damaged=True)
 
 
-def _has_references(contents: ScanContents) -> bool:
+def has_references(contents: ScanContents) -> bool:
+    """Whether a scan has frames in files of a detector."""
     prepared = contents.record.prepared
     lanes = prepared.lanes if prepared else ()
     return any(channel.is_reference for lane in lanes for channel in lane.channels)

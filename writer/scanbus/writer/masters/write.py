@@ -31,6 +31,7 @@ from scanbus.writer.masters.scan_uid import read_uid
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.steps import step
+from scanbus.writer.storage.amendments import with_amendments
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.hdf5 import changed_hdf5, written_hdf5
 from scanbus.writer.storage.plotted_values import with_plotted_values
@@ -73,14 +74,16 @@ def write_scan_master(
     ------
     NameTakenError
         If a file of that name exists that is not this scan's master.
+    VerificationError
+        If the corrections of its metadata cannot be read.
     RootUnusableError
         If the file system refuses.
     """
     path = folder / scan_master_name(contents.record.identity.scan_number)
     _check_scan(path, contents)
-    known = with_values(folder, with_references(folder, contents))
-    tree = layout(with_plotted_values(folder, known), stamp=stamp_now())
-    replace_file(path, tree, aside, old=old)
+    known = with_references(folder, with_amendments(folder, contents))
+    known = with_plotted_values(folder, with_values(folder, known))
+    replace_file(path, layout(known, stamp=stamp_now()), aside, old=old)
     return path
 
 
