@@ -21,6 +21,7 @@ from scanbus.cli.commands import (
     amend,
     check,
     close,
+    convert,
     demo,
     ls,
     master_rebuild,
@@ -107,6 +108,7 @@ _add(app, "writer", writer)
 _add(app, "replay", replay)
 _add(app, "check", check)
 _add(app, "amend", amend)
+_add(app, "convert", convert)
 _add(app, "demo", demo)
 _add(app, "simulate", simulate)
 _add(app, "salvage", salvage)

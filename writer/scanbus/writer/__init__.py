@@ -4,7 +4,7 @@
 :func:`rebuild` rebuilds master files from the disk alone, :func:`salvage` recovers
 partial scans after a loss of Redis, :func:`check_files` compares files with the
 checksums computed at the source, :func:`amend` corrects the metadata of a finished
-scan, :func:`init_root` makes a folder a root. Other
+scan, :func:`convert` repacks files, :func:`init_root` makes a folder a root. Other
 components import from here only. Each name is loaded on first access, so ``check`` does
 not load the service.
 """
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scanbus.writer.masters.correction import AmendedScan, amend, amendments
     from scanbus.writer.masters.rebuild import RebuildReport, SkippedScan, rebuild
     from scanbus.writer.recovery.salvage import SalvagedScan, SalvageReport, salvage
+    from scanbus.writer.repack import ConvertedFile, Packing, convert
     from scanbus.writer.scan.replay import replay
     from scanbus.writer.service.operator import accept_lost_files, use_root
     from scanbus.writer.service.run import run_writer
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = [
     "AmendedScan",
     "CheckReport",
+    "ConvertedFile",
     "Finding",
+    "Packing",
     "RebuildReport",
     "RootMark",
     "SalvageReport",
@@ -38,6 +41,7 @@ __all__ = [
     "amend",
     "amendments",
     "check_files",
+    "convert",
     "init_root",
     "rebuild",
     "replay",
@@ -50,6 +54,8 @@ __all__ = [
 _MODULES: Final = {
     "AmendedScan": "masters.correction",
     "CheckReport": "check",
+    "ConvertedFile": "repack",
+    "Packing": "repack",
     "Finding": "check",
     "RebuildReport": "masters.rebuild",
     "RootMark": "storage.root_identity",
@@ -61,6 +67,7 @@ _MODULES: Final = {
     "amend": "masters.correction",
     "amendments": "masters.correction",
     "check_files": "check",
+    "convert": "repack",
     "init_root": "storage.root_identity",
     "rebuild": "masters.rebuild",
     "replay": "scan.replay",

@@ -17,7 +17,7 @@ from scanbus.schemas import (
     Storage,
     VerdictWord,
 )
-from scanbus.writer.model.file_stamp import CREATOR
+from scanbus.writer.model.file_stamp import CONVERTED, CREATOR
 from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.model.scan_contents import OWN_GROUP, data_path, linked_path
 
@@ -107,7 +107,8 @@ def open_file(path: Path) -> h5py.File:
 def is_scanbus(file: h5py.File) -> bool:
     """Return whether a file was written by scanbus."""
     creator = file.attrs.get("creator")
-    return isinstance(creator, str) and creator == CREATOR
+    is_ours = isinstance(creator, str) and creator == CREATOR
+    return is_ours and CONVERTED not in file.attrs
 
 
 def uid_of(file: h5py.File) -> str | None:
@@ -150,7 +151,9 @@ def read_segment(file: h5py.File) -> SegmentInfo | None:
 
 def read_masters(file: h5py.File) -> list[MasterInfo]:
     """Return the scans in a scan master, empty if the file is not a scan master."""
-    found = []
+    found: list[MasterInfo] = []
+    if CONVERTED in file.attrs:
+        return found  # It says what a master says, and needs no other file.
     for name in file:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             continue

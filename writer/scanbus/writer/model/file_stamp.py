@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["CREATOR", "FileStamp"]
+__all__ = ["CONVERTED", "CREATOR", "FileStamp"]
 
 CREATOR: Final = "scanbus"
 """Value of the attribute ``creator`` of every file written by scanbus."""
+
+CONVERTED: Final = "converted_from"
+"""Attribute of files that `scanbus convert` made: the name of the master."""
 
 
 @dataclass(frozen=True, slots=True)

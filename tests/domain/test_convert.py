@@ -1,0 +1,225 @@
+"""A scan or dataset as one file: nothing lost, no link, readable without filters."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin  # noqa: F401 (registers the filters of the source)
+import numpy as np
+import pytest
+
+from scanbus.schemas.errors import (
+    ConfigurationError,
+    NameTakenError,
+    RootUnusableError,
+    VerificationError,
+)
+from scanbus.schemas.exit_codes import ExitCode
+from scanbus.writer import Packing, check_files, convert
+from scanbus.writer.repack.packing import CODECS
+from tests.support.written_scans import WrittenScan, write_scan
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> WrittenScan:
+    return write_scan(tmp_path_factory.mktemp("scan"), lost=[(4, 8)])
+
+
+def links_in(group: h5py.Group) -> Iterator[str]:
+    """Yield what is no hard link to an object with values of its own."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            yield f"{group.name}/{name}"
+        elif isinstance(group[name], h5py.Dataset) and group[name].is_virtual:
+            yield f"{group.name}/{name} is virtual"
+
+
+def all_groups(file: h5py.File) -> list[h5py.Group]:
+    found = [file]
+    file.visititems(
+        lambda _, each: found.append(each) if isinstance(each, h5py.Group) else None
+    )
+    return found
+
+
+def values_of(path: Path, name: str) -> Any:
+    with h5py.File(path) as file:
+        return file[name][()]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("pages", [False, True])
+def test_a_scan_becomes_one_file_without_links(
+    scan: WrittenScan, tmp_path: Path, codec: str, pages: bool
+) -> None:
+    made = tmp_path / "one.h5"
+    result = convert(scan.master, made, Packing(codec, pages=pages))
+    assert result.dangling == ()
+    assert result.entries == ("1.1",)
+    with h5py.File(made) as file:
+        assert [link for group in all_groups(file) for link in links_in(group)] == []
+        strategy = file.id.get_create_plist().get_file_space_strategy()[0]
+        assert (strategy == h5py.h5f.FSPACE_STRATEGY_PAGE) == pages
+        frames = file["1.1/measurement/eiger"]
+        # One object with two names, as in the source.
+        assert frames == file["1.1/instrument/eiger/image"]
+        assert (frames.compression == "gzip") == (codec == "gzip")
+    for name in ("eiger", "th", "counts", "label", "peaks", "mca", "phase", "shutter"):
+        place = f"1.1/measurement/{name}"
+        np.testing.assert_array_equal(
+            values_of(made, place), values_of(scan.master, place)
+        )
+
+
+def test_it_needs_no_other_file_and_no_filter(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    """In a process without hdf5plugin, with the source gone."""
+    root = tmp_path / "root"
+    shutil.copytree(scan.root, root)
+    master = root / scan.master.relative_to(scan.root)
+    convert(master, tmp_path / "one.h5")
+    expected = values_of(master, "1.1/measurement/eiger")
+    shutil.rmtree(root)
+    code = (
+        "import h5py, sys\n"
+        "file = h5py.File(sys.argv[1])\n"
+        "frames = file['1.1/measurement/eiger'][()]\n"
+        "print(int(frames.sum()), 'hdf5plugin' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "one.h5")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(int(expected.sum())), "False"]
+
+
+@pytest.mark.parametrize("given", ["dataset", "folder", "scan folder", "proposal"])
+def test_masters_and_folders_are_converted(
+    scan: WrittenScan, tmp_path: Path, given: str
+) -> None:
+    paths = {
+        "dataset": scan.dataset,
+        "folder": scan.dataset.parent,
+        "scan folder": scan.folder,
+        "proposal": scan.proposal,
+    }
+    result = convert(paths[given], tmp_path / "one.h5")
+    (entry,) = result.entries
+    expected = values_of(scan.master, "1.1/measurement/eiger")
+    found = values_of(tmp_path / "one.h5", f"{entry}/measurement/eiger")
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_chunks_are_as_asked_for(scan: WrittenScan, tmp_path: Path) -> None:
+    convert(scan.master, tmp_path / "one.h5", Packing(chunk=(5, 3, 8)))
+    with h5py.File(tmp_path / "one.h5") as file:
+        assert file["1.1/measurement/eiger"].chunks == (5, 3, 8)
+        assert file["1.1/measurement/th"].chunks is None  # too small for a filter
+    packing = Packing(chunk=(5, 300, 8))
+    assert packing.options((30, 600, 800), 2)["chunks"] == (5, 300, 8)
+    assert packing.options((3, 200, 4), 2)["chunks"] == (3, 200, 4)
+
+
+def test_it_says_how_it_was_made_and_a_check_asks_for_no_other_file(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    made = tmp_path / "one.h5"
+    convert(scan.master, made)
+    with h5py.File(made) as file:
+        process = file["1.1/scanbus_convert"]
+        assert process.attrs["NX_class"] == "NXprocess"
+        said = json.loads(process["configuration"].asstr()[()])
+        assert said["codec"] == "gzip"
+        assert file.attrs["converted_from"] == "scan0001.h5"
+        assert file["1.1/scanbus/verdict"].asstr()[()] == "partial"
+    assert check_files([made], everything=True).findings == ()
+
+
+def test_types_of_strings_and_attributes_stay(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    made = tmp_path / "one.h5"
+    convert(scan.master, made)
+    with h5py.File(made) as copy, h5py.File(scan.master) as source:
+        for name in ("title", "start_time", "measurement/label"):
+            kinds = [
+                h5py.check_string_dtype(file[f"1.1/{name}"].dtype)
+                for file in (copy, source)
+            ]
+            assert kinds[0] == kinds[1]
+        for path in ("1.1", "1.1/instrument/eiger/image", "1.1/plotselect"):
+            ours, theirs = copy[path].attrs, source[path].attrs
+            assert sorted(ours) == sorted(theirs)
+            for name in ours:
+                kinds = [each.get_id(name).dtype for each in (ours, theirs)]
+                assert h5py.check_string_dtype(kinds[0]) == h5py.check_string_dtype(
+                    kinds[1]
+                )
+
+
+def test_a_source_with_a_missing_part_is_refused(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    """HDF5 would read fill values in its place, without an error."""
+    root = tmp_path / "root"
+    shutil.copytree(scan.root, root)
+    gone = root / scan.segment(1).relative_to(scan.root)
+    gone.unlink()
+    with pytest.raises(VerificationError, match=gone.name):
+        convert(root / scan.master.relative_to(scan.root), tmp_path / "one.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+def test_nothing_is_replaced_and_nothing_half_made_stays(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken.h5"
+    taken.write_text("mine")
+    with pytest.raises(NameTakenError, match="not replaced"):
+        convert(scan.master, taken)
+    assert taken.read_text() == "mine"
+    with pytest.raises(ConfigurationError, match="no folder"):
+        convert(scan.master, tmp_path / "none" / "one.h5")
+    with pytest.raises(ConfigurationError, match="no such file"):
+        convert(tmp_path / "gone.h5", tmp_path / "one.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.h5"]
+
+
+def test_a_full_disk_is_a_sentence(scan: WrittenScan) -> None:
+    """In a file system that takes no file of this size."""
+    with pytest.raises(RootUnusableError):
+        convert(scan.master, Path("/proc/one.h5"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"codec": "rar"}, "one of none, gzip"),
+        ({"level": 0}, "1 to 9"),
+        ({"chunk": (0, 1)}, "from 1 on"),
+    ],
+)
+def test_an_impossible_packing_is_a_sentence(
+    wrong: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        Packing(**wrong)
+
+
+def test_the_command_says_what_it_made(scan: WrittenScan, tmp_path: Path) -> None:
+    def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "scanbus.cli", "convert", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    target = str(tmp_path / "one.h5")
+    done = said(str(scan.master), target, "--codec", "none", "--json")
+    assert done.returncode == ExitCode.COMPLETE, done.stderr
+    assert json.loads(done.stdout)["entries"] == ["1.1"]
+    again = said(str(scan.master), target)
+    assert again.returncode == ExitCode.FAILED
+    assert "not replaced" in again.stderr
+    assert said(str(scan.master), "x.h5", "--chunk", "a").returncode == ExitCode.USAGE

@@ -1,0 +1,275 @@
+"""Repack a scan or a dataset: check it, copy it, compare the copy, give it its name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import hdf5plugin  # noqa: F401 - registers the filters of the source
+
+from scanbus.schemas.errors import (
+    ConfigurationError,
+    NameTakenError,
+    RootUnusableError,
+    VerificationError,
+)
+from scanbus.schemas.file_names import dataset_master_name, parse_scan_folder
+from scanbus.writer.check import check_files
+from scanbus.writer.model.file_stamp import CONVERTED
+from scanbus.writer.repack.copy_tree import TreeCopy, digest_of_object
+from scanbus.writer.repack.packing import Packing
+from scanbus.writer.storage.durable_files import fsync_path
+from scanbus.writer.storage.exclusive_names import give_name
+from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5
+from scanbus.writer.storage.provenance import stamp_now
+from scanbus.writer.storage.regular_file import is_there
+
+__all__ = ["ConvertedFile", "convert"]
+
+_PAGE_BYTES: Final = 2**22
+_MEBIBYTE: Final = 2**20
+_TEXT: Final = h5py.string_dtype("utf-8")
+_KEYWORD: Final = h5py.string_dtype("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedFile:
+    """A file that was made.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    source : str
+        The master that it was made from.
+    entries : tuple of str
+        Names of the scans in it.
+    n_datasets : int
+        Number of datasets, all compared with their sources.
+    n_values_bytes, n_bytes : int
+        Size of the values, and of the file, in bytes.
+    dangling : tuple of str
+        Links of the source that led nowhere, and are not in the file.
+    """
+
+    path: str
+    source: str
+    entries: tuple[str, ...]
+    n_datasets: int
+    n_values_bytes: int
+    n_bytes: int
+    dangling: tuple[str, ...] = ()
+
+
+def convert(
+    source: Path,
+    target: Path,
+    packing: Packing | None = None,
+    *,
+    progress: Callable[[str, int, int | None], None] = lambda *_: None,
+) -> ConvertedFile:
+    """Write a scan or a dataset into one file without links and virtual datasets.
+
+    Nothing is lost: each value and attribute of the copy is read again and compared.
+    The file gets its name when that is done, and replaces none.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        A master of a scan, dataset or collection, or the folder of a scan or dataset.
+    target : pathlib.Path
+        The new file.
+    packing : Packing, optional
+        How values are stored; by default gzip, an image per chunk.
+    progress : callable
+        Called with ``("MiB copied", done, total)`` and ``("MiB compared", …)``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such source, or no folder for the target.
+    NameTakenError
+        If the target exists.
+    VerificationError
+        If the source is damaged, or the copy differs from it.
+    RootUnusableError
+        If the source cannot be read, or the file system refuses the copy.
+    """
+    packing = packing or Packing()
+    master = _master_of(source)
+    _check_target(target)
+    _check_source(master)
+    made = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        result = _Conversion(master, made, packing, progress).run(target)
+        fsync_path(made)
+        _give_name(made, target)
+        fsync_path(target.parent)
+    except OSError as error:
+        raise RootUnusableError(str(target), _reason(error)) from error
+    finally:
+        made.unlink(missing_ok=True)
+    return result
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _give_name(made: Path, target: Path) -> None:
+    try:
+        give_name(made, target)
+    except FileExistsError as error:
+        raise NameTakenError(str(target), "a file that came meanwhile") from error
+
+
+def _master_of(source: Path) -> Path:
+    """Return the master that is meant by a path.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none.
+    """
+    path = source.resolve()
+    if path.is_dir():
+        is_dataset = parse_scan_folder(path.name) is None
+        path /= dataset_master_name(path.name) if is_dataset else f"{path.name}.h5"
+    if not path.is_file():
+        raise ConfigurationError(
+            "source", f"{path}: there is no such file; give a master, or its folder"
+        )
+    return path
+
+
+def _check_target(target: Path) -> None:
+    if is_there(target):
+        raise NameTakenError(str(target), "a file that is not replaced")
+    if not target.parent.is_dir():
+        raise ConfigurationError("target", f"{target.parent} is no folder")
+
+
+def _check_source(master: Path) -> None:
+    """Refuse a source with a missing part: HDF5 would read fill values in its place."""
+    report = check_files([master])
+    for finding in report.findings:
+        more = len(report.findings) - 1
+        also = f", and {more} more; `scanbus check` lists all" if more else ""
+        raise VerificationError(finding.file, f"{finding.problem}{also}")
+
+
+class _Conversion:
+    """One copy in the making."""
+
+    def __init__(
+        self,
+        master: Path,
+        made: Path,
+        packing: Packing,
+        progress: Callable[[str, int, int | None], None],
+    ) -> None:
+        self._master = master
+        self._made = made
+        self._packing = packing
+        self._progress = progress
+        self._done = 0
+        self._total: int | None = None
+
+    def run(self, target: Path) -> ConvertedFile:
+        """Write and compare the copy."""
+        tree = TreeCopy(self._packing, lambda n: self._report("MiB copied", n))
+        with (
+            h5py.File(self._master, "r", locking=False) as source,
+            self._written() as file,
+        ):
+            tree.copy(source, file)
+            entries = _entries(file)
+            self._describe(file, entries, target)
+        total = self._total = self._done
+        self._report("MiB copied", 0)
+        self._compare(tree)
+        n_datasets = sum(path not in entries for path in tree.digests)
+        return ConvertedFile(
+            str(target),
+            str(self._master),
+            tuple(entries),
+            n_datasets,
+            total,
+            self._made.stat().st_size,
+            tuple(tree.dangling),
+        )
+
+    def _report(self, name: str, n_bytes: int) -> None:
+        self._done += n_bytes
+        total = None if self._total is None else self._total // _MEBIBYTE
+        self._progress(name, self._done // _MEBIBYTE, total)
+
+    @contextmanager
+    def _written(self) -> Iterator[h5py.File]:
+        """Yield the new file; close it, or give it up without touching its disk."""
+        pages = {"fs_strategy": "page", "fs_page_size": _PAGE_BYTES}
+        more: dict[str, Any] = pages if self._packing.pages else {}
+        file = h5py.File(self._made, "x", track_order=True, **more)
+        try:
+            yield file
+            close_hdf5(file)
+        except RuntimeError as error:  # h5py, if a write fails within HDF5
+            raise RootUnusableError(str(self._made), _reason(error)) from error
+        finally:
+            discard_hdf5(file)
+
+    def _describe(self, file: h5py.File, entries: list[str], target: Path) -> None:
+        """Say in the file how it was made."""
+        stamp = stamp_now()
+        for name, text in (
+            ("file_name", target.name),
+            ("file_update_time", stamp.time),
+            (CONVERTED, self._master.name),
+        ):
+            file.attrs.create(name, text, dtype=_TEXT)
+        for entry in entries:
+            process = file[entry].create_group("scanbus_convert")
+            process.attrs.create("NX_class", "NXprocess", dtype=_KEYWORD)
+            fields = {
+                "program": "scanbus convert",
+                "version": stamp.scanbus_version,
+                "date": stamp.time,
+                "source": self._master.name,
+                "configuration": json.dumps(asdict(self._packing)),
+            }
+            for name, text in fields.items():
+                process.create_dataset(name, data=text, dtype=_TEXT)
+
+    def _compare(self, tree: TreeCopy) -> None:
+        """Read the copy again.
+
+        Raises
+        ------
+        VerificationError
+            If an object of it is not like its source.
+        """
+        self._done = 0
+        with h5py.File(self._made, "r", locking=False) as file:
+            for path, expected in tree.digests.items():
+                if path == "/":
+                    continue  # It says how it was made.
+                found = digest_of_object(
+                    file[path], lambda n: self._report("MiB compared", n)
+                )
+                if found != expected:
+                    raise VerificationError(
+                        str(self._master), f"the copy of {path} came out different"
+                    )
+        self._report("MiB compared", 0)
+
+
+def _entries(file: h5py.File) -> list[str]:
+    return [name for name in file if file[name].attrs.get("NX_class") == "NXentry"]

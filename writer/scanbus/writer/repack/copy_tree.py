@@ -1,0 +1,171 @@
+"""Copy an HDF5 tree into one file: links are followed, virtual datasets are read.
+
+Each object is copied once, and has further names as hard links. Of each dataset a
+digest of its values is kept, with which the copy is compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from scanbus.writer.repack.packing import Packing
+
+__all__ = ["TreeCopy", "digest_of_object"]
+
+_BLOCK_BYTES: Final = 2**26
+# Of what the files of a scan say of each other; of no use in a single one.
+_LEFT_OUT: Final = ("scanbus/sources",)
+
+
+@dataclass
+class TreeCopy:
+    """The copy of one tree.
+
+    Parameters
+    ----------
+    packing : Packing
+        How datasets are stored.
+    on_bytes : callable
+        Called with the number of bytes that were just copied or compared.
+
+    Attributes
+    ----------
+    digests : dict
+        Path of each object in the copy to the digest of its values and attributes.
+    dangling : list of str
+        Paths of links that lead nowhere.
+    """
+
+    packing: Packing
+    on_bytes: Callable[[int], None] = lambda _: None
+    digests: dict[str, str] = field(default_factory=dict)
+    dangling: list[str] = field(default_factory=list)
+    _known: dict[tuple[str, int], str] = field(default_factory=dict)
+    _paths: dict[str, str] = field(default_factory=dict)
+
+    def copy(self, source: h5py.Group, target: h5py.Group) -> None:
+        """Copy attributes and members of a group."""
+        self._known.setdefault(self._key(source), target.name)
+        copy_attributes(source, target)
+        for name in source:
+            if _is_left_out(source, name):
+                continue
+            found = source.get(name)
+            if found is None:
+                self.dangling.append(f"{target.name.rstrip('/')}/{name}")
+                continue
+            known = self._known.get(self._key(found))
+            if known is not None:
+                target[name] = target.file[known]
+            elif isinstance(found, h5py.Group):
+                self.copy(found, target.create_group(name))
+            elif isinstance(found, h5py.Dataset):
+                self._copy_dataset(found, target, name)
+        self.digests[target.name] = digest_of_object(source)
+
+    def _key(self, found: Any) -> tuple[str, int]:
+        """Return what an object has for itself: its file, and its place there."""
+        name = found.file.filename
+        path = self._paths.get(name)
+        if path is None:
+            path = self._paths[name] = os.path.realpath(name)
+        return path, h5py.h5o.get_info(found.id).addr
+
+    def _copy_dataset(
+        self, source: h5py.Dataset, parent: h5py.Group, name: str
+    ) -> None:
+        kind = source.dtype
+        options: dict[str, Any] = {}
+        if source.shape is not None and kind.kind in "biufc" and kind.names is None:
+            options = self.packing.options(source.shape, kind.itemsize)
+            options["fillvalue"] = source.fillvalue
+        if source.shape is None or source.size == 0:
+            options = {}
+        made = parent.create_dataset(name, shape=source.shape, dtype=kind, **options)
+        self._known[self._key(source)] = made.name
+        digest = xxhash.xxh3_128()
+        for block, values in _blocks(source):
+            made[block] = values
+            _feed(digest, values)
+            self.on_bytes(_size_of(values))
+        copy_attributes(source, made)
+        self.digests[made.name] = _with_attributes(source, digest)
+
+
+def digest_of_object(
+    found: h5py.Group | h5py.Dataset, on_bytes: Callable[[int], None] = lambda _: None
+) -> str:
+    """Return the digest of the values and attributes of an object, not of members."""
+    digest = xxhash.xxh3_128()
+    if isinstance(found, h5py.Dataset):
+        for _, values in _blocks(found):
+            _feed(digest, values)
+            on_bytes(_size_of(values))
+    return _with_attributes(found, digest)
+
+
+def _with_attributes(found: Any, digest: Any) -> str:
+    if isinstance(found, h5py.Dataset):
+        digest.update(f"{found.shape} {found.dtype.str}".encode())
+    for name in sorted(found.attrs):
+        kind = found.attrs.get_id(name)
+        digest.update(f"{name} {kind.shape} {kind.dtype}".encode())
+        _feed(digest, found.attrs[name])
+    return str(digest.hexdigest())
+
+
+def _is_left_out(group: h5py.Group, name: str) -> bool:
+    """Whether a member describes files, or is the way by which others link here."""
+    path = f"{group.name}/{name}"
+    if path.endswith(_LEFT_OUT):
+        return True
+    is_group = group.get(name, getclass=True, getlink=True) is h5py.HardLink
+    if group.name != "/" or not is_group or not isinstance(group[name], h5py.Group):
+        return False
+    found = group[name]
+    links = [found.get(each, getlink=True) for each in found]
+    are_soft = all(isinstance(link, h5py.SoftLink) for link in links)
+    return bool(links) and are_soft and "NX_class" not in found.attrs
+
+
+def copy_attributes(source: Any, target: Any) -> None:
+    """Copy all attributes, with their types."""
+    for name in source.attrs:
+        kind = source.attrs.get_id(name).dtype
+        target.attrs.create(name, source.attrs[name], dtype=kind)
+
+
+def _blocks(dataset: h5py.Dataset) -> Iterator[tuple[Any, Any]]:
+    """Yield parts of a dataset, with the place of each; of a small one all."""
+    if dataset.shape is None or dataset.size == 0:
+        return
+    row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
+    rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
+    if not dataset.shape:
+        yield (), dataset[()]
+        return
+    for start in range(0, dataset.shape[0], rows):
+        block = slice(start, min(start + rows, dataset.shape[0]))
+        yield block, dataset[block]
+
+
+def _feed(digest: Any, values: Any) -> None:
+    array: npt.NDArray[Any] = np.asarray(values)
+    if array.dtype.kind in "OSU":
+        for each in array.reshape(-1).tolist():
+            octets = each if isinstance(each, bytes) else str(each).encode()
+            digest.update(len(octets).to_bytes(8, "little") + octets)
+    else:
+        digest.update(np.ascontiguousarray(array).tobytes())
+
+
+def _size_of(values: Any) -> int:
+    return int(np.asarray(values).nbytes)
