@@ -15,7 +15,6 @@ import pytest
 
 from scanbus.schemas.errors import (
     ConfigurationError,
-    NameTakenError,
     RootUnusableError,
     VerificationError,
 )
@@ -179,7 +178,7 @@ def test_nothing_is_replaced_and_nothing_half_made_stays(
 ) -> None:
     taken = tmp_path / "taken.h5"
     taken.write_text("mine")
-    with pytest.raises(NameTakenError, match="not replaced"):
+    with pytest.raises(ConfigurationError, match="nothing is replaced"):
         convert(scan.master, taken)
     assert taken.read_text() == "mine"
     with pytest.raises(ConfigurationError, match="no folder"):
@@ -220,6 +219,6 @@ def test_the_command_says_what_it_made(scan: WrittenScan, tmp_path: Path) -> Non
     assert done.returncode == ExitCode.COMPLETE, done.stderr
     assert json.loads(done.stdout)["entries"] == ["1.1"]
     again = said(str(scan.master), target)
-    assert again.returncode == ExitCode.FAILED
-    assert "not replaced" in again.stderr
+    assert again.returncode == ExitCode.USAGE
+    assert "nothing is replaced" in again.stderr
     assert said(str(scan.master), "x.h5", "--chunk", "a").returncode == ExitCode.USAGE

@@ -70,8 +70,8 @@ def run(
 
     The source is checked before; each value of the copy is compared with it.
 
-    Exit code: 0 done, 1 an argument is wrong, 3 the source is damaged, or the
-    file cannot be written.
+    Exit code: 0 done, 1 an argument is wrong, or FILE exists or cannot be written;
+    3 the source is damaged.
     """
     from scanbus.writer import Packing, convert  # noqa: PLC0415
 

@@ -15,7 +15,6 @@ import hdf5plugin  # noqa: F401 - registers the filters of the source
 
 from scanbus.schemas.errors import (
     ConfigurationError,
-    NameTakenError,
     RootUnusableError,
     VerificationError,
 )
@@ -93,13 +92,11 @@ def convert(
     Raises
     ------
     ConfigurationError
-        If there is no such source, or no folder for the target.
-    NameTakenError
-        If the target exists.
+        If there is no such source, no folder for the target, or the target exists.
     VerificationError
         If the source is damaged, or the copy differs from it.
     RootUnusableError
-        If the source cannot be read, or the file system refuses the copy.
+        If the file system refuses the copy.
     """
     packing = packing or Packing()
     master = _master_of(source)
@@ -112,7 +109,7 @@ def convert(
         _give_name(made, target)
         fsync_path(target.parent)
     except OSError as error:
-        raise RootUnusableError(str(target), _reason(error)) from error
+        raise RootUnusableError(str(target.parent), _reason(error)) from error
     finally:
         made.unlink(missing_ok=True)
     return result
@@ -128,7 +125,12 @@ def _give_name(made: Path, target: Path) -> None:
     try:
         give_name(made, target)
     except FileExistsError as error:
-        raise NameTakenError(str(target), "a file that came meanwhile") from error
+        raise _taken(target) from error
+
+
+def _taken(target: Path) -> ConfigurationError:
+    reason = f"{target} exists, and nothing is replaced: choose another name"
+    return ConfigurationError("target", reason)
 
 
 def _master_of(source: Path) -> Path:
@@ -152,7 +154,7 @@ def _master_of(source: Path) -> Path:
 
 def _check_target(target: Path) -> None:
     if is_there(target):
-        raise NameTakenError(str(target), "a file that is not replaced")
+        raise _taken(target)
     if not target.parent.is_dir():
         raise ConfigurationError("target", f"{target.parent} is no folder")
 
@@ -190,9 +192,11 @@ class _Conversion:
             h5py.File(self._master, "r", locking=False) as source,
             self._written() as file,
         ):
+            self._total = tree.size_of(source)
             tree.copy(source, file)
             entries = _entries(file)
             self._describe(file, entries, target)
+        # Texts are larger than their places.
         total = self._total = self._done
         self._report("MiB copied", 0)
         self._compare(tree)
@@ -210,7 +214,8 @@ class _Conversion:
     def _report(self, name: str, n_bytes: int) -> None:
         self._done += n_bytes
         total = None if self._total is None else self._total // _MEBIBYTE
-        self._progress(name, self._done // _MEBIBYTE, total)
+        done = self._done // _MEBIBYTE
+        self._progress(name, done if total is None else min(done, total), total)
 
     @contextmanager
     def _written(self) -> Iterator[h5py.File]:
@@ -222,7 +227,8 @@ class _Conversion:
             yield file
             close_hdf5(file)
         except RuntimeError as error:  # h5py, if a write fails within HDF5
-            raise RootUnusableError(str(self._made), _reason(error)) from error
+            folder = str(self._made.parent)
+            raise RootUnusableError(folder, _reason(error)) from error
         finally:
             discard_hdf5(file)
 

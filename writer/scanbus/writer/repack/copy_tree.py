@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from scanbus.schemas.errors import VerificationError
 from scanbus.writer.repack.packing import Packing
 
 __all__ = ["TreeCopy", "digest_of_object"]
@@ -71,6 +72,23 @@ class TreeCopy:
                 self._copy_dataset(found, target, name)
         self.digests[target.name] = digest_of_object(source)
 
+    def size_of(self, source: h5py.Group) -> int:
+        """Return the size of all values below a group, each counted once, in bytes."""
+        seen: set[tuple[str, int]] = set()
+
+        def count(group: h5py.Group) -> int:
+            total = 0
+            for name in group:
+                found = None if _is_left_out(group, name) else group.get(name)
+                if found is None or self._key(found) in seen:
+                    continue
+                seen.add(self._key(found))
+                is_group = isinstance(found, h5py.Group)
+                total += count(found) if is_group else getattr(found, "nbytes", 0)
+            return total
+
+        return count(source)
+
     def _key(self, found: Any) -> tuple[str, int]:
         """Return what an object has for itself: its file, and its place there."""
         name = found.file.filename
@@ -92,7 +110,7 @@ class TreeCopy:
         made = parent.create_dataset(name, shape=source.shape, dtype=kind, **options)
         self._known[self._key(source)] = made.name
         digest = xxhash.xxh3_128()
-        for block, values in _blocks(source):
+        for block, values in _read(source):
             made[block] = values
             _feed(digest, values)
             self.on_bytes(_size_of(values))
@@ -155,6 +173,28 @@ def _blocks(dataset: h5py.Dataset) -> Iterator[tuple[Any, Any]]:
     for start in range(0, dataset.shape[0], rows):
         block = slice(start, min(start + rows, dataset.shape[0]))
         yield block, dataset[block]
+
+
+def _read(source: h5py.Dataset) -> Iterator[tuple[Any, Any]]:
+    """Yield the parts of a dataset of the source.
+
+    Raises
+    ------
+    VerificationError
+        If it cannot be read: a chunk is damaged, or its filter is not there.
+    """
+    blocks = _blocks(source)
+    while True:
+        try:
+            found = next(blocks, None)
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise VerificationError(
+                source.file.filename, f"{source.name} cannot be read: {reason}"
+            ) from error
+        if found is None:
+            return
+        yield found
 
 
 def _feed(digest: Any, values: Any) -> None:

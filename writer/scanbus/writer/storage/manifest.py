@@ -121,12 +121,13 @@ def complete_manifest(
             for name in sorted(_files_of(contents))
         ]
         content = "".join(lines).encode()
-        if is_there(path) and read_regular(path) == content:
-            return
-        made = work_folder.path(path.name)
-        made.write_bytes(content)
-        fsync_path(made)
-        made.replace(path)
+        if not is_there(path) or read_regular(path) != content:
+            made = work_folder.path(path.name)
+            made.write_bytes(content)
+            fsync_path(made)
+            made.replace(path)
+        else:
+            fsync_path(path)  # Lines were added without that.
         fsync_path(folder)
 
 
