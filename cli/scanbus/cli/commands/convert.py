@@ -86,7 +86,7 @@ def run(
     for path in made.dangling:
         print_note(f"{path} leads nowhere in the source, and is not in the file")
     stdout().print(
-        f"{made.path}: {len(made.entries)} scans, {made.n_datasets} objects compared, "
+        f"{made.path}: {len(made.entries)} scans, {made.n_objects} objects compared, "
         f"{bytes_text(made.n_values_bytes)} in {bytes_text(made.n_bytes)}",
         soft_wrap=True,
         markup=False,

@@ -49,8 +49,8 @@ class ConvertedFile:
         The master that it was made from.
     entries : tuple of str
         Names of the scans in it.
-    n_datasets : int
-        Number of datasets, all compared with their sources.
+    n_objects : int
+        Number of datasets and groups, all compared with their sources.
     n_values_bytes, n_bytes : int
         Size of the values, and of the file, in bytes.
     dangling : tuple of str
@@ -60,7 +60,7 @@ class ConvertedFile:
     path: str
     source: str
     entries: tuple[str, ...]
-    n_datasets: int
+    n_objects: int
     n_values_bytes: int
     n_bytes: int
     dangling: tuple[str, ...] = ()
@@ -200,12 +200,12 @@ class _Conversion:
         total = self._total = self._done
         self._report("MiB copied", 0)
         self._compare(tree)
-        n_datasets = sum(path not in entries for path in tree.digests)
+        n_objects = sum(path not in entries for path in tree.digests)
         return ConvertedFile(
             str(target),
             str(self._master),
             tuple(entries),
-            n_datasets,
+            n_objects,
             total,
             self._made.stat().st_size,
             tuple(tree.dangling),
