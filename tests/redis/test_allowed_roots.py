@@ -82,8 +82,9 @@ def test_a_link_to_an_allowed_root_is_followed(
         pytest.skip("its path has fewer parts")
     link(scan, root, disk, depth)
     monkeypatch.setenv("SCANBUS_ALLOWED_ROOTS", str(disk))
-    with writer(redis_url, root):
+    with writer(redis_url, root) as service:
         assert final_verdict(redis_url, scan.uid).verdict is VerdictWord.COMPLETE
+        service.leave()  # It writes the masters above before.
     masters = sorted(disk.rglob("scan0001.h5"))
     assert len(masters) == 1
     assert check_files(masters, everything=True).ok

@@ -67,12 +67,13 @@ def test_without_a_writer_a_taken_number_moves_on_before_the_first_file(
     with Publisher(server.url, close_timeout_s=2) as publisher:
         publish(publisher, [3.0], uid="movedscan1", verdict_s=0, **given)
         publish(publisher, [4.0], uid="movedscan2", verdict_s=0)
-    with writer(server.url, tmp_path):
+    with writer(server.url, tmp_path) as service:
         verdicts = [
             final_verdict(server.url, uid) for uid in ("movedscan1", "movedscan2")
         ]
         with Publisher(server.url) as publisher:
             publish(publisher, [5.0])
+        service.leave()  # It writes the masters above before.
 
     assert {each.verdict for each in verdicts} == {VerdictWord.COMPLETE}
     found = [values_in(tmp_path, number)[0] for number in range(1, 7)]

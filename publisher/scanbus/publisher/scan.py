@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from scanbus.bus.store import OwnProcess
 from scanbus.publisher.buffers.group_buffer import Series
-from scanbus.publisher.declare.references import FrameReferences
 from scanbus.publisher.declare.scan_options import ScanOptions
+from scanbus.publisher.declare.subscans import Subscans
 from scanbus.publisher.declare.times import GivenTimes
 from scanbus.publisher.ingest.finish import ScanEnd, reason_of
 from scanbus.publisher.ingest.send import ScanIntake
@@ -27,7 +27,7 @@ from scanbus.schemas.errors import ScanStateError
 __all__ = ["Scan"]
 
 
-class Scan(FrameReferences):
+class Scan(Subscans):
     """One scan; a context manager, made by ``Publisher.scan`` or ``Publisher.reopen``.
 
     The first send fixes the channels. Threads may send different channels in parallel.
@@ -240,31 +240,6 @@ class Scan(FrameReferences):
         if self._queue.is_over:
             raise ScanStateError(f"scan {self.uid} is over: nothing can be added")
         self._block.update(metadata, note)
-
-    def add_subscan(self, scan: Scan) -> None:
-        """Link another scan of the dataset in this one's file, as part of a sequence.
-
-        Parameters
-        ----------
-        scan : Scan
-            One that was opened; it need not be over.
-
-        Raises
-        ------
-        ValueError
-            If it is this scan, or one of another dataset.
-        ScanStateError
-            If this scan is over, or the other one was never opened.
-        """
-        part = scan.identity
-        if part.dataset_folder != self.identity.dataset_folder:
-            raise ValueError(
-                f"scan {part.uid} is in {part.dataset_folder}; a sequence links scans "
-                f"of its own dataset, {self.identity.dataset_folder}"
-            )
-        if part.uid == self.uid:
-            raise ValueError(f"scan {self.uid} cannot be part of itself")
-        self.update({"subscans": {f"{part.scan_number}.1": part.uid}})
 
     def end_positioners(self, positioners: Mapping[str, Any]) -> None:
         """Set motor positions at the end: a number, or a pair of units and value."""

@@ -291,8 +291,8 @@ class WorkerPool:
         for place in self._places:
             if place.link is not None:
                 place.link.stop()
-                if not place.link.n_attempts:
-                    self._kill(place)  # It may not even be ready.
+                if not place.link.is_ready:
+                    self._kill(place)  # It hears nothing, and has done nothing.
         self._wait_for_ends(deadline)
 
     def kill(self) -> None:
