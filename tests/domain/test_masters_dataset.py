@@ -18,14 +18,13 @@ from silx.io.nxdata import parse as nxdata
 from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
-from scanbus.writer.layouts.link_masters import ScanMaster
 from scanbus.writer.masters import above
 from scanbus.writer.masters import write as masters
 from scanbus.writer.masters.above import (
     rebuild_masters,
     write_dataset_masters,
 )
-from scanbus.writer.masters.list_scans import KnownScans, list_scans
+from scanbus.writer.masters.list_scans import KnownScans
 from scanbus.writer.masters.unlisted import UnlistedScans, note_unlisted
 from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.nexus_tree import Group
@@ -47,6 +46,11 @@ def make_scans(root: Path) -> None:
         folder, contents = make_scan(root, number, dataset=dataset)
         write_scan_master(folder, contents)
         write_dataset_masters(root, contents.record.identity)
+
+
+def numbers(root: Path, dataset: Path) -> list[int]:
+    scans = KnownScans(root).list_scans(dataset, dataset)
+    return [scan.scan_number for scan in scans]
 
 
 def links(path: Path) -> dict[str, tuple[str, str]]:
@@ -111,7 +115,7 @@ def test_foreign_files_and_planted_links_are_not_listed(tmp_path: Path) -> None:
     for name in ("scan0011", "scan00012", "scans", ".scanbus"):
         (folder / name).mkdir()
     (folder / "scan00012/scan00012.h5").write_bytes(b"")
-    assert [scan.scan_number for scan in list_scans(root, folder, folder)] == [1, 2]
+    assert numbers(root, folder) == [1, 2]
 
 
 def test_links_that_stay_inside_the_root_are_followed(tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_links_that_stay_inside_the_root_are_followed(tmp_path: Path) -> None:
     (folder / "scan0004").mkdir()
     (folder / "scan0004/scan0004.h5").symlink_to(folder / "scan0004/scan0004.h5")
     (folder / "scan0005").symlink_to(folder / "scan0005")
-    assert [scan.scan_number for scan in list_scans(tmp_path, folder, folder)] == [1, 2]
+    assert numbers(tmp_path, folder) == [1, 2]
 
 
 def test_a_folder_that_somebody_named_is_linked_too(tmp_path: Path) -> None:
@@ -145,19 +149,16 @@ def test_a_scan_that_appears_meanwhile_is_linked(
 ) -> None:
     folder, contents = make_scan(tmp_path)
     write_scan_master(folder, contents)
-    listed = above.list_scans
-    calls: list[Path] = []
+    replace = above.replace_file
+    written: list[Path] = []
 
-    def list_and_add(
-        root: Path, dataset: Path, base: Path, known: KnownScans | None
-    ) -> tuple[ScanMaster, ...]:
-        found = listed(root, dataset, base, known)
-        calls.append(dataset)
-        if len(calls) == 1:
+    def replace_and_add(path: Path, tree: Group, *, old: Path | None = None) -> None:
+        replace(path, tree, old=old)
+        written.append(path)
+        if len(written) == 1:
             write_scan_master(*make_scan(tmp_path, 2))
-        return found
 
-    monkeypatch.setattr(above, "list_scans", list_and_add)
+    monkeypatch.setattr(above, "replace_file", replace_and_add)
     write_dataset_masters(tmp_path, contents.record.identity)
     assert list(links(tmp_path / MASTERS[0])) == ["1.1", "2.1"]
 

@@ -1,19 +1,20 @@
 """The masters of datasets, collections and proposals: links to all scans below them.
 
 There is no lock between processes: each writer lists the folders again after its
-rename, so the last one to rename has listed all scans. Links to scans that come after
+renames, so the last one to rename has listed all scans. Links to scans that come after
 all others are added to a copy of the standing master, which costs the same however
 many there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scanbus.schemas.errors import NameTakenError
+from scanbus.schemas.errors import NameTakenError, ScanbusError
 from scanbus.schemas.file_names import (
     COLLECTION_DATASETS_GLOB,
     SESSION_DATASETS_GLOB,
@@ -25,6 +26,7 @@ from scanbus.schemas.file_names import (
     dataset_path,
     parse_session_path,
     proposal_master_name,
+    scan_folder_name,
     session_path,
 )
 from scanbus.schemas.log_events import LogEvent
@@ -34,16 +36,12 @@ from scanbus.writer.layouts.link_masters import (
     collection_layout,
     dataset_layout,
 )
-from scanbus.writer.masters.list_scans import (
-    KnownScans,
-    folders_below,
-    list_scans,
-)
+from scanbus.writer.masters.list_scans import KnownScans, folders_below
+from scanbus.writer.masters.standing_links import creator_of
 from scanbus.writer.masters.write import add_to_file, replace_file
 from scanbus.writer.model.file_stamp import CREATOR, FileStamp
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.storage.data_root import inside
-from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.old_masters import OldMasters
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.regular_file import is_there
@@ -55,6 +53,7 @@ log = get_logger()
 # Other writers change the listing at most once per scan; after more rounds than this,
 # something else keeps changing it.
 _MAX_ROUNDS: Final = 20
+_FORGET_S: Final = 3600.0
 _Layout = Callable[[str, Iterable[ScanMaster], FileStamp, Collection[str]], Group]
 
 
@@ -69,11 +68,12 @@ def write_dataset_masters(root: Path, names: DatasetNames) -> tuple[Path, ...]:
     Raises
     ------
     NameTakenError
-        If the name of a master is taken by a file that scanbus did not write.
-    RootUnusableError
+        If the name of a master is taken by a file that scanbus did not write. The
+        others are written.
+    RootUnusableError, OSError
         If the file system refuses.
     """
-    return MastersAbove(root).write(names)
+    return MastersAbove(root, KnownScans(root, trusts_masters=True)).write(names)
 
 
 def rebuild_masters(root: Path) -> tuple[Path, ...]:
@@ -82,24 +82,76 @@ def rebuild_masters(root: Path) -> tuple[Path, ...]:
     Raises
     ------
     NameTakenError
-        If the name of a master is taken by a file that scanbus did not write.
-    RootUnusableError
+        If the name of a master is taken by a file that scanbus did not write. The
+        others are rebuilt.
+    RootUnusableError, OSError
         If the file system refuses.
     """
-    masters = MastersAbove(root)
-    written: list[Path | None] = []
+    written: list[Path] = []
+    errors: list[Exception] = []
     for session in sorted(root.glob(SESSIONS_GLOB)):
         name = parse_session_path(session.relative_to(root).as_posix())
         if name is None:
             continue
+        masters = []
         for collection in folders_below(root, session):
-            written += [
-                masters.write_dataset(dataset)
-                for dataset in folders_below(root, collection)
-            ]
-            written.append(masters.write_collection(collection, name.proposal))
-        written.append(masters.write_proposal(session, name.proposal, name.beamline))
-    return tuple(path for path in written if path is not None)
+            masters += [_of_dataset(each) for each in folders_below(root, collection)]
+            masters.append(_of_collection(collection, name.proposal))
+        masters.append(_of_proposal(session, name.proposal, name.beamline))
+        done = MastersAbove(root).write_all(masters)
+        written += done.written
+        errors += done.errors
+    _raise_first(errors)
+    return tuple(written)
+
+
+@dataclass(frozen=True)
+class _Master:
+    """A master above scans.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Its folder, to which links are relative.
+    name : str
+        Name of the file.
+    datasets : str
+        Pattern of the folders of its datasets, relative to `folder`.
+    layout : callable
+        Makes its tree.
+    """
+
+    folder: Path
+    name: str
+    datasets: str
+    layout: _Layout
+
+    @property
+    def path(self) -> Path:
+        """Path of the file."""
+        return self.folder / self.name
+
+
+def _of_dataset(folder: Path) -> _Master:
+    return _Master(folder, dataset_master_name(folder.name), "", dataset_layout)
+
+
+def _of_collection(folder: Path, proposal: str) -> _Master:
+    name = collection_master_name(proposal, folder.name)
+    return _Master(folder, name, COLLECTION_DATASETS_GLOB, collection_layout)
+
+
+def _of_proposal(folder: Path, proposal: str, beamline: str) -> _Master:
+    name = proposal_master_name(proposal, beamline)
+    return _Master(folder, name, SESSION_DATASETS_GLOB, collection_layout)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What became of some masters: those written, and the errors of the others."""
+
+    written: list[Path]
+    errors: list[Exception]
 
 
 @dataclass(frozen=True)
@@ -114,11 +166,14 @@ class _Written:
         The scans that it links.
     names : frozenset of str
         The names of its links.
+    at : float
+        When, by the monotonic clock.
     """
 
     stamp: tuple[int, int] | None
     scans: tuple[ScanMaster, ...]
     names: frozenset[str]
+    at: float
 
 
 class MastersAbove:
@@ -129,7 +184,7 @@ class MastersAbove:
     root : pathlib.Path
         Root of all files.
     known : KnownScans or None
-        What was listed before.
+        What was listed before; by default nothing.
     grace_s : float
         How long replaced masters stay, in seconds; 0: they do not.
     """
@@ -138,7 +193,7 @@ class MastersAbove:
         self, root: Path, known: KnownScans | None = None, grace_s: float = 0.0
     ) -> None:
         self._root = root
-        self._known = known
+        self._known = known or KnownScans(root)
         self._grace_s = grace_s
         self._written: dict[Path, _Written] = {}
         self._old: dict[Path, OldMasters] = {}
@@ -148,73 +203,78 @@ class MastersAbove:
 
         Raises
         ------
-        NameTakenError, RootUnusableError
+        NameTakenError, RootUnusableError, OSError
             As `write_dataset_masters`.
         """
-        if self._known is not None:
-            self._known.forget_old()
         root = self._root
-        written = (
-            self.write_dataset(inside(root, root / dataset_path(names))),
-            self.write_collection(
-                inside(root, root / collection_path(names)), names.proposal
-            ),
-            self.write_proposal(
-                inside(root, root / session_path(names)), names.proposal, names.beamline
-            ),
+        done = self.write_all(
+            [
+                _of_dataset(root / dataset_path(names)),
+                _of_collection(root / collection_path(names), names.proposal),
+                _of_proposal(
+                    root / session_path(names), names.proposal, names.beamline
+                ),
+            ]
         )
-        return tuple(path for path in written if path is not None)
+        _raise_first(done.errors)
+        return tuple(done.written)
 
-    def write_dataset(self, folder: Path) -> Path | None:
-        """Write the master of a dataset; return None if it has no scan."""
+    def lists(self, names: DatasetNames, scan_number: int) -> bool:
+        """Whether the masters written last link a scan; True if it has no master."""
+        dataset = self._root / dataset_path(names)
+        folder = scan_folder_name(scan_number)
+        if not is_there(dataset / folder / f"{folder}.h5"):
+            return True
+        scans = self._known.list_scans(dataset, dataset)
+        return any(scan.scan_number == scan_number for scan in scans)
 
-        def found() -> tuple[ScanMaster, ...]:
-            return list_scans(self._root, folder, folder, self._known)
-
-        path = inside(self._root, folder / dataset_master_name(folder.name))
-        return self._write(path, found, dataset_layout)
-
-    def write_collection(self, folder: Path, proposal: str) -> Path | None:
-        """Write the master of a collection; return None if it has no scan."""
-        path = folder / collection_master_name(proposal, folder.name)
-        return self._write_all(folder, COLLECTION_DATASETS_GLOB, path)
-
-    def write_proposal(self, folder: Path, proposal: str, beamline: str) -> Path | None:
-        """Write the master of a proposal's session; return None if it has no scan."""
-        path = folder / proposal_master_name(proposal, beamline)
-        return self._write_all(folder, SESSION_DATASETS_GLOB, path)
-
-    def _write_all(self, folder: Path, datasets: str, path: Path) -> Path | None:
-        """Write the master of all datasets below a folder."""
-        root, known = self._root, self._known
-
-        def found() -> tuple[ScanMaster, ...]:
-            return tuple(
-                scan
-                for dataset in sorted(folder.glob(datasets))
-                for scan in list_scans(root, dataset, folder, known)
-            )
-
-        return self._write(inside(root, path), found, collection_layout)
-
-    def _write(
-        self, path: Path, found: Callable[[], tuple[ScanMaster, ...]], made: _Layout
-    ) -> Path | None:
-        _check_creator(path)
-        scans = found()
-        if not scans:
-            return None
+    def write_all(self, masters: Sequence[_Master]) -> _Done:
+        """Write masters that have scans; what one lacks does not stop the others."""
+        done: dict[Path, tuple[ScanMaster, ...]] = {}
+        failed: dict[Path, Exception] = {}
         for _ in range(_MAX_ROUNDS):
-            self._replace(path, scans, made)
-            before, scans = scans, found()
-            if scans == before:
-                return path
-        log.warning(LogEvent.MASTER_KEEPS_CHANGING, file=str(path), rounds=_MAX_ROUNDS)
-        return path
+            self._known.look_again()
+            is_as_before = True
+            for master in masters:
+                if master.path in failed:
+                    continue
+                try:
+                    inside(self._root, master.folder)
+                    scans = self._scans(master)
+                    if done.get(master.path, ()) == scans:
+                        continue
+                    if master.path not in done:
+                        _check_creator(inside(self._root, master.path))
+                    self._replace(master, scans)
+                except (OSError, RuntimeError, ScanbusError) as error:
+                    failed[master.path] = error
+                    continue
+                done[master.path] = scans
+                is_as_before = False
+            if is_as_before:
+                break
+        else:
+            log.warning(
+                LogEvent.MASTER_KEEPS_CHANGING,
+                file=str(masters[-1].path),
+                rounds=_MAX_ROUNDS,
+            )
+        self._forget()
+        return _Done([path for path in done if path not in failed], [*failed.values()])
 
-    def _replace(
-        self, path: Path, scans: tuple[ScanMaster, ...], made: _Layout
-    ) -> None:
+    def _scans(self, master: _Master) -> tuple[ScanMaster, ...]:
+        """Return the scans below a master, in the order of its links."""
+        folder = master.folder
+        if not master.datasets:
+            return self._known.list_scans(folder, folder)
+        found: list[ScanMaster] = []
+        for dataset in folder.glob(master.datasets):
+            if dataset.is_dir():
+                found += self._known.list_scans(dataset, folder)
+        return tuple(sorted(found))
+
+    def _replace(self, master: _Master, scans: tuple[ScanMaster, ...]) -> None:
+        path = master.path
         last = self._written.pop(path, None)
         is_ours = last is not None and last.stamp == _stamp(path)
         old = self._old_name(path)
@@ -222,17 +282,25 @@ class MastersAbove:
         if last is not None and is_ours and scans[:n_known] == last.scans:
             names = last.names
             if len(scans) > n_known:
-                tree = made(path.name, scans[n_known:], stamp_now(), names)
+                tree = master.layout(path.name, scans[n_known:], stamp_now(), names)
                 add_to_file(path, tree, old=old)
                 names = names | tree.children.keys()
         else:
-            tree = made(path.name, scans, stamp_now(), ())
+            tree = master.layout(path.name, scans, stamp_now(), ())
             replace_file(path, tree, old=old)
             names = frozenset(tree.children)
         if old is not None:
             self._old[path].note(old)
-        if self._known is not None:
-            self._written[path] = _Written(_stamp(path), scans, names)
+        self._written[path] = _Written(_stamp(path), scans, names, time.monotonic())
+
+    def _forget(self) -> None:
+        """Forget masters to which nothing was added for long."""
+        since = time.monotonic() - _FORGET_S
+        self._written = {
+            path: written
+            for path, written in self._written.items()
+            if written.at > since
+        }
 
     def _old_name(self, path: Path) -> Path | None:
         if self._grace_s <= 0:
@@ -259,10 +327,11 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _check_creator(path: Path) -> None:
     if not is_there(path):
         return
-    try:
-        with open_hdf5(path) as file:
-            creator = file.attrs.get("creator")
-    except OSError as error:
-        raise NameTakenError(str(path), "something other than HDF5") from error
+    creator = creator_of(path)
     if creator != CREATOR:
         raise NameTakenError(str(path), f"a file of {creator or 'unknown origin'}")
+
+
+def _raise_first(errors: Iterable[Exception]) -> None:
+    for error in errors:
+        raise error

@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Final
 
 from scanbus.schemas import ScanIdentity
-from scanbus.schemas.errors import ScanbusError
+from scanbus.schemas.errors import NameTakenError, ScanbusError
 from scanbus.schemas.file_names import dataset_path
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
 from scanbus.writer.masters.above import MastersAbove
 from scanbus.writer.masters.list_scans import KnownScans
+from scanbus.writer.masters.write import has_ended
 from scanbus.writer.storage.durable_files import fsync_path, make_folder
+from scanbus.writer.storage.regular_file import check_regular, read_regular
 
 __all__ = ["UnlistedScans", "note_unlisted"]
 
@@ -35,12 +37,15 @@ log = get_logger()
 # Interval of looks; longer after writes that took long, so that they take a small part
 # of the time, but a scan is listed in ten seconds.
 _LOOK_S: Final = 1.0
-_LONGEST_LOOK_S: Final = 5.0
+_LONGEST_LOOK_S: Final = 6.0
 _SHARE: Final = 20
-# After so long, records of others are taken: their writer is gone.
-_OTHERS_S: Final = 20.0
-_RETRY_S: Final = 10.0
-_OWNER: Final = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+# After so long, records of others are taken: their writer is gone, or far behind. At
+# worst two list the same scans, and lose none.
+_OTHERS_S: Final = 3.0
+_RETRY_S: Final = 5.0
+_RECORD_BYTES: Final = 2**16
+_HOST: Final = socket.gethostname()
+_OWNER: Final = f"{_HOST}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def note_unlisted(root: Path, identity: ScanIdentity) -> None:
@@ -82,7 +87,8 @@ class UnlistedScans:
     def __init__(self, root: Path, grace_s: float, others_s: float = _OTHERS_S) -> None:
         self._others_s = others_s
         self._root = root
-        self._masters = MastersAbove(root, KnownScans(), grace_s)
+        known = KnownScans(root, trusts_masters=True)
+        self._masters = MastersAbove(root, known, grace_s)
         self._seen: dict[Path, float] = {}
         # Datasets whose masters cannot be written, with the next try and the reason.
         self._failed: dict[str, tuple[float, str]] = {}
@@ -117,50 +123,77 @@ class UnlistedScans:
                 self._masters.remove_expired()
             now = time.monotonic()
             wait_s = min(_LONGEST_LOOK_S, max(_LOOK_S, _SHARE * (now - started)))
-            self._next_look = now + wait_s
+            others = (since + self._others_s for since in self._seen.values())
+            self._next_look = min([now + wait_s, *(due for due in others if due > now)])
 
     def _run(self, now: float) -> None:
         records = set(self._root.glob(UNLISTED_GLOB))
         self._seen = {one: self._seen.get(one, now) for one in records}
-        datasets: dict[str, tuple[ScanIdentity, list[Path]]] = {}
+        datasets: dict[str, list[tuple[ScanIdentity, Path]]] = {}
         for record, since in self._seen.items():
             scan = _read(record, is_old=now - since >= self._others_s)
             if scan is not None:
-                found = datasets.setdefault(dataset_path(scan), (scan, []))
-                found[1].append(record)
-        for folder, (scan, found_records) in datasets.items():
+                datasets.setdefault(dataset_path(scan), []).append((scan, record))
+        for folder, found in datasets.items():
             not_before, _ = self._failed.get(folder, (0.0, ""))
             if now >= not_before:
-                self._list(folder, scan, found_records)
+                self._list(folder, found)
 
-    def _list(self, folder: str, scan: ScanIdentity, records: list[Path]) -> None:
+    def _list(self, folder: str, found: list[tuple[ScanIdentity, Path]]) -> None:
+        reason = ""
         try:
-            self._masters.write(scan)
+            self._masters.write(found[0][0])
+            for scan, record in found:
+                if self._masters.lists(scan, scan.scan_number):
+                    record.unlink(missing_ok=True)
+                    self._seen.pop(record, None)
+                else:
+                    reason = (
+                        f"{folder}: the master of scan {scan.scan_number} cannot be "
+                        "read, or is another one: restore it, or remove it"
+                    )
         except (OSError, RuntimeError, ScanbusError) as error:
-            if folder not in self._failed:
-                log.warning(
-                    LogEvent.SCANS_NOT_LISTED, dataset=folder, reason=str(error)
-                )
-            reason = f"scans are not in the masters above them: {error}"
-            self._failed[folder] = time.monotonic() + _RETRY_S, reason
+            reason = str(error)
+        if not reason:
+            self._failed.pop(folder, None)
             return
-        self._failed.pop(folder, None)
-        for record in records:
-            record.unlink(missing_ok=True)
+        if folder not in self._failed:
+            log.warning(LogEvent.SCANS_NOT_LISTED, dataset=folder, reason=reason)
+        reason = f"scans are not in the masters above them: {reason}"
+        self._failed[folder] = time.monotonic() + _RETRY_S, reason
 
 
 def _read(record: Path, *, is_old: bool) -> ScanIdentity | None:
     """Return the scan of a record that is for this process, else None."""
     try:
-        said = json.loads(record.read_text())
-        if said["owner"] != _OWNER and not is_old:
+        said = json.loads(_text_of(record))
+        if not (is_old or said["owner"] == _OWNER or _is_dead(said["owner"])):
             return None
         return ScanIdentity.model_validate(said["scan"])
     except FileNotFoundError:
         return None  # Another writer was faster.
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, NameTakenError) as error:
         _warn_once(str(record), f"{type(error).__name__}: {error}")
         return None
+
+
+def _text_of(record: Path) -> bytes:
+    if check_regular(record).st_size > _RECORD_BYTES:
+        raise ValueError("too large for a record")
+    return read_regular(record)
+
+
+def _is_dead(owner: object) -> bool:
+    """Whether the process that left a record was one of this host, and is gone.
+
+    Of two hosts with one name, or containers, a running one may be taken for dead. Then
+    both list its scans.
+    """
+    host, _, rest = str(owner).rpartition(":")[0].rpartition(":")
+    if host != _HOST or not rest.isdigit():
+        return False
+    # Another token: after a restart, a container has the same processes again.
+    return int(rest) == os.getpid() or has_ended(int(rest))
 
 
 @lru_cache

@@ -41,7 +41,7 @@ from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.tree_writer import write_tree
 from scanbus.writer.storage.value_arrays import with_values
 
-__all__ = ["add_to_file", "replace_file", "write_scan_master"]
+__all__ = ["add_to_file", "has_ended", "replace_file", "write_scan_master"]
 
 # Older temporary files were left by killed writers; writing a master takes seconds.
 _LEFTOVER_AGE_S: Final = 3600.0
@@ -185,10 +185,13 @@ def _is_of_a_dead_process(name: str) -> bool:
     again.
     """
     made = parse_temporary(name)
-    if made is None or made.host != _HOST:
-        return False
+    return made is not None and made.host == _HOST and has_ended(made.pid)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether no process of this host has a number."""
     try:
-        os.kill(made.pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except (PermissionError, OverflowError):
