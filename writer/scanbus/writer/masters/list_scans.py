@@ -8,6 +8,7 @@ its name in the folder, and a dataset in which nothing changed one system call.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import time
@@ -115,8 +116,8 @@ class _Dataset:
 
     def _forget(self) -> None:
         self._stamp: tuple[int, int] | None = None
-        self._since = self._listed_at = 0.0
-        self._relook_at = 0.0
+        self._since = self._relook_at = 0.0
+        self._listed_at = -math.inf
         # Folders by inode: those of known scans, and those without a master so far.
         self._inodes: dict[str, int] = {}
         self._waiting: set[str] = set()

@@ -31,7 +31,7 @@ from scanbus.writer.masters.write import has_ended
 from scanbus.writer.storage.durable_files import fsync_path, make_folder
 from scanbus.writer.storage.regular_file import check_regular, read_regular
 
-__all__ = ["UnlistedScans", "note_unlisted"]
+__all__ = ["UnlistedScans", "list_scan", "note_unlisted"]
 
 log = get_logger()
 # Interval of looks; longer after writes that took long, so that they take a small part
@@ -67,6 +67,18 @@ def note_unlisted(root: Path, identity: ScanIdentity) -> None:
     finally:
         aside.unlink(missing_ok=True)
     fsync_path(record.parent)
+
+
+def list_scan(root: Path, identity: ScanIdentity) -> None:
+    """List a scan now; if that fails, a warning says why, and a writer does it later.
+
+    Raises
+    ------
+    OSError
+        As `note_unlisted`.
+    """
+    note_unlisted(root, identity)
+    UnlistedScans(root, grace_s=0.0).run()
 
 
 class UnlistedScans:

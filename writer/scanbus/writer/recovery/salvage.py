@@ -33,13 +33,13 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
-from scanbus.writer.masters.above import write_dataset_masters
 from scanbus.writer.masters.rebuild import (
     SkippedScan,
     finished_segments,
     late_lanes,
     read_contents,
 )
+from scanbus.writer.masters.unlisted import list_scan
 from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.ledger import SegmentAccount, judge, lane_ledgers
 from scanbus.writer.model.scan_contents import SegmentFile
@@ -472,7 +472,7 @@ class _Salvage:
         contents = read_contents(self._folder)
         complete_manifest(self._folder, contents, self._work_folder)
         write_scan_master(self._folder, contents, self._work_folder.folder)
-        write_dataset_masters(self._root, self._record.identity)
+        list_scan(self._root, self._record.identity)
         remove_shared_segments(self._folder)
         # A writer removes what readers of the running scan may still need.
         note_replaced(self._root, self._record.uid, self._folder)
