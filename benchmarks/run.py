@@ -39,6 +39,7 @@ MODULES = (
     "append_only",
     "costs",
     "many_scans",
+    "many_masters",
     "gateways",
 )
 REPEATS = 5

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 
 from benchmarks.harness import sending
@@ -16,15 +15,11 @@ from benchmarks.harness.plan import Plan
 from benchmarks.harness.results import Figure, figure_of
 from benchmarks.harness.stage import Stage, child_environment, start_child
 from scanbus.publisher import Publisher
-from scanbus.schemas import ScanIdentity
-from scanbus.schemas.file_names import scan_master_path
-from scanbus.writer import write_dataset_masters
 
 GOAL = 7
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
 LENGTH_REPEATS = 5
 N_SCANS = 200
-N_BEFORE = 2000
 Ready = Callable[[], None]
 
 
@@ -37,7 +32,6 @@ def measure(plan: Plan) -> Iterator[Figure]:
         yield from _many_frames(plan, stage)
         yield _wide(plan, stage)
         yield from _crowd(stage)
-    yield from _session(plan)
 
 
 def _lengths(stage: Stage) -> Iterator[Figure]:
@@ -132,32 +126,6 @@ def publish_crowd(
             if verdict.verdict != "complete":
                 raise RuntimeError(verdict.reason)
         return opened, ended, time.perf_counter() - started
-
-
-def _session(plan: Plan) -> Iterator[Figure]:
-    """Time the masters that each scan writes at its end, in a session of many scans."""
-    scan = ScanIdentity(
-        uid="0" * 32,
-        proposal="hg123",
-        beamline="id00",
-        session="20260101",
-        collection="sample",
-        dataset="0001",
-        scan_number=1,
-    )
-    with tempfile.TemporaryDirectory(dir=plan.folder) as name:
-        root, times = Path(name), []
-        for number in range(1, N_BEFORE + 1):
-            each = scan.model_copy(update={"scan_number": number})
-            path = root / scan_master_path(each)
-            path.parent.mkdir(parents=True)
-            path.touch()
-        for _ in range(plan.repeats):
-            started = time.perf_counter()
-            write_dataset_masters(root, scan)
-            times.append(time.perf_counter() - started)
-    what = f"masters above a scan, {N_BEFORE} scans in its session"
-    yield figure_of(GOAL, what, times, "s")
 
 
 def _starting(plan: Plan) -> Iterator[Figure]:

@@ -29,7 +29,8 @@ from scanbus.schemas.file_names import (
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
 from scanbus.writer.masters import list_scans, unlisted
-from scanbus.writer.masters.above import rebuild_masters
+from scanbus.writer.masters.above import MastersAbove, rebuild_masters
+from scanbus.writer.masters.list_scans import KnownScans
 from scanbus.writer.masters.scan_uid import linkable_uid
 from scanbus.writer.masters.unlisted import UnlistedScans
 from tests.support.listed_scans import (
@@ -339,17 +340,14 @@ def test_a_scan_that_appears_in_a_folder_listed_long_ago_is_found(
     assert opened == ["scan0001", "scan0002"]
 
 
-def test_a_master_that_somebody_removed_is_missed_after_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(list_scans, "_RELOOK_S", 0.0)
-    aside = UnlistedScans(tmp_path, grace_s=0)
-    first = add_scan(tmp_path, scan := identity_of(1))
-    add_scan(tmp_path, identity_of(2))
-    aside.run()
+def test_a_master_that_somebody_removed_is_missed_after_a_while(tmp_path: Path) -> None:
+    above = MastersAbove(tmp_path, KnownScans(tmp_path, relook_s=0))
+    first = lay_master(tmp_path, scan := identity_of(1))
+    lay_master(tmp_path, identity_of(2))
+    above.write(scan)
     first.unlink()
-    add_scan(tmp_path, identity_of(3))
-    aside.run()
+    lay_master(tmp_path, identity_of(3))
+    above.write(scan)
     assert entries(dataset_master(tmp_path, scan)) == ["2.1", "3.1"]
 
 

@@ -31,7 +31,6 @@ log = get_logger()
 
 # Errors that mean "no such file", also to pathlib; ELOOP is a loop of links.
 _NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-# What is remembered is looked at again after so long: somebody may have removed it.
 _RELOOK_S: Final = 60.0
 # A folder may change twice within one step of its time, which is 2 s at most.
 _SETTLED_S: Final = 2.5
@@ -65,11 +64,17 @@ class KnownScans:
     trusts_masters : bool
         Whether a dataset's master may say which scans there are: of thousands of scans
         whose files did not change since, not one has to be opened.
+    relook_s : float
+        Age of what is remembered at which it is looked at again: somebody may have
+        removed it.
     """
 
-    def __init__(self, root: Path, *, trusts_masters: bool = False) -> None:
+    def __init__(
+        self, root: Path, *, trusts_masters: bool = False, relook_s: float = _RELOOK_S
+    ) -> None:
         self._root = root
         self._trusts_masters = trusts_masters
+        self._relook_s = relook_s
         self._round = 0
         self._datasets: dict[Path, _Dataset] = {}
 
@@ -95,7 +100,8 @@ class KnownScans:
         """
         known = self._datasets.get(dataset)
         if known is None:
-            known = _Dataset(self._root, dataset, trusts_master=self._trusts_masters)
+            known = _Dataset(self._root, dataset, self._relook_s)
+            known.trusts_master = self._trusts_masters
             self._datasets[dataset] = known
         if known.round != self._round:
             known.look()
@@ -106,10 +112,11 @@ class KnownScans:
 class _Dataset:
     """What is known of the folder of one dataset."""
 
-    def __init__(self, root: Path, folder: Path, *, trusts_master: bool) -> None:
+    def __init__(self, root: Path, folder: Path, relook_s: float) -> None:
         self._root = root
         self._folder = folder
-        self._trusts_master = trusts_master
+        self._relook_s = relook_s
+        self.trusts_master = False
         self.round = -1
         self.looked_at = time.monotonic()
         self._forget()
@@ -136,9 +143,9 @@ class _Dataset:
         self._list(now)
         if now >= self._relook_at:
             self._drop(name for name in self._scans if not self._is_same(name))
-            self._relook_at = now + _RELOOK_S
+            self._relook_at = now + self._relook_s
         trusted = StandingLinks()
-        if is_first and self._trusts_master:
+        if is_first and self.trusts_master:
             trusted = standing_links(self._folder, len(self._inodes))
         new = {}
         for name in self._waiting:
