@@ -28,7 +28,7 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
-from scanbus.writer.masters import list_scans, unlisted
+from scanbus.writer.masters import list_scans
 from scanbus.writer.masters.above import MastersAbove, rebuild_masters
 from scanbus.writer.masters.list_scans import KnownScans
 from scanbus.writer.masters.scan_uid import linkable_uid
@@ -180,7 +180,7 @@ def test_what_stands_in_the_place_of_one_master_is_named_and_stops_no_other(
     path = of(root, scan)
     block(path)
     before = path.lstat()
-    aside = UnlistedScans(root, grace_s=0)
+    aside = UnlistedScans(root, grace_s=0, retry_s=0)
     aside.run()
     (problem,) = aside.problems
     assert path.name in problem
@@ -193,7 +193,6 @@ def test_what_stands_in_the_place_of_one_master_is_named_and_stops_no_other(
     with pytest.raises(NameTakenError, match=path.name):
         rebuild_masters(root)
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    aside._failed[dataset_path(scan)] = 0.0, ""
     aside.run()
     assert aside.problems == []
     assert_as_rebuilt(root)
@@ -229,14 +228,13 @@ def test_a_scan_whose_master_cannot_be_read_keeps_its_record(tmp_path: Path) -> 
     master = tmp_path / scan_master_path(scan)
     content = master.read_bytes()
     master.write_bytes(b"no HDF5")
-    aside = UnlistedScans(tmp_path, grace_s=0)
+    aside = UnlistedScans(tmp_path, grace_s=0, retry_s=0)
     aside.run()
     (problem,) = aside.problems
     assert "scan 1 cannot be read" in problem
     assert [path.stem for path in tmp_path.glob(UNLISTED_GLOB)] == [scan.uid]
     assert entries(dataset_master(tmp_path, other)) == ["2.1"]
     master.write_bytes(content)
-    aside._failed[dataset_path(scan)] = 0.0, ""
     aside.run()
     assert aside.problems == []
     assert entries(dataset_master(tmp_path, scan)) == ["1.1", "2.1"]
@@ -246,7 +244,7 @@ def test_a_full_disk_is_named_and_scans_are_listed_once_there_is_room(
     tmp_path: Path,
 ) -> None:
     with small_disk(tmp_path / "root", "2m") as root:
-        aside = UnlistedScans(root, grace_s=0)
+        aside = UnlistedScans(root, grace_s=0, retry_s=0)
         add_scan(root, scan := identity_of(1))
         aside.run()
         add_scan(root, identity_of(2))
@@ -258,7 +256,6 @@ def test_a_full_disk_is_named_and_scans_are_listed_once_there_is_room(
         assert "No space left" in problem
         assert entries(dataset_master(root, scan)) == ["1.1"]
         ballast.unlink()
-        aside._failed[dataset_path(scan)] = 0.0, ""
         aside.run()
         assert aside.problems == []
         assert_as_rebuilt_aside(root, tmp_path)
@@ -274,12 +271,11 @@ def test_a_disk_that_became_read_only_is_named_and_scans_are_listed_afterwards(
 ) -> None:
     root = tmp_path / "root"
     add_scan(root, scan := identity_of(1))
-    aside = UnlistedScans(root, grace_s=0)
+    aside = UnlistedScans(root, grace_s=0, retry_s=0)
     with read_only_mount(root):
         aside.run()
         (problem,) = aside.problems
         assert "Read-only" in problem
-    aside._failed[dataset_path(scan)] = 0.0, ""
     aside.run()
     assert aside.problems == []
     assert entries(dataset_master(root, scan)) == ["1.1"]
@@ -349,8 +345,3 @@ def test_a_master_that_somebody_removed_is_missed_after_a_while(tmp_path: Path) 
     lay_master(tmp_path, identity_of(3))
     above.write(scan)
     assert entries(dataset_master(tmp_path, scan)) == ["2.1", "3.1"]
-
-
-def test_looks_take_a_small_part_of_the_time_and_list_within_ten_seconds() -> None:
-    longest = unlisted._LONGEST_LOOK_S + unlisted._OTHERS_S
-    assert longest < LISTED_S

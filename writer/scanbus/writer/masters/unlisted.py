@@ -94,10 +94,19 @@ class UnlistedScans:
         How long replaced masters stay, in seconds.
     others_s : float
         Age from which records of other writers are taken, in seconds.
+    retry_s : float
+        How long to wait after a failure, in seconds.
     """
 
-    def __init__(self, root: Path, grace_s: float, others_s: float = _OTHERS_S) -> None:
+    def __init__(
+        self,
+        root: Path,
+        grace_s: float,
+        others_s: float = _OTHERS_S,
+        retry_s: float = _RETRY_S,
+    ) -> None:
         self._others_s = others_s
+        self._retry_s = retry_s
         self._root = root
         known = KnownScans(root, trusts_masters=True)
         self._masters = MastersAbove(root, known, grace_s)
@@ -172,7 +181,7 @@ class UnlistedScans:
         if folder not in self._failed:
             log.warning(LogEvent.SCANS_NOT_LISTED, dataset=folder, reason=reason)
         reason = f"scans are not in the masters above them: {reason}"
-        self._failed[folder] = time.monotonic() + _RETRY_S, reason
+        self._failed[folder] = time.monotonic() + self._retry_s, reason
 
 
 def _read(record: Path, *, is_old: bool) -> ScanIdentity | None:
