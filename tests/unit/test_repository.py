@@ -86,11 +86,13 @@ def test_only_one_module_gives_files_their_final_names(repository: Path) -> None
     storage = repository / "writer/scanbus/writer/storage"
     gateways = repository / "publisher/scanbus/publisher/gateways"
     # The second one tries what a file system has; the third links files of detectors,
-    # and copies them where that is refused.
+    # and copies them where that is refused; the last one keeps a replaced master under
+    # a hidden name, where that can be done.
     allowed = (
         storage / "exclusive_names.py",
         storage / "file_system.py",
         gateways / "files/watch/after_verdict.py",
+        storage.parent / "masters/write.py",
     )
     found = [
         f"{path.relative_to(repository)}: {call}"
