@@ -46,6 +46,7 @@ from scanbus.writer.check.shared_segments import check_shared_segment
 from scanbus.writer.check.times import check_segment_times
 from scanbus.writer.check.virtual_datasets import VirtualInfo, check_virtual
 from scanbus.writer.layouts.common.channel_nodes import BY_REFERENCE
+from scanbus.writer.storage.values_part import is_values_part
 
 __all__ = ["Walk"]
 
@@ -237,6 +238,8 @@ class Walk:
         return None
 
     def _visit_content(self, file: h5py.File, path: Path) -> None:
+        if is_values_part(file):
+            return  # What it copies is compared where it comes from.
         segment = read_segment(file)
         if segment is not None:
             check_segment_times(file, path, segment, self._tally)

@@ -31,7 +31,7 @@ from scanbus.writer.storage.shared_sections import OpenFiles, Section
 from scanbus.writer.storage.value_arrays import arrays_of
 from scanbus.writer.storage.value_columns import write_values
 
-__all__ = ["ValuesPart", "find_parts", "grow_part"]
+__all__ = ["ValuesPart", "find_parts", "grow_part", "is_values_part"]
 
 _LANES: Final = f"{OWN_GROUP}/points"
 
@@ -110,6 +110,11 @@ def grow_part(
         _write_points(file, uid, points)
         arrays = arrays_of(file, limit)
     return ValuesPart(ValueFile(str(path), arrays, is_lasting=False), points)
+
+
+def is_values_part(file: h5py.File) -> bool:
+    """Return whether it is such a file: it has no checksums, but what segments have."""
+    return _LANES in file
 
 
 def _write_points(file: h5py.File, uid: str, points: Mapping[str, PointRange]) -> None:

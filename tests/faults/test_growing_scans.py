@@ -1,0 +1,142 @@
+"""Whoever dies while scans grow, no reader sees a wrong, a shorter or an empty one."""
+
+import random
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scanbus.writer import check_files
+from tests.conftest import RedisFactory
+from tests.faults.content import CHANNELS, n_points, scan_uid
+from tests.faults.onlooker import Onlooker
+from tests.faults.processes import PublisherProcess, WriterProcess, until
+from tests.faults.witness import Witness
+from tests.support.roots import made_root
+
+pytestmark = [pytest.mark.faults, pytest.mark.redis]
+LENGTH = 160
+LIMIT_S = 90.0
+
+
+class Programs:
+    """Publishers with a scan at a time each; one that is killed has a successor."""
+
+    def __init__(self, url: str, folder: Path, n_programs: int) -> None:
+        self._url = url
+        self._folder = folder
+        self._witnesses = [Witness(url, seed) for seed in range(1, n_programs + 1)]
+        self._first = [1] * n_programs
+        self._running = [self._start(place) for place in range(n_programs)]
+        self.least: dict[str, dict[str, int]] = {}
+        """Points that stood on Redis of scans whose publisher was killed."""
+
+    def _start(self, place: int) -> PublisherProcess:
+        folder = self._folder / f"p{place}"
+        folder.mkdir(exist_ok=True)
+        seed, first = place + 1, self._first[place]
+        return PublisherProcess(
+            self._url, folder, seed=seed, length=LENGTH, first=first
+        )
+
+    @property
+    def begun(self) -> dict[str, bool]:
+        """Uid of each scan that has begun; whether it was sent to its end."""
+        found: dict[str, bool] = {}
+        for place, one in enumerate(self._running):
+            sent = one.said("sent")
+            for number in one.said("begun"):
+                found[scan_uid(place + 1, number)] = number in sent
+        return found
+
+    def kill(self, place: int) -> None:
+        one, witness = self._running[place], self._witnesses[place]
+        one.kill()
+        numbers = [*one.said("opening")]
+        ended = {*one.said("judged")}
+        left = [number for number in numbers if number not in ended]
+        for number, claim in witness.points_on_redis(left).items():
+            full = {name: n_points(LENGTH, name) for name in CHANNELS}
+            least = full if claim.ended else dict(claim.least or {})
+            self.least[scan_uid(place + 1, number)] = least
+        witness.declare_dead(left)
+        self._first[place] = max(numbers, default=0) + 1
+        self._running[place] = self._start(place)
+
+    def end(self) -> None:
+        for one in self._running:
+            one.end()
+        assert until(lambda: not any(one.is_running for one in self._running), LIMIT_S)
+
+    def close(self) -> None:
+        for one in self._running:
+            one.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("copied_bytes", [2**26, 3000])
+@pytest.mark.parametrize("n_scans", [8, pytest.param(100, marks=pytest.mark.long)])
+def test_no_death_shows_a_reader_what_is_not_so(
+    redis_factory: RedisFactory, tmp_path: Path, n_scans: int, copied_bytes: int
+) -> None:
+    url = redis_factory().url
+    root = made_root(tmp_path / "files")
+    chance = random.Random(n_scans + copied_bytes)
+    environment = {
+        "SCANBUS_COPIED_BYTES": str(copied_bytes),
+        "SCANBUS_GRACE_S": "600",
+        # All that may be trimmed is.
+        "SCANBUS_WATERMARK": "1e-6",
+    }
+
+    def started() -> WriterProcess:
+        return WriterProcess(url, root, tmp_path, "writer", environment=environment)
+
+    onlooker = Onlooker(url, root)
+    programs = Programs(url, tmp_path, 4)
+    kills = {"writer": 0, "publisher": 0}
+    one = started()
+    try:
+        with onlooker.looking():
+            while len(programs.begun) < n_scans and onlooker.fault is None:
+                time.sleep(chance.uniform(0.5, 4.0))
+                if chance.random() < 0.6:
+                    one.kill()
+                    one = started()
+                    kills["writer"] += 1
+                else:
+                    programs.kill(chance.randrange(4))
+                    kills["publisher"] += 1
+            programs.end()
+            begun = programs.begun
+            until(
+                lambda: (
+                    onlooker.fault is not None
+                    or all(
+                        uid in onlooker.seen and onlooker.seen[uid].is_over
+                        for uid in begun
+                    )
+                ),
+                LIMIT_S,
+            )
+    finally:
+        programs.close()
+        one.kill()
+    line = f"{len(begun)} scans, {kills}, {dict(onlooker.counts)}, masters "
+    line += str(sum(len(each.masters) for each in onlooker.seen.values()))
+    sys.stdout.write(line + "\n")
+    whole = {name: n_points(LENGTH, name) for name in CHANNELS}
+    for uid, was_sent in begun.items():
+        seen = onlooker.seen[uid]
+        assert seen.is_over, uid
+        least = programs.least.get(uid, whole if was_sent else {})
+        assert least.keys() <= seen.lengths.keys() | {
+            k for k, v in least.items() if not v
+        }
+        for name, n_least in least.items():
+            assert seen.lengths.get(name, 0) >= n_least, f"{name} of {uid}"
+    assert onlooker.counts["promised"]
+    report = check_files([root])
+    assert report.ok, report.findings
