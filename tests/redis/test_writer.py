@@ -73,6 +73,7 @@ def test_only_final_names_remain(redis_url: str, tmp_path: Path) -> None:
     assert names == {
         *(f"eiger_{index:04d}.h5" for index in range(7)),
         "scan0001.h5",
+        "scan0001.sha256",
         "scan0001_values.h5",
         "sample_d1.h5",
         "hg123_sample.h5",

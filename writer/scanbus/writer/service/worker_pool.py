@@ -291,8 +291,9 @@ class WorkerPool:
         for place in self._places:
             if place.link is not None:
                 place.link.stop()
-                if not place.link.is_ready:
-                    self._kill(place)  # It hears nothing, and has done nothing.
+                # One that is ready lists scans in the masters above them, then leaves.
+                if not (place.link.is_ready or place.link.n_attempts):
+                    self._kill(place)
         self._wait_for_ends(deadline)
 
     def kill(self) -> None:
