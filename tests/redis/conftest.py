@@ -85,3 +85,9 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SCANBUS_EXTERNAL_ROOTS", str(folder))
     monkeypatch.setenv("SCANBUS_REFERENCE_WAIT_S", "0")
     return folder
+
+
+@pytest.fixture
+def one_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have writers make one master of a scan that runs: each ends the open segment."""
+    monkeypatch.setenv("SCANBUS_MASTER_S", "600")

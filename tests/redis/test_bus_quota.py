@@ -242,7 +242,7 @@ def test_trimming_ends_when_there_is_room_and_takes_the_oldest_first(
 ) -> None:
     for uid in (UID, OTHER):
         publish(any_bus, uid, [10] * 40, nbytes=100_000)
-        acknowledge(any_bus, uid, "group", 400)
+        safe_and_shown(any_bus, uid, "group", 400)
     limit = used_memory(any_bus) - 1_500_000
 
     assert free_room(any_bus, limit) == 20  # Segments of 100 points, 1 MB each.
@@ -256,8 +256,8 @@ def test_trimming_ends_when_there_is_room_and_takes_the_oldest_first(
 def test_a_scan_that_is_held_is_not_trimmed(any_bus: Bus) -> None:
     for uid in (UID, OTHER):
         publish(any_bus, uid, [50, 50])
-        acknowledge(any_bus, uid, "group", 100)
-    hold_scan(any_bus, UID, 60)
+        safe_and_shown(any_bus, uid, "group", 100)
+    hold_scan(any_bus, UID, 3000)
 
     assert free_room(any_bus, 1) == 2
     assert left(any_bus, UID) == ["0-50", "50-50"]

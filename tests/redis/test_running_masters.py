@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from scanbus.bus.protocol import lane_key
+from scanbus.bus.protocol.keys import cursors_key, hold_key
 from scanbus.bus.store import (
     Evictor,
     acknowledge,
@@ -24,8 +25,10 @@ from scanbus.bus.store import (
     append_entries,
     append_event,
     find_scan,
+    hold_scan,
     make_lane,
     show_all,
+    shown_points,
 )
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.file_names import scan_master_path
@@ -271,3 +274,19 @@ def test_a_redis_that_needs_room_has_the_master_written_at_once(
         assert {shown(master, name) for name in NAMES} == {20}
         scan.end()
         assert final_verdict(redis_url, scan.uid).verdict is VerdictWord.COMPLETE
+
+
+def test_a_redis_that_lost_what_masters_show_is_told_again(
+    redis_url: str, tmp_path: Path
+) -> None:
+    scan = RawScan(redis_url).prepare()
+    settings = {"master_s": 600, "watermark": 1e-6, "lease_s": 1}
+    with writer(redis_url, tmp_path / "root", *config(tmp_path, **settings)):
+        hold_scan(scan.client, scan.uid, 600_000)
+        scan.send_group(0, 20)
+        place = scan.uid, "g"
+        wait_until(lambda: shown_points(scan.client, [place]) == [20])
+        scan.client.hdel(cursors_key(*place), "shown")
+        scan.client.delete(hold_key(scan.uid))
+        # Nothing new comes, for which a master would be written.
+        wait_until(lambda: scan.client.xlen(lane_key(*place)) == 0)

@@ -43,6 +43,8 @@ from tests.support.salvaged import (
 from tests.support.trees import differences, files_of
 from tests.support.writers import WriterProcess, wait_until, writer
 
+pytestmark = pytest.mark.usefixtures("one_master")
+
 
 @pytest.fixture
 def server(redis_factory: RedisFactory) -> PrivateRedis:

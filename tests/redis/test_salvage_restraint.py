@@ -29,6 +29,8 @@ from tests.support.salvaged import (
 from tests.support.trees import files_of
 from tests.support.writers import final_verdict, wait_until, writer
 
+pytestmark = pytest.mark.usefixtures("one_master")
+
 
 @pytest.fixture
 def server(redis_factory: RedisFactory) -> PrivateRedis:

@@ -12,7 +12,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 
-from scanbus.bus.store import append_event, read_cursor
+from scanbus.bus.store import append_event, read_cursor, shown_points
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.schemas import LaneDescription, ScanUpdated, Verdict, VerdictWord
 from scanbus.schemas.errors import NameTakenError, VerificationError
@@ -86,8 +86,9 @@ def read_uid(path: Path) -> str:
 
 
 def send_rest(scan: RawScan) -> None:
-    """Send small values that no full segment has, once all others are published."""
+    """Send small values that no full segment has, once a master shows all others."""
     wait_until(lambda: read_cursor(scan.client, scan.uid, "g") == N_FULL)
+    wait_until(lambda: shown_points(scan.client, [(scan.uid, "g")]) == [N_FULL])
     scan.send_group(N_FULL, N_POINTS)
     for number in range(N_HITS):
         scan.send("hits", {"hits": [np.arange(number % 7, dtype=float)]})

@@ -82,6 +82,14 @@ class ScanMasters:
         self._old.note()
         self.growth.has_news = any(lane.stored for lane in lanes)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether Redis waits for room, though a master shows all that there is.
+
+        Then the bus may have lost what it was told of the master.
+        """
+        return self.growth.is_needed and not self.growth.has_news
+
     def write(self, contents: ScanContents, lanes: Sequence[LaneWriter]) -> None:
         """Write the master, with the small values so far unless there is a scan file.
 

@@ -399,7 +399,7 @@ class ScanWriter:
         (authority.keep if self._reader.is_idle else authority.check)()
         if not self._lanes:
             return
-        if keep_on_bus(self._lanes, self._state, authority):
+        if keep_on_bus(self._lanes, self._state, authority) or self._masters.is_asked:
             self._masters.show_again()
         with self._steps.phase("space", self._folder):
             self._guard.check()
