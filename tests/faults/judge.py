@@ -397,7 +397,8 @@ def _segments(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     number = int(folder.name.removeprefix("scan"))
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for path in folder.iterdir():
-        if path.name == f"{folder.name}.h5" or path.name.startswith("."):
+        # The master changes, and so does what the manifest says of a scan's files.
+        if path.stem == folder.name or path.name.startswith("."):
             continue
         if parse_shared_segment(path.name) is not None:
             shapes[path.name] = {}  # Left by a writer that was killed.

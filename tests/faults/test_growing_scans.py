@@ -1,5 +1,6 @@
 """Whoever dies while scans grow, no reader sees a wrong, a shorter or an empty one."""
 
+import itertools
 import random
 import sys
 import time
@@ -51,8 +52,11 @@ class Programs:
                 found[scan_uid(place + 1, number)] = number in sent
         return found
 
-    def kill(self, place: int) -> None:
+    def kill(self, place: int) -> bool:
+        """Kill a publisher that has begun a scan; return whether it has."""
         one, witness = self._running[place], self._witnesses[place]
+        if self._first[place] not in one.said("begun"):
+            return False
         one.kill()
         numbers = [*one.said("opening")]
         ended = {*one.said("judged")}
@@ -64,6 +68,7 @@ class Programs:
         witness.declare_dead(left)
         self._first[place] = max(numbers, default=0) + 1
         self._running[place] = self._start(place)
+        return True
 
     def are_over(self, onlooker: Onlooker) -> bool:
         """Whether the final master of each scan was read."""
@@ -103,8 +108,13 @@ def test_no_death_shows_a_reader_what_is_not_so(
         "SCANBUS_WATERMARK": "1e-6",
     }
 
+    names = (f"writer{number}" for number in itertools.count())
+
     def started() -> WriterProcess:
-        return WriterProcess(url, root, tmp_path, "writer", environment=settings)
+        one = WriterProcess(url, root, tmp_path, next(names), environment=settings)
+        # On a busy machine some would never write anything.
+        assert until(lambda: one.is_ready, LIMIT_S), one.log_tail()
+        return one
 
     onlooker = Onlooker(url, root)
     programs = Programs(url, tmp_path, n_programs)
@@ -118,8 +128,7 @@ def test_no_death_shows_a_reader_what_is_not_so(
                     one.kill()
                     one = started()
                     kills["writers"] += 1
-                else:
-                    programs.kill(chance.randrange(n_programs))
+                elif programs.kill(chance.randrange(n_programs)):
                     kills["publishers"] += 1
             programs.end()
             until(lambda: onlooker.fault or programs.are_over(onlooker), LIMIT_S)
