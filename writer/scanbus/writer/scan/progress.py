@@ -54,7 +54,7 @@ def contents_of(
     path = folder / values_file_name(record.identity.scan_number)
     own = [lane for lane in lanes if not lane.lane.is_late]
     # Segments of small values are removed once the scan file exists, so no master may
-    # refer to them: while a scan runs, its small values are on the bus.
+    # refer to them: masters of running scans copy what is in them.
     segments = named_files(
         {
             lane.lane.name: lane.segments
