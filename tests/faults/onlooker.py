@@ -22,6 +22,7 @@ import numpy as np
 from scanbus.bus.store import Bus, connect, find_scan, shown_points, stream_ends
 from scanbus.schemas.errors import UnknownScanError
 from tests.faults.content import UID_PREFIX, points
+from tests.support.waiting import found_below
 
 __all__ = ["Onlooker", "Seen"]
 
@@ -91,7 +92,7 @@ class Onlooker:
             self.fault = error
 
     def _look(self, client: Bus) -> None:
-        for path in self._root.glob("**/scan[0-9]*/scan[0-9]*.h5"):
+        for path in found_below(self._root, "scan[0-9]*/scan[0-9]*.h5"):
             if path.stem != path.parent.name:
                 continue
             before = self.seen.get(self._uids.get(path, ""))
