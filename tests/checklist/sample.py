@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -29,7 +29,21 @@ __all__ = [
 N_POINTS = 12
 FRAME = (40, 60)
 ROWS, COLUMNS = 4, 5
-FOLDERS = {"proposal": "hg123", "collection": "sample-A", "dataset": "0001"}
+
+
+class Folders(TypedDict):
+    """Where a scan is: arguments of `Publisher.scan`."""
+
+    proposal: str
+    collection: str
+    dataset: str
+
+
+FOLDERS: Folders = {
+    "proposal": "hg123",
+    "collection": "sample-A",
+    "dataset": "0001",
+}
 
 
 @dataclass
@@ -196,7 +210,7 @@ def publish_tomography(publisher: Publisher) -> list[Scan]:
         "optic": {"sample_pixel_size": 0.65, "sample_pixel_size@units": "um"},
         "tomoconfig": {"rotation": ["srot"], "detector": ["pcolinux"]},
     }
-    folders = {**FOLDERS, "dataset": "tomo"}
+    folders: Folders = {**FOLDERS, "dataset": "tomo"}
     positioners = {"srot": ("deg", 0.0), "sz": ("mm", 1.5)}
     start = publisher.scan(
         title="tomo:basic",

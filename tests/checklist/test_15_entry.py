@@ -9,7 +9,7 @@ import numpy as np
 import redis
 
 from scanbus.publisher import Publisher
-from scanbus.schemas import VerdictWord
+from scanbus.schemas import EndReason, VerdictWord
 from tests.checklist.items import item
 from tests.checklist.judges import ask
 from tests.checklist.problems import problems
@@ -86,7 +86,7 @@ def test_20_a_crash_leaves_running_and_is_completed(
                     assert "end_time" not in file["1.1"]
                 with writer(server.url, root):
                     scan.flush()
-                    scan.finish()
+                    scan.finish(EndReason.SUCCESS)
                     verdict = final_verdict(server.url, scan.uid)
         assert verdict.verdict is VerdictWord.COMPLETE, verdict.reason
     with h5py.File(masters[0]) as file:

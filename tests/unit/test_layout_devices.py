@@ -18,8 +18,9 @@ from scanbus.writer.model.nexus_tree import (
 )
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from tests.support.scan_folders import channel, identity, lane, record
-from tests.unit.test_layout_esrf import STAMP, at, value_at
+from tests.unit.test_layout_esrf import STAMP, at, value_at, values_of
 
+VALUES = "scan0001_values.h5"
 FRAMES = channel("cam", "cam", role=Role.DETECTOR, shape=(4, 6), dtype="uint16")
 
 
@@ -37,8 +38,8 @@ def entry(*channels: ChannelDescription, **metadata: Any) -> Group:
             for one in lanes
             if one.storage is Storage.FILES
         },
-        "scan0001_values.h5",
-        {one.name: 5 for one in channels},
+        VALUES,
+        values=(values_of(VALUES, 5, lanes),),
     )
     found = layout(contents, stamp=STAMP).children["1.1"]
     assert isinstance(found, Group)

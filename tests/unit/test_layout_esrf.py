@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from scanbus.schemas import (
     EndReason,
+    LaneDescription,
     Role,
     ScanEnded,
     ScanUpdated,
@@ -57,11 +59,17 @@ def contents_of(**prepared: Any) -> ScanContents:
     )
 
 
-def values_of(name: str, n_points: int, *, is_lasting: bool = True) -> ValueFile:
+def values_of(
+    name: str,
+    n_points: int,
+    lanes: Iterable[LaneDescription] | None = None,
+    *,
+    is_lasting: bool = True,
+) -> ValueFile:
     """Return a file with so many points of every small channel, 8 bytes of each."""
     paths = [
         path
-        for part in all_lanes()
+        for part in lanes or all_lanes()
         for one in part.channels
         if part.storage is Storage.VALUES
         for path in (data_path(part, one), length_path(part, one))
