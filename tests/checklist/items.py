@@ -105,7 +105,7 @@ ITEMS = {
 _NXMX, _RESULTS, _ICAT = (
     "NXmx comes with issue 14",
     "results come with issue 16",
-    "ICAT comes with issue 19",
+    "waits for ICAT, which no issue brings yet",
 )
 NOT_YET = {
     **dict.fromkeys((*range(72, 80), 81, 82), _NXMX),

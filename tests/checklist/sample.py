@@ -14,7 +14,8 @@ from scanbus.bus.codecs import find_codec
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher, Scan
 from scanbus.schemas import Positioner, Verdict
-from tests.support.writers import final_verdict, writer
+from scanbus.schemas.running_files import UNLISTED_GLOB
+from tests.support.writers import final_verdict, wait_until, writer
 
 __all__ = [
     "FOLDERS",
@@ -122,7 +123,7 @@ METADATA = {
     "user": {"name": "A. Person"},
     "flag": True,
     "technique": {"scan": {"energy": 17.0, "energy@units": "keV"}},
-    "saxs": {"@NX_class": "NXsubentry", "definition": "NXsas"},
+    "saxs": {"@NX_class": "NXsubentry", "title": "SAXS"},
     "instrument": {
         "eiger": {
             "x_pixel_size": 75e-6,
@@ -284,4 +285,6 @@ def published_sample(root: Path) -> Iterator[Sample]:
                 verdict = final_verdict(server.url, each.uid)
                 found.verdicts[name] = verdict
                 found.masters[name] = root / verdict.master
+        # Masters above a scan are written after its verdict.
+        wait_until(lambda: not [*root.glob(UNLISTED_GLOB)])
         yield found

@@ -108,7 +108,8 @@ def test_22_the_default_of_an_entry_is_plotselect(sample: Sample) -> None:
         import h5py
         from silx.io.nxdata import get_default
         with h5py.File(sys.argv[1]) as file:
-            answer = [file["1.1"].attrs["default"], get_default(file).signal_name]
+            signal = get_default(file).signal_dataset_name
+            answer = [file["1.1"].attrs["default"], signal]
         """,
         sample.rich,
     )
@@ -119,7 +120,8 @@ def test_22_the_default_of_an_entry_is_plotselect(sample: Sample) -> None:
 def test_23_notes_are_nxnotes(sample: Sample) -> None:
     assert problems(sample, 23) == []
     with h5py.File(sample.rich) as file:
-        assert file["1.1/notes/note_01/data"].asstr()[()] == "Verschluß geöffnet"
+        notes = [note["data"].asstr()[()] for note in file["1.1/notes"].values()]
+        assert "Verschluß geöffnet" in notes
 
 
 @item(24, "redis")

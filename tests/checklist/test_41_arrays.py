@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from scanbus.bus.codecs import CODEC_NAMES, DEFAULT_CODEC, find_codec
 from scanbus.schemas import VerdictWord
 from scanbus.writer import check_files
 from tests.checklist.items import item
-from tests.checklist.judges import ask
+from tests.checklist.judges import ask, program
 from tests.checklist.problems import problems
 from tests.checklist.sample import N_POINTS, Sample, mask
 
@@ -50,6 +51,35 @@ def test_41_all_points_are_in_the_file(sample: Sample) -> None:
     with h5py.File(sample.rich) as file:
         for name in ("th", "count", "eiger", "cam", "mca_det0", "comment"):
             assert len(file[f"1.1/measurement/{name}"]) == N_POINTS
+
+
+@item(41, "h5py visititems")
+def test_41_walkers_find_the_values_of_every_channel(sample: Sample) -> None:
+    with h5py.File(sample.rich) as file:
+        found: set[str] = set()
+
+        def look(path: str, node: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(node, h5py.Dataset):
+                found.add(f"/{path}")
+
+        file.visititems(look)
+        links = file["1.1/measurement"]
+        originals = {links.get(name, getlink=True).path for name in links}
+    assert len(originals) == len(sample.sent)
+    assert originals <= found
+
+
+@item(41, "silx convert")
+def test_41_silx_converts_every_channel(sample: Sample, tmp_path: Path) -> None:
+    converted = tmp_path / "converted.h5"
+    command = [program("silx"), "convert", str(sample.dataset), "-o", str(converted)]
+    subprocess.run(command, capture_output=True, check=True)
+    with h5py.File(converted) as made, h5py.File(sample.rich) as file:
+        assert list(made) == ["1.1", "2.1", "3.1", "4.1"]
+        originals, copies = file["1.1/measurement"], made["1.1/measurement"]
+        assert set(copies) == set(originals)
+        for name, original in originals.items():
+            np.testing.assert_array_equal(copies[name][()], original[()])
 
 
 @item(42, "h5py")

@@ -24,6 +24,8 @@ from tests.checklist.sample import (
 from tests.support.checklist import check_file
 from tests.support.trees import differences
 
+TOMOGRAPHY = ["tomo:basic", "projections"]
+
 
 def copied(sample: Sample, folder: Path) -> Path:
     """Copy the whole tree; return the copy's root."""
@@ -101,7 +103,9 @@ def test_58_masters_of_all_levels_link_every_entry(sample: Sample) -> None:
     for path in (sample.dataset, collection, proposal):
         with h5py.File(path) as file:
             titles = [entry["title"].asstr()[()] for entry in file.values()]
-            assert titles[1:] == ["mesh", "gaps", "sequence_of_scans"]
+            assert titles[1:4] == ["mesh", "gaps", "sequence_of_scans"]
+            # The collection has a second dataset.
+            assert titles[4:] == ([] if path == sample.dataset else TOMOGRAPHY)
 
 
 @item(59, "scanbus master rebuild")
@@ -122,12 +126,8 @@ def test_60_a_dataset_names_all_its_files(sample: Sample) -> None:
         for name, entry in file.items():
             scan = (folder / file.get(name, getlink=True).filename).parent
             found |= {scan / one for one in entry["scanbus/files"].asstr()}
-    parts = {path.parent: path for path in sample.masters.values()}
-    expected = {
-        path
-        for path in sample.files
-        if path.parent in parts and path != parts[path.parent]
-    }
+    parts = [path for path in sample.files if path.parent.parent == folder]
+    expected = {*parts} - {*sample.masters.values()}
     assert found == expected
 
 
@@ -167,16 +167,25 @@ def test_60_pymca_lists_the_spectra_of_a_scan(sample: Sample) -> None:
         import h5py
         from PyMca5.PyMcaCore import NexusTools
         with h5py.File(sys.argv[1]) as file:
-            path = "/1.1/instrument/mca_det0/spectrum"
-            paths = NexusTools.getMcaObjectPaths(file, path)
-            counts = file[paths["counts"]]
-            answer = [counts.attrs["interpretation"], list(counts.shape),
-                      file[paths["calibration"]][()].tolist()]
+            listed = NexusTools.getMcaList(file, "/1.1")
+            paths = NexusTools.getMcaObjectPaths(file, listed[0])
+            shape = list(file[paths["counts"]].shape)
+            calibration = file[paths["calibration"]][()].tolist()
+        with h5py.File(sys.argv[2]) as file:
+            # From the dataset it lists them, by their paths in the scan's master.
+            below = NexusTools.getMcaList(file, "/1.1")
+            ends = [path.partition("/1.1/")[2] for path in below]
+        answer = [listed, shape, calibration, ends]
         """,
+        sample.rich,
         sample.dataset,
     )
-    assert answer[:2] == ["spectrum", [N_POINTS, 64]]
-    np.testing.assert_allclose(answer[2], [0.25, 0.01, 0], atol=1e-9)
+    listed, shape, calibration, below = answer
+    assert listed[0] == "/1.1/instrument/mca_det0/spectrum"
+    assert not any("/scanbus/" in path for path in listed)
+    assert [path.removeprefix("/1.1/") for path in listed] == below
+    assert shape == [N_POINTS, 64]
+    np.testing.assert_allclose(calibration, [0.25, 0.01, 0], atol=1e-9)
 
 
 @item(60, "nxtomomill")

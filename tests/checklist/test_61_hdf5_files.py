@@ -145,13 +145,27 @@ def test_66_closed_files_have_no_flag_of_a_writer(
             pass
 
 
+READER = """
+import h5py, sys
+with h5py.File(sys.argv[1], locking=True) as file:
+    print("open", flush=True)
+    sys.stdin.readline()
+    print(next(iter(file)))
+"""
+
+
 @item(67, "h5py")
 def test_67_locks_of_readers_stop_no_writer(sample: Sample, tmp_path: Path) -> None:
     root = Path(shutil.copytree(sample.root, tmp_path / "data"))
     master = root / sample.rich.relative_to(sample.root)
-    with h5py.File(master, locking=True) as held:
+    command = [sys.executable, "-c", READER, str(master)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "open\n"
         assert not rebuild(root).skipped
-        assert "1.1" in held
+        assert reader.communicate("go on\n")[0] == "1.1\n"
     with h5py.File(master, locking=True) as file:
         assert "1.1" in file
 

@@ -135,7 +135,8 @@ def times_group(contents: ScanContents) -> dict[str, Node]:
     prepared = contents.record.prepared
     found: dict[str, Node] = {}
     for lane in prepared.lanes if prepared else ():
-        attributes: dict[str, Value] = dict(TIME_ATTRIBUTES)
+        # PyMca takes arrays for spectra by the name alone: here that of a lane, `mca`.
+        attributes: dict[str, Value] = {**TIME_ATTRIBUTES, "interpretation": "scalar"}
         if lane.original_name:
             attributes["original_name"] = lane.original_name
         path = f"{TIMES_GROUP}/{lane.name}"
