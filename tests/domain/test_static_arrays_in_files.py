@@ -78,7 +78,8 @@ def written(
         ledgers |= lane_ledgers(lane, accounts, expected=1, stored=1, sealed=True)
     master = str(scan.master.relative_to(root))
     record.verdict = judge(UID, ledgers, end_reason=EndReason.SUCCESS, master=master)
-    write_scan_file(scan.values, record, {}, {}, record.verdict)
+    none = {lane.name: () for lane in lanes}
+    write_scan_file(scan.values, record, none, {}, record.verdict)
     write_scan_master(scan.folder, ScanContents(record, segments, scan.values.name))
     return scan
 

@@ -247,6 +247,7 @@ def test_a_sequence_says_which_scans_it_has(publisher: Publisher, bus: Bus) -> N
         with elsewhere, pytest.raises(ValueError, match="its own dataset"):
             sequence.add_subscan(elsewhere)
 
+    wait_until(lambda: record_of(bus, sequence.uid).ended is not None)
     record = record_of(bus, sequence.uid)
     assert record.metadata()["subscans"] == {"7.1": part.uid}
 
