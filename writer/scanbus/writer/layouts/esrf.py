@@ -27,6 +27,7 @@ from scanbus.writer.layouts.common.channel_nodes import (
     find_places,
     static_arrays,
 )
+from scanbus.writer.layouts.common.conversions import conversions, unknown_units
 from scanbus.writer.layouts.common.device_fields import with_device_fields
 from scanbus.writer.layouts.common.ledger_notes import (
     note_groups,
@@ -138,6 +139,7 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
     entry = merge_trees(known, _metadata(record, reader, displaced), displaced)
     entry = merge_trees(entry, _defaults(record), Displaced([]))
     entry = _with_device_fields(entry, places)
+    problems = (*reader.problems, *conversions(entry), *unknown_units(entry))
     wanted = record.prepared.plots if record.prepared else ()
     taken = (*_NOT_METADATA, *entry.children)
     fields = record.metadata().get("instrument")
@@ -149,7 +151,7 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
         **entry.children,
         **plots,
         "notes": note_groups(record),
-        "scanbus": scanbus_group(contents, places, reader.problems, displaced.groups()),
+        "scanbus": scanbus_group(contents, places, problems, displaced.groups()),
         "writer": writer_note(record, stamp),
         **_end(record, acquired),
     }
