@@ -1,9 +1,13 @@
 """A correction of metadata: an event beside the scan, a new master, the same data."""
 
+import dataclasses
 import json
+import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -23,6 +27,8 @@ from scanbus.writer import (
     rebuild,
     run_writer,
 )
+from scanbus.writer.masters.rebuild import read_contents
+from scanbus.writer.masters.write import write_scan_master
 from tests.support.roots import made_root
 from tests.support.waiting import found_below
 
@@ -52,6 +58,10 @@ def folder(redis_url: str, tmp_path: Path) -> Path:
 def contents_of(folder: Path) -> dict[str, bytes]:
     names = {path.name for path in folder.iterdir()} - {"scan0001.h5"}
     return {name: (folder / name).read_bytes() for name in names}
+
+
+def vars_of(given: Any) -> dict[str, Any]:
+    return {each.name: getattr(given, each.name) for each in dataclasses.fields(given)}
 
 
 def amended(folder: Path, **changes: object) -> None:
@@ -115,6 +125,97 @@ def test_what_no_file_can_hold_is_a_sentence_and_changes_nothing(
     assert not (folder / "scan0001_amendments.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("../../x", 1, "not a NeXus name"),
+        ("a" * 1_000_000, 1, "more than 1200 characters"),
+        ("title", 5, "text is needed"),
+    ],
+)
+def test_names_that_lead_elsewhere_are_refused(
+    folder: Path, key: str, value: object, sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence) as refused:
+        amend(folder, {key: value}, reason="r", author="me")
+    assert len(str(refused.value)) < 300
+    assert not (folder / "scan0001_amendments.jsonl").exists()
+
+
+def test_not_a_number_is_a_value(folder: Path, tmp_path: Path) -> None:
+    """As JSON has no NaN, it would come back as null, which withdraws."""
+    amended(folder, sample__mass=math.nan)
+    assert math.isnan(amendments(folder)[0].metadata["sample"]["mass"])
+    rebuild(tmp_path / "root")
+    with h5py.File(folder / "scan0001.h5") as file:
+        assert math.isnan(file["1.1/sample/mass"][()])
+
+
+def test_a_value_that_the_scan_itself_says_is_named(folder: Path) -> None:
+    done = amend(folder, {"start_time": "never"}, reason="r", author="me")
+    (problem,) = done.problems
+    assert "scanbus/metadata/start_time" in problem
+
+
+def test_what_the_disk_refuses_is_not_half_a_line(folder: Path, tmp_path: Path) -> None:
+    """In a process that may not write files of more than a few kilobytes."""
+    amended(folder, sample__name="lysozyme")
+    history = folder / "scan0001_amendments.jsonl"
+    before = history.read_bytes()
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from scanbus.writer.storage.amendments import *\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "path = Path(sys.argv[1])\n"
+        "size = path.stat().st_size + 10\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))\n"
+        "found = read_amendments(path.parent)\n"
+        "with locked_amendments(path) as descriptor:\n"
+        "    try:\n"
+        "        add_amendment(descriptor, path, found[0])\n"
+        "    except OSError:\n"
+        "        print('refused')\n"
+    )
+    command = [sys.executable, "-c", code, str(history)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"
+    assert history.read_bytes() == before
+
+
+def test_a_correction_during_the_last_master_of_a_writer_is_in_it(
+    folder: Path,
+) -> None:
+    """A writer that read the corrections before, and renames after, looks again."""
+    contents = read_contents(folder)
+    old = folder / ".scan0001.h5.0.old"
+
+    class Slow(type(contents)):  # type: ignore[misc]
+        """Contents of a writer that is overtaken while it builds its master."""
+
+        @property
+        def entry_name(self) -> str:
+            if not old.exists():
+                old.touch()
+                amended(folder, sample__name="lysozyme")
+            return str(super().entry_name)
+
+    write_scan_master(folder, Slow(**vars_of(contents)))
+    assert old.exists()
+    with h5py.File(folder / "scan0001.h5") as file:
+        assert file["1.1/sample/name"].asstr()[()] == "lysozyme"
+
+
+def test_corrections_at_once_are_all_kept(folder: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(4):
+            threads.submit(amended, folder, **{f"sample__c{number}": number})
+        threads.submit(rebuild, tmp_path / "root")
+    assert len(amendments(folder)) == 4
+    with h5py.File(folder / "scan0001.h5") as file:
+        assert {f"c{number}" for number in range(4)} <= set(file["1.1/sample"])
+
+
 def test_what_is_no_finished_scan_is_a_sentence(folder: Path, tmp_path: Path) -> None:
     for path, sentence in (
         (tmp_path / "gone.h5", "no such file"),
@@ -155,4 +256,7 @@ def test_the_command_prints_old_and_new_and_the_history(folder: Path) -> None:
     (line,) = json.loads(said("--history", "--json").stdout)
     assert line["metadata"] == {"sample": {"name": "lysozyme", "mass": None}}
     assert said("--set", "title=x").returncode == ExitCode.USAGE
-    assert said("--set", "=x", "--reason", "r").returncode == ExitCode.USAGE
+    for wrong in ("=x", "sample/x=" + "[" * 50_000):
+        refused = said("--set", wrong, "--reason", "r")
+        assert refused.returncode == ExitCode.USAGE
+        assert "Traceback" not in refused.stderr

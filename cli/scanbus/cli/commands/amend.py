@@ -19,7 +19,7 @@ from scanbus.cli.options import (
     external_roots_given,
     path_given,
 )
-from scanbus.cli.output import print_json, printable, stdout
+from scanbus.cli.output import print_json, print_note, printable, stdout
 from scanbus.schemas.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ __all__ = ["EXAMPLE", "run"]
 EXAMPLE = (
     "scanbus amend scan0001/scan0001.h5 --set sample/name=lysozyme --reason 'typo'"
 )
+
+# Characters of a value.
+_SHOWN = 200
 
 
 def run(
@@ -97,6 +100,8 @@ def run(
             old = done.amendment.before.get(key)
             line = f"{key}: {_shown(old)} -> {_shown(value)}"
             stdout().print(printable(line), soft_wrap=True, markup=False)
+        for problem in done.problems:
+            print_note(problem)
         stdout().print(f"{done.master} was built again", soft_wrap=True, markup=False)
     return ExitCode.COMPLETE
 
@@ -116,6 +121,10 @@ def _given(changes: list[str], removed: list[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
+    except RecursionError:
+        raise typer.BadParameter(
+            f"--set …={text[:20]}…: lists are nested too deeply"
+        ) from None
     except ValueError:
         return text
 
@@ -128,13 +137,17 @@ def _user() -> str:
 
 
 def _shown(value: Any) -> str:
-    return "(none)" if value is None else json.dumps(value, ensure_ascii=False)
+    if value is None:
+        return "(none)"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _as_json(done: AmendedScan) -> dict[str, Any]:
     return {
         "master": str(done.master),
         "history": str(done.history),
+        "problems": list(done.problems),
         "amendment": done.amendment.model_dump(mode="json"),
     }
 

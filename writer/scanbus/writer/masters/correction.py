@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from scanbus.schemas import merged
-from scanbus.schemas.errors import ConfigurationError
+from scanbus.schemas.errors import (
+    ConfigurationError,
+    NameTakenError,
+    RootUnusableError,
+)
 from scanbus.schemas.file_names import (
     parse_scan_folder,
     scan_master_name,
@@ -19,7 +24,7 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.schemas.metadata import MetadataTree, is_array
 from scanbus.writer.masters.rebuild import has_references, read_contents
-from scanbus.writer.masters.write import write_scan_master
+from scanbus.writer.masters.write import write_amended_master
 from scanbus.writer.storage.amendments import (
     Amendment,
     add_amendment,
@@ -28,13 +33,16 @@ from scanbus.writer.storage.amendments import (
     read_amendments,
     with_amendments,
 )
+from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.references import allow_references_below
 from scanbus.writer.storage.regular_file import is_there
 
 __all__ = ["AmendedScan", "amend", "amendments", "scan_folder_of", "tree_of"]
 
-_NOT_SCAN = "give a scan's folder or master, such as scan0001/scan0001.h5"
+# More than the deepest tree of the longest names.
+_LONGEST_PLACE: Final = 1200
+_NOT_SCAN: Final = "give a scan's folder or master, such as scan0001/scan0001.h5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class AmendedScan:
     ----------
     master : pathlib.Path
         Its master, as it is now.
+    problems : tuple of str
+        A sentence for each value that it cannot show, or not in its place.
     history : pathlib.Path
         The file with all corrections.
     amendment : Amendment
@@ -54,6 +64,7 @@ class AmendedScan:
     master: Path
     history: Path
     amendment: Amendment
+    problems: tuple[str, ...] = ()
 
 
 def scan_folder_of(path: Path) -> Path:
@@ -117,8 +128,8 @@ def amend(
         or the scan has frames by reference and there are no `external_roots`.
     NameTakenError, VerificationError, DocumentError
         If its files are not those of one scan.
-    RootUnusableError, OSError
-        If the file system refuses.
+    RootUnusableError
+        If the file system refuses; nothing was corrected then.
     """
     folder = scan_folder_of(path)
     tree = _checked(changes)
@@ -134,8 +145,9 @@ def amend(
     if has_references(contents) and not external_roots:
         reason = "it has frames by reference: name the folders of their files"
         raise ConfigurationError("external_roots", reason)
-    with locked_amendments(history) as descriptor:
-        known = with_amendments(folder, contents).record
+    with _usable(folder), locked_amendments(history) as descriptor:
+        earlier = read_amendments(folder)
+        known = with_amendments(contents, earlier).record
         title = {"title": known.title}
         before = merged(known.metadata(), title)
         amendment = Amendment(
@@ -146,14 +158,46 @@ def amend(
             before={place: _value_at(before, place) for place in changes},
             version=stamp_now().scanbus_version,
         )
-        add_amendment(descriptor, history, amendment)
-        write_scan_master(folder, contents)
-    return AmendedScan(folder / scan_master_name(number), history, amendment)
+        before_it = _problems(folder / scan_master_name(number), number)
+        master = write_amended_master(
+            folder,
+            contents,
+            (*earlier, amendment),
+            lambda: add_amendment(descriptor, history, amendment),
+        )
+    problems = _problems(master, number)
+    new = tuple(one for one in problems if one not in before_it)
+    return AmendedScan(master, history, amendment, new)
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Say which folder it is that the file system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise RootUnusableError(str(folder), error.strerror or str(error)) from error
+
+
+def _problems(master: Path, number: int) -> tuple[str, ...]:
+    """Return what the master says of metadata that it could not show as they are."""
+    try:
+        with open_hdf5(master) as file:
+            found = file.get(f"{number}.1/scanbus/problems")
+            return () if found is None else tuple(found.asstr()[()])
+    except (OSError, RuntimeError, NameTakenError):
+        return ()  # An old one that is damaged, or not there, is made new.
 
 
 def _checked(changes: Mapping[str, Any]) -> dict[str, Any]:
     if not changes:
         raise ConfigurationError("set", "there is nothing to correct")
+    if not isinstance(changes.get("title", ""), str):
+        raise ConfigurationError("set", "title: text is needed, in quotes if a number")
+    for place in changes:
+        if len(place) > _LONGEST_PLACE:
+            reason = f"{place[:40]}…: more than {_LONGEST_PLACE} characters"
+            raise ConfigurationError("set", reason)
     try:
         return TypeAdapter(MetadataTree).validate_python(tree_of(changes))
     except ValidationError as error:

@@ -8,44 +8,44 @@ is written as a whole, and readers see either the old or the new version.
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import shutil
-import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
-from scanbus.schemas.file_names import (
-    parse_temporary,
-    scan_master_name,
-    temporaries_glob,
-    temporary_name,
-)
+from scanbus.schemas.file_names import scan_master_name
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.masters.scan_uid import read_uid
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.steps import step
-from scanbus.writer.storage.amendments import with_amendments
+from scanbus.writer.storage.amendments import (
+    Amendment,
+    read_amendments,
+    with_amendments,
+)
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.hdf5 import changed_hdf5, written_hdf5
 from scanbus.writer.storage.plotted_values import with_plotted_values
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.references import with_references
 from scanbus.writer.storage.regular_file import is_there
+from scanbus.writer.storage.temporary_files import new_temporary, remove_leftovers
 from scanbus.writer.storage.tree_writer import write_tree
 from scanbus.writer.storage.value_arrays import with_values
 
-__all__ = ["add_to_file", "has_ended", "replace_file", "write_scan_master"]
+__all__ = [
+    "add_to_file",
+    "replace_file",
+    "write_amended_master",
+    "write_scan_master",
+]
 
-# Older temporary files were left by killed writers; writing a master takes seconds.
-_LEFTOVER_AGE_S: Final = 3600.0
-_HOST: Final = re.sub(r"[^0-9A-Za-z-]", "-", socket.gethostname())
+# Corrections of one scan come one by one.
+_MAX_ROUNDS: Final = 20
 
 
 def write_scan_master(
@@ -79,11 +79,51 @@ def write_scan_master(
     RootUnusableError
         If the file system refuses.
     """
+    # Somebody may correct the metadata meanwhile: whoever renames last looks last.
+    for _ in range(_MAX_ROUNDS):
+        found = read_amendments(folder)
+        path = _write(folder, contents, found, aside, old=old)
+        if read_amendments(folder) == found:
+            break
+    return path
+
+
+def write_amended_master(
+    folder: Path,
+    contents: ScanContents,
+    found: Sequence[Amendment],
+    on_written: Callable[[], None],
+) -> Path:
+    """Write a scan's master with given corrections, as `write_scan_master`.
+
+    Parameters
+    ----------
+    on_written : callable
+        Called before the new master gets its name, to make the corrections last: what
+        no master can show is never noted.
+    """
+    return _write(folder, contents, found, on_written=on_written)
+
+
+def _write(
+    folder: Path,
+    contents: ScanContents,
+    found: Sequence[Amendment],
+    aside: Path | None = None,
+    *,
+    old: Path | None = None,
+    on_written: Callable[[], None] = lambda: None,
+) -> Path:
     path = folder / scan_master_name(contents.record.identity.scan_number)
     _check_scan(path, contents)
-    known = with_references(folder, with_amendments(folder, contents))
+    known = with_references(folder, with_amendments(contents, found))
     known = with_plotted_values(folder, with_values(folder, known))
-    replace_file(path, layout(known, stamp=stamp_now()), aside, old=old)
+    tree = layout(known, stamp=stamp_now())
+    with (
+        _replacing(path, aside or folder, old, on_written) as made,
+        written_hdf5(made, track_order=True) as file,
+    ):
+        write_tree(file, tree, folder)
     return path
 
 
@@ -145,14 +185,19 @@ def add_to_file(path: Path, tree: Group, *, old: Path | None = None) -> None:
 
 
 @contextmanager
-def _replacing(path: Path, folder: Path, old: Path | None) -> Iterator[Path]:
+def _replacing(
+    path: Path,
+    folder: Path,
+    old: Path | None,
+    on_written: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
     """Yield a temporary path; then fsync the file there and rename it to `path`."""
-    _remove_leftovers(path)
-    name = temporary_name(path.name, _HOST, os.getpid(), secrets.token_hex(8))
-    aside = folder / name
+    remove_leftovers(path.parent, path.name)
+    aside = new_temporary(path, folder)
     try:
         yield aside
         fsync_path(aside)
+        on_written()
         if old is not None:
             with suppress(OSError):
                 os.link(path, old)
@@ -164,36 +209,3 @@ def _replacing(path: Path, folder: Path, old: Path | None) -> Iterator[Path]:
         raise RootUnusableError(str(path), str(error)) from error
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _remove_leftovers(path: Path) -> None:
-    now = time.time()
-    for leftover in path.parent.glob(temporaries_glob(path.name)):
-        try:
-            is_old = now - leftover.lstat().st_mtime > _LEFTOVER_AGE_S
-            if is_old or _is_of_a_dead_process(leftover.name):
-                leftover.unlink()
-        except OSError:  # removed by another writer meanwhile, or no file at all
-            continue
-
-
-def _is_of_a_dead_process(name: str) -> bool:
-    """Whether a process of this host wrote the temporary file and no longer exists.
-
-    If two hosts share a name, or in a container with its own pid namespace, a running
-    process may be taken for dead. Then its rename fails and the master is written
-    again.
-    """
-    made = parse_temporary(name)
-    return made is not None and made.host == _HOST and has_ended(made.pid)
-
-
-def has_ended(pid: int) -> bool:
-    """Whether no process of this host has a number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
-    return False

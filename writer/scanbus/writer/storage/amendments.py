@@ -7,14 +7,15 @@ before. Nothing in that file is ever changed. Masters are built from both.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -37,7 +38,9 @@ __all__ = [
     "with_amendments",
 ]
 
-_TITLE = "title"
+_TITLE: Final = "title"
+# What file systems without locks answer.
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Amendment(BaseModel):
@@ -59,7 +62,8 @@ class Amendment(BaseModel):
         Version of scanbus.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Without the constants, NaN would come back as null, which withdraws a value.
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="constants")
 
     type: Literal["amended"] = "amended"
     time: float = Field(ge=0, allow_inf_nan=False)
@@ -111,6 +115,8 @@ def read_amendments(folder: Path) -> tuple[Amendment, ...]:
 def locked_amendments(path: Path) -> Iterator[int]:
     """Open the file of corrections to add one; others wait meanwhile.
 
+    Where the file system has no locks, two at once may both say what was before them.
+
     Raises
     ------
     OSError
@@ -119,14 +125,18 @@ def locked_amendments(path: Path) -> Iterator[int]:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         yield descriptor
     finally:
         os.close(descriptor)
 
 
 def add_amendment(descriptor: int, path: Path, amendment: Amendment) -> None:
-    """Add a correction to the open file, and sync it.
+    """Add a correction to the open file, and sync it; all of it, or nothing.
 
     Raises
     ------
@@ -137,26 +147,29 @@ def add_amendment(descriptor: int, path: Path, amendment: Amendment) -> None:
     size = os.fstat(descriptor).st_size
     is_ended = size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
     line = amendment.model_dump_json().encode() + b"\n"
-    os.write(descriptor, line if is_ended else b"\n" + line)
-    os.fsync(descriptor)
+    try:
+        _write_all(descriptor, line if is_ended else b"\n" + line)
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
     fsync_path(path.parent)
 
 
-def with_amendments(folder: Path, contents: ScanContents) -> ScanContents:
-    """Return contents with the corrections of their metadata, and a note of each.
+def _write_all(descriptor: int, octets: bytes) -> None:
+    # A disk that is nearly full takes a part of them, and reports no error.
+    if os.write(descriptor, octets) != len(octets):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    Raises
-    ------
-    VerificationError, NameTakenError, OSError
-        As `read_amendments`.
-    """
-    found = read_amendments(folder)
+
+def with_amendments(contents: ScanContents, found: Sequence[Amendment]) -> ScanContents:
+    """Return contents with corrections of their metadata, and a note of each."""
     if not found:
         return contents
     return replace(contents, record=_amended(contents.record, found))
 
 
-def _amended(record: ScanRecord, found: tuple[Amendment, ...]) -> ScanRecord:
+def _amended(record: ScanRecord, found: Sequence[Amendment]) -> ScanRecord:
     """Return a record whose corrected metadata stand in its first event.
 
     So nothing that came later in the scan wins over them.
@@ -180,7 +193,7 @@ def _amended(record: ScanRecord, found: tuple[Amendment, ...]) -> ScanRecord:
     )
 
 
-def _has_title(found: tuple[Amendment, ...]) -> bool:
+def _has_title(found: Sequence[Amendment]) -> bool:
     return any(_TITLE in one.metadata for one in found)
 
 
