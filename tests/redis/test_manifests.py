@@ -1,5 +1,6 @@
 """Each finished scan has a manifest that `sha256sum` and `scanbus check` verify."""
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,39 @@ def test_a_file_that_is_gone_and_a_line_that_is_none_are_named(
     manifest.write_text(manifest.read_text() + "nonsense\n")
     report = check_files([manifest])
     assert any("line 3" in each.problem for each in report.findings)
+
+
+def test_a_file_that_was_added_is_named(redis_url: str, tmp_path: Path) -> None:
+    """A segment as a problem, as a rebuild would take it; other files as a note."""
+    publish(redis_url)
+    folder = written(redis_url, tmp_path / "root")
+    (segment,) = folder.glob("eiger_*.h5")
+    (folder / "notes.txt").touch()
+    assert check_files([folder]).findings == ()
+    added = folder / "eiger_0001.h5"
+    shutil.copy(segment, added)
+    report = check_files([folder / "scan0001.sha256"])
+    (found,) = report.findings
+    assert (found.file, report.exit_code) == (str(added), 2)
+    assert "added later" in found.problem
+    assert any("notes.txt" in note for note in report.notes)
+
+
+def test_parts_of_joined_segments_may_stay_or_be_gone(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """They stay for a grace period, and have lines until the scan is over."""
+    publish(redis_url)
+    folder = written(redis_url, tmp_path / "root")
+    (segment,) = folder.glob("eiger_*.h5")
+    manifest = folder / "scan0001.sha256"
+    joined = folder / "eiger_0000-0003.h5"
+    manifest.write_text(manifest.read_text().replace(segment.name, joined.name))
+    shutil.copy(segment, joined)
+    assert check_files([manifest]).findings == ()
+    segment.unlink()
+    manifest.write_text(manifest.read_text() + f"{'0' * 64}  {segment.name}\n")
+    assert check_files([manifest]).findings == ()
 
 
 def test_no_manifest_if_none_is_wanted(redis_url: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "Judgement",
     "MasterInfo",
     "SegmentInfo",
+    "is_converted",
     "is_scanbus",
     "open_file",
     "read_masters",
@@ -107,8 +108,12 @@ def open_file(path: Path) -> h5py.File:
 def is_scanbus(file: h5py.File) -> bool:
     """Return whether a file was written by scanbus."""
     creator = file.attrs.get("creator")
-    is_ours = isinstance(creator, str) and creator == CREATOR
-    return is_ours and CONVERTED not in file.attrs
+    return isinstance(creator, str) and creator == CREATOR
+
+
+def is_converted(file: h5py.File) -> bool:
+    """Return whether a file is a copy by `convert`."""
+    return CONVERTED in file.attrs
 
 
 def uid_of(file: h5py.File) -> str | None:

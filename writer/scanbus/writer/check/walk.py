@@ -37,6 +37,7 @@ from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
 from scanbus.writer.check.scanbus_files import (
     Judgement,
     MasterInfo,
+    is_converted,
     is_scanbus,
     open_file,
     read_masters,
@@ -254,6 +255,11 @@ class Walk:
                 self._frames.setdefault(key, []).append(frames)
         elif is_scan_file(file):
             self._visit_scan_file(file, path)
+        elif is_converted(file):
+            self._tally.note(
+                f"{path} is a copy by scanbus convert: it has no checksums; sha256sum "
+                "it, or check what it was made from"
+            )
         elif not is_scanbus(file):
             self._tally.note(
                 f"{path} was not written by scanbus: only links and virtual datasets "
