@@ -1,6 +1,8 @@
 """A scan or dataset as one file: nothing lost, no link, readable without filters."""
 
 import json
+import math
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,9 @@ from scanbus.schemas.errors import (
 )
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer import Packing, check_files, convert
+from scanbus.writer.repack.copy_tree import _blocks
 from scanbus.writer.repack.packing import CODECS
+from scanbus.writer.storage.temporary_files import new_temporary
 from tests.support.written_scans import WrittenScan, write_scan
 
 
@@ -158,6 +162,90 @@ def test_types_of_strings_and_attributes_stay(
                 assert h5py.check_string_dtype(kinds[0]) == h5py.check_string_dtype(
                     kinds[1]
                 )
+
+
+def test_members_and_attributes_keep_their_order(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    """Readers take the first detector, the first plot, the first axis."""
+    made = tmp_path / "one.h5"
+    convert(scan.master, made)
+    with h5py.File(made) as copy, h5py.File(scan.master) as source:
+        for path in ("1.1", "1.1/instrument", "1.1/measurement", "1.1/plotselect"):
+            names = [name for name in copy[path] if name != "scanbus_convert"]
+            assert names == list(source[path])
+            assert list(copy[path].attrs) == list(source[path].attrs)
+
+
+def test_parts_are_whole_chunks_that_fit_into_memory(tmp_path: Path) -> None:
+    """Also where one point of five axes, or one chunk over all frames, is large."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for shape, chunks in (
+            ((2, 3, 4, 3000, 3000), (1, 1, 1, 3000, 3000)),
+            ((1000, 2000, 300), (64, 128, 128)),
+            ((10, 10), None),
+            ((), None),
+        ):
+            made = file.create_dataset(str(shape), shape, "uint16", chunks=chunks)
+            count = 0
+            for block in _blocks(made):
+                sizes = [each.stop - each.start for each in block]
+                assert 2 * math.prod(sizes) <= 2**25
+                starts = [each.start for each in block]
+                assert not any(
+                    a % b for a, b in zip(starts, chunks or shape, strict=True)
+                )
+                count += math.prod(sizes)
+            assert count == made.size
+
+
+def test_a_copy_can_be_converted_and_lists_of_any_length_are_compared(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    convert(scan.master, tmp_path / "one.h5")
+    kind = h5py.vlen_dtype(np.int32)
+    with h5py.File(tmp_path / "one.h5", "a") as file:
+        lists = file.create_dataset("1.1/lists", (2,), kind)
+        lists[0], lists[1] = np.arange(5000), np.arange(2)
+    convert(tmp_path / "one.h5", tmp_path / "two.h5", Packing("bitshuffle-zstd"))
+    found = values_of(tmp_path / "two.h5", "1.1/lists")
+    np.testing.assert_array_equal(found[0], np.arange(5000))
+    with h5py.File(tmp_path / "one.h5", "a") as file:
+        file["1.1/reference"] = file["1.1"].ref
+    with pytest.raises(VerificationError, match="references"):
+        convert(tmp_path / "one.h5", tmp_path / "three.h5")
+
+
+def test_one_changed_bit_of_the_source_is_refused(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    """Most filters unpack a damaged chunk without an error."""
+    root = tmp_path / "root"
+    shutil.copytree(scan.root, root)
+    changed = root / scan.segment(1).relative_to(scan.root)
+    with h5py.File(changed) as file:
+        place = file["entry_0000/measurement/data"].id.get_chunk_info(0).byte_offset
+    octets = bytearray(changed.read_bytes())
+    octets[place + 20] ^= 1
+    changed.write_bytes(octets)
+    with pytest.raises(VerificationError, match="not what came over the bus"):
+        convert(root / scan.master.relative_to(scan.root), tmp_path / "one.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+def test_what_a_killed_process_left_is_removed(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = new_temporary(tmp_path / "one.h5")
+    left.touch()
+    pid = f"-{os.getpid()}."
+    left = left.rename(left.with_name(left.name.replace(pid, f"-{process.pid}.")))
+    ours = new_temporary(tmp_path / "other.h5")
+    ours.touch()
+    convert(scan.master, tmp_path / "one.h5")
+    assert {path.name for path in tmp_path.iterdir()} == {"one.h5", ours.name}
 
 
 def test_a_source_with_a_missing_part_is_refused(

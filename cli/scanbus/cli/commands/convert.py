@@ -11,10 +11,16 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import AsJson, path_given
+from scanbus.cli.options import (
+    AsJson,
+    ExternalRoots,
+    external_roots_given,
+    path_given,
+)
 from scanbus.cli.output import bytes_text, print_json, print_note, stdout
 from scanbus.cli.progress import shown_progress
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.wording import counted
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -64,14 +70,15 @@ def run(
             "--pages", help="Divide the file into pages of 4 MiB, for object stores."
         ),
     ] = False,
+    external_roots: ExternalRoots = None,
     as_json: AsJson = False,
 ) -> int:
     """Repack a scan or dataset as one file, without links and virtual datasets.
 
-    The source is checked before; each value of the copy is compared with it.
+    All of the source is checked before; each value of the copy is compared with it.
 
-    Exit code: 0 done, 1 an argument is wrong, or FILE exists or cannot be written;
-    3 the source is damaged.
+    Exit code: 0 done, 1 an argument is wrong, or FILE exists or cannot be written, 3
+    the source is damaged.
     """
     from scanbus.writer import Packing, convert  # noqa: PLC0415
 
@@ -79,14 +86,21 @@ def run(
     log_to_stderr()
     packing = Packing(codec.value, level, _lengths(chunk), pages)
     with shown_progress(quiet=as_json) as progress:
-        made = convert(source, target, packing, progress=progress)
+        made = convert(
+            source,
+            target,
+            packing,
+            progress=progress,
+            external_roots=external_roots_given(external_roots),
+        )
     if as_json:
         print_json(asdict(made))
         return ExitCode.COMPLETE
     for path in made.dangling:
         print_note(f"{path} leads nowhere in the source, and is not in the file")
     stdout().print(
-        f"{made.path}: {len(made.entries)} scans, {made.n_objects} objects compared, "
+        f"{made.path}: {counted(len(made.entries), 'scan')}, "
+        f"{counted(made.n_objects, 'object')} compared, "
         f"{bytes_text(made.n_values_bytes)} in {bytes_text(made.n_bytes)}",
         soft_wrap=True,
         markup=False,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import h5py
 import hdf5plugin  # noqa: F401 - registers the filters of the source
@@ -19,15 +19,17 @@ from scanbus.schemas.errors import (
     VerificationError,
 )
 from scanbus.schemas.file_names import dataset_master_name, parse_scan_folder
+from scanbus.schemas.valid_names import unique_name
 from scanbus.writer.check import check_files
 from scanbus.writer.model.file_stamp import CONVERTED
 from scanbus.writer.repack.copy_tree import TreeCopy, digest_of_object
 from scanbus.writer.repack.packing import Packing
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.exclusive_names import give_name
-from scanbus.writer.storage.hdf5 import close_hdf5, discard_hdf5
+from scanbus.writer.storage.hdf5 import errno_of, written_hdf5
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.regular_file import is_there
+from scanbus.writer.storage.temporary_files import new_temporary, remove_leftovers
 
 __all__ = ["ConvertedFile", "convert"]
 
@@ -72,11 +74,13 @@ def convert(
     packing: Packing | None = None,
     *,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    external_roots: Sequence[Path] = (),
 ) -> ConvertedFile:
     """Write a scan or a dataset into one file without links and virtual datasets.
 
-    Nothing is lost: each value and attribute of the copy is read again and compared.
-    The file gets its name when that is done, and replaces none.
+    Nothing is lost: the source is compared with its checksums before, and each value
+    and attribute of the copy is read again and compared with the source. The file gets
+    its name when that is done, and replaces none.
 
     Parameters
     ----------
@@ -87,7 +91,10 @@ def convert(
     packing : Packing, optional
         How values are stored; by default gzip, an image per chunk.
     progress : callable
-        Called with ``("MiB copied", done, total)`` and ``("MiB compared", …)``.
+        Called with ``("MiB copied", done, total)`` and ``("MiB compared", …)``; before
+        that as that of `check_files`.
+    external_roots : sequence of pathlib.Path
+        Folders below which files of frames by reference are opened.
 
     Raises
     ------
@@ -101,9 +108,10 @@ def convert(
     packing = packing or Packing()
     master = _master_of(source)
     _check_target(target)
-    _check_source(master)
-    made = target.with_name(f".{target.name}.{os.getpid()}.part")
+    _check_source(master, progress, external_roots)
+    made = new_temporary(target)
     try:
+        remove_leftovers(target.parent)
         result = _Conversion(master, made, packing, progress).run(target)
         fsync_path(made)
         _give_name(made, target)
@@ -116,8 +124,9 @@ def convert(
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    number = errno_of(error)
+    if number is not None:
+        return os.strerror(number)
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -159,9 +168,19 @@ def _check_target(target: Path) -> None:
         raise ConfigurationError("target", f"{target.parent} is no folder")
 
 
-def _check_source(master: Path) -> None:
-    """Refuse a source with a missing part: HDF5 would read fill values in its place."""
-    report = check_files([master])
+def _check_source(
+    master: Path,
+    progress: Callable[[str, int, int | None], None],
+    external_roots: Sequence[Path],
+) -> None:
+    """Refuse a source that is not what was written.
+
+    HDF5 reads fill values in place of what is not there, and most filters unpack a
+    damaged chunk without an error.
+    """
+    report = check_files(
+        [master], everything=True, progress=progress, external_roots=external_roots
+    )
     for finding in report.findings:
         more = len(report.findings) - 1
         also = f", and {more} more; `scanbus check` lists all" if more else ""
@@ -220,17 +239,15 @@ class _Conversion:
     @contextmanager
     def _written(self) -> Iterator[h5py.File]:
         """Yield the new file; close it, or give it up without touching its disk."""
-        pages = {"fs_strategy": "page", "fs_page_size": _PAGE_BYTES}
-        more: dict[str, Any] = pages if self._packing.pages else {}
-        file = h5py.File(self._made, "x", track_order=True, **more)
+        page_bytes = _PAGE_BYTES if self._packing.pages else 0
         try:
-            yield file
-            close_hdf5(file)
+            with written_hdf5(
+                self._made, track_order=True, page_bytes=page_bytes
+            ) as file:
+                yield file
         except RuntimeError as error:  # h5py, if a write fails within HDF5
             folder = str(self._made.parent)
             raise RootUnusableError(folder, _reason(error)) from error
-        finally:
-            discard_hdf5(file)
 
     def _describe(self, file: h5py.File, entries: list[str], target: Path) -> None:
         """Say in the file how it was made."""
@@ -242,7 +259,9 @@ class _Conversion:
         ):
             file.attrs.create(name, text, dtype=_TEXT)
         for entry in entries:
-            process = file[entry].create_group("scanbus_convert")
+            taken = set(file[entry])  # The source may be such a copy itself.
+            name = unique_name("scanbus_convert", taken)
+            process = file[entry].create_group(name, track_order=True)
             process.attrs.create("NX_class", "NXprocess", dtype=_KEYWORD)
             fields = {
                 "program": "scanbus convert",
@@ -251,8 +270,8 @@ class _Conversion:
                 "source": self._master.name,
                 "configuration": json.dumps(asdict(self._packing)),
             }
-            for name, text in fields.items():
-                process.create_dataset(name, data=text, dtype=_TEXT)
+            for field, text in fields.items():
+                process.create_dataset(field, data=text, dtype=_TEXT)
 
     def _compare(self, tree: TreeCopy) -> None:
         """Read the copy again.

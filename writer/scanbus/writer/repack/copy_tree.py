@@ -6,8 +6,10 @@ digest of its values is kept, with which the copy is compared.
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,7 +23,9 @@ from scanbus.writer.repack.packing import Packing
 
 __all__ = ["TreeCopy", "digest_of_object"]
 
-_BLOCK_BYTES: Final = 2**26
+_BLOCK_BYTES: Final = 2**25
+# Assumed for a text or a list, which are anywhere in the file.
+_TEXT_BYTES: Final = 1024
 # Of what the files of a scan say of each other; of no use in a single one.
 _LEFT_OUT: Final = ("scanbus/sources",)
 
@@ -67,7 +71,8 @@ class TreeCopy:
             if known is not None:
                 target[name] = target.file[known]
             elif isinstance(found, h5py.Group):
-                self.copy(found, target.create_group(name))
+                made = target.create_group(name, track_order=_is_ordered(found))
+                self.copy(found, made)
             elif isinstance(found, h5py.Dataset):
                 self._copy_dataset(found, target, name)
         self.digests[target.name] = digest_of_object(source)
@@ -101,16 +106,25 @@ class TreeCopy:
         self, source: h5py.Dataset, parent: h5py.Group, name: str
     ) -> None:
         kind = source.dtype
+        if h5py.check_ref_dtype(kind) is not None:
+            reason = f"{source.name} has references to other objects; they are not kept"
+            raise VerificationError(source.file.filename, reason)
         options: dict[str, Any] = {}
-        if source.shape is not None and kind.kind in "biufc" and kind.names is None:
+        has_values = source.shape is not None and source.size > 0
+        if has_values and kind.kind in "biufc" and kind.names is None:
             options = self.packing.options(source.shape, kind.itemsize)
             options["fillvalue"] = source.fillvalue
-        if source.shape is None or source.size == 0:
-            options = {}
-        made = parent.create_dataset(name, shape=source.shape, dtype=kind, **options)
+        made = parent.create_dataset(
+            name,
+            shape=source.shape,
+            dtype=kind,
+            track_order=_is_ordered(source),
+            **options,
+        )
         self._known[self._key(source)] = made.name
         digest = xxhash.xxh3_128()
-        for block, values in _read(source):
+        for block in _blocks(made):
+            values = _read(source, block)
             made[block] = values
             _feed(digest, values)
             self.on_bytes(_size_of(values))
@@ -124,7 +138,8 @@ def digest_of_object(
     """Return the digest of the values and attributes of an object, not of members."""
     digest = xxhash.xxh3_128()
     if isinstance(found, h5py.Dataset):
-        for _, values in _blocks(found):
+        for block in _blocks(found):
+            values = found[block]
             _feed(digest, values)
             on_bytes(_size_of(values))
     return _with_attributes(found, digest)
@@ -161,50 +176,82 @@ def copy_attributes(source: Any, target: Any) -> None:
         target.attrs.create(name, source.attrs[name], dtype=kind)
 
 
-def _blocks(dataset: h5py.Dataset) -> Iterator[tuple[Any, Any]]:
-    """Yield parts of a dataset, with the place of each; of a small one all."""
+def _is_ordered(found: h5py.Group | h5py.Dataset) -> bool:
+    """Whether an object keeps its members, or its attributes, in creation order."""
+    made = found.id.get_create_plist()
+    is_group = isinstance(found, h5py.Group)
+    order = made.get_link_creation_order if is_group else made.get_attr_creation_order
+    return bool(order())
+
+
+def _blocks(dataset: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
+    """Yield the places of parts of a dataset that fit into memory; whole chunks.
+
+    So each chunk is packed once, and one that is wider than an image is no reason to
+    hold the scan.
+    """
     if dataset.shape is None or dataset.size == 0:
         return
-    row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
-    rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
-    if not dataset.shape:
-        yield (), dataset[()]
-        return
-    for start in range(0, dataset.shape[0], rows):
-        block = slice(start, min(start + rows, dataset.shape[0]))
-        yield block, dataset[block]
+    itemsize = dataset.dtype.itemsize
+    if dataset.dtype.hasobject:
+        itemsize = _TEXT_BYTES
+    lengths = _block_shape(dataset.shape, dataset.chunks, itemsize)
+    starts = (
+        range(0, n, length) for n, length in zip(dataset.shape, lengths, strict=True)
+    )
+    for corner in itertools.product(*starts):
+        yield tuple(
+            slice(start, min(start + length, n))
+            for start, length, n in zip(corner, lengths, dataset.shape, strict=True)
+        )
 
 
-def _read(source: h5py.Dataset) -> Iterator[tuple[Any, Any]]:
-    """Yield the parts of a dataset of the source.
+def _block_shape(
+    shape: Sequence[int], chunk: Sequence[int] | None, itemsize: int
+) -> list[int]:
+    """Return the shape of the largest part: whole chunks, the fastest axes first."""
+    block = [min(*each) for each in zip(shape, chunk or [1] * len(shape), strict=True)]
+    for axis in reversed(range(len(shape))):
+        n_fit = _BLOCK_BYTES // (math.prod(block) * itemsize)
+        block[axis] = min(shape[axis], block[axis] * max(1, n_fit))
+        if block[axis] < shape[axis]:
+            break
+    return block
+
+
+def _read(source: h5py.Dataset, block: tuple[slice, ...]) -> Any:
+    """Return a part of a dataset of the source.
 
     Raises
     ------
     VerificationError
         If it cannot be read: a chunk is damaged, or its filter is not there.
     """
-    blocks = _blocks(source)
-    while True:
-        try:
-            found = next(blocks, None)
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise VerificationError(
-                source.file.filename, f"{source.name} cannot be read: {reason}"
-            ) from error
-        if found is None:
-            return
-        yield found
+    try:
+        return source[block]
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise VerificationError(
+            source.file.filename, f"{source.name} cannot be read: {reason}"
+        ) from error
 
 
 def _feed(digest: Any, values: Any) -> None:
     array: npt.NDArray[Any] = np.asarray(values)
-    if array.dtype.kind in "OSU":
+    if array.dtype.hasobject or array.dtype.kind in "SU":
         for each in array.reshape(-1).tolist():
-            octets = each if isinstance(each, bytes) else str(each).encode()
+            octets = _octets(each)
             digest.update(len(octets).to_bytes(8, "little") + octets)
     else:
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _octets(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, np.ndarray):  # of variable length
+        return value.tobytes()
+    return str(value).encode("utf-8", "surrogateescape")
 
 
 def _size_of(values: Any) -> int:

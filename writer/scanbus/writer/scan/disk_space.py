@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import threading
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.scan.pace import Pace
+from scanbus.writer.storage.hdf5 import errno_of
 
 if TYPE_CHECKING:
     # Not loaded with this module: the service measures space and has no HDF5.
@@ -31,14 +31,12 @@ __all__ = [
     "bytes_needed",
     "check_space",
     "disk_of",
-    "errno_of",
     "free_bytes",
     "is_full",
     "storage_sentence",
 ]
 
 log = get_logger()
-_ERRNO = re.compile(r"errno = (\d+)")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
@@ -188,17 +186,6 @@ class FreeSpace:
 
     def _measure(self) -> None:
         self._bytes = free_bytes(self._root)
-
-
-def errno_of(error: BaseException) -> int | None:
-    """Return the errno of an error or its cause; HDF5 gives it in the text only."""
-    number = getattr(error, "errno", None)
-    if isinstance(number, int):
-        return number
-    found = _ERRNO.search(str(error))
-    if found:
-        return int(found[1])
-    return errno_of(error.__cause__) if error.__cause__ is not None else None
 
 
 def is_full(error: BaseException) -> bool:

@@ -28,7 +28,7 @@ from scanbus.schemas.file_names import scan_folder_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.scan.commit_queue import Stopped
-from scanbus.writer.scan.disk_space import errno_of, is_full, storage_sentence
+from scanbus.writer.scan.disk_space import is_full, storage_sentence
 from scanbus.writer.scan.entry_sandbox import Sandbox
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.scan_number import Renumbered
@@ -36,6 +36,7 @@ from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.worker_channel import AttemptOrder, Channel, Outcome
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import Steps, step, waiting
+from scanbus.writer.storage.hdf5 import errno_of
 
 __all__ = ["Attempt", "ServiceAuthority", "ServiceCalls"]
 

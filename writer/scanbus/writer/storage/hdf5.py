@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = [
     "close_hdf5",
     "copy_dataset",
     "discard_hdf5",
+    "errno_of",
     "flush_hdf5",
     "has_lost_files",
     "make_hdf5",
@@ -68,16 +70,21 @@ _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 _KEEP_SIZE = 1
 # Kept, so that no garbage collection closes them.
 _lost: list[h5py.File] = []
+_ERRNO = re.compile(r"errno = (\d+)")
 _IN_ORDER = h5p.CRT_ORDER_TRACKED | h5p.CRT_ORDER_INDEXED
 
 
-def make_hdf5(path: Path, *, track_order: bool = False) -> h5py.File:
+def make_hdf5(
+    path: Path, *, track_order: bool = False, page_bytes: int = 0
+) -> h5py.File:
     """Create a file and return it, open for writing.
 
     Parameters
     ----------
     track_order : bool
         Whether the root group keeps links and attributes in creation order.
+    page_bytes : int
+        Size of the pages into which the file is divided; 0 for none.
 
     Raises
     ------
@@ -87,11 +94,13 @@ def make_hdf5(path: Path, *, track_order: bool = False) -> h5py.File:
         If the file system refuses.
     """
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return _made(path, track_order=track_order)
+    return _made(path, track_order=track_order, page_bytes=page_bytes)
 
 
 @contextmanager
-def written_hdf5(path: Path, *, track_order: bool = False) -> Iterator[h5py.File]:
+def written_hdf5(
+    path: Path, *, track_order: bool = False, page_bytes: int = 0
+) -> Iterator[h5py.File]:
     """Create a file and yield it; close it, or discard it after an error.
 
     Raises
@@ -99,7 +108,7 @@ def written_hdf5(path: Path, *, track_order: bool = False) -> Iterator[h5py.File
     FileExistsError, OSError
         As for `make_hdf5` and `close_hdf5`.
     """
-    file = make_hdf5(path, track_order=track_order)
+    file = make_hdf5(path, track_order=track_order, page_bytes=page_bytes)
     try:
         yield file
         close_hdf5(file)
@@ -200,6 +209,17 @@ def discard_hdf5(file: h5py.File) -> None:
         _lost.append(file)
 
 
+def errno_of(error: BaseException) -> int | None:
+    """Return the errno of an error or its cause; HDF5 gives it in the text only."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int):
+        return number
+    found = _ERRNO.search(str(error))
+    if found:
+        return int(found[1])
+    return errno_of(error.__cause__) if error.__cause__ is not None else None
+
+
 def has_lost_files() -> bool:
     """Whether HDF5 holds files that it cannot close.
 
@@ -209,7 +229,7 @@ def has_lost_files() -> bool:
     return bool(_lost)
 
 
-def _made(path: Path, *, track_order: bool = False) -> h5py.File:
+def _made(path: Path, *, track_order: bool = False, page_bytes: int = 0) -> h5py.File:
     made, access = h5p.create(h5p.FILE_CREATE), _access()
     # Neither a buffer for datasets that are not chunked nor a cache for chunks: both
     # are written when a dataset is closed.
@@ -220,6 +240,9 @@ def _made(path: Path, *, track_order: bool = False) -> h5py.File:
     if track_order:
         made.set_link_creation_order(_IN_ORDER)
         made.set_attr_creation_order(_IN_ORDER)
+    if page_bytes:
+        made.set_file_space_strategy(h5f.FSPACE_STRATEGY_PAGE, False, 1)
+        made.set_file_space_page_size(page_bytes)
     name = os.fsencode(path)
     with phil:
         number = _HDF5.H5Fcreate(name, h5f.ACC_TRUNC, made.id, access.id)
