@@ -159,12 +159,18 @@ def test_a_reader_sees_all_values_grow_while_the_scan_runs(
     assert read(master)["eiger"] == 100
 
 
+@pytest.mark.parametrize("is_relative", [False, True])
 def test_values_of_a_scan_whose_publisher_is_gone_are_in_files(
-    redis_url: str, tmp_path: Path
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_relative: bool,
 ) -> None:
+    """Also if the root is given relative to the current folder."""
     scan = RawScan(redis_url, heartbeat_s=0.5).prepare()
     send(scan, 405)
-    root = tmp_path / "root"
+    monkeypatch.chdir(tmp_path)
+    root = Path("root") if is_relative else tmp_path / "root"
     master = root / scan_master_path(scan.identity)
     with writer(redis_url, root, *config(tmp_path, master_s=600)):
         wait_until(

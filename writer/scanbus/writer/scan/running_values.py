@@ -92,7 +92,8 @@ class RunningValues:
         self._next_number += 1
         before = self._latest
         self._latest = grow_part(
-            self._work_folder.path(name),
+            # The root may be relative to the current folder, a master is not.
+            self._work_folder.path(name).absolute(),
             self._uid,
             lanes,
             before=before,
