@@ -14,10 +14,14 @@ from scanbus.bus.protocol import lane_key
 from scanbus.bus.store import connect
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
-from scanbus.schemas.errors import ExternalFileError
+from scanbus.schemas.errors import (
+    ConfigurationError,
+    ExternalFileError,
+    VerificationError,
+)
 from scanbus.schemas.frame_references import frame_url
 from scanbus.subscriber import Subscriber
-from scanbus.writer import check_files, rebuild, replay, salvage
+from scanbus.writer import check_files, convert, rebuild, replay, salvage
 from tests.conftest import RedisFactory
 from tests.support.published import unjudged_scan
 from tests.support.referenced_files import (
@@ -125,6 +129,23 @@ def test_a_file_that_vanishes_later_is_named_by_check(
     (finding,) = check_files([master], external_roots=[disk]).findings
     assert finding.problem == f"{files[0]} is not there"
     assert finding.points == ((0, 10),)
+
+
+def test_frames_are_converted_from_files_that_were_looked_at_only(
+    redis_url: str, root: Path, disk: Path, tmp_path: Path
+) -> None:
+    """HDF5 reads fill values in place of a file that is gone."""
+    files = [lima_file(disk, index, frames(10 * index, 10)) for index in range(2)]
+    master, _ = written(redis_url, root, lima_scan(redis_url, files, 10))
+    one = tmp_path / "one.h5"
+    for roots in ([], [root]):
+        with pytest.raises(ConfigurationError, match="not below one of"):
+            convert(master, one, external_roots=roots)
+    convert(master, one, external_roots=[disk])
+    files[0].unlink()
+    np.testing.assert_array_equal(read(one), frames(0, 20))
+    with pytest.raises(VerificationError, match="is not there"):
+        convert(master, tmp_path / "two.h5", external_roots=[disk])
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,8 @@ def convert(
     Raises
     ------
     ConfigurationError
-        If there is no such source, no folder for the target, or the target exists.
+        If there is no such source, no folder for the target, or the target exists; if
+        frames by reference are not below `external_roots`.
     VerificationError
         If the source is damaged, or the copy differs from it.
     RootUnusableError
@@ -112,7 +113,9 @@ def convert(
     made = new_temporary(target)
     try:
         remove_leftovers(target.parent)
-        result = _Conversion(master, made, packing, progress).run(target)
+        result = _Conversion(master, made, packing, progress, external_roots).run(
+            target
+        )
         fsync_path(made)
         _give_name(made, target)
         fsync_path(target.parent)
@@ -196,17 +199,23 @@ class _Conversion:
         made: Path,
         packing: Packing,
         progress: Callable[[str, int, int | None], None],
+        external_roots: Sequence[Path],
     ) -> None:
         self._master = master
         self._made = made
         self._packing = packing
         self._progress = progress
+        self._external_roots = external_roots
         self._done = 0
         self._total: int | None = None
 
     def run(self, target: Path) -> ConvertedFile:
         """Write and compare the copy."""
-        tree = TreeCopy(self._packing, lambda n: self._report("MiB copied", n))
+        tree = TreeCopy(
+            self._packing,
+            lambda n: self._report("MiB copied", n),
+            self._external_roots,
+        )
         with (
             h5py.File(self._master, "r", locking=False) as source,
             self._written() as file,

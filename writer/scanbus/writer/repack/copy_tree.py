@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import h5py
@@ -18,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from scanbus.schemas.errors import VerificationError
+from scanbus.bus.external import literal_name, place_below
+from scanbus.schemas.errors import (
+    ConfigurationError,
+    ExternalFileError,
+    VerificationError,
+)
+from scanbus.writer.layouts.common.channel_nodes import BY_REFERENCE
 from scanbus.writer.repack.packing import Packing
 
 __all__ = ["TreeCopy", "digest_of_object"]
@@ -40,6 +47,8 @@ class TreeCopy:
         How datasets are stored.
     on_bytes : callable
         Called with the number of bytes that were just copied or compared.
+    external_roots : sequence of pathlib.Path
+        Folders below which files of frames by reference are read.
 
     Attributes
     ----------
@@ -51,6 +60,7 @@ class TreeCopy:
 
     packing: Packing
     on_bytes: Callable[[int], None] = lambda _: None
+    external_roots: Sequence[Path] = ()
     digests: dict[str, str] = field(default_factory=dict)
     dangling: list[str] = field(default_factory=list)
     _known: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -109,6 +119,8 @@ class TreeCopy:
         if h5py.check_ref_dtype(kind) is not None:
             reason = f"{source.name} has references to other objects; they are not kept"
             raise VerificationError(source.file.filename, reason)
+        if BY_REFERENCE in source.attrs and source.is_virtual:
+            _check_places(source, self.external_roots)
         options: dict[str, Any] = {}
         has_values = source.shape is not None and source.size > 0
         if has_values and kind.kind in "biufc" and kind.names is None:
@@ -130,6 +142,22 @@ class TreeCopy:
             self.on_bytes(_size_of(values))
         copy_attributes(source, made)
         self.digests[made.name] = _with_attributes(source, digest)
+
+
+def _check_places(frames: h5py.Dataset, roots: Sequence[Path]) -> None:
+    """Refuse frames by reference in files that no check has looked at.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of them is not below the external roots.
+    """
+    folder = Path(frames.file.filename).absolute().parent
+    for file in sorted({one.file_name for one in frames.virtual_sources()}):
+        try:
+            place_below(folder / (literal_name(file) or file), roots)
+        except ExternalFileError as error:
+            raise ConfigurationError("external_roots", str(error)) from error
 
 
 def digest_of_object(
