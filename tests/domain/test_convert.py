@@ -22,6 +22,7 @@ from scanbus.schemas.errors import (
 )
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer import Packing, check_files, convert
+from scanbus.writer.repack import conversion
 from scanbus.writer.repack.copy_tree import _blocks
 from scanbus.writer.repack.packing import CODECS
 from scanbus.writer.storage.temporary_files import new_temporary
@@ -115,6 +116,24 @@ def test_masters_and_folders_are_converted(
     expected = values_of(scan.master, "1.1/measurement/eiger")
     found = values_of(tmp_path / "one.h5", f"{entry}/measurement/eiger")
     np.testing.assert_array_equal(found, expected)
+
+
+def test_many_scans_are_written_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 keeps what it has of a file in memory until it is closed."""
+    monkeypatch.setattr(conversion, "_NAMES_AT_ONCE", 1)
+    for number in (1, 2, 3):
+        one = write_scan(tmp_path, number=number, uid=f"{number:016x}", salt=number)
+    result = convert(one.dataset, tmp_path / "all.h5", Packing(pages=True))
+    assert result.entries == ("1.1", "2.1", "3.1")
+    for entry in result.entries:
+        name = f"{entry}/measurement/eiger"
+        expected = values_of(one.dataset, name)
+        np.testing.assert_array_equal(values_of(tmp_path / "all.h5", name), expected)
+    with h5py.File(tmp_path / "all.h5") as file:
+        assert file.attrs["default"] == "3.1"
+        assert file.attrs["file_name"] == "all.h5"
 
 
 def test_chunks_are_as_asked_for(scan: WrittenScan, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from scanbus.writer.repack.copy_tree import TreeCopy, digest_of_object
 from scanbus.writer.repack.packing import Packing
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.exclusive_names import give_name
-from scanbus.writer.storage.hdf5 import errno_of, written_hdf5
+from scanbus.writer.storage.hdf5 import changed_hdf5, errno_of, written_hdf5
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.temporary_files import new_temporary, remove_leftovers
@@ -34,6 +34,8 @@ from scanbus.writer.storage.temporary_files import new_temporary, remove_leftove
 __all__ = ["ConvertedFile", "convert"]
 
 _PAGE_BYTES: Final = 2**22
+# Scans that are copied before the file is closed.
+_NAMES_AT_ONCE: Final = 50
 _MEBIBYTE: Final = 2**20
 _TEXT: Final = h5py.string_dtype("utf-8")
 _KEYWORD: Final = h5py.string_dtype("ascii")
@@ -216,12 +218,15 @@ class _Conversion:
             lambda n: self._report("MiB copied", n),
             self._external_roots,
         )
-        with (
-            h5py.File(self._master, "r", locking=False) as source,
-            self._written() as file,
-        ):
+        with h5py.File(self._master, "r", locking=False) as source:
             self._total = tree.size_of(source)
-            tree.copy(source, file)
+            names = list(source)
+            with self._written(is_new=True) as file:
+                tree.copy(source, file, names[:_NAMES_AT_ONCE])
+            for start in range(_NAMES_AT_ONCE, len(names), _NAMES_AT_ONCE):
+                with self._written() as file:
+                    tree.copy(source, file, names[start : start + _NAMES_AT_ONCE])
+        with self._written() as file:
             entries = _entries(file)
             self._describe(file, entries, target)
         # Texts are larger than their places.
@@ -246,12 +251,18 @@ class _Conversion:
         self._progress(name, done if total is None else min(done, total), total)
 
     @contextmanager
-    def _written(self) -> Iterator[h5py.File]:
-        """Yield the new file; close it, or give it up without touching its disk."""
+    def _written(self, *, is_new: bool = False) -> Iterator[h5py.File]:
+        """Yield the file; close it, or give it up without touching its disk.
+
+        While it is open, HDF5 keeps all its metadata in memory, half a megabyte for
+        each scan.
+        """
         page_bytes = _PAGE_BYTES if self._packing.pages else 0
         try:
-            with written_hdf5(
-                self._made, track_order=True, page_bytes=page_bytes
+            with (
+                written_hdf5(self._made, track_order=True, page_bytes=page_bytes)
+                if is_new
+                else changed_hdf5(self._made)
             ) as file:
                 yield file
         except RuntimeError as error:  # h5py, if a write fails within HDF5

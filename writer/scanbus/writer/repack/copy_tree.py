@@ -66,11 +66,18 @@ class TreeCopy:
     _known: dict[tuple[str, int], str] = field(default_factory=dict)
     _paths: dict[str, str] = field(default_factory=dict)
 
-    def copy(self, source: h5py.Group, target: h5py.Group) -> None:
-        """Copy attributes and members of a group."""
+    def copy(
+        self,
+        source: h5py.Group,
+        target: h5py.Group,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Copy attributes and members of a group; by default all members."""
         self._known.setdefault(self._key(source), target.name)
-        copy_attributes(source, target)
-        for name in source:
+        if target.name not in self.digests:
+            self.digests[target.name] = digest_of_object(source)
+            copy_attributes(source, target)
+        for name in source if names is None else names:
             if _is_left_out(source, name):
                 continue
             found = source.get(name)
@@ -85,7 +92,6 @@ class TreeCopy:
                 self.copy(found, made)
             elif isinstance(found, h5py.Dataset):
                 self._copy_dataset(found, target, name)
-        self.digests[target.name] = digest_of_object(source)
 
     def size_of(self, source: h5py.Group) -> int:
         """Return the size of all values below a group, each counted once, in bytes."""

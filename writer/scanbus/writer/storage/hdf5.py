@@ -126,8 +126,7 @@ def changed_hdf5(path: Path) -> Iterator[h5py.File]:
         If it cannot be read or changed.
     """
     os.close(open_regular(path))
-    access = _access()
-    access.set_sieve_buf_size(0)
+    access = _unbuffered_access()
     file = h5py.File(h5f.open(os.fsencode(path), h5f.ACC_RDWR, access))
     try:
         _keep_metadata_in_memory(file)
@@ -230,12 +229,7 @@ def has_lost_files() -> bool:
 
 
 def _made(path: Path, *, track_order: bool = False, page_bytes: int = 0) -> h5py.File:
-    made, access = h5p.create(h5p.FILE_CREATE), _access()
-    # Neither a buffer for datasets that are not chunked nor a cache for chunks: both
-    # are written when a dataset is closed.
-    access.set_sieve_buf_size(0)
-    metadata, slots, _, policy = access.get_cache()
-    access.set_cache(metadata, slots, 0, policy)
+    made, access = h5p.create(h5p.FILE_CREATE), _unbuffered_access()
     made.set_obj_track_times(False)
     if track_order:
         made.set_link_creation_order(_IN_ORDER)
@@ -303,6 +297,19 @@ def _opened(path: Path, *, reads_once: bool = False) -> h5py.File:
         if number < 0:
             return h5py.File(h5f.open(name, h5f.ACC_RDONLY, access))
         return h5py.File(h5f.FileID(number))
+
+
+def _unbuffered_access() -> Any:
+    """Return one for files that are written.
+
+    Neither a buffer for datasets that are not chunked nor a cache for chunks: both are
+    written when a dataset is closed.
+    """
+    access = _access()
+    access.set_sieve_buf_size(0)
+    metadata, slots, _, policy = access.get_cache()
+    access.set_cache(metadata, slots, 0, policy)
+    return access
 
 
 def _access() -> Any:
