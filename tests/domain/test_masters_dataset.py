@@ -16,6 +16,7 @@ import structlog
 from silx.io.nxdata import parse as nxdata
 
 from scanbus.schemas.errors import NameTakenError
+from scanbus.schemas.file_names import parse_temporary
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
 from scanbus.writer.masters import above
@@ -29,6 +30,7 @@ from scanbus.writer.masters.unlisted import UnlistedScans, note_unlisted
 from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.storage.data_root import dataset_folder
+from scanbus.writer.storage.temporary_files import new_temporary
 from tests.support.scan_folders import identity, make_scan
 from tests.support.trees import differences
 
@@ -282,7 +284,9 @@ def test_what_a_killed_process_left_beside_a_master_goes_at_once(
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     path = tmp_path / "scan0001.h5"
-    name = f".{path.name}.{masters._HOST}-{{}}.00.tmp"
+    ours = parse_temporary(new_temporary(path).name)
+    assert ours is not None
+    name = f".{path.name}.{ours.host}-{{}}.00.tmp"
     others = [name.format(os.getpid()), f".{path.name}.elsewhere-{dead.pid}.00.tmp"]
     for each in (name.format(dead.pid), *others):
         (tmp_path / each).touch()
