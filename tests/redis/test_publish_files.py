@@ -83,6 +83,7 @@ def test_real_frames_arrive_pixel_for_pixel(redis_url: str, shared_data: Path) -
 
     assert published.n_frames == 3
     assert told[-1] == ("frames", 3, 3)
+    assert ("headers", 3, 3) in told
     assert published.identity.proposal == "mx1"
     assert published.identity.collection == "thaumatin_grid"
     with Subscriber(redis_url) as subscriber:
@@ -269,15 +270,15 @@ def test_no_path_is_a_sentence(redis_url: str) -> None:
     [
         ("uint8", r"expected frames of \(60, 50\) uint16 .*got \(60, 50\) uint8"),
         ("shape", r"got \(40, 50\) uint16"),
-        ("text", "not a readable image"),
+        ("cut", "truncated"),
     ],
 )
 def test_a_bad_later_file_ends_the_scan_as_failed(
     later: str, sentence: str, redis_url: str, write: Write, tmp_path: Path
 ) -> None:
     files = [write(f"{n}.edf", frame(n)) for n in range(3)]
-    if later == "text":
-        _text(tmp_path / "bad.edf")
+    if later == "cut":
+        _cut_edf(tmp_path / "bad.edf")
         bad = tmp_path / "bad.edf"
     else:
         data = frame(0)[:40] if later == "shape" else frame(0, later)
@@ -290,6 +291,16 @@ def test_a_bad_later_file_ends_the_scan_as_failed(
         assert scan.record.ended.end_reason == "FAILURE"
         assert "bad.edf" in scan.record.ended.text
         assert scan.length("detector") == 3
+
+
+def test_a_later_file_that_is_no_image_is_a_sentence_before_there_is_a_scan(
+    redis_url: str, write: Write, tmp_path: Path
+) -> None:
+    _text(tmp_path / "bad.edf")
+    with pytest.raises(SourceError, match=r"bad.edf.*not a readable image"):
+        publish_files(redis_url, [write("0.edf", frame(0)), tmp_path / "bad.edf"])
+    with Subscriber(redis_url) as subscriber:
+        assert subscriber.scans() == []
 
 
 def test_a_rate_is_kept(redis_url: str, write: Write) -> None:

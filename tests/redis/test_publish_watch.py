@@ -18,6 +18,7 @@ from scanbus.schemas import VerdictWord
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.subscriber import Subscriber
 from scanbus.writer import WriterSettings, run_writer
+from tests.support.headered_images import TURNING, eiger_series
 from tests.support.image_files import FORMATS, Pixels, edf_bytes
 from tests.support.roots import made_root
 from tests.support.waiting import wait_until
@@ -292,6 +293,43 @@ def test_headers_become_channels(redis_url: str, folder: Path) -> None:
         scan = subscriber.scan(scans_on(redis_url)[0])
         assert scan.read("ccd_th").tolist() == [0.5, 1.5]
         assert scan.read("ccd_mon").tolist() == [100, 101]
+
+
+def test_headers_of_a_watched_folder_are_read_as_those_of_given_files(
+    redis_url: str, folder: Path
+) -> None:
+    """End of each rotation, times in a zone, and what else changes."""
+    for number in range(3):
+        TURNING["cbf"][0](number, folder / f"r_{number}.cbf")
+    options = ("--once", "--frames", "3", "--time-zone", "+02:00")
+    finished(started(redis_url, folder, *options))
+    with Subscriber(redis_url) as subscriber:
+        scan = subscriber.scan(scans_on(redis_url)[0])
+        assert scan.read("ccd_omega").tolist() == [10, 10.5, 11]
+        assert scan.read("ccd_omega_end").tolist() == [10.5, 11, 11.5]
+        assert scan.channels["ccd_omega_end"].units == "deg"
+        changed = [str(each).splitlines() for each in scan.read("ccd_header_changes")]
+        assert changed[0] == []
+        assert changed[2] == ["Image_path = /ramdisk/2", "N_excluded_pixels = 602"]
+        taken = [time for each in scan.batches("ccd") for time in each.times]
+        metadata = scan.record.metadata()
+    assert taken == [1568200828.5, 1568200830.5, 1568200832.5]
+    assert metadata["start_time"] == "2019-09-11T13:20:28.500000+02:00"
+    assert metadata["end_time"] == "2019-09-11T13:20:34.500000+02:00"
+
+
+def test_data_files_of_an_eiger_have_the_metadata_of_the_master_beside_them(
+    redis_url: str, folder: Path
+) -> None:
+    frames = np.stack([frame_of(number) for number in range(4)])
+    eiger_series(folder, frames)
+    finished(started(redis_url, folder, "--once", "--frames", "4"))
+    with Subscriber(redis_url) as subscriber:
+        scan = subscriber.scan(scans_on(redis_url)[0])
+        assert scan.read("ccd_omega").tolist() == [10, 10.5, 11, 11.5]
+        metadata = scan.record.metadata()
+    assert metadata["start_time"] == "2019-09-11T13:20:28.500000+02:00"
+    assert metadata["instrument"]["beam"]["incident_wavelength"] == 0.98
 
 
 def test_files_without_numbers_are_numbered_as_they_come(

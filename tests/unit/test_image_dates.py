@@ -1,8 +1,10 @@
 """Dates in headers of images: those that cannot be are left out, and nothing else."""
 
+from datetime import UTC
+
 import pytest
 
-from scanbus.publisher.gateways.files.dates import moment, seconds_of
+from scanbus.publisher.gateways.files.dates import moment, moment_of, seconds_of
 
 IMPOSSIBLE = (
     "2021-13-01T00:00:00",
@@ -24,5 +26,5 @@ IMPOSSIBLE = (
 
 @pytest.mark.parametrize("date", IMPOSSIBLE)
 def test_a_date_that_cannot_be_is_none(date: str) -> None:
-    assert seconds_of(date) is None
-    assert moment("start_time", date) == {}
+    assert seconds_of(moment_of(date, UTC)) is None
+    assert moment("start_time", moment_of(date)) == {}

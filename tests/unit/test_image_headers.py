@@ -229,6 +229,28 @@ def test_any_header_becomes_metadata_that_the_bus_takes(header: dict[str, str]) 
     assert taken_by_the_bus(tree) == tree
 
 
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"HEADER_BYTES": "512"},
+        {"start_phi": 0, "xtal_to_detector": 0, "source_wavelength": 0},
+        {"StartPhi": 0.0, "EndPhi": 0.0, "PixelLength": 0.1},
+        {"FORMAT": "100", "HDRBLKS": 5, "NROWS": "64"},
+        {"Omega start in deg": 0.0, "Omega end in deg": 0.0},
+        {"ESPERANTO FORMAT": "1"},
+        {"imageDescription": "a = 5\n=\nb"},
+    ],
+)
+@given(st.dictionaries(st.text(max_size=20), st.text(max_size=80), max_size=4))
+def test_any_header_of_other_dialects_becomes_metadata_that_the_bus_takes(
+    mark: dict[str, Any], header: dict[str, str]
+) -> None:
+    facts = read_header({**mark, **header})
+    assert taken_by_the_bus(facts.tree) == facts.tree
+    for value in facts.values().values():
+        TypeAdapter(NexusName).validate_python(value.name)
+
+
 @given(st.text(max_size=400))
 def test_any_text_in_a_cbf_becomes_metadata_that_the_bus_takes(text: str) -> None:
     facts = facts_of("# Detector: " + text + "\n# " + text)

@@ -23,6 +23,7 @@ __all__ = [
     "ExternalRoots",
     "RedisUrl",
     "Root",
+    "TimeZone",
     "external_roots_given",
     "other_roots",
     "path_given",
@@ -93,6 +94,13 @@ ExternalRoots = Annotated[
         parser=path_given,
         help="Folder below which files of frames by reference are opened; may be "
         f"repeated. By default those in {_EXTERNAL_VARIABLE}, with colons between.",
+    ),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ZONE",
+        help="Of times in headers without one: Europe/Paris, or +02:00.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

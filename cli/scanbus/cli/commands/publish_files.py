@@ -9,8 +9,8 @@ import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, path_given
-from scanbus.cli.output import print_verdict, stdout
+from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, TimeZone, path_given
+from scanbus.cli.output import print_verdict, stderr, stdout
 from scanbus.cli.progress import shown_progress
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.wording import counted
@@ -26,7 +26,7 @@ def run(
         typer.Argument(
             metavar="PATH...",
             parser=path_given,
-            help="Images or folders, in order: CBF, EDF, TIFF, also .gz, .bz2.",
+            help="Images or folders, in order: what fabio reads, and HDF5.",
         ),
     ],
     *,
@@ -61,6 +61,7 @@ def run(
         str | None,
         typer.Option(metavar="T", help="Title, by default first file and file count."),
     ] = None,
+    time_zone: TimeZone = None,
     wait: Annotated[
         bool, typer.Option(help="Wait for the verdict if a writer is alive.")
     ] = True,
@@ -85,10 +86,13 @@ def run(
             scan_number=scan_number,
             title=title,
             rate_hz=rate,
+            time_zone=time_zone,
             wait=wait,
             progress=progress,
         )
     stdout().print(f"scan {scan.uid}: {counted(scan.n_frames, 'frame')} published")
+    for note in scan.notes:
+        stderr().print(f"note: {note}")
     if scan.verdict is not None:
         print_verdict(scan.verdict, None)
         return scan.verdict.verdict.exit_code

@@ -22,7 +22,7 @@ from scanbus.cli.gateways import (
     Wait,
     run_gateway,
 )
-from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, path_given
+from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, TimeZone, path_given
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -95,6 +95,7 @@ def run(
             help="Where to note which files were taken, by default in the spool.",
         ),
     ] = None,
+    time_zone: TimeZone = None,
     spool: Spool = None,
     queue_mb: QueueMb = 512,
     metrics_port: MetricsPort = None,
@@ -107,6 +108,7 @@ def run(
     from scanbus.publisher.gateways.files import (  # noqa: PLC0415
         WatchGateway,
         WatchSettings,
+        zone_of,
     )
     from scanbus.publisher.gateways.runner import (  # noqa: PLC0415
         GatewaySettings,
@@ -127,6 +129,7 @@ def run(
             skip_existing=skip_existing,
             remove=remove,
             link_into=link_into,
+            zone=None if time_zone is None else zone_of(time_zone),
         ),
     )
     scan = {

@@ -1,29 +1,26 @@
-"""Read frames of image files; the only module that uses fabio.
+"""Find image files, and read their frames: HDF5 by itself, all others with fabio.
 
-HDF5 files are read by :mod:`hdf5_frames`, all others by fabio. It opens a dozen formats
-and reports errors in as many ways, some of them only in its log: it returns a CBF with
-a wrong checksum and an EDF that ends too early as if they were valid. Here a file gives
-whole frames or a :class:`SourceError`.
+A file gives whole frames or a :class:`SourceError`, a sentence that says what is wrong.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
-import math
 import re
-import struct
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from scanbus.publisher.gateways.files.packed_files import unpacked_file
+from scanbus.publisher.gateways.files.fabio_images import (
+    check_not_empty,
+    pixels_of,
+    read_frames,
+    read_headers,
+    reason_of,
+)
 from scanbus.schemas.errors import SourceError
 
 __all__ = [
@@ -31,6 +28,7 @@ __all__ = [
     "Frame",
     "find_images",
     "first_bytes",
+    "headers_of",
     "is_image_name",
     "natural_key",
     "open_image",
@@ -43,17 +41,13 @@ IMAGE_SUFFIXES = frozenset(
 PACKED_SUFFIXES = frozenset((".gz", ".bz2"))
 HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf", ".nxs"))
 
-_CBF = b"###CBF"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _MAGIC_BYTES = 64
 NO_FRAME = "the file contains no frame of its own"
-_NOT_AN_IMAGE = "this is not a readable image (CBF, EDF, TIFF, HDF5)"
-# What fabio, the libraries below it and the file system raise for a bad file.
-_READ_ERRORS = (
+# What h5py raises for a bad file, and what its content may do to our own code.
+_HDF5_ERRORS = (
     ArithmeticError,
-    AssertionError,
     AttributeError,
-    EOFError,
     LookupError,
     MemoryError,
     NotImplementedError,
@@ -61,8 +55,6 @@ _READ_ERRORS = (
     RuntimeError,
     TypeError,
     ValueError,
-    struct.error,
-    zlib.error,
 )
 
 
@@ -75,7 +67,7 @@ class Frame:
     data : numpy.ndarray
         Shape ``(i, j)``, C-contiguous, little-endian.
     header : dict
-        Keywords and values as fabio returns them.
+        Keywords and values as fabio returns them, or what stands beside the frame.
     file : Path
         The file.
     number : int
@@ -132,7 +124,7 @@ def _images_in(folder: Path) -> list[Path]:
     try:
         inside = [path for path in folder.iterdir() if path.is_file()]
     except OSError as error:
-        raise SourceError(str(folder), _reason(error)) from error
+        raise SourceError(str(folder), reason_of(error)) from error
     images = [path for path in inside if _image_suffix(path) in IMAGE_SUFFIXES]
     if not images:
         raise SourceError(
@@ -177,23 +169,26 @@ def first_bytes(path: Path) -> bytes:
         with path.open("rb") as stream:
             start = stream.read(_MAGIC_BYTES)
     except OSError as error:
-        raise SourceError(str(path), _reason(error)) from error
-    _check_not_empty(path, start)
+        raise SourceError(str(path), reason_of(error)) from error
+    check_not_empty(path, start)
     return start
 
 
-def _check_not_empty(path: Path, start: bytes) -> None:
-    if not start:
-        raise SourceError(str(path), "the file is empty")
-
-
 def open_image(
-    path: Path, *, partial: bool = False, foreign: bool = False
+    path: Path,
+    *,
+    follows_links: bool = False,
+    partial: bool = False,
+    foreign: bool = False,
 ) -> Iterator[Frame]:
     """Return the frames of a file; the first one is read at once.
 
     Parameters
     ----------
+    path : Path
+        The file.
+    follows_links : bool
+        Whether frames count that an HDF5 file only links to, in other files.
     partial : bool
         Whether frames of an HDF5 file that were never written are left out; by default
         such a file is invalid.
@@ -205,152 +200,65 @@ def open_image(
     SourceError
         If the file is invalid; raised at once, or with a later frame.
     """
-    frames = _read(path, partial, foreign)
+    start = first_bytes(path)
+    if start.startswith(_HDF5):
+        frames = _read_hdf5(
+            path, follows_links=follows_links, partial=partial, foreign=foreign
+        )
+    else:
+        frames = _read_others(path, start)
     first = next(frames, None)
     if first is None:
         raise SourceError(str(path), NO_FRAME)
     return itertools.chain([first], frames)
 
 
-def _read(path: Path, partial: bool, foreign: bool) -> Iterator[Frame]:
+def headers_of(path: Path) -> list[dict[str, Any]]:
+    """Return the header of each frame that `open_image` yields, links followed.
+
+    Raises
+    ------
+    SourceError
+        If the file is invalid, as far as its headers show it.
+    """
     start = first_bytes(path)
-    if start.startswith(_HDF5):
-        return _read_hdf5(path, partial, foreign)
-    return _read_fabio(path, start)
+    if not start.startswith(_HDF5):
+        return read_headers(path, start)
+    try:
+        headers: list[dict[str, Any]] = _hdf5(path)[1](path)
+    except _HDF5_ERRORS as error:
+        raise _not_hdf5(path, error) from error
+    return headers
 
 
-def _read_hdf5(path: Path, partial: bool, foreign: bool) -> Iterator[Frame]:
+def _read_others(path: Path, start: bytes) -> Iterator[Frame]:
+    for number, (data, header, n_frames) in enumerate(read_frames(path, start)):
+        yield Frame(data, header, path, number, n_frames)
+
+
+def _read_hdf5(path: Path, **how: bool) -> Iterator[Frame]:
+    try:
+        for number, data, header, n_frames in _hdf5(path)[0](path, **how):
+            yield Frame(pixels_of(path, data), header, path, number, n_frames)
+    except _HDF5_ERRORS as error:
+        raise _not_hdf5(path, error) from error
+
+
+def _hdf5(path: Path) -> tuple[Any, Any]:
+    """Return what reads frames and headers, imported when there is such a file."""
     try:
         from scanbus.publisher.gateways.files.hdf5_frames import (  # noqa: PLC0415
+            hdf5_headers,
             read_hdf5,
         )
     except ImportError as error:
         raise SourceError(
             str(path), "reading HDF5 files needs h5py: pip install 'scanbus[writer]'"
         ) from error
-    try:
-        found = read_hdf5(path, partial=partial, foreign=foreign)
-        for number, data, n_frames in found:
-            pixels = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
-            yield Frame(pixels, {}, path, number, n_frames)
-    except _READ_ERRORS as error:
-        raise SourceError(
-            str(path), f"this is not a readable HDF5 file: {_reason(error)}"
-        ) from error
+    return read_hdf5, hdf5_headers
 
 
-def _read_fabio(path: Path, start: bytes) -> Iterator[Frame]:
-    try:
-        image = _opened(path, start)
-        try:
-            n_frames = int(image.nframes)
-            for number, frame in enumerate(_frames(image, n_frames)):
-                yield Frame(
-                    data=_pixels(path, frame),
-                    header=dict(frame.header),
-                    file=path,
-                    number=number,
-                    n_in_file=n_frames,
-                )
-        finally:
-            image.close()
-    except _READ_ERRORS as error:
-        raise SourceError(str(path), _not_an_image(error)) from error
-
-
-def _opened(path: Path, start: bytes) -> Any:
-    """Return fabio's image; decompress files here, which detects a truncated one."""
-    try:
-        import fabio  # noqa: PLC0415
-    except ImportError as error:
-        raise SourceError(
-            str(path), "reading images needs fabio: pip install 'scanbus[files]'"
-        ) from error
-    content = unpacked_file(path, start)
-    if content is None and not start.startswith(_CBF):
-        return fabio.open(str(path))
-    if content is None:
-        content = path.read_bytes()
-    _check_not_empty(path, content)
-    if content.startswith(_CBF):
-        _check_cbf(path, content)
-    from fabio.fabioutils import BytesIO  # noqa: PLC0415
-
-    return fabio.open(BytesIO(content))  # fabio's own BytesIO: EDF needs its lock.
-
-
-def _check_cbf(path: Path, content: bytes) -> None:
-    """Verify size and checksum of the binary section; fabio only logs a difference."""
-    from fabio.cbfimage import CbfImage  # noqa: PLC0415
-    from fabio.fabioutils import BytesIO  # noqa: PLC0415
-
-    section = content.find(CbfImage.BINARAY_SECTION)
-    if section < 0 or content.find(CbfImage.STARTER, section) < 0:
-        # fabio would look for them for ever.
-        raise SourceError(str(path), "the file is truncated: it ends before its pixels")
-    image = CbfImage()
-    binary = image.read(BytesIO(content), only_raw=True)
-    expected_size = image.header.get("X-Binary-Size")
-    if expected_size is not None and len(binary) != int(expected_size):
-        raise SourceError(
-            str(path),
-            f"the file is truncated: {expected_size} bytes of pixels expected, "
-            f"{len(binary)} found",
-        )
-    dimensions = ("X-Binary-Size-Fastest-Dimension", "X-Binary-Size-Second-Dimension")
-    n_pixels = math.prod(int(image.header.get(name, 1)) for name in dimensions)
-    if n_pixels > len(binary):  # Each pixel has a byte at least.
-        raise SourceError(
-            str(path), f"{len(binary)} bytes cannot unpack to {n_pixels} pixels"
-        )
-    expected = image.header.get("Content-MD5")
-    digest = hashlib.md5(binary, usedforsecurity=False).digest()
-    found = base64.b64encode(digest).decode()
-    if expected is not None and expected != found:
-        raise SourceError(
-            str(path),
-            f"the pixels are corrupt: their MD5 is {found}, the header says {expected}",
-        )
-
-
-def _frames(image: Any, n_frames: int) -> Iterable[Any]:
-    # A single frame was read already; ``frames()`` would read some formats twice.
-    return [image] if n_frames == 1 else image.frames()
-
-
-def _pixels(path: Path, frame: Any) -> npt.NDArray[Any]:
-    # Before its pixels: fabio makes zeros of those that an EDF lacks, however many.
-    if getattr(_raw_frame(frame), "incomplete_data", False):
-        raise SourceError(
-            str(path), "the file is truncated: it ends before its last pixel"
-        )
-    data = frame.data
-    if data is None:
-        raise SourceError(str(path), _NOT_AN_IMAGE)
-    if data.ndim != 2 or data.size == 0:
-        raise SourceError(
-            str(path), f"expected frames of two dimensions, got {data.shape}"
-        )
-    if data.dtype.kind not in "biuf":
-        raise SourceError(str(path), f"pixels of type {data.dtype} cannot be published")
-    return np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
-
-
-def _raw_frame(frame: Any) -> Any:
-    """Return the object that has ``incomplete_data``: of an EDF image, its frame."""
-    get_frame = getattr(frame, "get_frame", None)
-    return get_frame(0) if hasattr(frame, "_frames") and get_frame else frame
-
-
-def _not_an_image(error: BaseException) -> str:
-    if isinstance(error, EOFError):
-        return f"the file is truncated: {error}"
-    # Errors from inside fabio help no user: "NoneType has no attribute find".
-    detail = f": {_reason(error)}" if isinstance(error, OSError) else ""
-    return _NOT_AN_IMAGE + detail
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+def _not_hdf5(path: Path, error: Exception) -> SourceError:
+    return SourceError(
+        str(path), f"this is not a readable HDF5 file: {reason_of(error)}"
+    )

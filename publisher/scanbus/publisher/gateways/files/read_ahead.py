@@ -1,4 +1,4 @@
-"""Read the frames of many files in order, a bounded number of files ahead.
+"""Read many files in order, a bounded number of files ahead.
 
 Decompressing and decoding a file takes longer than sending its frames, so threads do
 it.
@@ -9,14 +9,18 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-from scanbus.publisher.gateways.files.images import Frame, open_image
+from scanbus.publisher.gateways.files.images import Frame, headers_of, open_image
 
-__all__ = ["frames_ahead"]
+__all__ = ["frames_ahead", "headers_ahead"]
+
+T = TypeVar("T")
 
 # bz2, gzip and fabio's decoders release the GIL; more threads only keep more frames.
 _MAX_THREADS = 4
@@ -36,24 +40,40 @@ def frames_ahead(files: Sequence[Path], repeat: int = 1) -> Iterator[Iterator[Fr
     repeat : int
         How often all files are read.
     """
-    n_threads = max(1, min(_MAX_THREADS, os.cpu_count() or 1))
     wanted = itertools.chain.from_iterable(itertools.repeat(list(files), repeat))
+    with _ahead(wanted, partial(open_image, follows_links=True)) as opened:
+        yield itertools.chain.from_iterable(opened)
+
+
+@contextmanager
+def headers_ahead(files: Sequence[Path]) -> Iterator[Iterator[list[dict[str, Any]]]]:
+    """Yield an iterator over the headers of each file, one for each frame."""
+    with _ahead(files, headers_of) as found:
+        yield found
+
+
+@contextmanager
+def _ahead(files: Iterable[Path], read: Callable[[Path], T]) -> Iterator[Iterator[T]]:
+    n_threads = max(1, min(_MAX_THREADS, os.cpu_count() or 1))
     executor = ThreadPoolExecutor(n_threads, thread_name_prefix="scanbus-images")
     try:
-        yield _in_order(executor, wanted, n_threads + 1)
+        yield _in_order(executor, iter(files), read, n_threads + 1)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_order(
-    executor: ThreadPoolExecutor, wanted: Iterator[Path], ahead: int
-) -> Iterator[Frame]:
-    opened: deque[Future[Iterator[Frame]]] = deque(
-        executor.submit(open_image, path) for path in itertools.islice(wanted, ahead)
+    executor: ThreadPoolExecutor,
+    wanted: Iterator[Path],
+    read: Callable[[Path], T],
+    ahead: int,
+) -> Iterator[T]:
+    opened: deque[Future[T]] = deque(
+        executor.submit(read, path) for path in itertools.islice(wanted, ahead)
     )
     while opened:
-        frames = opened.popleft().result()
+        found = opened.popleft().result()
         following = next(wanted, None)
         if following is not None:
-            opened.append(executor.submit(open_image, following))
-        yield from frames
+            opened.append(executor.submit(read, following))
+        yield found

@@ -245,9 +245,12 @@ class SeriesEnded:
     ----------
     series : str
         The series.
+    metadata : mapping
+        What is known at the end only, such as ``end_time``.
     """
 
     series: str
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)

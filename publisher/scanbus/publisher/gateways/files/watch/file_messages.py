@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from scanbus.publisher.gateways.files.dates import moment, seconds_of
+from scanbus.publisher.gateways.files.dates import (
+    end_of,
+    moment,
+    seconds_of,
+    start_of,
+)
 from scanbus.publisher.gateways.files.headers import HeaderFacts, read_header
 from scanbus.publisher.gateways.files.images import Frame
 from scanbus.publisher.gateways.files.masks import pixel_mask
@@ -25,12 +31,14 @@ __all__ = [
     "FileRefused",
     "FrameOfFile",
     "arrived",
+    "ended",
     "message_of",
     "started",
 ]
 
 # A header may have any number of motors; each value is a channel.
 _MAX_VALUES = 100
+_CHANGED = "header_changes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +49,18 @@ class FrameOfFile:
     ----------
     written : float
         In seconds since 1970.
+    first : HeaderFacts, optional
+        What the first header of the series says.
+    zone : tzinfo, optional
+        Time zone of dates that have none.
     """
 
     series: str
     number: int
     frame: Frame
     written: float
+    first: HeaderFacts | None = None
+    zone: tzinfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,7 @@ def started(
     *,
     first_number: int,
     n_frames: int | None,
+    zone: tzinfo | None = None,
 ) -> SeriesStarted:
     """Return the start of a series, with the metadata of its first header."""
     if first is None:
@@ -95,15 +110,24 @@ def started(
     mask = pixel_mask(first.data) if facts.flags_pixels else None
     if mask is not None:
         fields |= {"pixel_mask": mask, "underload_value": 0}
-    metadata = {**facts.tree, "instrument": instrument}
+    began = start_of(facts, zone)
+    metadata = {**facts.tree, "instrument": instrument, **moment("start_time", began)}
     return SeriesStarted(
         series,
         key,
         n_frames=n_frames,
         first_number=first_number,
         fields=fields,
-        metadata={**metadata, **moment("start_time", facts.date)},
+        metadata=metadata,
     )
+
+
+def ended(
+    series: str, last: HeaderFacts | None, zone: tzinfo | None = None
+) -> SeriesEnded:
+    """Return the end of a series, which is that of its last frame."""
+    found = None if last is None else end_of(last, zone)
+    return SeriesEnded(series, moment("end_time", found))
 
 
 def arrived(content: FrameOfFile) -> FrameArrived:
@@ -111,27 +135,54 @@ def arrived(content: FrameOfFile) -> FrameArrived:
     frame = content.frame
     data = frame.data
     facts = read_header(frame.header)
-    taken = seconds_of(facts.date)
-    pixels = FrameData(data.tobytes(), "none", data.shape, data.dtype)
+    begins = start_of(facts, content.zone)
+    # If the header does not say which moment, about then.
+    taken = seconds_of(begins)
+    values, units = _values(facts)
+    if content.first is not None:
+        values[_CHANGED] = _changes(content.first, facts)
     return FrameArrived(
         content.series,
         content.number,
-        {"": pixels},
+        {"": FrameData(data.tobytes(), "none", data.shape, data.dtype)},
         content.written if taken is None else taken,
-        {"file_name": _name_of(frame), **_values(facts)},
+        {"file_name": _name_of(frame), **values},
+        units,
     )
 
 
-def _values(facts: HeaderFacts) -> dict[str, Any]:
-    """Return the numbers and the date of a header."""
+def _values(facts: HeaderFacts) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the numbers and the date of a header, and the units of the numbers."""
     numbers = {name: value for name, (_, value) in facts.positioners.items()}
+    units = {name: unit for name, (unit, _) in facts.positioners.items() if unit}
     numbers |= facts.counters
-    if facts.axis is not None:
-        numbers[facts.axis.name] = facts.axis.start
+    axis = facts.axis
+    if axis is not None:
+        numbers[axis.name], units[axis.name] = axis.start, axis.units
     values: dict[str, Any] = {"frame_date": facts.date} if facts.date else {}
+    if axis is not None and axis.increment:
+        # Not cut off, however many motors there are.
+        values[f"{axis.name}_end"] = axis.end
+        units[f"{axis.name}_end"] = axis.units
     for name in sorted(numbers)[:_MAX_VALUES]:
         values.setdefault(name, float(numbers[name]))
-    return values
+    return values, {name: unit for name, unit in units.items() if name in values}
+
+
+def _changes(first: HeaderFacts, facts: HeaderFacts) -> str:
+    """Return what else is not as in the first header, one value a line.
+
+    Which values will change is not known when the channels are declared.
+    """
+    before, after = first.values(), facts.values()
+    lines = [
+        f"{place[-1]} = {each.value}"
+        for place, each in after.items()
+        if place[0] != "positioners"
+        and (place not in before or before[place].value != each.value)
+    ]
+    gone = [f"{place[-1]} =" for place in before if place not in after]
+    return "\n".join(lines + gone)
 
 
 def _name_of(frame: Frame) -> str:

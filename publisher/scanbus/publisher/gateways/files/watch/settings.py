@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 
 __all__ = ["WatchSettings"]
@@ -36,6 +37,8 @@ class WatchSettings:
         Remove the files of a scan whose verdict is complete.
     link_into : Path, optional
         Folder into which the files of a scan are linked that has a verdict.
+    zone : tzinfo, optional
+        Time zone of dates in headers that have none.
     """
 
     folder: Path
@@ -49,3 +52,4 @@ class WatchSettings:
     skip_existing: bool = False
     remove: bool = False
     link_into: Path | None = None
+    zone: tzinfo | None = None

@@ -15,6 +15,7 @@ from time import time as wall_clock
 from typing import Any
 
 from scanbus.publisher.gateways.files.dates import is_date
+from scanbus.publisher.gateways.files.headers import HeaderFacts, read_header
 from scanbus.publisher.gateways.files.images import (
     NO_FRAME,
     Frame,
@@ -24,6 +25,7 @@ from scanbus.publisher.gateways.files.watch.after_verdict import AfterVerdict
 from scanbus.publisher.gateways.files.watch.file_messages import (
     FileRefused,
     FrameOfFile,
+    ended,
     started,
 )
 from scanbus.publisher.gateways.files.watch.file_names import shown
@@ -36,7 +38,6 @@ from scanbus.publisher.gateways.files.watch.taken_files import (
 )
 from scanbus.publisher.gateways.files.watch.waiting_files import WaitingFiles, WholeFile
 from scanbus.publisher.gateways.runner.gateway import RawMessage
-from scanbus.publisher.gateways.runner.messages import SeriesEnded
 from scanbus.schemas.errors import SourceError
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
@@ -109,6 +110,9 @@ class WatchSource:
         self._again: deque[TakenFile] = deque()
         self._frames: Iterator[RawMessage | None] = iter(())
         self._last_change = monotonic()
+        # Headers of the current series: the first, and that of the last frame.
+        self._first: HeaderFacts | None = None
+        self._last: tuple[int, dict[str, Any]] | None = None
 
     def close(self) -> None:
         """Watch no more."""
@@ -201,12 +205,15 @@ class WatchSource:
         self._current, self._is_open = series, False
         self._n_files = self._taken.count_of(series)
         self._last_change = monotonic()
+        self._first = None if first is None else read_header(first.header)
+        self._last = None
         message = started(
             series.name,
             series.key,
             first,
             first_number=series.first * series.frames_per_file,
             n_frames=self._settings.n_frames,
+            zone=self._settings.zone,
         )
         return RawMessage(message, 0, wall_clock())
 
@@ -238,7 +245,9 @@ class WatchSource:
         series = self._current
         assert series is not None
         self._current = None
-        return RawMessage(SeriesEnded(series.name), 0, wall_clock())
+        last = None if self._last is None else read_header(self._last[1])
+        message = ended(series.name, last, self._settings.zone)
+        return RawMessage(message, 0, wall_clock())
 
     # --------------------------------------------------------------------- frames
 
@@ -312,7 +321,15 @@ class WatchSource:
                 number = first + frame.number
                 n_taken, n_in_file = n_taken + 1, frame.n_in_file
                 if number >= from_number:
-                    content = FrameOfFile(series.name, number, frame, written)
+                    self._note_last(number, frame)
+                    content = FrameOfFile(
+                        series.name,
+                        number,
+                        frame,
+                        written,
+                        self._first,
+                        self._settings.zone,
+                    )
                     yield _raw(content, frame.data.nbytes)
             if n_taken < n_in_file:
                 reason = f"{n_in_file - n_taken} of its frames were never written"
@@ -326,6 +343,11 @@ class WatchSource:
         """Note that some frames of a file are in no scan, and say so."""
         self._taken.note_refused(file)
         return _raw(FileRefused(file.path, reason))
+
+    def _note_last(self, number: int, frame: Frame) -> None:
+        """Keep the header of the frame with the highest number."""
+        if self._last is None or number >= self._last[0]:
+            self._last = number, frame.header
 
     def _unreadable(
         self, path: Path, found: FileId, error: SourceError

@@ -1,0 +1,301 @@
+"""Read image files with fabio; the only module that uses it.
+
+It opens some thirty formats and reports errors in as many ways: by bare exceptions, or
+in its log alone. It returns a CBF with a wrong checksum and an EDF that ends too early
+as if they were valid. Here a file gives whole frames or a :class:`SourceError`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from scanbus.publisher.gateways.files.packed_files import unpacked_file, unpacked_head
+from scanbus.schemas.errors import SourceError
+
+__all__ = ["check_not_empty", "pixels_of", "read_frames", "read_headers", "reason_of"]
+
+_CBF: Final = b"###CBF"
+_TIFF: Final = (b"II*\0", b"MM\0*")
+# MarCCD and Rayonix write TIFFs with a header of their own before the pixels.
+_MARCCD_AT: Final = 1024
+_MARCCD_BYTES: Final = 3072
+_MARCCD_NAME: Final = b"MMX"
+# Headers of CBF come first; a packed file need not be unpacked as a whole for them.
+_HEAD_BYTES: Final = 2**16
+_BYTE_OFFSET: Final = "x-CBF_BYTE_OFFSET"
+_NOT_AN_IMAGE: Final = (
+    "this is not a readable image (CBF, EDF, TIFF, MarCCD, SMV, HDF5, or another that "
+    "fabio reads)"
+)
+
+
+def read_frames(
+    path: Path, start: bytes
+) -> Iterator[tuple[npt.NDArray[Any], dict[str, Any], int]]:
+    """Yield pixels and header of each frame, and how many there are.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    start : bytes
+        Its first bytes.
+
+    Raises
+    ------
+    SourceError
+        If the file is invalid, or of a format that fabio does not know.
+    """
+    try:
+        image, extra = _opened(path, start)
+        try:
+            n_frames = int(image.nframes)
+            for frame in _frames(image, n_frames):
+                yield _pixels(path, frame), {**frame.header, **extra}, n_frames
+        finally:
+            image.close()
+    except SourceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - fabio raises it bare
+        _refuse(path, error)
+
+
+def read_headers(path: Path, start: bytes) -> list[dict[str, Any]]:
+    """Return the header of each frame; the pixels are read only if they must be.
+
+    Raises
+    ------
+    SourceError
+        If the file is invalid, as far as its headers show it.
+    """
+    try:
+        head = unpacked_head(path, start, _HEAD_BYTES)
+        if head.startswith(_CBF) and b"\x0c\x1a\x04\xd5" in head:
+            return [_cbf_header(head)]
+        image, extra = _opened(path, start)
+        try:
+            frames = _frames(image, int(image.nframes))
+            return [{**frame.header, **extra} for frame in frames]
+        finally:
+            image.close()
+    except SourceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - fabio raises it bare
+        _refuse(path, error)
+
+
+def _cbf_header(head: bytes) -> dict[str, Any]:
+    from fabio.cbfimage import CbfImage  # noqa: PLC0415
+    from fabio.fabioutils import BytesIO  # noqa: PLC0415
+
+    image = CbfImage()
+    image.header = image.check_header()
+    image._readheader(BytesIO(head))  # noqa: SLF001 - `read` needs the pixels, too
+    return dict(image.header)
+
+
+def _opened(path: Path, start: bytes) -> tuple[Any, dict[str, Any]]:
+    """Return fabio's image, and the header that fabio does not read by itself.
+
+    Files are decompressed here, which detects a truncated one.
+    """
+    try:
+        import fabio  # noqa: PLC0415
+    except ImportError as error:
+        raise SourceError(
+            str(path), "reading images needs fabio: pip install 'scanbus[files]'"
+        ) from error
+    content = unpacked_file(path, start)
+    if content is None and not start.startswith(_CBF):
+        return fabio.open(str(path)), _marccd_header(path, start)
+    if content is None:
+        content = path.read_bytes()
+    check_not_empty(path, content)
+    from fabio.fabioutils import BytesIO  # noqa: PLC0415
+
+    if content.startswith(_CBF):
+        return _cbf_image(path, content), {}
+    try:
+        # fabio's own BytesIO: EDF needs its lock.
+        return fabio.open(BytesIO(content)), _marccd_of(content[: 2 * 4096])
+    except OSError:
+        return _by_name(path.stem, content), {}
+
+
+def _by_name(name: str, content: bytes) -> Any:
+    """Return fabio's image of a format that it knows by the name of the file only."""
+    import fabio  # noqa: PLC0415
+
+    with TemporaryDirectory(prefix="scanbus-") as folder:
+        unpacked = Path(folder) / name
+        unpacked.write_bytes(content)
+        return fabio.open(str(unpacked))
+
+
+def _marccd_header(path: Path, start: bytes) -> dict[str, Any]:
+    if not start.startswith(_TIFF):
+        return {}
+    with path.open("rb") as stream:
+        return _marccd_of(stream.read(_MARCCD_AT + _MARCCD_BYTES))
+
+
+def _marccd_of(content: bytes) -> dict[str, Any]:
+    """Return the header of MarCCD within a TIFF; fabio's reader has the TIFF's only."""
+    header = content[_MARCCD_AT : _MARCCD_AT + _MARCCD_BYTES]
+    is_marccd = content.startswith(_TIFF) and header[4:7] == _MARCCD_NAME
+    if not is_marccd or len(header) < _MARCCD_BYTES:
+        return {}
+    from fabio.marccdimage import (  # noqa: PLC0415
+        HEADER_FORMAT,
+        HEADER_NAMES,
+        interpret_header,
+    )
+
+    found = interpret_header(header, HEADER_FORMAT, HEADER_NAMES)
+    # fabio's names have the lengths of texts: "filetitle[128]".
+    texts = {name.partition("[")[0]: _joined(value) for name, value in found.items()}
+    return {name: value for name, value in texts.items() if value is not None}
+
+
+def _joined(value: Any) -> Any:
+    """Return letters as text, and no lists of numbers: those are statistics."""
+    if not isinstance(value, list):
+        return value
+    if all(isinstance(each, bytes) for each in value):
+        return b"".join(value).partition(b"\0")[0].decode("latin-1")
+    return None
+
+
+def _cbf_image(path: Path, content: bytes) -> Any:
+    """Return fabio's image of a CBF whose size and checksum are right.
+
+    fabio only logs a difference, and reads pixels in one compression only.
+    """
+    from fabio.cbfimage import DATA_TYPES, CbfImage  # noqa: PLC0415
+    from fabio.fabioutils import BytesIO  # noqa: PLC0415
+
+    section = content.find(CbfImage.BINARAY_SECTION)
+    if section < 0 or content.find(CbfImage.STARTER, section) < 0:
+        # fabio would look for them for ever.
+        raise SourceError(str(path), "the file is truncated: it ends before its pixels")
+    image = CbfImage()
+    binary = image.read(BytesIO(content), only_raw=True)
+    _check_cbf(path, image.header, binary)
+    packing = image.header.get("conversions", "").partition(";")[0].strip(' "')
+    if packing == _BYTE_OFFSET:
+        return CbfImage().read(BytesIO(content))
+    if packing or image.header.get("Content-Transfer-Encoding", "BINARY") != "BINARY":
+        raise SourceError(
+            str(path),
+            f"its pixels are packed as {packing or 'text'}, and only "
+            f"{_BYTE_OFFSET} can be read: convert the file, with CBFlib's "
+            "'cif2cbf -e none -c b FILE NEW', and publish that",
+        )
+    is_big = "BIG" in image.header.get("X-Binary-Element-Byte-Order", "")
+    kind = np.dtype(DATA_TYPES[image.header["X-Binary-Element-Type"]])
+    plain = np.frombuffer(binary, kind.newbyteorder(">" if is_big else "<"))
+    shape = image._shape  # noqa: SLF001 - it has no pixels yet
+    return CbfImage(data=plain.reshape(shape), header=image.header)
+
+
+def _check_cbf(path: Path, header: dict[str, Any], binary: bytes) -> None:
+    """Compare size and checksum of the binary section with what the header says."""
+    expected_size = header.get("X-Binary-Size")
+    if expected_size is not None and len(binary) != int(expected_size):
+        raise SourceError(
+            str(path),
+            f"the file is truncated: {expected_size} bytes of pixels expected, "
+            f"{len(binary)} found",
+        )
+    dimensions = ("X-Binary-Size-Fastest-Dimension", "X-Binary-Size-Second-Dimension")
+    n_pixels = math.prod(int(header.get(name, 1)) for name in dimensions)
+    if n_pixels > len(binary):  # Each pixel has a byte at least.
+        raise SourceError(
+            str(path), f"{len(binary)} bytes cannot unpack to {n_pixels} pixels"
+        )
+    expected = header.get("Content-MD5")
+    digest = hashlib.md5(binary, usedforsecurity=False).digest()
+    found = base64.b64encode(digest).decode()
+    if expected is not None and expected != found:
+        raise SourceError(
+            str(path),
+            f"the pixels are corrupt: their MD5 is {found}, the header says {expected}",
+        )
+
+
+def _frames(image: Any, n_frames: int) -> Iterable[Any]:
+    # A single frame was read already; ``frames()`` would read some formats twice.
+    return [image] if n_frames == 1 else image.frames()
+
+
+def _pixels(path: Path, frame: Any) -> npt.NDArray[Any]:
+    # Before its pixels: fabio makes zeros of those that an EDF lacks, however many.
+    if getattr(_raw_frame(frame), "incomplete_data", False):
+        raise SourceError(
+            str(path), "the file is truncated: it ends before its last pixel"
+        )
+    data = frame.data
+    if data is None:
+        raise SourceError(str(path), _NOT_AN_IMAGE)
+    return pixels_of(path, data)
+
+
+def pixels_of(path: Path, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return pixels as they are sent: C-contiguous, little-endian.
+
+    Raises
+    ------
+    SourceError
+        If they are no frame of numbers.
+    """
+    if data.ndim != 2 or data.size == 0:
+        raise SourceError(
+            str(path), f"expected frames of two dimensions, got {data.shape}"
+        )
+    if data.dtype.kind not in "biuf":
+        raise SourceError(str(path), f"pixels of type {data.dtype} cannot be published")
+    return np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
+
+
+def _raw_frame(frame: Any) -> Any:
+    """Return the object that has ``incomplete_data``: of an EDF image, its frame."""
+    get_frame = getattr(frame, "get_frame", None)
+    return get_frame(0) if hasattr(frame, "_frames") and get_frame else frame
+
+
+def check_not_empty(path: Path, start: bytes) -> None:
+    """Refuse a file without content.
+
+    Raises
+    ------
+    SourceError
+        If it is empty.
+    """
+    if not start:
+        raise SourceError(str(path), "the file is empty")
+
+
+def _refuse(path: Path, error: Exception) -> NoReturn:
+    """Say in a sentence what fabio says in its own ways."""
+    if isinstance(error, EOFError):
+        raise SourceError(str(path), f"the file is truncated: {error}") from error
+    # Errors from inside fabio help no user: "NoneType has no attribute find".
+    detail = f": {reason_of(error)}" if isinstance(error, OSError) else ""
+    remedy = "; is it whole? fabio-convert may make an EDF or TIFF of it"
+    raise SourceError(str(path), f"{_NOT_AN_IMAGE}{detail}{remedy}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
