@@ -173,7 +173,7 @@ def test_an_eiger_series_keeps_what_its_master_says(
     assert metadata["start_time"] == "2019-09-11T13:20:28.500000+02:00"
     assert metadata["end_time"] == "2019-09-11T13:20:38.500000+02:00"
     fields = metadata["instrument"][detector]
-    assert fields["detector_distance"] == 0.25
+    assert (fields["distance"], fields["distance@units"]) == (0.25, "m")
     assert fields["pixel_mask"]["array"]["shape"] == [64, 64]
     assert metadata["instrument"]["beam"]["incident_wavelength"] == 0.98
 

@@ -84,6 +84,9 @@ def read_nexus(header: Hdf5Header) -> HeaderFacts:
     model = next((str(fields[name]) for name in _MODELS if fields.get(name)), "")
     specific = reader.specific(detector_path)
     fields |= {name: value for name, value in specific.items() if name not in fields}
+    if "distance" not in fields and "detector_distance" in fields:  # DECTRIS's name
+        units = str(fields.get("detector_distance@units", ""))
+        fields |= with_units("distance", fields["detector_distance"], units)
     detector = nexus_name(model)
     axis, positioners = reader.angles()
     exposure = _number(fields.get("count_time"))
