@@ -1,6 +1,9 @@
 """Headers of every format become channels, axes, times and metadata."""
 
 import gzip
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 from scanbus.publisher.gateways.files import publish_files
+from scanbus.publisher.gateways.files.images import open_image
 from scanbus.schemas import Role
 from scanbus.schemas.errors import ConfigurationError, SourceError
 from scanbus.subscriber import Subscriber
@@ -187,6 +191,43 @@ def test_a_master_whose_data_file_is_gone_is_a_sentence(
     with pytest.raises(SourceError, match=r"run1_data_000002.h5, which is not there"):
         publish_files(redis_url, [master])
     assert Subscriber(redis_url).scans() == []
+
+
+def test_an_hdf5_file_cannot_have_another_file_read(tmp_path: Path) -> None:
+    """Neither as frames nor as fields: by raw storage, or a virtual dataset."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s3cr3t password!" * 16)
+    path = tmp_path / "evil.h5"
+    raw = [(str(secret), 0, 256)]
+    with h5py.File(path, "w") as file:
+        detector = file.create_group("entry/instrument/detector")
+        detector.attrs["NX_class"] = "NXdetector"
+        detector.create_dataset("gain", (256,), "u1", external=raw)
+        detector.create_dataset("frames", (16, 16), "u1", external=raw)
+        layout = h5py.VirtualLayout((2,), "f8")
+        layout[:] = h5py.VirtualSource("other.h5", "x", (2,))
+        detector.create_virtual_dataset("count_time", layout)
+    with pytest.raises(SourceError, match="no frame of its own"):
+        next(open_image(path))
+    with h5py.File(path, "r+") as file:
+        file["entry/instrument/detector/data"] = np.ones((2, 8, 8), "u2")
+    header = next(open_image(path)).header["hdf5"]
+    assert header.entry == {}
+
+
+def test_the_command_prints_json(redis_url: str, tmp_path: Path) -> None:
+    TURNING["cbf"][0](0, tmp_path / "a.cbf")
+    command = [sys.executable, "-m", "scanbus.cli", "publish", "files", "--json"]
+    done = subprocess.run(
+        [*command, "--redis", redis_url, str(tmp_path / "a.cbf")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["frames"] == 1
+    assert "--time-zone" in said["notes"][0]
 
 
 def _rayonix(path: Path) -> None:

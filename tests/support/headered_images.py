@@ -321,6 +321,9 @@ def eiger_series(folder: Path, frames: Pixels, per_file: int = 2) -> Path:
         mask = np.zeros(frames.shape[1:], "u4")
         mask[0, 0] = 1
         specific["pixel_mask"] = mask
+        # Also of two dimensions, and no frames.
+        specific["detectorModule_000/countrate_correction_table"] = np.ones((2, 99))
+        specific["detectorModule_000/flatfield"] = np.ones(frames.shape[1:], "f4")
         beam = _group(instrument, "beam", "NXbeam")
         beam["incident_wavelength"] = 0.98
         beam["incident_wavelength"].attrs["units"] = "angstrom"

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
-from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, TimeZone, path_given
-from scanbus.cli.output import print_verdict, stderr, stdout
+from scanbus.cli.options import (
+    DEFAULT_REDIS,
+    AsJson,
+    RedisUrl,
+    TimeZone,
+    path_given,
+)
+from scanbus.cli.output import print_json, print_note, print_verdict, stdout
 from scanbus.cli.progress import shown_progress
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.wording import counted
+
+if TYPE_CHECKING:
+    from scanbus.publisher.gateways.files import PublishedScan
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -65,6 +74,7 @@ def run(
     wait: Annotated[
         bool, typer.Option(help="Wait for the verdict if a writer is alive.")
     ] = True,
+    as_json: AsJson = False,
 ) -> int:
     """Publish detector frames from files as one scan, with metadata of their headers.
 
@@ -75,7 +85,7 @@ def run(
 
     raise_on_interrupt()
     log_to_stderr()
-    with shown_progress() as progress:
+    with shown_progress(quiet=as_json) as progress:
         scan = publish_files(
             redis,
             paths,
@@ -90,12 +100,28 @@ def run(
             wait=wait,
             progress=progress,
         )
+    exit_code = ExitCode.COMPLETE
+    if scan.verdict is not None:
+        exit_code = scan.verdict.verdict.exit_code
+    if as_json:
+        print_json(_as_json(scan))
+        return exit_code
     stdout().print(f"scan {scan.uid}: {counted(scan.n_frames, 'frame')} published")
     for note in scan.notes:
-        stderr().print(f"note: {note}")
+        print_note(note)
     if scan.verdict is not None:
         print_verdict(scan.verdict, None)
-        return scan.verdict.verdict.exit_code
-    if wait:
+    elif wait:
         stdout().print("no writer is alive: the scan stays on the bus until one is")
-    return ExitCode.COMPLETE
+    return exit_code
+
+
+def _as_json(scan: PublishedScan) -> dict[str, object]:
+    verdict = scan.verdict
+    return {
+        "uid": scan.uid,
+        "frames": scan.n_frames,
+        "notes": scan.notes,
+        "scan": scan.identity.model_dump(mode="json"),
+        "verdict": None if verdict is None else verdict.model_dump(mode="json"),
+    }

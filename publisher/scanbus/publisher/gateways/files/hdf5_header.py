@@ -20,9 +20,12 @@ __all__ = ["header_of"]
 
 _MAX_FIELDS: Final = 2000
 _MAX_DEPTH: Final = 6
-# Masks are as large as frames; tables of each frame have a row for each.
+# Masks are as large as frames; tables of each frame have a row for each. A declared
+# size is not a stored one, so what a file has in all is bounded, too.
 _MAX_MASK: Final = 2**26
 _MAX_ROWS: Final = 10_000_000
+_MAX_BYTES: Final = 2**30
+_MAX_TEXTS: Final = 1000
 _DATA_FILE: Final = re.compile(r"(.+)_data_\d+(\.\w+)")
 
 
@@ -81,11 +84,10 @@ def _n_images(entry: dict[str, Hdf5Field]) -> int:
 def _fields_of(file: Any) -> tuple[dict[str, Hdf5Field], dict[str, str]]:
     """Return the fields and the classes of the groups below the first NXentry."""
     entry = _entry_of(file)
-    fields: dict[str, Hdf5Field] = {}
-    classes: dict[str, str] = {}
+    found = _Collection()
     if entry is not None:
-        _collect(entry, "", fields, classes)
-    return fields, classes
+        found.add(entry, "")
+    return found.fields, found.classes
 
 
 def _entry_of(file: Any) -> Any | None:
@@ -96,31 +98,44 @@ def _entry_of(file: Any) -> Any | None:
     return None
 
 
-def _collect(
-    group: Any, path: str, fields: dict[str, Hdf5Field], classes: dict[str, str]
-) -> None:
-    """Add what stands in a group by hard links."""
-    for name in group:
-        is_here = group.get(name, getlink=True, getclass=True) is h5py.HardLink
-        if not is_here or len(fields) > _MAX_FIELDS:
-            continue
-        thing, where = group[name], f"{path}{name}"
-        if isinstance(thing, h5py.Group):
-            classes[where] = _text(thing.attrs.get("NX_class", ""))
-            if where.count("/") < _MAX_DEPTH and classes[where] != "NXdata":
-                _collect(thing, f"{where}/", fields, classes)
-        elif _is_wanted(name, thing):
-            units = _text(thing.attrs.get("units", ""))
-            fields[where] = Hdf5Field(thing[()], units)
+class _Collection:
+    """The fields that were found so far, and how many bytes they have."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Hdf5Field] = {}
+        self.classes: dict[str, str] = {}
+        self._n_bytes = 0
+
+    def add(self, group: Any, path: str) -> None:
+        """Add what stands in a group by hard links, and in those below it."""
+        for name in group:
+            is_here = group.get(name, getlink=True, getclass=True) is h5py.HardLink
+            if not is_here or len(self.fields) > _MAX_FIELDS:
+                continue
+            thing, where = group[name], f"{path}{name}"
+            if isinstance(thing, h5py.Group):
+                nx_class = self.classes[where] = _text(thing.attrs.get("NX_class", ""))
+                if where.count("/") < _MAX_DEPTH and nx_class != "NXdata":
+                    self.add(thing, f"{where}/")
+            elif isinstance(thing, h5py.Dataset) and _is_wanted(name, thing):
+                self._n_bytes += thing.nbytes
+                if self._n_bytes <= _MAX_BYTES:
+                    units = _text(thing.attrs.get("units", ""))
+                    self.fields[where] = Hdf5Field(thing[()], units)
 
 
 def _is_wanted(name: str, dataset: Any) -> bool:
+    """Whether a dataset may say something of frames, and its values stand here."""
+    # Others could lead to any file.
+    if dataset.shape is None or dataset.is_virtual or dataset.external:
+        return False
     if name == "pixel_mask":
         return bool(dataset.ndim == 2 and dataset.size <= _MAX_MASK)
-    if dataset.ndim > 1 or dataset.size is None or dataset.size > _MAX_ROWS:
+    if dataset.ndim > 1 or dataset.size > _MAX_ROWS:
         return False
-    is_text = h5py.check_string_dtype(dataset.dtype) is not None
-    return is_text or np.dtype(dataset.dtype).kind in "biuf"
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        return bool(dataset.size <= _MAX_TEXTS)
+    return np.dtype(dataset.dtype).kind in "biuf"
 
 
 def _text(value: Any) -> str:

@@ -50,7 +50,7 @@ class FrameOfFile:
     written : float
         In seconds since 1970.
     first : HeaderFacts, optional
-        What the first header of the series says.
+        What the first header of the series says; None if its file is gone.
     zone : tzinfo, optional
         Time zone of dates that have none.
     """
@@ -139,8 +139,8 @@ def arrived(content: FrameOfFile) -> FrameArrived:
     # If the header does not say which moment, about then.
     taken = seconds_of(begins)
     values, units = _values(facts)
-    if content.first is not None:
-        values[_CHANGED] = _changes(content.first, facts)
+    # Always there: a channel needs a point for each frame.
+    values[_CHANGED] = _changes(content.first or facts, facts)
     return FrameArrived(
         content.series,
         content.number,
