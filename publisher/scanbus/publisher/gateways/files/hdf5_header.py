@@ -50,7 +50,7 @@ def header_of(path: Path, file: Any, frames: Any, n_frames: int) -> Hdf5Header:
         entry, classes = _fields_of(file)
         return Hdf5Header(entry, classes, 0, n_frames)
     # DECTRIS counts from 1, over all files of a series.
-    first = int(frames.attrs.get("image_nr_low", 1)) - 1
+    first = _integer(frames.attrs.get("image_nr_low", 1)) - 1
     entry, classes = found
     return Hdf5Header(entry, classes, max(0, first), _n_images(entry) or n_frames)
 
@@ -77,8 +77,15 @@ def _n_images(entry: dict[str, Hdf5Field]) -> int:
     found = 1
     for name in ("nimages", "ntrigger"):
         each = entry.get(f"instrument/detector/detectorSpecific/{name}")
-        found *= 0 if each is None else int(np.asarray(each.value).reshape(-1)[0])
+        found *= 0 if each is None else _integer(each.value)
     return found
+
+
+def _integer(value: Any) -> int:
+    """Return a value of a file as an integer; 0 if it is none."""
+    numbers = np.asarray(value).reshape(-1)
+    is_one = numbers.size > 0 and numbers.dtype.kind in "iu"
+    return int(numbers[0]) if is_one else 0
 
 
 def _fields_of(file: Any) -> tuple[dict[str, Hdf5Field], dict[str, str]]:
