@@ -210,7 +210,7 @@ def test_an_hdf5_file_cannot_have_another_file_read(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no frame of its own"):
         next(open_image(path))
     with h5py.File(path, "r+") as file:
-        file["entry/instrument/detector/data"] = np.ones((2, 8, 8), "u2")
+        file["entry/instrument/detector/data"] = np.ones((5, 8, 8), "u2")
     header = next(open_image(path)).header["hdf5"]
     assert header.entry == {}
 
