@@ -46,8 +46,9 @@ def frame_datasets(path: Path, file: Any, *, follows_links: bool) -> list[Any]:
     groups = _groups_of_parts(objects)
     if not groups:
         found = _signal(file) or _largest(objects)
-        is_wanted = found is not None and (_is_own(found) or follows_links)
-        return [found] if is_wanted and not found.external else []
+        if found is None or found.external:
+            return []
+        return [found] if _is_own(found) or follows_links else []
     return _linked(path, groups) if follows_links else []
 
 
