@@ -121,13 +121,16 @@ class FrameSource:
         return [*notes, _MANY.format(left_out)] if left_out else notes
 
     def plots(self) -> list[PlotDescription]:
-        """Return the default plots: frames first, then counters if there are any."""
-        axes = self._moving()
-        frames = PlotDescription(name="plot2D", signals=(self.detector,), axes=axes[:1])
+        """Return the default plots: frames first, then counters if there are any.
+
+        All that moved is an axis: the writer knows how, when the scan has ended.
+        """
+        axes = self._moving() or ((_ELAPSED,) if self._changes.date_changes else ())
+        frames = PlotDescription(name="plot2D", signals=(self.detector,), axes=axes)
         if not self._counters:
             return [frames]
         signals = tuple(self._counters.values())
-        return [frames, PlotDescription(name="plot0D", signals=signals, axes=axes[:2])]
+        return [frames, PlotDescription(name="plot0D", signals=signals, axes=axes)]
 
     def _moving(self) -> tuple[str, ...]:
         """Return the channels of what moves: the angle, then motors."""

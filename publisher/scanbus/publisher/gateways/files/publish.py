@@ -128,7 +128,7 @@ def publish_files(
         with Publisher(url, close_timeout_s=0.0) as publisher, _all_sent(url, uid):
             opened = publisher.scan(
                 uid=uid,
-                title=title or f"{files[0].name} and on, {len(files)} files",
+                title=title or _title_of(files),
                 proposal=proposal or "files",
                 beamline=beamline or "files",
                 collection=collection or _folder_name(files[0]),
@@ -191,6 +191,11 @@ def _all_sent(url: str, uid: str) -> Iterator[None]:
         yield
     finally:
         wait_sent(url, [uid])
+
+
+def _title_of(files: Sequence[Path]) -> str:
+    name = files[0].name
+    return name if len(files) == 1 else f"{name} and on, {len(files)} files"
 
 
 def _folder_name(file: Path) -> str:
