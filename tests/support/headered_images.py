@@ -270,7 +270,7 @@ TURNING: dict[str, tuple[Callable[[int, Path], Pixels], str]] = {
 
 def packed_cbf_bytes(frame: Pixels) -> bytes:
     """Return a CBF with packed pixels, as Rayonix's programs write them with CBFlib."""
-    binary = frame.astype("<i4").tobytes()[: frame.size]
+    binary = frame.astype("<i4").tobytes()[: frame.size // 2]
     height, width = frame.shape
     return (
         b"###CBF: VERSION 1.3\r\n\r\ndata_rayonix\r\n\r\n_array_data.data\r\n;\r\n"

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NoReturn
@@ -19,11 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.publisher.gateways.files.packed_files import unpacked_file, unpacked_head
+from scanbus.publisher.gateways.files.read_apart import is_mar345, pixels_read_apart
 from scanbus.schemas.errors import SourceError
 
 __all__ = ["check_not_empty", "pixels_of", "read_frames", "read_headers", "reason_of"]
 
 _CBF: Final = b"###CBF"
+_CBF_SECTION: Final = b"--CIF-BINARY-FORMAT-SECTION--"
+_CBF_STARTER: Final = b"\x0c\x1a\x04\xd5"
 _TIFF: Final = (b"II*\0", b"MM\0*")
 # MarCCD and Rayonix write TIFFs with a header of their own before the pixels.
 _MARCCD_AT: Final = 1024
@@ -31,7 +36,15 @@ _MARCCD_BYTES: Final = 3072
 _MARCCD_NAME: Final = b"MMX"
 # Headers of CBF come first; a packed file need not be unpacked as a whole for them.
 _HEAD_BYTES: Final = 2**16
-_BYTE_OFFSET: Final = "x-CBF_BYTE_OFFSET"
+_BYTE_OFFSET: Final = b"x-CBF_BYTE_OFFSET"
+_CONVERSION: Final = re.compile(rb'conversions\s*=\s*"?([\w-]+)', re.IGNORECASE)
+_ENCODING: Final = re.compile(
+    rb'Content-Transfer-Encoding:\s*"?([\w-]+)', re.IGNORECASE
+)
+# More than what stands between the start of the binary section and its pixels.
+_MIME_BYTES: Final = 2048
+# fabio reads headers of CBF in at most 16 blocks.
+_MOST_EMPTY: Final = 32
 _NOT_AN_IMAGE: Final = (
     "this is not a readable image (CBF, EDF, TIFF, MarCCD, SMV, HDF5, or another that "
     "fabio reads)"
@@ -79,8 +92,10 @@ def read_headers(path: Path, start: bytes) -> list[dict[str, Any]]:
     """
     try:
         head = unpacked_head(path, start, _HEAD_BYTES)
-        if head.startswith(_CBF) and b"\x0c\x1a\x04\xd5" in head:
+        if head.startswith(_CBF) and _cbf_pixels_at(path, head) >= 0:
             return [_cbf_header(head)]
+        if is_mar345(head):
+            return [_mar345_header(head)]
         image, extra = _opened(path, start)
         try:
             frames = _frames(image, int(image.nframes))
@@ -95,12 +110,39 @@ def read_headers(path: Path, start: bytes) -> list[dict[str, Any]]:
 
 def _cbf_header(head: bytes) -> dict[str, Any]:
     from fabio.cbfimage import CbfImage  # noqa: PLC0415
-    from fabio.fabioutils import BytesIO  # noqa: PLC0415
 
     image = CbfImage()
     image.header = image.check_header()
-    image._readheader(BytesIO(head))  # noqa: SLF001 - `read` needs the pixels, too
+    image._readheader(_EndingStream(head))  # noqa: SLF001 - `read` needs the pixels, too
     return dict(image.header)
+
+
+def _mar345_header(head: bytes) -> dict[str, Any]:
+    from fabio.mar345image import Mar345Image  # noqa: PLC0415
+
+    image = Mar345Image()
+    return dict(image._readheader(BytesIO(head)))  # noqa: SLF001 - `read` unpacks
+
+
+def _mar345_image(path: Path, content: bytes) -> Any:
+    from fabio.mar345image import Mar345Image  # noqa: PLC0415
+
+    header = _mar345_header(content)
+    return Mar345Image(pixels_read_apart(path, content), header)
+
+
+class _EndingStream(BytesIO):
+    """A file in memory that does not let fabio's loops look beyond its end for ever."""
+
+    name = "stream"  # fabio names it in errors.
+    _n_empty = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self._n_empty = 0 if found else self._n_empty + 1
+        if self._n_empty > _MOST_EMPTY:
+            raise EOFError("it ends before its pixels")
+        return found
 
 
 def _opened(path: Path, start: bytes) -> tuple[Any, dict[str, Any]]:
@@ -115,18 +157,21 @@ def _opened(path: Path, start: bytes) -> tuple[Any, dict[str, Any]]:
             str(path), "reading images needs fabio: pip install 'scanbus[files]'"
         ) from error
     content = unpacked_file(path, start)
-    if content is None and not start.startswith(_CBF):
+    is_own = start.startswith(_CBF) or is_mar345(start)
+    if content is None and not is_own:
         return fabio.open(str(path)), _marccd_header(path, start)
     if content is None:
         content = path.read_bytes()
     check_not_empty(path, content)
-    from fabio.fabioutils import BytesIO  # noqa: PLC0415
-
     if content.startswith(_CBF):
         return _cbf_image(path, content), {}
+    if is_mar345(content):
+        return _mar345_image(path, content), {}
+    # Its own: EDF needs its lock.
+    from fabio.fabioutils import BytesIO as FabioBytesIO  # noqa: PLC0415
+
     try:
-        # fabio's own BytesIO: EDF needs its lock.
-        return fabio.open(BytesIO(content)), _marccd_of(content[: 2 * 4096])
+        return fabio.open(FabioBytesIO(content)), _marccd_of(content[: 2 * 4096])
     except OSError:
         return _by_name(path.stem, content), {}
 
@@ -181,30 +226,45 @@ def _cbf_image(path: Path, content: bytes) -> Any:
     fabio only logs a difference, and reads pixels in one compression only.
     """
     from fabio.cbfimage import DATA_TYPES, CbfImage  # noqa: PLC0415
-    from fabio.fabioutils import BytesIO  # noqa: PLC0415
 
-    section = content.find(CbfImage.BINARAY_SECTION)
-    if section < 0 or content.find(CbfImage.STARTER, section) < 0:
-        # fabio would look for them for ever.
+    if _cbf_pixels_at(path, content) < 0:
         raise SourceError(str(path), "the file is truncated: it ends before its pixels")
     image = CbfImage()
-    binary = image.read(BytesIO(content), only_raw=True)
+    binary = image.read(_EndingStream(content), only_raw=True)
     _check_cbf(path, image.header, binary)
-    packing = image.header.get("conversions", "").partition(";")[0].strip(' "')
-    if packing == _BYTE_OFFSET:
-        return CbfImage().read(BytesIO(content))
-    if packing or image.header.get("Content-Transfer-Encoding", "BINARY") != "BINARY":
-        raise SourceError(
-            str(path),
-            f"its pixels are packed as {packing or 'text'}, and only "
-            f"{_BYTE_OFFSET} can be read: convert the file, with CBFlib's "
-            "'cif2cbf -e none -c b FILE NEW', and publish that",
-        )
+    if image.header.get("conversions"):
+        return CbfImage().read(_EndingStream(content))
     is_big = "BIG" in image.header.get("X-Binary-Element-Byte-Order", "")
     kind = np.dtype(DATA_TYPES[image.header["X-Binary-Element-Type"]])
     plain = np.frombuffer(binary, kind.newbyteorder(">" if is_big else "<"))
     shape = image._shape  # noqa: SLF001 - it has no pixels yet
     return CbfImage(data=plain.reshape(shape), header=image.header)
+
+
+def _cbf_pixels_at(path: Path, content: bytes) -> int:
+    """Return where the pixels of a CBF start; -1 if that is not in `content`.
+
+    Raises
+    ------
+    SourceError
+        If they are in another packing than byte offset, or are text.
+    """
+    section = content.find(_CBF_SECTION)
+    if section < 0:
+        return -1
+    start = content[section : section + _MIME_BYTES]
+    packing = _CONVERSION.search(start)
+    encoding = _ENCODING.search(start)
+    is_text = encoding is not None and encoding[1] != b"BINARY"
+    if is_text or (packing is not None and packing[1] != _BYTE_OFFSET):
+        found = [each[1].decode() for each in (packing, encoding) if each is not None]
+        raise SourceError(
+            str(path),
+            f"its pixels are packed as {', '.join(found)}, and only "
+            f"{_BYTE_OFFSET.decode()}, BINARY can be read: convert the file, with "
+            "CBFlib's 'cif2cbf -e none -c b FILE NEW', and publish that",
+        )
+    return content.find(_CBF_STARTER, section)
 
 
 def _check_cbf(path: Path, header: dict[str, Any], binary: bytes) -> None:
