@@ -130,3 +130,41 @@ def test_a_file_of_a_writer_has_frames_for_who_asks_for_it_only(tmp_path: Path) 
     assert len([*open_image(path)]) == 2
     with pytest.raises(SourceError, match=NO_FRAME):
         open_image(path, foreign=True)
+
+
+def read_by_links(path: Path) -> list[int]:
+    return [int(each.data[0, 0]) for each in open_image(path, follows_links=True)]
+
+
+def test_a_virtual_dataset_is_as_whole_as_what_it_maps(tmp_path: Path) -> None:
+    for name, written in (("a", range(3)), ("b", range(1, 3))):
+        allocated(tmp_path / f"{name}.h5", 3, written, chunks=(1, *SHAPE))
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        layout = h5py.VirtualLayout((6, *SHAPE), "uint16")
+        for place, name in enumerate("ab"):
+            layout[place::2] = h5py.VirtualSource(f"{name}.h5", "data", (3, *SHAPE))
+        file.create_virtual_dataset("data", layout)
+    with pytest.raises(SourceError, match=r"1 of 3 frames in b\.h5 were never written"):
+        read_by_links(tmp_path / "all.h5")
+    allocated(tmp_path / "b.h5", 3, range(3), chunks=(1, *SHAPE))
+    assert read_by_links(tmp_path / "all.h5") == [1, 1, 2, 2, 3, 3]
+    (tmp_path / "b.h5").unlink()
+    with pytest.raises(SourceError, match=r"its frames are in b\.h5, which is not"):
+        read_by_links(tmp_path / "all.h5")
+
+
+def test_frames_that_nothing_is_mapped_to_are_none(tmp_path: Path) -> None:
+    """Gaps between modules are in no frame, and so no sign of a lost one."""
+    path = allocated(tmp_path / "module.h5", 3, range(3), chunks=(1, *SHAPE))
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        layout = h5py.VirtualLayout((4, 4, 8), "uint16", maxshape=(4, 4, 8))
+        layout[:3, :, 1:7] = h5py.VirtualSource(path.name, "data", (3, *SHAPE))
+        file.create_virtual_dataset("data", layout, fillvalue=9)
+    with pytest.raises(SourceError, match="1 of 4 frames were never written"):
+        read_by_links(tmp_path / "all.h5")
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        layout = h5py.VirtualLayout((3, 4, 8), "uint16")
+        layout[:, :, 1:7] = h5py.VirtualSource(path.name, "data", (3, *SHAPE))
+        file.create_virtual_dataset("data", layout, fillvalue=9)
+    assert read_by_links(tmp_path / "all.h5") == [9, 9, 9]
+    assert len([*open_image(tmp_path / "all.h5", follows_links=True)]) == 3

@@ -81,7 +81,7 @@ def _mapped(path: Path, dataset: Any, depth: int) -> Sequence[int]:
     for mapping in dataset.virtual_sources():
         _check_source(path, dataset, mapping, depth)
         rows = _rows_of(mapping.vspace, dataset)
-        n_pixels = _n_selected(mapping.vspace) // max(1, len(rows))
+        n_pixels = mapping.vspace.get_select_npoints() // max(1, len(rows))
         n_of.update(dict.fromkeys(rows, n_pixels))
     most = max(n_of.values(), default=0)
     return sorted(row for row, count in n_of.items() if count == most)
@@ -92,6 +92,8 @@ def _rows_of(space: Any, dataset: Any) -> Sequence[int]:
     if dataset.ndim == 2:
         return range(1)
     n_frames = len(dataset)
+    if space.get_select_type() == h5py.h5s.SEL_ALL:
+        return range(n_frames)
     if not _is_regular(space):
         low, high = space.get_select_bounds()
         return range(low[0], min(high[0] + 1, n_frames))
@@ -103,10 +105,6 @@ def _rows_of(space: Any, dataset: Any) -> Sequence[int]:
         for first in range(start, min(start + count * stride, n_frames), stride)
         for row in range(first, min(first + block, n_frames))
     ]
-
-
-def _n_selected(space: Any) -> int:
-    return int(space.get_select_npoints())
 
 
 def _is_regular(space: Any) -> bool:
