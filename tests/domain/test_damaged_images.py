@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scanbus.publisher.gateways.files.headers import read_header
 from scanbus.publisher.gateways.files.images import headers_of, open_image
+from scanbus.publisher.gateways.files.read_apart import Examiner
 from scanbus.schemas.errors import SourceError
 from tests.support.headered_images import TURNING, eiger_series, pixels_of
 
@@ -76,3 +80,57 @@ def test_a_damaged_hdf5_file_is_frames_or_a_sentence(tmp_path: Path) -> None:
             path.write_bytes(content)
             look(path)
         path.write_bytes(whole)
+
+
+def test_a_mar345_file_that_kills_its_decoder_harms_nobody(tmp_path: Path) -> None:
+    """fabio's overwrites memory with pixels that do not pack, also of a whole file."""
+    fabioformats = pytest.importorskip("fabio.fabioformats")
+    fabioutils = pytest.importorskip("fabio.fabioutils")
+    path = tmp_path / "a.mar3450"
+    pixels = np.random.default_rng(1).integers(0, 60000, (64, 64)).astype("uint32")
+    image = type(fabioformats.factory("mar345image"))(data=pixels)
+    image.byteorder = fabioutils.ENDIANNESS.LITTLE
+    image.write(str(path))
+    look(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refusal = refusal_of(path)
+    assert refusal is not None
+    assert "its pixels do not unpack" in refusal.reason
+
+
+DIES = """
+import os, sys
+for line in sys.stdin:
+    if not os.path.exists(sys.argv[1]) or sys.argv[2] != "15":
+        open(sys.argv[1], "w").close()
+        os.kill(os.getpid(), int(sys.argv[2]))
+    print("alive", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (signal.SIGSEGV, "the HDF5 library dies of it"),
+        (signal.SIGXCPU, "the HDF5 library does not come to an end with it"),
+        (signal.SIGTERM, None),  # of a service that is stopped, not of the file
+    ],
+)
+def test_an_hdf5_file_that_kills_its_reader_is_a_sentence(
+    tmp_path: Path, number: signal.Signals, sentence: str | None
+) -> None:
+    path = tmp_path / "a.h5"
+    path.write_bytes(b"any")
+    mark = str(tmp_path / "died")
+    examiner = Examiner([sys.executable, "-c", DIES, mark, str(int(number))])
+    try:
+        if sentence is None:
+            examiner.examine(path, follows_links=False)
+            assert Path(mark).exists()
+            return
+        for _ in range(2):  # also without another process
+            with pytest.raises(SourceError, match=sentence):
+                examiner.examine(path, follows_links=False)
+    finally:
+        examiner.close()

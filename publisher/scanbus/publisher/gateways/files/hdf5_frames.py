@@ -6,7 +6,7 @@ they are read by way of another file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +36,7 @@ def read_hdf5(
     follows_links: bool = False,
     partial: bool = False,
     foreign: bool = False,
-) -> Iterator[tuple[int, npt.NDArray[Any], dict[str, Any], int]]:
+) -> Generator[tuple[int, npt.NDArray[Any], dict[str, Any], int], None, None]:
     """Yield number, data, header of each frame, and how many frames there are.
 
     There may be none. Data have the shape ``(i, j)``.

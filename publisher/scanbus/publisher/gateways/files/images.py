@@ -21,6 +21,7 @@ from scanbus.publisher.gateways.files.fabio_images import (
     read_headers,
     reason_of,
 )
+from scanbus.publisher.gateways.files.read_apart import examine_hdf5
 from scanbus.schemas.errors import SourceError
 
 __all__ = [
@@ -225,7 +226,9 @@ def headers_of(path: Path) -> list[dict[str, Any]]:
     if not start.startswith(_HDF5):
         return read_headers(path, start)
     try:
-        headers: list[dict[str, Any]] = _hdf5(path)[1](path)
+        read_headers_of = _hdf5(path)[1]
+        examine_hdf5(path, follows_links=True)
+        headers: list[dict[str, Any]] = read_headers_of(path)
     except _HDF5_ERRORS as error:
         raise _not_hdf5(path, error) from error
     return headers
@@ -238,7 +241,9 @@ def _read_others(path: Path, start: bytes) -> Iterator[Frame]:
 
 def _read_hdf5(path: Path, **how: bool) -> Iterator[Frame]:
     try:
-        for number, data, header, n_frames in _hdf5(path)[0](path, **how):
+        read_frames_of = _hdf5(path)[0]
+        examine_hdf5(path, follows_links=how["follows_links"])
+        for number, data, header, n_frames in read_frames_of(path, **how):
             yield Frame(pixels_of(path, data), header, path, number, n_frames)
     except _HDF5_ERRORS as error:
         raise _not_hdf5(path, error) from error

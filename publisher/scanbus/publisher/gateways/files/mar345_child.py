@@ -10,7 +10,7 @@ import resource
 import sys
 
 # Processor time after which a damaged file is given up.
-MOST_S = 60
+MOST_S = 20
 # The packing of CCP4: runs of pixels, each with a head that says how many, of how many
 # bits each. From bit 0 of each byte on.
 PACKED = re.compile(rb"CCP4 packed image( V2)?, X: (\d+), Y: (\d+)\n")
