@@ -11,6 +11,7 @@ import fabio
 import h5py
 import numpy as np
 import pytest
+import redis
 
 from scanbus.publisher.gateways.files import publish_files
 from scanbus.publisher.gateways.files.images import open_image
@@ -325,6 +326,19 @@ def test_an_image_that_cannot_be_read_is_a_sentence(
     with pytest.raises(SourceError, match=sentence) as caught:
         publish_files(redis_url, [tmp_path / name])
     assert caught.value.path == str(tmp_path / name)
+
+
+def test_a_truncated_edf_among_others_is_met_before_there_is_a_scan(
+    redis_url: str, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"run_{number}.edf" for number in range(3)]
+    for number, path in enumerate(files):
+        written_by_fabio("edfimage", {}, pixels_of(number)).write(str(path))
+    files[2].write_bytes(files[2].read_bytes()[:-10])
+    with pytest.raises(SourceError, match=r"run_2\.edf: the file is truncated"):
+        publish_files(redis_url, files)
+    with redis.Redis.from_url(redis_url) as client:
+        assert not client.keys("scanbus:*")
 
 
 def test_a_cbf_with_plain_pixels_is_read(redis_url: str, tmp_path: Path) -> None:

@@ -98,8 +98,11 @@ def read_headers(path: Path, start: bytes) -> list[dict[str, Any]]:
             return [_mar345_header(head)]
         image, extra = _opened(path, start)
         try:
-            frames = _frames(image, int(image.nframes))
-            return [{**frame.header, **extra} for frame in frames]
+            headers: list[dict[str, Any]] = []
+            for frame in _frames(image, int(image.nframes)):
+                _check_complete(path, frame)
+                headers.append({**frame.header, **extra})
+            return headers
         finally:
             image.close()
     except SourceError:
@@ -297,12 +300,15 @@ def _frames(image: Any, n_frames: int) -> Iterable[Any]:
     return [image] if n_frames == 1 else image.frames()
 
 
-def _pixels(path: Path, frame: Any) -> npt.NDArray[Any]:
-    # Before its pixels: fabio makes zeros of those that an EDF lacks, however many.
+def _check_complete(path: Path, frame: Any) -> None:
     if getattr(_raw_frame(frame), "incomplete_data", False):
         raise SourceError(
             str(path), "the file is truncated: it ends before its last pixel"
         )
+
+
+def _pixels(path: Path, frame: Any) -> npt.NDArray[Any]:
+    _check_complete(path, frame)  # Before fabio makes zeros of pixels that lack.
     data = frame.data
     if data is None:
         raise SourceError(str(path), _NOT_AN_IMAGE)

@@ -12,7 +12,7 @@ from datetime import tzinfo
 from typing import Any, Final, TypeAlias
 
 from scanbus.publisher.gateways.files.dates import start_of
-from scanbus.publisher.gateways.files.headers import FrameValue, HeaderFacts
+from scanbus.publisher.gateways.files.headers import FrameValue, HeaderFacts, Scalar
 
 __all__ = ["ChangingValue", "HeaderChanges", "Place", "without_places"]
 
@@ -51,7 +51,7 @@ class ChangingValue:
         """Take the value of one header."""
         value = each.value
         self.n_seen += 1
-        self.changes = self.changes or value != self.first.value
+        self.changes = self.changes or _differ(value, self.first.value)
         self._kinds.add(type(value))
         if isinstance(value, int):
             self._is_large = self._is_large or abs(value) > _MAX_EXACT
@@ -127,6 +127,12 @@ class HeaderChanges:
             for each in self._values.values()
         )
         return max(0, found - MAX_CHANGING)
+
+
+def _differ(one: Scalar, other: Scalar) -> bool:
+    """Whether two values differ; NaN is like NaN."""
+    are_nan = one != one and other != other  # noqa: PLR0124
+    return one != other and not are_nan
 
 
 def without_places(tree: dict[str, Any], places: Iterable[Place]) -> dict[str, Any]:

@@ -8,9 +8,17 @@ lost: the header's text is kept too.
 from scanbus.publisher.gateways.files.headers.facts import (
     FrameValue,
     HeaderFacts,
+    Scalar,
     ScanAxis,
     nexus_name,
 )
 from scanbus.publisher.gateways.files.headers.read import read_header
 
-__all__ = ["FrameValue", "HeaderFacts", "ScanAxis", "nexus_name", "read_header"]
+__all__ = [
+    "FrameValue",
+    "HeaderFacts",
+    "Scalar",
+    "ScanAxis",
+    "nexus_name",
+    "read_header",
+]

@@ -15,6 +15,7 @@ from scanbus.publisher.gateways.files.headers.keywords import (
     Rule,
     first_number,
 )
+from scanbus.schemas.valid_names import unique_name
 
 __all__ = ["STRUCTURE", "read_edf"]
 
@@ -82,11 +83,14 @@ def _mnemonics(keywords: Keywords, kind: str) -> dict[str, float]:
     --------
     >>> _mnemonics(Keywords({"motor_mne": "th x", "motor_pos": "1.5 nan 7"}), "motor")
     {'th': 1.5}
+    >>> _mnemonics(Keywords({"motor_mne": "rx Rx", "motor_pos": "1 2"}), "motor")
+    {'rx': 1.0, 'rx_2': 2.0}
     """
     names = keywords.text(f"{kind}_mne").split()
     values = keywords.text(f"{kind}_pos").split()
-    pairs = zip(names, values, strict=False)
-    numbers = {nexus_name(name, ""): first_number(value) for name, value in pairs}
-    return {
-        name: value for name, value in numbers.items() if name and value is not None
-    }
+    found: dict[str, float] = {}
+    for mnemonic, value in zip(names, values, strict=False):
+        name, number = nexus_name(mnemonic, ""), first_number(value)
+        if name and number is not None:
+            found[unique_name(name, found)] = number
+    return found
