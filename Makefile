@@ -14,6 +14,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+IN_JUDGES = $(VENV)/judges/bin/python -m pip --disable-pip-version-check --quiet --quiet
 COMPONENTS := schemas bus publisher subscriber writer cli
 ARGS ?=
 # Processes that run tests: as many as there are processors; 1: in this one.
@@ -76,9 +77,11 @@ $(RINGS:%=test-%): test-%: $(VENV)/.installed-test
 
 # What reads the files besides h5py. It takes minutes to install, so only here.
 test-checklist: $(VENV)/.installed-judges
+test-checklist: export JUDGES_PYTHON := $(abspath $(VENV)/judges/bin/python)
 
 .PHONY: checklist
-checklist: test-checklist  ## ask programs of others about our files, item by item
+checklist: export WRITE_READERS := 1
+checklist: test-checklist  ## ask programs of others about our files, write docs/reference/readers.md
 
 .PHONY: test-all
 test-all: $(VENV)/.installed-test  ## run every ring in full, write docs/reference/test-results.md (more than an hour)
@@ -142,10 +145,20 @@ $(VENV)/.installed-test: pyproject.toml $(VENV)/.created
 	@$(INSTALL_DECTRIS)
 	@touch $@ $(VENV)/.installed-demo
 
-$(VENV)/.installed-judges: pyproject.toml $(VENV)/.installed-test
-	@echo "Installing programs that judge our files into $(VENV) (some minutes) ..."
-	@$(PIP) install --editable '.[judges]' || \
-	  echo "Not all judges could be installed: tests that need the others are skipped, and say so."
+# Judges have an environment of their own: what they need does not touch that of scanbus.
+# One that does not install (dectris-compression needs a compiler) keeps no other away.
+JUDGES := tests/checklist
+$(VENV)/.installed-judges: $(JUDGES)/requirements.txt $(JUDGES)/package.json | $(VENV)/.created
+	@echo "Installing programs that judge our files into $(VENV)/judges (some minutes, 2 GB) ..."
+	@$(BIN)/python -m venv $(VENV)/judges
+	@$(IN_JUDGES) install -r $(JUDGES)/requirements.txt || \
+	  sed 's/ *#.*//; /^$$/d' $(JUDGES)/requirements.txt | while read -r judge; do \
+	    $(IN_JUDGES) install "$$judge" || echo "$$judge could not be installed: its tests say so."; \
+	  done
+	@mkdir -p $(VENV)/judges/node && cp $(JUDGES)/package.json $(VENV)/judges/node/
+	@cd $(VENV)/judges/node && PATH="$(abspath $(VENV)/judges/bin):$$PATH" npm install --silent \
+	  --no-package-lock --ignore-scripts --no-audit --no-fund || \
+	  echo "The readers in node could not be installed: their tests say so."
 	@touch $@
 
 $(VENV)/.installed-lint: pyproject.toml $(VENV)/.installed-test

@@ -5,23 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import h5py
 import pytest
 
 from tests.checklist.items import ITEMS, NOT_YET
 from tests.checklist.sample import Sample, published_sample
+from tests.support.writers import wait_until
 
 _RESULTS = pytest.StashKey[dict[int, list[tuple[str, str]]]]()
+_CELLS = pytest.StashKey[dict[str, dict[str, str]]]()
 
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     """Scans of every kind, published over a bus and written; the writer is alive."""
     with published_sample(tmp_path_factory.mktemp("checklist") / "data") as found:
+        wait_until(lambda: _listed(found) == {"1.1", "2.1", "3.1", "4.1"})
         yield found
+
+
+def _listed(sample: Sample) -> set[str]:
+    """Return the scans in the dataset master, which follows verdicts within 10 s."""
+    if not sample.dataset.is_file():
+        return set()
+    with h5py.File(sample.dataset, locking=False) as file:
+        return set(file)
+
+
+@pytest.fixture
+def shown(pytestconfig: pytest.Config) -> dict[str, dict[str, str]]:
+    """What readers have shown so far, of tests that passed: words by column."""
+    return pytestconfig.stash[_CELLS]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RESULTS] = {}
+    config.stash[_CELLS] = {}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -32,6 +51,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
         number, judge = mark.args
         results = item.config.stash[_RESULTS].setdefault(number, [])
         results.append((judge, report.outcome))
+    for mark in item.iter_markers("reads"):
+        if report.when == "call" and report.passed:
+            item.config.stash[_CELLS].setdefault(mark.args[0], {}).update(mark.kwargs)
     return report
 
 
