@@ -32,6 +32,7 @@ DEBIAN = "of Debian 12"
 READERS = {
     "h5py": "h5py",
     "h5py with HDF5 1.10": f"3.7.0 {DEBIAN}",
+    "h5py without filters, of a copy by `scanbus convert`": f"3.7.0 {DEBIAN}",
     "h5dump": f"1.10.8 {DEBIAN}",
     "silx": "silx",
     "silx convert": "silx",

@@ -18,6 +18,7 @@ from scanbus.writer import check_files
 from tests.checklist.items import item
 from tests.checklist.judges import ask, program
 from tests.checklist.problems import problems
+from tests.checklist.readers import reads
 from tests.checklist.sample import N_POINTS, Sample, mask
 
 FRAMES = "entry_0000/measurement/data"
@@ -131,6 +132,7 @@ def test_46_options_of_bitshuffle_are_its_own(sample: Sample) -> None:
 
 
 @item(46, "dectris-compression")
+@reads("dectris-compression", frames="ok: chunks of data files")
 def test_46_dectris_decodes_our_chunks(sample: Sample) -> None:
     (path, *_) = segments(sample, "eiger")
     answer = ask(

@@ -14,6 +14,7 @@ from scanbus.writer import check_files, rebuild
 from tests.checklist.items import item
 from tests.checklist.judges import ask, program
 from tests.checklist.problems import problems
+from tests.checklist.readers import reads
 from tests.checklist.sample import (
     FRAME,
     N_POINTS,
@@ -25,6 +26,7 @@ from tests.support.checklist import check_file
 from tests.support.trees import differences
 
 TOMOGRAPHY = ["tomo:basic", "projections"]
+PYFAI = "frames by their path; detectors of the scan master"
 
 
 def copied(sample: Sample, folder: Path) -> Path:
@@ -132,6 +134,7 @@ def test_60_a_dataset_names_all_its_files(sample: Sample) -> None:
 
 
 @item(60, "pyFAI")
+@reads("pyFAI", frames="ok", dataset=PYFAI)
 def test_60_pyfai_integrates_from_the_dataset(sample: Sample) -> None:
     answer = ask(
         "pyFAI",
@@ -189,6 +192,7 @@ def test_60_pymca_lists_the_spectra_of_a_scan(sample: Sample) -> None:
 
 
 @item(60, "nxtomomill")
+@reads("nxtomomill", values="ok", frames="ok", dataset="ok")
 def test_60_nxtomomill_converts_a_tomography(sample: Sample, tmp_path: Path) -> None:
     folder = sample.masters["tomo"].parent.parent
     dataset, converted = folder / f"{folder.name}.h5", tmp_path / "out.nx"
