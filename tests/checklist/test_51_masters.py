@@ -97,6 +97,12 @@ def test_57_links_resolve(sample: Sample) -> None:
     assert problems(sample, 57) == []
 
 
+@item(57, "scanbus check")
+def test_57_check_finds_the_links_of_sequences_in_order(sample: Sample) -> None:
+    report = check_files([sample.dataset, sample.masters["sequence"]])
+    assert report.ok, report.findings
+
+
 @item(58, "h5py")
 def test_58_masters_of_all_levels_link_every_entry(sample: Sample) -> None:
     folder = sample.dataset.parent

@@ -14,6 +14,7 @@ import h5py
 
 from scanbus.writer.check.report import UNREADABLE, Tally
 from scanbus.writer.check.scanbus_files import open_file, uid_of
+from scanbus.writer.layouts.common.links import SUBSCANS
 
 __all__ = [
     "Inventory",
@@ -169,7 +170,10 @@ def check_external(
                 tally.record(path, link, f"{sentence}{owner}")
             elif uid is not None and uid not in inner:
                 note_without_uid(path, tally)
-            ours = uids.get("/" + link.strip("/").split("/")[0])
+            entry, *inside = link.strip("/").split("/")
+            if inside[:1] == [SUBSCANS]:
+                continue  # The scans of a sequence are others than the sequence.
+            ours = uids.get(f"/{entry}")
             if uid is not None and ours is not None and uid != ours:
                 tally.record(path, link, f"{name} belongs to scan {uid}, not {ours}")
     return target
