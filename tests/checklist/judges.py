@@ -59,15 +59,16 @@ def ask(package: str, code: str, *arguments: object) -> Any:
     return _answer([_PYTHON, "-c", _script(_HEAD, code), *map(str, arguments)])
 
 
-def ask_debian(code: str, *arguments: object) -> Any:
+def ask_debian(code: str, *arguments: object, filters: str | None = None) -> Any:
     """Return what a program says to which Debian's h5py is h5py.
 
-    It has no filters of its own: it finds those of `plugin_path`.
+    It has no filters of its own: it finds those in a folder, by default `plugin_path`.
     """
     if not (Path(DEBIAN).is_file() and _has(DEBIAN, "h5py")):
         missing(f"{DEBIAN} has no h5py: apt-get install python3-h5py")
     command = [DEBIAN, "-c", _script(_IMPORTS, code), *map(str, arguments)]
-    return _answer(command, HDF5_PLUGIN_PATH=plugin_path())
+    folder = plugin_path() if filters is None else filters
+    return _answer(command, HDF5_PLUGIN_PATH=folder)
 
 
 def ask_node(code: str, *arguments: object, timeout_s: float = _SECONDS) -> Any:

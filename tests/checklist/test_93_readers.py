@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,18 @@ else:
     if isinstance(answer, str):
         missing(f"HDF5 1.10; Debian's h5py here has {answer}")
     assert_equal(answer, sample)
+
+
+COPY = "h5py without filters, of a copy by `scanbus convert`"
+
+
+@reads(COPY, values="ok", spectra="ok", frames="ok", dataset="ok")
+def test_a_copy_needs_no_filter(sample: Sample, tmp_path: Path) -> None:
+    copy = tmp_path / "all.h5"
+    scanbus = [sys.executable, "-m", "scanbus.cli"]
+    run([*scanbus, "convert", str(sample.dataset), str(copy)], env=None)
+    code = f"import h5py\nfile, names = h5py.File(sys.argv[1]), sys.argv[2:]\n{READ}"
+    assert_equal(ask_debian(code, copy, *ALL, filters=""), sample)
 
 
 @reads("h5dump", values="ok", spectra="ok", frames="ok", dataset="ok")
