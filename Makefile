@@ -80,8 +80,8 @@ test-checklist: $(VENV)/.installed-judges
 test-checklist: export JUDGES_PYTHON := $(abspath $(VENV)/judges/bin/python)
 
 .PHONY: checklist
-checklist: export WRITE_READERS := 1
-checklist: test-checklist  ## ask programs of others about our files, write docs/reference/readers.md
+checklist: export WRITE_PAGES := 1
+checklist: test-checklist  ## ask programs of others about our files; write what they show to the docs
 
 .PHONY: test-all
 test-all: $(VENV)/.installed-test  ## run every ring in full, write docs/reference/test-results.md (more than an hour)

@@ -16,7 +16,7 @@ def test_the_page_of_readers_is_what_they_showed(
         pytest.skip(f"a part of the ring, or without some: {', '.join(sorted(absent))}")
     written = PAGE.read_text()
     expected = page(written, shown)
-    if os.environ.get("WRITE_READERS"):
+    if os.environ.get("WRITE_PAGES"):
         PAGE.write_text(expected)
     else:
         assert written == expected, "`make checklist` writes it again"

@@ -28,8 +28,8 @@ from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
 from scanbus.writer.masters.above import MastersAbove
 from scanbus.writer.masters.list_scans import KnownScans
 from scanbus.writer.storage.durable_files import fsync_path, make_folder
-from scanbus.writer.storage.temporary_files import has_ended
 from scanbus.writer.storage.regular_file import check_regular, read_regular
+from scanbus.writer.storage.temporary_files import has_ended
 
 __all__ = ["UnlistedScans", "list_scan", "note_unlisted"]
 
