@@ -87,4 +87,6 @@ def pinned() -> dict[str, str]:
             re.MULTILINE,
         )
     )
-    return found | json.loads((FOLDER / "package.json").read_text())["dependencies"]
+    said = json.loads((FOLDER / "package.json").read_text())
+    in_node: dict[str, str] = said["dependencies"]
+    return found | in_node

@@ -88,7 +88,8 @@ def colours_of_pixels(picture: np.ndarray) -> np.ndarray:
     rows = height / 2 + (FRAME[0] / 2 - np.arange(FRAME[0]) - 0.5) * size
     columns = width / 2 + (np.arange(FRAME[1]) + 0.5 - FRAME[1] / 2) * size
     colours = picture[rows.astype(int)[:, None], columns.astype(int)].astype(int)
-    return colours @ [2**16, 2**8, 1]
+    found: np.ndarray = colours @ [2**16, 2**8, 1]
+    return found
 
 
 @pytest.mark.timeout(300)

@@ -107,7 +107,7 @@ def with_trees(page: str, trees: dict[str, str]) -> str:
         block = f"<!-- tree: {name} -->\n```text\n{text}```\n"
         pattern = re.compile(rf"<!-- tree: {name} -->\n```text\n.*?```\n", re.DOTALL)
         assert len(pattern.findall(page)) == 1, name
-        page = pattern.sub(lambda _, block=block: block, page)
+        page = pattern.sub(block.replace("\\", r"\\"), page)
     return page
 
 

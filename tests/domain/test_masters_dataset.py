@@ -27,7 +27,7 @@ from scanbus.writer.masters.above import (
 )
 from scanbus.writer.masters.list_scans import KnownScans
 from scanbus.writer.masters.unlisted import UnlistedScans, note_unlisted
-from scanbus.writer.masters.write import write_scan_master
+from scanbus.writer.masters.write import replace_file, write_scan_master
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.storage.data_root import dataset_folder
 from scanbus.writer.storage.temporary_files import new_temporary
@@ -151,7 +151,7 @@ def test_a_scan_that_appears_meanwhile_is_linked(
 ) -> None:
     folder, contents = make_scan(tmp_path)
     write_scan_master(folder, contents)
-    replace = above.replace_file
+    replace = replace_file
     written: list[Path] = []
 
     def replace_and_add(path: Path, tree: Group, *, old: Path | None = None) -> None:

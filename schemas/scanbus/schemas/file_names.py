@@ -306,13 +306,7 @@ def manifest_name(scan_number: int) -> str:
 
 
 def amendments_name(scan_number: int) -> str:
-    """Return the name of the corrections of a scan's metadata, in the scan's folder.
-
-    Examples
-    --------
-    >>> amendments_name(7)
-    'scan0007_amendments.jsonl'
-    """
+    """Return the name of the corrections of a scan's metadata, in the scan's folder."""
     return f"{scan_folder_name(scan_number)}_amendments.jsonl"
 
 

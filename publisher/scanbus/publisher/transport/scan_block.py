@@ -126,6 +126,8 @@ class ScanBlock:
     def update(self, metadata: Mapping[str, Any] | None, note: str) -> None:
         """Add metadata or a note, to be sent after the start; see ``Scan.update``."""
         assert self.queue is not None
+        if not (metadata or note):
+            return
         with Backstop(self._preparing), self._preparing:
             # Inside: which arrays are sent with the start is decided once.
             event = self._options.updated(metadata, note)

@@ -79,12 +79,14 @@ def write_scan_master(
     RootUnusableError
         If the file system refuses.
     """
+    found = read_amendments(folder)
+    path = _write(folder, contents, found, aside, old=old)
     # Somebody may correct the metadata meanwhile: whoever renames last looks last.
     for _ in range(_MAX_ROUNDS):
-        found = read_amendments(folder)
-        path = _write(folder, contents, found, aside, old=old)
-        if read_amendments(folder) == found:
+        known, found = found, read_amendments(folder)
+        if found == known:
             break
+        _write(folder, contents, found, aside, old=old)
     return path
 
 

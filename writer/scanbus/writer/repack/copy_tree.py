@@ -128,9 +128,10 @@ class TreeCopy:
         if BY_REFERENCE in source.attrs and source.is_virtual:
             _check_places(source, self.external_roots)
         options: dict[str, Any] = {}
-        has_values = source.shape is not None and source.size > 0
-        if has_values and kind.kind in "biufc" and kind.names is None:
-            options = self.packing.options(source.shape, kind.itemsize)
+        shape: tuple[int, ...] | None = source.shape
+        is_plain = kind.kind in "biufc" and kind.names is None
+        if shape is not None and source.size > 0 and is_plain:
+            options = self.packing.options(shape, kind.itemsize)
             options["fillvalue"] = source.fillvalue
         made = parent.create_dataset(
             name,

@@ -337,8 +337,7 @@ class GatewayRunner:
             case SeriesEnded():
                 self._ended.forget("")
                 if self._current is not None and self._is_current(message.series):
-                    if message.metadata:
-                        self._current.scan.update(message.metadata)
+                    self._current.scan.update(message.metadata)
                     self._finish(EndReason.SUCCESS)
 
     def _is_current(self, series: str) -> bool:
