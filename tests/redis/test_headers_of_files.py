@@ -222,6 +222,37 @@ def test_an_eiger_series_keeps_what_its_master_says(
     assert metadata["instrument"]["beam"]["incident_wavelength"] == 0.98
 
 
+def test_a_nexus_file_of_others_keeps_its_motors_and_no_invented_times(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """With an exposure and no period: nobody says when its second frame began."""
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        entry = file.create_group("entry")
+        entry.attrs["NX_class"] = "NXentry"
+        entry["start_time"] = "2019-09-11T13:20:28+02:00"
+        entry["end_time"] = "2019-09-11T13:21:00+02:00"
+        for name, nx_class, field, values in (
+            ("samx", "NXpositioner", "value", [0.5, 1.0, 1.5]),
+            ("i0", "NXdetector", "data", [7.0, 8.0, 9.0]),
+            ("temperature", "NXsensor", "value", [300.0, 301.0, 302.0]),
+            ("pilatus", "NXdetector", "data", np.ones((3, 8, 8), "u2")),
+        ):
+            group = entry.create_group(f"instrument/{name}")
+            group.attrs["NX_class"] = nx_class
+            group[field] = values
+        entry["instrument/pilatus/count_time"] = 0.5
+    scan = published(redis_url, [tmp_path / "scan.h5"])
+    assert scan.channels["samx"].role is Role.AXIS
+    assert scan.read("samx").tolist() == [0.5, 1.0, 1.5]
+    assert scan.read("i0").tolist() == [7, 8, 9]
+    assert scan.read("temperature").tolist() == [300, 301, 302]
+    assert "elapsed_time" not in scan.channels
+    (detector,) = [n for n, c in scan.channels.items() if c.role is Role.DETECTOR]
+    times = [time for each in scan.batches(detector) for time in each.times]
+    assert np.isfinite(times).tolist() == [True, False, False]
+    assert scan.record.metadata()["end_time"] == "2019-09-11T13:21:00+02:00"
+
+
 def test_a_master_whose_data_file_is_gone_is_a_sentence(
     redis_url: str, tmp_path: Path
 ) -> None:

@@ -161,7 +161,13 @@ def start_of(facts: HeaderFacts, zone: tzinfo | None = None) -> datetime | None:
 
 
 def end_of(facts: HeaderFacts, zone: tzinfo | None = None) -> datetime | None:
-    """Return when a frame ended, as far as its header says how long it took."""
+    """Return when a frame, the last one of its file, ended.
+
+    As far as its header says that, or how long it took.
+    """
+    ended = moment_of(facts.end_date, zone)
+    if ended is not None:
+        return ended
     found = start_of(facts, zone)
     return None if found is None else _later(found, facts.ends_after_s)
 

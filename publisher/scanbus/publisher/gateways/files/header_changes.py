@@ -102,8 +102,9 @@ class HeaderChanges:
             is_other = first.axis is None or first.axis.start != facts.axis.start
             self.axis_turns = self.axis_turns or turns
             self.axis_moves = self.axis_moves or turns or is_other
-        begins = start_of(facts, self._zone), start_of(first, self._zone)
-        self.date_changes = self.date_changes or begins[0] != begins[1]
+        begins, began = start_of(facts, self._zone), start_of(first, self._zone)
+        is_later = begins is not None and begins != began
+        self.date_changes = self.date_changes or is_later
         for place, value in facts.values().items():
             known = self._values.get(place)
             if known is None:

@@ -102,6 +102,8 @@ class HeaderFacts:
         How long after that time the frame began, in seconds: of frames in one file.
     ends_after_s : float
         How long after its begin the frame ended, in seconds; 0 if it is not known.
+    end_date : str
+        When all frames of its file ended, in the form of the header.
     keywords : dict
         What no dialect knows: keyword to value.
     text : str
@@ -118,6 +120,7 @@ class HeaderFacts:
     date: str = ""
     starts_after_s: float = 0.0
     ends_after_s: float = 0.0
+    end_date: str = ""
     keywords: dict[str, Scalar] = field(default_factory=dict)
     text: str = ""
     flags_pixels: bool = False

@@ -21,6 +21,7 @@ from scanbus.publisher.gateways.files.headers.facts import (
     nexus_name,
     with_units,
 )
+from scanbus.schemas.valid_names import unique_name
 
 __all__ = ["HDF5_KEY", "Hdf5Field", "Hdf5Header", "read_nexus"]
 
@@ -30,6 +31,9 @@ HDF5_KEY: Final = "hdf5"
 _MODELS: Final = ("description", "model", "name", "local_name")
 _DATES: Final = ("data_collection_date", "start_time", "date")
 _END: Final = "_end"
+_POSITIONER: Final = "NXpositioner"
+# Names that every group has.
+_PLAIN: Final = frozenset(("data", "value"))
 # Derived from the angles themselves.
 _OF_ANGLES: Final = ("_increment", "_range_average", "_range_total", "_start")
 _ANGLES: Final = ("omega", "phi", "chi", "kappa", "two_theta", "theta")
@@ -90,8 +94,10 @@ def read_nexus(header: Hdf5Header) -> HeaderFacts:
     detector = nexus_name(model)
     axis, positioners = reader.angles()
     exposure = _number(fields.get("count_time"))
-    period = _number(fields.get("frame_time")) or exposure
+    period = _number(fields.get("frame_time"))
     date = next((text for name in _DATES if (text := reader.text(name))), "")
+    if header.number and period is None:
+        date = ""  # Nobody says how long the frames before it took.
     return HeaderFacts(
         detector=detector,
         tree=_tree(detector, fields, reader),
@@ -100,6 +106,7 @@ def read_nexus(header: Hdf5Header) -> HeaderFacts:
         date=date,
         starts_after_s=header.number * (period or 0.0),
         ends_after_s=exposure or 0.0,
+        end_date=reader.text("end_time"),
         keywords=reader.per_frame(),
     )
 
@@ -182,41 +189,45 @@ class _Reader:
         axis: ScanAxis | None = None
         for path, each in self._header.entry.items():
             folder, _, name = path.rpartition("/")
-            if name not in _ANGLES or "detector" in folder.split("/")[:2]:
+            stem = path
+            if name == "value" and self._header.classes.get(folder) == _POSITIONER:
+                name, stem = nexus_name(folder.rpartition("/")[2]), f"{folder}/"
+            elif name not in _ANGLES or "detector" in folder.split("/")[:2]:
                 continue
-            self._taken.update(
-                f"{folder}/{name}{suffix}" for suffix in (_END, *_OF_ANGLES)
-            )
+            suffixes = (_END, *_OF_ANGLES)
+            self._taken.update(_beside(stem, suffix) for suffix in suffixes)
             self._taken.add(path)
             value = self._at(each)
             if value is None or name in positioners:
                 continue
             units = "deg" if each.units.startswith("deg") else each.units
             positioners[name] = units, value
-            turn = self._turn(folder, name, value)
+            turn = self._turn(stem, value)
             if turn and axis is None:
                 axis = ScanAxis(name, value, turn, units or "deg")
         return axis, positioners
 
-    def _turn(self, folder: str, name: str, start: float) -> float:
+    def _turn(self, stem: str, start: float) -> float:
         entry = self._header.entry
-        end = entry.get(f"{folder}/{name}{_END}")
+        end = entry.get(_beside(stem, _END))
         found = None if end is None else self._at(end)
         if found is not None:
             return round(found - start, 9)
-        increment = entry.get(f"{folder}/{name}_increment")
+        increment = entry.get(_beside(stem, "_increment"))
         return 0.0 if increment is None else self._at(increment) or 0.0
 
     def per_frame(self) -> dict[str, Scalar]:
         """Return further numbers of this frame, by their names."""
         found: dict[str, Scalar] = {}
+        names: set[str] = set()
         for path, each in self._header.entry.items():
-            name = path.rpartition("/")[2]
             if path in self._taken or not _is_per_frame(each, self._header.n_frames):
                 continue
+            name = unique_name(_name_of(path), names)
+            names.add(name)  # Also without a value: names are those of all frames.
             value = self._at(each)
             if value is not None:
-                found.setdefault(name, value)
+                found[name] = value
         return found
 
     def _of(self, path: str) -> list[tuple[str, Hdf5Field]]:
@@ -234,6 +245,23 @@ class _Reader:
         number = self._header.number
         is_there = number < self._header.n_frames
         return _number(_plain(each.value[number])) if is_there else None
+
+
+def _beside(stem: str, suffix: str) -> str:
+    """Return the path of a field that belongs to another, or to a group."""
+    return f"{stem}{suffix.removeprefix('_') if stem.endswith('/') else suffix}"
+
+
+def _name_of(path: str) -> str:
+    """Return what to call a field; the group says more than ``data``.
+
+    Examples
+    --------
+    >>> _name_of("instrument/i0/data"), _name_of("sample/temperature")
+    ('i0', 'temperature')
+    """
+    folder, _, name = path.rpartition("/")
+    return folder.rpartition("/")[2] if folder and name in _PLAIN else name
 
 
 def _is_per_frame(each: Hdf5Field, n_frames: int) -> bool:
