@@ -29,7 +29,7 @@ def test_names_units_and_types_that_files_cannot_have(
         assert entry["measurement/c_1_2"].attrs["units"] == "furlong/flop!"
         assert (entry["sample/x_y"][()], entry["sample/x_y_2"][()]) == (2, 1)
         said = {
-            text.partition(":")[0]: text for text in entry["scanbus/problems"].asstr()
+            text.partition(":")[0]: text for text in entry["scanbus/remarks"].asstr()
         }
     assert "'c-1'" in said["/instrument/c_1_2"]
     assert "'x-y'" in said["/sample/x_y_2"]

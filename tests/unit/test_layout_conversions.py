@@ -53,7 +53,7 @@ def test_values_without_a_type_and_names_that_collide_are_said() -> None:
 def test_the_master_has_the_sentences() -> None:
     told = {"sample": {"odd": "x", "odd@stored_as": "text of Odd"}}
     found = entry(channel("i0", "g", units="flop!"), **told)
-    units, odd = sorted(value_at(found, "scanbus/problems"))
+    units, odd = sorted(value_at(found, "scanbus/remarks"))
     assert units.startswith("/instrument/i0/data: units 'flop!' are written")
     assert odd.startswith("/sample/odd: stored as text of Odd")
 

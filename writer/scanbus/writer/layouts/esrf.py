@@ -139,7 +139,7 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
     entry = merge_trees(known, _metadata(record, reader, displaced), displaced)
     entry = merge_trees(entry, _defaults(record), Displaced([]))
     entry = _with_device_fields(entry, places)
-    problems = (*reader.problems, *conversions(entry), *unknown_units(entry))
+    remarks = (*conversions(entry), *unknown_units(entry))
     wanted = record.prepared.plots if record.prepared else ()
     taken = (*_NOT_METADATA, *entry.children)
     fields = record.metadata().get("instrument")
@@ -151,7 +151,9 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
         **entry.children,
         **plots,
         "notes": note_groups(record),
-        "scanbus": scanbus_group(contents, places, problems, displaced.groups()),
+        "scanbus": scanbus_group(
+            contents, places, reader.problems, remarks, displaced.groups()
+        ),
         "writer": writer_note(record, stamp),
         **_end(record, acquired),
     }

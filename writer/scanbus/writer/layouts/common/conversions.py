@@ -1,7 +1,7 @@
 """Say what stands in a file otherwise than it was given, and units nobody knows.
 
 Publishers give what HDF5 cannot hold as text, and clean names; attributes of each node
-say so. Here are the sentences about it for ``scanbus/problems``. Pure.
+say so. Here are the sentences about it for ``scanbus/remarks``. Pure.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -91,6 +91,7 @@ def scanbus_group(
     contents: ScanContents,
     places: Mapping[str, Place],
     problems: Iterable[str],
+    remarks: Sequence[str],
     displaced: Mapping[str, Node],
 ) -> Group:
     """Return the scan's identity, verdict with ledgers, sources and problems.
@@ -103,6 +104,8 @@ def scanbus_group(
         Channel name to its place.
     problems : iterable of str
         One sentence for each value that could not be written as it was sent.
+    remarks : sequence of str
+        One for each that is written, but not as it was given, or that few can read.
     displaced : mapping
         Nodes for metadata whose own place is taken.
     """
@@ -137,6 +140,8 @@ def scanbus_group(
     sentences = (*record.problems, *problems)
     if sentences:
         children["problems"] = Dataset(sentences)
+    if remarks:
+        children["remarks"] = Dataset(tuple(remarks))
     return Group("NXcollection", children=children)
 
 
