@@ -23,7 +23,7 @@ from scanbus.schemas.errors import (
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer import Packing, check_files, convert
 from scanbus.writer.repack import conversion
-from scanbus.writer.repack.copy_tree import _blocks
+from scanbus.writer.repack.copy_tree import blocks_of
 from scanbus.writer.repack.packing import CODECS
 from scanbus.writer.storage.temporary_files import new_temporary
 from tests.support.written_scans import WrittenScan, write_scan
@@ -207,7 +207,7 @@ def test_parts_are_whole_chunks_that_fit_into_memory(tmp_path: Path) -> None:
         ):
             made = file.create_dataset(str(shape), shape, "uint16", chunks=chunks)
             count = 0
-            for block in _blocks(made):
+            for block in blocks_of(made):
                 sizes = [each.stop - each.start for each in block]
                 assert 2 * math.prod(sizes) <= 2**25
                 starts = [each.start for each in block]
