@@ -87,6 +87,5 @@ def pinned() -> dict[str, str]:
             re.MULTILINE,
         )
     )
-    said = json.loads((FOLDER / "package.json").read_text())
-    in_node: dict[str, str] = said["dependencies"]
-    return found | in_node
+    of_node = json.loads((FOLDER / "package.json").read_text())["dependencies"]
+    return {**found, **of_node}

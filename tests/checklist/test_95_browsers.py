@@ -87,9 +87,10 @@ def colours_of_pixels(picture: np.ndarray) -> np.ndarray:
     size = min(height / FRAME[0], width / FRAME[1])
     rows = height / 2 + (FRAME[0] / 2 - np.arange(FRAME[0]) - 0.5) * size
     columns = width / 2 + (np.arange(FRAME[1]) + 0.5 - FRAME[1] / 2) * size
-    colours = picture[rows.astype(int)[:, None], columns.astype(int)].astype(int)
-    found: np.ndarray = colours @ [2**16, 2**8, 1]
-    return found
+    red, green, blue = np.moveaxis(
+        picture[rows.astype(int)[:, None], columns.astype(int)].astype(int), -1, 0
+    )
+    return np.asarray(red * 2**16 + green * 2**8 + blue)
 
 
 @pytest.mark.timeout(300)

@@ -104,10 +104,11 @@ def with_trees(page: str, trees: dict[str, str]) -> str:
     """Return the page with its trees made anew."""
     for name, tree in trees.items():
         text = re.sub(r"(?<=scan0001_)[0-9a-f]{32}", "{uid}", tree)
-        block = f"<!-- tree: {name} -->\n```text\n{text}```\n"
-        pattern = re.compile(rf"<!-- tree: {name} -->\n```text\n.*?```\n", re.DOTALL)
-        assert len(pattern.findall(page)) == 1, name
-        page = pattern.sub(block.replace("\\", r"\\"), page)
+        head = f"<!-- tree: {name} -->\n```text\n"
+        before, found, rest = page.partition(head)
+        assert found, name
+        _, end, after = rest.partition("```\n")
+        page = f"{before}{head}{text}{end}{after}"
     return page
 
 
