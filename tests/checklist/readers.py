@@ -47,7 +47,7 @@ READERS = {
     "dectris-compression": "dectris-compression",
     "h5grove (jupyterlab-h5web)": "h5grove",
     "H5Web": "@h5web/app",
-    "h5wasm (myHDF5)": "h5wasm",
+    "h5wasm in node": "h5wasm",
     "Tiled": "tiled",
 }
 """In the order of the page: a package among the pinned ones, or a version."""

@@ -29,7 +29,7 @@ console.log(JSON.stringify(Object.fromEntries(answer)));
 """
 
 
-@reads("h5wasm (myHDF5)", values="ok", spectra="ok", frames="ok", dataset="ok")
+@reads("h5wasm in node", values="ok", spectra="ok", frames="ok", dataset="ok")
 def test_h5wasm_reads_all_from_the_dataset(sample: Sample) -> None:
     names = ("th", "diode", "count", "comment", "mca_det0", "eiger", "cam", "noise")
     answer = ask_node(H5WASM, sample.dataset, *names)
