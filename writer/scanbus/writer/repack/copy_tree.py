@@ -28,7 +28,7 @@ from scanbus.schemas.errors import (
 from scanbus.writer.layouts.common.channel_nodes import BY_REFERENCE
 from scanbus.writer.repack.packing import Packing
 
-__all__ = ["TreeCopy", "digest_of_object"]
+__all__ = ["TreeCopy", "blocks_of", "digest_of_object"]
 
 _BLOCK_BYTES: Final = 2**25
 # Assumed for a text or a list, which are anywhere in the file.
@@ -142,7 +142,7 @@ class TreeCopy:
         )
         self._known[self._key(source)] = made.name
         digest = xxhash.xxh3_128()
-        for block in _blocks(made):
+        for block in blocks_of(made):
             values = _read(source, block)
             made[block] = values
             _feed(digest, values)
@@ -173,7 +173,7 @@ def digest_of_object(
     """Return the digest of the values and attributes of an object, not of members."""
     digest = xxhash.xxh3_128()
     if isinstance(found, h5py.Dataset):
-        for block in _blocks(found):
+        for block in blocks_of(found):
             values = found[block]
             _feed(digest, values)
             on_bytes(_size_of(values))
@@ -219,7 +219,7 @@ def _is_ordered(found: h5py.Group | h5py.Dataset) -> bool:
     return bool(order())
 
 
-def _blocks(dataset: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
+def blocks_of(dataset: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
     """Yield the places of parts of a dataset that fit into memory; whole chunks.
 
     So each chunk is packed once, and one that is wider than an image is no reason to
