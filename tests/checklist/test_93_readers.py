@@ -23,6 +23,9 @@ from tests.checklist.judges import (
 from tests.checklist.readers import reads
 from tests.checklist.sample import Sample
 
+# Programs of others start slowly on a machine that has much to do.
+pytestmark = pytest.mark.timeout(400)
+
 VALUES = ("th", "diode", "count", "comment")
 SPECTRA = ("mca_det0",)
 FRAMES = ("eiger", "cam", "noise")
@@ -244,7 +247,6 @@ finally:
 """
 
 
-@pytest.mark.timeout(300)
 @reads("Tiled", values="ok", spectra="ok", frames="ok", dataset="ok")
 def test_tiled_serves_the_folder(sample: Sample) -> None:
     folder = sample.dataset.relative_to(sample.root).with_suffix("")

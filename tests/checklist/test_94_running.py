@@ -20,6 +20,9 @@ from tests.checklist.readers import reads
 from tests.checklist.sample import FOLDERS
 from tests.support.writers import wait_until, writer
 
+# Programs of others start slowly on a machine that has much to do.
+pytestmark = pytest.mark.timeout(400)
+
 POINTS = np.arange(100)
 SENT = 60
 SPECTRA = np.multiply.outer(POINTS, np.arange(16)).astype(np.uint32)
@@ -131,7 +134,6 @@ AT_ITS_END = "ok, and ends with the scan"
 WAITS = "waits for the end of an entry that it does not find: take scan masters"
 
 
-@pytest.mark.timeout(300)
 @reads("blissdata `dynamic_hdf5`", values="ok", spectra="ok", frames="ok")
 @reads("blissdata `dynamic_hdf5`", dataset=WAITS, running=AT_ITS_END)
 def test_dynamic_hdf5_reads_to_the_end(running: Running, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from tests.checklist.judges import NODE, ask, ask_node, missing, program, run
 from tests.checklist.readers import reads
 from tests.checklist.sample import FRAME, Sample, mask
 
+# Programs of others start slowly on a machine that has much to do.
+pytestmark = pytest.mark.timeout(400)
+
 PAGE = Path(__file__).parent / "h5web"
 H5WASM = """
 import { File, ready } from "h5wasm/node";
@@ -93,7 +96,6 @@ def colours_of_pixels(picture: np.ndarray) -> np.ndarray:
     return np.asarray(red * 2**16 + green * 2**8 + blue)
 
 
-@pytest.mark.timeout(300)
 @reads("H5Web", frames="ok", dataset="ok")
 def test_h5web_draws_a_frame_with_a_sensible_scale(
     sample: Sample, tmp_path: Path
