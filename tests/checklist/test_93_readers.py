@@ -175,24 +175,19 @@ with fabio.open(sys.argv[1]) as image:
 
 
 NEXUS = """
-from nexusformat.nexus import NeXusError, nxload
-try:
-    measured = nxload(sys.argv[1])["1.1/measurement"]
-    answer = {}
-    for name in sys.argv[2:]:
-        values = measured[name][()].nxdata.tolist()
-        answer[name] = [v.decode() if isinstance(v, bytes) else v for v in values]
-except NeXusError as error:
-    answer = str(error)
+from nexusformat.nexus import nxload
+measured = nxload(sys.argv[1])["1.1/measurement"]
+answer = {}
+for name in sys.argv[2:]:
+    values = measured[name][()].nxdata.tolist()
+    answer[name] = [v.decode() if isinstance(v, bytes) else v for v in values]
 """
-RECURSION = "reads scan masters; runs in a circle where a link leads to a link"
 
 
-@reads("nexusformat (NeXpy)", values="ok", spectra="ok", frames="ok", dataset=RECURSION)
+@reads("nexusformat (NeXpy)", values="ok", spectra="ok", frames="ok", dataset="ok")
 def test_nexusformat_reads_all_of_a_scan(sample: Sample) -> None:
     assert_equal(ask("nexusformat", NEXUS, sample.rich, *ALL), sample)
-    answer = ask("nexusformat", NEXUS, sample.dataset, "diode")
-    assert "Cannot read the external link" in answer
+    assert_equal(ask("nexusformat", NEXUS, sample.dataset, *ALL), sample)
 
 
 @reads("blissdata `static_hdf5`", values="ok", spectra="ok", frames="ok", dataset="ok")

@@ -13,6 +13,7 @@ from scanbus.writer.model.nexus_tree import (
     Dataset,
     ExternalLink,
     Group,
+    HardLink,
     Node,
     SoftLink,
 )
@@ -196,7 +197,7 @@ def test_originals_of_links_name_their_path() -> None:
     found = entry(described, instrument={"mca": {"energy": list(range(8))}})
     for path in ("instrument/mca/spectrum", "instrument/mca/energy", "plot_mca"):
         node = at(found, path)
-        assert not isinstance(node, SoftLink | ExternalLink)
+        assert not isinstance(node, SoftLink | HardLink | ExternalLink)
         assert node.attributes["target"] == f"/1.1/{path}"
 
 

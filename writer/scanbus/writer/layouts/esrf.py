@@ -51,6 +51,7 @@ from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import (
     Dataset,
     Group,
+    HardLink,
     Node,
     SoftLink,
     Value,
@@ -108,9 +109,10 @@ def layout(
     attributes["default"] = contents.entry_name
     entry = with_copies(contents, _entry(contents, stamp, with_users=with_users))
     # Masters above link to the entry through this group, whose name has the uid. It
-    # has no class: readers that list the entries of a file must see one.
+    # has no class: readers that list the entries of a file must see one. A hard link:
+    # nexusformat follows no soft link behind an external one.
     links = Group(
-        None, children={contents.entry_name: SoftLink(f"/{contents.entry_name}")}
+        None, children={contents.entry_name: HardLink(f"/{contents.entry_name}")}
     )
     children: dict[str, Node] = {
         contents.entry_name: entry,

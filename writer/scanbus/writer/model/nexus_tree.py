@@ -21,6 +21,7 @@ __all__ = [
     "ExternalLink",
     "FrameSource",
     "Group",
+    "HardLink",
     "Node",
     "SoftLink",
     "Source",
@@ -80,6 +81,19 @@ class SoftLink:
     path : str
         Absolute path, so that the link also resolves through an external link to this
         file.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class HardLink:
+    """Another name for a group or dataset of the same file, made before.
+
+    Attributes
+    ----------
+    path : str
+        Absolute path.
     """
 
     path: str
@@ -239,6 +253,7 @@ Node: TypeAlias = (
     | Dataset
     | CopiedDataset
     | SoftLink
+    | HardLink
     | ExternalLink
     | VirtualDataset
     | VirtualArray

@@ -27,6 +27,7 @@ from scanbus.writer.model.nexus_tree import (
     ExternalLink,
     FrameSource,
     Group,
+    HardLink,
     Node,
     SoftLink,
     Value,
@@ -123,6 +124,8 @@ def _write_node(
             write_attributes_of(copied, node.attributes)
         case SoftLink():
             parent[name] = h5py.SoftLink(node.path)
+        case HardLink():
+            parent[name] = parent.file[node.path]
         case ExternalLink():
             # A master may link thousands of scans: this takes a third of h5py's time.
             parent.id.links.create_external(

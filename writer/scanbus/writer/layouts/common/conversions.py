@@ -15,6 +15,7 @@ from scanbus.schemas.valid_names import nexus_name
 from scanbus.writer.model.nexus_tree import (
     ExternalLink,
     Group,
+    HardLink,
     Node,
     SoftLink,
     Value,
@@ -97,7 +98,8 @@ def _units_below(group: Group, where: str) -> Iterator[tuple[str, str]]:
 
 
 def _attributes(node: Node) -> Mapping[str, Value]:
-    return {} if isinstance(node, SoftLink | ExternalLink) else node.attributes
+    is_link = isinstance(node, SoftLink | HardLink | ExternalLink)
+    return {} if is_link else node.attributes
 
 
 def _is_known(units: str) -> bool:
