@@ -7,10 +7,9 @@ is written as a whole, and readers see either the old or the new version.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -28,6 +27,7 @@ from scanbus.writer.storage.amendments import (
     with_amendments,
 )
 from scanbus.writer.storage.durable_files import fsync_path
+from scanbus.writer.storage.exclusive_names import keep_under
 from scanbus.writer.storage.hdf5 import changed_hdf5, written_hdf5
 from scanbus.writer.storage.plotted_values import with_plotted_values
 from scanbus.writer.storage.provenance import stamp_now
@@ -201,8 +201,7 @@ def _replacing(
         fsync_path(aside)
         on_written()
         if old is not None:
-            with suppress(OSError):
-                os.link(path, old)
+            keep_under(path, old)
         with step("master"):
             aside.replace(path)
         fsync_path(path.parent)

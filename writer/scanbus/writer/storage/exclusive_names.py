@@ -14,7 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["NO_EXCLUSIVE_NAMES", "give_name", "rename_without_replacing"]
+__all__ = [
+    "NO_EXCLUSIVE_NAMES",
+    "give_name",
+    "keep_under",
+    "rename_without_replacing",
+]
 
 NO_EXCLUSIVE_NAMES: Final = (
     "it has neither hard links nor renames that replace nothing, so a file could be "
@@ -79,6 +84,12 @@ def give_name(made: Path | str, final: Path | str, *, dir_fd: int | None = None)
         raise OSError(refused.errno, NO_EXCLUSIVE_NAMES, str(final)) from refused
     _link_beside(Path(made), Path(final))
     return "link beside"
+
+
+def keep_under(path: Path, other: Path) -> None:
+    """Give a file a second name, where the file system has hard links."""
+    with suppress(OSError):
+        os.link(path, other)
 
 
 def rename_without_replacing(

@@ -98,8 +98,9 @@ def _units_below(group: Group, where: str) -> Iterator[tuple[str, str]]:
 
 
 def _attributes(node: Node) -> Mapping[str, Value]:
-    is_link = isinstance(node, SoftLink | HardLink | ExternalLink)
-    return {} if is_link else node.attributes
+    if isinstance(node, SoftLink | HardLink | ExternalLink):
+        return {}
+    return node.attributes
 
 
 def _is_known(units: str) -> bool:
