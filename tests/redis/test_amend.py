@@ -153,6 +153,22 @@ def test_not_a_number_is_a_value(folder: Path, tmp_path: Path) -> None:
         assert math.isnan(file["1.1/sample/mass"][()])
 
 
+def test_text_with_other_line_breaks_than_ours_is_one_correction(
+    folder: Path, tmp_path: Path
+) -> None:
+    """As it comes out of a word processor; JSON does not escape all of them."""
+    breaks = "a\u2028b\u2029c\x85d\ve\ff\x1cg"
+    amended(folder, sample__comment=breaks)
+    amended(folder, title="next")
+    assert [each.before for each in amendments(folder)] == [
+        {"sample/comment": "wet"},
+        {"title": "ascan th"},
+    ]
+    assert rebuild(tmp_path / "root").skipped == ()
+    with h5py.File(folder / "scan0001.h5") as file:
+        assert file["1.1/sample/comment"].asstr()[()] == breaks
+
+
 def test_a_value_that_the_scan_itself_says_is_named(folder: Path) -> None:
     done = amend(folder, {"start_time": "never"}, reason="r", author="me")
     (problem,) = done.problems

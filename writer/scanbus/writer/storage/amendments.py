@@ -99,7 +99,8 @@ def read_amendments(folder: Path) -> tuple[Amendment, ...]:
     if path is None or not is_there(path):
         return ()
     found: list[Amendment] = []
-    lines = read_regular(path).decode("utf-8", "replace").splitlines()
+    # JSON has U+2028 and U+0085 as themselves, at which `str.splitlines` would split.
+    lines = read_regular(path).decode("utf-8", "replace").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
