@@ -69,6 +69,7 @@ def read_frames(
         If the file is invalid, or of a format that fabio does not know.
     """
     try:
+        _load_fabio(path)
         image, extra = _opened(path, start)
         try:
             n_frames = int(image.nframes)
@@ -91,6 +92,7 @@ def read_headers(path: Path, start: bytes) -> list[dict[str, Any]]:
         If the file is invalid, as far as its headers show it.
     """
     try:
+        _load_fabio(path)
         head = unpacked_head(path, start, _HEAD_BYTES)
         if head.startswith(_CBF) and _cbf_pixels_at(path, head) >= 0:
             return [_cbf_header(head)]
@@ -109,6 +111,20 @@ def read_headers(path: Path, start: bytes) -> list[dict[str, Any]]:
         raise
     except Exception as error:  # noqa: BLE001 - fabio raises it bare
         _refuse(path, error)
+
+
+def _load_fabio(path: Path) -> None:
+    """Import the whole of fabio, before any part of it.
+
+    It imports its parts itself: a thread that asked for one of them first would meet
+    another one that has asked for the whole, and one of both would see half a module.
+    """
+    try:
+        import fabio  # noqa: PLC0415, F401
+    except ImportError as error:
+        raise SourceError(
+            str(path), "reading images needs fabio: pip install 'scanbus[files]'"
+        ) from error
 
 
 def _cbf_header(head: bytes) -> dict[str, Any]:
@@ -153,12 +169,8 @@ def _opened(path: Path, start: bytes) -> tuple[Any, dict[str, Any]]:
 
     Files are decompressed here, which detects a truncated one.
     """
-    try:
-        import fabio  # noqa: PLC0415
-    except ImportError as error:
-        raise SourceError(
-            str(path), "reading images needs fabio: pip install 'scanbus[files]'"
-        ) from error
+    import fabio  # noqa: PLC0415
+
     content = unpacked_file(path, start)
     is_own = start.startswith(_CBF) or is_mar345(start)
     if content is None and not is_own:
