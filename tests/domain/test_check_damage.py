@@ -455,3 +455,13 @@ def test_a_truncated_file_is_a_sentence_never_a_traceback(
         if length < path.stat().st_size:
             assert report.exit_code == 3
             assert "cannot be opened" in problems(report)
+
+
+def test_names_in_files_do_not_steer_the_terminal(
+    scan: WrittenScan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File(scan.master, "r+") as file:
+        file["1.1/a\x1b[31m\nb"] = h5py.SoftLink("/no\x1b]0;where\x07")
+    assert main(["check", str(scan.master)]) == 2
+    line, _ = capsys.readouterr().out.splitlines()
+    assert "a?[31m?b: soft link to /no?]0;where?, which" in line

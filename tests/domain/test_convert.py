@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +265,69 @@ def test_what_a_killed_process_left_is_removed(
     ours.touch()
     convert(scan.master, tmp_path / "one.h5")
     assert {path.name for path in tmp_path.iterdir()} == {"one.h5", ours.name}
+
+
+def _maps_itself(entry: h5py.Group) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        layout = h5py.VirtualLayout((3,), "f8")
+        layout[:] = h5py.VirtualSource(".", f"/1.1/{other}", (3,))
+        entry.create_virtual_dataset(name, layout)
+
+
+def _refers(entry: h5py.Group) -> None:
+    entry["title"].attrs["to"] = entry.ref
+
+
+def _lists_references(entry: h5py.Group) -> None:
+    kind = np.dtype([("to", h5py.ref_dtype), ("n", "i4")])
+    entry["title"].attrs.create("to", np.array([(entry.ref, 1)], kind))
+
+
+def _has_bytes_of_others(entry: h5py.Group) -> None:
+    entry.create_dataset("a", (4,), "u1", external=[("/etc/hostname", 0, 4)])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (_maps_itself, "maps what it is mapped into"),
+        (_refers, "title@to has references"),
+        (_lists_references, "title@to has references"),
+        (_has_bytes_of_others, "bytes of another file, /etc/hostname"),
+    ],
+)
+def test_a_source_that_cannot_be_one_file_is_refused(
+    scan: WrittenScan,
+    tmp_path: Path,
+    change: Callable[[h5py.Group], None],
+    sentence: str,
+) -> None:
+    """HDF5 ends the process where a virtual dataset maps itself."""
+    root = tmp_path / "root"
+    shutil.copytree(scan.root, root)
+    master = root / scan.master.relative_to(scan.root)
+    with h5py.File(master, "r+") as file:
+        change(file["1.1"])
+    with pytest.raises(VerificationError, match=sentence):
+        convert(master, tmp_path / "one.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+def test_groups_named_like_those_of_scanbus_are_copied(
+    scan: WrittenScan, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(scan.root, root)
+    master = root / scan.master.relative_to(scan.root)
+    names = ("1.1/myscanbus/sources", "1.1/old/scanbus/sources")
+    with h5py.File(master, "r+") as file:
+        for name in names:
+            file[name] = "mine"
+        assert "1.1/scanbus/sources" in file
+    convert(master, tmp_path / "one.h5")
+    with h5py.File(tmp_path / "one.h5") as file:
+        assert [file[name].asstr()[()] for name in names] == ["mine", "mine"]
+        assert "1.1/scanbus/sources" not in file
 
 
 def test_a_source_with_a_missing_part_is_refused(

@@ -15,7 +15,7 @@ from scanbus.cli.options import (
     external_roots_given,
     path_given,
 )
-from scanbus.cli.output import point_ranges, stdout
+from scanbus.cli.output import point_ranges, printable, stdout
 from scanbus.cli.progress import shown_progress
 from scanbus.schemas.wording import counted
 
@@ -77,12 +77,12 @@ def run(
 def _print_report(report: CheckReport) -> None:
     console = stdout()
     for finding in report.findings[:SHOWN_FINDINGS]:
-        console.print(_finding_line(finding), soft_wrap=True, markup=False)
+        console.print(printable(_finding_line(finding)), soft_wrap=True, markup=False)
     n_more = len(report.findings) - SHOWN_FINDINGS
     if n_more > 0:
         console.print(f"and {n_more} more; --json lists all")
     for note in report.notes:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        console.print(printable(f"note: {note}"), soft_wrap=True, markup=False)
     word = "in order" if report.ok else counted(len(report.findings), "problem")
     console.print(
         f"{word}: {counted(report.n_files, 'file')}, "

@@ -94,8 +94,14 @@ class _Visitor:
         self._seen.add(info.addr)
         if info.type == h5py.h5o.TYPE_GROUP:
             return True
-        if info.type == h5py.h5o.TYPE_DATASET and group[name].is_virtual:
-            self.found.virtual.append(below)
+        if info.type == h5py.h5o.TYPE_DATASET:
+            dataset = group[name]
+            if dataset.is_virtual:
+                self.found.virtual.append(below)
+            # HDF5 reads any file of this computer so, and zeros where it ends.
+            for file in sorted({each[0] for each in dataset.external or ()}):
+                sentence = f"its values are the bytes of another file, {file}"
+                self._tally.record(self._path, below, sentence)
         return False
 
 

@@ -7,10 +7,11 @@ makes the whole read fail. Both are found here, with the affected points.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import h5py
 
@@ -23,6 +24,9 @@ from scanbus.writer.layouts.common.device_fields import DERIVED_FROM
 from scanbus.writer.model.ledger import joined
 
 __all__ = ["VirtualInfo", "check_virtual"]
+
+# More than any writer makes: virtual datasets of virtual datasets.
+_DEEPEST_MAPPING: Final = 16
 
 
 @dataclass
@@ -171,6 +175,9 @@ class _VirtualCheck:
         source = file.get(part.dataset)
         if not isinstance(source, h5py.Dataset):
             return f"source {part.file} has no dataset {part.dataset}", part.points
+        if source.is_virtual and _maps_itself(source, {_key(self._dataset)}, set()):
+            # HDF5 would follow it until the process ends by a signal.
+            return f"{part.file} maps what it is mapped into", part.points
         is_derived = DERIVED_FROM in self._dataset.attrs
         if source.dtype != self._dataset.dtype and not is_derived:
             sentence = f"{part.file} holds {source.dtype}, not {self._dataset.dtype}"
@@ -199,6 +206,34 @@ class _VirtualCheck:
                 f"but stands at {part.start} to {part.stop - 1}"
             )
         return ""
+
+
+def _key(dataset: h5py.Dataset) -> tuple[str, int]:
+    name = os.path.realpath(dataset.file.filename)
+    return name, h5py.h5o.get_info(dataset.id).addr
+
+
+def _maps_itself(
+    dataset: h5py.Dataset, above: set[tuple[str, int]], done: set[tuple[str, int]]
+) -> bool:
+    """Whether a virtual dataset leads back to itself, or to one of those above it."""
+    key = _key(dataset)
+    if key in above or len(above) > _DEEPEST_MAPPING:
+        return True
+    if key in done:
+        return False
+    done.add(key)
+    path = Path(dataset.file.filename)
+    for file, name in {(i.file_name, i.dset_name) for i in dataset.virtual_sources()}:
+        try:
+            opened = dataset.file if file == "." else open_file(target_of(path, file))
+        except UNREADABLE:
+            continue  # It gives fill values.
+        found = opened.get(name)
+        is_virtual = isinstance(found, h5py.Dataset) and found.is_virtual
+        if is_virtual and _maps_itself(found, {*above, key}, done):
+            return True
+    return False
 
 
 def _misfit(source: Any, part: _Mapping) -> tuple[str, PointRange]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ _BLOCK_BYTES: Final = 2**25
 # Assumed for a text or a list, which are anywhere in the file.
 _TEXT_BYTES: Final = 1024
 # Of what the files of a scan say of each other; of no use in a single one.
-_LEFT_OUT: Final = ("scanbus/sources",)
+_LEFT_OUT: Final = re.compile(r"/(?:.*[/_])?\d+\.\d+/scanbus/sources")
 
 
 @dataclass
@@ -122,9 +123,8 @@ class TreeCopy:
         self, source: h5py.Dataset, parent: h5py.Group, name: str
     ) -> None:
         kind = source.dtype
-        if h5py.check_ref_dtype(kind) is not None:
-            reason = f"{source.name} has references to other objects; they are not kept"
-            raise VerificationError(source.file.filename, reason)
+        if _has_references(kind):
+            raise _references(source, source.name)
         if BY_REFERENCE in source.attrs and source.is_virtual:
             _check_places(source, self.external_roots)
         options: dict[str, Any] = {}
@@ -193,7 +193,7 @@ def _with_attributes(found: Any, digest: Any) -> str:
 def _is_left_out(group: h5py.Group, name: str) -> bool:
     """Whether a member describes files, or is the way by which others link here."""
     path = f"{group.name}/{name}"
-    if path.endswith(_LEFT_OUT):
+    if _LEFT_OUT.fullmatch(path):
         return True
     is_group = group.get(name, getclass=True, getlink=True) is h5py.HardLink
     if group.name != "/" or not is_group or not isinstance(group[name], h5py.Group):
@@ -205,10 +205,35 @@ def _is_left_out(group: h5py.Group, name: str) -> bool:
 
 
 def copy_attributes(source: Any, target: Any) -> None:
-    """Copy all attributes, with their types."""
+    """Copy all attributes, with their types.
+
+    Raises
+    ------
+    VerificationError
+        If one of them refers to other objects, which have other places in the copy.
+    """
     for name in source.attrs:
         kind = source.attrs.get_id(name).dtype
+        if _has_references(kind):
+            raise _references(source, f"{source.name}@{name}")
         target.attrs.create(name, source.attrs[name], dtype=kind)
+
+
+def _has_references(kind: np.dtype[Any]) -> bool:
+    """Whether values of a type refer to other objects, by themselves or in a part."""
+    if kind.names is not None:
+        return any(_has_references(kind[name]) for name in kind.names)
+    if kind.subdtype is not None:
+        return _has_references(kind.subdtype[0])
+    inner = h5py.check_vlen_dtype(kind)
+    if isinstance(inner, np.dtype):
+        return _has_references(inner)
+    return h5py.check_ref_dtype(kind) is not None
+
+
+def _references(source: Any, place: str) -> VerificationError:
+    reason = f"{place} has references to other objects; they are not kept"
+    return VerificationError(source.file.filename, reason)
 
 
 def _is_ordered(found: h5py.Group | h5py.Dataset) -> bool:
