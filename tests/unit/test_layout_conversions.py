@@ -16,6 +16,7 @@ from tests.unit.test_layout_esrf import value_at
 KNOWN = ["", "mm", "counts", "counts per us", "1/angstrom^2", "m**-1 * (kg)"]
 UNKNOWN = ["furlong/flop!", "1/", "arb. units", "Å℧", "m" * 200]
 HUGE = ["m**9**9**9**9", "9^9^9^9", "m**999999999", "(9**99)**(9**99)", "2**1e9"]
+NESTED = ["(((9**99)**99)**99)**99", "((((((m*9)^9)^9)^9)^9)^9)^9"]
 
 
 def field(**attributes: Any) -> Group:
@@ -27,7 +28,7 @@ def test_units_of_pint_are_known(units: str) -> None:
     assert unknown_units(field(units=units)) == ()
 
 
-@pytest.mark.parametrize("units", [*UNKNOWN, *HUGE])
+@pytest.mark.parametrize("units", [*UNKNOWN, *HUGE, *NESTED])
 def test_other_units_get_a_sentence_at_once(units: str) -> None:
     pytest.importorskip("pint")  # Of the extra `writer`.
     begin = time.monotonic()

@@ -39,7 +39,9 @@ _COMMON: Final = (
 # Units that pint may compute: it would also compute 9**9**9, for ever.
 _COMPUTABLE: Final = re.compile(r"[A-Za-z0-9_.%*/^() +\-]{1,63}\Z", re.ASCII)
 _POWER: Final = re.compile(r"(\^|\*\*)\s*")
-_SMALL_POWER: Final = re.compile(r"[-+]?[0-9]{1,2}(?![0-9.eE_]|\s*(\^|\*\*))")
+_SMALL_POWER: Final = re.compile(r"[-+]?([0-9]{1,2})(?![0-9.eE_]|\s*(\^|\*\*))")
+# Of all powers multiplied, since they may be nested: ((9**99)**99)**99.
+_LARGEST_POWER: Final = 1000
 
 
 def conversions(entry: Group) -> tuple[str, ...]:
@@ -105,9 +107,7 @@ def _attributes(node: Node) -> Mapping[str, Value]:
 
 def _is_known(units: str) -> bool:
     """Return whether pint parses them; without pint, that they may be known."""
-    if not _COMPUTABLE.match(units) or not all(
-        _SMALL_POWER.match(units, power.end()) for power in _POWER.finditer(units)
-    ):
+    if not _is_computable(units):
         return False
     registry = _registry()
     if registry is None:
@@ -117,6 +117,19 @@ def _is_known(units: str) -> bool:
     except Exception:  # noqa: BLE001 - pint fails with errors of any kind
         return False
     return True
+
+
+def _is_computable(units: str) -> bool:
+    """Return whether pint can compute them at once."""
+    if not _COMPUTABLE.match(units):
+        return False
+    largest = 1
+    for sign in _POWER.finditer(units):
+        power = _SMALL_POWER.match(units, sign.end())
+        if power is None:
+            return False
+        largest *= max(1, int(power[1]))
+    return largest <= _LARGEST_POWER
 
 
 @cache
