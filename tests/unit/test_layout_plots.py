@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from scanbus.schemas import PlotDescription, Role, Storage
+from scanbus.schemas import ChannelDescription, PlotDescription, Role, Storage
 from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.nxdata import Drawn, plot_nodes
 from scanbus.writer.model.nexus_tree import Group, Node, SoftLink, Value
@@ -44,6 +44,10 @@ def plot(found: dict[str, Place], name: str, *wanted: PlotDescription) -> Group:
     return node
 
 
+def replace_name(place: Place, name: str) -> ChannelDescription:
+    return place.channel.model_copy(update={"name": name})
+
+
 def test_counters_are_plotted_over_the_axes_by_default() -> None:
     nodes = plot_nodes("1.1", (), Drawn(places()), ())
     assert list(nodes) == ["plot", "plot_eiger", "plotselect"]
@@ -57,6 +61,30 @@ def test_counters_are_plotted_over_the_axes_by_default() -> None:
         "y_indices": 0,
     }
     assert found.children["diode"] == SoftLink("/1.1/diode")
+
+
+def test_no_counter_is_drawn_as_error_bars() -> None:
+    names = {"errors": "diode", "diode_errors": "pico", "title": "x", "x": "y"}
+    given = places()
+    found = {
+        name: replace(given[old], channel=replace_name(given[old], name))
+        for name, old in {**names, "diode": "diode"}.items()
+    }
+    group = plot(found, "plot")
+    assert group.attributes == {
+        "signal": "errors_2",
+        "auxiliary_signals": ("diode_errors_2", "diode"),
+        "axes": ("title_2", "x"),
+        "title_2_indices": 0,
+        "x_indices": 0,
+    }
+    assert group.children["errors_2"] == SoftLink("/1.1/diode")
+    assert {"errors", "diode_errors", "title"}.isdisjoint(group.children)
+
+
+def test_an_axis_that_is_named_twice_is_one() -> None:
+    wanted = PlotDescription(name="one", signals=("diode",), axes=("x", "x"))
+    assert plot(places(), "one", wanted).attributes["axes"] == ("x",)
 
 
 def test_what_differs_in_length_is_left_out() -> None:

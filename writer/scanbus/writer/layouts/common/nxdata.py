@@ -11,7 +11,7 @@ in a plane.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +33,9 @@ __all__ = ["DEFAULT_PLOT", "Drawn", "plot_nodes"]
 
 DEFAULT_PLOT: Final = "plotselect"
 """Name of the link to the default plot, as in ESRF's files."""
+
+# Names that mean something else in an NXdata: uncertainties, and a text.
+_SPECIAL_MEMBERS: Final = ("errors", "title")
 
 
 @dataclass(frozen=True)
@@ -120,13 +123,30 @@ def _mesh_group(plot: PlotDescription, drawn: Drawn) -> Group | None:
     signals = [name for name in plot.signals if name in drawn.grids]
     if not signals:
         return None
-    attributes: dict[str, Value] = {"signal": signals[0]}
+    names = _member_names([*signals, mesh.slow, mesh.fast])
+    attributes: dict[str, Value] = {"signal": names[signals[0]]}
     if len(signals) > 1:
-        attributes["auxiliary_signals"] = tuple(signals[1:])
-    attributes["axes"] = (mesh.slow, mesh.fast)
-    attributes[f"{mesh.slow}_indices"] = 0
-    attributes[f"{mesh.fast}_indices"] = 1
-    return Group("NXdata", attributes, _mesh_members(mesh, signals, drawn))
+        attributes["auxiliary_signals"] = tuple(names[name] for name in signals[1:])
+    attributes["axes"] = (names[mesh.slow], names[mesh.fast])
+    attributes[f"{names[mesh.slow]}_indices"] = 0
+    attributes[f"{names[mesh.fast]}_indices"] = 1
+    members = _mesh_members(mesh, signals, drawn)
+    return Group("NXdata", attributes, {names[n]: m for n, m in members.items()})
+
+
+def _member_names(channels: Iterable[str]) -> dict[str, str]:
+    """Return the names of channels in an NXdata; almost always their own.
+
+    There ``errors`` and ``{name}_errors`` are uncertainties, and ``title`` is a text: a
+    counter of such a name would be drawn as error bars, or not at all.
+    """
+    wanted = [*dict.fromkeys(channels)]
+    special = {*_SPECIAL_MEMBERS, *(f"{name}_errors" for name in wanted)}
+    found = {name: name for name in wanted if name not in special}
+    for name in wanted:
+        if name in special:
+            found[name] = unique_name(name, {*special, *wanted, *found.values()})
+    return found
 
 
 def _mesh_members(mesh: Mesh, signals: list[str], drawn: Drawn) -> dict[str, Node]:
@@ -157,21 +177,22 @@ def _plot_group(plot: PlotDescription, drawn: Drawn) -> Group | None:
         if other.shape == signal.shape and not other.channel.is_ragged
     ]
     axes, others_of_line = _axes(plot, signal, drawn)
-    attributes: dict[str, Value] = {"signal": signal.channel.name}
+    shown = (signal, *others, *axes, *others_of_line)
+    named = _member_names(place.channel.name for place in shown)
+    attributes: dict[str, Value] = {"signal": named[signal.channel.name]}
     if others:
-        names = tuple(other.channel.name for other in others)
+        names = tuple(named[other.channel.name] for other in others)
         attributes["auxiliary_signals"] = names
     members: dict[str, Node] = {
-        place.channel.name: SoftLink(place.path)
-        for place in (signal, *others, *axes, *others_of_line)
+        named[place.channel.name]: SoftLink(place.path) for place in shown
     }
     # NXdata: a dot is an axis without values, e.g. pixels or channels of a spectrum.
     taken = {one.field for one in places.values() if one.device == signal.device}
     rest = _frame_axes(signal, drawn.fields, {*members, *taken})
-    names = tuple(axis.channel.name for axis in axes) or (".",)
+    names = tuple(named[axis.channel.name] for axis in axes) or (".",)
     attributes["axes"] = (*names, *rest)
     for axis in (*axes, *others_of_line):
-        attributes[f"{axis.channel.name}_indices"] = 0
+        attributes[f"{named[axis.channel.name]}_indices"] = 0
     for index, name in enumerate(rest, start=1):
         if name != ".":
             attributes[f"{name}_indices"] = index
@@ -217,7 +238,7 @@ def _axes(
     """
     fitting = [
         drawn.places[name]
-        for name in plot.axes
+        for name in dict.fromkeys(plot.axes)
         if _is_plottable(drawn.places[name])
         and not drawn.places[name].channel.shape
         and drawn.places[name].n_points == signal.n_points
