@@ -242,6 +242,11 @@ def test_a_sequence_says_which_scans_it_has(publisher: Publisher, bus: Bus) -> N
         sequence.add_subscan(part)
         with pytest.raises(ValueError, match="part of itself"):
             sequence.add_subscan(sequence)
+        with publisher.scan() as inner:
+            inner.add_subscan(part)
+            sequence.add_subscan(inner)
+            with pytest.raises(ValueError, match="no end"):
+                inner.add_subscan(sequence)
         with pytest.raises(ScanStateError):
             sequence.add_subscan(elsewhere)
         with elsewhere, pytest.raises(ValueError, match="its own dataset"):
@@ -249,7 +254,8 @@ def test_a_sequence_says_which_scans_it_has(publisher: Publisher, bus: Bus) -> N
 
     wait_until(lambda: record_of(bus, sequence.uid).ended is not None)
     record = record_of(bus, sequence.uid)
-    assert record.metadata()["subscans"] == {"7.1": part.uid}
+    inner_name = f"{inner.identity.scan_number}.1"
+    assert record.metadata()["subscans"] == {"7.1": part.uid, inner_name: inner.uid}
 
 
 def test_an_exception_ends_the_scan_as_failed_and_goes_on(

@@ -10,6 +10,7 @@ import pytest
 from scanbus.schemas import ChannelDescription, Role, Storage
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.model.nexus_tree import (
+    CopiedDataset,
     Dataset,
     ExternalLink,
     Group,
@@ -201,11 +202,32 @@ def test_originals_of_links_name_their_path() -> None:
         assert node.attributes["target"] == f"/1.1/{path}"
 
 
+def test_a_target_of_the_metadata_makes_no_link() -> None:
+    told = {"@target": "/x", "a": {"@target": "/x", "b": 1, "b@target": [1, 2]}}
+    found = entry(channel("i0", "g", nexus={"attributes": {"target": "/x"}}), **told)
+    assert found.attributes["target_2"] == "/x"
+    for path in ("a", "a/b"):
+        node = at(found, path)
+        assert isinstance(node, Group | Dataset)
+        assert "target" not in node.attributes
+        assert "target_2" in node.attributes
+    node = at(found, "instrument/i0/data")
+    assert isinstance(node, CopiedDataset)
+    assert node.attributes["target"] == "/1.1/instrument/i0/data"
+
+
 def test_a_sequence_links_its_scans() -> None:
     found = entry(channel("i0", "g"), subscans={"2.1": "uid00000002", "@a": "b"})
     assert members(found, "subscans") == {
         "2.1": ExternalLink("../scan0002/scan0002.h5", "/scan0002_uid00000002/2.1")
     }
+
+
+def test_a_sequence_is_no_part_of_itself() -> None:
+    said = {"1.1": "uid00000001", "2.1": "uid00000002"}
+    found = entry(channel("i0", "g"), subscans=said)
+    assert members(found, "subscans")["1.1"] == Dataset("uid00000001")
+    assert isinstance(members(found, "subscans")["2.1"], ExternalLink)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,10 @@ __all__ = ["Subscans"]
 class Subscans(FrameReferences):
     """Other scans that a sequence has in its file; see ``Scan``."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[Subscans] = []
+
     @property
     @abstractmethod
     def identity(self) -> ScanIdentity:
@@ -29,7 +33,7 @@ class Subscans(FrameReferences):
         Raises
         ------
         ValueError
-            If it is this scan, or one of another dataset.
+            If it is this scan, has it as a part, or is one of another dataset.
         ScanStateError
             If this scan is over, or the other one was never opened.
         """
@@ -41,4 +45,17 @@ class Subscans(FrameReferences):
             )
         if part.uid == ours.uid:
             raise ValueError(f"scan {ours.uid} cannot be part of itself")
+        if self in scan._all_parts():
+            raise ValueError(
+                f"scan {part.uid} has {ours.uid} as a part: a reader that follows "
+                "links would find no end"
+            )
         self.update({"subscans": {f"{part.scan_number}.1": part.uid}})
+        self._parts.append(scan)
+
+    def _all_parts(self) -> list[Subscans]:
+        """Return the scans of the sequence, and theirs."""
+        found: list[Subscans] = []
+        for part in self._parts:
+            found += [part, *part._all_parts()]  # noqa: SLF001 - of this class
+        return found

@@ -138,7 +138,7 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
     )
     reader = MetadataReader(static_arrays(contents), with_users=with_users)
     displaced = Displaced(reader.problems)
-    entry = merge_trees(known, _metadata(record, reader, displaced), displaced)
+    entry = merge_trees(known, _metadata(contents, reader, displaced), displaced)
     entry = merge_trees(entry, _defaults(record), Displaced([]))
     entry = _with_device_fields(entry, places)
     remarks = (*conversions(entry), *unknown_units(entry))
@@ -220,9 +220,9 @@ def _end_time(record: ScanRecord) -> float:
 
 
 def _metadata(
-    record: ScanRecord, reader: MetadataReader, displaced: Displaced
+    contents: ScanContents, reader: MetadataReader, displaced: Displaced
 ) -> Group:
-    tree = record.metadata()
+    tree = contents.record.metadata()
     found = reader.read(tree)
     children = dict(found.children)
     for name in _NOT_METADATA:
@@ -230,7 +230,7 @@ def _metadata(
         is_used = name in _ACQUIRED and _is_moment(tree.get(name))
         if node is not None and not is_used:
             displaced.add(f"/{name}", node)
-    subscans = subscan_links(children.get(SUBSCANS))
+    subscans = subscan_links(children.get(SUBSCANS), contents.entry_name)
     if subscans is not None:
         children[SUBSCANS] = subscans
     return Group(found.nx_class, found.attributes, children)
