@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from scanbus.publisher.declare.arguments import declare_channel, declare_detector
 from scanbus.publisher.declare.channel_names import named_channels
 from scanbus.publisher.declare.lane_plan import Declared
@@ -20,6 +22,7 @@ class ChannelDeclarations(ABC):
 
     def __init__(self) -> None:
         self._declared: dict[str, Declared] = {}
+        self._fields: dict[str, dict[str, Any]] = {}
 
     def channel(
         self,
@@ -166,10 +169,31 @@ class ChannelDeclarations(ABC):
             raise ValueError("the name of a channel is empty")
         if name in self._declared:
             raise ValueError(f"{name}: declared twice")
-        if declared.fields:
-            device = declared.original.device
-            self.update({"instrument": {device: declared.fields}})
+        device = declared.original.device
+        fields = self._own_fields(declared)
+        if fields:
+            self.update({"instrument": {device: fields}})
         self._declared[name] = declared
+        self._fields.setdefault(device, {}).update(fields)
+
+    def _own_fields(self, declared: Declared) -> dict[str, Any]:
+        """Return the fields of a device that a channel says, none in another's place.
+
+        Each threshold of a detector may have a mask. The second one, if it is another,
+        has the name of its channel before its own.
+        """
+        before = self._fields.get(declared.original.device, {})
+        found: dict[str, Any] = {}
+        for key, value in declared.fields.items():
+            field, at, attribute = str(key).partition("@")
+            is_other = any(
+                not _is_same(before.get(one), declared.fields.get(one))
+                for one in before
+                if str(one).partition("@")[0] == field and one in declared.fields
+            )
+            name = f"{declared.original.name}_{field}{at}{attribute}"
+            found[name if is_other else key] = value
+        return found
 
     @abstractmethod
     def update(self, metadata: Mapping[str, Any]) -> None:
@@ -185,3 +209,11 @@ class ChannelDeclarations(ABC):
 
     def _fixed(self) -> tuple[Declared, ...]:
         return named_channels(tuple(self._declared.values()))
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether two values of metadata, of any type, are surely equal."""
+    try:
+        return value is other or bool(np.array_equal(value, other))
+    except Exception:  # noqa: BLE001 - values of the program
+        return False
