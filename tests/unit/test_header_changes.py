@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from scanbus.publisher.gateways.files.dates import moment_of, zone_of
 from scanbus.publisher.gateways.files.header_changes import HeaderChanges
 from scanbus.publisher.gateways.files.headers import HeaderFacts, ScanAxis
+from scanbus.publisher.gateways.files.headers.facts import Quantity, instrument
+from scanbus.publisher.gateways.files.headers.keywords import Keywords
 
 Values = list[float | int | str | None]
 PLACE = ("keywords", "x")
@@ -38,6 +40,43 @@ def test_a_value_that_changes_keeps_all_its_digits(values: Values, dtype: str) -
 @given(st.one_of(st.integers(), st.floats(), st.text()), st.integers(1))
 def test_what_stays_the_same_is_no_channel(value: float | str, count: int) -> None:
     assert changes_of([value] * min(count, 20)).changing() == {}
+
+
+def test_a_number_keeps_its_units_and_a_name_its_zeros() -> None:
+    keywords = [
+        Keywords({"Bias": bias, "Temp": temperature, "Id": sample})
+        for bias, temperature, sample in (
+            ("5 V", "300 K", "0012"),
+            ("5 mV", "301 K", "012"),
+            ("5 kV", "302.5 K", "12"),
+        )
+    ]
+    changes = HeaderChanges()
+    for each in keywords:
+        changes.add(HeaderFacts(keywords=each.rest()))
+    found = changes.changing()
+
+    assert {place[1]: each.dtype for place, each in found.items()} == {
+        "Bias": "string",
+        "Temp": "float64",
+        "Id": "string",
+    }
+    assert found["keywords", "Temp"].first.units == "K"
+
+
+def test_keywords_of_like_names_have_fields_of_their_own() -> None:
+    facts = HeaderFacts(keywords={"a-b": 1, "a_b": 2, "A b": Quantity(3, "s")})
+    tree = instrument("d", {}, "text", facts.keywords)
+    found = tree["instrument"]["d"]["header"]["keywords"]
+
+    assert found == {
+        "@NX_class": "NXcollection",
+        "a_b": 1,
+        "a_b_2": 2,
+        "a_b_3": 3,
+        "a_b_3@units": "s",
+    }
+    assert [each.field for each in facts.values().values()] == [*found][1:4]
 
 
 def test_the_angle_moves_if_it_turns_or_is_another_one() -> None:

@@ -194,7 +194,7 @@ class FrameSource:
             dtype=value.dtype,
             group=_GROUP,
             device=name if is_motor else first.device,
-            units=first.units,
+            units="" if value.dtype == "string" else first.units,
             role=Role.AXIS if is_motor else Role.COUNTER,
             nexus={"nx_class": first.nx_class, "field": first.field},
             **own,
@@ -234,7 +234,7 @@ class FrameSource:
         for place, name in self._names.items():
             each = found.get(place)
             if self._values[place].dtype == "string":
-                text = "" if each is None else str(each.value)
+                text = "" if each is None else f"{each.value} {each.units}".strip()
                 scan.send(name, _short(text, _TEXT_BYTES))
             elif self._values[place].dtype == "int64":
                 scan.send(name, 0 if each is None else int(each.value))

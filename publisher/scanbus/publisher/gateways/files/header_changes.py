@@ -52,6 +52,9 @@ class ChangingValue:
         value = each.value
         self.n_seen += 1
         self.changes = self.changes or _differ(value, self.first.value)
+        if each.units != self.first.units:  # As text, with the units of each.
+            self.changes = True
+            self._kinds.add(str)
         self._kinds.add(type(value))
         if isinstance(value, int):
             self._is_large = self._is_large or abs(value) > _MAX_EXACT

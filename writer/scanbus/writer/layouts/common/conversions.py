@@ -24,6 +24,8 @@ from scanbus.writer.model.nexus_tree import (
 __all__ = ["conversions", "unknown_units"]
 
 _MOST: Final = 100
+# So many units pint is asked for: it takes half a millisecond for each.
+_MOST_ASKED: Final = 1000
 # Others than these say the same again.
 _SAME_AGAIN: Final = frozenset(
     {"positioners", "positioners_dial_start", "positioners_dial_end"}
@@ -58,13 +60,20 @@ def unknown_units(entry: Group) -> tuple[str, ...]:
     places: dict[str, str] = {}
     for path, units in _units_below(entry, ""):
         places.setdefault(units, path)
+    asked = [
+        (units, path)
+        for units, path in places.items()
+        if units and f" {units} " not in _COMMON
+    ]
     said = [
         f"{path}: units {units!r} are written as they are; pint, with which readers "
         "parse units, does not know them"
-        for units, path in places.items()
-        if units and f" {units} " not in _COMMON and not _is_known(units)
+        for units, path in asked[:_MOST_ASKED]
+        if not _is_known(units)
     ]
-    return _limited(said, "more units are unknown")
+    n_more = len(asked) - _MOST_ASKED
+    more = (f"{n_more} more units were not looked at",) if n_more > 0 else ()
+    return (*_limited(said, "more units are unknown"), *more)
 
 
 def _limited(said: list[str], more: str) -> tuple[str, ...]:

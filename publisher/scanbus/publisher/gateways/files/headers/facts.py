@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from scanbus.schemas.valid_names import MAX_NAME_LENGTH
+from scanbus.schemas.valid_names import MAX_NAME_LENGTH, unique_name
 
 __all__ = [
     "DEFAULT_DETECTOR",
     "FrameValue",
     "HeaderFacts",
+    "Quantity",
     "Scalar",
     "ScanAxis",
     "instrument",
@@ -21,6 +22,14 @@ __all__ = [
 ]
 
 Scalar: TypeAlias = float | int | str
+
+
+class Quantity(NamedTuple):
+    """A number with its units."""
+
+    value: float | int
+    units: str
+
 
 DEFAULT_DETECTOR = "detector"
 # Long texts are notes, not values of a frame.
@@ -104,7 +113,7 @@ class HeaderFacts:
         How long after its begin the frame ended, in seconds; 0 if it is not known.
     end_date : str
         When all frames of its file ended, in the form of the header.
-    keywords : dict
+    keywords : mapping
         What no dialect knows: keyword to value.
     text : str
         Text of the header.
@@ -121,7 +130,7 @@ class HeaderFacts:
     starts_after_s: float = 0.0
     ends_after_s: float = 0.0
     end_date: str = ""
-    keywords: dict[str, Scalar] = field(default_factory=dict)
+    keywords: Mapping[str, Scalar | Quantity] = field(default_factory=dict)
     text: str = ""
     flags_pixels: bool = False
 
@@ -147,10 +156,16 @@ class HeaderFacts:
             _, device, name = place
             nx_class = str(self.tree["instrument"][device].get("@NX_class", ""))
             found[place] = FrameValue(name, value, units, device, nx_class, name)
-        for keyword, each in self.keywords.items():
-            name = nexus_name(keyword, "keyword")
+        for keyword, name in _names_of(self.keywords).items():
+            said = self.keywords[keyword]
+            units = said.units if isinstance(said, Quantity) else ""
             found["keywords", keyword] = FrameValue(
-                name, each, "", self.detector, "NXdetector", name
+                name,
+                said.value if isinstance(said, Quantity) else said,
+                units,
+                self.detector,
+                "NXdetector",
+                name,
             )
         return found
 
@@ -187,7 +202,7 @@ def instrument(
     detector: str,
     fields: dict[str, Any],
     text: str,
-    keywords: Mapping[str, Scalar],
+    keywords: Mapping[str, Scalar | Quantity],
     **groups: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the tree of an instrument; groups without fields are left out.
@@ -215,13 +230,33 @@ def instrument(
         }
         described["header"] = note
         if keywords:
-            found = {nexus_name(name, "keyword"): keywords[name] for name in keywords}
-            note["keywords"] = {"@NX_class": "NXcollection", **found}
+            note["keywords"] = {"@NX_class": "NXcollection", **_fields(keywords)}
     devices: dict[str, Any] = {detector: described}
     for name, group in groups.items():
         if group:
             devices[name] = {"@NX_class": f"NX{name}", **group}
     return {"instrument": devices}
+
+
+def _fields(keywords: Mapping[str, Scalar | Quantity]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for keyword, name in _names_of(keywords).items():
+        each = keywords[keyword]
+        if isinstance(each, Quantity):
+            found |= with_units(name, each.value, each.units)
+        else:
+            found[name] = each
+    return found
+
+
+def _names_of(keywords: Iterable[str]) -> dict[str, str]:
+    """Return the name of each keyword's field; no two have the same."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for keyword in keywords:
+        name = names[keyword] = unique_name(nexus_name(keyword, "keyword"), taken)
+        taken.add(name)
+    return names
 
 
 def with_units(name: str, value: float | None, units: str) -> dict[str, Any]:

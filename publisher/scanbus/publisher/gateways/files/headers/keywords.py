@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from scanbus.publisher.gateways.files.headers.facts import Scalar, with_units
+from scanbus.publisher.gateways.files.headers.facts import Quantity, Scalar, with_units
 
 __all__ = ["Keywords", "Rule", "clean_text", "first_number", "numbers_in"]
 
@@ -15,7 +15,9 @@ __all__ = ["Keywords", "Rule", "clean_text", "first_number", "numbers_in"]
 _NOTHING = ("", "(nil)", "n/a", "not implemented", "unknown", "none")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 # A number alone, or with what may be its units: "0.1000 deg.", "3 counts".
-_ONE_NUMBER = re.compile(rf"\(?({_NUMBER.pattern})\)?(?:\s*[a-zA-Z%]+\.?)?")
+_ONE_NUMBER = re.compile(rf"\(?({_NUMBER.pattern})\)?(?:\s*([a-zA-Z%]+)\.?)?")
+# A name of a sample, or a number as a program pads it.
+_PADDED = re.compile(r"[-+]?0\d+")
 # Beyond, text: HDF5 has integers of 64 bits.
 _MAX_INTEGER = 2**63
 
@@ -112,14 +114,14 @@ class Keywords:
             found |= with_units(rule.field, scaled, rule.units)
         return found
 
-    def rest(self) -> dict[str, Scalar]:
-        """Return the values of keywords that nobody asked for.
+    def rest(self) -> dict[str, Scalar | Quantity]:
+        """Return the values of keywords that nobody asked for, with their units.
 
         Examples
         --------
-        >>> keywords = Keywords({"A": "1", "Flat": "f.tif", "N": "3", "W": "2.5 deg."})
+        >>> keywords = Keywords({"A": "1", "Id": "0012", "N": "3", "W": "2.5 deg."})
         >>> keywords.number("a"), keywords.rest()
-        (1.0, {'Flat': 'f.tif', 'N': 3, 'W': 2.5})
+        (1.0, {'Id': '0012', 'N': 3, 'W': Quantity(value=2.5, units='deg')})
         """
         return {
             self._names[key]: _scalar(value)
@@ -139,15 +141,19 @@ def clean_text(text: str) -> str:
     return text.replace("\0", "").replace("\r\n", "\n").strip()
 
 
-def _scalar(text: str) -> Scalar:
+def _scalar(text: str) -> Scalar | Quantity:
     found = _ONE_NUMBER.fullmatch(text)
-    if not found:
+    if not found or _PADDED.fullmatch(found[1]):
         return text
-    digits = found[1]
+    digits, units = found.groups()
+    number: float | int = float(digits)
     if re.fullmatch(r"[-+]?\d+", digits):
-        return int(digits) if abs(int(digits)) < _MAX_INTEGER else text
-    value = float(digits)
-    return value if math.isfinite(value) else text
+        number = int(digits)
+    if abs(number) >= _MAX_INTEGER and isinstance(number, int):
+        return text
+    if not math.isfinite(number):
+        return text
+    return Quantity(number, units) if units else number
 
 
 def first_number(text: str) -> float | None:
