@@ -36,7 +36,7 @@ from scanbus.writer import check_files, rebuild
 from tests.redis.test_many_segments import config
 from tests.support.descriptions import UID, announced, bytes_lane, prepared
 from tests.support.raw_entries import frozen
-from tests.support.raw_publisher import RawScan, frames
+from tests.support.raw_publisher import RawScan, frames, mixed_lanes
 from tests.support.trees import differences
 from tests.support.waiting import found_below, wait_until
 from tests.support.writers import WriterProcess, final_verdict, writer
@@ -296,3 +296,35 @@ def test_a_redis_that_lost_what_masters_show_is_told_again(
         scan.client.delete(hold_key(scan.uid))
         # Nothing new comes, for which a master would be written.
         wait_until(lambda: scan.client.xlen(lane_key(*place)) == 0)
+
+
+def test_frames_of_more_files_than_a_master_names_are_trimmed(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Forty detectors with fifteen files each: they are too few to be joined."""
+    eiger = mixed_lanes()[-1]
+    lanes = [
+        eiger.model_copy(
+            update={
+                "name": name,
+                "points_per_segment": 4,
+                "channels": (
+                    eiger.channels[0].model_copy(
+                        update={"name": name, "group": name, "device": name}
+                    ),
+                ),
+            }
+        )
+        for name in (f"camera{number}" for number in range(40))
+    ]
+    scan = RawScan(redis_url, lanes=tuple(lanes)).prepare()
+    root = tmp_path / "root"
+    with writer(redis_url, root, *config(tmp_path, master_s=1, watermark=1e-6)):
+        for start in range(0, 60, 4):
+            for name in list(scan.lanes):
+                scan.send(name, {name: frames(start, start + 4)})
+        for name in scan.lanes:
+            key = lane_key(scan.uid, name)
+            wait_until(lambda: scan.client.xlen(key) == 0, what=f"{name} trimmed")  # noqa: B023
+        scan.end()
+        assert final_verdict(redis_url, scan.uid).verdict is VerdictWord.COMPLETE

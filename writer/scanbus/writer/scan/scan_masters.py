@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.schemas import Storage
 from scanbus.schemas.file_names import scan_master_name
 from scanbus.writer.masters.above import write_dataset_masters
 from scanbus.writer.masters.unlisted import note_unlisted
@@ -129,14 +128,12 @@ class ScanMasters:
         reached = self._values.reached
         shown: dict[str, int] = {}
         for lane in lanes:
-            name, storage = lane.lane.name, lane.lane.storage
-            if lane.lane.is_late or contents.values_file is not None:
-                shown[name] = lane.stored
-            elif storage is Storage.VALUES:
+            name = lane.lane.name
+            # Of many lanes with files of their own, it names some of the files: the
+            # others count, too, as they may never be joined if Redis stays full.
+            shown[name] = lane.stored
+            if not lane.has_own_files and contents.values_file is None:
                 shown[name] = min(lane.stored, reached.get(name, 0))
-            else:
-                files = contents.segments.get(name, ())
-                shown[name] = files[-1].stop if files else 0
         self._shown = {name: point for name, point in shown.items() if point}
         self.show_again()
 

@@ -271,8 +271,8 @@ class ScanWriter:
         stored = {lane.lane.name: lane.stored for lane in self._lanes}
         self._authority.acknowledge(stored)
         self._is_open = True
-        self._masters.begin(self._lanes)
         self._all.add_named(self._state, self._authority)
+        self._masters.begin(self._lanes)
         log.info(
             LogEvent.SCAN_OPENED,
             scan=prepared.scan.uid,
