@@ -328,3 +328,45 @@ def test_frames_of_more_files_than_a_master_names_are_trimmed(
             wait_until(lambda: scan.client.xlen(key) == 0, what=f"{name} trimmed")  # noqa: B023
         scan.end()
         assert final_verdict(redis_url, scan.uid).verdict is VerdictWord.COMPLETE
+
+
+@pytest.mark.parametrize("fault", ["damaged", "removed", "removed while it writes"])
+def test_a_part_that_is_not_there_any_more_costs_no_point(
+    redis_url: str, tmp_path: Path, fault: str
+) -> None:
+    scan = RawScan(redis_url).prepare()
+    root = tmp_path / "root"
+    master = root / scan_master_path(scan.identity)
+    options = config(tmp_path, copied_bytes=0, **FAST)
+    one = WriterProcess(redis_url, root, *options)
+    try:
+        send(scan, 5)
+        wait_until(lambda: shown(master, "th") == 5)
+        send(scan, 10)
+        wait_until(lambda: shown(master, "th") == 15)
+        part, *_ = sorted(found_below(master.parent, "values-*.h5"))
+        if fault != "removed while it writes":
+            one.kill()
+        if fault == "damaged":
+            part.write_bytes(part.read_bytes()[:1000])
+        else:
+            part.unlink()
+        if one.process.returncode is not None:
+            one.close()
+            one = WriterProcess(redis_url, root, *options)
+        send(scan, 5)
+
+        def is_whole() -> bool:
+            try:  # The master from before maps the damaged part.
+                with h5py.File(master, locking=False) as file:
+                    values = file["1.1/measurement/th"][()]
+            except OSError:
+                return False
+            return np.array_equal(values, expected("th", 20))
+
+        wait_until(is_whole)
+        assert read(master)["label"] == 20
+        scan.end()
+        assert final_verdict(redis_url, scan.uid).verdict is VerdictWord.COMPLETE
+    finally:
+        one.close()

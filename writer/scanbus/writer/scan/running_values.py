@@ -71,6 +71,9 @@ class RunningValues:
         ours = [lane for lane in lanes if not lane.has_own_files]
         if not ours:
             return ()
+        parts = self._parts or ()
+        if not all((self._folder / one.file.name).exists() for one in parts):
+            self._begin_again()
         if self._parts is None:
             self._parts = self._find({one.lane.name: one.stored for one in ours})
         sections = new_sections(self._folder, self._uid, self.reached, self._taken)
@@ -78,6 +81,13 @@ class RunningValues:
             self._grow([one.lane for one in ours], sections)
         latest = [self._latest.file] if self._latest else []
         return (*(one.file for one in self._parts), *latest)
+
+    def _begin_again(self) -> None:
+        """Forget all of it: somebody removed a part, and masters would map nothing."""
+        if self._latest is not None:
+            Path(self._latest.file.name).unlink(missing_ok=True)
+        self._parts = self._latest = None
+        self._taken.clear()
 
     def _find(self, stored: Mapping[str, int]) -> list[ValuesPart]:
         numbers = [parse_values_part(one.name) for one in self._folder.iterdir()]

@@ -130,22 +130,19 @@ def find_parts(
 ) -> list[ValuesPart]:
     """Return the finished files of a scan, as far as they follow each other.
 
+    What cannot be read, or is another scan's, is left: segments have its points, too.
+
     Parameters
     ----------
     stored : mapping
         Name of each lane to the end of its points in segments.
-
-    Raises
-    ------
-    NameTakenError
-        If one of that name is none, or another scan's.
     """
     found: list[ValuesPart] = []
     reached: dict[str, int] = {}
     names = [name for name in os.listdir(folder) if parse_values_part(name) is not None]  # noqa: PTH208
     for name in sorted(names, key=lambda each: (len(each), each)):
         part = _read(folder / name, uid, limit)
-        if any(
+        if part is None or any(
             start != reached.get(lane, 0) or stop > stored.get(lane, 0)
             for lane, (start, stop) in part.points.items()
         ):
@@ -155,11 +152,11 @@ def find_parts(
     return found
 
 
-def _read(path: Path, uid: str, limit: int) -> ValuesPart:
+def _read(path: Path, uid: str, limit: int) -> ValuesPart | None:
     try:
         with open_hdf5(path) as file:
             if file[f"{OWN_GROUP}/uid"].asstr()[()] != uid:
-                raise NameTakenError(str(path), "values of another scan")
+                return None
             table = file[_LANES]
             points = {
                 str(lane): (int(start), int(stop))
@@ -168,5 +165,8 @@ def _read(path: Path, uid: str, limit: int) -> ValuesPart:
                 )
             }
             return ValuesPart(ValueFile(path.name, arrays_of(file, limit)), points)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise NameTakenError(str(path), f"no file with values ({error})") from error
+    # h5py raises RuntimeError for some damage.
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError):
+        return None
+    except NameTakenError:  # It is no regular file.
+        return None
