@@ -270,6 +270,9 @@ def test_a_series_without_its_end_ends_when_the_next_begins(
     telling_sender.frame(3, 0, frame(0))
     wait_until(lambda: gate.n_frames == 4)
     telling_sender.frame(2, 1, frame(1))
+    # The frame of the series that is over, if it says so.
+    n_refused = int(telling_sender.names_series)
+    wait_until(lambda: gate.runner.so_far.refused == n_refused)
     report = gate.stop()
     reasons = []
     with connect(redis_url, name="test") as client:
@@ -285,8 +288,7 @@ def test_a_series_without_its_end_ends_when_the_next_begins(
         (EndReason.SUCCESS, ""),
         (EndReason.USER_ABORT, "stopped by the test"),
     ]
-    # The frame of the series that is over, if it says so.
-    assert report.refused == int(telling_sender.names_series)
+    assert report.refused == n_refused
 
 
 def test_series_follow_each_other_while_the_first_is_written(
