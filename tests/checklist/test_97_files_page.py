@@ -76,17 +76,23 @@ def files_below(folder: Path, indent: str = "") -> Iterator[str]:
                 yield from files_below(path, indent + "    ")
 
 
-def objects_below(group: h5py.Group, indent: str = "    ") -> Iterator[str]:
+def objects_below(
+    group: h5py.Group, indent: str = "    ", seen: dict[int, str] | None = None
+) -> Iterator[str]:
     """Say what is in a group: classes, links, shapes, types, units."""
+    seen = {} if seen is None else seen
     for name, node in group.items():
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.SoftLink):
             yield f"{indent}{name} -> {link.path}"
         elif isinstance(link, h5py.ExternalLink):
             yield f"{indent}{name} -> {link.filename}:{link.path}"
+        elif (address := h5py.h5o.get_info(node.id).addr) in seen:
+            yield f"{indent}{name} -> {seen[address]}"
         elif isinstance(node, h5py.Group):
+            seen[address] = node.name
             yield f"{indent}{name}/ {node.attrs.get('NX_class', '')}".rstrip()
-            yield from objects_below(node, indent + "    ")
+            yield from objects_below(node, indent + "    ", seen)
         else:
             yield f"{indent}{name} {kind(node)}".rstrip()
 
