@@ -96,7 +96,7 @@ class Worker:
                     self._unlisted.start()
             # What HDF5 lost cannot be mended here: another process takes over.
             self._is_stopping = self._is_stopping or has_lost_files()
-        if self._unlisted is not None:
+        if self._unlisted is not None and not has_lost_files():
             self._unlisted.run()
 
     def _handle(self, kind: str, number: int, *values: Any) -> None:
