@@ -149,6 +149,8 @@ def test_silx_and_an_old_h5dump_and_the_checklist_accept_the_files(
         del plot
     assert check_file(master) == []
     for name in files_of(root):
+        if not name.endswith(".h5"):
+            continue
         if not shutil.which("h5dump"):
             pytest.skip("h5dump is not installed")
         command = ["h5dump", "-pH", str(root / name)]
@@ -211,6 +213,8 @@ def test_real_frames_come_out_pixel_for_pixel(
             np.testing.assert_array_equal(frame, fabio.open(path).data)
         assert {-1, -2} <= set(np.unique(frame))
     for name in files_of(tmp_path):
+        if not name.endswith(".h5"):
+            continue
         command = ["h5dump", "-pH", str(tmp_path / name)]
         if shutil.which("h5dump"):
             subprocess.run(command, capture_output=True, check=True)

@@ -66,6 +66,7 @@ def test_all_paths_are_found() -> None:
         "check",
         "check --external-root",
         "convert",
+        "convert --external-root",
         "demo --out",
         "master rebuild --root",
         "master rebuild --allowed-root",
@@ -98,7 +99,8 @@ def test_an_empty_path_is_wrong_usage_and_not_the_current_folder(
     monkeypatch.chdir(tmp_path)
     init_root(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    more = ["a.h5"] if begin[0] in {"amend", "check"} else ["--root", "."]
+    files = {"amend": ["a.h5"], "check": ["a.h5"], "convert": ["a.h5", "b.h5"]}
+    more = files.get(begin[0], ["--root", "."])
     root = more if begin[-1] in {"--allowed-root", "--external-root"} else []
     assert main([*begin, "", *root]) == ExitCode.USAGE
     assert "the path is empty" in capsys.readouterr().err

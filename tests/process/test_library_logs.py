@@ -61,5 +61,6 @@ def test_a_damaged_image_is_one_sentence(
             check=False,
         )
         assert done.returncode == ExitCode.USAGE
-        (line,) = done.stderr.splitlines()
+        *progress, line = done.stderr.splitlines()
+        assert all(each.startswith("headers: ") for each in progress)
         assert line.startswith(f"scanbus: {path}: ")

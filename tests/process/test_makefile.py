@@ -96,7 +96,13 @@ def test_rings_are_run_with_what_was_asked(
     for number, name in enumerate(("pyproject.toml", ".venv/.created")):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (number, number))
-    (tmp_path / ".venv" / ".installed-test").touch()
+    for name in (".installed-test", ".installed-judges"):
+        (tmp_path / ".venv" / name).touch()
+    judges = tmp_path / "tests" / "checklist"
+    judges.mkdir(parents=True)
+    for name in ("requirements.txt", "package.json"):
+        (judges / name).touch()
+        os.utime(judges / name, (0, 0))
 
     rings = make(tmp_path, "rings").stdout.split()
     assert "test-faults" in rings

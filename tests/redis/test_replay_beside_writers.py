@@ -58,7 +58,10 @@ def _send(scan: RawScan, *firsts: int) -> None:
 
 def _work_of(root: Path, owner: str = "") -> list[str]:
     """Return the work folders with open segments of owners with such names."""
-    found = root.rglob(f"*/RAW_DATA/**/{WORK_FOLDER}/{owner}*/eiger_*.h5")
+    # Not of the folder in which a replay tries the file system, and which may vanish.
+    proposals = [each for each in root.iterdir() if not each.name.startswith(".")]
+    pattern = f"**/RAW_DATA/**/{WORK_FOLDER}/{owner}*/eiger_*.h5"
+    found = [path for each in proposals for path in each.glob(pattern)]
     return sorted({path.parent.name for path in found})
 
 

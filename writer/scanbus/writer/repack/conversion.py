@@ -25,8 +25,9 @@ from scanbus.writer.model.file_stamp import CONVERTED
 from scanbus.writer.repack.copy_tree import TreeCopy, digest_of_object
 from scanbus.writer.repack.packing import Packing
 from scanbus.writer.storage.durable_files import fsync_path
+from scanbus.writer.storage.error_numbers import errno_of
 from scanbus.writer.storage.exclusive_names import give_name
-from scanbus.writer.storage.hdf5 import changed_hdf5, errno_of, written_hdf5
+from scanbus.writer.storage.hdf5 import changed_hdf5, written_hdf5
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.temporary_files import new_temporary, remove_leftovers

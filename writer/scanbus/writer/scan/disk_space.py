@@ -19,7 +19,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.model.scan_contents import SegmentFile
 from scanbus.writer.scan.pace import Pace
-from scanbus.writer.storage.hdf5 import errno_of
+from scanbus.writer.storage.error_numbers import errno_of
 
 if TYPE_CHECKING:
     # Not loaded with this module: the service measures space and has no HDF5.

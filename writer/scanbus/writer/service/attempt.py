@@ -36,7 +36,7 @@ from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.service.worker_channel import AttemptOrder, Channel, Outcome
 from scanbus.writer.settings import WriterSettings
 from scanbus.writer.steps import Steps, step, waiting
-from scanbus.writer.storage.hdf5 import errno_of
+from scanbus.writer.storage.error_numbers import errno_of
 
 __all__ = ["Attempt", "ServiceAuthority", "ServiceCalls"]
 

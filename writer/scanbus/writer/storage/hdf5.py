@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +33,6 @@ __all__ = [
     "close_hdf5",
     "copy_dataset",
     "discard_hdf5",
-    "errno_of",
     "flush_hdf5",
     "has_lost_files",
     "make_hdf5",
@@ -70,7 +68,6 @@ _LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 _KEEP_SIZE = 1
 # Kept, so that no garbage collection closes them.
 _lost: list[h5py.File] = []
-_ERRNO = re.compile(r"errno = (\d+)")
 _IN_ORDER = h5p.CRT_ORDER_TRACKED | h5p.CRT_ORDER_INDEXED
 
 
@@ -206,17 +203,6 @@ def discard_hdf5(file: h5py.File) -> None:
         file.close()
     except (OSError, RuntimeError):
         _lost.append(file)
-
-
-def errno_of(error: BaseException) -> int | None:
-    """Return the errno of an error or its cause; HDF5 gives it in the text only."""
-    number = getattr(error, "errno", None)
-    if isinstance(number, int):
-        return number
-    found = _ERRNO.search(str(error))
-    if found:
-        return int(found[1])
-    return errno_of(error.__cause__) if error.__cause__ is not None else None
 
 
 def has_lost_files() -> bool:
