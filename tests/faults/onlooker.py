@@ -155,10 +155,13 @@ class Onlooker:
     def _compared(uid: str, entry: h5py.Group) -> Iterator[tuple[str, int]]:
         """Compare all that a master has with what was sent; yield the lengths."""
         seed, _, number = uid.removeprefix(UID_PREFIX).partition("x")
+        own = entry["scanbus"]
+        # Then what nobody sent is in the file, empty.
+        is_over = "verdict" in own and not own["provisional"][()]
         for name, node in entry["measurement"].items():
             is_text = h5py.check_string_dtype(node.dtype) is not None
             values: Any = node.asstr()[()] if is_text else node[()]
-            assert len(values), f"{name} of {uid} is there without a point"
+            assert is_over or len(values), f"{name} of {uid} is there without a point"
             sent = points(int(seed, 16), int(number), name, 0, len(values))
             np.testing.assert_array_equal(values, sent, f"{name} of {uid}")
             yield name, len(values)
