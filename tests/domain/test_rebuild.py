@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 
 from scanbus.cli import main
@@ -136,6 +137,32 @@ def test_a_damaged_scan_file_and_a_foreign_segment_are_named(root: Path) -> None
     assert [one.is_damaged for one in report.skipped] == [True, True]
     assert "no scan file" in reasons[0]
     assert first.identity.uid in reasons[1]
+
+
+@pytest.mark.parametrize("kind", ["external", "virtual"])
+def test_values_that_stand_in_other_files_are_not_taken_into_a_master(
+    root: Path, kind: str
+) -> None:
+    scan = write_scan(root)
+    secret = root.with_name("secret")
+    secret.write_bytes(bytes(range(200)))
+    with h5py.File(scan.values, "r+") as file:
+        data = file["entry_0000/measurement"]
+        name = next(iter(data))
+        del data[name]
+        if kind == "external":
+            data.create_dataset(name, (8,), "u1", external=[(str(secret), 0, 8)])
+        else:
+            layout = h5py.VirtualLayout((8,), "u1")
+            layout[:] = h5py.VirtualSource(str(secret), "x", (8,))
+            data.create_virtual_dataset(name, layout)
+    before = scan.master.read_bytes()
+
+    report = rebuild(root)
+
+    (skipped,) = report.skipped
+    assert "is in other files" in skipped.reason
+    assert scan.master.read_bytes() == before
 
 
 def test_a_scan_file_of_another_number_is_no_scan_file_here(root: Path) -> None:

@@ -7,7 +7,6 @@ no points yet.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import numpy as np
 from scanbus.bus.store import Bus, connect, find_scan, shown_points, stream_ends
 from scanbus.schemas.errors import UnknownScanError
 from tests.faults.content import UID_PREFIX, points
+from tests.support.onlooking import Looking
 from tests.support.waiting import found_below
 
 __all__ = ["Onlooker", "Seen"]
@@ -46,7 +46,7 @@ class Seen:
     is_over: bool = False
 
 
-class Onlooker:
+class Onlooker(Looking):
     """Reads all masters below a root until it has seen a fault.
 
     Attributes
@@ -60,44 +60,28 @@ class Onlooker:
     """
 
     def __init__(self, url: str, root: Path) -> None:
-        self._url = url
+        super().__init__()
         self._root = root
         self._uids: dict[Path, str] = {}
         self._lanes: dict[str, dict[str, str]] = {}
-        self._is_done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="onlooker")
         self.seen: dict[str, Seen] = {}
         self.counts: Counter[str] = Counter()
-        self.fault: BaseException | None = None
+        self._url = url
 
     @contextmanager
     def looking(self) -> Iterator[None]:
         """Look during a block, and raise at its end what was found."""
-        self._thread.start()
-        try:
+        with connect(self._url, name="onlooker") as self._client, super().looking():
             yield
-        finally:
-            self._is_done.set()
-            self._thread.join()
-        if self.fault is not None:
-            raise self.fault
 
-    def _run(self) -> None:
-        try:
-            with connect(self._url, name="onlooker") as client:
-                while not self._is_done.is_set():
-                    self._look(client)
-                    self._is_done.wait(0.01)
-        except BaseException as error:  # noqa: BLE001 - raised by `looking`
-            self.fault = error
-
-    def _look(self, client: Bus) -> None:
+    def look(self) -> None:
+        """Read each master that is not final yet."""
         for path in found_below(self._root, "scan[0-9]*/scan[0-9]*.h5"):
             if path.stem != path.parent.name:
                 continue
             before = self.seen.get(self._uids.get(path, ""))
             if before is None or not before.is_over:
-                self._read(client, path)
+                self._read(self._client, path)
 
     def _read(self, client: Bus, path: Path) -> None:
         promised = self._promised(client, self._uids.get(path, ""))

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +32,7 @@ from scanbus.schemas.file_names import scan_master_path
 from scanbus.writer import check_files, rebuild
 from tests.redis.test_many_segments import config
 from tests.support.descriptions import UID, announced, bytes_lane, prepared
+from tests.support.onlooking import Looking
 from tests.support.raw_entries import frozen
 from tests.support.raw_publisher import RawScan, frames, mixed_lanes
 from tests.support.trees import differences
@@ -97,39 +95,22 @@ def read(master: Path) -> dict[str, int]:
     return lengths
 
 
-class Onlooker:
+class Onlooker(Looking):
     """A reader that looks at a master all the time, until it has seen a fault."""
 
     def __init__(self, master: Path) -> None:
+        super().__init__()
         self._master = master
-        self._is_done = threading.Event()
         self.seen: list[dict[str, int]] = []
-        self.fault: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
 
-    def _run(self) -> None:
-        try:
-            while not self._is_done.is_set():
-                if self._master.exists() or self.seen:
-                    lengths = read(self._master)
-                    before = self.seen[-1] if self.seen else {}
-                    for name, length in before.items():
-                        assert lengths.get(name, 0) >= length, f"{name} became shorter"
-                    self.seen.append(lengths)
-                self._is_done.wait(0.01)
-        except BaseException as error:  # noqa: BLE001 - raised by the test
-            self.fault = error
-
-    @contextmanager
-    def looking(self) -> Iterator[None]:
-        self._thread.start()
-        try:
-            yield
-        finally:
-            self._is_done.set()
-            self._thread.join()
-        if self.fault is not None:
-            raise self.fault
+    def look(self) -> None:
+        """Read the master; it never has fewer points than before."""
+        if self._master.exists() or self.seen:
+            lengths = read(self._master)
+            before = self.seen[-1] if self.seen else {}
+            for name, length in before.items():
+                assert lengths.get(name, 0) >= length, f"{name} became shorter"
+            self.seen.append(lengths)
 
 
 def shown(master: Path, name: str) -> int:

@@ -6,12 +6,14 @@ With the low-level API of h5py: a scan file may have ten thousand of them.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import h5py
 
+from scanbus.schemas.errors import NameTakenError
 from scanbus.writer.model.scan_contents import (
     DATA_GROUP,
     OWN_GROUP,
@@ -60,14 +62,30 @@ def arrays_of(file: h5py.File, limit: int) -> dict[str, StoredArray]:
     ----------
     limit : int
         Size in bytes above which that of texts need not be exact.
+
+    Raises
+    ------
+    NameTakenError
+        If values stand in other files: the writer writes no such, and a copy of them
+        in the master would lead its readers there.
     """
     found: dict[str, StoredArray] = {}
     for name in (DATA_GROUP, TIMES_GROUP):
         group = h5py.h5g.open(file.id, name.encode())
         for member in group:
             made = h5py.h5d.open(group, member)
-            found[f"{name}/{member.decode()}"] = _array(made, limit)
+            path = f"{name}/{member.decode()}"
+            if _stands_elsewhere(made):
+                taken = os.fsdecode(file.filename)
+                raise NameTakenError(taken, f"a file whose {path} is in other files")
+            found[path] = _array(made, limit)
     return found
+
+
+def _stands_elsewhere(made: Any) -> bool:
+    plist = made.get_create_plist()
+    is_virtual = plist.get_layout() == h5py.h5d.VIRTUAL
+    return bool(is_virtual or plist.get_external_count())
 
 
 def _array(made: Any, limit: int) -> StoredArray:
