@@ -1,7 +1,8 @@
 """Scans that are only a master, and a process that adds and lists them at random.
 
 ``python -m tests.support.listed_scans ROOT SEED N_SCANS``; it may be killed at any
-moment. Whatever it lists, another process may list, too.
+moment. Whatever it lists, another process may list, too. It says ``begun`` when its
+first scan has left its record, and ``added`` when it has added all of them.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ def links_of(master: Path) -> dict[str, str]:
         return links
 
 
+def _say(word: str) -> None:
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
+
+
 def _main(root: Path, seed: str, n_scans: int) -> None:
     chance = random.Random(seed)
     aside = UnlistedScans(root, grace_s=1.0)
@@ -101,14 +107,15 @@ def _main(root: Path, seed: str, n_scans: int) -> None:
             path = add_scan(root, scan)
             noted.symlink_to(path)
             mine.append(scan)
+            if len(mine) == 1:
+                _say("begun")
         elif chosen < 0.6:
             lay_master(root, chance.choice(mine))  # It was amended, or goes on.
         elif chosen < 0.9:
             aside.run()
         else:
             time.sleep(chance.random() / 50)
-    sys.stdout.write("added\n")
-    sys.stdout.flush()
+    _say("added")
     while True:  # Until it is killed.
         aside.run()
         time.sleep(0.05)
