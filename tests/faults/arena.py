@@ -229,6 +229,8 @@ class Ring:
         publisher = self.publisher
         self._settle(publisher)
         note_given_up(self, publisher)
+        # Of a scan that Redis forgot and got back, the last verdict counts.
+        self.witness.are_judged({*publisher.said("begun")})
         self.outcome.findings = judge_run(
             self.root,
             self.arena.seed,

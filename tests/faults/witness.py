@@ -119,21 +119,24 @@ class Witness:
     def are_judged(self, scans: set[int], *, finally_: bool = True) -> bool:
         """Whether there is a verdict on all of them; final ones are remembered."""
         with connect(self._url, name="faults") as client:
-            return all(
+            found = [
                 self._is_judged(client, number, finally_=finally_) for number in scans
-            )
+            ]
+        return all(found)
 
     def _is_judged(self, client: Bus, number: int, *, finally_: bool) -> bool:
-        if scan_uid(self._seed, number) in self.verdicts and not self._children(number):
-            return True
         try:
             records = self._records(client, number)
         except ScanbusError:
-            return False
+            records = []
+        # One that was heard before may be another now: Redis forgot it, and a publisher
+        # that came back had more points.
         for record in records:
             verdict = record.final_verdict
             if verdict is not None:
                 self.verdicts[record.uid] = verdict.verdict.value
+        if scan_uid(self._seed, number) in self.verdicts and not self._children(number):
+            return True
         waited = [
             record
             for record in records
