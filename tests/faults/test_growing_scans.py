@@ -89,7 +89,10 @@ class Programs:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("copied_bytes", [2**26, 3000])
 @pytest.mark.parametrize(
-    ("n_scans", "n_programs"), [(6, 3), pytest.param(100, 10, marks=pytest.mark.long)]
+    # With more programs, a writer that is killed every four seconds gets nowhere, and
+    # they give their scans up.
+    ("n_scans", "n_programs"),
+    [(6, 3), pytest.param(100, 4, marks=pytest.mark.long)],
 )
 def test_no_death_shows_a_reader_what_is_not_so(
     redis_factory: RedisFactory,
