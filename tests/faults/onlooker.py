@@ -68,6 +68,11 @@ class Onlooker(Looking):
         self.counts: Counter[str] = Counter()
         self._url = url
 
+    @property
+    def n_masters(self) -> int:
+        """Number of masters that were read, of all scans."""
+        return sum(len(each.masters) for each in tuple(self.seen.values()))
+
     @contextmanager
     def looking(self) -> Iterator[None]:
         """Look during a block, and raise at its end what was found."""

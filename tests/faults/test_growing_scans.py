@@ -20,6 +20,8 @@ from tests.support.roots import made_root
 pytestmark = [pytest.mark.faults, pytest.mark.redis]
 LENGTH = 160
 LIMIT_S = 180.0
+# Of what a hundred scans have left, on a busy machine.
+END_S = 900.0
 
 
 class Programs:
@@ -78,7 +80,7 @@ class Programs:
     def end(self) -> None:
         for one in self._running:
             one.end()
-        assert until(lambda: not any(one.is_running for one in self._running), LIMIT_S)
+        assert until(lambda: not any(one.is_running for one in self._running), END_S)
 
     def close(self) -> None:
         for one in self._running:
@@ -86,11 +88,9 @@ class Programs:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("copied_bytes", [2**26, 3000])
 @pytest.mark.parametrize(
-    # With more programs, a writer that is killed every four seconds gets nowhere, and
-    # they give their scans up.
     ("n_scans", "n_programs"),
     [(6, 3), pytest.param(100, 4, marks=pytest.mark.long)],
 )
@@ -133,15 +133,19 @@ def test_no_death_shows_a_reader_what_is_not_so(
                     kills["writers"] += 1
                 elif programs.kill(chance.randrange(n_programs)):
                     kills["publishers"] += 1
+            # The last one has all that the killed ones left: its leases may not lapse
+            # while a busy machine looks after so many scans.
+            one.kill()
+            settings["SCANBUS_LEASE_S"] = "10"
+            one = started()
             programs.end()
-            until(lambda: onlooker.fault or programs.are_over(onlooker), LIMIT_S)
+            until(lambda: onlooker.fault or programs.are_over(onlooker), END_S)
     finally:
         programs.close()
         one.kill()
     begun = programs.begun
-    n_masters = sum(len(each.masters) for each in onlooker.seen.values())
     sys.stdout.write(
-        f"{len(begun)} scans, killed {dict(kills)}, {n_masters} masters, "
+        f"{len(begun)} scans, killed {dict(kills)}, {onlooker.n_masters} masters, "
         f"{dict(onlooker.counts)}\n"
     )
     assert programs.are_over(onlooker)
