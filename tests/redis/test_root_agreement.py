@@ -107,7 +107,8 @@ def test_a_root_that_goes_while_no_scan_is_open_is_named(
     redis_url: str, root: Path
 ) -> None:
     with writer(redis_url, root, *QUICK):
-        wait_until(lambda: "scanbus:root" in keys(redis_url))
+        # One that has not begun yet would refuse to.
+        wait_until(lambda: is_alive(redis_url))
         root.rename(root.with_name("away"))
         wait_until(says(redis_url, "is no root of scanbus"))
         root.with_name("away").rename(root)
@@ -117,6 +118,11 @@ def test_a_root_that_goes_while_no_scan_is_open_is_named(
 def keys(url: str) -> set[str]:
     with connect(url, name="test") as client:
         return {key.decode() for key in client.keys("*")}
+
+
+def is_alive(url: str) -> bool:
+    with connect(url, name="test") as client:
+        return bool(writers_alive(client))
 
 
 def test_the_same_scan_is_not_continued_below_another_root(

@@ -254,6 +254,8 @@ class FileAccess:
         )
     )
 
+    OTHERS = frozenset({"scanbus-list", "scanbus-replaced"})
+
     def __init__(self) -> None:
         self.root: Path | None = None
         self.n_watched = 0
@@ -266,7 +268,7 @@ class FileAccess:
         if str(self.root) not in str(arguments[0]):
             return
         thread = threading.current_thread()
-        if thread is threading.main_thread() or thread.name == "scanbus-replaced":
+        if thread is threading.main_thread() or thread.name in self.OTHERS:
             return  # The test itself; and what no scan waits for.
         watched = getattr(steps._watched, "steps", None)
         if watched is not None and thread.ident in watched._current:
