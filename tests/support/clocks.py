@@ -1,25 +1,20 @@
 """Fake wall clocks that jump while a process runs; monotonic clocks do not jump."""
 
 import os
-import shutil
 import struct
-import subprocess
-import sysconfig
 from pathlib import Path
 from typing import Final
 
+from tests.support.preloaded import NO_COMPILER, build, can_preload
+
 __all__ = ["NO_CLOCKS", "FakeClock", "clocks_can_jump"]
 
-NO_CLOCKS: Final = "there is no C compiler here (Debian: gcc): no clock jumps"
+NO_CLOCKS: Final = f"{NO_COMPILER}: no clock jumps"
 _SOURCE: Final = Path(__file__).with_suffix(".c")
 
 
-def _compiler() -> str | None:
-    return shutil.which("cc") or shutil.which("gcc")
-
-
 def clocks_can_jump() -> bool:
-    return _compiler() is not None and sysconfig.get_platform().startswith("linux")
+    return can_preload()
 
 
 class FakeClock:
@@ -38,8 +33,7 @@ class FakeClock:
         self._library = folder / f"{name}.so"
         self._name = name
         self.jump(0)
-        command = [str(_compiler()), "-O2", "-shared", "-fPIC", "-D_GNU_SOURCE"]
-        subprocess.run([*command, "-o", self._library, _SOURCE], check=True)
+        build(_SOURCE, self._library)
 
     def jump(self, offset_s: int) -> None:
         """Set the clock ahead of the true time by `offset_s` seconds."""

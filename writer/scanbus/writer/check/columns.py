@@ -6,6 +6,7 @@ padded, or as strings. Both are converted to an entry's block: lengths, then val
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import h5py
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanbus.schemas import ChannelDescription, LaneDescription
-from scanbus.writer.model.scan_contents import DATA_GROUP, data_path, length_path
+from scanbus.writer.model.scan_contents import data_path, length_path
 from scanbus.writer.storage.value_segment import flat_name, length_name
 
 __all__ = ["Column", "scan_file_column", "segment_column"]
@@ -166,10 +167,15 @@ def scan_file_column(
 
 
 def segment_column(
-    file: h5py.File, channel: ChannelDescription, window_bytes: int
+    group: Mapping[str, Any], channel: ChannelDescription, window_bytes: int
 ) -> Column:
-    """Return a channel's points in a value segment; raise as `scan_file_column`."""
-    group = file[DATA_GROUP]
+    """Return a channel's points in a value segment; raise as `scan_file_column`.
+
+    Parameters
+    ----------
+    group : mapping
+        Name to dataset, or array.
+    """
     if channel.is_variable:
         flat, lengths = group[flat_name(channel)], group[length_name(channel)]
         return _FlatColumn(flat, lengths, channel, window_bytes)

@@ -24,7 +24,7 @@ from scanbus.writer.check.sampling import sampled
 from scanbus.writer.check.scanbus_files import SegmentInfo
 from scanbus.writer.check.virtual_datasets import holes
 from scanbus.writer.model.ledger import joined, without
-from scanbus.writer.model.scan_contents import OWN_GROUP, data_path
+from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, data_path
 from scanbus.writer.storage.entry_values import ENTRY_FIELDS
 
 __all__ = ["LaneCoverage", "check_scan_lane", "check_value_segment"]
@@ -49,7 +49,7 @@ def check_value_segment(
     columns: dict[str, Column] = {}
     for channel in lane.channels:
         with tally.guard(path, data_path(lane, channel)):
-            columns[channel.name] = segment_column(file, channel, window)
+            columns[channel.name] = segment_column(file[DATA_GROUP], channel, window)
     rows = file[spot.dataset][()]
     stored = _StoredLane(lane, columns, rows, segment.start, spot)
     coverage = stored.check(segment.uid, everything=everything)

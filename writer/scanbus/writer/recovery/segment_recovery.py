@@ -2,13 +2,16 @@
 
 A temporary segment has the chunks and rows up to the last flush (every ``flush_s``),
 but not the tables of checksums and entries. A segment that the writer could still close
-has these tables, and its points are compared with them.
+has these tables, and its points are compared with them. The journal beside a segment
+has all of this too, and is used where HDF5 does not find more: a kill within a flush
+leaves a file of which one part is older than another.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +27,11 @@ from scanbus.schemas.errors import NameTakenError, PayloadError, VerificationErr
 from scanbus.writer.check.columns import Column, segment_column
 from scanbus.writer.model.ledger import SegmentAccount, joined, without
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP
+from scanbus.writer.recovery.journaled_segment import (
+    journaled_chunks,
+    journaled_columns,
+    journaled_rows,
+)
 from scanbus.writer.storage.chunked_dataset import (
     StoredChunk,
     stored_bytes,
@@ -33,6 +41,7 @@ from scanbus.writer.storage.frame_segment import FrameSegment
 from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.late_points import point_numbers
 from scanbus.writer.storage.segment_header import load_account, read_header
+from scanbus.writer.storage.segment_journal import JournalContents, read_journal
 from scanbus.writer.storage.time_column import TIME_CHECKSUM, TIME_NAME, is_intact
 from scanbus.writer.storage.value_segment import ValueSegment
 
@@ -66,6 +75,8 @@ class TemporarySegment:
         Account of its writer.
     is_closed : bool
         Whether it was closed, and so has its tables of checksums.
+    journal : JournalContents or None
+        Its journal, if that and not HDF5 says where its points are.
     """
 
     path: Path
@@ -74,6 +85,7 @@ class TemporarySegment:
     present: tuple[PointRange, ...]
     account: SegmentAccount
     is_closed: bool
+    journal: JournalContents | None = None
 
     @property
     def n_points(self) -> int:
@@ -91,39 +103,81 @@ def read_temporary_segment(
     VerificationError
         If it cannot be read, or is not a segment of this lane.
     """
-    try:
-        with open_hdf5(path) as file:
-            start = _start(file, uid, lane)
-            n_rows, stored = _stored(file, lane)
-            if lane.is_late:
-                stored = list(without(stored, _without_number(file, n_rows)))
-        account, stop = _account_and_stop(path, start + n_rows)
-    except _UNREADABLE as error:
-        raise VerificationError(str(path), f"cannot be used: {error}") from error
-    edges = (edge for _, edge in account.missing)
-    length = lane.points_per_segment
+    failed: Exception | None = None
+    found: list[TemporarySegment] = []
+    for read in (_read_journal, _read_hdf5):
+        try:
+            segment = read(path, uid, lane)
+        except _UNREADABLE as error:
+            failed = error
+        else:
+            found += [] if segment is None else [segment]
+    if not found:
+        raise VerificationError(str(path), f"cannot be used: {failed}") from failed
+    # Of two with as many points, the one whose chunks have checksums.
+    return max(found, key=lambda one: one.n_points)
+
+
+def _read_journal(
+    path: Path, uid: str, lane: LaneDescription
+) -> TemporarySegment | None:
+    journal = read_journal(path, has_frames=lane.storage is Storage.FILES)
+    if journal is None:
+        return None
+    _check_owner(journal.uid, journal.description, journal.start, uid, lane)
+    n_rows, stored = journaled_rows(journal, lane)
+    if lane.is_late:
+        stored = list(without(stored, _without_number(journal.numbers, n_rows)))
+    account = load_account(path)
+    present = _present(journal.start, stored, account)
+    stop = _stop(lane, journal.start, n_rows, account)
     return TemporarySegment(
-        path,
-        start,
-        min(max(start + n_rows, *edges, start), (start // length + 1) * length),
-        without(
-            joined((start + a, start + b) for a, b in stored), joined(account.missing)
-        ),
-        account,
-        is_closed=stop == start + n_rows,
+        path, journal.start, stop, present, account, is_closed=False, journal=journal
     )
 
 
-def _start(file: h5py.File, uid: str, lane: LaneDescription) -> int:
-    own = file[OWN_GROUP]
-    if own["uid"].asstr()[()] != uid:
+def _read_hdf5(path: Path, uid: str, lane: LaneDescription) -> TemporarySegment:
+    with open_hdf5(path) as file:
+        own = file[OWN_GROUP]
+        start = int(own["start"][()])
+        description = own["lane"].asstr()[()]
+        _check_owner(own["uid"].asstr()[()], description, start, uid, lane)
+        n_rows, stored = _stored(file, lane)
+        if lane.is_late:
+            stored = list(without(stored, _without_number(point_numbers(file), n_rows)))
+        account, end = _account_and_stop(path, start + n_rows)
+        is_closed = end == start + n_rows
+        _Times.in_file(file)
+        _Tables(file, lane, is_closed=is_closed)  # Raises if a kill has left half.
+    present = _present(start, stored, account)
+    stop = _stop(lane, start, n_rows, account)
+    return TemporarySegment(path, start, stop, present, account, is_closed=is_closed)
+
+
+def _present(
+    start: int, stored: list[PointRange], account: SegmentAccount
+) -> tuple[PointRange, ...]:
+    rows = joined((start + a, start + b) for a, b in stored)
+    return without(rows, joined(account.missing))
+
+
+def _stop(
+    lane: LaneDescription, start: int, n_rows: int, account: SegmentAccount
+) -> int:
+    length = lane.points_per_segment
+    edges = (edge for _, edge in account.missing)
+    return min(max(start + n_rows, *edges, start), (start // length + 1) * length)
+
+
+def _check_owner(
+    found_uid: str, description: str, start: int, uid: str, lane: LaneDescription
+) -> None:
+    if found_uid != uid:
         raise ValueError("it belongs to another scan")
-    if own["lane"].asstr()[()] != lane.model_dump_json():
+    if description != lane.model_dump_json():
         raise ValueError("it belongs to another lane, or to another description of it")
-    start = int(own["start"][()])
     if lane.storage is Storage.FILES and start % lane.points_per_chunk:
         raise ValueError(f"it starts at point {start}, in the middle of a chunk")
-    return start
 
 
 def _stored(file: h5py.File, lane: LaneDescription) -> tuple[int, list[PointRange]]:
@@ -143,15 +197,17 @@ def _stored(file: h5py.File, lane: LaneDescription) -> tuple[int, list[PointRang
     return len(dataset), [(one, min(one + rows, len(dataset))) for one in starts]
 
 
-def _without_number(file: h5py.File, n_rows: int) -> tuple[PointRange, ...]:
+def _without_number(
+    numbers: npt.NDArray[np.int64], n_rows: int
+) -> tuple[PointRange, ...]:
     """Return the rows of a late segment of which nothing says which point they are."""
-    numbers = point_numbers(file)[:n_rows]
+    numbers = numbers[:n_rows]
     rows = [*np.flatnonzero(numbers < 0).tolist(), *range(len(numbers), n_rows)]
     return ranges(rows)
 
 
 def _columns(file: h5py.File, lane: LaneDescription) -> list[Column]:
-    return [segment_column(file, channel, 0) for channel in lane.channels]
+    return [segment_column(file[DATA_GROUP], channel, 0) for channel in lane.channels]
 
 
 def _account_and_stop(path: Path, stop: int) -> tuple[SegmentAccount, int | None]:
@@ -184,7 +240,7 @@ def restore(
     restored: list[PointRange] = []
     damaged: list[PointRange] = []
     try:
-        with open_hdf5(temporary.path) as file:
+        with _opened(temporary) as file:
             pieces = (
                 _restore_frames(file, temporary, lane, segment)
                 if isinstance(segment, FrameSegment)
@@ -193,7 +249,8 @@ def restore(
             for points, is_intact in pieces:
                 (restored if is_intact else damaged).append(points)
             if lane.is_late:
-                _restore_numbers(file, temporary.start, joined(restored), segment)
+                numbers = _numbers(file, temporary)
+                _restore_numbers(numbers, temporary.start, joined(restored), segment)
     except _UNREADABLE as error:
         reason = f"cannot be read any more: {error}"
         raise VerificationError(str(temporary.path), reason) from error
@@ -204,46 +261,79 @@ def restore(
     segment.replace_account(replace(noted, missing=list(missing), corrupt=corrupt))
 
 
+@contextmanager
+def _opened(temporary: TemporarySegment) -> Iterator[h5py.File | None]:
+    """Yield the file, open; None if its journal is used instead."""
+    if temporary.journal is not None:
+        yield None
+        return
+    with open_hdf5(temporary.path) as file:
+        yield file
+
+
+def _numbers(
+    file: h5py.File | None, temporary: TemporarySegment
+) -> npt.NDArray[np.int64]:
+    if temporary.journal is not None:
+        return temporary.journal.numbers
+    return point_numbers(file)
+
+
 def _restore_numbers(
-    file: h5py.File,
+    numbers: npt.NDArray[np.int64],
     start: int,
     restored: Iterable[PointRange],
     segment: FrameSegment | ValueSegment,
 ) -> None:
-    numbers = point_numbers(file)
     for first, stop in restored:
         for arrival in range(first, stop):
             segment.note_late_point(arrival, int(numbers[arrival - start]))
 
 
 def _restore_frames(
-    file: h5py.File,
+    file: h5py.File | None,
     temporary: TemporarySegment,
     lane: LaneDescription,
     segment: FrameSegment,
 ) -> Iterator[tuple[PointRange, bool]]:
     """Copy chunks; yield the points of each, and whether they are intact."""
-    dataset, tables, times = file[_DATA], _Tables(file, temporary, lane), _Times(file)
-    rows = lane.points_per_chunk
+    times, rows = _times(file, temporary), lane.points_per_chunk
+    if file is None:
+        assert temporary.journal is not None
+        n_rows = temporary.journal.n_rows
+        chunks = journaled_chunks(temporary.journal, lane, temporary.path)
+    else:
+        n_rows = len(file[_DATA])
+        chunks = _chunks(file, temporary, lane)
+    for first, packed, from_source in chunks:
+        points = temporary.start + first, temporary.start + min(first + rows, n_rows)
+        if not _overlaps(points, temporary.present):
+            continue
+        is_intact = packed is not None and (
+            temporary.is_closed or _unpacks(packed, lane)
+        )
+        if packed is not None and is_intact:
+            segment.restore(
+                first // rows,
+                packed,
+                times.of(first, points[1] - points[0]),
+                from_source=from_source,
+            )
+        yield points, is_intact
+
+
+def _chunks(
+    file: h5py.File, temporary: TemporarySegment, lane: LaneDescription
+) -> Iterator[tuple[int, bytes | None, bool]]:
+    """Yield the chunks in a file, as `journaled_chunks` does."""
+    tables = _Tables(file, lane, is_closed=temporary.is_closed)
     descriptor = os.open(temporary.path, os.O_RDONLY)
     try:
-        for chunk in stored_chunks(dataset):
-            points = (
-                temporary.start + chunk.start,
-                temporary.start + min(chunk.start + rows, len(dataset)),
-            )
-            if not _overlaps(points, temporary.present):
-                continue
+        for chunk in stored_chunks(file[_DATA]):
             packed = stored_bytes(descriptor, chunk)
             is_intact = len(packed) == chunk.nbytes and tables.fits(chunk, packed)
-            if is_intact:
-                segment.restore(
-                    chunk.start // rows,
-                    packed,
-                    times.of(chunk.start, points[1] - points[0]),
-                    from_source=tables.is_from_source(chunk),
-                )
-            yield points, is_intact
+            own = tables.is_from_source(chunk)
+            yield chunk.start, packed if is_intact else None, own
     finally:
         os.close(descriptor)
 
@@ -255,10 +345,15 @@ def _overlaps(points: PointRange, present: Sequence[PointRange]) -> bool:
 class _Times:
     """The times of a segment, as far as its writer had written them."""
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, times: Times) -> None:
+        self._times = times
+
+    @classmethod
+    def in_file(cls, file: h5py.File) -> _Times:
+        """Return those in a segment; none if they are damaged."""
         dataset = file[OWN_GROUP][TIME_NAME]
         is_damaged = TIME_CHECKSUM in dataset.attrs and not is_intact(dataset)
-        self._times: Times = dataset[:0] if is_damaged else dataset[()]
+        return cls(dataset[:0] if is_damaged else dataset[()])
 
     def of(self, first: int, count: int) -> Times:
         """Return the times of points; NaN where they are not in the file."""
@@ -268,22 +363,28 @@ class _Times:
         return times
 
 
+def _times(file: h5py.File | None, temporary: TemporarySegment) -> _Times:
+    if temporary.journal is not None:
+        return _Times(temporary.journal.times)
+    return _Times.in_file(file)
+
+
 class _Tables:
     """The tables of a frame segment, if it has them."""
 
     def __init__(
-        self, file: h5py.File, temporary: TemporarySegment, lane: LaneDescription
+        self, file: h5py.File, lane: LaneDescription, *, is_closed: bool
     ) -> None:
         self._lane = lane
         self._checksums: npt.NDArray[np.uint64] | None = None
-        if temporary.is_closed:
+        if is_closed and lane.storage is Storage.FILES:
             own = file[OWN_GROUP]
             self._checksums = own["chunk_checksum"][()]
             self._from_source = own["chunk_from_source"][()]
 
     def fits(self, chunk: StoredChunk, packed: bytes) -> bool:
         if self._checksums is None:
-            return _unpacks(packed, self._lane)
+            return True
         return checksum_of(packed) == int(self._checksums[self._index(chunk)])
 
     def is_from_source(self, chunk: StoredChunk) -> bool:
@@ -306,13 +407,14 @@ def _unpacks(packed: bytes, lane: LaneDescription) -> bool:
 
 
 def _restore_values(
-    file: h5py.File,
+    file: h5py.File | None,
     temporary: TemporarySegment,
     lane: LaneDescription,
     segment: ValueSegment,
 ) -> Iterator[tuple[PointRange, bool]]:
     """Copy entries; yield the points of each, and whether they are intact."""
-    columns, times = _columns(file, lane), _Times(file)
+    journal, times = temporary.journal, _times(file, temporary)
+    columns = journaled_columns(journal, lane) if journal else _columns(file, lane)
     for row in _entries(file, temporary, lane):
         first, count, checksum, from_source = row
         place = first - temporary.start
@@ -337,10 +439,10 @@ _Entry = tuple[int, int, int | None, bool]
 
 
 def _entries(
-    file: h5py.File, temporary: TemporarySegment, lane: LaneDescription
+    file: h5py.File | None, temporary: TemporarySegment, lane: LaneDescription
 ) -> Iterator[_Entry]:
     """Yield the segment's entries; without a table, ranges that have no checksum."""
-    if temporary.is_closed:
+    if file is not None and temporary.is_closed:
         rows: list[_Entry] = file[OWN_GROUP]["entries"][()].tolist()
         yield from rows
         return

@@ -2,11 +2,13 @@
 
 An entry that is exactly one chunk is stored unchanged (HDF5 direct chunk write).
 Smaller or misaligned entries are unpacked into a chunk buffer, which is packed when it
-is full.
+is full. A flush also appends to a journal beside the file, see
+:mod:`scanbus.writer.storage.segment_journal`.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from scanbus.writer.storage.segment_header import (
     remove_account,
     save_account,
 )
+from scanbus.writer.storage.segment_journal import SegmentJournal
 from scanbus.writer.storage.time_column import TimeColumn, stored_times
 from scanbus.writer.storage.tree_writer import write_attributes
 
@@ -84,6 +87,9 @@ class FrameSegment:
         self._from_source = np.zeros(length // rows, np.bool_)
         self._open_chunk: tuple[int, npt.NDArray[Any], int] | None = None
         self._file = make_segment_file(path, uid, lane, start)
+        self._descriptor: int = self._file.id.get_vfd_handle()
+        self._edge: int | None = None  # Size of the file; None if not known.
+        self._journal = SegmentJournal(path, uid, lane, start)
         self._times = TimeColumn(self._file, length)
         self._late = LatePoints(self._file) if lane.is_late else None
         self._dataset = make_packed_dataset(
@@ -139,11 +145,14 @@ class FrameSegment:
 
     def flush(self) -> None:
         """Flush stored chunks, so that they survive a kill of this process."""
+        self._edge = None
         with step("flush"):
             self._save_account()
             if self._late is not None:
-                self._late.write()
-            self._times.write()
+                self._journal.note_numbers(self._late.write())
+            self._journal.note_times(self._times.write())
+            # Before HDF5 changes what it has in the file: see the journal.
+            self._journal.write(len(self._dataset))
             flush_hdf5(self._file)
 
     def _save_account(self) -> None:
@@ -195,6 +204,7 @@ class FrameSegment:
         write_attributes(self._dataset, channel_attributes(self._channel))
         finish_segment(self._file, stop, self.account)
         close_hdf5(self._file)
+        self._journal.remove()
         if self._n_notes:
             remove_account(self._path)
 
@@ -227,6 +237,7 @@ class FrameSegment:
     def discard(self) -> None:
         """Give the file up, unless it is closed; it must not be used afterwards."""
         discard_hdf5(self._file)
+        self._journal.close()
 
     def _check_chunk(self, entry: Entry) -> None:
         shape = (self._lane.points_per_chunk, *self._channel.shape)
@@ -237,14 +248,37 @@ class FrameSegment:
         self, index: int, packed: Any, checksum: int, *, from_source: bool
     ) -> None:
         place = (index * self._lane.points_per_chunk,) + (0,) * len(self._channel.shape)
+        known = self._checksums[index]
+        if known:  # It is overwritten now, or its place used for something else.
+            self._journal.keep_chunk(index, packed, from_source=from_source)
         with step("write"):
-            self._dataset.id.write_direct_chunk(place, packed)
-        self._n_unsynced += len(packed)
+            offset = self._write(place, packed)
+        n_bytes = len(packed)
+        if not known and offset is not None:
+            self._journal.note_chunk(
+                index, offset, n_bytes, checksum, from_source=from_source
+            )
+        elif not known:
+            self._journal.keep_chunk(index, packed, from_source=from_source)
+        self._n_unsynced += n_bytes
         if self._n_unsynced >= _WRITEBACK_BYTES:
             self._n_unsynced = 0
-            start_writeback(self._file.id.get_vfd_handle())
+            start_writeback(self._descriptor)
         self._checksums[index] = checksum
         self._from_source[index] = from_source
+
+    def _write(self, place: tuple[int, ...], packed: Any) -> int | None:
+        """Write a chunk; return where it stands in the file, if that is known.
+
+        HDF5 would search its whole index for it. But nothing else is written here: if
+        the file has grown, it ends with this chunk. Small ones also fill holes.
+        """
+        before, self._edge = self._edge, None
+        if before is None:
+            before = os.fstat(self._descriptor).st_size
+        self._dataset.id.write_direct_chunk(place, packed)
+        self._edge = os.fstat(self._descriptor).st_size
+        return self._edge - len(packed) if self._edge > before else None
 
     def _grow(self, n_rows: int) -> None:
         # Never shrunk: HDF5 would compress the last chunk again, to other bytes.

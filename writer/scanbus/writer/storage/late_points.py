@@ -43,12 +43,17 @@ class LatePoints:
         self._fill_up_to(row)
         self._numbers.append(point)
 
-    def write(self, n_rows: int = 0) -> None:
-        """Write what was recorded; rows without a point up to `n_rows` get -1."""
+    def write(self, n_rows: int = 0) -> npt.NDArray[np.int64]:
+        """Write what was recorded since the last call, and return it.
+
+        Rows without a point up to `n_rows` get -1.
+        """
         self._fill_up_to(n_rows)
+        new = np.array(self._numbers[self._n_written :], np.int64)
         self._dataset.resize(len(self._numbers), axis=0)
-        self._dataset[self._n_written :] = self._numbers[self._n_written :]
+        self._dataset[self._n_written :] = new
         self._n_written = len(self._numbers)
+        return new
 
     def _fill_up_to(self, row: int) -> None:
         self._numbers += [_NONE] * (row - len(self._numbers))

@@ -69,10 +69,10 @@ class TimeColumn:
             self._held.append(np.full(row - self._stop, np.nan))
             self._stop = row
 
-    def write(self) -> None:
-        """Write the times that are not in the file yet."""
+    def write(self) -> Times:
+        """Write the times that are not in the file yet; return them."""
         if not self._held:
-            return
+            return np.empty(0)
         times = np.concatenate(self._held)
         stop = self._n_written + len(times)
         self._dataset.resize(stop, axis=0)
@@ -80,6 +80,7 @@ class TimeColumn:
         self._digest.update(times.data)
         self._n_written = stop
         self._held = []
+        return times
 
     def close(self, n_rows: int) -> None:
         """Write the times of all `n_rows` points, and their checksum."""

@@ -43,6 +43,7 @@ from scanbus.writer.storage.segment_header import (
     remove_account,
     save_account,
 )
+from scanbus.writer.storage.segment_journal import SegmentJournal
 from scanbus.writer.storage.time_column import TimeColumn, stored_times
 
 __all__ = ["ValueSegment", "flat_name", "length_name"]
@@ -100,6 +101,8 @@ class ValueSegment:
             _columns_of(group, channel, lane.points_per_segment)
             for channel in lane.channels
         ]
+        n_columns = sum(map(len, self._columns))
+        self._journal = SegmentJournal(path, uid, lane, start, n_columns)
 
     def put(self, entry: Entry) -> None:
         """Store the points of an entry.
@@ -144,12 +147,15 @@ class ValueSegment:
             self._fill_up_to(stop)
 
     def _hold(self, blocks: Sequence[Block]) -> None:
-        for columns, block in zip(self._columns, blocks, strict=True):
-            for column, part in zip(columns, parts_of(block), strict=True):
-                column.hold(part)
-                self._held_bytes += part.nbytes
+        parts = [part for block in blocks for part in parts_of(block)]
+        columns = itertools.chain.from_iterable(self._columns)
+        for number, (column, part) in enumerate(zip(columns, parts, strict=True)):
+            column.hold(part)
+            self._journal.note_values(number, part)
+            self._held_bytes += part.nbytes
         if self._held_bytes >= self._max_held:
             self._write_held()
+            self._write_journal()
 
     def _move_entries_to_table(self) -> None:
         self._tables.append(np.array(self._entries, ENTRY_FIELDS))
@@ -159,16 +165,21 @@ class ValueSegment:
         for columns in self._columns:
             for column in columns:
                 column.write()
-        self._times.write()
+        self._journal.note_times(self._times.write())
         self._held_bytes = 0
+
+    def _write_journal(self) -> None:
+        self._save_account()
+        if self._late is not None:
+            self._journal.note_numbers(self._late.write())
+        self._journal.write(self._stop - self.start)
 
     def flush(self) -> None:
         """Write and flush buffered points, to survive a kill of this process."""
         self._write_held()
         with step("flush"):
-            self._save_account()
-            if self._late is not None:
-                self._late.write()
+            # Before HDF5 changes what it has in the file: see the journal.
+            self._write_journal()
             flush_hdf5(self._file)
 
     def _save_account(self) -> None:
@@ -203,7 +214,10 @@ class ValueSegment:
         """Write everything up to point `stop` and close the file."""
         self._fill_up_to(stop)
         self._times.close(stop - self.start)
-        self.flush()
+        self._write_held()
+        with step("flush"):
+            self._save_account()
+            flush_hdf5(self._file)
         self._move_entries_to_table()
         table = np.concatenate(self._tables)
         self._file[OWN_GROUP].create_dataset("entries", data=table)
@@ -211,6 +225,7 @@ class ValueSegment:
             self._late.write(stop - self.start)
         finish_segment(self._file, stop, self.account)
         close_hdf5(self._file)
+        self._journal.remove()
         if self._n_notes:
             remove_account(self._path)
 
@@ -253,6 +268,7 @@ class ValueSegment:
     def discard(self) -> None:
         """Give the file up, unless it is closed; it must not be used afterwards."""
         discard_hdf5(self._file)
+        self._journal.close()
 
     def _fill_up_to(self, point: int) -> None:
         n_points = point - self._stop
