@@ -55,7 +55,7 @@ class Case:
     first_kill: int = 0
 
 
-def _chunks(codec: str, rows: int, count: int = 70) -> Case:
+def _chunks(codec: str, rows: int, count: int) -> Case:
     lane = frame_lane(codec, per_segment=200 * rows, per_chunk=rows)
     return Case(lane, [chunk_entry(lane, rows * n, rows) for n in range(count)])
 
@@ -64,13 +64,13 @@ def _padded(codec: str) -> Case:
     """Chunks that are not full, are flushed, and are written again, when they are."""
     lane = frame_lane(codec, per_segment=400, per_chunk=4)
     entries: list[Entry] = []
-    for first in range(0, 60, 4):
+    for first in range(0, 40, 4):
         entries += [chunk_entry(lane, first, 2), plain_entry(lane, first + 2, 2)]
     return Case(lane, entries, per_flush=3)
 
 
 def _late(lane: LaneDescription, count: int, first_kill: int = 0) -> Case:
-    late = lane.model_copy(update={"name": f"late.{lane.channels[0].name}"})
+    late = lane.late_lane(lane.channels[0])
     entries = [
         entry_of(late, n, [points_of(one, n, 1) for one in late.channels], point=n * 3)
         for n in range(count)
@@ -78,22 +78,25 @@ def _late(lane: LaneDescription, count: int, first_kill: int = 0) -> Case:
     return Case(late, entries, first_kill=first_kill)
 
 
-def _wide() -> LaneDescription:
-    """Points of the size of a chunk: few of them have an index that is split."""
+def _value(name: str, *shape: int) -> LaneDescription:
+    """Return a lane of one channel of `value_lane`, of another shape if given."""
     lane = value_lane(per_segment=100)
-    wide = lane.channels[-1].model_copy(update={"shape": (1 << 16,)})
-    return lane.model_copy(update={"channels": (*lane.channels[:-1], wide)})
+    (channel,) = (one for one in lane.channels if one.name == name)
+    if shape:
+        channel = channel.model_copy(update={"shape": shape})
+    return lane.model_copy(update={"channels": (channel,)})
 
 
 CASES: Final = {
     "small chunks": lambda: _chunks("none", 1, 110),
-    "chunks": lambda: _chunks("none", 40),
-    "packed chunks": lambda: _chunks("bitshuffle-lz4", 3),
+    "chunks": lambda: _chunks("none", 40, 70),
     "chunks written twice": lambda: _padded("none"),
     "packed chunks written twice": lambda: _padded("bitshuffle-lz4"),
-    "late frames": lambda: _late(frame_lane("none", per_segment=200, per_chunk=1), 70),
-    "late values": lambda: _late(value_lane(per_segment=100), 30),
-    "late values with a split index": lambda: _late(_wide(), 73, first_kill=71),
+    "late frames": lambda: _late(frame_lane("none", per_segment=200, per_chunk=1), 24),
+    "late values": lambda: _late(_value("mca"), 30),
+    "late values of any length": lambda: _late(_value("peaks"), 30),
+    # Points of the size of a chunk: few of them have an index that is split.
+    "late large values": lambda: _late(_value("mca", 1 << 16), 73, first_kill=71),
 }
 
 
