@@ -237,7 +237,9 @@ def test_a_temporary_segment_that_cannot_be_read_is_said(
     server: PrivateRedis, tmp_path: Path
 ) -> None:
     killed_writer(server, tmp_path)
-    next(tmp_path.rglob(f"{WORK_FOLDER}/*/eiger_0002.h5")).write_bytes(b"\0" * 4096)
+    made = next(tmp_path.rglob(f"{WORK_FOLDER}/*/eiger_0002.h5"))
+    made.write_bytes(b"\0" * 4096)
+    made.with_suffix(".journal").unlink()
 
     (scan,) = salvage(tmp_path, force=True).scans
 

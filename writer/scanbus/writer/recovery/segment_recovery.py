@@ -103,19 +103,20 @@ def read_temporary_segment(
     VerificationError
         If it cannot be read, or is not a segment of this lane.
     """
-    failed: Exception | None = None
-    found: list[TemporarySegment] = []
-    for read in (_read_journal, _read_hdf5):
-        try:
-            segment = read(path, uid, lane)
-        except _UNREADABLE as error:
-            failed = error
-        else:
-            found += [] if segment is None else [segment]
-    if not found:
-        raise VerificationError(str(path), f"cannot be used: {failed}") from failed
-    # Of two with as many points, the one whose chunks have checksums.
-    return max(found, key=lambda one: one.n_points)
+    try:
+        journaled = _read_journal(path, uid, lane)
+    except _UNREADABLE:
+        journaled = None  # What HDF5 finds is all there is.
+    try:
+        found = _read_hdf5(path, uid, lane)
+    except _UNREADABLE as error:
+        if journaled is not None and journaled.n_points:
+            return journaled
+        raise VerificationError(str(path), f"cannot be used: {error}") from error
+    # Of as many points, those whose chunks have checksums.
+    if journaled is not None and journaled.n_points >= found.n_points:
+        return journaled
+    return found
 
 
 def _read_journal(
