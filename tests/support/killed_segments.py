@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from scanbus.bus.protocol import Entry
 from scanbus.schemas import LaneDescription, Storage
+from scanbus.writer.model.ledger import SegmentAccount
 from scanbus.writer.storage.frame_segment import FrameSegment
+from scanbus.writer.storage.shared_segment import SharedSegment
 from scanbus.writer.storage.value_segment import ValueSegment
 from tests.support.preloaded import build
 from tests.support.written_scans import (
@@ -39,6 +41,28 @@ NAME: Final = "made.h5"
 _SOURCE: Final = Path(__file__).with_name("kills.c")
 
 
+def new_segment(path: Path, lane: LaneDescription) -> FrameSegment | ValueSegment:
+    kind = FrameSegment if lane.storage is Storage.FILES else ValueSegment
+    return kind(path, UID, lane, 0)
+
+
+class SharedFile:
+    """A segment that lanes share, with one lane, used as those of one lane."""
+
+    def __init__(self, path: Path, lane: LaneDescription) -> None:
+        self._file = SharedSegment(path, UID)
+        self._section = self._file.section(lane, 0, SegmentAccount())
+
+    def put(self, entry: Entry) -> None:
+        self._section.put(entry)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self, _stop: int) -> None:
+        self._file.close()
+
+
 @dataclass(frozen=True)
 class Case:
     """What a writer gets, and after how many entries it flushes.
@@ -47,12 +71,15 @@ class Case:
     ----------
     first_kill : int
         Entries before which no call counts.
+    make : callable
+        Makes the segment, from path and lane.
     """
 
     lane: LaneDescription
     entries: list[Entry]
     per_flush: int = 8
     first_kill: int = 0
+    make: Callable[[Path, LaneDescription], Any] = new_segment
 
 
 def _chunks(codec: str, rows: int, count: int) -> Case:
@@ -78,6 +105,12 @@ def _late(lane: LaneDescription, count: int, first_kill: int = 0) -> Case:
     return Case(late, entries, first_kill=first_kill)
 
 
+def _shared() -> Case:
+    lane = value_lane(per_segment=100)
+    entries = [plain_entry(lane, n, 1) for n in range(40)]
+    return Case(lane, entries, per_flush=3, make=SharedFile)
+
+
 def _value(name: str, *shape: int) -> LaneDescription:
     """Return a lane of one channel of `value_lane`, of another shape if given."""
     lane = value_lane(per_segment=100)
@@ -95,14 +128,10 @@ CASES: Final = {
     "late frames": lambda: _late(frame_lane("none", per_segment=200, per_chunk=1), 24),
     "late values": lambda: _late(_value("mca"), 30),
     "late values of any length": lambda: _late(_value("peaks"), 30),
+    "shared values": _shared,
     # Points of the size of a chunk: few of them have an index that is split.
     "late large values": lambda: _late(_value("mca", 1 << 16), 73, first_kill=71),
 }
-
-
-def new_segment(path: Path, lane: LaneDescription) -> FrameSegment | ValueSegment:
-    kind = FrameSegment if lane.storage is Storage.FILES else ValueSegment
-    return kind(path, UID, lane, 0)
 
 
 def kills(name: str, folder: Path, *, is_torn: bool) -> Iterator[tuple[Path, int]]:
@@ -127,7 +156,7 @@ def kills(name: str, folder: Path, *, is_torn: bool) -> Iterator[tuple[Path, int
 
 
 def _write(case: Case, folder: Path, arm: Callable[[], None], said: mmap.mmap) -> None:
-    segment = new_segment(folder / NAME, case.lane)
+    segment = case.make(folder / NAME, case.lane)
     for number, entry in enumerate(case.entries):
         if number == case.first_kill:
             arm()

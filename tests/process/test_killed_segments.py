@@ -12,6 +12,7 @@ import pytest
 
 from scanbus.writer.check import check_files
 from scanbus.writer.recovery.segment_recovery import read_temporary_segment, restore
+from scanbus.writer.storage.shared_sections import recover_shared_segment
 from tests.support.killed_segments import CASES, NAME, Case, kills, new_segment
 from tests.support.preloaded import NO_COMPILER, can_preload
 from tests.support.written_scans import UID, points_of, times_of
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(not can_preload(), reason=NO_COMPILER)
 
 @pytest.mark.parametrize(
     ("name", "is_torn"),
-    [(name, False) for name in CASES]
+    [(name, False) for name in CASES if name != "shared values"]
     + [("small chunks", True), ("chunks written twice", True), ("late values", True)],
 )
 def test_a_kill_at_any_write_loses_no_flushed_point(
@@ -36,6 +37,21 @@ def test_a_kill_at_any_write_loses_no_flushed_point(
         n_kills += 1
         shutil.rmtree(folder)
     assert n_kills > n_flushed or case.first_kill
+    assert n_flushed > 10
+
+
+@pytest.mark.parametrize("is_torn", [False, True], ids=["whole", "torn"])
+def test_a_kill_at_any_write_loses_no_flushed_point_of_a_shared_segment(
+    tmp_path: Path, is_torn: bool
+) -> None:
+    n_flushed = 0
+    for folder, flushed in kills("shared values", tmp_path, is_torn=is_torn):
+        if flushed:
+            (section,) = recover_shared_segment(folder / NAME, UID)
+            assert section.account.corrupt == []
+            # The records were compared with their checksums.
+            assert sum(record.count for record in section.records) >= flushed
+            n_flushed += 1
     assert n_flushed > 10
 
 
