@@ -120,7 +120,7 @@ def _value(name: str, *shape: int) -> LaneDescription:
     return lane.model_copy(update={"channels": (channel,)})
 
 
-CASES: Final = {
+CASES: Final[dict[str, Callable[[], Case]]] = {
     "small chunks": lambda: _chunks("none", 1, 110),
     "chunks": lambda: _chunks("none", 40, 70),
     "chunks written twice": lambda: _padded("none"),
