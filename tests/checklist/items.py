@@ -71,7 +71,7 @@ ITEMS = {
     62: "HDF5 1.10 reads all",
     63: "no paged file space",
     64: "temporary files are flushed every second",
-    65: "a kill damages no file, but where HDF5 splits the index of an unfinished one",
+    65: "a kill at any moment loses nothing that was flushed",
     66: "closed files have no flag of a writer",
     67: "a locked file is named with its holder",
     68: "files can be read while they are written",
