@@ -69,8 +69,9 @@ class ClosedScan:
 
 def find_closed(client: Bus, queue: ScanQueue) -> ClosedScan | None:
     """Return how a scan was closed; None if its end is its publisher's, or absent."""
-    uid = queue.uid
-    ended = load_record(client, queue.announced).ended
+    announced = queue.announced
+    uid = announced.scan.uid
+    ended = load_record(client, announced).ended
     if ended is None or queue.watch.has_event(ended):
         return None
     lengths = {
@@ -97,11 +98,18 @@ def is_sealed_by_other(client: Bus, queue: ScanQueue) -> bool:
     return any(session not in (None, queue.session) for session in sessions)
 
 
-def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ClosedScan | None:
+def closed_by_verdict(
+    queue: ScanQueue, uid: str, verdict: Verdict
+) -> ClosedScan | None:
     """Return that a scan was closed, if its final verdict lacks points that were sent.
 
     Redis may have lost the seals and the end that somebody added; the verdict, which
     the files have, still shows them.
+
+    Parameters
+    ----------
+    uid : str
+        The scan of the verdict; the queue may be that of a later one by now.
     """
     if not verdict.channels and verdict.verdict is VerdictWord.COMPLETE:
         return None  # From a writer that keeps no ledger.
@@ -117,5 +125,5 @@ def closed_by_verdict(queue: ScanQueue, verdict: Verdict) -> ClosedScan | None:
         for lane in queue.lanes.values()
         if not lane.description.is_late
     }
-    closed = ClosedScan(queue.uid, verdict.reason or verdict.end_reason, lengths)
+    closed = ClosedScan(uid, verdict.reason or verdict.end_reason, lengths)
     return closed if closed.left(queue) else None

@@ -390,15 +390,19 @@ class ScanMonitor(threading.Thread):
 
         Nothing of it becomes durable any more, so a send would wait in vain.
         """
-        verdict = load_record(client, queue.announced).final_verdict
-        closed = None if verdict is None else closed_by_verdict(queue, verdict)
+        announced = queue.announced
+        verdict = load_record(client, announced).final_verdict
+        if verdict is None:
+            return
+        closed = closed_by_verdict(queue, announced.scan.uid, verdict)
         if closed is not None:
             continue_scan(client, queue, closed)
 
     def _release_if_judged(self, client: Bus, queue: ScanQueue) -> bool:
         announced = queue.announced
+        uid = announced.scan.uid  # A sender may let the queue go on as another scan.
         record = self._records.setdefault(
-            queue.uid, ScanRecord(announced.scan, announced.title)
+            uid, ScanRecord(announced.scan, announced.title)
         )
         read_events(client, record, only=_OF_THE_WRITER)
         verdict = record.final_verdict
@@ -407,12 +411,12 @@ class ScanMonitor(threading.Thread):
         if record.renumbered is not None:
             log.warning(
                 LogEvent.SCAN_RENUMBERED,
-                scan=queue.uid,
+                scan=uid,
                 number=record.identity.scan_number,
                 reason=record.renumbered.text,
             )
         if not queue.watch.is_lost:
-            closed = closed_by_verdict(queue, verdict)
+            closed = closed_by_verdict(queue, uid, verdict)
             if closed is not None:
                 continue_scan(client, queue, closed)
                 return False
