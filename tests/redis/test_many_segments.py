@@ -17,6 +17,7 @@ from scanbus.schemas.file_names import REPLACED_RECORDS_GLOB, scan_master_path
 from scanbus.writer import check_files, rebuild, replay, salvage
 from scanbus.writer.model.sources import MAX_SOURCES, files_per_lane
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS
+from scanbus.writer.storage.manifest import manifest_of
 from scanbus.writer.storage.replaced_files import find_replaced, remove_replaced
 from tests.support.long import long_but
 from tests.support.open_files import read_with_few_descriptors
@@ -126,6 +127,30 @@ def assert_complete(root: Path, scan: RawScan, verdict: Verdict, n: int) -> None
     report = check_files([master_of(root, scan)], everything=True)
     assert report.findings == ()
     assert report.n_chunks_checked == n
+
+
+NAMED = ("link.after", "fsync_folder.after", "join_link.after", "scan_file.after")
+
+
+@pytest.mark.parametrize("where", NAMED)
+def test_a_writer_that_wakes_up_adds_nothing_to_the_manifest_of_a_finished_scan(
+    redis_url: str, tmp_path: Path, where: str
+) -> None:
+    """It stood still after a file got its name, and before its line."""
+    scan, root = publish(redis_url, 23), tmp_path / "root"
+    options = config(tmp_path, **FEW)
+    with writer(redis_url, root, *options, failpoints=f"{where}=stop@1") as paused:
+        wait_until(lambda: any(each.status() == "stopped" for each in paused.workers))
+        paused.pause()
+        with writer(redis_url, root, *options):
+            final_verdict(redis_url, scan.uid)
+        manifest = manifest_of(master_of(root, scan).parent)
+        assert manifest is not None
+        before = manifest.read_bytes()
+        paused.go_on()
+        assert paused.leave() == 0
+    assert manifest.read_bytes() == before
+    assert check_files([manifest]).findings == ()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from scanbus.writer.scan.shared_segments import FinishedShared
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.storage.hashing import Hasher, hash_file, new_hasher
 from scanbus.writer.storage.hdf5 import open_hdf5
-from scanbus.writer.storage.manifest import add_digest
+from scanbus.writer.storage.manifest import ManifestLine
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.segment_header import read_header
 from scanbus.writer.storage.shared_sections import read_shared_segment
@@ -57,11 +57,12 @@ def publish_segment(
         finished.close()
     with work_folder.steps.step("verify", final):
         hasher = _verified(finished, is_hashed=work_folder.makes_manifest)
-    authority.check()
     try:
-        work_folder.publish(finished.name, final)
-        if hasher is not None:
-            add_digest(folder, finished.name, hasher.hexdigest())
+        with ManifestLine(folder, is_wanted=hasher is not None) as line:
+            authority.check()
+            work_folder.publish(finished.name, final)
+            if hasher is not None:
+                line.add(finished.name, hasher.hexdigest())
     except FileExistsError:
         made = work_folder.path(finished.name)
         if isinstance(finished, FinishedShared):
@@ -107,12 +108,12 @@ def publish_scan_file(work_folder: WorkFolder, final: Path) -> None:
     is_hashed = work_folder.makes_manifest
     digest = hash_file(work_folder.path(final.name)) if is_hashed else ""
     try:
-        work_folder.publish(final.name, final)
+        with ManifestLine(final.parent, is_wanted=is_hashed) as line:
+            work_folder.publish(final.name, final)
+            line.add(final.name, digest)
     except FileExistsError:
         read_scan_file(final)
         raise
-    if digest:
-        add_digest(final.parent, final.name, digest)
 
 
 def check_same(made: Path, final: Path, fence: int) -> None:

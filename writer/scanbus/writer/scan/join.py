@@ -46,7 +46,7 @@ from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.exclusive_names import give_name
 from scanbus.writer.storage.hashing import new_hasher
 from scanbus.writer.storage.joined_segment import JoinedSegment, join_segments
-from scanbus.writer.storage.manifest import add_digest
+from scanbus.writer.storage.manifest import ManifestLine
 from scanbus.writer.storage.replaced_files import (
     find_replaced,
     note_replaced,
@@ -277,16 +277,16 @@ class Joiner:
 
     def _publish(self, made: Path, final: Path, digest: str) -> None:
         steps = self._work_folder.steps
-        self._authority.check()
-        with steps.step("join_fsync", final):
-            fsync_path(made)
-        with steps.step("join_link", final):
-            try:
-                give_name(made, final)
-                if digest:
-                    add_digest(self._folder, final.name, digest)
-            except FileExistsError:
-                check_same(made, final, self._authority.fence)
+        with ManifestLine(self._folder, is_wanted=bool(digest)) as line:
+            self._authority.check()
+            with steps.step("join_fsync", final):
+                fsync_path(made)
+            with steps.step("join_link", final):
+                try:
+                    give_name(made, final)
+                    line.add(final.name, digest)
+                except FileExistsError:
+                    check_same(made, final, self._authority.fence)
         with steps.step("join_fsync_folder", final):
             fsync_path(self._folder)
 

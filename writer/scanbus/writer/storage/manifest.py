@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from scanbus.schemas.errors import VerificationError
 from scanbus.schemas.file_names import manifest_name, parse_scan_folder
@@ -21,7 +21,7 @@ from scanbus.writer.storage.hashing import hash_file
 from scanbus.writer.storage.regular_file import is_there, read_regular
 from scanbus.writer.storage.work_folder import WorkFolder
 
-__all__ = ["add_digest", "complete_manifest", "manifest_of", "read_manifest"]
+__all__ = ["ManifestLine", "complete_manifest", "manifest_of", "read_manifest"]
 
 # As `sha256sum` writes them; names of scanbus have no line breaks.
 _LINE: Final = re.compile(r"([0-9a-f]{64}) [ *]([^/\0]+)")
@@ -33,25 +33,50 @@ def manifest_of(folder: Path) -> Path | None:
     return None if number is None else folder / manifest_name(number)
 
 
-def add_digest(folder: Path, name: str, digest: str) -> None:
-    """Add the digest of a file that got its final name just now.
+class ManifestLine:
+    """A line that is added when a file gets its final name.
 
-    Not synced: after a loss of power the file is hashed again.
+    The manifest is opened before that, and `complete_manifest` gives its name to
+    another file. So a writer that stood still, and whose successor has finished the
+    scan, adds nothing to the manifest of the finished scan.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The scan's folder.
+    is_wanted : bool
+        Whether there is a manifest.
 
     Raises
     ------
     OSError
         If the file system refuses.
     """
-    path = manifest_of(folder)
-    if path is None:
-        return
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        os.write(descriptor, _line(name, digest).encode())
-    finally:
-        os.close(descriptor)
+
+    def __init__(self, folder: Path, *, is_wanted: bool = True) -> None:
+        path = manifest_of(folder) if is_wanted else None
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = None if path is None else os.open(path, flags, 0o666)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def add(self, name: str, digest: str) -> None:
+        """Add the digest of a file that got its final name just now.
+
+        Not synced: after a loss of power the file is hashed again.
+
+        Raises
+        ------
+        OSError
+            If the file system refuses.
+        """
+        if self._descriptor is not None:
+            os.write(self._descriptor, _line(name, digest).encode())
 
 
 def _line(name: str, digest: str) -> str:
@@ -91,7 +116,7 @@ def _parsed(path: Path) -> tuple[dict[str, str], list[int]]:
 def complete_manifest(
     folder: Path, contents: ScanContents, work_folder: WorkFolder
 ) -> None:
-    """Write the manifest of a finished scan, unless it stands already or is unwanted.
+    """Write the manifest of a finished scan, unless it is unwanted.
 
     What it says of a file stays, also if that is not so any more: then it shows it.
 
@@ -120,14 +145,11 @@ def complete_manifest(
             _line(name, known.get(name) or hash_file(folder / name))
             for name in sorted(_files_of(contents))
         ]
-        content = "".join(lines).encode()
-        if not is_there(path) or read_regular(path) != content:
-            made = work_folder.path(path.name)
-            made.write_bytes(content)
-            fsync_path(made)
-            made.replace(path)
-        else:
-            fsync_path(path)  # Lines were added without that.
+        # Also if it says so already: see `ManifestLine`.
+        made = work_folder.path(path.name)
+        made.write_bytes("".join(lines).encode())
+        fsync_path(made)
+        made.replace(path)
         fsync_path(folder)
 
 
