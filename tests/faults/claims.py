@@ -56,6 +56,8 @@ def note_given_up(ring: "Ring", publisher: PublisherProcess) -> None:
         ring.left.setdefault(number, replace(left_after(0), named=True))
     for number, line in publisher.said("gave_up").items():
         if line.get("trapped"):
+            # Its program was told of the error; what there is may have its verdict.
+            ring.left.setdefault(number, replace(left_after(0), named=True))
             continue
         ring.complain(f"the publisher gave scan {number} up: {line['reason']}")
         ring.left.setdefault(number, left_after(line["points"]))

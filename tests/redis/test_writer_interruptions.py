@@ -133,6 +133,43 @@ def test_a_scan_that_ended_and_of_which_redis_lost_a_seal_can_be_closed(
         close_scan(redis_url, scan.uid)
 
 
+@pytest.mark.parametrize("reason", list(EndReason))
+def test_a_scan_that_failed_before_it_was_sealed_is_closed_by_the_writer(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: EndReason
+) -> None:
+    """If its publisher says that all went well, Redis has lost seals, maybe points."""
+    monkeypatch.setenv("SCANBUS_INTERRUPTED_CLOSE_S", "3")
+    scan = RawScan(redis_url, heartbeat_s=0.5).prepare()
+    scan.send_frames(0, 4)
+    scan.seal("g", "hits")
+    append_event(scan.client, scan.uid, ScanEnded(time=time.time(), end_reason=reason))
+    with writer(redis_url, tmp_path) as one:
+        wait_until(lambda: find_scan(scan.client, scan.uid).verdict)
+        if reason is EndReason.SUCCESS:
+            time.sleep(6)
+            assert "interrupted_closed" not in one.said
+        else:
+            verdict = final_verdict(redis_url, scan.uid)
+            assert (verdict.verdict, verdict.end_reason) == ("complete", reason.value)
+
+
+def test_a_look_at_a_failed_scan_does_not_put_off_its_end(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publisher that was back does."""
+    monkeypatch.setenv("SCANBUS_INTERRUPTED_CLOSE_S", "12")
+    scan = RawScan(redis_url, heartbeat_s=0.5).prepare()
+    scan.send_frames(0, 4)
+    ended = ScanEnded(time=time.time(), end_reason=EndReason.FAILURE)
+    append_event(scan.client, scan.uid, ended)
+    with writer(redis_url, tmp_path) as one:
+        wait_until(lambda: find_scan(scan.client, scan.uid).verdict)
+        began = time.monotonic()
+        final_verdict(redis_url, scan.uid)
+    assert one.said.count('"scan_opened"') > 2
+    assert time.monotonic() - began < 30
+
+
 def test_only_the_publisher_ends_a_scan_while_it_lives(redis_url: str) -> None:
     scan = RawScan(redis_url).prepare()
 

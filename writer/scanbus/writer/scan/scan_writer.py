@@ -142,7 +142,7 @@ class ScanWriter:
         # While it waits for a segment, the master that is due.
         self._is_growing = False
         self._awaited: Finished | None = None
-        self._silence = Silence(client, record.uid, self._pace.lapse_s)
+        self.silence = Silence(client, record.uid, self._pace.lapse_s)
         self._events: EventJournal | None = None
         self._guard = RootGuard(root)
         self._state: DurableState = (
@@ -231,7 +231,7 @@ class ScanWriter:
         """Return the event ``prepared``; None if the scan ends or lapses before it."""
         # Checked first: one read may return it together with the end of the scan.
         while (prepared := self._record.prepared) is None:
-            if self._silence.is_lapsed() or self._record.ended is not None:
+            if self.silence.is_lapsed() or self._record.ended is not None:
                 return None
             self._reader.wait_for_events()
             self._tick()
@@ -310,8 +310,8 @@ class ScanWriter:
             self._masters.growth.has_news |= self._joins.needs_master or n_arrivals > 0
             self._update_master()
             if n_arrivals or self._record.ended is not ended or self._is_over():
-                self._silence.end()
-            elif self._silence.is_lapsed() and self._commits.is_empty:
+                self.silence.end()
+            elif self.silence.is_lapsed() and self._commits.is_empty:
                 return False
         self._joins.complete(self._lanes, self._tick)
         return True

@@ -23,12 +23,18 @@ class Silence:
         Uid of the scan.
     lapse_s : float
         Duration after which the publisher counts as gone.
+
+    Attributes
+    ----------
+    was_alive : bool
+        Whether the publisher was alive at any look.
     """
 
     def __init__(self, client: Bus, uid: str, lapse_s: float) -> None:
         self._client = client
         self._uid = uid
         self._lapse_s = lapse_s
+        self.was_alive = False
         self._since: float | None = None
         self._next_look = 0.0
 
@@ -43,6 +49,7 @@ class Silence:
             return False
         if publisher_is_alive(self._client, self._uid):
             self._since = None
+            self.was_alive = True
             self._next_look = now + self._lapse_s * _LAPSES_PER_LOOK
             return False
         if self._since is None:

@@ -232,11 +232,13 @@ class Attempt:
         return self._outcome(problem=said, trace=trace)
 
     def _outcome(self, **given: Any) -> Outcome:
-        needed = self._writer.bytes_needed if self._writer else 0
+        writer = self._writer
+        needed = writer.bytes_needed if writer else 0
         return Outcome(
             # An attempt that failed early has no estimate: keep that of the one before.
             needed_bytes=needed or self._order.needed_bytes,
             last_event=self._record.last_id,
+            met_publisher=writer is not None and writer.silence.was_alive,
             **given,
         )
 

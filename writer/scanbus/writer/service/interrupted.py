@@ -19,6 +19,7 @@ from scanbus.bus.store import (
     release_lease,
     seconds_since,
 )
+from scanbus.schemas import EndReason
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.service.scan_task import ScanTask
@@ -50,7 +51,7 @@ def close_if_overdue(
         Whether it was ended.
     """
     record = task.record
-    if record is None or record.ended is not None:
+    if record is None or _is_lost_on_redis(record):
         return False
     prepared = record.prepared
     if prepared is None and record.problems:
@@ -69,6 +70,8 @@ def close_if_overdue(
             return False  # Somebody was faster.
         text = f"closed by the writer: its publisher was silent for {silent_s:.0f} s"
         is_ended = end_for_publisher(client, record, text)
+        # Nothing was open: it is asked again after as long.
+        task.interrupted_at = monotonic()
     finally:
         release_lease(client, lease)
     if is_ended:
@@ -77,6 +80,16 @@ def close_if_overdue(
     return is_ended
 
 
+def _is_lost_on_redis(record: ScanRecord) -> bool:
+    """Whether its publisher sealed all, and Redis has not: points may be lost, too.
+
+    One that ended with an error may have failed before it sealed a lane.
+    """
+    return record.ended is not None and record.ended.end_reason is EndReason.SUCCESS
+
+
 def _is_left_open(client: Bus, record: ScanRecord) -> bool:
+    ended = record.ended
     read_events(client, record)
-    return record.ended is None and not publisher_is_alive(client, record.uid)
+    is_news = record.ended is not ended
+    return not is_news and not publisher_is_alive(client, record.uid)

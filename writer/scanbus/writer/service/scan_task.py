@@ -262,10 +262,10 @@ class ScanTask:
         self._needed_bytes = outcome.needed_bytes or self._needed_bytes
         self._needs_operator = outcome.needs_operator
         if outcome.verdict is not None:
-            if outcome.verdict.provisional:
-                self.interrupted_at = time.monotonic()
-            else:
+            if not outcome.verdict.provisional:
                 self._own_verdict = outcome.verdict
+            elif outcome.met_publisher or self.interrupted_at == math.inf:
+                self.interrupted_at = time.monotonic()
             self._last_event = outcome.last_event
             self._look_at = time.monotonic() + self._looks.next_s()
             self.verdict = outcome.verdict

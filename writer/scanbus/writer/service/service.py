@@ -7,6 +7,7 @@ are written by workers, processes that are replaced when they die.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
@@ -380,9 +381,11 @@ class WriterService:
         is_news = task.read_news(self._client)
         if record.final_verdict is not None:
             task.accept_verdict()
+        elif publisher_is_alive(self._client, task.uid):
+            task.interrupted_at = math.inf
+            task.resume()
         elif (
             (record.ended and (is_news or task.is_worth_a_look))
-            or publisher_is_alive(self._client, task.uid)
             or self._is_removed(task)
         ) or close_if_overdue(self._client, task, self._settings, self.name):
             task.resume()

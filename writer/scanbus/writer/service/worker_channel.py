@@ -151,6 +151,8 @@ class Outcome:
         Id of the last event of the scan that it read.
     has_died : bool
         Whether its worker died.
+    met_publisher : bool
+        Whether the scan's publisher was alive meanwhile.
     """
 
     verdict: Verdict | None = None
@@ -160,6 +162,7 @@ class Outcome:
     needed_bytes: int = 0
     last_event: str = "0-0"
     has_died: bool = False
+    met_publisher: bool = False
 
     def to_message(self) -> dict[str, Any]:
         """Return the values of a message."""
