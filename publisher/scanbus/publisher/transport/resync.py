@@ -39,9 +39,13 @@ log = get_logger()
 
 def ensure_announced(client: Bus, queue: ScanQueue) -> None:
     """Announce the scan, or again if its announcement was lost."""
-    known = queue.announcement
-    if not known or not is_announced(client, known, queue.uid):
+    if not _is_announced(client, queue):
         _announce(client, queue)
+
+
+def _is_announced(client: Bus, queue: ScanQueue) -> bool:
+    known = queue.announcement
+    return bool(known) and is_announced(client, known, queue.uid)
 
 
 def _announce(client: Bus, queue: ScanQueue) -> None:
@@ -77,13 +81,16 @@ def restore_scan(client: Bus, queue: ScanQueue) -> None:
         reserved = queue.watch.reserved_bytes
         if reserved:
             reserve_quota(client, queue.uid, reserved, 0, force=True)
+        # Asked first: if Redis loses all in between, the events are found missing, too.
+        was_announced = _is_announced(client, queue)
         sent = queue.watch.sent_events()
         lacks_events = not _has_all(load_record(client, queue.announced), sent)
         if lacks_events:
             log.warning(LogEvent.EVENTS_SENT_AGAIN, scan=queue.uid, events=len(sent))
             while sent:
                 sent = sent[append_events(client, queue.uid, sent) :]
-        ensure_announced(client, queue)
+        if not was_announced:
+            _announce(client, queue)
         _raise_number(client, queue)
         if lacks_events and queue.is_over and queue.announcement == before:
             # The verdict may be lost too: announced again, the scan is judged again.
