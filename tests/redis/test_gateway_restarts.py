@@ -102,6 +102,7 @@ class Restarted:
 
     def restart(self, *, once: bool = True) -> None:
         self._process.kill()
+        self._sender.await_loss()
         self._process = self._start(once=once)
         wait_alive(self._url, self._process.pid)
 

@@ -64,6 +64,9 @@ class Sender(HasGateway, Protocol):
     def rubbish(self) -> None:
         """Send a message that nobody can use."""
 
+    def await_loss(self) -> None:
+        """Wait until it knows that the gateway is gone, where it knows of gateways."""
+
     def restart(self) -> None:
         """Close the socket, and open it again at the same address."""
 
@@ -114,6 +117,9 @@ class ZmqSender:
 
     def rubbish(self) -> None:
         self._send([b"\xa1\x64type\x63abc"])
+
+    def await_loss(self) -> None:
+        """Nothing: ZeroMQ does not tell."""
 
     def restart(self) -> None:
         address = self._sender.address

@@ -18,6 +18,7 @@ from scanbus.publisher.gateways.epics import PvaGateway, PvaSettings, SimulatedI
 from scanbus.publisher.gateways.files import WatchGateway, WatchSettings
 from scanbus.publisher.gateways.runner import Gateway
 from tests.support.image_files import edf_bytes
+from tests.support.waiting import wait_until
 
 # Ends of scans are not looked for here; files stay.
 _NO_REDIS = "redis://127.0.0.1:1"
@@ -69,6 +70,9 @@ class FileSender:
 
     def rubbish(self) -> None:
         (self._frames / "series0_0000.edf").write_bytes(b"nonsense")
+
+    def await_loss(self) -> None:
+        """Nothing: files are for whoever comes."""
 
     def restart(self) -> None:
         """Nothing: the files are there."""
@@ -123,6 +127,10 @@ class PvaSender:
 
     def rubbish(self) -> None:
         self._ioc.send_packed(0, b"nonsense", "rot13", (4, 4), "u2")
+
+    def await_loss(self) -> None:
+        """Wait for the end of the connection: images before it go nowhere."""
+        wait_until(lambda: not self._ioc.wait_for_client(0.0))
 
     def restart(self) -> None:
         self._ioc.restart()
