@@ -132,9 +132,8 @@ def send(sender: Sender, series: int, numbers: range) -> None:
 
 def uids(url: str) -> list[str]:
     with connect(url, name="test") as client:
-        return [
-            each.document.scan.uid for each in announcements(client) if each.document
-        ]
+        found = (each.document for each in announcements(client))
+        return [each.scan.uid for each in found if each]
 
 
 def wait_sent(url: str, n_frames: int) -> None:
