@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -28,11 +30,14 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
-from scanbus.writer.masters import list_scans
+from scanbus.writer.masters import above, list_scans
 from scanbus.writer.masters.above import MastersAbove, rebuild_masters
 from scanbus.writer.masters.list_scans import KnownScans
 from scanbus.writer.masters.scan_uid import linkable_uid
 from scanbus.writer.masters.unlisted import UnlistedScans, note_unlisted
+from scanbus.writer.masters.write import add_to_file, replace_file
+from scanbus.writer.model.nexus_tree import Dataset, Group
+from scanbus.writer.storage.regular_file import FileVersion
 from tests.support.listed_scans import (
     NOTED,
     add_scan,
@@ -297,6 +302,62 @@ def test_a_disk_that_became_read_only_is_named_and_scans_are_listed_afterwards(
     assert entries(dataset_master(root, scan)) == ["1.1"]
 
 
+def test_a_master_that_another_writer_replaced_at_once_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this writer knows of its own file is not true of the other's."""
+    lay_master(tmp_path, scan := identity_of(1))
+    mine, other = MastersAbove(tmp_path), MastersAbove(tmp_path)
+
+    def replaced(*args: Any, **kwargs: Any) -> FileVersion:
+        version = replace_file(*args, **kwargs)
+        with monkeypatch.context() as context:
+            context.setattr(above, "replace_file", replace_file)
+            lay_master(tmp_path, identity_of(2))
+            other.write(scan)
+        return version
+
+    monkeypatch.setattr(above, "replace_file", replaced)
+    mine.write(scan)
+    lay_master(tmp_path, identity_of(3))
+    mine.write(scan)
+    assert entries(dataset_master(tmp_path, scan)) == ["1.1", "2.1", "3.1"]
+
+
+def test_scans_are_added_only_to_a_copy_of_the_version_that_is_known(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "some.h5"
+    first = replace_file(path, Group("NXroot", {}, {"a": Dataset(1)}))
+    second = add_to_file(path, first, Group("NXroot", {}, {"b": Dataset(2)}))
+    assert second is not None
+    content = path.read_bytes()
+    for tree in (Group("NXroot", {}, {"b": Dataset(3)}), Group("NXroot", {}, {})):
+        assert add_to_file(path, first, tree) is None
+    assert path.read_bytes() == content
+    path.unlink()
+    assert add_to_file(path, second, Group("NXroot", {}, {})) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writers_that_add_scans_at_once_lose_none_and_meet_no_error(
+    tmp_path: Path,
+) -> None:
+    """Each has the next number, so all of them add to what another has written."""
+    numbers = iter(range(1, 91))
+
+    def add(writer: MastersAbove) -> None:
+        for number in numbers:
+            lay_master(tmp_path, scan := identity_of(number))
+            writer.write(scan)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(add, [MastersAbove(tmp_path) for _ in range(3)]))
+    expected = {f"{number}.1" for number in range(1, 91)}
+    assert {*entries(dataset_master(tmp_path, identity_of(1)))} == expected
+    assert_as_rebuilt(tmp_path)
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders of scan masters that were opened for their uid."""
@@ -353,11 +414,11 @@ def test_a_scan_that_appears_in_a_folder_listed_long_ago_is_found(
 
 
 def test_a_master_that_somebody_removed_is_missed_after_a_while(tmp_path: Path) -> None:
-    above = MastersAbove(tmp_path, KnownScans(tmp_path, relook_s=0))
+    masters = MastersAbove(tmp_path, KnownScans(tmp_path, relook_s=0))
     first = lay_master(tmp_path, scan := identity_of(1))
     lay_master(tmp_path, identity_of(2))
-    above.write(scan)
+    masters.write(scan)
     first.unlink()
     lay_master(tmp_path, identity_of(3))
-    above.write(scan)
+    masters.write(scan)
     assert entries(dataset_master(tmp_path, scan)) == ["2.1", "3.1"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +44,12 @@ from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.storage.data_root import inside
 from scanbus.writer.storage.old_masters import OldMasters
 from scanbus.writer.storage.provenance import stamp_now
-from scanbus.writer.storage.regular_file import is_there
+from scanbus.writer.storage.regular_file import (
+    FileVersion,
+    check_regular,
+    is_there,
+    version_of,
+)
 
 __all__ = ["MastersAbove", "rebuild_masters", "write_dataset_masters"]
 
@@ -160,8 +165,8 @@ class _Written:
 
     Attributes
     ----------
-    stamp : tuple
-        Inode and time of the file: another one was written by somebody else.
+    version : tuple
+        Of the file: one of another version was written by somebody else.
     scans : tuple of ScanMaster
         The scans that it links.
     names : frozenset of str
@@ -170,7 +175,7 @@ class _Written:
         When, by the monotonic clock.
     """
 
-    stamp: tuple[int, int] | None
+    version: FileVersion
     scans: tuple[ScanMaster, ...]
     names: frozenset[str]
     at: float
@@ -276,22 +281,14 @@ class MastersAbove:
     def _replace(self, master: _Master, scans: tuple[ScanMaster, ...]) -> None:
         path = master.path
         last = self._written.pop(path, None)
-        is_ours = last is not None and last.stamp == _stamp(path)
+        if last is not None and last.scans == scans and last.version == _version(path):
+            self._written[path] = replace(last, at=time.monotonic())
+            return
         old = self._old_name(path)
-        n_known = len(last.scans) if last is not None else 0
-        if last is not None and is_ours and scans[:n_known] == last.scans:
-            names = last.names
-            if len(scans) > n_known:
-                tree = master.layout(path.name, scans[n_known:], stamp_now(), names)
-                add_to_file(path, tree, old=old)
-                names = names | tree.children.keys()
-        else:
-            tree = master.layout(path.name, scans, stamp_now(), ())
-            replace_file(path, tree, old=old)
-            names = frozenset(tree.children)
+        written = None if last is None else _add(master, last, scans, old)
+        self._written[path] = written or _write(master, scans, old)
         if old is not None:
             self._old[path].note(old)
-        self._written[path] = _Written(_stamp(path), scans, names, time.monotonic())
 
     def _forget(self) -> None:
         """Forget masters to which nothing was added for long."""
@@ -316,12 +313,34 @@ class MastersAbove:
             old.remove_expired()
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
+def _add(
+    master: _Master, last: _Written, scans: tuple[ScanMaster, ...], old: Path | None
+) -> _Written | None:
+    """Add scans that come after all others; None if they do not, or to another file."""
+    n_known = len(last.scans)
+    if last.scans != scans[:n_known]:
         return None
-    return status.st_ino, status.st_mtime_ns
+    tree = master.layout(master.name, scans[n_known:], stamp_now(), last.names)
+    version = add_to_file(master.path, last.version, tree, old=old)
+    if version is None:
+        return None
+    names = last.names | tree.children.keys()
+    return _Written(version, scans, names, time.monotonic())
+
+
+def _write(
+    master: _Master, scans: tuple[ScanMaster, ...], old: Path | None
+) -> _Written:
+    tree = master.layout(master.name, scans, stamp_now(), ())
+    version = replace_file(master.path, tree, old=old)
+    return _Written(version, scans, frozenset(tree.children), time.monotonic())
+
+
+def _version(path: Path) -> FileVersion | None:
+    try:
+        return version_of(check_regular(path))
+    except FileNotFoundError:
+        return None
 
 
 def _check_creator(path: Path) -> None:

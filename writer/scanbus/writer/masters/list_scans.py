@@ -24,6 +24,7 @@ from scanbus.writer.layouts.link_masters import ScanMaster
 from scanbus.writer.masters.scan_uid import linkable_uid
 from scanbus.writer.masters.standing_links import StandingLinks, standing_links
 from scanbus.writer.storage.data_root import inside
+from scanbus.writer.storage.regular_file import FileVersion, version_of
 
 __all__ = ["KnownScans", "folders_below", "is_inside"]
 
@@ -51,7 +52,7 @@ class _Scan(NamedTuple):
 
     number: int
     uid: str
-    version: tuple[int, int]
+    version: FileVersion
 
 
 class KnownScans:
@@ -192,7 +193,7 @@ class _Dataset:
         """Whether a known scan has the master that it had."""
         number, _, version = self._scans[name]
         status = _status(self._root, self._path(name, number))
-        return status is not None and _version(status) == version
+        return status is not None and version_of(status) == version
 
     def _drop(self, names: Iterable[str]) -> None:
         gone = set(names)
@@ -222,7 +223,7 @@ class _Dataset:
         is_plain = stat.S_ISDIR(above.st_mode) and stat.S_ISREG(status.st_mode)
         changed_ns = max(above.st_ctime_ns, status.st_ctime_ns)
         if is_plain and changed_ns < trusted.written_ns - _LOOKED_BEFORE_NS:
-            return _Scan(number, uid, _version(status))
+            return _Scan(number, uid, version_of(status))
         return None
 
     def _scan_in(self, name: str) -> _Scan | None:
@@ -238,7 +239,7 @@ class _Dataset:
         uid = None if status is None else linkable_uid(path, f"{number}.1", status)
         if status is None or uid is None:
             return None
-        return _Scan(number, uid, _version(status))
+        return _Scan(number, uid, version_of(status))
 
     def _add(self, new: dict[str, _Scan]) -> None:
         """Add scans; the known ones are not made again."""
@@ -266,10 +267,6 @@ class _Dataset:
         for name, (number, uid, _) in scans.items():
             path = f"{above}{name}/{scan_master_name(number)}"
             yield ScanMaster(dataset, number, path, uid)
-
-
-def _version(status: os.stat_result) -> tuple[int, int]:
-    return status.st_ino, status.st_mtime_ns
 
 
 def _may_lead_out(root: Path, dataset: Path) -> bool:

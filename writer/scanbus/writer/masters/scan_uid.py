@@ -12,6 +12,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.model.scan_contents import linked_path
 from scanbus.writer.storage.hdf5 import open_hdf5
+from scanbus.writer.storage.regular_file import version_of
 
 __all__ = ["linkable_uid", "read_uid"]
 
@@ -43,7 +44,7 @@ def linkable_uid(path: str, entry_name: str, status: stat_result) -> str | None:
     status : os.stat_result
         Of the file, to recognise that it was replaced.
     """
-    version = status.st_ino, status.st_mtime_ns
+    version = version_of(status)
     try:
         uid, is_linkable = _read_once(path, entry_name, *version)
     except NameTakenError as error:

@@ -7,10 +7,11 @@ is written as a whole, and readers see either the old or the new version.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,12 @@ from scanbus.writer.storage.hdf5 import changed_hdf5, written_hdf5
 from scanbus.writer.storage.plotted_values import with_plotted_values
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.references import with_references
-from scanbus.writer.storage.regular_file import is_there
+from scanbus.writer.storage.regular_file import (
+    FileVersion,
+    is_there,
+    open_regular,
+    version_of,
+)
 from scanbus.writer.storage.temporary_files import new_temporary, remove_leftovers
 from scanbus.writer.storage.tree_writer import write_tree
 from scanbus.writer.storage.value_arrays import with_values
@@ -44,6 +50,7 @@ __all__ = [
     "write_scan_master",
 ]
 
+_COPIED_BYTES: Final = 1 << 20
 # Corrections of one scan come one by one.
 _MAX_ROUNDS: Final = 20
 
@@ -122,8 +129,8 @@ def _write(
     known = with_plotted_values(folder, with_values(folder, known))
     tree = layout(known, stamp=stamp_now())
     with (
-        _replacing(path, aside or folder, old, on_written) as made,
-        written_hdf5(made, track_order=True) as file,
+        _replacing(path, aside or folder, old, on_written) as new,
+        written_hdf5(new.path, track_order=True) as file,
     ):
         write_tree(file, tree, folder)
     return path
@@ -140,7 +147,7 @@ def _check_scan(path: Path, contents: ScanContents) -> None:
 
 def replace_file(
     path: Path, tree: Group, folder: Path | None = None, *, old: Path | None = None
-) -> None:
+) -> FileVersion:
     """Write a tree to a temporary file, fsync it and rename it to `path`.
 
     Parameters
@@ -151,39 +158,73 @@ def replace_file(
         Name under which the file that is replaced stays, where the file system has
         hard links; None for none.
 
+    Returns
+    -------
+    tuple
+        The version of the new file; by now `path` may be one of another writer.
+
     Raises
     ------
     RootUnusableError
         If the file system refuses. The old file is replaced as a whole or not at all.
     """
     with (
-        _replacing(path, folder or path.parent, old) as aside,
-        written_hdf5(aside, track_order=True) as file,
+        _replacing(path, folder or path.parent, old) as new,
+        written_hdf5(new.path, track_order=True) as file,
     ):
         write_tree(file, tree, path.parent)
+    return new.version
 
 
-def add_to_file(path: Path, tree: Group, *, old: Path | None = None) -> None:
+def add_to_file(
+    path: Path, version: FileVersion, tree: Group, *, old: Path | None = None
+) -> FileVersion | None:
     """Replace a file by a copy with more members, and with other attributes.
 
     Parameters
     ----------
+    version : tuple
+        The version to copy, as `replace_file` returned it.
     tree : Group
         Members that it does not have; attributes that it has.
     old : pathlib.Path or None
         As of `replace_file`.
+
+    Returns
+    -------
+    tuple or None
+        The version of the new file; None if the standing one is of another version, or
+        gone: nothing is written then.
 
     Raises
     ------
     RootUnusableError
         As `replace_file`; also if the file cannot be read.
     """
-    with _replacing(path, path.parent, old) as aside:
-        shutil.copyfile(path, aside)
-        with changed_hdf5(aside) as file:
+    with ExitStack() as stack:
+        try:
+            # What is open stays one version, whoever replaces the file meanwhile.
+            standing = stack.enter_context(os.fdopen(open_regular(path), "rb"))
+        except FileNotFoundError:
+            return None
+        if version_of(os.fstat(standing.fileno())) != version:
+            return None
+        new = stack.enter_context(_replacing(path, path.parent, old))
+        with new.path.open("xb") as copy:
+            shutil.copyfileobj(standing, copy, _COPIED_BYTES)
+        with changed_hdf5(new.path) as file:
             write_tree(file, replace(tree, nx_class=None, attributes={}))
             for name, value in tree.attributes.items():
                 file.attrs.modify(name, value)
+    return new.version
+
+
+@dataclass
+class _New:
+    """A file under its temporary path; its version once it has its name."""
+
+    path: Path
+    version: FileVersion = (0, 0)
 
 
 @contextmanager
@@ -192,21 +233,23 @@ def _replacing(
     folder: Path,
     old: Path | None,
     on_written: Callable[[], None] = lambda: None,
-) -> Iterator[Path]:
+) -> Iterator[_New]:
     """Yield a temporary path; then fsync the file there and rename it to `path`."""
     remove_leftovers(path.parent, path.name)
-    aside = new_temporary(path, folder)
+    new = _New(new_temporary(path, folder))
     try:
-        yield aside
-        fsync_path(aside)
+        yield new
+        fsync_path(new.path)
         on_written()
+        # Before the renaming: afterwards another writer's file may have the name.
+        new.version = version_of(new.path.stat())
         if old is not None:
             keep_under(path, old)
         with step("master"):
-            aside.replace(path)
+            new.path.replace(path)
         fsync_path(path.parent)
     except (OSError, RuntimeError) as error:
         # h5py raises RuntimeError if a file cannot be closed.
         raise RootUnusableError(str(path), str(error)) from error
     finally:
-        aside.unlink(missing_ok=True)
+        new.path.unlink(missing_ok=True)

@@ -16,13 +16,18 @@ from pathlib import Path
 from scanbus.schemas.errors import NameTakenError
 
 __all__ = [
+    "FileVersion",
     "check_folder",
     "check_regular",
     "is_there",
     "kind_of",
     "open_regular",
     "read_regular",
+    "version_of",
 ]
+
+# Inode and time in ns: a file that was replaced, or written again, has others.
+FileVersion = tuple[int, int]
 
 # O_NONBLOCK: opening a FIFO or a device would wait for its other side.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -58,6 +63,11 @@ def is_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def version_of(status: os.stat_result) -> FileVersion:
+    """Return the version of a file, to recognise that it was replaced."""
+    return status.st_ino, status.st_mtime_ns
 
 
 def open_regular(path: Path | str, *, dir_fd: int | None = None) -> int:
