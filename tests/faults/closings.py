@@ -70,9 +70,12 @@ def take_numbers(ring: "Ring", fault: Fault) -> None:
 
 def _copy_files(ring: "Ring", *, is_scan: bool) -> None:
     """Take some numbers; a scan may be about to have the next one."""
-    dataset = ring.root / _DATASET
+    dataset, counter = ring.root / _DATASET, f"scanbus:number:{_DATASET}"
     with redis.Redis.from_url(ring.redis.url) as client:
-        counted = int(client.get(f"scanbus:number:{_DATASET}") or 0)
+        # An emptied Redis has no counter: the next scan's is filled from the disk, and
+        # leaves out what is taken there.
+        until(lambda: client.exists(counter) > 0, REACH_S)
+        counted = int(client.get(counter) or 0)
     folders = sorted(dataset.glob("scan[0-9]*"))
     last = max(counted, *(int(each.name[4:]) for each in folders))
     for number in range(last + 2, last + 2 + N_TAKEN):
