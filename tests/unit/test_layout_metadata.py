@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from scanbus.bus.codecs import find_codec
 from scanbus.schemas import MAX_METADATA_KEYS
+from scanbus.schemas.metadata import MetadataTree
 from scanbus.writer.layouts.common import metadata
 from scanbus.writer.layouts.common.metadata import (
     Displaced,
@@ -19,6 +23,7 @@ from scanbus.writer.layouts.common.metadata import (
     merge_trees,
 )
 from scanbus.writer.model.nexus_tree import Dataset, Group, SoftLink, VirtualArray
+from scanbus.writer.storage.tree_writer import write_tree
 
 
 def array(values: Any, codec_name: str = "none", **changes: Any) -> dict[str, Any]:
@@ -212,6 +217,28 @@ def test_no_tree_raises(tree: dict[str, Any]) -> None:
     assert all(text.startswith("metadata") for text in reader.problems + problems)
 
 
+NAMES = ["a", "b", "NX_class", "units", "target", "original_name"]
+ATTRIBUTES = [f"{owner}@{name}" for owner in ["", "a", "b"] for name in NAMES[2:]]
+TEXTS = st.sampled_from(["", "NXuser", "NXdata", "°C"])
+NUMBERS = st.sampled_from([7, -(2**63), 0.5])
+ITEMS = TEXTS | NUMBERS | st.none() | st.lists(TEXTS) | st.lists(NUMBERS)
+
+
+def groups(fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Half of all keys together, so that nodes meet their attributes."""
+    optional = dict.fromkeys(NAMES, fields) | dict.fromkeys(ATTRIBUTES, ITEMS)
+    return st.fixed_dictionaries({}, optional=optional)
+
+
+@settings(max_examples=200, deadline=None)
+@given(groups(ITEMS | groups(ITEMS)))
+def test_what_the_bus_accepts_can_be_written(tree: dict[str, Any]) -> None:
+    """What HDF5 refuses would stop the master of the scan."""
+    accepted = TypeAdapter(MetadataTree).validate_python(tree)
+    with h5py.File.in_memory() as file:
+        write_tree(file, MetadataReader(with_users=True).read(accepted))
+
+
 def test_keys_beyond_the_limit_are_named_not_written() -> None:
     """Each document is within the limit; together they are not."""
     tree = {f"key_{number}": 0 for number in range(MAX_METADATA_KEYS + 7)}
@@ -254,3 +281,28 @@ def test_a_reference_that_contradicts_the_array_is_a_problem() -> None:
     other = {"array": {**STATIC["array"], "shape": [7]}}
     assert reader.read({"mask": other}).children == {}
     assert reader.problems == ["metadata /mask: static.mask is uint8 (6,)"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "n_problems"),
+    [
+        ("NXnote", "NXnote", 0),
+        (["NXnote"], "NXnote", 0),
+        (["NXnote", "NXdata"], "NXcollection", 1),
+        (7, "NXcollection", 1),
+        ([1, 2], "NXcollection", 1),
+    ],
+)
+def test_a_class_beside_its_group_is_one_text(
+    tmp_path: Path, said: Any, expected: str, n_problems: int
+) -> None:
+    """An attribute of that name, beside the class, stopped the master of the scan."""
+    for tree in (
+        {"a": {"b": 1}, "a@NX_class": said},
+        {"a": {"b": 1, "@NX_class": said}},
+    ):
+        reader = MetadataReader()
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            write_tree(file, reader.read(tree))
+            assert file["a"].attrs["NX_class"] == expected
+        assert len(reader.problems) == n_problems

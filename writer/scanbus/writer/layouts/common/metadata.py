@@ -140,6 +140,8 @@ class MetadataReader:
                 children[field] = replace(found, attributes={"original_name": key})
                 continue
             checked = found.value
+            if name == "NX_class" and not isinstance(checked, str):
+                checked = self._class(checked, f"{where}/{key}")
             if name == "units" and isinstance(checked, str):
                 checked = ascii_units(checked)
             node = children.get(owner)
@@ -153,6 +155,13 @@ class MetadataReader:
             else:
                 children[owner] = _with_attribute(node, name, checked)
         return of_group
+
+    def _class(self, value: Value, path: str) -> str:
+        """Return a class that is no text: a list of one is that; others are none."""
+        if isinstance(value, tuple) and len(value) == 1:
+            return value[0]
+        self.problems.append(f"metadata {path}: a class is one text")
+        return ""
 
     def _node(self, value: Any, path: str) -> Dataset | VirtualArray | None:
         try:
