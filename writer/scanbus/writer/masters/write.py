@@ -198,6 +198,8 @@ def add_to_file(
 
     Raises
     ------
+    NameTakenError, OSError
+        If the standing file is no regular one, or cannot be opened.
     RootUnusableError
         As `replace_file`; also if the file cannot be read.
     """

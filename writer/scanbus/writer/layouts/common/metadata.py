@@ -160,7 +160,9 @@ class MetadataReader:
         """Return a class that is no text: a list of one is that; others are none."""
         if isinstance(value, tuple) and len(value) == 1:
             return value[0]
-        self.problems.append(f"metadata {path}: a class is one text")
+        self.problems.append(
+            f"metadata {path}: left out, as a class is one text, such as NXnote"
+        )
         return ""
 
     def _node(self, value: Any, path: str) -> Dataset | VirtualArray | None:
