@@ -53,7 +53,9 @@ def n_frames(url: str) -> int:
         if not uids:
             return 0
         scan = subscriber.scan(uids[-1])
-        return scan.length("cam") if "cam" in scan.channels else 0
+        # Those that have their values too: what one channel lacks dies with a gateway.
+        of_images = [name for name in scan.channels if name.startswith("cam")]
+        return min(map(scan.length, of_images), default=0)
 
 
 def test_a_simulated_ioc_becomes_a_scan(redis_url: str, free_port: int) -> None:

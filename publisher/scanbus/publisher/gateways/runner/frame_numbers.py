@@ -58,16 +58,25 @@ class FrameNumbers:
         Number of the first frame.
     stop : int, optional
         The number after those that came before, all of them; by default none did.
+    came : int, optional
+        Frames before this number came too, and some of their values may have not.
+        They are none that are missing, and are new once more; by default none did.
 
     Examples
     --------
     >>> numbers = FrameNumbers(0)
     >>> [numbers.add(n).value for n in (0, 3, 3, 1)], numbers.missing()
     (['new', 'new', 'repeated', 'new'], [(2, 3)])
+    >>> numbers = FrameNumbers(0, 2, came=5)
+    >>> [numbers.add(n).value for n in (1, 4, 7)], numbers.missing()
+    (['repeated', 'new', 'new'], [(5, 7)])
     """
 
-    def __init__(self, first: int, stop: int | None = None) -> None:
+    def __init__(
+        self, first: int, stop: int | None = None, *, came: int | None = None
+    ) -> None:
         self.first = first
+        self.came = first if came is None else came
         self._stop = first if stop is None else stop
         # Ranges of missing numbers, sorted: starts and ends.
         self._starts: list[int] = []
@@ -79,9 +88,14 @@ class FrameNumbers:
         return self._stop
 
     @property
+    def end(self) -> int:
+        """The number after the greatest one that came, now or before."""
+        return max(self._stop, self.came)
+
+    @property
     def n_missing(self) -> int:
         """How many numbers before the greatest one have not come."""
-        return sum(self._stops) - sum(self._starts)
+        return sum(stop - start for start, stop in self.missing())
 
     @property
     def may_fill(self) -> bool:
@@ -97,7 +111,8 @@ class FrameNumbers:
 
     def missing(self) -> list[tuple[int, int]]:
         """Return the ranges of missing numbers, each with its end excluded."""
-        return list(zip(self._starts, self._stops, strict=True))
+        ranges = zip(self._starts, self._stops, strict=True)
+        return [(max(low, self.came), high) for low, high in ranges if high > self.came]
 
     def add(self, number: int) -> Place:
         """Note that a frame came; return where its number stands."""

@@ -10,10 +10,15 @@ from scanbus.schemas.wording import counted
 
 __all__ = [
     "came_first_text",
+    "goes_on_text",
     "lost_at_start",
     "lost_by_restarts",
+    "never_came_text",
     "why_without_frames",
 ]
+
+# A note has room for so many ranges.
+_MAX_NAMED = 50
 
 
 def came_first_text(came: int, first: int, *, is_learnt: bool) -> str:
@@ -48,6 +53,36 @@ def came_first_text(came: int, first: int, *, is_learnt: bool) -> str:
     if not is_learnt:
         return text
     return f"{text}; if the sender counts from 1, say --first-number 1"
+
+
+def goes_on_text(numbers: FrameNumbers) -> str:
+    """Return a note on a gateway that goes on with what a dead one began.
+
+    Examples
+    --------
+    >>> goes_on_text(FrameNumbers(3, 8, came=8))
+    'the gateway was killed and started again: it goes on with frame 8'
+    """
+    text = (
+        f"the gateway was killed and started again: it goes on with frame {numbers.end}"
+    )
+    if numbers.stop == numbers.end:
+        return text
+    span = span_text(numbers.stop, numbers.end)
+    return f"{text}; {span} published, and values beside may be lost"
+
+
+def never_came_text(numbers: FrameNumbers) -> str:
+    """Return a note on the frames that never came; empty if all did.
+
+    Examples
+    --------
+    >>> numbers = FrameNumbers(0, 2, came=5)
+    >>> never_came_text(numbers), numbers.add(7).value, never_came_text(numbers)
+    ('', 'new', 'frames that never came: 5 to 6')
+    """
+    spans = [f"{low} to {high - 1}" for low, high in numbers.missing()[:_MAX_NAMED]]
+    return f"frames that never came: {', '.join(spans)}" if spans else ""
 
 
 def lost_at_start(

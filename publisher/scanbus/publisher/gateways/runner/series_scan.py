@@ -20,8 +20,10 @@ from scanbus.publisher.gateways.runner.frame_numbers import (
 from scanbus.publisher.gateways.runner.frame_values import FrameValues
 from scanbus.publisher.gateways.runner.lost_frames import (
     came_first_text,
+    goes_on_text,
     lost_at_start,
     lost_by_restarts,
+    never_came_text,
     why_without_frames,
 )
 from scanbus.publisher.gateways.runner.messages import (
@@ -154,14 +156,13 @@ class SeriesScan:
             self._on_unfit(self._scan)
             raise ScanStateError(f"scan {state.uid}: {text}")
         # What only some channels have is sent again to the others, if it comes again.
-        reached = min(self._had.get(channel, 0) for channel in self._channels())
-        self._resumed_at = state.first_number + reached
-        self._numbers = FrameNumbers(state.first_number, self._resumed_at)
-        self.counts.frames = reached
-        self.note(
-            f"the gateway was killed and started again: it goes on with frame "
-            f"{self._resumed_at}"
+        reached = [self._had.get(channel, 0) for channel in self._channels()]
+        self.counts.frames = min(reached[: len(self._declared)])
+        first, self._resumed_at = state.first_number, state.first_number + min(reached)
+        self._numbers = FrameNumbers(
+            first, self._resumed_at, came=first + self.counts.frames
         )
+        self.note(goes_on_text(self._numbers))
 
     def go_on_with(self, started: SeriesStarted) -> None:
         """Take what the sender says once more of a series that goes on."""
@@ -289,7 +290,7 @@ class SeriesScan:
             else:
                 self._send(self._value(name), value, time=taken, point=point)
         self.counts.left_out = self._values.total
-        self.counts.frames += 1
+        self.counts.frames += frame.number >= self._numbers.came
         if has_restarted:
             # What the dead gateway had never comes: nothing waits for it in memory.
             for channel in self._channels():
@@ -434,7 +435,7 @@ class SeriesScan:
         if numbers is None:
             lost = self._lost_without_frames()
         else:
-            self._skip_to(numbers.stop - numbers.first)
+            self._skip_to(numbers.end - numbers.first)
             lost = [
                 *self._skip_tail(numbers),
                 *lost_by_restarts(self.state.lost, numbers.first),
@@ -446,11 +447,8 @@ class SeriesScan:
                 ),
             ]
             self.counts.missing += numbers.n_missing
-            ranges = ", ".join(
-                f"{start} to {stop - 1}" for start, stop in numbers.missing()[:50]
-            )
-            if ranges:
-                self._scan.update(note=f"frames that never came: {ranges}")
+            if text_of_missing := never_came_text(numbers):
+                self._scan.update(note=text_of_missing)
         if text_of_values := self._values.summary():
             self._scan.update(note=text_of_values)
         if self._noted > _MAX_NOTED:
@@ -474,17 +472,17 @@ class SeriesScan:
     def _skip_tail(self, numbers: FrameNumbers) -> list[LostPoints]:
         """Make gaps of promised frames that never came; of too many, say so only."""
         expected = self._expected
-        tail = 0 if expected is None else expected + numbers.first - numbers.stop
+        tail = 0 if expected is None else expected + numbers.first - numbers.end
+        if self._resumed_at is not None:
+            self._note_restart(numbers.end + max(tail, 0))
         if tail <= 0:
             return []
         text = f"the series ended {counted(tail, 'frame')} short of its {expected}"
         self._scan.update(note=text)
         self.counts.missing += tail
-        if self._resumed_at is not None:
-            self._note_restart(numbers.stop + tail)
         if tail > _MAX_TAIL:
             return [LostPoints("", 0, 0, text)]
-        self._skip_to(numbers.stop - numbers.first + tail)
+        self._skip_to(numbers.end - numbers.first + tail)
         return []
 
     def _skip_to(self, n_points: int, channels: Sequence[str] = ()) -> None:
