@@ -25,6 +25,7 @@ from tests.faults.loss_operator import LossOperator
 from tests.faults.outcome import Outcome, Played
 from tests.faults.processes import STOP_S, PublisherProcess, WriterProcess, until
 from tests.faults.schedule import VICTIMS, Arena, Fault, Kind, Persistence
+from tests.faults.told import told_of
 from tests.faults.witness import Outages, Witness
 from tests.support.clocks import FakeClock
 from tests.support.proxy import Proxy
@@ -67,6 +68,9 @@ def play(
     outcome.seconds = time.monotonic() - started
     if outcome.is_clean:
         shutil.rmtree(folder)
+    else:
+        odd = [number for number, found in outcome.findings.items() if found.notes]
+        outcome.told = told_of(folder, [scan_uid(arena.seed, each) for each in odd])
     return outcome
 
 

@@ -35,6 +35,8 @@ class Outcome:
         Scans whose program was told at their begin that there is no bus.
     n_interrupted : int
         Scans that were under way when their publisher was killed.
+    told : list of str
+        What the processes logged of scans that are not as they should be.
     """
 
     arena: Arena
@@ -42,6 +44,7 @@ class Outcome:
     findings: dict[int, Finding] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     passes: dict[str, int] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
     n_refused: int = 0
     n_interrupted: int = 0
     seconds: float = 0.0

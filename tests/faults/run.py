@@ -96,6 +96,7 @@ def _complaints(outcome: Outcome) -> Iterator[str]:
     yield from (f"{where}: {problem}" for problem in outcome.problems)
     for number, finding in sorted(outcome.findings.items()):
         yield from (f"{where}, scan {number}: {note}" for note in finding.notes)
+    yield from outcome.told
 
 
 def play_all(
