@@ -6,12 +6,13 @@ Pure, except for checks which files exist, and reads of late segments.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelLedger, Storage, Verdict, VerdictWord, ranges
 from scanbus.schemas.errors import NameTakenError
-from scanbus.schemas.file_names import values_file_name
+from scanbus.schemas.file_names import WORK_FOLDER, values_file_name
 from scanbus.writer.model.ledger import judge, losses
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.model.sources import named_files
@@ -27,6 +28,7 @@ from scanbus.writer.storage.references import (
 )
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.scan_file import read_scan_file
+from scanbus.writer.storage.work_folder import work_folders
 
 __all__ = [
     "amended",
@@ -39,6 +41,11 @@ __all__ = [
     "verdict_on",
     "verdict_on_disk",
 ]
+
+_LOST_EVENTS = (
+    "Redis has lost what the scan is, and points of it are in {}: its publisher puts "
+    "the events back; if that is gone, `scanbus salvage` makes files of the points"
+)
 
 
 def contents_of(
@@ -116,14 +123,32 @@ def ledgers_of(
     return ledgers
 
 
-def unprepared(record: ScanRecord) -> Verdict:
-    """Return the verdict on a scan that ends, or lapses, before it was prepared."""
-    problems = record.problems or ["the scan was announced, never prepared"]
+def unprepared(record: ScanRecord, folder: Path) -> Verdict:
+    """Return the verdict on a scan that ends, or lapses, before it was prepared.
+
+    Or so it seems: Redis may have lost its events, which an operator can delete alone.
+    What is on the disk tells, and no verdict is final that does not name it.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder of its files.
+    """
+    problems = list(record.problems)
+    is_open = record.ended is None or bool(problems)
+    if not problems:
+        with suppress(NameTakenError):
+            done = verdict_on_disk(record, folder)
+            if done is not None:
+                return done
+        if work_folders(folder.parent, record.uid):
+            is_open = True
+            problems = [_LOST_EVENTS.format(folder.parent / WORK_FOLDER)]
     return Verdict(
         uid=record.uid,
         verdict=VerdictWord.FAILED if record.problems else VerdictWord.PARTIAL,
-        provisional=record.ended is None or bool(record.problems),
-        reason="; ".join(problems),
+        provisional=is_open,
+        reason="; ".join(problems or ["the scan was announced, never prepared"]),
         end_reason=record.ended.end_reason if record.ended else "",
     )
 
