@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scanbus.bus.protocol import ScanRecord
@@ -81,6 +81,7 @@ VALUES = st.recursive(
 )
 
 
+@example({"a": frozenset({-2, -1, 2**63})})  # By number, and by its letters.
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
 def test_all_leaves_of_any_metadata_are_in_the_file(metadata: dict[str, Any]) -> None:
     with written(tree_of(metadata)) as entry:

@@ -134,7 +134,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
-        return sorted((_plain(item) for item in value), key=str)
+        return _Unordered(_plain(item) for item in value)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, bytes):
@@ -150,7 +150,13 @@ def _text_or_hex(value: bytes) -> str:
         return value.hex()
 
 
+class _Unordered(list[Any]):
+    """Items of a set: which is first is nobody's business."""
+
+
 def _equal(found: Any, wanted: Any) -> bool:
+    if isinstance(found, list) and isinstance(wanted, _Unordered):
+        found, wanted = sorted(found, key=str), sorted(wanted, key=str)
     if isinstance(found, list) and isinstance(wanted, list):
         same = len(found) == len(wanted)
         return same and all(map(_equal, found, wanted))
