@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scanbus.bus.store import append_event, append_events, connect, find_scan
+from scanbus.cli import main
 from scanbus.schemas import EndReason, Event, ScanEnded, Verdict, VerdictWord
 from scanbus.writer import WriterSettings, check_files, run_writer, salvage
 from tests.support.raw_publisher import RawScan
@@ -87,6 +88,34 @@ def test_a_scan_that_has_points_on_the_disk_is_not_given_up(
     assert verdict.channels["eiger"].written == N_FRAMES
     assert verdict.channels["th"].written == N_POINTS
     assert verdict.channels["eiger"].missing == verdict.channels["th"].missing == ()
+
+
+def test_a_scan_whose_disk_is_not_there_is_not_given_up(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Its lanes tell; also of a scan that no writer had begun."""
+    root = tmp_path / "root"
+    scan, _ = interrupted(redis_url, made_root(root))
+    end(scan, EndReason.FAILURE)
+    dataset = work_folders(root)[0].parent
+    dataset.rename(tmp_path / "unmounted")
+    write(redis_url, root)
+    verdict = verdict_of(redis_url, scan)
+    assert verdict.provisional
+    assert "points of it are on the bus" in verdict.reason
+    assert main(["close", scan.uid, "--dismiss", "--redis", redis_url]) == 0
+    assert not verdict_of(redis_url, scan).provisional
+
+
+def test_lanes_without_points_keep_nobody_waiting(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """A publisher makes them before it says what the scan is."""
+    scan = RawScan(redis_url).prepare()
+    lose(scan)
+    end(scan, EndReason.FAILURE)
+    write(redis_url, tmp_path)
+    assert not verdict_of(redis_url, scan).provisional
 
 
 def test_what_was_salvaged_is_the_verdict(redis_url: str, tmp_path: Path) -> None:

@@ -152,6 +152,20 @@ def lanes_in_use(client: Bus, uid: str, lanes: Iterable[str]) -> dict[str, bytes
 
 
 @parses_reply
+def find_lanes(client: Bus, uid: str) -> list[str]:
+    """Return the names of a scan's lanes, found among all keys of Redis.
+
+    For a scan of which nothing on the bus says which lanes it has. Takes a round trip
+    for each thousand keys.
+    """
+    start, end = lane_key(uid, "*").split("*")
+    # What a uid may have is no pattern for Redis, and neither are the braces.
+    keys = client.scan_iter(match=f"{start}*{end}", count=1000)
+    found = (bytes(key).decode("utf-8", "replace") for key in keys)
+    return sorted(key.removeprefix(start).removesuffix(end) for key in found)
+
+
+@parses_reply
 def stream_ends(client: Bus, uid: str, lane: str) -> tuple[bytes, bytes] | None:
     """Return the first id in a lane and the largest it ever had.
 

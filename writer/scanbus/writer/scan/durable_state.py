@@ -14,7 +14,9 @@ from scanbus.bus.protocol import LONGEST_TTL_MS, SEAL_ID, ScanRecord
 from scanbus.bus.store import (
     Bus,
     accepted_losses,
+    find_lanes,
     hold_scan,
+    lanes_in_use,
     read_cursors,
     stream_ends,
 )
@@ -47,6 +49,10 @@ class DurableState(Protocol):
 
         None if there is none.
         """
+        ...
+
+    def has_lanes(self) -> bool:
+        """Whether points of the scan are, or were, on the bus, whoever knows which."""
         ...
 
 
@@ -100,6 +106,12 @@ class ScanState:
             return None
         return int(ends[0].partition(b"-")[0])
 
+    def has_lanes(self) -> bool:
+        """Look among all keys of Redis: nothing else says which lanes there are."""
+        with waiting():
+            lanes = find_lanes(self._client, self._uid)
+            return bool(lanes_in_use(self._client, self._uid, lanes))
+
 
 class ReplayState:
     """State of a replay: its files are not those of the scan.
@@ -146,3 +158,7 @@ class ReplayState:
         """Return None: it is not asked, as nothing was durable."""
         del lane
         return None
+
+    def has_lanes(self) -> bool:
+        """Return False: nobody waits for a replay."""
+        return False

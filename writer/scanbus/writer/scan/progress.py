@@ -16,6 +16,7 @@ from scanbus.schemas.file_names import WORK_FOLDER, values_file_name
 from scanbus.writer.model.ledger import judge, losses
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.model.sources import named_files
+from scanbus.writer.scan.durable_state import DurableState
 from scanbus.writer.scan.lane_writer import LaneWriter
 from scanbus.writer.scan.pace import Pace
 from scanbus.writer.scan.shared_segments import SharedSegments
@@ -43,8 +44,9 @@ __all__ = [
 ]
 
 _LOST_EVENTS = (
-    "Redis has lost what the scan is, and points of it are in {}: its publisher puts "
-    "the events back; if that is gone, `scanbus salvage` makes files of the points"
+    "Redis has lost what the scan is, and points of it are {}: its publisher puts the "
+    "events back. If that is gone, `scanbus salvage` makes files of what is on the "
+    "disk, and `scanbus close {} --dismiss` gives up the rest"
 )
 
 
@@ -123,16 +125,18 @@ def ledgers_of(
     return ledgers
 
 
-def unprepared(record: ScanRecord, folder: Path) -> Verdict:
+def unprepared(record: ScanRecord, folder: Path, state: DurableState) -> Verdict:
     """Return the verdict on a scan that ends, or lapses, before it was prepared.
 
     Or so it seems: Redis may have lost its events, which an operator can delete alone.
-    What is on the disk tells, and no verdict is final that does not name it.
+    Disk and lanes tell, and no verdict is final while one of them knows points of it.
 
     Parameters
     ----------
     folder : pathlib.Path
         Folder of its files.
+    state : DurableState
+        What the bus knows of its points; the disk may not be mounted now.
     """
     problems = list(record.problems)
     is_open = record.ended is None or bool(problems)
@@ -141,9 +145,12 @@ def unprepared(record: ScanRecord, folder: Path) -> Verdict:
             done = verdict_on_disk(record, folder)
             if done is not None:
                 return done
+        where = "on the bus" if state.has_lanes() else ""
         if work_folders(folder.parent, record.uid):
+            where = f"in {folder.parent / WORK_FOLDER}"
+        if where:
             is_open = True
-            problems = [_LOST_EVENTS.format(folder.parent / WORK_FOLDER)]
+            problems = [_LOST_EVENTS.format(where, record.uid)]
     return Verdict(
         uid=record.uid,
         verdict=VerdictWord.FAILED if record.problems else VerdictWord.PARTIAL,

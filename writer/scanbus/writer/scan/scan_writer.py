@@ -174,7 +174,7 @@ class ScanWriter:
         """
         prepared = self._wait_for_prepared()
         if prepared is None:
-            verdict = unprepared(self._record, self._folder)
+            verdict = unprepared(self._record, self._folder, self._state)
             self._authority.announce(verdict)
             return verdict
         keep = True
