@@ -26,6 +26,7 @@ from scanbus.publisher.declare.metadata import MetadataConverter, tree_of
 from scanbus.schemas import ScanUpdated, parse_event
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.model.file_stamp import FileStamp
+from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.storage.tree_writer import write_tree
 from tests.support.descriptions import identity
@@ -42,7 +43,9 @@ def written(*trees: dict[str, Any]) -> Iterator[h5py.Group]:
     for number, tree in enumerate(trees):
         sent = ScanUpdated(time=number, metadata=tree).to_json()
         record.fold(parse_event(sent))
-    master = layout(ScanContents(record), stamp=STAMP, with_users=True)
+    master = layout(
+        ScanContents(record, choice=LayoutChoice(with_users=True)), stamp=STAMP
+    )
     name = f"metadata{next(_numbers)}"
     with h5py.File(name, "w", driver="core", backing_store=False) as file:
         write_tree(file, master)

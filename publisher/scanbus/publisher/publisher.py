@@ -247,6 +247,7 @@ class Publisher:
         compression: float = 1.0,
         require_writer: bool = False,
         plots: Sequence[PlotDescription] | None = None,
+        layouts: Sequence[str] = (),
         uid: str | None = None,
     ) -> Scan:
         """Return a scan, to be used in a ``with`` block.
@@ -284,6 +285,9 @@ class Publisher:
             Refuse to start if no writer is alive.
         plots : sequence of PlotDescription, optional
             Default plots; by default counters of each unit over the axes.
+        layouts : sequence of str
+            Layouts of its files besides ESRF's, such as ``("nxmx",)``; by default those
+            of the writer's settings, with ``("esrf",)`` none.
         uid : str, optional
             Never used before. A UUID loses its hyphens; of other text that is not 8 to
             40 letters and digits, a part stays with a digest of all.
@@ -311,6 +315,7 @@ class Publisher:
             compression=compression,
             require_writer=require_writer,
             plots=plots,
+            layouts=layouts,
             uid=uid,
         )
 

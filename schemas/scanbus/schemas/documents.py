@@ -30,6 +30,7 @@ from scanbus.schemas.channels import (
 )
 from scanbus.schemas.errors import DocumentError, UnknownProtocolError
 from scanbus.schemas.file_names import dataset_path
+from scanbus.schemas.layout_names import MAX_LAYOUTS, LayoutName
 from scanbus.schemas.metadata import MetadataTree
 from scanbus.schemas.valid_names import (
     FolderName,
@@ -222,6 +223,9 @@ class ScanPrepared(_Document):
     original_folders : dict
         Proposal, beamline, collection and dataset as the program has them, by these
         words; only those that are no names of folders.
+    layouts : tuple of LayoutName
+        Layouts of the scan's files, besides the scan master; if empty, the writer
+        chooses. One that the writer does not know is a note of the verdict.
     """
 
     type: Literal["prepared"] = "prepared"
@@ -238,6 +242,7 @@ class ScanPrepared(_Document):
     parent: ScanUid | Literal[""] = ""
     original_uid: GivenName = ""
     original_folders: dict[str, GivenName] = Field(default_factory=dict, max_length=4)
+    layouts: tuple[LayoutName, ...] = Field(default=(), max_length=MAX_LAYOUTS)
 
     @model_validator(mode="after")
     def _channels_are_unique(self) -> Self:

@@ -32,6 +32,7 @@
     ├── ScanInterruptedError     the publisher is silent and has not sealed its lanes
     ├── StorageError             (exit code 3)
     │   ├── NameTakenError       a file of that name exists already
+    │   ├── LayoutError          a layout that does not exist, or a wrong template
     │   ├── RootUnusableError    the output folder cannot be written
     │   │   ├── NoRootError      it was never made a root, or is not mounted
     │   │   └── RootConflictError another root or another bus is in charge
@@ -62,6 +63,7 @@ from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.storage_errors import (
     ExternalFileError,
     FilesMissingError,
+    LayoutError,
     LeaseLostError,
     NameTakenError,
     NoRootError,
@@ -87,6 +89,7 @@ __all__ = [
     "ExternalFileError",
     "FilesMissingError",
     "LaneConflictError",
+    "LayoutError",
     "LeaseLostError",
     "MessageError",
     "NameTakenError",

@@ -189,6 +189,7 @@ class LogEvent(StrEnum):
     """warning: something that scans may need there, or it does not answer."""
     NO_REGULAR_FILE = "no_regular_file"
     """warning: a link, FIFO, folder, … in the place of a file; it is not opened."""
+    LAYOUT_NOT_WRITTEN = "layout_not_written"
     MASTER_KEEPS_CHANGING = "master_keeps_changing"
     """warning: something else writes to the folders below a master."""
     SCANS_NOT_LISTED = "scans_not_listed"

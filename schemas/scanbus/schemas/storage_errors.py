@@ -8,6 +8,7 @@ from scanbus.schemas.exit_codes import ExitCode
 __all__ = [
     "ExternalFileError",
     "FilesMissingError",
+    "LayoutError",
     "LeaseLostError",
     "NameTakenError",
     "NoRootError",
@@ -35,6 +36,16 @@ class NameTakenError(StorageError):
         "name taken: {path} exists and holds {holder}; nothing was "
         "overwritten. Move it away, or choose another root or scan number."
     )
+
+
+class LayoutError(StorageError):
+    """A layout of files that does not exist, or whose template is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+    name: str
+    reason: str
+    template = "layout {name}: {reason}"
 
 
 class RootUnusableError(StorageError):

@@ -53,6 +53,12 @@ def _split_paths(given: Any) -> Any:
     return given
 
 
+def _split_names(given: Any) -> Any:
+    if isinstance(given, str):
+        return [part for part in given.replace(",", " ").split() if part]
+    return given
+
+
 def _path_given(given: Any) -> Any:
     """Refuse an empty path: it would stand for the current folder."""
     if given == "":
@@ -113,6 +119,13 @@ class WriterSettings(BaseSettings):
         Number of detector files of a scan above which finished segments are joined.
     manifest : bool
         Whether each scan gets a manifest, the SHA-256 of its files.
+    layouts : tuple of str
+        Layouts of the files of scans that ask for none, besides the scan master; in the
+        environment separated by commas.
+    templates : tuple of pathlib.Path
+        Files with layouts of the site; in the environment separated by colons.
+    users : bool
+        Whether masters show NXuser groups of the metadata, which are personal data.
     slow_s : float
         Duration above which a step on the disk is logged as slow.
     metrics_port : int or None
@@ -164,6 +177,9 @@ class WriterSettings(BaseSettings):
     grace_s: float = Field(default=300.0, ge=0)
     wanted_sources: int = Field(default=128, ge=2, le=500)
     manifest: bool = True
+    layouts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = ()
+    templates: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)] = ()
+    users: bool = False
     slow_s: float = Field(default=5.0, gt=0)
     metrics_port: int | None = Field(default=None, ge=0, lt=65536)
     interrupted_close_s: float = Field(default=3600.0, gt=0)

@@ -22,6 +22,7 @@ from scanbus.schemas import (
     merged,
 )
 from scanbus.schemas.documents import MAX_TITLE_LENGTH
+from scanbus.schemas.layout_names import MAX_LAYOUTS, is_layout_name
 from scanbus.schemas.valid_names import (
     MAX_GIVEN_NAME_LENGTH,
     plain_text,
@@ -52,6 +53,7 @@ def scan_options(
     compression: float = 1.0,
     require_writer: bool = False,
     plots: Sequence[PlotDescription] | None = None,
+    layouts: Sequence[str] = (),
     uid: str | None = None,
     is_reopened: bool = False,
 ) -> ScanOptions:
@@ -108,6 +110,7 @@ def scan_options(
         metadata=tree,
         positioners=motors,
         plots=None if plots is None else [_plot(plot) for plot in plots],
+        layouts=_layouts(layouts),
         quota_bytes=quota_bytes,
         compression=compression,
         require_writer=require_writer,
@@ -120,6 +123,20 @@ def _number(scan_number: Any) -> int:
     if isinstance(scan_number, bool):
         raise ValueError(f"scan_number must be an integer, got {scan_number}")
     return operator.index(scan_number)
+
+
+def _layouts(given: Sequence[str] | str) -> tuple[str, ...]:
+    """Return names of layouts; the writer knows which there are."""
+    names = [given] if isinstance(given, str) else list(given)
+    if len(names) > MAX_LAYOUTS:
+        raise ValueError(f"at most {MAX_LAYOUTS} layouts, got {len(names)}")
+    for name in names:
+        if not is_layout_name(text_of(name)):
+            raise ValueError(
+                f"layouts: {name!r} is no name of a layout (lower-case letters, digits "
+                "and underscores, as nxmx)"
+            )
+    return tuple(dict.fromkeys(names))
 
 
 def _plot(given: PlotDescription | Mapping[str, Any]) -> PlotDescription:

@@ -47,6 +47,7 @@ class ScanOptions:
     metadata: dict[str, Any]
     positioners: dict[str, Positioner]
     plots: Sequence[PlotDescription] | None
+    layouts: tuple[str, ...]
     quota_bytes: int | None
     compression: float
     require_writer: bool
@@ -112,6 +113,7 @@ class ScanOptions:
             "spooled": spooled,
             "original_uid": self.original_uid,
             "original_folders": self.original_folders,
+            "layouts": self.layouts,
         }
         try:
             return sendable(ScanPrepared, metadata=self.metadata, **fixed)

@@ -46,6 +46,7 @@ from scanbus.writer.layouts.common.metadata import (
 )
 from scanbus.writer.layouts.common.nxdata import DEFAULT_PLOT, Drawn, plot_nodes
 from scanbus.writer.layouts.common.root import iso_time, root_attributes
+from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.common.value_nodes import with_copies
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import (
@@ -58,7 +59,7 @@ from scanbus.writer.model.nexus_tree import (
 )
 from scanbus.writer.model.scan_contents import ScanContents, link_group
 
-__all__ = ["layout"]
+__all__ = ["layout", "view_of"]
 
 # Names that metadata may set to text in ISO 8601: when something was acquired that is
 # published later, which no event tells.
@@ -77,12 +78,7 @@ _NOT_METADATA: Final = (
 )
 
 
-def layout(
-    contents: ScanContents,
-    *,
-    stamp: FileStamp,
-    with_users: bool = False,
-) -> Group:
+def layout(contents: ScanContents, *, stamp: FileStamp) -> Group:
     """Return the scan master.
 
     Parameters
@@ -91,8 +87,6 @@ def layout(
         The scan; equal contents give equal masters, except for the times of writing.
     stamp : FileStamp
         Time of writing and software versions.
-    with_users : bool
-        Whether NXuser groups of the metadata (personal data) are written.
 
     Returns
     -------
@@ -107,7 +101,7 @@ def layout(
         stamp,
     )
     attributes["default"] = contents.entry_name
-    entry = with_copies(contents, _entry(contents, stamp, with_users=with_users))
+    entry = with_copies(contents, _entry(contents, stamp))
     # Masters above link to the entry through this group, whose name has the uid. It
     # has no class: readers that list the entries of a file must see one. A hard link:
     # nexusformat follows no soft link behind an external one.
@@ -121,7 +115,12 @@ def layout(
     return Group("NXroot", attributes, children)
 
 
-def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Group:
+def view_of(contents: ScanContents, stamp: FileStamp) -> ScanView:
+    """Return a scan as the profiles of other layouts see it."""
+    return ScanView(contents, _entry(contents, stamp))
+
+
+def _entry(contents: ScanContents, stamp: FileStamp) -> Group:
     record = contents.record
     places = find_places(contents)
     acquired = _acquired(record)
@@ -136,7 +135,9 @@ def _entry(contents: ScanContents, stamp: FileStamp, *, with_users: bool) -> Gro
             "measurement": _measurement(places),
         },
     )
-    reader = MetadataReader(static_arrays(contents), with_users=with_users)
+    reader = MetadataReader(
+        static_arrays(contents), with_users=contents.choice.with_users
+    )
     displaced = Displaced(reader.problems)
     entry = merge_trees(known, _metadata(contents, reader, displaced), displaced)
     entry = merge_trees(entry, _defaults(record), Displaced([]))

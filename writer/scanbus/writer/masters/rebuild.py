@@ -36,6 +36,7 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.writer.masters.above import rebuild_masters
 from scanbus.writer.masters.write import write_scan_master
+from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.data_root import allow_links_to, check_tree, inside
 from scanbus.writer.storage.references import allow_references_below
@@ -204,7 +205,7 @@ def read_contents(folder: Path) -> ScanContents:
         If the folder does not have the name of a scan folder.
     """
     path = _scan_file(folder)
-    record, prepared, verdict = _read_record(path)
+    record, prepared, verdict, choice = _read_record(path)
     segments: dict[str, tuple[SegmentFile, ...]] = {}
     for lane in (*prepared.lanes, *record.static.values()):
         if lane.storage is Storage.FILES:
@@ -217,10 +218,12 @@ def read_contents(folder: Path) -> ScanContents:
         )
         for lane in late_lanes(prepared, [folder])
     }
-    return ScanContents(record, segments, path.name, late)
+    return ScanContents(record, segments, path.name, late, choice=choice)
 
 
-def _read_record(path: Path) -> tuple[ScanRecord, ScanPrepared, Verdict]:
+def _read_record(
+    path: Path,
+) -> tuple[ScanRecord, ScanPrepared, Verdict, LayoutChoice]:
     found = read_scan_file(path)
     said = (event for event in found.events if isinstance(event, ScanPrepared))
     prepared = next(said, None)
@@ -235,7 +238,10 @@ def _read_record(path: Path) -> tuple[ScanRecord, ScanPrepared, Verdict]:
     number = record.identity.scan_number
     if path.name != values_file_name(number):
         raise NameTakenError(str(path), f"scan number {number}")
-    return record, prepared, found.verdict
+    choice = found.choice
+    if choice is None:  # A file of a version without layouts.
+        choice = LayoutChoice().chosen(prepared.layouts)
+    return record, prepared, found.verdict, choice
 
 
 def late_lanes(

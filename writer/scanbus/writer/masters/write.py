@@ -17,8 +17,12 @@ from typing import Final
 
 from scanbus.schemas.errors import NameTakenError, RootUnusableError
 from scanbus.schemas.file_names import scan_master_name
+from scanbus.schemas.log_events import LogEvent
+from scanbus.schemas.logs import get_logger
 from scanbus.writer.layouts.esrf import layout
+from scanbus.writer.layouts.profiles import UID_ATTRIBUTE, lay_out
 from scanbus.writer.masters.scan_uid import read_uid
+from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.steps import step
@@ -29,7 +33,8 @@ from scanbus.writer.storage.amendments import (
 )
 from scanbus.writer.storage.durable_files import fsync_path
 from scanbus.writer.storage.exclusive_names import keep_under
-from scanbus.writer.storage.hdf5 import changed_hdf5, written_hdf5
+from scanbus.writer.storage.hdf5 import changed_hdf5, open_hdf5, written_hdf5
+from scanbus.writer.storage.layout_values import with_layout_values
 from scanbus.writer.storage.plotted_values import with_plotted_values
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.references import with_references
@@ -49,6 +54,8 @@ __all__ = [
     "write_amended_master",
     "write_scan_master",
 ]
+
+log = get_logger()
 
 _COPIED_BYTES: Final = 1 << 20
 # Corrections of one scan come one by one.
@@ -127,13 +134,67 @@ def _write(
     _check_scan(path, contents)
     known = with_references(folder, with_amendments(contents, found))
     known = with_plotted_values(folder, with_values(folder, known))
-    tree = layout(known, stamp=stamp_now())
+    known = with_layout_values(folder, known)
+    stamp = stamp_now()
+    tree = layout(known, stamp=stamp)
     with (
         _replacing(path, aside or folder, old, on_written) as new,
         written_hdf5(new.path, track_order=True) as file,
     ):
         write_tree(file, tree, folder)
+    # Above it, as files of other layouts may refer to the master.
+    write_layouts(folder, known, stamp, aside)
     return path
+
+
+def write_layouts(
+    folder: Path, contents: ScanContents, stamp: FileStamp, aside: Path | None = None
+) -> None:
+    """Write the files of a scan's layouts, besides its master.
+
+    What is wrong with one is logged, and a note of the verdict; the others are written.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The scan's folder.
+    contents : ScanContents
+        The scan, with its values.
+    stamp : FileStamp
+        Time and versions that its master has, too.
+    aside : pathlib.Path or None
+        As of `write_scan_master`.
+
+    Raises
+    ------
+    RootUnusableError
+        If the file system refuses.
+    """
+    for name, tree in lay_out(contents, stamp).files.items():
+        path = folder / name
+        try:
+            _check_layout(path, contents.record.uid)
+            replace_file(path, tree, aside)
+        except NameTakenError as error:
+            log.warning(
+                LogEvent.LAYOUT_NOT_WRITTEN,
+                scan=contents.record.uid,
+                file=str(path),
+                reason=str(error),
+            )
+
+
+def _check_layout(path: Path, uid: str) -> None:
+    """Raise if a file exists at `path` that is not one of this scan's layouts."""
+    if not is_there(path):
+        return
+    try:
+        with open_hdf5(path) as file:
+            found = file.attrs.get(UID_ATTRIBUTE)
+    except OSError as error:
+        raise NameTakenError(str(path), f"no HDF5 file ({error})") from error
+    if found != uid:
+        raise NameTakenError(str(path), "a file that is none of this scan's layouts")
 
 
 def _check_scan(path: Path, contents: ScanContents) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelDescription, LaneDescription, Storage
 from scanbus.schemas.file_names import parse_segment_file
+from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.nexus_tree import Array, FrameSource
 from scanbus.writer.model.trajectory import Trajectory
 from scanbus.writer.model.value_files import COPIED_BYTES, ValueFile, copied_arrays
@@ -97,6 +98,11 @@ class ScanContents:
         How the axes moved; None if that is not known.
     grids : mapping
         Name of each counter of a mesh to its values, in the mesh's shape.
+    positions : mapping
+        Name of each scanned axis or key to its values, shape (points,), float64, NaN
+        where one is missing; without those that are not known.
+    choice : LayoutChoice
+        The layouts of its files.
     """
 
     record: ScanRecord
@@ -108,6 +114,8 @@ class ScanContents:
     copied_bytes: int = COPIED_BYTES
     trajectory: Trajectory | None = None
     grids: Mapping[str, Array] = field(default_factory=dict)
+    positions: Mapping[str, Array] = field(default_factory=dict)
+    choice: LayoutChoice = field(default_factory=LayoutChoice)
 
     @property
     def entry_name(self) -> str:

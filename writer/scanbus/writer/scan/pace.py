@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.sources import WANTED_SOURCES
 from scanbus.writer.model.value_files import COPIED_BYTES
 
@@ -43,6 +44,8 @@ class Pace:
         How long an ended scan waits for files of frames by reference.
     manifest : bool
         Whether files are hashed for the manifest of the scan.
+    choice : LayoutChoice
+        Layouts of scans that ask for none, and the site templates that there are.
     """
 
     flush_s: float = 1.0
@@ -58,3 +61,4 @@ class Pace:
     wanted_sources: int = WANTED_SOURCES
     reference_wait_s: float = 0.0
     manifest: bool = True
+    choice: LayoutChoice = field(default_factory=LayoutChoice)

@@ -13,6 +13,7 @@ from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import ChannelLedger, Storage, Verdict, VerdictWord, ranges
 from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.file_names import WORK_FOLDER, values_file_name
+from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.ledger import judge, losses
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.model.sources import named_files
@@ -51,7 +52,7 @@ _LOST_EVENTS = (
 
 
 def contents_of(
-    record: ScanRecord, lanes: Sequence[LaneWriter], folder: Path
+    record: ScanRecord, lanes: Sequence[LaneWriter], folder: Path, choice: LayoutChoice
 ) -> ScanContents:
     """Return the current contents of the scan, from which its master is built.
 
@@ -59,6 +60,8 @@ def contents_of(
     ----------
     folder : pathlib.Path
         The scan's folder.
+    choice : LayoutChoice
+        That of the writer's settings; the scan may ask for others.
     """
     path = folder / values_file_name(record.identity.scan_number)
     own = [lane for lane in lanes if not lane.lane.is_late]
@@ -77,7 +80,9 @@ def contents_of(
         if lane.lane.is_late and lane.segments
     }
     values = path.name if path.exists() else None
-    return ScanContents(record, segments, values, late)
+    if record.prepared is not None:
+        choice = choice.chosen(record.prepared.layouts)
+    return ScanContents(record, segments, values, late, choice=choice)
 
 
 def segment_paths(lanes: Sequence[LaneWriter], folder: Path) -> dict[str, list[Path]]:

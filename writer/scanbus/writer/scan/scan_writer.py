@@ -18,6 +18,7 @@ from scanbus.schemas.errors import LeaseLostError, StorageError
 from scanbus.schemas.file_names import values_file_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
+from scanbus.writer.masters.layout_notes import with_layout_notes
 from scanbus.writer.masters.rebuild import read_contents
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.scan.agreement import keep_on_bus, refuse_absent_folder
@@ -43,7 +44,6 @@ from scanbus.writer.scan.progress import (
 from scanbus.writer.scan.scan_lanes import ScanLanes
 from scanbus.writer.scan.scan_masters import ScanMasters
 from scanbus.writer.scan.scan_number import claim_number, settle_number
-from scanbus.writer.scan.shared_segments import SharedSegments
 from scanbus.writer.scan.silence import Silence
 from scanbus.writer.scan.write_authority import WriteAuthority
 from scanbus.writer.steps import Steps, step, waiting
@@ -189,8 +189,7 @@ class ScanWriter:
             if done is not None:
                 return self._publish_done(amended(done, self._record, self._lanes))
             return self._finalise() if is_whole else self._interrupt()
-        except (OSError, RuntimeError, StorageError) as error:
-            # h5py raises RuntimeError if a file cannot be closed.
+        except (OSError, RuntimeError, StorageError) as error:  # h5py: RuntimeError
             keep = isinstance(error, LeaseLostError)
             self._guard.explain(error)
             if not keep and self._work_folder.was_taken:
@@ -229,7 +228,7 @@ class ScanWriter:
 
     def _wait_for_prepared(self) -> ScanPrepared | None:
         """Return the event ``prepared``; None if the scan ends or lapses before it."""
-        # Checked first: one read may return it together with the end of the scan.
+        # First: one read may return it together with the end of the scan.
         while (prepared := self._record.prepared) is None:
             if self.silence.is_lapsed() or self._record.ended is not None:
                 return None
@@ -295,10 +294,6 @@ class ScanWriter:
     def _lanes(self) -> list[LaneWriter]:
         return self._all.writers
 
-    @property
-    def _shared(self) -> SharedSegments:
-        return self._all.shared
-
     def _write(self) -> bool:
         """Write until all lanes are over; return False if the publisher is gone."""
         while not self._is_over():
@@ -339,9 +334,9 @@ class ScanWriter:
                     for finished in lane.take(arrival):
                         self._submit(lane, finished)
         with self._steps.phase("write", self._folder):
-            shared = self._shared.end(self._lanes)
+            shared = self._all.shared.end(self._lanes)
         if shared is not None:
-            self._submit(self._shared, shared)
+            self._submit(self._all.shared, shared)
         return n_arrivals
 
     def _submit(self, owner: Owner, finished: Finished) -> None:
@@ -366,7 +361,7 @@ class ScanWriter:
             publish_segment(finished, self._folder, self._work_folder, self._authority)
 
     def _collect_published(self) -> None:
-        """Process segments that were published; raise the error of a failed one."""
+        """Process published segments; raise the error of a failed one."""
         for owner, finished in self._commits.published():
             owner.published(finished)
             report_points(self._lanes, finished.stops, self._on_points)
@@ -410,7 +405,7 @@ class ScanWriter:
         """Return the current contents, with a verdict that need not be announced."""
         # A copy: the record must hold only what is on the bus.
         record = replace(self._record, verdict=verdict or self._record.verdict)
-        return contents_of(record, self._lanes, self._folder)
+        return contents_of(record, self._lanes, self._folder, self._pace.choice)
 
     def _write_masters(self, contents: ScanContents) -> None:
         """Write all masters."""
@@ -429,9 +424,9 @@ class ScanWriter:
         if self._masters.growth.is_due and not self._is_growing:
             self._masters.growth.begin()
             self._is_growing = True
-            self._awaited = self._shared.end(self._lanes, is_due=True)
+            self._awaited = self._all.shared.end(self._lanes, is_due=True)
             if self._awaited is not None:
-                self._submit(self._shared, self._awaited)
+                self._submit(self._all.shared, self._awaited)
         if self._is_growing and not self._commits.holds(self._awaited):
             self._is_growing, self._awaited = False, None
             self._write_masters(self._contents())
@@ -442,14 +437,17 @@ class ScanWriter:
 
     def _finalise(self) -> Verdict:
         name = values_file_name(self._record.identity.scan_number)
-        found = look_for_references(self._lanes, self._shared, self._pace, self._tick)
+        found = look_for_references(
+            self._lanes, self._all.shared, self._pace, self._tick
+        )
         with self._steps.phase("scan_file", self._folder / name):
             for owner in self._all.owners:
                 owner.confirm()
             verdict = verdict_on(self._record, self._lanes, self._root, found)
+            verdict, choice = with_layout_notes(self._contents(verdict))
             segments = segment_paths(self._lanes, self._folder)
             path = self._work_folder.path(name)
-            sections = self._shared.read_all(self._lanes)
+            sections = self._all.shared.read_all(self._lanes)
             write_scan_file(
                 path,
                 self._record,
@@ -457,6 +455,7 @@ class ScanWriter:
                 sections,
                 verdict,
                 copied_bytes=self._pace.copied_bytes,
+                choice=choice,
             )
             self._guard.check()
         self._authority.check()
@@ -485,10 +484,10 @@ class ScanWriter:
 
     def _interrupt(self) -> Verdict:
         """Announce a provisional verdict: the publisher is gone, and may come back."""
-        finished = self._shared.end(self._lanes, is_due=True)
+        finished = self._all.shared.end(self._lanes, is_due=True)
         if finished is not None:  # Its values are in files, whoever comes back.
             self._publish(finished)
-            self._shared.published(finished)
+            self._all.shared.published(finished)
         verdict = verdict_on(self._record, self._lanes, self._root, provisional=True)
         self._authority.shrink(lane.lane.name for lane in self._lanes)
         if verdict != self._record.verdict:

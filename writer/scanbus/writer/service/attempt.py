@@ -27,6 +27,7 @@ from scanbus.schemas.errors import (
 from scanbus.schemas.file_names import scan_folder_name
 from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
+from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.scan.commit_queue import Stopped
 from scanbus.writer.scan.disk_space import is_full, storage_sentence
 from scanbus.writer.scan.entry_sandbox import Sandbox
@@ -320,4 +321,5 @@ def _pace(settings: WriterSettings) -> Pace:
         manifest=settings.manifest,
         wanted_sources=settings.wanted_sources,
         read_bytes=settings.read_bytes,
+        choice=LayoutChoice(settings.layouts, {}, settings.users),
     )

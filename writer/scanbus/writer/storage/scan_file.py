@@ -12,6 +12,7 @@ Layout::
     /entry_0000/scanbus/lanes/<lane>             one row per entry, with checksums
     /entry_0000/scanbus/times/<lane>             time of each point, also of detectors
     /entry_0000/scanbus/copied_bytes             size up to which a master copies values
+    /entry_0000/scanbus/layouts                  JSON: layouts of the scan's files
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 from scanbus.bus.protocol import ScanRecord
 from scanbus.schemas import Storage, Verdict, parse_event
 from scanbus.schemas.errors import DocumentError, NameTakenError, VerificationError
+from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.scan_contents import DATA_GROUP, OWN_GROUP, TIMES_GROUP
 from scanbus.writer.model.value_files import COPIED_BYTES
 from scanbus.writer.storage.event_journal import scan_events
@@ -51,6 +53,7 @@ from scanbus.writer.storage.value_columns import (
 
 __all__ = ["ScanFile", "make_groups", "read_scan_file", "write_scan_file"]
 
+_LAYOUTS = f"{OWN_GROUP}/layouts"
 # Errors of h5py and the parsers on a file that is not a scan file.
 _NO_SCAN_FILE = (
     OSError,
@@ -76,12 +79,15 @@ class ScanFile:
         The final verdict.
     problems : tuple of str
         Events that could not be parsed.
+    choice : LayoutChoice or None
+        Layouts of the scan's files; None in a file of a version without them.
     """
 
     uid: str
     events: tuple[Any, ...]
     verdict: Verdict
     problems: tuple[str, ...] = ()
+    choice: LayoutChoice | None = None
 
 
 def write_scan_file(
@@ -92,6 +98,7 @@ def write_scan_file(
     verdict: Verdict,
     *,
     copied_bytes: int = COPIED_BYTES,
+    choice: LayoutChoice | None = None,
 ) -> None:
     """Write and verify a scan file under a temporary name.
 
@@ -103,6 +110,8 @@ def write_scan_file(
         Name of each lane of small values to its sections of shared segments, ascending.
     copied_bytes : int
         Bytes of small values that every master made from it copies.
+    choice : LayoutChoice
+        Layouts of every master made from it; by default ESRF's alone.
 
     Raises
     ------
@@ -128,6 +137,9 @@ def write_scan_file(
         link_entry(file, record.uid)
         _write_words(file[OWN_GROUP], record, verdict)
         file.create_dataset(COPIED_NAME, data=np.int64(copied_bytes))
+        file.create_dataset(
+            _LAYOUTS, data=(choice or LayoutChoice()).to_json(), dtype=FREE_TEXT
+        )
     _verify(path, digests)
 
 
@@ -177,11 +189,13 @@ def read_scan_file(path: Path) -> ScanFile:
         with open_hdf5(path) as file:
             own = file[OWN_GROUP]
             problems = own["problems"].asstr()[()] if "problems" in own else ()
+            said = own["layouts"].asstr()[()] if "layouts" in own else None
             return ScanFile(
                 uid=own["uid"].asstr()[()],
                 events=tuple(parse_event(line) for line in own["events"][()]),
                 verdict=Verdict.model_validate_json(own["verdict"].asstr()[()]),
                 problems=tuple(str(problem) for problem in problems),
+                choice=None if said is None else LayoutChoice.from_json(said),
             )
     except _NO_SCAN_FILE as error:
         raise NameTakenError(str(path), f"no scan file ({error})") from error

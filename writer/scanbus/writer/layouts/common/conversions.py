@@ -6,6 +6,7 @@ say so. Here are the sentences about it for ``scanbus/remarks``. Pure.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -21,7 +22,7 @@ from scanbus.writer.model.nexus_tree import (
     Value,
 )
 
-__all__ = ["conversions", "unknown_units"]
+__all__ = ["conversions", "converted", "unknown_units"]
 
 _MOST: Final = 100
 # So many units pint is asked for: it takes half a millisecond for each.
@@ -126,6 +127,31 @@ def _is_known(units: str) -> bool:
     except Exception:  # noqa: BLE001 - pint fails with errors of any kind
         return False
     return True
+
+
+def converted(value: float, units: str, wanted: str) -> float | None:
+    """Return a number in other units.
+
+    Returns
+    -------
+    float or None
+        None if pint cannot convert it, or it is not finite. A number without units is
+        taken as one in the wanted ones.
+
+    Examples
+    --------
+    >>> converted(250.0, "mm", "m"), converted(1.0, "s", "m"), converted(2.0, "", "m")
+    (0.25, None, 2.0)
+    """
+    registry = _registry()
+    if units and units != wanted:
+        if registry is None or not _is_computable(units):
+            return None
+        try:
+            value = float(registry.Quantity(value, units).to(wanted).magnitude)
+        except Exception:  # noqa: BLE001 - pint fails with errors of any kind
+            return None
+    return value if math.isfinite(value) else None
 
 
 def _is_computable(units: str) -> bool:
