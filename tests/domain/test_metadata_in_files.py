@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from scanbus.bus.protocol import ScanRecord
 from scanbus.publisher.declare.metadata import MetadataConverter, tree_of
 from scanbus.schemas import ScanUpdated, parse_event
+from scanbus.schemas.valid_names import nexus_name
 from scanbus.writer.layouts.esrf import layout
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.layout_choice import LayoutChoice
@@ -58,6 +59,11 @@ KEYS = st.one_of(
     st.sampled_from(["me@esrf.fr", "array", "XF:23ID1-ES{Dif-Ax:Del}Pos", "x" * 99]),
     st.text(max_size=8).filter(lambda key: "@" not in key),
 )
+# What the scan says itself stays; metadata of these names go to another place, and the
+# file says so: `test_metadata_in_the_place_of_others_have_another`.
+OWN = {"definition", "end_reason", "end_time", "notes", "plotselect", "scanbus"}
+OWN |= {"instrument", "measurement", "start_time", "title", "writer"}
+TOP_KEYS = KEYS.filter(lambda key: nexus_name(key) not in OWN)
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -85,14 +91,14 @@ VALUES = st.recursive(
 
 
 @example({"a": frozenset({-2, -1, 2**63})})  # By number, and by its letters.
-@given(st.dictionaries(KEYS, VALUES, max_size=6))
+@given(st.dictionaries(TOP_KEYS, VALUES, max_size=6))
 def test_all_leaves_of_any_metadata_are_in_the_file(metadata: dict[str, Any]) -> None:
     with written(tree_of(metadata)) as entry:
         assert list(missing_leaves(metadata, entry)) == []
         assert "problems" not in entry["scanbus"]
 
 
-@given(st.lists(st.dictionaries(KEYS, st.integers(0, 9), max_size=4), max_size=4))
+@given(st.lists(st.dictionaries(TOP_KEYS, st.integers(0, 9), max_size=4), max_size=4))
 def test_a_later_value_replaces_that_of_its_key_alone(
     trees: list[dict[str, int]],
 ) -> None:
@@ -294,3 +300,12 @@ def test_metadata_with_the_names_of_the_scan_itself_stand_beside_it() -> None:
         kept = entry["scanbus/metadata"]
         assert list(missing_leaves(metadata, kept)) == []
         assert len(entry["scanbus/problems"]) == len(metadata)
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_metadata_in_the_place_of_others_have_another(name: str) -> None:
+    with written(tree_of({name: 5})) as entry:
+        kept = entry["scanbus"].get(f"metadata/{name}")
+        assert kept is not None
+        assert kept[()] == 5
+        assert any(name in line for line in entry["scanbus/problems"].asstr())
