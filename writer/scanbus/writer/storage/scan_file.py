@@ -111,7 +111,7 @@ def write_scan_file(
     copied_bytes : int
         Bytes of small values that every master made from it copies.
     choice : LayoutChoice
-        Layouts of every master made from it; by default ESRF's alone.
+        Layouts of every master made from it; by default those that the scan asks for.
 
     Raises
     ------
@@ -124,6 +124,7 @@ def write_scan_file(
     """
     if record.prepared is None:
         raise ValueError("a scan that was never prepared has no values")
+    choice = choice or LayoutChoice().chosen(record.prepared.layouts)
     digests: dict[str, str] = {}
     with written_hdf5(path, track_order=True) as file, OpenFiles() as files:
         make_groups(file, record.prepared.publisher)
@@ -137,9 +138,7 @@ def write_scan_file(
         link_entry(file, record.uid)
         _write_words(file[OWN_GROUP], record, verdict)
         file.create_dataset(COPIED_NAME, data=np.int64(copied_bytes))
-        file.create_dataset(
-            _LAYOUTS, data=(choice or LayoutChoice()).to_json(), dtype=FREE_TEXT
-        )
+        file.create_dataset(_LAYOUTS, data=choice.to_json(), dtype=FREE_TEXT)
     _verify(path, digests)
 
 
