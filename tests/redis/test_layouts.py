@@ -11,7 +11,7 @@ import pytest
 from scanbus.publisher import Publisher
 from scanbus.publisher.gateways.runner.sent import wait_sent
 from scanbus.schemas import Verdict, VerdictWord
-from scanbus.writer import WriterSettings, run_writer
+from scanbus.writer import WriterSettings, rebuild, run_writer
 from tests.support.roots import made_root
 from tests.support.waiting import found_below
 
@@ -92,3 +92,27 @@ def test_too_many_layouts_are_refused_at_once(redis_url: str) -> None:
         pytest.raises(ValueError, match="at most 16 layouts"),
     ):
         publisher.scan(layouts=names)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_personal_data_are_in_masters_only_if_the_writer_says_so(
+    redis_url: str, tmp_path: Path, *, wanted: bool
+) -> None:
+    person = {"name": "A. Author", "email": "a@b.org"}
+    with Publisher(redis_url, close_timeout_s=0.0) as publisher:
+        with publisher.scan(proposal="p1", metadata={"user": person}) as scan:
+            scan.channel("th")
+            scan.send("th", 1.0)
+        wait_sent(redis_url, [scan.uid])
+    root = made_root(tmp_path / "root")
+    settings = WriterSettings.load(redis=redis_url, root=root, users=wanted)
+    run_writer(settings, once=True)
+    (master,) = found_below(root, "scan0001.h5")
+    # A rebuild knows no settings: the scan file has them.
+    for _ in range(2):
+        with h5py.File(master) as file:
+            assert ("user" in file["1.1"]) is wanted
+            problems = file["1.1/scanbus"].get("problems")
+            assert (problems is None) is wanted
+        master.unlink()
+        rebuild(root)
