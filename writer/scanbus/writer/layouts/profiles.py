@@ -7,6 +7,7 @@ other profiles, are made all the same.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,7 @@ LAYOUT_ATTRIBUTE: Final = "scanbus_layout"
 UID_ATTRIBUTE: Final = "scanbus_uid"
 """Attribute of the root: uid of the scan."""
 _MISSING_ATTRIBUTE: Final = "scanbus_missing"
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", re.ASCII)
 _MAX_FILES: Final = 64
 _MAX_NAMED: Final = 12
 
@@ -135,8 +137,11 @@ def _add_profile(
 
 def _refusal(view: ScanView, file_name: str) -> str:
     """Return why a profile must not write a file of that name; empty if it may."""
-    if not file_name.startswith(view.scan_name) or "/" in file_name:
-        return f"the names of its files start with {view.scan_name}, without folders"
+    if not file_name.startswith(view.scan_name) or not _FILE_NAME.fullmatch(file_name):
+        return (
+            f"the names of its files start with {view.scan_name}, and have letters, "
+            "digits, underscores, hyphens and dots alone"
+        )
     if is_reserved_name(file_name):
         return "the name is kept for files of the scan itself"
     return ""

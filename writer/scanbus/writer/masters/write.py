@@ -32,6 +32,7 @@ from scanbus.writer.storage.amendments import (
     with_amendments,
 )
 from scanbus.writer.storage.durable_files import fsync_path
+from scanbus.writer.storage.error_numbers import errno_of
 from scanbus.writer.storage.exclusive_names import keep_under
 from scanbus.writer.storage.hdf5 import changed_hdf5, open_hdf5, written_hdf5
 from scanbus.writer.storage.layout_values import with_layout_values
@@ -152,7 +153,8 @@ def write_layouts(
 ) -> None:
     """Write the files of a scan's layouts, besides its master.
 
-    What is wrong with one is logged, and a note of the verdict; the others are written.
+    One that cannot be written is logged, and the others are written: it never ends the
+    attempt, unless the file system refuses, as then the master is at stake, too.
 
     Parameters
     ----------
@@ -175,7 +177,9 @@ def write_layouts(
         try:
             _check_layout(path, contents.record.uid)
             replace_file(path, tree, aside)
-        except NameTakenError as error:
+        except Exception as error:  # What HDF5 makes of a tree of its kind.
+            if isinstance(error, RootUnusableError) and errno_of(error) is not None:
+                raise
             log.warning(
                 LogEvent.LAYOUT_NOT_WRITTEN,
                 scan=contents.record.uid,
