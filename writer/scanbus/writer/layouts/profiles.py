@@ -17,6 +17,7 @@ from scanbus.schemas.layout_names import is_reserved_name
 from scanbus.writer.layouts.common.root import root_attributes
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.esrf import view_of
+from scanbus.writer.layouts.nxmx import NXMX
 from scanbus.writer.layouts.profile import Master, Profile
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.layout_choice import ESRF, LayoutChoice
@@ -41,7 +42,7 @@ _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", re.ASCII)
 _MAX_FILES: Final = 64
 _MAX_NAMED: Final = 12
 
-_BUILT_IN: Final[tuple[Profile, ...]] = ()
+_BUILT_IN: Final[tuple[Profile, ...]] = (NXMX,)
 PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile for profile in _BUILT_IN
 }

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 __all__ = [
     "Array",
+    "ContiguousArray",
     "CopiedDataset",
     "Dataset",
     "ExternalLink",
@@ -229,6 +230,27 @@ class VirtualArray:
 
 
 @dataclass(frozen=True)
+class ContiguousArray:
+    """A dataset in one piece, neither compressed nor mapped: the copy of another.
+
+    Attributes
+    ----------
+    source : Dataset or VirtualArray
+        An array; its attributes are those of this one.
+    dtype : numpy.dtype
+        Type of this one, to which values are converted.
+    """
+
+    source: Dataset | VirtualArray
+    dtype: np.dtype[Any]
+
+    @property
+    def attributes(self) -> Mapping[str, Value]:
+        """HDF5 attributes, including ``units``."""
+        return self.source.attributes
+
+
+@dataclass(frozen=True)
 class Group:
     """A group with its NeXus class.
 
@@ -257,4 +279,5 @@ Node: TypeAlias = (
     | ExternalLink
     | VirtualDataset
     | VirtualArray
+    | ContiguousArray
 )

@@ -22,6 +22,7 @@ from scanbus.bus.codecs import find_codec
 from scanbus.bus.external import mapped_name
 from scanbus.writer.model.nexus_tree import (
     Array,
+    ContiguousArray,
     CopiedDataset,
     Dataset,
     ExternalLink,
@@ -135,6 +136,17 @@ def _write_node(
             write_attributes(_write_virtual(parent, name, node), node.attributes)
         case VirtualArray():
             write_attributes(_write_array(parent, name, node), node.attributes)
+        case ContiguousArray():
+            values = _values_of(node.source, originals).astype(node.dtype)
+            made = parent.create_dataset(name, data=values)
+            write_attributes(made, node.attributes)
+
+
+def _values_of(source: Dataset | VirtualArray, originals: _Originals) -> Array:
+    if isinstance(source, VirtualArray):
+        found: Array = originals.file(source.file)[source.path][()]
+        return found.reshape(source.shape)
+    return np.asarray(source.value)
 
 
 def _write_dataset(parent: h5py.Group, name: str, value: Value) -> h5py.Dataset:

@@ -1,0 +1,250 @@
+"""The rotation of the sample in NXmx: the axis that moves, its steps and direction.
+
+References
+----------
+NXmx and NXtransformations of the NeXus definitions v2026.01. In the McStas frame the
+beam runs along z; a goniometer whose axis is horizontal turns about (-1, 0, 0), as at
+most MX beamlines and as dxtbx takes it for images without a direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from scanbus.writer.layouts.common.channel_nodes import Place
+from scanbus.writer.layouts.common.scan_view import ScanView
+from scanbus.writer.model.nexus_tree import (
+    Array,
+    CopiedDataset,
+    Dataset,
+    Group,
+    Node,
+    Value,
+    VirtualDataset,
+)
+
+__all__ = ["Rotation", "find_rotation", "sample_group"]
+
+AXES: Final = ("omega", "phi", "chi", "kappa", "two_theta")
+"""Names of axes as DECTRIS and NXmx have them, the one that usually turns first."""
+_TURNED: Final = ("omega", "phi", "chi", "kappa")
+_VECTOR: Final = np.array([-1.0, 0.0, 0.0])
+_ANGLES: Final = ("deg", "degree", "degrees", "rad", "mrad", "urad", "mdeg")
+# Steps that differ by less are one step: encoders jitter.
+_EVEN: Final = 0.02
+_OURS: Final = ("goniometer", "transformations")
+_PATH: Final = "/entry/sample/transformations"
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The axis that turns the sample.
+
+    Attributes
+    ----------
+    name : str
+        Its name, such as ``omega``.
+    start : Node or None
+        Position at the start of each frame; None if nobody says where it stands.
+    end : Node or None
+        Position at the end of each frame; None if that is not known.
+    start_value, increment : float or None
+        First position and step in degrees, if they are known.
+    remarks : tuple of str
+        What is odd about it.
+    """
+
+    name: str
+    start: Node | None = None
+    end: Node | None = None
+    start_value: float | None = None
+    increment: float | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def find_rotation(view: ScanView, n_frames: int) -> Rotation:
+    """Return the axis that turns the sample while a detector takes its frames.
+
+    In this order: a scanned axis, what a detector was told (``sample/goniometer``), the
+    position of a motor at the start of the scan.
+
+    Parameters
+    ----------
+    n_frames : int
+        Number of frames of the detector.
+    """
+    place = _scanned(view)
+    if place is not None:
+        return _of_channel(view, place, n_frames)
+    for name in _told(view):
+        start = view.number(f"sample/goniometer/{name}", "deg")
+        step = view.number(f"sample/goniometer/{name}_increment_set", "deg")
+        if start is not None:
+            return _of_numbers(name, start, step or 0.0, n_frames)
+    for group in ("positioners_start", "positioners"):
+        for name in _TURNED:
+            start = view.number(f"instrument/{group}/{name}", "deg")
+            if start is not None:
+                return _of_numbers(name, start, 0.0, n_frames)
+    return Rotation("omega")
+
+
+def _scanned(view: ScanView) -> Place | None:
+    """Return the scanned axis that turns; one of a usual name if all stand still."""
+    found = [place for place in view.axes if place.channel.units in _ANGLES]
+    found = [place for place in found if not place.channel.name.endswith("_end")]
+    found.sort(key=lambda place: _rank(place.channel.name))
+    for place in found:
+        positions = view.positions(place.channel.name)
+        if positions is not None and _moves(positions):
+            return place
+    return found[0] if found else None
+
+
+def _rank(name: str) -> int:
+    return AXES.index(name) if name in AXES else len(AXES)
+
+
+def _moves(positions: Array) -> bool:
+    known = positions[np.isfinite(positions)]
+    return bool(known.size) and float(np.ptp(known)) > 0
+
+
+def _told(view: ScanView) -> Iterator[str]:
+    """Yield the axes of which the detector was told, those that turn first."""
+    names = [name for name in _TURNED if view.dataset(f"sample/goniometer/{name}")]
+    path = "sample/goniometer/{}_increment_set"
+    yield from sorted(names, key=lambda name: not view.number(path.format(name), "deg"))
+
+
+def _of_numbers(name: str, start: float, step: float, n_frames: int) -> Rotation:
+    angles = start + step * np.arange(n_frames)
+    return Rotation(name, _axis(angles), _axis(angles + step), start, step)
+
+
+def _axis(angles: Array) -> Dataset:
+    return Dataset(angles, {"units": "deg"})
+
+
+def _of_channel(view: ScanView, place: Place, n_frames: int) -> Rotation:
+    name = place.channel.name
+    positions = view.positions(name)
+    end = _points(view, f"{name}_end", n_frames)
+    if positions is None:
+        return Rotation(_field(name), _points(view, name, n_frames), end)
+    units = {"units": place.channel.units}
+    fitting, remarks = _fitted(positions, n_frames, name)
+    start: Node | None = Dataset(fitting, units)
+    if not remarks:
+        start = _points(view, name, n_frames) or start
+    factor = np.rad2deg(1.0) if place.channel.units == "rad" else 1.0
+    step = _step(fitting)
+    if end is None and step is not None:
+        end = Dataset(fitting + step, units)
+    if place.channel.units not in ("deg", "degree", "degrees", "rad"):
+        return Rotation(_field(name), start, end, remarks=remarks)
+    first = float(fitting[0]) * factor if fitting.size else None
+    width = None if step is None else step * factor
+    return Rotation(_field(name), start, end, first, width, remarks)
+
+
+def _field(name: str) -> str:
+    """Return the name of the axis in the file; dots would not be a NeXus name there."""
+    return name if name in AXES else name.replace(".", "_")
+
+
+def _fitted(
+    positions: Array, n_frames: int, name: str
+) -> tuple[Array, tuple[str, ...]]:
+    """Return as many positions as there are frames, with a remark if they were not."""
+    if len(positions) == n_frames:
+        return positions, ()
+    fitting = np.full(n_frames, np.nan)
+    n_kept = min(n_frames, len(positions))
+    fitting[:n_kept] = positions[:n_kept]
+    remark = f"there are {len(positions)} positions of {name} for {n_frames} frames"
+    return fitting, (remark,)
+
+
+def _step(positions: Array) -> float | None:
+    """Return the step of evenly spaced positions; None if they are not, or one."""
+    steps = np.diff(positions)
+    if not steps.size or not np.isfinite(steps).all():
+        return None
+    step = float(np.median(steps))
+    is_even = float(np.abs(steps - step).max()) <= _EVEN * abs(step)
+    return step if is_even else None
+
+
+def _points(view: ScanView, name: str, n_frames: int) -> Node | None:
+    """Return the points of a channel, if it has one for each frame."""
+    place = view.places.get(name)
+    if place is None or place.channel.shape:
+        return None
+    if view.record.final_verdict is not None and place.n_points != n_frames:
+        return None
+    return view.points(name)
+
+
+def sample_group(view: ScanView, rotation: Rotation) -> Group:
+    """Return the NXsample: its name, its axes, and where older programs look.
+
+    A program that gives ``sample/depends_on`` and ``sample/transformations`` itself has
+    its own.
+    """
+    given = view.group("sample") or Group("NXsample")
+    children = {
+        name: node for name, node in given.children.items() if name not in _OURS
+    }
+    own = view.group("sample/transformations")
+    if own is not None and view.text("sample/depends_on"):
+        children["transformations"] = replace(own, nx_class="NXtransformations")
+    elif rotation.start is not None:
+        axes = _transformations(rotation)
+        children["depends_on"] = Dataset(f"{_PATH}/{rotation.name}")
+        children["transformations"] = Group("NXtransformations", children=axes)
+    else:
+        children["depends_on"] = Dataset(".")
+    legacy = _legacy(rotation)
+    if legacy:
+        children["goniometer"] = Group("NXcollection", children=legacy)
+    return Group("NXsample", given.attributes, children)
+
+
+def _transformations(rotation: Rotation) -> dict[str, Node]:
+    found = {rotation.name: rotation.start, f"{rotation.name}_end": rotation.end}
+    return {name: _turning(node) for name, node in found.items() if node is not None}
+
+
+def _turning(node: Node) -> Node:
+    if not isinstance(node, Dataset | CopiedDataset | VirtualDataset):
+        return node
+    vector = node.attributes.get("vector", _VECTOR)
+    attributes: dict[str, Value] = {
+        "units": node.attributes.get("units", "deg"),
+        "transformation_type": "rotation",
+        "vector": vector if np.shape(vector) == (3,) else _VECTOR,
+        "depends_on": ".",
+    }
+    return replace(node, attributes=attributes)
+
+
+def _legacy(rotation: Rotation) -> Mapping[str, Node]:
+    """Return the goniometer as the file writer of DECTRIS has it."""
+    name, degrees = rotation.name, {"units": "deg"}
+    found: dict[str, Node | None] = {name: rotation.start, f"{name}_end": rotation.end}
+    if rotation.increment is not None:
+        found[f"{name}_increment"] = Dataset(rotation.increment, degrees)
+        found[f"{name}_range_average"] = Dataset(rotation.increment, degrees)
+    return {field: _plain(node) for field, node in found.items() if node is not None}
+
+
+def _plain(node: Node) -> Node:
+    if not isinstance(node, Dataset | CopiedDataset | VirtualDataset):
+        return node
+    units = node.attributes.get("units", "deg")
+    return replace(node, attributes={"units": units})
