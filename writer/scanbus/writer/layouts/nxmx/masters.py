@@ -54,6 +54,8 @@ _REQUIRED: Final = (
 )
 # Of unsigned integers of these sizes; what neggia reads of XDS.
 _COUNTS: Final = ("uint8", "uint16", "uint32", "int32")
+# Numbers of a beam that mean nothing without units; headers often have none.
+_OF_UNITS: Final = ("flux", "total_flux", "incident_beam_size", "incident_energy")
 _CODECS: Final = ("bitshuffle-lz4", "lz4", "none")
 
 
@@ -177,13 +179,11 @@ def _beam(view: ScanView) -> Group:
         name: node
         for name, node in given.children.items()
         if isinstance(node, Dataset) and name != "incident_wavelength"
+        if "units" in node.attributes or name not in _OF_UNITS
     }
     wavelength = _wavelength(view)
     if wavelength is not None:
         children["incident_wavelength"] = Dataset(wavelength, {"units": "angstrom"})
-    flux = view.dataset("instrument/beam/total_flux")
-    if flux is not None and "units" not in flux.attributes:
-        children["total_flux"] = Dataset(flux.value, {"units": "Hz"})
     return Group("NXbeam", children=children)
 
 
