@@ -45,7 +45,7 @@ def publish(url: str, n_segments: int, *, number: int = 1, end: bool = True) -> 
     return scan
 
 
-def config(folder: Path, **settings: float) -> tuple[str, str]:
+def config(folder: Path, **settings: float | list[str]) -> tuple[str, str]:
     path = folder / "scanbus.toml"
     wanted = {"least_free_bytes": 0, "low_water_bytes": 0, "retry_s": 0.2, **settings}
     path.write_text("".join(f"{name} = {value}\n" for name, value in wanted.items()))

@@ -14,6 +14,7 @@ __all__ = ["differences", "files_of"]
 
 # Attributes and fields with the time of writing: only these may differ.
 TIMES_OF_WRITING = {"file_time", "file_update_time", "date"}
+HDF5_SUFFIXES = (".h5", ".nxs", ".hdf5", ".cxi")
 SLICE_BYTES = 2**27
 
 
@@ -42,7 +43,7 @@ def differences(left: Path, right: Path) -> list[str]:
             said = [_files_in(folder / name) for folder in (left, right)]
             found += [] if said[0] == said[1] else [f"{name}: other files"]
             continue
-        if not name.endswith(".h5"):
+        if not name.endswith(HDF5_SUFFIXES):
             is_same = (left / name).read_bytes() == (right / name).read_bytes()
             found += [] if is_same else [f"{name}: other content"]
             continue
