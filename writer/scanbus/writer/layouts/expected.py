@@ -10,8 +10,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from scanbus.schemas import ChannelDescription, Storage, Verdict
 from scanbus.writer.layouts.profiles import lay_out
+from scanbus.writer.model.computed_channels import (
+    MAX_COMPUTED_POINTS,
+    computed_channels,
+)
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.scan_contents import ScanContents, data_path
 from scanbus.writer.model.value_files import StoredArray, ValueFile
@@ -55,9 +61,17 @@ def with_expected_values(
     referenced = {
         channel.name: () for channel in prepared.channels if channel.is_reference
     }
-    values = (ValueFile("expected", arrays),)
+    # Their numbers are of no matter: only whether there are some.
+    positions = {
+        channel.name: np.zeros(counts.get(channel.name, 0))
+        for _, channel in computed_channels(prepared)
+        if counts.get(channel.name, 0) <= MAX_COMPUTED_POINTS
+    }
     return replace(
-        contents, values=values, referenced={**referenced, **contents.referenced}
+        contents,
+        values=(ValueFile("expected", arrays),),
+        referenced={**referenced, **contents.referenced},
+        positions=positions,
     )
 
 

@@ -19,6 +19,7 @@ from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.esrf import view_of
 from scanbus.writer.layouts.nxmx import NXMX
 from scanbus.writer.layouts.profile import Master, Profile
+from scanbus.writer.layouts.techniques import CXI, NXFLUO, NXSAS, NXTOMO, NXXAS
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.layout_choice import ESRF, LayoutChoice
 from scanbus.writer.model.nexus_tree import Group, Value
@@ -42,7 +43,14 @@ _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", re.ASCII)
 _MAX_FILES: Final = 64
 _MAX_NAMED: Final = 12
 
-_BUILT_IN: Final[tuple[Profile, ...]] = (NXMX,)
+_BUILT_IN: Final[tuple[Profile, ...]] = (
+    NXMX,
+    NXTOMO,
+    NXFLUO,
+    NXXAS,
+    NXSAS,
+    CXI,
+)
 PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile for profile in _BUILT_IN
 }

@@ -99,8 +99,8 @@ class ScanContents:
     grids : mapping
         Name of each counter of a mesh to its values, in the mesh's shape.
     positions : mapping
-        Name of each scanned axis or key to its values, shape (points,), float64, NaN
-        where one is missing; without those that are not known.
+        Name of each channel with which layouts compute to its numbers, shape (points,),
+        float64, NaN where one is missing; without those that are not known.
     choice : LayoutChoice
         The layouts of its files.
     """

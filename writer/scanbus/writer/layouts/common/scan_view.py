@@ -164,7 +164,7 @@ class ScanView:
         return node
 
     def positions(self, channel: str) -> Array | None:
-        """Return the values of a scanned axis or key; NaN where one is missing.
+        """Return the numbers of a channel with one per point; NaN where one is missing.
 
         Returns
         -------

@@ -12,7 +12,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scanbus.schemas.errors import LayoutError
+from scanbus.writer.layouts.common.beam import wavelength_of
 from scanbus.writer.layouts.common.channel_nodes import Place, virtual_sources
+from scanbus.writer.layouts.common.required import with_definition
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.nxmx.detector import (
     Geometry,
@@ -35,9 +37,6 @@ from scanbus.writer.model.nexus_tree import (
 
 __all__ = ["NXMX"]
 
-_VERSION: Final = "v2026.01"
-_HC: Final = 12398.419843320026
-"""Planck's constant times the speed of light, in eV times angstrom (CODATA 2018)."""
 _REQUIRED: Final = (
     "start_time",
     "end_time_estimated",
@@ -119,11 +118,8 @@ def _master(
     if view.end_time:
         children["end_time"] = Dataset(view.end_time)
     missing = tuple(_missing(view, place, geometry, beam, data))
-    if not missing:
-        definition = Dataset("NXmx", {"version": _VERSION})
-        children = {"definition": definition, **children}
     entry = Group("NXentry", {"default": "data"}, children)
-    return Master({ENTRY: entry}, missing, remarks)
+    return Master({ENTRY: with_definition(entry, "NXmx", missing)}, missing, remarks)
 
 
 def _missing(
@@ -181,22 +177,10 @@ def _beam(view: ScanView) -> Group:
         if isinstance(node, Dataset) and name != "incident_wavelength"
         if "units" in node.attributes or name not in _OF_UNITS
     }
-    wavelength = _wavelength(view)
+    wavelength = wavelength_of(view)
     if wavelength is not None:
         children["incident_wavelength"] = Dataset(wavelength, {"units": "angstrom"})
     return Group("NXbeam", children=children)
-
-
-def _wavelength(view: ScanView) -> float | None:
-    for path in ("beam/incident_wavelength", "monochromator/wavelength"):
-        found = view.number(f"instrument/{path}", "angstrom")
-        if found is not None and found > 0:
-            return found
-    for path in ("beam/incident_energy", "monochromator/energy"):
-        energy = view.number(f"instrument/{path}", "eV")
-        if energy is not None and energy > 0:
-            return _HC / energy
-    return None
 
 
 def _source(view: ScanView) -> Group:

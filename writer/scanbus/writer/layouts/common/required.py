@@ -1,0 +1,44 @@
+"""Application definitions: what they require, and what a tree lacks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from scanbus.writer.model.nexus_tree import Dataset, Group, Node
+
+__all__ = ["DEFINITIONS_VERSION", "lacking", "with_definition"]
+
+DEFINITIONS_VERSION = "v2026.01"
+"""Version of the NeXus definitions by which files are made and validated."""
+
+
+def lacking(entry: Group, required: Sequence[str]) -> tuple[str, ...]:
+    """Return the required paths that a tree does not have, in their order.
+
+    Examples
+    --------
+    >>> entry = Group("NXentry", children={"title": Dataset("ascan")})
+    >>> lacking(entry, ("title", "sample/name"))
+    ('sample/name',)
+    """
+    return tuple(path for path in required if not _has(entry, path))
+
+
+def _has(entry: Group, path: str) -> bool:
+    node: Node | None = entry
+    for name in path.split("/"):
+        if not isinstance(node, Group):
+            return False
+        node = node.children.get(name)
+    if isinstance(node, Dataset) and node.value == "":
+        return False
+    return node is not None
+
+
+def with_definition(entry: Group, name: str, missing: Sequence[str]) -> Group:
+    """Return an NXentry with its definition, unless something is missing."""
+    if missing:
+        return entry
+    definition = Dataset(name, {"version": DEFINITIONS_VERSION})
+    return replace(entry, children={"definition": definition, **entry.children})

@@ -1,0 +1,13 @@
+"""Application definitions of techniques: tomography, fluorescence, XAS, SAXS, CXI.
+
+Each starts from the NXentry in ESRF's layout. Which channel is what follows from its
+role and name, or from ``technique/PROFILE`` in the metadata of the scan.
+"""
+
+from scanbus.writer.layouts.techniques.cxi import CXI
+from scanbus.writer.layouts.techniques.nxfluo import NXFLUO
+from scanbus.writer.layouts.techniques.nxsas import NXSAS
+from scanbus.writer.layouts.techniques.nxtomo import NXTOMO
+from scanbus.writer.layouts.techniques.nxxas import NXXAS
+
+__all__ = ["CXI", "NXFLUO", "NXSAS", "NXTOMO", "NXXAS"]
