@@ -126,6 +126,7 @@ def _add_profile(
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         yield f"layout {name}: its files are not written ({reason})"
         return
+    kept: dict[str, Master] = {}
     for file_name, master in list(masters.items())[:_MAX_FILES]:
         refused = _refusal(view, file_name)
         if refused:
@@ -137,8 +138,9 @@ def _add_profile(
             )
         else:
             owners[file_name] = name
+            kept[file_name] = master
             files[file_name] = _root(view, name, file_name, master, stamp)
-            yield from _sentences(name, file_name, master)
+    yield from _sentences(name, kept)
     if len(masters) > _MAX_FILES:
         n_more = len(masters) - _MAX_FILES
         yield f"layout {name}: {n_more} more files are not written"
@@ -156,16 +158,23 @@ def _refusal(view: ScanView, file_name: str) -> str:
     return ""
 
 
-def _sentences(name: str, file_name: str, master: Master) -> Iterator[str]:
-    if master.missing:
-        named = ", ".join(master.missing[:_MAX_NAMED])
-        n_more = len(master.missing) - _MAX_NAMED
+def _sentences(name: str, masters: Mapping[str, Master]) -> Iterator[str]:
+    """Yield what files lack, once for those that lack the same, and other remarks."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for file_name, master in masters.items():
+        if master.missing:
+            lacking.setdefault(master.missing, []).append(file_name)
+    for missing, file_names in lacking.items():
+        named = ", ".join(missing[:_MAX_NAMED])
+        n_more = len(missing) - _MAX_NAMED
         more = f" and {n_more} more" if n_more > 0 else ""
+        have = "has" if len(file_names) == 1 else "have"
         yield (
-            f"layout {name}: {file_name} has no definition, as the scan lacks "
-            f"{named}{more}"
+            f"layout {name}: {' and '.join(file_names)} {have} no definition, as the "
+            f"scan lacks {named}{more}"
         )
-    for remark in master.remarks:
+    remarks = (remark for master in masters.values() for remark in master.remarks)
+    for remark in dict.fromkeys(remarks):
         yield f"layout {name}: {remark}"
 
 

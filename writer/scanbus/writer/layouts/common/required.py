@@ -31,8 +31,8 @@ def _has(entry: Group, path: str) -> bool:
         if not isinstance(node, Group):
             return False
         node = node.children.get(name)
-    if isinstance(node, Dataset) and node.value == "":
-        return False
+    if isinstance(node, Dataset) and isinstance(node.value, str | tuple):
+        return bool(node.value)
     return node is not None
 
 

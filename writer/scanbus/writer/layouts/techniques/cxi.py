@@ -133,6 +133,7 @@ def _detector(
     attributes: dict[str, Value] = {}
     if frames is not None:
         children["data"] = frames
+        children["data_1"] = HardLink(f"{_DETECTOR}/data")
         attributes = {"signal": "data", "axes": ("translation", ".", ".")}
     if moved is not None:
         told: dict[str, Value] = {
