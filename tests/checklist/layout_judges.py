@@ -40,8 +40,8 @@ def nxvalidate(path: Path, entry: str = "/entry", definition: str = "") -> list[
     return _texts(ask("nexusformat", _NXVALIDATE, path, entry, definition))
 
 
-# It prints, and returns how many it printed; its exit code is 0 either way. What an error
-# is about stands in the line before it, and None means that it did not even start.
+# It prints, and returns how many it printed; its exit code is 0 either way. What an
+# error is about stands in the line before it, and None means that it did not start.
 _NXVALIDATE = """
 import logging
 from nexusformat.nexus import validate
@@ -152,7 +152,7 @@ images, = ImageSetFactory.new([sys.argv[1]])
 answer = []
 for number in range(len(images)):
     (frame,), (mask,) = images.get_raw_data(number), images.get_mask(number)
-    answer.append(int(sum(frame.select(mask))))
+    answer.append(int(sum(frame.as_1d().select(mask.as_1d()))))
 """
     sums: list[int] = ask_debian(code, path, package="dxtbx")
     return sums
@@ -218,14 +218,13 @@ found = NXtomo().load(sys.argv[1], sys.argv[2], detector_data_as="as_data_url")
 detector = found.instrument.detector
 def number(quantity, unit):
     return None if quantity is None else float(quantity.to(unit).magnitude)
-energy = found.instrument.beam.incident_energy if found.instrument.beam else None
 answer = {
     "image_key": [int(one.value) for one in detector.image_key],
     "angle_deg": found.sample.rotation_angle.to("degree").magnitude.tolist(),
     "distance_m": number(detector.distance, "m"),
     "pixel_x_m": number(detector.x_pixel_size, "m"),
     "pixel_y_m": number(detector.y_pixel_size, "m"),
-    "energy_kev": number(energy or found.energy, "keV"),
+    "energy_kev": number(found.instrument.beam.incident_energy, "keV"),
 }
 """
 
@@ -249,14 +248,15 @@ logging.disable(logging.CRITICAL)
 from tomoscan.esrf.scan.nxtomoscan import NXtomoScan
 from tomoscan.validator import ReconstructionValidator
 scan = NXtomoScan(sys.argv[1], entry=sys.argv[2])
-judge = ReconstructionValidator(scan)
-said = [] if judge.is_valid() else judge.checkup().splitlines()
+# Its is_valid counts what is there: true, whatever is missing. Its report has a minus
+# before each of these.
+said = map(str.strip, ReconstructionValidator(scan).checkup().splitlines())
 answer = {
     "projections": len(scan.projections or {}),
     "flats": len(scan.flats or {}),
     "darks": len(scan.darks or {}),
     "shape": [int(scan.dim_2), int(scan.dim_1)],
-    "problems": [line.strip() for line in said if line.strip()],
+    "problems": [line.lstrip("- ") for line in said if line.startswith("-")],
 }
 """
 
