@@ -58,6 +58,16 @@ def classes(**names: str) -> dict[str, str]:
     return {f"{name.replace('__', '/')}@NX_class": of for name, of in names.items()}
 
 
+def _frames(folder: Path) -> str:
+    """Write the frames as a detector file has them; return its name."""
+    with h5py.File(folder / "frames.h5", "w") as file:
+        packed = hdf5plugin.Bitshuffle(cname="lz4")
+        file.create_dataset(
+            "data", data=FRAMES, chunks=(1, *FRAMES.shape[1:]), **packed
+        )
+    return "frames.h5"
+
+
 def mx_pair(folder: Path) -> tuple[Path, Path]:
     """Return an NXmx master with links, and one with a virtual dataset."""
     with h5py.File(folder / "frames.h5", "w") as file:
@@ -155,7 +165,7 @@ _MX: dict[str, Any] = {
 
 
 def tomo(path: Path) -> Path:
-    """Return an NXtomo of a dark, a flat and four projections."""
+    """Return an NXtomo of a dark, a flat and four projections, virtual frames."""
     detector = "entry/instrument/detector"
     with h5py.File(path, "w") as file:
         put(
@@ -173,7 +183,6 @@ def tomo(path: Path) -> Path:
                 "entry/instrument/source/probe": "x-ray",
                 "entry/instrument/beam/incident_energy": 12.0,
                 "entry/instrument/beam/incident_energy@units": "keV",
-                f"{detector}/data": FRAMES[:6],
                 f"{detector}/image_key": [2, 1, 0, 0, 0, 0],
                 f"{detector}/image_key_control": [2, 1, 0, 0, 0, 0],
                 f"{detector}/distance": 0.1,
@@ -189,6 +198,9 @@ def tomo(path: Path) -> Path:
                 "entry/data@signal": "data",
             },
         )
+        layout = h5py.VirtualLayout((6, *FRAMES.shape[1:]), FRAMES.dtype)
+        layout[:] = h5py.VirtualSource(_frames(path.parent), "data", FRAMES.shape)[:6]
+        file[detector].create_virtual_dataset("data", layout)
         for name in ("data", "image_key"):
             link(file, f"entry/data/{name}", f"{detector}/{name}")
         link(file, "entry/data/rotation_angle", "entry/sample/rotation_angle")

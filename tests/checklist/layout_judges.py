@@ -20,6 +20,7 @@ __all__ = [
     "fabio_frames",
     "nxmx",
     "nxtomo",
+    "nxtomomill_copy",
     "nxvalidate",
     "openpmd_validator",
     "pymca_spectra",
@@ -227,6 +228,16 @@ answer = {
     "energy_kev": number(found.instrument.beam.incident_energy, "keV"),
 }
 """
+
+
+def nxtomomill_copy(path: Path, copy: Path) -> Path:
+    """Return the copy that ``nxtomomill nx-copy`` makes of an NXtomo.
+
+    It loads every field and writes it anew; data that are virtual stay so, with their
+    sources found from the folder of the copy.
+    """
+    run([program("nxtomomill"), "nx-copy", str(path), str(copy)], cwd=copy.parent)
+    return copy
 
 
 def tomoscan(path: Path, entry: str = "entry") -> dict[str, Any]:

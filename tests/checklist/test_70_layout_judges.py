@@ -169,6 +169,15 @@ def test_tomoscan_and_nxtomo_read_a_tomography(tmp_path: Path) -> None:
     assert said.startswith("distance")
 
 
+def test_nxtomomill_copies_a_tomography_with_its_frames(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = tomo(tmp_path / "tomo.nx")
+    copy = judge.nxtomomill_copy(path, tmp_path / "elsewhere" / "copy.nx")
+    assert judge.nxtomo(copy) == judge.nxtomo(path)
+    with h5py.File(copy, locking=False) as file:
+        np.testing.assert_array_equal(file[f"{DETECTOR}/data"][()], FRAMES[:6])
+
+
 def test_pymca_lists_the_spectra_of_nxfluo(tmp_path: Path) -> None:
     path = fluo(tmp_path / "fluo.h5")
     assert judge.nxvalidate(path) == []
