@@ -40,6 +40,7 @@ DEBIAN = "/usr/bin/python3"
 """Python of the system, whose h5py is Debian's."""
 _SECONDS = 300.0
 _INSTALL = "`make checklist` installs it"
+_PACKAGES = {"h5py": "python3-h5py", "dxtbx": "dials"}
 _IMPORTS = "import json, sys\n"
 _HEAD = f"{_IMPORTS}import hdf5plugin\n"
 
@@ -59,13 +60,15 @@ def ask(package: str, code: str, *arguments: object) -> Any:
     return _answer([_PYTHON, "-c", _script(_HEAD, code), *map(str, arguments)])
 
 
-def ask_debian(code: str, *arguments: object, filters: str | None = None) -> Any:
+def ask_debian(
+    code: str, *arguments: object, filters: str | None = None, package: str = "h5py"
+) -> Any:
     """Return what a program says to which Debian's h5py is h5py.
 
     It has no filters of its own: it finds those in a folder, by default `plugin_path`.
     """
-    if not (Path(DEBIAN).is_file() and _has(DEBIAN, "h5py")):
-        missing(f"{DEBIAN} has no h5py: apt-get install python3-h5py")
+    if not (Path(DEBIAN).is_file() and _has(DEBIAN, package)):
+        missing(f"{DEBIAN} has no {package}: apt-get install {_PACKAGES[package]}")
     command = [DEBIAN, "-c", _script(_IMPORTS, code), *map(str, arguments)]
     folder = plugin_path() if filters is None else filters
     return _answer(command, HDF5_PLUGIN_PATH=folder)
