@@ -82,9 +82,11 @@ def _master(view: ScanView, place: Place) -> Master:
         },
     )
     children["sample_1"] = _sample(view, moved)
-    entry = Group("NXentry", {"default": "data"}, children)
-    missing = lacking(entry, _REQUIRED)
+    # CXI has them in the entry; NeXus's definition has them beside it.
     links = _links(frames, moved)
+    children["data_1"] = Group("NXdata", _plotted(frames), links)
+    entry = Group("NXentry", {"default": "data_1"}, children)
+    missing = lacking(entry, _REQUIRED)
     master: dict[str, Node] = {
         "cxi_version": Dataset(_VERSION),
         _ENTRY: with_definition(entry, "NXcxi_ptycho", missing),
@@ -184,12 +186,15 @@ def _links(frames: Node | None, moved: Array | None) -> dict[str, Node]:
     return found
 
 
+def _plotted(frames: Node | None) -> dict[str, Value]:
+    return {} if frames is None else {"signal": "data"}
+
+
 def _data(frames: Node | None, moved: Array | None) -> Group:
     links: dict[str, Node] = {}
-    attributes: dict[str, Value] = {}
+    attributes = _plotted(frames)
     if frames is not None:
         links["data"] = HardLink(f"{_DETECTOR}/data")
-        attributes["signal"] = "data"
     if moved is not None:
         attributes["axes"] = ("x", ".", ".")
         for axis in "xy":
