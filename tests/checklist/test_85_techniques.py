@@ -86,6 +86,15 @@ def test_pymca_lists_the_spectra(folder: Path) -> None:
     assert [N_POINTS, 64] in found.values()
 
 
+def test_openpmd_finds_no_error(folder: Path) -> None:
+    path = folder / "scan0001_openpmd.h5"
+    assert judge.openpmd_validator(path) == []
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["data/0/meshes/eiger"][()], FRAMES)
+        sx = file["data/0/meshes/sx"]
+        np.testing.assert_allclose(sx[()] * sx.attrs["unitSI"], POSITIONS_M[:, 0])
+
+
 def test_a_reader_of_cxi_finds_patterns_and_positions(folder: Path) -> None:
     found = judge.cxi_reader(folder / "scan0001.cxi")
     assert found["version"] == 150

@@ -36,6 +36,7 @@ FILES = {
     "scan0001_nxsas.nxs": "NXsas",
     "scan0001.cxi": "NXcxi_ptycho",
 }
+OTHERS = ("scan0001_openpmd.h5", "scan0001.h5")
 
 
 def entry_of(file: h5py.File) -> h5py.Group:
@@ -88,7 +89,7 @@ def test_a_rebuild_makes_them_again(redis_url: str, tmp_path: Path) -> None:
     written_techniques(redis_url, root, Wanted())
     again = tmp_path / "again"
     shutil.copytree(root, again)
-    for name in (*FILES, "scan0001.h5"):
+    for name in (*FILES, *OTHERS):
         found_below(again, name)[0].unlink()
     assert not rebuild(again).skipped
     assert differences(root, again) == []

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 N_POINTS = 10
-TECHNIQUES = ("nxtomo", "nxfluo", "nxxas", "nxsas", "cxi")
+TECHNIQUES = ("nxtomo", "nxfluo", "nxxas", "nxsas", "cxi", "openpmd")
 FRAMES = np.random.default_rng(14).poisson(9, (N_POINTS, 16, 12)).astype(np.uint16)
 SPECTRA = np.random.default_rng(15).poisson(9, (N_POINTS, 64)).astype(np.uint32)
 IMAGE_KEYS = np.array([2, 1, *[0] * (N_POINTS - 3), 1], np.int32)

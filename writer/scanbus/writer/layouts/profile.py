@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scanbus.writer.layouts.common.scan_view import ScanView
-from scanbus.writer.model.nexus_tree import Node
+from scanbus.writer.model.nexus_tree import Node, Value
 
 __all__ = ["ENTRY", "Master", "Profile"]
 
@@ -32,11 +32,14 @@ class Master:
         ``definition`` then.
     remarks : tuple of str
         Other sentences for the verdict's notes, e.g. about readers that will refuse it.
+    attributes : mapping
+        Attributes of its root, besides those of every NXroot.
     """
 
     children: Mapping[str, Node]
     missing: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    attributes: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.esrf import view_of
 from scanbus.writer.layouts.nxmx import NXMX
 from scanbus.writer.layouts.profile import Master, Profile
-from scanbus.writer.layouts.techniques import CXI, NXFLUO, NXSAS, NXTOMO, NXXAS
+from scanbus.writer.layouts.techniques import CXI, NXFLUO, NXSAS, NXTOMO, NXXAS, OPENPMD
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.layout_choice import ESRF, LayoutChoice
 from scanbus.writer.model.nexus_tree import Group, Value
@@ -50,6 +50,7 @@ _BUILT_IN: Final[tuple[Profile, ...]] = (
     NXXAS,
     NXSAS,
     CXI,
+    OPENPMD,
 )
 PROFILES: Final[Mapping[str, Profile]] = {
     profile.name: profile for profile in _BUILT_IN
@@ -184,6 +185,7 @@ def _root(
     prepared = view.record.prepared
     attributes: dict[str, Value] = {
         **root_attributes(file_name, prepared.publisher if prepared else "", stamp),
+        **master.attributes,
         LAYOUT_ATTRIBUTE: name,
         UID_ATTRIBUTE: view.record.uid,
     }
