@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scanbus.schemas.errors import ServerAddressError
+from scanbus.schemas.layout_names import MAX_LAYOUTS, is_layout_name
 
 if TYPE_CHECKING:
     from scanbus.subscriber import Subscriber
@@ -21,6 +22,7 @@ __all__ = [
     "AllowedRoots",
     "AsJson",
     "ExternalRoots",
+    "Layouts",
     "RedisUrl",
     "Root",
     "TimeZone",
@@ -58,6 +60,19 @@ def _address_given(context: typer.Context, url: str) -> str:
     if is_default and os.environ.get(REDIS_VARIABLE) == "":
         raise ServerAddressError
     return url
+
+
+def _layouts_given(names: list[str] | None) -> list[str] | None:
+    """Refuse what can be the name of no layout; the writer knows which there are."""
+    for name in names or ():
+        if not is_layout_name(name):
+            raise typer.BadParameter(
+                f"{name!r} is no name of a layout (lower-case letters, digits and "
+                "underscores, as nxmx)"
+            )
+    if names and len(names) > MAX_LAYOUTS:
+        raise typer.BadParameter(f"at most {MAX_LAYOUTS} layouts, got {len(names)}")
+    return names
 
 
 RedisUrl = Annotated[
@@ -101,6 +116,16 @@ TimeZone = Annotated[
     typer.Option(
         metavar="ZONE",
         help="Of times in headers without one: Europe/Paris, or +02:00.",
+    ),
+]
+Layouts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layout",
+        metavar="NAME",
+        callback=_layouts_given,
+        help="Layout of the files besides ESRF's, as nxmx; may be repeated. By default "
+        "those of the writer, with 'esrf' none.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

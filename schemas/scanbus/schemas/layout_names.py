@@ -16,10 +16,18 @@ from scanbus.schemas.file_names import (
     values_file_name,
 )
 
-__all__ = ["MAX_LAYOUTS", "LayoutName", "is_layout_name", "is_reserved_name"]
+__all__ = [
+    "MAX_LAYOUTS",
+    "ONE_FRAME_LAYOUTS",
+    "LayoutName",
+    "is_layout_name",
+    "is_reserved_name",
+]
 
 MAX_LAYOUTS: Final = 16
 """Most layouts of one scan."""
+ONE_FRAME_LAYOUTS: Final = frozenset({"nxmx"})
+"""Layouts whose readers need each frame in a chunk of its own: neggia, so XDS, does."""
 _PATTERN: Final = "^[a-z][a-z0-9_]{0,31}$"
 LayoutName = Annotated[str, StringConstraints(pattern=_PATTERN, max_length=32)]
 """Name of a layout: lower-case letters, digits and underscores, as ``nxmx``."""

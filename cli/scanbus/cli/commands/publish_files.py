@@ -12,6 +12,7 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import (
     DEFAULT_REDIS,
     AsJson,
+    Layouts,
     RedisUrl,
     TimeZone,
     path_given,
@@ -62,6 +63,7 @@ def run(
         int | None,
         typer.Option(metavar="N", min=1, help="Scan number, by default the next one."),
     ] = None,
+    layout: Layouts = None,
     rate: Annotated[
         float | None,
         typer.Option(metavar="HZ", help="Frames per second, by default unlimited."),
@@ -95,6 +97,7 @@ def run(
             dataset=dataset,
             scan_number=scan_number,
             title=title,
+            layouts=layout or (),
             rate_hz=rate,
             time_zone=time_zone,
             wait=wait,

@@ -23,7 +23,7 @@ from scanbus.cli.gateways import (
     refuse_without_simulate,
     run_gateway,
 )
-from scanbus.cli.options import DEFAULT_REDIS, RedisUrl
+from scanbus.cli.options import DEFAULT_REDIS, Layouts, RedisUrl
 from scanbus.cli.output import stdout
 from scanbus.schemas.exit_codes import ExitCode
 
@@ -48,6 +48,7 @@ def run(
     dataset: Dataset = "0001",
     beamline: Beamline = "id00",
     detector: DetectorName = "detector",
+    layout: Layouts = None,
     first_number: FirstNumber = None,
     slow: Annotated[
         list[str] | None,
@@ -135,6 +136,7 @@ def run(
         "collection": sample,
         "dataset": dataset,
         "beamline": beamline,
+        "layouts": layout or (),
     }
     settings = GatewaySettings(
         redis,

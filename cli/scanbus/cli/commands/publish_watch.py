@@ -22,7 +22,7 @@ from scanbus.cli.gateways import (
     Wait,
     run_gateway,
 )
-from scanbus.cli.options import DEFAULT_REDIS, RedisUrl, TimeZone, path_given
+from scanbus.cli.options import DEFAULT_REDIS, Layouts, RedisUrl, TimeZone, path_given
 
 __all__ = ["EXAMPLE", "run"]
 
@@ -46,6 +46,7 @@ def run(
     dataset: Dataset = "0001",
     beamline: Beamline = "id00",
     detector: DetectorName = "detector",
+    layout: Layouts = None,
     match: Annotated[
         str, typer.Option(metavar="PATTERN", help="Names of the files to publish.")
     ] = "*",
@@ -137,6 +138,7 @@ def run(
         "collection": sample,
         "dataset": dataset,
         "beamline": beamline,
+        "layouts": layout or (),
     }
     settings = GatewaySettings(
         redis,

@@ -133,7 +133,8 @@ class ChannelDeclarations(ABC):
             ``nexus={"axes": ("threshold_energy", "y", "x"), "threshold_energy": [6e3,
             12e3]}`` the axes have names and values.
         points_per_chunk : int, optional
-            Frames of one HDF5 chunk; by default one, or about 1 MiB of small frames.
+            Frames of one HDF5 chunk; by default one, or about 1 MiB of small frames,
+            which XDS cannot read: of a scan with the layout ``nxmx`` always one.
 
         Other parameters are those of `channel`.
 

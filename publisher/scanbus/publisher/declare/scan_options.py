@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from time import time as wall_clock
 from typing import Any
@@ -23,9 +23,11 @@ from scanbus.schemas import (
     ScanIdentity,
     ScanPrepared,
     ScanUpdated,
+    Storage,
 )
 from scanbus.schemas.documents import MAX_TEXT_LENGTH
 from scanbus.schemas.errors import DeclarationError
+from scanbus.schemas.layout_names import ONE_FRAME_LAYOUTS
 from scanbus.schemas.plots import default_plots
 from scanbus.schemas.valid_names import plain_text
 
@@ -120,6 +122,19 @@ class ScanOptions:
         except DeclarationError:
             return sendable(ScanPrepared, metadata={}, **fixed)
 
+    def chunked(self, declared: Sequence[Declared]) -> tuple[Declared, ...]:
+        """Return channels whose chunks suit the readers of the scan's layouts.
+
+        Small frames usually share a chunk. With one of `ONE_FRAME_LAYOUTS` each has its
+        own, unless the program said how many frames a chunk has.
+        """
+        if ONE_FRAME_LAYOUTS.isdisjoint(self.layouts):
+            return tuple(declared)
+        return tuple(
+            replace(each, points_per_chunk=1) if _may_share_chunk(each) else each
+            for each in declared
+        )
+
     def plot_notes(self, declared: Sequence[Declared]) -> list[str]:
         """Return a sentence for each channel that a plot names and the scan lacks."""
         known = _names_of([each.channel for each in declared])
@@ -186,6 +201,11 @@ class ScanOptions:
         if self.quota_bytes is not None:
             return quota_bytes
         return max(quota_bytes, quota_range(budget)[1])
+
+
+def _may_share_chunk(declared: Declared) -> bool:
+    is_frame = declared.storage is Storage.FILES and len(declared.channel.shape) == 2
+    return is_frame and declared.points_per_chunk is None
 
 
 def _with_names(

@@ -98,7 +98,7 @@ class ScanBlock:
         queue.check_open()
         if not queue.is_begun:
             try:
-                declared = self._declared()
+                declared = self._options.chunked(self._declared())
                 said = [*renamed_notes(declared), *self._options.plot_notes(declared)]
                 notes = [ScanUpdated(time=wall_clock(), note=note) for note in said]
                 early = [*notes, *self._early]

@@ -66,6 +66,7 @@ def publish_files(
     dataset: str | None = None,
     scan_number: int | None = None,
     title: str | None = None,
+    layouts: Sequence[str] = (),
     rate_hz: float | None = None,
     repeat: int = 1,
     time_zone: str | None = None,
@@ -89,6 +90,8 @@ def publish_files(
         By default the next free one.
     title : str, optional
         By default the name of the first file, and the number of files.
+    layouts : sequence of str
+        Layouts of its files besides ESRF's, as of ``Publisher.scan``.
     rate_hz : float, optional
         Frames per second; by default as fast as possible.
     repeat : int
@@ -137,6 +140,7 @@ def publish_files(
                 metadata=source.metadata(),
                 positioners=source.positioners,
                 plots=source.plots(),
+                layouts=layouts,
             )
             with opened as scan:
                 source.declare(scan)
