@@ -33,11 +33,14 @@ _DETECTOR_V1 = (
     ("detector_distance", "distance", "m"),
     ("detector_number", "serial_number", ""),
     ("detector_readout_time", "detector_readout_time", "s"),
+    ("eiger_fw_version", "eiger_fw_version", ""),
     ("flatfield_correction_applied", "flatfield_applied", ""),
     ("frame_time", "frame_time", "s"),
+    ("ntrigger", "ntrigger", ""),
     ("pixel_mask_applied", "pixel_mask_applied", ""),
     ("sensor_material", "sensor_material", ""),
     ("sensor_thickness", "sensor_thickness", "m"),
+    ("software_version", "software_version", ""),
     ("threshold_energy", "threshold_energy", "eV"),
     ("virtual_pixel_correction_applied", "virtual_pixel_interpolation_applied", ""),
     ("x_pixel_size", "x_pixel_size", "m"),
@@ -66,7 +69,7 @@ _AXES = ("omega", "chi", "kappa", "phi", "two_theta")
 # Of the configuration of stream V1: what is read of it.
 KEYS_V1 = (
     *(key for key, _, _ in _DETECTOR_V1),
-    *("nimages", "ntrigger", "photon_energy", "wavelength"),
+    *("nimages", "photon_energy", "wavelength"),
     *(f"{axis}_{what}" for axis in _AXES for what in ("start", "increment")),
 )
 
