@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 __all__ = [
     "Array",
-    "ContiguousArray",
+    "CopiedArray",
     "CopiedDataset",
     "Dataset",
     "ExternalLink",
@@ -230,8 +230,8 @@ class VirtualArray:
 
 
 @dataclass(frozen=True)
-class ContiguousArray:
-    """A dataset in one piece, neither compressed nor mapped: the copy of another.
+class CopiedArray:
+    """A dataset with the values of another, for readers that cannot reach that one.
 
     Attributes
     ----------
@@ -239,10 +239,14 @@ class ContiguousArray:
         An array; its attributes are those of this one.
     dtype : numpy.dtype
         Type of this one, to which values are converted.
+    is_contiguous : bool
+        Whether it is in one piece and not compressed, however large; otherwise a large
+        one is compressed with a filter that all readers have.
     """
 
     source: Dataset | VirtualArray
     dtype: np.dtype[Any]
+    is_contiguous: bool = False
 
     @property
     def attributes(self) -> Mapping[str, Value]:
@@ -279,5 +283,5 @@ Node: TypeAlias = (
     | ExternalLink
     | VirtualDataset
     | VirtualArray
-    | ContiguousArray
+    | CopiedArray
 )

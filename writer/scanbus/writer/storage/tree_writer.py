@@ -22,7 +22,7 @@ from scanbus.bus.codecs import find_codec
 from scanbus.bus.external import mapped_name
 from scanbus.writer.model.nexus_tree import (
     Array,
-    ContiguousArray,
+    CopiedArray,
     CopiedDataset,
     Dataset,
     ExternalLink,
@@ -136,9 +136,13 @@ def _write_node(
             write_attributes(_write_virtual(parent, name, node), node.attributes)
         case VirtualArray():
             write_attributes(_write_array(parent, name, node), node.attributes)
-        case ContiguousArray():
+        case CopiedArray():
             values = _values_of(node.source, originals).astype(node.dtype)
-            made = parent.create_dataset(name, data=values)
+            made = (
+                parent.create_dataset(name, data=values)
+                if node.is_contiguous
+                else _write_dataset(parent, name, values)
+            )
             write_attributes(made, node.attributes)
 
 

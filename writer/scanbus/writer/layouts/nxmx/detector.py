@@ -19,9 +19,10 @@ import numpy as np
 from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.model.nexus_tree import (
-    ContiguousArray,
+    CopiedArray,
     Dataset,
     Group,
+    HardLink,
     Node,
     Value,
     VirtualArray,
@@ -29,6 +30,7 @@ from scanbus.writer.model.nexus_tree import (
 
 __all__ = ["Geometry", "detector_group", "geometry_of"]
 
+_MASK: Final = np.dtype("<u4")
 _DETECTOR: Final = "/entry/instrument/detector"
 _TRANSLATION: Final = f"{_DETECTOR}/transformations/det_z"
 _OFFSET: Final = f"{_DETECTOR}/module/module_offset"
@@ -153,11 +155,16 @@ def detector_group(
     children["type"] = Dataset(view.text(f"{path}/type") or "Pixel")
     children |= _placed(geometry, place.channel.shape)
     mask = _mask(view, place)
-    if mask is not None:
-        children["pixel_mask"] = mask
     if links_files:
         specific = _specific(view, place, mask)
         children["detectorSpecific"] = Group("NXcollection", children=specific)
+    if mask is not None:
+        # Not mapped: dxtbx reads it at once, and may have no filter of bitshuffle.
+        children["pixel_mask"] = (
+            HardLink(f"{_DETECTOR}/detectorSpecific/pixel_mask")
+            if links_files
+            else CopiedArray(mask, _MASK)
+        )
     return Group("NXdetector", children=children)
 
 
@@ -281,7 +288,7 @@ def _specific(
         if text:
             children[name] = Dataset(text)
     # neggia opens it, and wants it in one piece.
-    children["pixel_mask"] = ContiguousArray(
-        mask or Dataset(np.zeros((slow, fast), np.uint32)), np.dtype("<u4")
+    children["pixel_mask"] = CopiedArray(
+        mask or Dataset(np.zeros((slow, fast), np.uint32)), _MASK, is_contiguous=True
     )
     return children
