@@ -78,8 +78,8 @@ ITEMS = {
     69: "data files are immutable; masters are renamed into place",
     70: "mode and ownership follow the policy of the folder",
     71: "the writer stops before the disk is full",
-    72: "NXmx _master.h5: neggia, durin, fabio",
-    73: "NXmx .nxs: nxvalidate, nxmx, dxtbx, durin",
+    72: "NXmx _master.h5: the rules of neggia and durin, fabio",
+    73: "NXmx .nxs: nxvalidate, nxmx, dxtbx, the rules of durin",
     74: "NXmx times in UTC",
     75: "NXmx end_time_estimated",
     76: "NXmx NXsource under the entry",
@@ -102,13 +102,11 @@ ITEMS = {
 }
 """Section 8 of the requirements, in short."""
 
-_NXMX, _RESULTS, _ICAT = (
-    "NXmx comes with issue 14",
+_RESULTS, _ICAT = (
     "results come with issue 16",
     "waits for ICAT, which no issue brings yet",
 )
 NOT_YET = {
-    **dict.fromkeys((*range(72, 80), 81, 82), _NXMX),
     **dict.fromkeys(range(83, 86), _RESULTS),
     **dict.fromkeys(range(86, 90), _ICAT),
 }

@@ -119,6 +119,14 @@ def _dtrek(number: int, path: Path) -> Pixels:
     return frame
 
 
+GEOMETRY = (
+    "# Silicon sensor, thickness 0.000450 m\n"
+    "# Count_cutoff 115897 counts\n"
+    "# Beam_xy (30.50, 31.50) pixels\n"
+)
+"""What `pilatus_header` leaves out and NXmx requires."""
+
+
 def pilatus_header(number: int) -> str:
     """Return the header of a mini-CBF."""
     start = 10 + number / 2
@@ -139,10 +147,11 @@ def pilatus_header(number: int) -> str:
     )
 
 
-def _cbf(number: int, path: Path) -> Pixels:
+def written_cbf(number: int, path: Path, more: str = "") -> Pixels:
+    """Write a mini-CBF, with more lines in its header; return the frame."""
     header = {
         "_array_data.header_convention": "PILATUS_1.2",
-        "_array_data.header_contents": pilatus_header(number),
+        "_array_data.header_contents": pilatus_header(number) + more,
     }
     frame = pixels_of(number)
     written_by_fabio("cbfimage", header, frame).write(str(path))
@@ -255,7 +264,7 @@ def _adsc(number: int, path: Path) -> Pixels:
 
 
 TURNING: dict[str, tuple[Callable[[int, Path], Pixels], str]] = {
-    "cbf": (_cbf, "omega"),
+    "cbf": (written_cbf, "omega"),
     "tif": (_pilatus_tiff, "omega"),
     "mar3450": (_mar345, "phi"),
     "sfrm": (_bruker, "omega"),
