@@ -25,7 +25,7 @@ from scanbus.publisher.gateways.runner import (
     ScanNames,
 )
 from scanbus.schemas import Verdict
-from tests.support.headered_images import GEOMETRY, written_cbf
+from tests.support.headered_images import GEOMETRY, pilatus_header, written_cbf
 from tests.support.writers import final_verdict, writer
 
 __all__ = [
@@ -43,6 +43,8 @@ N_FRAMES, N_TRIGGERS = 12, 3
 FRAME = (60, 50)
 MASK: npt.NDArray[np.uint32] = np.zeros(FRAME, np.uint32)
 MASK[3, 5:9] = [1, 2, 2**8, 2**30]
+# One module of a PILATUS: DIALS looks for the gaps between modules.
+_PILATUS = (195, 487)
 _LAYOUTS = ("nxmx",)
 
 
@@ -185,9 +187,13 @@ def _bare(url: str, folder: Path, place: Path) -> MxScan:
 
 def _of_cbf(url: str, folder: Path, place: Path, more: str) -> MxScan:
     files = [folder / f"{place.name}_{number:04}.cbf" for number in range(1, 5)]
-    sums = [
-        int(written_cbf(number, path, more).sum()) for number, path in enumerate(files)
-    ]
+    sums = []
+    for number, path in enumerate(files):
+        # DIALS knows the detector of that number, and expects more of its header.
+        text = pilatus_header(number).replace("60-0119", "60-0000") + more
+        frame = (np.arange(_PILATUS[0] * _PILATUS[1]) + number) % 199
+        frame = frame.astype(np.int32).reshape(_PILATUS)
+        sums.append(int(written_cbf(number, path, text, frame).sum()))
     return files_scan(url, place.parent, place.name, files, sums)
 
 

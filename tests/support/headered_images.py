@@ -147,13 +147,15 @@ def pilatus_header(number: int) -> str:
     )
 
 
-def written_cbf(number: int, path: Path, more: str = "") -> Pixels:
-    """Write a mini-CBF, with more lines in its header; return the frame."""
+def written_cbf(
+    number: int, path: Path, text: str = "", frame: Pixels | None = None
+) -> Pixels:
+    """Write a mini-CBF, by default with `pilatus_header`; return the frame."""
     header = {
         "_array_data.header_convention": "PILATUS_1.2",
-        "_array_data.header_contents": pilatus_header(number) + more,
+        "_array_data.header_contents": text or pilatus_header(number),
     }
-    frame = pixels_of(number)
+    frame = pixels_of(number) if frame is None else frame
     written_by_fabio("cbfimage", header, frame).write(str(path))
     return frame
 
