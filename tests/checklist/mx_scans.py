@@ -191,8 +191,8 @@ def _of_cbf(url: str, folder: Path, place: Path, more: str) -> MxScan:
     for number, path in enumerate(files):
         # DIALS knows the detector of that number, and expects more of its header.
         text = pilatus_header(number).replace("60-0119", "60-0000") + more
-        frame = (np.arange(_PILATUS[0] * _PILATUS[1]) + number) % 199
-        frame = frame.astype(np.int32).reshape(_PILATUS)
+        pixels = (np.arange(_PILATUS[0] * _PILATUS[1]) + number) % 199
+        frame = pixels.astype(np.int32).reshape(_PILATUS)
         sums.append(int(written_cbf(number, path, text, frame).sum()))
     return files_scan(url, place.parent, place.name, files, sums)
 
