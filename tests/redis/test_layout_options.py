@@ -192,7 +192,7 @@ def test_nothing_is_told_of_frames_that_neggia_reads(
 
 def test_a_scan_lacks_what_no_program_said(redis_url: str, tmp_path: Path) -> None:
     said = notes_of(redis_url, tmp_path, points_per_chunk=1)
-    for name in ("scan0001_master.h5", "scan0001.nxs"):
-        assert f"layout nxmx: {name} has no definition" in said
+    pair = "scan0001_master.h5 and scan0001.nxs"
+    assert f"layout nxmx: {pair} have no definition, as the scan lacks" in said
     assert "instrument/beam/incident_wavelength" in said
     assert "instrument/detector/distance" in said
