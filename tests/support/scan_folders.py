@@ -109,6 +109,10 @@ def record(scan: ScanIdentity, **prepared: Any) -> ScanRecord:
         "metadata": {"sample": {"name": "Lysozym", "mass": 1.5, "mass@units": "mg"}},
         "plots": (PlotDescription(name="scan", signals=("diode",), axes=("th",)),),
         "instrument": "ID00 Streuung Å",
+        "positioners": {
+            "th": Positioner(value=0.5, units="deg", dial=0.25),
+            "gone": Positioner(value="ERR"),
+        },
     }
     found.fold(
         ScanPrepared(
@@ -117,10 +121,6 @@ def record(scan: ScanIdentity, **prepared: Any) -> ScanRecord:
             title="ascan th 0 1 25 0.1",
             quota_bytes=2**20,
             publisher="spec 6.11",
-            positioners={
-                "th": Positioner(value=0.5, units="deg", dial=0.25),
-                "gone": Positioner(value="ERR"),
-            },
             **{"lanes": lanes(), **said, **prepared},
         )
     )
