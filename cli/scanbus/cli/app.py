@@ -23,6 +23,9 @@ from scanbus.cli.commands import (
     close,
     convert,
     demo,
+    icat_pending,
+    icat_send,
+    icat_watch,
     ls,
     master_rebuild,
     publish_dectris,
@@ -56,6 +59,8 @@ _UsageError: type[Exception] = next(
 # Extra to install if one of these packages cannot be imported.
 _EXTRAS = {
     "h5py": "writer",
+    "icat_esrf_definitions": "icat",
+    "pyicat_plus": "icat",
     "hdf5plugin": "writer",
     "fabio": "files",
     "matplotlib": "demo",
@@ -87,6 +92,11 @@ master = typer.Typer(
     help="Rebuild master files.",
     no_args_is_help=True,
     epilog="Example: scanbus master rebuild --root /data/visitor",
+)
+icat = typer.Typer(
+    help="Tell ICAT, the catalogue, about closed datasets.",
+    no_args_is_help=True,
+    epilog="Example: scanbus icat watch /data --broker mq.example.org:61613",
 )
 root = typer.Typer(
     help="The folder below which files are written.",
@@ -122,9 +132,13 @@ _add(master, "rebuild", master_rebuild)
 _add(root, "init", root_init)
 _add(root, "use", root_use)
 _add(root, "accept-loss", root_accept_loss)
+_add(icat, "send", icat_send)
+_add(icat, "pending", icat_pending)
+_add(icat, "watch", icat_watch)
 app.add_typer(root, name="root")
 app.add_typer(publish, name="publish")
 app.add_typer(master, name="master")
+app.add_typer(icat, name="icat")
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -42,6 +42,10 @@
     │   ├── SpoolError           a publisher's spool cannot be used
     │   ├── LeaseLostError       the writer no longer has the lease of the scan
     │   └── VerificationError    a file does not hold what came over the bus
+    ├── IcatError
+    │   ├── DatasetOpenError     scans of a dataset are being written
+    │   ├── IcatMessageError     what is known of a dataset makes no message
+    │   └── BrokerError          no broker took a message
     ├── WorkerFailedError        the writer has no worker process
     ├── SourceError              an input file that cannot be published
     ├── SourceFailedError        what a gateway receives from has failed (exit code 3)
@@ -60,6 +64,12 @@ from dataclasses import field
 
 from scanbus.schemas.error_base import ScanbusError
 from scanbus.schemas.exit_codes import ExitCode
+from scanbus.schemas.icat_errors import (
+    BrokerError,
+    DatasetOpenError,
+    IcatError,
+    IcatMessageError,
+)
 from scanbus.schemas.storage_errors import (
     ExternalFileError,
     FilesMissingError,
@@ -78,16 +88,20 @@ from scanbus.schemas.storage_errors import (
 __all__ = [
     "AmbiguousScanError",
     "BadEntryError",
+    "BrokerError",
     "BusError",
     "BusRefusedError",
     "BusUnavailableError",
     "BusUnsuitableError",
     "ConfigurationError",
+    "DatasetOpenError",
     "DeadlineError",
     "DeclarationError",
     "DocumentError",
     "ExternalFileError",
     "FilesMissingError",
+    "IcatError",
+    "IcatMessageError",
     "LaneConflictError",
     "LayoutError",
     "LeaseLostError",

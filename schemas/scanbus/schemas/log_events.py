@@ -196,3 +196,13 @@ class LogEvent(StrEnum):
     """warning: masters above scans cannot be written; tried again until they can."""
     MASTER_NOT_LINKED = "master_not_linked"
     """warning: a scan master cannot be read, so the masters above lack it."""
+
+    # ------------------------------------------------------- of icat watch
+    DATASET_SENT = "dataset_sent"
+    """info: the message broker of ICAT has the message about a closed dataset."""
+    DATASET_NOT_SENT = "dataset_not_sent"
+    """warning: there is no message about a dataset; tried again."""
+    BROKER_LOST = "broker_lost"
+    """warning: no broker takes messages; they wait in the outbox."""
+    BROKER_RESTORED = "broker_restored"
+    """warning: a broker takes messages again."""

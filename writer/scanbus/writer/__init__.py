@@ -4,7 +4,8 @@
 :func:`rebuild` rebuilds master files from the disk alone, :func:`salvage` recovers
 partial scans after a loss of Redis, :func:`check_files` compares files with the
 checksums computed at the source, :func:`amend` corrects the metadata of a finished
-scan, :func:`convert` repacks files, :func:`init_root` makes a folder a root. Other
+scan, :func:`convert` repacks files, :func:`init_root` makes a folder a root,
+:func:`send_dataset` and :func:`run_watch` tell ICAT of closed datasets. Other
 components import from here only. Each name is loaded on first access, so ``check`` does
 not load the service.
 """
@@ -14,6 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from scanbus.writer.check import CheckReport, Finding, check_files
+    from scanbus.writer.icat.mirror import Mirrored, icat_from_nexus, nexus_from_icat
+    from scanbus.writer.icat.send import SendReport, SendState, send_dataset
+    from scanbus.writer.icat.watch import (
+        PendingDataset,
+        WatchSettings,
+        pending,
+        run_watch,
+    )
     from scanbus.writer.masters.above import write_dataset_masters
     from scanbus.writer.masters.correction import AmendedScan, amend, amendments
     from scanbus.writer.masters.rebuild import RebuildReport, SkippedScan, rebuild
@@ -30,23 +39,33 @@ __all__ = [
     "CheckReport",
     "ConvertedFile",
     "Finding",
+    "Mirrored",
     "Packing",
+    "PendingDataset",
     "RebuildReport",
     "RootMark",
     "SalvageReport",
     "SalvagedScan",
+    "SendReport",
+    "SendState",
     "SkippedScan",
+    "WatchSettings",
     "WriterSettings",
     "accept_lost_files",
     "amend",
     "amendments",
     "check_files",
     "convert",
+    "icat_from_nexus",
     "init_root",
+    "nexus_from_icat",
+    "pending",
     "rebuild",
     "replay",
+    "run_watch",
     "run_writer",
     "salvage",
+    "send_dataset",
     "use_root",
     "write_dataset_masters",
 ]
@@ -55,24 +74,34 @@ _MODULES: Final = {
     "AmendedScan": "masters.correction",
     "CheckReport": "check",
     "ConvertedFile": "repack",
+    "Mirrored": "icat.mirror",
     "Packing": "repack",
     "Finding": "check",
+    "PendingDataset": "icat.watch",
     "RebuildReport": "masters.rebuild",
     "RootMark": "storage.root_identity",
     "SalvageReport": "recovery.salvage",
     "SalvagedScan": "recovery.salvage",
+    "SendReport": "icat.send",
+    "SendState": "icat.send",
     "SkippedScan": "masters.rebuild",
+    "WatchSettings": "icat.watch",
     "WriterSettings": "settings",
     "accept_lost_files": "service.operator",
     "amend": "masters.correction",
     "amendments": "masters.correction",
     "check_files": "check",
     "convert": "repack",
+    "icat_from_nexus": "icat.mirror",
     "init_root": "storage.root_identity",
+    "nexus_from_icat": "icat.mirror",
+    "pending": "icat.watch",
     "rebuild": "masters.rebuild",
     "replay": "scan.replay",
+    "run_watch": "icat.watch",
     "run_writer": "service.run",
     "salvage": "recovery.salvage",
+    "send_dataset": "icat.send",
     "use_root": "service.operator",
     "write_dataset_masters": "masters.above",
 }

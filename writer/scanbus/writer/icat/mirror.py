@@ -1,0 +1,309 @@
+"""Translate between keys of ICAT and NeXus trees, both ways and without loss.
+
+ICAT knows a dataset by flat keys with text (``InstrumentSource_current``), a file by a
+tree (``instrument/source/current`` with units). The definitions of ESRF, in the package
+icat-esrf-definitions, say which key is which field. Trees are those of
+:mod:`scanbus.schemas.metadata`: ``@NX_class`` and ``field@units`` are attributes. What
+has no counterpart is named, and the rest is translated. Pure, but for loading that
+package when it is first needed: it is the optional extra ``scanbus[icat]``.
+
+References
+----------
+https://icat-esrf-definitions.readthedocs.io
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from scanbus.schemas.errors import IcatMessageError
+
+__all__ = ["Mirrored", "icat_from_nexus", "nexus_from_icat", "technique_names"]
+
+# What the definitions require of every dataset; texts that stand in while a part of one
+# is translated.
+_STAND_INS: Final = {
+    ("title",): "-",
+    ("proposal",): "-",
+    ("folder_path",): "/",
+    ("start_time",): "1970-01-01T00:00:00+00:00",
+    ("end_time",): "1970-01-01T00:00:00+00:00",
+    ("sample", "name"): "-",
+}
+_STAND_IN_KEYS: Final = {
+    "datasetName": ("title",),
+    "proposal": ("proposal",),
+    "location": ("folder_path",),
+    "startDate": ("start_time",),
+    "endDate": ("end_time",),
+    "Sample_name": ("sample", "name"),
+}
+# Each round takes out all that is wrong; a part may be found wrong only then.
+_MAX_ROUNDS: Final = 50
+# What the definitions raise for values that they do not foresee.
+_REFUSED: Final = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+    AssertionError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What was translated, and what was not.
+
+    Attributes
+    ----------
+    values : dict
+        A NeXus tree, or text by key of ICAT.
+    unknown : tuple of str
+        Keys, or paths in the tree, that the definitions do not have.
+    problems : tuple of str
+        A sentence for each value that is not what the definitions want.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def nexus_from_icat(parameters: Mapping[str, Any]) -> Mirrored:
+    """Return keys of ICAT as the metadata tree of a scan.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Values by key of ICAT: text as ICAT has it, or numbers, booleans and lists.
+
+    Raises
+    ------
+    ImportError
+        If icat-esrf-definitions is not installed.
+    """
+    model = _model()
+    data = {key: value for key, value in parameters.items() if value is not None}
+    given = {_STAND_IN_KEYS[key] for key in data if key in _STAND_IN_KEYS}
+    problems: list[str] = []
+    known = model.icat_fields()
+    unknown = [str(key) for key in data if key not in known]
+    data = {key: value for key, value in data.items() if key in known}
+    for key, path in _STAND_IN_KEYS.items():
+        data.setdefault(key, _STAND_INS[path])
+    for _ in range(_MAX_ROUNDS):
+        try:
+            with _warnings_into(problems):
+                tree = model.from_icat_dict(data).to_nexus_dict()
+        except ValidationError as error:
+            for key, reason in _refused_keys(model, error, data).items():
+                problems.append(f"{key}: {reason}")
+                del data[key]
+                if key in _STAND_IN_KEYS:
+                    given.discard(_STAND_IN_KEYS[key])
+                    data[key] = _STAND_INS[_STAND_IN_KEYS[key]]
+        except _REFUSED as error:
+            raise IcatMessageError("these keys", _first_line(error)) from error
+        else:
+            for path in _STAND_INS.keys() - given:
+                _take_out(tree, path)
+            return Mirrored(_pruned(tree), tuple(unknown), tuple(problems))
+    raise IcatMessageError("these keys", "; ".join(problems))
+
+
+def icat_from_nexus(tree: Mapping[str, Any]) -> Mirrored:
+    """Return a metadata tree as keys of ICAT, all values as text.
+
+    Parameters
+    ----------
+    tree : mapping
+        As :mod:`scanbus.schemas.metadata` describes it. Values are converted to the
+        units of ICAT; a value without units has them already.
+
+    Raises
+    ------
+    ImportError
+        If icat-esrf-definitions is not installed.
+    """
+    model = _model()
+    data = _without_nulls(deepcopy(dict(tree)))
+    given = {path for path in _STAND_INS if _has(data, path)}
+    unknown: list[str] = []
+    problems: list[str] = []
+    for _ in range(_MAX_ROUNDS):
+        for path in _STAND_INS:
+            if not _has(data, path):
+                given.discard(path)
+                _put(data, path, _STAND_INS[path])
+        try:
+            with _warnings_into(problems):
+                values = model.from_nexus_dict(data).to_icat_dict()
+        except ValidationError as error:
+            _take_refused(data, error, unknown, problems)
+        except _REFUSED as error:
+            raise IcatMessageError("this tree", _first_line(error)) from error
+        else:
+            texts = {
+                key: text
+                for key, text in values.items()
+                if text != ""
+                and _STAND_IN_KEYS.get(key) not in _STAND_INS.keys() - given
+            }
+            return Mirrored(texts, tuple(unknown), tuple(problems))
+    raise IcatMessageError("this tree", "; ".join(problems))
+
+
+@cache
+def technique_names() -> frozenset[str]:
+    """Return the names of the techniques that have keys of their own, in capitals.
+
+    Examples
+    --------
+    >>> sorted(technique_names())[:3]  # doctest: +SKIP
+    ['BCDI', 'EM', 'FLUO']
+    """
+    roots = (each.nexus_location[0] for each in _model().icat_fields().values())
+    return frozenset(name for name in roots if name.isupper())
+
+
+@cache
+def _model() -> Any:
+    """Return ESRF's model of a dataset's parameters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from icat_esrf_definitions.models import (  # noqa: PLC0415 - optional, slow
+            IcatDatasetParameters,
+        )
+    return IcatDatasetParameters
+
+
+@contextmanager
+def _warnings_into(problems: list[str]) -> Iterator[None]:
+    """Make sentences of the warnings of the definitions: they are about the values."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for each in caught:
+        sentence = " ".join(str(each.message).split())
+        if sentence not in problems:
+            problems.append(sentence)
+
+
+def _refused_keys(
+    model: Any, error: ValidationError, data: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the keys whose values are refused, and why.
+
+    Raises
+    ------
+    IcatMessageError
+        If the definitions name none.
+    """
+    keys = [
+        key
+        for key in model.icat_field_names_with_validation_error(error)
+        if key in data
+    ]
+    if not keys:
+        raise IcatMessageError("these keys", _first_line(error)) from error
+    messages = [str(each["msg"]) for each in error.errors()]
+    if len(keys) == len(messages):
+        return dict(zip(keys, messages, strict=True))
+    return dict.fromkeys(keys, "; ".join(messages))
+
+
+def _take_refused(
+    data: dict[str, Any],
+    error: ValidationError,
+    unknown: list[str],
+    problems: list[str],
+) -> None:
+    """Take what is wrong out of a tree, and say why."""
+    taken = set()
+    for each in error.errors():
+        path = _deepest(data, each["loc"])
+        if not path:
+            raise IcatMessageError("this tree", str(each["msg"])) from error
+        if path in taken:
+            continue
+        taken.add(path)
+        where = "/".join(path)
+        if each["type"] == "extra_forbidden":
+            # An attribute goes with its field, and a field with its attributes.
+            if "@" not in path[-1]:
+                unknown.append(where)
+        else:
+            problems.append(f"{where}: {each['msg']}")
+    for path in taken:
+        _take_out(data, path)
+
+
+def _deepest(
+    data: Mapping[str, Any], location: tuple[int | str, ...]
+) -> tuple[str, ...]:
+    """Return the path of what an error is about, as far as the tree has it."""
+    found: list[str] = []
+    group: Any = data
+    for name in location:
+        if not isinstance(group, Mapping) or name not in group:
+            break
+        found.append(str(name))
+        group = group[name]
+    return tuple(found)
+
+
+def _has(data: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    return _deepest(data, path) == path
+
+
+def _put(data: dict[str, Any], path: tuple[str, ...], text: str) -> None:
+    for name in path[:-1]:
+        if not isinstance(data.get(name), dict):
+            data[name] = {}
+        data = data[name]
+    data[path[-1]] = text
+
+
+def _take_out(data: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Remove a field with its attributes, or a group."""
+    for name in path[:-1]:
+        found = data.get(name)
+        if not isinstance(found, dict):
+            return
+        data = found
+    data.pop(path[-1], None)
+    for key in [key for key in data if key.startswith(f"{path[-1]}@")]:
+        del data[key]
+
+
+def _pruned(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a tree without groups that have nothing but a class."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        kept = _pruned(value) if isinstance(value, dict) else value
+        if not isinstance(kept, dict) or kept.keys() - {"@NX_class"}:
+            found[key] = kept
+    return found
+
+
+def _without_nulls(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a tree without what was withdrawn."""
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if value is not None
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
