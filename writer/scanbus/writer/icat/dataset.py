@@ -1,7 +1,7 @@
 """Read what is said of a dataset from its files, and whether scans are still written.
 
-A dataset is what stands in its folder: scans with a scan file are finished, those with
-a work folder are being written or were interrupted. What a publisher has announced and no
+A dataset is what stands in its folder: scans with a scan file are finished, others
+with a work folder are being written or were interrupted. What was announced and no
 writer has begun is on the bus alone, and not known here.
 """
 

@@ -152,6 +152,12 @@ class Outbox:
         """Note that a broker has taken the message; that lasts when this returns."""
         self._replace(self._sent, mark.model_dump_json().encode())
 
+    def unmark(self) -> None:
+        """Note that the message has to be sent again; that lasts when this returns."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._sent, dir_fd=self._folder)
+        fsync_descriptor(self._folder)
+
     def forget(self) -> None:
         """Remove the message that was sent."""
         with suppress(FileNotFoundError):

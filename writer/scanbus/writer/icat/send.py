@@ -147,6 +147,8 @@ def send_dataset(
             outbox.forget()  # Whoever noted it was killed before this.
             return _sent_before(place, mark)
         report, octets = _kept(place, outbox, with_users=with_users, progress=progress)
+        if mark is not None:
+            outbox.unmark()  # Whatever comes between now, the message is sent.
         if not addresses:
             return _waiting(report, outbox, "no broker is named")
         try:

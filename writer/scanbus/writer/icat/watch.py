@@ -133,15 +133,15 @@ class Watcher:
         closed = closed_datasets(
             activities, now_s=time.time(), idle_s=self._settings.idle_s
         )
-        folders = {place.folder for place in closed}
+        kept = {place.folder: place for place in _kept(root)}
+        # Somebody may have asked for it again.
+        self._done -= kept.keys()
+        places = kept | {place.folder: place for place in closed}
         n_left = 0
-        for place in (
-            *closed,
-            *(one for one in _kept(root) if one.folder not in folders),
-        ):
-            if place.folder not in self._done:
+        for folder, place in places.items():
+            if folder not in self._done:
                 self._send(place)
-                n_left += place.folder not in self._done
+                n_left += folder not in self._done
         return n_left
 
     def _activities(self) -> Iterator[tuple[DatasetPlace, Activity]]:
