@@ -353,7 +353,7 @@ def test_links_in_the_outbox_are_not_followed(tmp_path: Path) -> None:
     dataset = write_finished_scan(tmp_path / "root")
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    for name in ("lyso@0001.xml", "lyso@0001.sent", ".lock"):
+    for name in (".lock", "lyso@0001.xml", "lyso@0001.sent"):
         outbox(dataset).mkdir(exist_ok=True)
         (outbox(dataset) / name).symlink_to(victim)
         with pytest.raises(NameTakenError, match="symbolic link"):

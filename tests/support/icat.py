@@ -126,9 +126,11 @@ class Broker:
         Bodies that it took, in order.
     """
 
-    def __init__(self, answer: Callable[[Broker, socket.socket], None]) -> None:
+    def __init__(
+        self, answer: Callable[[Broker, socket.socket], None], port: int = 0
+    ) -> None:
         self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._open: list[socket.socket] = []
         self.port = int(self._listener.getsockname()[1])
         self.messages: list[bytes] = []
@@ -189,10 +191,10 @@ def answer_all(broker: Broker, connection: socket.socket) -> None:
 
 @contextmanager
 def running_broker(
-    answer: Callable[[Broker, socket.socket], None] = answer_all,
+    answer: Callable[[Broker, socket.socket], None] = answer_all, *, port: int = 0
 ) -> Iterator[Broker]:
     """Run a broker in a thread."""
-    broker = Broker(answer)
+    broker = Broker(answer, port)
     thread = threading.Thread(target=broker.serve)
     thread.start()
     try:
