@@ -102,14 +102,7 @@ ITEMS = {
 }
 """Section 8 of the requirements, in short."""
 
-_RESULTS, _ICAT = (
-    "results come with issue 16",
-    "waits for ICAT, which no issue brings yet",
-)
-NOT_YET = {
-    **dict.fromkeys(range(83, 86), _RESULTS),
-    **dict.fromkeys(range(86, 90), _ICAT),
-}
+NOT_YET = dict.fromkeys(range(83, 86), "results come with issue 16")
 """What does not apply to these files yet, and what brings it."""
 
 

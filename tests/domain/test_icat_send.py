@@ -334,7 +334,7 @@ def test_an_entity_is_never_expanded(tmp_path: Path) -> None:
         f'<!ENTITY e{n + 1} "{f"&e{n};" * 10}">'.encode() for n in range(9)
     )
     told = message(dataset).read_bytes().partition(b"?>")[2]
-    message(dataset).write_bytes(bomb + b']>' + told.replace(b"lyso_", b"&e9;", 1))
+    message(dataset).write_bytes(bomb + b"]>" + told.replace(b"lyso_", b"&e9;", 1))
 
     with pytest.raises(NameTakenError):
         send_dataset(dataset)
@@ -412,7 +412,9 @@ def test_a_folder_without_rights_is_said(tmp_path: Path) -> None:
         dataset.parent.parent.chmod(0o755)
 
 
-@pytest.mark.parametrize("text", ["", "a b", "host:0", "host:99999", "http://h", "[x]:1"])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "host:0", "host:99999", "http://h", "[x]:1"]
+)
 def test_what_is_no_address_is_said(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="HOST:PORT"):
         send_dataset(write_finished_scan(tmp_path), [text])

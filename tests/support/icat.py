@@ -47,7 +47,9 @@ def identity_of(number: int = 1, **names: Any) -> ScanIdentity:
         "dataset": "0001",
         **names,
     }
-    uid = "".join(sign for sign in f"{said['collection']}{said['dataset']}" if sign != "_")
+    uid = "".join(
+        sign for sign in f"{said['collection']}{said['dataset']}" if sign != "_"
+    )
     return ScanIdentity.model_validate(
         {"uid": f"uid{number:08d}x{uid}"[:40], "scan_number": number, **said}
     )

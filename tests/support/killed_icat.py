@@ -1,9 +1,9 @@
-"""Send one dataset, and end by SIGKILL at the n-th thing that is done to the system.
+"""Send datasets; the n-th one by a child that is killed at its n-th step.
 
-What Python calls an audit event: opening, renaming and removing files, connecting. So a
-test kills at each step there is, without a hook in the program. Run as
-``python -m tests.support.killed_icat N ARGUMENTS...``; prints the number of events if
-there are fewer than N.
+A step is what Python calls an audit event: opening, renaming and removing files,
+connecting. So a test kills wherever there is something to interrupt, without a hook in
+the program. Run as ``python -m tests.support.killed_icat BROKER DATASET...``; prints
+the exit status of each child. The children are forked, as the imports take longest.
 """
 
 from __future__ import annotations
@@ -12,32 +12,44 @@ import os
 import signal
 import sys
 
-_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "socket.connect", "fcntl.flock")
-_left = int(sys.argv[1])
-_armed = False
+_EVENTS = (
+    "open",
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "socket.connect",
+    "fcntl.flock",
+)
 
 
-def _count(event: str, arguments: tuple[object, ...]) -> None:
-    global _left  # noqa: PLW0603 - audit hooks have no other state
-    if not _armed or event not in _EVENTS:
-        return
-    # Of all files that are opened, those of the outbox; ours are opened by descriptor.
-    if event == "open" and "@" not in str(arguments[0]):
-        return
-    _left -= 1
-    if _left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+def send(arguments: list[str], n: int) -> int:
+    """Run the command; never returns if it has `n` steps."""
+    from scanbus.cli import main
+
+    left = n
+
+    def count(event: str, given: tuple[object, ...]) -> None:
+        nonlocal left
+        # Of all files that are opened, those of the outbox.
+        if event not in _EVENTS or (event == "open" and "@" not in str(given[0])):
+            return
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    return main(["icat", "send", *arguments])
 
 
-sys.addaudithook(_count)
 if __name__ == "__main__":
     import icat_esrf_definitions.models
     import pyicat_plus.client.main
 
-    from scanbus.cli import main
+    from scanbus.writer import send_dataset  # noqa: F401
 
-    _armed = True
-    code = main(sys.argv[2:])
-    _armed = False
-    print("events", int(sys.argv[1]) - _left)
-    sys.exit(code)
+    broker, *datasets = sys.argv[1:]
+    for n, dataset in enumerate(datasets, start=1):
+        child = os.fork()
+        if child == 0:
+            os._exit(send([dataset, "--broker", broker], n))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

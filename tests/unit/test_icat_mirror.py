@@ -197,7 +197,9 @@ def test_any_metadata_are_translated_or_named(tree: dict[str, Any]) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    keys=st.dictionaries(st.one_of(st.text(), st.sampled_from(KEYS)), LEAVES, max_size=5)
+    keys=st.dictionaries(
+        st.one_of(st.text(), st.sampled_from(KEYS)), LEAVES, max_size=5
+    )
 )
 def test_any_keys_are_translated_or_named(keys: dict[str, Any]) -> None:
     nexus_from_icat(keys)
