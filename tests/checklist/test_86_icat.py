@@ -43,7 +43,7 @@ with mock.tcp.tcp_message_server() as (port_out, messages):
     print("LISTENING", flush=True)
     try:
         while True:
-            print(json.dumps(messages.get(timeout=300)), flush=True)
+            print(json.dumps(messages.get(timeout=300), default=str), flush=True)
     finally:
         reader.kill()
         broker.kill()
@@ -63,10 +63,12 @@ class Catalogue:
         self.address = f"127.0.0.1:{port}"
         self._process = process
 
-    def message(self) -> str:
-        """Return what came next."""
+    def message(self) -> dict[str, str]:
+        """Return the parameters of what came next, as the ingester reads them."""
         assert self._process.stdout is not None
-        return str(json.loads(self._process.stdout.readline()))
+        found = json.loads(self._process.stdout.readline())
+        given = found.get("parameter", ())
+        return {each["name"]: each["value"] for each in given}
 
     def start_investigation(self, proposal: str) -> None:
         """Make a proposal known, as the user office does."""
@@ -114,16 +116,11 @@ def dataset_of(sample: Sample, name: str) -> Path:
     return sample.masters[name].parent.parent
 
 
-def sent_parameters(octets: str) -> dict[str, str]:
-    """Return the parameters of a message, and the elements beside them."""
+def parameters_in(octets: str) -> dict[str, str]:
+    """Return the parameters of a message."""
     space = "{http://www.esrf.fr/icat}"
-    root = ElementTree.fromstring(octets)
-    found = {
-        each.tag.removeprefix(space): str(each.text) for each in root if not len(each)
-    }
-    for each in root.iter(f"{space}parameter"):
-        found[str(each[0].text)] = str(each[1].text)
-    return found
+    found = ElementTree.fromstring(octets).iter(f"{space}parameter")
+    return {str(each[0].text): str(each[1].text) for each in found}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +128,7 @@ def told(sample: Sample) -> dict[str, str]:
     """The message about the dataset of the sample, which has partial scans."""
     report = send_dataset(dataset_of(sample, "rich"))
     assert report.message is not None
-    return sent_parameters(report.message.read_text())
+    return parameters_in(report.message.read_text())
 
 
 @item(86, "icat-esrf-definitions")
@@ -186,9 +183,10 @@ def test_87_the_mandatory_keys_are_there(sample: Sample, told: dict[str, str]) -
     with h5py.File(sample.rich) as file:
         start = file["1.1/start_time"].asstr()[()]
 
-    assert told["datasetName"] == told["name"] == dataset.name
-    assert told["proposal"] == told["investigation"] == FOLDERS["proposal"]
-    assert told["location"] == str(dataset)
+    assert told["datasetName"] == dataset.name
+    assert told["proposal"] == FOLDERS["proposal"]
+    # Without what stands before /data: other machines mount it elsewhere.
+    assert str(dataset).endswith(told["location"])
     assert told["Sample_name"] == "Lysozym Å"
     assert told["startDate"][:16].replace("Z", "") == _utc(start)[:16]
     assert told["endDate"] > told["startDate"]
@@ -213,14 +211,14 @@ def test_88_a_dataset_is_stored_once(sample: Sample, catalogue: Catalogue) -> No
     dataset = dataset_of(sample, "tomo")
     catalogue.start_investigation(FOLDERS["proposal"])
     first = send_dataset(dataset, [catalogue.address])
-    came = sent_parameters(catalogue.message())
+    came = catalogue.message()
     second = send_dataset(dataset, [catalogue.address])
     # Sent on purpose: the next message there is.
     send_dataset(dataset, [catalogue.address], again=True)
-    again = sent_parameters(catalogue.message())
+    again = catalogue.message()
 
     assert (first.state, second.state) == (SendState.SENT, SendState.SENT_BEFORE)
-    assert came["name"] == dataset.name
+    assert came["datasetName"] == dataset.name
     assert again == came
     assert str(dataset) not in {each.dataset for each in pending(sample.root)}
 
@@ -234,11 +232,11 @@ def test_88_what_waits_can_be_sent_by_others(
     assert waiting.state is SendState.WAITING
     assert waiting.message is not None
     assert waiting.message.parent.name == "__icat__"
-    kept = sent_parameters(waiting.message.read_text())
+    kept = parameters_in(waiting.message.read_text())
     subprocess.run(
         [
             program("icat-store-from-file"),
-            str(waiting.message.parent / "sample-A@*.xml"),
+            str(waiting.message),
             "--queue",
             catalogue.address,
         ],
@@ -246,11 +244,11 @@ def test_88_what_waits_can_be_sent_by_others(
         env={name: text for name, text in os.environ.items() if name != "PYTHONPATH"},
         timeout=60,
     )
-    assert sent_parameters(catalogue.message()) == kept
+    assert catalogue.message() == kept
 
     ours = send_dataset(dataset, [catalogue.address])
     assert ours.state is SendState.SENT
-    assert sent_parameters(catalogue.message()) == kept
+    assert catalogue.message() == kept
 
 
 @item(88, "pyicat-plus's mock broker")
@@ -268,10 +266,11 @@ def test_88_a_watcher_sends_what_is_closed(
     command = [sys.executable, "-m", "scanbus.cli", "icat", "watch", str(sample.root)]
     options = ["--broker", catalogue.address, "--period", "0.2"]
     with subprocess.Popen([*command, *options]) as process:
-        names = {sent_parameters(catalogue.message())["name"]}
-        while "sample-A_first" not in names:
-            names.add(sent_parameters(catalogue.message())["name"])
-        process.terminate()
+        try:
+            while catalogue.message()["datasetName"] != "sample-A_first":
+                pass
+        finally:
+            process.terminate()
     assert process.returncode == 0
     left = {Path(each.dataset).name for each in pending(sample.root)}
     assert "sample-A_second" in left
