@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import h5py
 import numpy as np
@@ -119,7 +119,7 @@ def dataset_of(sample: Sample, name: str) -> Path:
 def parameters_in(octets: str) -> dict[str, str]:
     """Return the parameters of a message."""
     space = "{http://www.esrf.fr/icat}"
-    found = ElementTree.fromstring(octets).iter(f"{space}parameter")
+    found = ET.fromstring(octets).iter(f"{space}parameter")
     return {str(each[0].text): str(each[1].text) for each in found}
 
 

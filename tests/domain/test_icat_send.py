@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -43,7 +43,7 @@ def message(dataset: Path, name: str = "0001") -> Path:
 
 def parameters_in(octets: bytes) -> dict[str, str]:
     found = {}
-    for each in ElementTree.fromstring(octets).iter(f"{NAMESPACE}parameter"):
+    for each in ET.fromstring(octets).iter(f"{NAMESPACE}parameter"):
         name, value = (each.find(f"{NAMESPACE}{tag}") for tag in ("name", "value"))
         assert name is not None
         assert value is not None

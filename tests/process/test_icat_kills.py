@@ -163,7 +163,7 @@ def test_one_watcher_outlives_its_broker(tmp_path: Path) -> None:
         wait_until(lambda: len(broker.messages) == 2)
     write_finished_scan(tmp_path, dataset="0009", start_s=START_S + 900)
     folder = tmp_path / "HG123/id00/20240131/RAW_DATA/__icat__"
-    wait_until(lambda: (folder / "lyso@0002.xml").exists())
+    wait_until((folder / "lyso@0002.xml").exists)
 
     with running_broker(port=port) as again:
         wait_until(lambda: len(again.messages) == 1)

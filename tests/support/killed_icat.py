@@ -8,6 +8,7 @@ the exit status of each child. The children are forked, as the imports take long
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -42,14 +43,13 @@ def send(arguments: list[str], n: int) -> int:
 
 
 if __name__ == "__main__":
-    import icat_esrf_definitions.models
-    import pyicat_plus.client.main
-
-    from scanbus.writer import send_dataset  # noqa: F401
-
+    for module in ("icat_esrf_definitions.models", "pyicat_plus.client.main"):
+        importlib.import_module(module)
     broker, *datasets = sys.argv[1:]
     for n, dataset in enumerate(datasets, start=1):
         child = os.fork()
         if child == 0:
             os._exit(send([dataset, "--broker", broker], n))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        sys.stdout.write(f"{status}\n")
+        sys.stdout.flush()

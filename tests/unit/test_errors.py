@@ -385,6 +385,21 @@ SENTENCES = [
         ),
     ),
     (
+        errors.DatasetOpenError("lyso_0001", "1 scan being written"),
+        (
+            "lyso_0001 is not closed: 1 scan being written. Wait for its writer, or "
+            "see `scanbus salvage`"
+        ),
+    ),
+    (
+        errors.IcatMessageError("lyso_0001", "it has no finished scan"),
+        "no message for ICAT about lyso_0001: it has no finished scan",
+    ),
+    (
+        errors.BrokerError("mq:61613", "no answer within 10 s"),
+        "the message broker at mq:61613 took no message: no answer within 10 s",
+    ),
+    (
         errors.SourceError("a.cbf", "the file is empty"),
         "a.cbf: the file is empty",
     ),

@@ -36,6 +36,18 @@ SPECIAL: dict[str, st.SearchStrategy[str]] = {
 }
 
 
+OF_TYPE: dict[str, st.SearchStrategy[str]] = {
+    "NX_BOOLEAN": st.sampled_from(["true", "false"]),
+    "NX_DATE_TIME": st.datetimes().map(lambda moment: f"{moment.isoformat()}+01:00"),
+    "NX_INT": st.integers(-1000, 1000).map(str),
+    "NX_FLOAT": NUMBERS.map(str),
+    "NX_NUMBER": NUMBERS.map(str),
+    "NX_CHAR": st.text(
+        st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1
+    ),
+}
+
+
 def values_of(key: str) -> st.SearchStrategy[Any]:
     """Return texts that a key may have, as ICAT has them."""
     field, kind = FIELDS[key], str(FIELDS[key].annotation)
@@ -46,20 +58,10 @@ def values_of(key: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(re.findall(r"'(.*?)'", literal[1]))
     if "ROIList" in kind:
         return st.just("1,2 3,4")
-    if field.nexus_type == "NX_BOOLEAN":
-        return st.sampled_from(["true", "false"])
-    if field.nexus_type == "NX_DATE_TIME":
-        return st.datetimes().map(lambda moment: moment.isoformat() + "+01:00")
-    if field.nexus_type == "NX_INT":
-        return st.integers(-1000, 1000).map(str)
     if "List" in kind and field.nexus_type == "NX_CHAR":
         (separator,) = re.findall(r"SeparatedListMeta\('(.)'\)", kind)
         return st.lists(WORDS, min_size=1, max_size=3).map(separator.join)
-    if field.nexus_type == "NX_CHAR":
-        return st.text(
-            st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1
-        )
-    return NUMBERS.map(str)
+    return OF_TYPE[field.nexus_type]
 
 
 def same(text: str, other: str) -> bool:

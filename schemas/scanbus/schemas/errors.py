@@ -42,10 +42,9 @@
     │   ├── SpoolError           a publisher's spool cannot be used
     │   ├── LeaseLostError       the writer no longer has the lease of the scan
     │   └── VerificationError    a file does not hold what came over the bus
-    ├── IcatError
-    │   ├── DatasetOpenError     scans of a dataset are being written
-    │   ├── IcatMessageError     what is known of a dataset makes no message
-    │   └── BrokerError          no broker took a message
+    ├── DatasetOpenError         scans of a dataset are being written
+    ├── IcatMessageError         what is known of a dataset makes no message
+    ├── BrokerError              no broker of ICAT took a message
     ├── WorkerFailedError        the writer has no worker process
     ├── SourceError              an input file that cannot be published
     ├── SourceFailedError        what a gateway receives from has failed (exit code 3)
@@ -67,7 +66,6 @@ from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.icat_errors import (
     BrokerError,
     DatasetOpenError,
-    IcatError,
     IcatMessageError,
 )
 from scanbus.schemas.storage_errors import (
@@ -100,7 +98,6 @@ __all__ = [
     "DocumentError",
     "ExternalFileError",
     "FilesMissingError",
-    "IcatError",
     "IcatMessageError",
     "LaneConflictError",
     "LayoutError",

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from scanbus.schemas.error_base import ScanbusError
 
-__all__ = ["BrokerError", "DatasetOpenError", "IcatError", "IcatMessageError"]
+__all__ = ["BrokerError", "DatasetOpenError", "IcatMessageError"]
 
 
-class IcatError(ScanbusError):
-    """Base class of errors about messages for ICAT."""
-
-
-class DatasetOpenError(IcatError):
+class DatasetOpenError(ScanbusError):
     """A dataset with scans that are being written, or were interrupted."""
 
     dataset: str
@@ -22,7 +18,7 @@ class DatasetOpenError(IcatError):
     )
 
 
-class IcatMessageError(IcatError):
+class IcatMessageError(ScanbusError):
     """What is known of a dataset makes no message."""
 
     dataset: str
@@ -30,7 +26,7 @@ class IcatMessageError(IcatError):
     template = "no message for ICAT about {dataset}: {reason}"
 
 
-class BrokerError(IcatError):
+class BrokerError(ScanbusError):
     """No broker took a message."""
 
     broker: str

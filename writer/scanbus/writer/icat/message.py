@@ -46,9 +46,9 @@ def make_message(parameters: Parameters) -> tuple[bytes, tuple[str, ...]]:
     ):
         warnings.simplefilter("always")
         path = Path(folder) / "message.xml"
-        client = IcatClient(metadata_urls=[_NO_BROKER])
+        catalogue = IcatClient(metadata_urls=[_NO_BROKER])
         try:
-            client.store_dataset(
+            catalogue.store_dataset(
                 beamline=values["beamlineID"],
                 proposal=values["proposal"],
                 dataset=values["datasetName"],
