@@ -65,3 +65,16 @@ def test_a_rebuild_makes_the_same_pair_again(folder: Path, tmp_path: Path) -> No
     assert rebuild(root).skipped == ()
     assert all((folder / name).is_file() for name in PAIR)
     assert differences(before, root) == []
+
+
+def test_a_check_knows_and_reads_both_files(folder: Path) -> None:
+    (folder / "scan0001_by_hand.h5").write_bytes((folder / "scan0001.h5").read_bytes())
+    report = check_files([folder])
+    assert report.ok
+    (said,) = [note for note in report.notes if "not files of the scan" in note]
+    assert said.endswith(": scan0001_by_hand.h5")
+    for name in PAIR:
+        with (folder / name).open("r+b") as file:
+            file.truncate(1000)
+    found = {Path(each.file).name for each in check_files([folder]).findings}
+    assert found == set(PAIR)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from scanbus.schemas.errors import NameTakenError
 from scanbus.schemas.file_names import (
     SegmentName,
     amendments_name,
@@ -17,11 +18,15 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.schemas.running_files import parse_values_part
 from scanbus.writer.check.report import Tally
+from scanbus.writer.layouts.profiles import LAYOUT_ATTRIBUTE
 from scanbus.writer.storage.hashing import hash_file
+from scanbus.writer.storage.hdf5 import open_hdf5
 from scanbus.writer.storage.manifest import read_manifest
 
-__all__ = ["MANIFEST_SUFFIX", "check_manifest"]
+__all__ = ["LAYOUT_SUFFIXES", "MANIFEST_SUFFIX", "check_manifest"]
 
+LAYOUT_SUFFIXES: Final = (".h5", ".nxs", ".cxi")
+"""Of files of layouts."""
 MANIFEST_SUFFIX: Final = ".sha256"
 # A check that looks at samples hashes files of together so many bytes, smallest first.
 _SAMPLE_BYTES: Final = 2**30
@@ -75,7 +80,8 @@ def _check_added(path: Path, digests: Mapping[str, str], tally: Tally) -> None:
         if is_ours or _is_part_of(name, joined) or _is_of_running_scan(name):
             continue
         if parse_segment_file(name) is None:
-            others.append(name)
+            if not _is_layout(path.with_name(name)):
+                others.append(name)
             continue
         sentence = f"it was added later: the manifest {path.name} does not have it"
         tally.record(path.with_name(name), "", sentence)
@@ -105,6 +111,17 @@ def _is_of_running_scan(name: str) -> bool:
     """Whether the writer removes it when the scan is over, after a grace period."""
     is_shared = parse_shared_segment(name) is not None
     return is_shared or parse_values_part(name) is not None
+
+
+def _is_layout(path: Path) -> bool:
+    """Whether it is a master of another layout, which can be made again at any time."""
+    if path.suffix not in LAYOUT_SUFFIXES or not path.name.startswith(path.parent.name):
+        return False
+    try:
+        with open_hdf5(path) as file:
+            return LAYOUT_ATTRIBUTE in file.attrs
+    except (OSError, NameTakenError):
+        return False
 
 
 def _size_of(path: Path) -> int:

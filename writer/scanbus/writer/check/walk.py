@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ import h5py
 from scanbus.schemas.file_names import (
     WORK_FOLDER,
     manifest_name,
+    parse_scan_folder,
     parse_shared_segment,
     values_file_name,
 )
@@ -30,7 +31,11 @@ from scanbus.writer.check.counts import (
 from scanbus.writer.check.entries import check_value_segment
 from scanbus.writer.check.late_files import check_late_files
 from scanbus.writer.check.links import Inventory, check_external, take_inventory
-from scanbus.writer.check.manifests import MANIFEST_SUFFIX, check_manifest
+from scanbus.writer.check.manifests import (
+    LAYOUT_SUFFIXES,
+    MANIFEST_SUFFIX,
+    check_manifest,
+)
 from scanbus.writer.check.references import SeenFiles, check_references
 from scanbus.writer.check.report import UNREADABLE, Tally, one_line
 from scanbus.writer.check.scan_files import check_scan_file, is_scan_file
@@ -102,9 +107,11 @@ class Walk:
     def _start_in(self, folder: Path) -> None:
         """Add what a folder and those below it have; links to folders stay."""
         self._folders.append(folder.resolve())
-        found = sorted(folder.rglob("*.h5"))
+        found = {path for suffix in LAYOUT_SUFFIXES for path in _ours(folder, suffix)}
         files = [
-            path for path in found if WORK_FOLDER not in path.parts and path.is_file()
+            path
+            for path in sorted(found)
+            if WORK_FOLDER not in path.parts and path.is_file()
         ]
         if not files:
             self._refuse(folder, "there is no HDF5 file in this folder")
@@ -288,3 +295,14 @@ def _open_problem(path: Path, error: BaseException) -> str:
     if "truncated" in str(error):
         return f"it is truncated ({one_line(error)})"
     return one_line(error)
+
+
+def _ours(folder: Path, suffix: str) -> Iterator[Path]:
+    """Yield HDF5 files below a folder; of other suffixes, those of scans alone."""
+    for path in folder.rglob(f"*{suffix}"):
+        place = path.parent.name
+        is_of_scan = parse_scan_folder(place) is not None and path.name.startswith(
+            place
+        )
+        if suffix == ".h5" or is_of_scan:
+            yield path
