@@ -143,6 +143,8 @@ def detector_group(
     children["bit_depth_readout"] = (
         Dataset(depth.value) if depth is not None and bits < 32 else Dataset(bits)
     )
+    if dtype.kind == "u":  # No count is below zero.
+        children.setdefault("underload_value", Dataset(0))
     material = _MATERIALS.get(view.text(f"{path}/sensor_material").strip().lower())
     if material is not None:
         children["sensor_material"] = Dataset(material)

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from scanbus.writer.layouts.common.channel_nodes import Place
+from scanbus.writer.layouts.common.named_channels import channel_named
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.model.nexus_tree import (
     Array,
@@ -29,9 +30,8 @@ from scanbus.writer.model.nexus_tree import (
 
 __all__ = ["Rotation", "find_rotation", "sample_group"]
 
-AXES: Final = ("omega", "phi", "chi", "kappa", "two_theta")
-"""Names of axes as DECTRIS and NXmx have them, the one that usually turns first."""
 _TURNED: Final = ("omega", "phi", "chi", "kappa")
+"""Names of axes as DECTRIS and NXmx have them, the one that usually turns first."""
 _VECTOR: Final = np.array([-1.0, 0.0, 0.0])
 _ANGLES: Final = ("deg", "degree", "degrees", "rad", "mrad", "urad", "mdeg")
 # Steps that differ by less are one step: encoders jitter.
@@ -80,6 +80,11 @@ def find_rotation(view: ScanView, n_frames: int) -> Rotation:
     place = _scanned(view)
     if place is not None:
         return _of_channel(view, place, n_frames)
+    return replace(_standing(view, n_frames), remarks=_others(view))
+
+
+def _standing(view: ScanView, n_frames: int) -> Rotation:
+    """Return the axis of which no positions came with the frames."""
     for name in _told(view):
         start = view.number(f"sample/goniometer/{name}", "deg")
         step = view.number(f"sample/goniometer/{name}_increment_set", "deg")
@@ -94,10 +99,17 @@ def find_rotation(view: ScanView, n_frames: int) -> Rotation:
 
 
 def _scanned(view: ScanView) -> Place | None:
-    """Return the scanned axis that turns; one of a usual name if all stand still."""
-    found = [place for place in view.axes if place.channel.units in _ANGLES]
-    found = [place for place in found if not place.channel.name.endswith("_end")]
-    found.sort(key=lambda place: _rank(place.channel.name))
+    """Return the scanned axis that turns the sample.
+
+    The metadata name it in ``technique/nxmx/rotation``, or it has a usual name. If
+    several have one, it is the one that moves.
+    """
+    said = channel_named(view, "nxmx", "rotation", (), _is_angle)
+    if said is not None or view.text("technique/nxmx/rotation"):
+        return said
+    found = [place for place in view.axes if _is_angle(place)]
+    found = [place for place in found if place.channel.name.lower() in _TURNED]
+    found.sort(key=lambda place: _TURNED.index(place.channel.name.lower()))
     for place in found:
         positions = view.positions(place.channel.name)
         if positions is not None and _moves(positions):
@@ -105,8 +117,21 @@ def _scanned(view: ScanView) -> Place | None:
     return found[0] if found else None
 
 
-def _rank(name: str) -> int:
-    return AXES.index(name) if name in AXES else len(AXES)
+def _is_angle(place: Place) -> bool:
+    return not place.channel.shape and place.channel.units in _ANGLES
+
+
+def _others(view: ScanView) -> tuple[str, ...]:
+    """Return a remark on scanned angles that may be of anything."""
+    names = [place.channel.name for place in view.axes if _is_angle(place)]
+    names = [name for name in names if not name.endswith("_end")]
+    if not names:
+        return ()
+    remark = (
+        f"the scanned axis {names[0]} is not taken for the rotation of the sample; "
+        "name it in the metadata technique/nxmx/rotation if it is"
+    )
+    return (remark,)
 
 
 def _moves(positions: Array) -> bool:
@@ -153,8 +178,8 @@ def _of_channel(view: ScanView, place: Place, n_frames: int) -> Rotation:
 
 
 def _field(name: str) -> str:
-    """Return the name of the axis in the file; dots would not be a NeXus name there."""
-    return name if name in AXES else name.replace(".", "_")
+    """Return the name of the axis in the file: dots in a path mislead readers."""
+    return name.replace(".", "_")
 
 
 def _fitted(

@@ -17,11 +17,11 @@ from scanbus.schemas.errors import LayoutError
 from scanbus.writer.layouts.common.beam import HC_EV_ANGSTROM, wavelength_of
 from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.conversions import converted
+from scanbus.writer.layouts.common.named_channels import channel_named
 from scanbus.writer.layouts.common.required import lacking, with_definition
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.profile import Master, Profile
 from scanbus.writer.layouts.techniques.parts import (
-    channel_named,
     file_names,
     source_of,
     start_of,

@@ -15,11 +15,11 @@ import numpy as np
 from scanbus.schemas.errors import LayoutError
 from scanbus.writer.layouts.common.beam import HC_EV_ANGSTROM, wavelength_of
 from scanbus.writer.layouts.common.channel_nodes import Place
+from scanbus.writer.layouts.common.named_channels import channel_named
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.profile import Master, Profile
 from scanbus.writer.layouts.techniques.parts import (
     ANGLES,
-    channel_named,
     detector_fields,
     file_names,
     finished,

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from scanbus.writer.layouts.common.channel_nodes import Place
+from scanbus.writer.layouts.common.named_channels import channel_named
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.profile import Master, Profile
 from scanbus.writer.layouts.techniques.parts import (
     MONITORS,
-    channel_named,
     finished,
     monitor,
     sample_of,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from scanbus.schemas import Role
 from scanbus.writer.layouts.common.channel_nodes import Place
+from scanbus.writer.layouts.common.named_channels import channel_named
 from scanbus.writer.layouts.common.required import lacking, with_definition
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.profile import ENTRY, Master
@@ -24,7 +25,6 @@ from scanbus.writer.model.nexus_tree import (
 __all__ = [
     "ANGLES",
     "MONITORS",
-    "channel_named",
     "detector_fields",
     "file_names",
     "finished",
@@ -62,39 +62,6 @@ def file_names(
         place.channel.name: f"{view.scan_name}_{place.channel.name}_{profile}.{suffix}"
         for place in places
     }
-
-
-def channel_named(
-    view: ScanView,
-    profile: str,
-    key: str,
-    usual: Sequence[str] = (),
-    fits: Callable[[Place], bool] = lambda place: not place.channel.shape,
-) -> Place | None:
-    """Return the channel of a part in a technique.
-
-    Parameters
-    ----------
-    profile, key : str
-        The metadata say its name in ``technique/PROFILE/KEY``: that of the channel as
-        the program or the file has it.
-    usual : sequence of str
-        Names of channels for which it need not be said; the first one counts.
-    fits : callable
-        Whether a channel can be it; by default one with a number per point.
-    """
-    said = view.text(f"technique/{profile}/{key}")
-    for place in view.places.values():
-        names = (place.channel.name, place.channel.given_name, place.measured)
-        if said and said in names:
-            return place if fits(place) else None
-    if said:
-        return None
-    for name in usual:
-        for place in view.places.values():
-            if place.channel.name.lower() == name and fits(place):
-                return place
-    return None
 
 
 def start_of(view: ScanView) -> dict[str, Node]:
