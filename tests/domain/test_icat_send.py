@@ -238,6 +238,17 @@ def test_lossy_is_what_the_metadata_declare(tmp_path: Path) -> None:
     assert found["Compression_codec"] == "bitshuffle"
 
 
+def test_lists_are_sent_as_icat_has_them(tmp_path: Path) -> None:
+    keys = {
+        "input_datasets": "/data/a/b,/data/a/c",
+        "InstrumentPositioners_name": "th chi",
+        "DOI_keywords": "lysozyme;hen",
+    }
+    found = parameters_of(write_finished_scan(tmp_path, metadata={"icat": keys}))
+
+    assert {key: found.get(key) for key in keys} == keys
+
+
 HOSTILE = [
     "<!DOCTYPE a [<!ENTITY b 'c'>]>&b;",
     "]]></tns:value></tns:parameter>",

@@ -114,6 +114,16 @@ def test_units_that_do_not_fit_are_said() -> None:
     assert found.problems[0].startswith("instrument/source/current: ")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_finite_number_is_said(value: float) -> None:
+    found = icat_from_nexus({"instrument": {"source": {"current": value}}})
+
+    assert found.values == {}
+    assert found.problems == (
+        f"InstrumentSource_current: {value} is no number of ICAT",
+    )
+
+
 def test_unknown_keys_are_named_and_the_rest_is_translated() -> None:
     found = nexus_from_icat({"Sample_name": "lysozyme", "Sample_nmae": 1, "": 2})
 

@@ -16,8 +16,8 @@ __all__ = ["take_library_logs"]
 log = get_logger()
 
 _MOST_TEXT = 2000
-# What they say of a damaged image says our own sentence, too.
-_SILENCED = frozenset({"fabio", "PIL", "py"})
+# What they say of a damaged image, or of a key of ICAT, says our own sentence, too.
+_SILENCED = frozenset({"fabio", "PIL", "py", "pyicat_plus"})
 
 
 class _ToOurLog(logging.Handler):

@@ -21,6 +21,7 @@ MAX_MESSAGE_BYTES: Final = 16 * 2**20
 """Largest message that is read or sent."""
 # What the package requires, and connects to when it sends; here it never does.
 _NO_BROKER: Final = "localhost:1"
+_PATHS: Final = "input_datasets"
 _SUBJECT: Final = ("investigation", "name")
 _REFUSED: Final = (ValueError, TypeError, AttributeError, LookupError, AssertionError)
 
@@ -40,6 +41,9 @@ def make_message(parameters: Parameters) -> tuple[bytes, tuple[str, ...]]:
     from pyicat_plus.client.main import IcatClient  # noqa: PLC0415 - optional, slow
 
     values = dict(parameters.values)
+    metadata: dict[str, object] = dict(values)
+    if _PATHS in values:  # The package takes them one by one.
+        metadata[_PATHS] = values[_PATHS].split(",")
     with (
         tempfile.TemporaryDirectory(prefix="scanbus-icat-") as folder,
         warnings.catch_warnings(record=True) as caught,
@@ -53,7 +57,7 @@ def make_message(parameters: Parameters) -> tuple[bytes, tuple[str, ...]]:
                 proposal=values["proposal"],
                 dataset=values["datasetName"],
                 path=values["location"],
-                metadata=values,
+                metadata=metadata,
                 store_filename=str(path),
             )
         except _REFUSED as error:

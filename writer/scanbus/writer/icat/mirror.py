@@ -46,6 +46,8 @@ _STAND_IN_KEYS: Final = {
     "endDate": ("end_time",),
     "Sample_name": ("sample", "name"),
 }
+# The definitions write these and do not read them.
+_NOT_FINITE: Final = ("nan", "inf", "-inf")
 # Each round takes out all that is wrong; a part may be found wrong only then.
 _MAX_ROUNDS: Final = 50
 # What the definitions raise for values that they do not foresee.
@@ -159,6 +161,8 @@ def icat_from_nexus(tree: Mapping[str, Any]) -> Mirrored:
                 if text != ""
                 and _STAND_IN_KEYS.get(key) not in _STAND_INS.keys() - given
             }
+            for key in [key for key, text in texts.items() if text in _NOT_FINITE]:
+                problems.append(f"{key}: {texts.pop(key)} is no number of ICAT")
             return Mirrored(texts, tuple(unknown), tuple(problems))
     raise IcatMessageError("this tree", "; ".join(problems))
 
