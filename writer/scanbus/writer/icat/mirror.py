@@ -161,9 +161,10 @@ def icat_from_nexus(tree: Mapping[str, Any]) -> Mirrored:
                 if text != ""
                 and _STAND_IN_KEYS.get(key) not in _STAND_INS.keys() - given
             }
-            for key in [key for key, text in texts.items() if text in _NOT_FINITE]:
-                problems.append(f"{key}: {texts.pop(key)} is no number of ICAT")
-            return Mirrored(texts, tuple(unknown), tuple(problems))
+            odd = {key: text for key, text in texts.items() if text in _NOT_FINITE}
+            problems += [f"{key}: {odd[key]} is no number of ICAT" for key in odd]
+            kept = {key: text for key, text in texts.items() if key not in odd}
+            return Mirrored(kept, tuple(unknown), tuple(problems))
     raise IcatMessageError("this tree", "; ".join(problems))
 
 
