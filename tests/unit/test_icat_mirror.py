@@ -149,6 +149,17 @@ def test_a_value_of_the_wrong_type_is_said() -> None:
     assert icat_from_nexus(found.values).values == {"Sample_name": "a"}
 
 
+def test_what_the_definitions_stumble_over_is_said() -> None:
+    """They raise no error of validation for it."""
+    found = icat_from_nexus({"definition": [0.5], "sample": {"name": "a"}})
+    there = nexus_from_icat({"definition": [0.5], "Sample_name": "a"})
+
+    assert found.values == {"Sample_name": "a"}
+    assert found.problems[0].startswith("definition: ")
+    assert there.problems[0].startswith("definition: ")
+    assert there.values["sample"]["name"] == "a"
+
+
 def test_withdrawn_values_are_left_out() -> None:
     found = icat_from_nexus({"sample": {"name": "a", "description": None}})
     assert found.values == {"Sample_name": "a"}

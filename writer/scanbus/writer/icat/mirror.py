@@ -15,7 +15,7 @@ https://icat-esrf-definitions.readthedocs.io
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -115,7 +115,11 @@ def nexus_from_icat(parameters: Mapping[str, Any]) -> Mirrored:
                     given.discard(_STAND_IN_KEYS[key])
                     data[key] = _STAND_INS[_STAND_IN_KEYS[key]]
         except _REFUSED as error:
-            raise IcatMessageError("these keys", _first_line(error)) from error
+            alone = {key: _STAND_INS[path] for key, path in _STAND_IN_KEYS.items()}
+            _take_what_breaks(model.from_icat_dict, alone, data, error, problems)
+            for key in _STAND_IN_KEYS.keys() - data.keys():
+                given.discard(_STAND_IN_KEYS[key])
+                data[key] = _STAND_INS[_STAND_IN_KEYS[key]]
         else:
             for path in _STAND_INS.keys() - given:
                 _take_out(tree, path)
@@ -153,7 +157,10 @@ def icat_from_nexus(tree: Mapping[str, Any]) -> Mirrored:
         except ValidationError as error:
             _take_refused(data, error, unknown, problems)
         except _REFUSED as error:
-            raise IcatMessageError("this tree", _first_line(error)) from error
+            alone: dict[str, Any] = {}
+            for path, text in _STAND_INS.items():
+                _put(alone, path, text)
+            _take_what_breaks(model.from_nexus_dict, alone, data, error, problems)
         else:
             texts = {
                 key: text
@@ -225,6 +232,37 @@ def _refused_keys(
     if len(keys) == len(messages):
         return dict(zip(keys, messages, strict=True))
     return dict.fromkeys(keys, "; ".join(messages))
+
+
+def _take_what_breaks(
+    translate: Callable[[dict[str, Any]], Any],
+    alone: Mapping[str, Any],
+    data: dict[str, Any],
+    error: Exception,
+    problems: list[str],
+) -> None:
+    """Take out what the definitions stumble over, instead of refusing it.
+
+    Raises
+    ------
+    IcatMessageError
+        If nothing of it does that alone.
+    """
+    broken = {}
+    for key, value in data.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                translate({**alone, key: value})
+        except ValidationError:
+            continue  # It is named elsewhere.
+        except _REFUSED as found:
+            broken[key] = _first_line(found)
+    if not broken:
+        raise IcatMessageError("these metadata", _first_line(error)) from error
+    for key, reason in broken.items():
+        problems.append(f"{key}: the definitions of ICAT cannot take it ({reason})")
+        del data[key]
 
 
 def _take_refused(
