@@ -359,6 +359,18 @@ def test_the_axis_that_moves_turns_the_sample() -> None:
     np.testing.assert_allclose(value(master, f"{path}_end"), np.arange(1, 11) / 4)
 
 
+def test_an_angle_of_anything_is_no_rotation_unless_it_is_named() -> None:
+    axes = {"mono": np.arange(10.0)}
+    master = masters_of(contents_of(axes=axes))[MAPPING]
+    assert value(master, "entry/sample/depends_on") == "."
+    other = masters_of(contents_of(axes=axes))[LINKING]
+    assert any("mono is not taken for the rotation" in each for each in other.remarks)
+    named = {"technique": {"nxmx": {"rotation": "mono"}}}
+    master = masters_of(contents_of(axes=axes, more=named))[MAPPING]
+    path = "entry/sample/transformations/mono"
+    assert value(master, "entry/sample/depends_on") == f"/{path}"
+
+
 def test_uneven_steps_have_no_end_that_anybody_could_compute() -> None:
     uneven = np.array([0, 1, 3, 4, 7, 8, 9, 10, 11, 15.0])
     master = masters_of(contents_of(axes={"omega": uneven}))[MAPPING]
