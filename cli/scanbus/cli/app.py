@@ -26,6 +26,7 @@ from scanbus.cli.commands import (
     icat_pending,
     icat_send,
     icat_watch,
+    layout,
     ls,
     master_rebuild,
     publish_dectris,
@@ -119,6 +120,7 @@ _add(app, "replay", replay)
 _add(app, "check", check)
 _add(app, "amend", amend)
 _add(app, "convert", convert)
+_add(app, "layout", layout)
 _add(app, "demo", demo)
 _add(app, "simulate", simulate)
 _add(app, "salvage", salvage)

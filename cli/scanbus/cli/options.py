@@ -25,6 +25,7 @@ __all__ = [
     "Layouts",
     "RedisUrl",
     "Root",
+    "Templates",
     "TimeZone",
     "external_roots_given",
     "other_roots",
@@ -109,6 +110,23 @@ ExternalRoots = Annotated[
         parser=path_given,
         help="Folder below which files of frames by reference are opened; may be "
         f"repeated. By default those in {_EXTERNAL_VARIABLE}, with colons between.",
+    ),
+]
+Layouts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layout",
+        metavar="NAME",
+        help="Layout of the files, besides the scan master; may be repeated.",
+    ),
+]
+Templates = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--template",
+        metavar="FILE",
+        parser=path_given,
+        help="File with a layout of the site, TOML or JSON; may be repeated.",
     ),
 ]
 TimeZone = Annotated[

@@ -12,6 +12,7 @@
                                                         late.{channel}_{NNNN}.h5
                                                         scan{NNNN}.sha256
                                                         scan{NNNN}_amendments.jsonl
+                                                        scan{NNNN}_layouts.json
                         values-{NNNN}.segment           until the scan ends
                 .scanbus/{uid}.{fence}.{token}/         what is not finished
                 .scanbus/claim-scan{NNNN}               uid of the scan with that number

@@ -12,6 +12,7 @@ from scanbus.schemas.file_names import (
     manifest_name,
     parse_scan_folder,
     parse_segment_file,
+    scan_folder_name,
     scan_master_name,
     values_file_name,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_LAYOUTS",
     "ONE_FRAME_LAYOUTS",
     "LayoutName",
+    "added_layouts_name",
     "is_layout_name",
     "is_reserved_name",
 ]
@@ -31,6 +33,11 @@ ONE_FRAME_LAYOUTS: Final = frozenset({"nxmx"})
 _PATTERN: Final = "^[a-z][a-z0-9_]{0,31}$"
 LayoutName = Annotated[str, StringConstraints(pattern=_PATTERN, max_length=32)]
 """Name of a layout: lower-case letters, digits and underscores, as ``nxmx``."""
+
+
+def added_layouts_name(scan_number: int) -> str:
+    """Return the name of the layouts that a finished scan got later."""
+    return f"{scan_folder_name(scan_number)}_layouts.json"
 
 
 def is_layout_name(name: str) -> bool:
@@ -62,4 +69,5 @@ def is_reserved_name(name: str) -> bool:
         values_file_name(number),
         manifest_name(number),
         amendments_name(number),
+        added_layouts_name(number),
     )

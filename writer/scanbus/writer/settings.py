@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -32,6 +39,8 @@ from scanbus.schemas.wording import problem_text
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 
 __all__ = ["WriterSettings"]
+
+_TEXTS = "template_texts"
 
 
 def _leaves_the_budget(watermark: float) -> float:
@@ -188,10 +197,38 @@ class WriterSettings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     worker_silence_s: float = Field(default=60.0, gt=0)
 
+    # Not read from the environment: made of the files in `templates`.
+    _template_texts: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def template_texts(self) -> Mapping[str, str]:
+        """Text of each template as JSON, by the name of its layout, once read."""
+        return self._template_texts
+
+    def with_template_texts(self, texts: Mapping[str, str]) -> Self:
+        """Return these settings with the texts of their templates."""
+        found = self.model_copy()
+        found._template_texts = dict(texts)  # noqa: SLF001 - its own class
+        return found
+
     def to_message(self) -> str:
-        """Return all settings as JSON for a worker process, with the password."""
+        """Return all settings as JSON for a worker process, with the password.
+
+        With the texts of templates: a worker that starts later has the same.
+        """
+        found = self.model_dump(mode="json")
         secret = {"redis": ServerAddress(self.redis).secret}
-        return json.dumps(self.model_dump(mode="json") | secret)
+        if self._template_texts:
+            found[_TEXTS] = dict(self._template_texts)
+        return json.dumps(found | secret)
+
+    @classmethod
+    def from_message(cls, message: str) -> Self:
+        """Return the settings that a message has."""
+        found: dict[str, Any] = json.loads(message)
+        texts = found.pop(_TEXTS, {})
+        settings = cls.model_validate_json(json.dumps(found))
+        return settings.with_template_texts(texts)
 
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> Self:

@@ -10,11 +10,13 @@ from scanbus.cli.options import (
     AllowedRoots,
     AsJson,
     ExternalRoots,
+    Layouts,
     Root,
+    Templates,
     external_roots_given,
     other_roots,
 )
-from scanbus.cli.output import print_json, print_skipped, stdout
+from scanbus.cli.output import print_json, print_note, print_skipped, stdout
 from scanbus.cli.progress import shown_progress
 from scanbus.schemas.wording import counted
 
@@ -28,9 +30,13 @@ def run(
     *,
     allowed_roots: AllowedRoots = None,
     external_roots: ExternalRoots = None,
+    layouts: Layouts = None,
+    templates: Templates = None,
     as_json: AsJson = False,
 ) -> int:
     """Rebuild all master files from the files of the scans.
+
+    With --layout, all finished scans get the files of another layout, too, and keep it.
 
     Scans that are still being written, or were interrupted, are skipped.
 
@@ -46,11 +52,21 @@ def run(
             progress=progress,
             allowed_roots=other_roots(allowed_roots),
             external_roots=external_roots_given(external_roots),
+            layouts=layouts or (),
+            templates=templates or (),
         )
     if as_json:
         masters = [str(path) for path in report.masters]
-        print_json({"masters": masters, "skipped": [*map(asdict, report.skipped)]})
+        print_json(
+            {
+                "masters": masters,
+                "skipped": [*map(asdict, report.skipped)],
+                "notes": [*report.notes],
+            }
+        )
     else:
         print_skipped(report.skipped)
+        for note in report.notes:
+            print_note(note)
         stdout().print(f"{counted(len(report.masters), 'master')} written")
     return report.exit_code

@@ -12,8 +12,10 @@ from scanbus.cli.options import (
     DEFAULT_REDIS,
     AsJson,
     ExternalRoots,
+    Layouts,
     RedisUrl,
     Root,
+    Templates,
     external_roots_given,
 )
 from scanbus.cli.output import print_json, print_verdict
@@ -41,6 +43,8 @@ def run(
         ),
     ] = None,
     external_roots: ExternalRoots = None,
+    layouts: Layouts = None,
+    templates: Templates = None,
     as_json: AsJson = False,
 ) -> int:
     """Write a scan that is still on the bus again, under another root or number.
@@ -59,6 +63,8 @@ def run(
             as_number=as_number,
             progress=progress,
             external_roots=external_roots_given(external_roots),
+            layouts=layouts or (),
+            templates=templates or (),
         )
     if as_json:
         print_json(verdict.model_dump(mode="json"))

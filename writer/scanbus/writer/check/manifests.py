@@ -16,6 +16,7 @@ from scanbus.schemas.file_names import (
     scan_master_name,
     values_file_name,
 )
+from scanbus.schemas.layout_names import added_layouts_name
 from scanbus.schemas.running_files import parse_values_part
 from scanbus.writer.check.report import Tally
 from scanbus.writer.layouts.profiles import LAYOUT_ATTRIBUTE
@@ -25,7 +26,7 @@ from scanbus.writer.storage.manifest import read_manifest
 
 __all__ = ["LAYOUT_SUFFIXES", "MANIFEST_SUFFIX", "check_manifest"]
 
-LAYOUT_SUFFIXES: Final = (".h5", ".nxs", ".cxi")
+LAYOUT_SUFFIXES: Final = (".h5", ".nxs", ".cxi", ".hdf5")
 """Of files of layouts."""
 MANIFEST_SUFFIX: Final = ".sha256"
 # A check that looks at samples hashes files of together so many bytes, smallest first.
@@ -72,7 +73,12 @@ def _check_added(path: Path, digests: Mapping[str, str], tally: Tally) -> None:
     number = parse_scan_folder(path.parent.name)
     if number is None or values_file_name(number) not in digests:
         return
-    ours = {path.name, scan_master_name(number), amendments_name(number)}
+    ours = {
+        path.name,
+        scan_master_name(number),
+        amendments_name(number),
+        added_layouts_name(number),
+    }
     others: list[str] = []
     joined = _joined(digests)
     for name in sorted(each.name for each in path.parent.iterdir()):

@@ -30,6 +30,7 @@ from scanbus.writer.check.counts import (
 )
 from scanbus.writer.check.entries import check_value_segment
 from scanbus.writer.check.late_files import check_late_files
+from scanbus.writer.check.layout_files import layout_of, remedy_of
 from scanbus.writer.check.links import Inventory, check_external, take_inventory
 from scanbus.writer.check.manifests import (
     LAYOUT_SUFFIXES,
@@ -57,6 +58,7 @@ from scanbus.writer.storage.values_part import is_values_part
 __all__ = ["Walk"]
 
 _DEEPEST_FILE: Final = 16
+# Of scanbus's own files, and of those of other layouts.
 
 
 class Walk:
@@ -179,17 +181,26 @@ class Walk:
         try:
             file = open_file(path)
         except UNREADABLE as error:
-            sentence = f"cannot be opened: {_open_problem(path, error)}"
+            sentence = (
+                f"cannot be opened: {_open_problem(path, error)}{remedy_of(path)}"
+            )
             if depth == 0:
                 self._refuse(path, sentence)
             else:
                 self._tally.record(path, "", sentence)
             return
+        n_before = len(self._tally.findings)
         with file:
             with self._tally.guard(path, ""):
                 self._visit_links(file, path, depth)
             with self._tally.guard(path, ""):
                 self._visit_content(file, path)
+            name = layout_of(file)
+        if name and len(self._tally.findings) > n_before:
+            self._tally.note(
+                f"{path} is the file of layout {name}: where the scan itself is in "
+                "order, `scanbus master rebuild` makes it again"
+            )
 
     def _visit_links(self, file: h5py.File, path: Path, depth: int) -> None:
         tally = self._tally

@@ -19,6 +19,7 @@ from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.esrf import view_of
 from scanbus.writer.layouts.nxmx import NXMX
 from scanbus.writer.layouts.profile import Master, Profile
+from scanbus.writer.layouts.site import parse_stored, site_profile
 from scanbus.writer.layouts.techniques import CXI, NXFLUO, NXSAS, NXTOMO, NXXAS, OPENPMD
 from scanbus.writer.model.file_stamp import FileStamp
 from scanbus.writer.model.layout_choice import ESRF, LayoutChoice
@@ -82,6 +83,9 @@ def find_profile(name: str, choice: LayoutChoice) -> Profile:
     LayoutError
         If there is none of that name, or its template is wrong.
     """
+    # First: a later version may have a layout of that name.
+    if name in choice.templates:
+        return site_profile(parse_stored(name, choice.templates[name]))
     if name in PROFILES:
         return PROFILES[name]
     known = [ESRF, *PROFILES, *choice.templates]

@@ -8,7 +8,7 @@ interrupted; their masters are left to their writer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scanbus.bus.protocol import ScanRecord
@@ -34,11 +34,15 @@ from scanbus.schemas.file_names import (
     segment_file_name,
     values_file_name,
 )
+from scanbus.writer.layouts.expected import layout_notes
 from scanbus.writer.masters.above import rebuild_masters
 from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
+from scanbus.writer.storage.added_layouts import add_layouts, with_added_layouts
 from scanbus.writer.storage.data_root import allow_links_to, check_tree, inside
+from scanbus.writer.storage.layout_templates import choice_of, read_templates
+from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.references import allow_references_below
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.scan_file import read_scan_file
@@ -85,10 +89,13 @@ class RebuildReport:
         All masters written, scan masters first.
     skipped : tuple of SkippedScan
         Scans whose master was not rebuilt.
+    notes : tuple of str
+        What scans lack of the layouts that were added.
     """
 
     masters: tuple[Path, ...] = ()
     skipped: tuple[SkippedScan, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -103,6 +110,8 @@ def rebuild(
     progress: Callable[[str, int, int | None], None] | None = None,
     allowed_roots: Sequence[Path] = (),
     external_roots: Sequence[Path] = (),
+    layouts: Sequence[str] = (),
+    templates: Sequence[Path] = (),
 ) -> RebuildReport:
     """Rebuild all master files below a root.
 
@@ -115,9 +124,16 @@ def rebuild(
     external_roots : sequence of pathlib.Path
         Folders below which files of frames by reference are looked at. Without any,
         masters of scans with such frames stay as they are.
+    layouts : sequence of str
+        Layouts to add to all finished scans. A file beside each keeps them, so that
+        they are rebuilt from then on.
+    templates : sequence of pathlib.Path
+        Files with layouts of the site, of which these may be some.
 
     Raises
     ------
+    LayoutError
+        If a layout does not exist, or a template is wrong.
     NameTakenError
         If the name of a dataset's, collection's or proposal's master is taken by a
         file that scanbus did not write.
@@ -127,21 +143,26 @@ def rebuild(
     RootUnusableError
         If the file system refuses.
     """
+    added = choice_of(layouts, read_templates(templates))
     check_tree(root, allowed_roots)
     allow_links_to(allowed_roots)
     allow_references_below(external_roots)
     masters: list[Path] = []
     skipped: list[SkippedScan] = []
+    notes: list[str] = []
     folders = list(scan_folders(root))
     for n_done, folder in enumerate(folders, start=1):
-        done = _rebuild_scan(folder, looks_at_files=bool(external_roots))
+        done = _rebuild_scan(folder, added, looks_at_files=bool(external_roots))
         if isinstance(done, SkippedScan):
             skipped.append(done)
         else:
-            masters.append(done)
+            masters.append(done[0])
+            notes += (f"{folder}: {note}" for note in done[1])
         if progress is not None:
             progress("scans", n_done, len(folders))
-    return RebuildReport((*masters, *rebuild_masters(root)), tuple(skipped))
+    return RebuildReport(
+        (*masters, *rebuild_masters(root)), tuple(skipped), tuple(notes)
+    )
 
 
 def scan_folders(root: Path) -> Iterator[Path]:
@@ -157,7 +178,9 @@ def scan_folders(root: Path) -> Iterator[Path]:
             yield folder
 
 
-def _rebuild_scan(folder: Path, *, looks_at_files: bool) -> Path | SkippedScan:
+def _rebuild_scan(
+    folder: Path, added: LayoutChoice, *, looks_at_files: bool
+) -> tuple[Path, tuple[str, ...]] | SkippedScan:
     if not is_there(_scan_file(folder)):
         reason = "no scan file: it is still being written, or was interrupted"
         return SkippedScan(str(folder), reason)
@@ -166,9 +189,19 @@ def _rebuild_scan(folder: Path, *, looks_at_files: bool) -> Path | SkippedScan:
         if not looks_at_files and has_references(contents):
             reason = "it has frames by reference: name their external roots"
             return SkippedScan(str(folder), reason)
-        return write_scan_master(folder, contents)
+        notes: tuple[str, ...] = ()
+        if added.names:
+            choice = add_layouts(folder, contents.choice, added)
+            contents = replace(contents, choice=choice)
+            notes = _notes(contents)
+        return write_scan_master(folder, contents), notes
     except (NameTakenError, VerificationError, DocumentError) as error:
         return SkippedScan(str(folder), str(error), is_damaged=True)
+
+
+def _notes(contents: ScanContents) -> tuple[str, ...]:
+    verdict = contents.record.verdict
+    return () if verdict is None else layout_notes(contents, verdict, stamp_now())
 
 
 def has_references(contents: ScanContents) -> bool:
@@ -218,6 +251,7 @@ def read_contents(folder: Path) -> ScanContents:
         )
         for lane in late_lanes(prepared, [folder])
     }
+    choice = with_added_layouts(folder, choice)
     return ScanContents(record, segments, path.name, late, choice=choice)
 
 

@@ -26,11 +26,14 @@ class LayoutChoice:
         rebuilt years later are made of the same.
     with_users : bool
         Whether NXuser groups of the metadata (personal data) are written.
+    is_binding : bool
+        Whether a scan has these layouts whatever it asks for.
     """
 
     names: tuple[str, ...] = ()
     templates: Mapping[str, str] = field(default_factory=dict)
     with_users: bool = False
+    is_binding: bool = False
 
     def chosen(self, wanted: Sequence[str]) -> Self:
         """Return the choice for a scan that asks for layouts; all if it asks for none.
@@ -42,7 +45,9 @@ class LayoutChoice:
         >>> LayoutChoice(("nxmx",)).chosen(("esrf", "nxtomo")).names
         ('nxtomo',)
         """
-        names = tuple(dict.fromkeys(wanted or self.names))
+        if self.is_binding or not wanted:
+            wanted = self.names
+        names = tuple(dict.fromkeys(wanted))
         kept = {name: self.templates[name] for name in names if name in self.templates}
         extra = tuple(name for name in names if name != ESRF)
         return type(self)(extra, kept, self.with_users)

@@ -34,6 +34,7 @@ from scanbus.writer.scan.scan_writer import ScanWriter
 from scanbus.writer.scan.write_authority import ReplayAuthority
 from scanbus.writer.storage.data_root import scan_folder
 from scanbus.writer.storage.file_system import check_file_system
+from scanbus.writer.storage.layout_templates import choice_of, read_templates
 from scanbus.writer.storage.references import allow_references_below
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.root_identity import read_root_id
@@ -54,6 +55,8 @@ def replay(
     as_number: int | None = None,
     progress: Callable[[str, int, int | None], None] = lambda *_: None,
     external_roots: Sequence[Path] = (),
+    layouts: Sequence[str] = (),
+    templates: Sequence[Path] = (),
 ) -> Verdict:
     """Write a scan from the bus into files below `root`; follow it while it runs.
 
@@ -73,6 +76,10 @@ def replay(
         Called with ``(channel, points stored, points expected or None)``.
     external_roots : sequence of pathlib.Path
         Folders below which files of frames by reference are looked at.
+    layouts : sequence of str
+        Layouts of its files, instead of those that it asks for.
+    templates : sequence of pathlib.Path
+        Files with layouts of the site.
 
     Returns
     -------
@@ -89,9 +96,12 @@ def replay(
     NameTakenError
         If its files, or those of another scan of that number, exist below `root`; or
         if a writer will write it there, or another replay does so now.
+    LayoutError
+        If a layout does not exist, or a template is wrong.
     RootUnusableError
         If files cannot be written below `root`.
     """
+    choice = choice_of(layouts, read_templates(templates))
     _make_output(root)
     allow_references_below(external_roots)
     client = connect(url, name="scanbus-replay")
@@ -114,7 +124,7 @@ def replay(
         if number == own_number and _is_written_below(client, record, root):
             raise NameTakenError(str(folder), _OF_THE_WRITER)
         # Nobody has an older master of these files open.
-        pace = Pace(grace_s=0.0)
+        pace = Pace(grace_s=0.0, choice=choice)
         writer = ScanWriter(
             client, record, root, authority, pace=pace, on_points=progress
         )

@@ -321,5 +321,5 @@ def _pace(settings: WriterSettings) -> Pace:
         manifest=settings.manifest,
         wanted_sources=settings.wanted_sources,
         read_bytes=settings.read_bytes,
-        choice=LayoutChoice(settings.layouts, {}, settings.users),
+        choice=LayoutChoice(settings.layouts, settings.template_texts, settings.users),
     )

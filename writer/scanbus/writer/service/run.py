@@ -13,6 +13,7 @@ from scanbus.writer.service.service import WriterService
 from scanbus.writer.service.worker_link import Progress
 from scanbus.writer.service.worker_pool import launch_process, launch_thread
 from scanbus.writer.settings import WriterSettings
+from scanbus.writer.storage.layout_templates import with_templates
 
 if TYPE_CHECKING:
     # Not loaded here: HDF5 is in the workers only, so that it cannot end the service.
@@ -57,7 +58,7 @@ def run_writer(
     """
     _check_packages()
     launch = launch_process if make_writer is None else launch_thread(make_writer)
-    service = WriterService(settings, progress, launch=launch)
+    service = WriterService(with_templates(settings), progress, launch=launch)
 
     def leave(*_: Any) -> None:
         service.stop()

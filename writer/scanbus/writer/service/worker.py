@@ -114,7 +114,7 @@ class Worker:
                 self._is_stopping = True
 
     def _configure(self, settings: str, shows_progress: bool) -> None:
-        self._settings = WriterSettings.model_validate_json(settings)
+        self._settings = WriterSettings.from_message(settings)
         self._shows_progress = shows_progress
         self._alive_s = min(_ALIVE_S, self._settings.lease_s / 4)
         allow_links_to(self._settings.allowed_roots)
