@@ -21,6 +21,7 @@ __all__ = [
     "REDIS_VARIABLE",
     "AllowedRoots",
     "AsJson",
+    "ChosenLayouts",
     "ExternalRoots",
     "Layouts",
     "RedisUrl",
@@ -112,7 +113,7 @@ ExternalRoots = Annotated[
         f"repeated. By default those in {_EXTERNAL_VARIABLE}, with colons between.",
     ),
 ]
-Layouts = Annotated[
+ChosenLayouts = Annotated[
     list[str] | None,
     typer.Option(
         "--layout",

@@ -15,7 +15,7 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import (
     DEFAULT_REDIS,
     AsJson,
-    Layouts,
+    ChosenLayouts,
     RedisUrl,
     Templates,
     path_given,
@@ -45,7 +45,7 @@ def run(
         ),
     ] = None,
     *,
-    layouts: Layouts = None,
+    layouts: ChosenLayouts = None,
     templates: Templates = None,
     root: Annotated[
         Path | None,

@@ -9,8 +9,8 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import (
     AllowedRoots,
     AsJson,
+    ChosenLayouts,
     ExternalRoots,
-    Layouts,
     Root,
     Templates,
     external_roots_given,
@@ -30,7 +30,7 @@ def run(
     *,
     allowed_roots: AllowedRoots = None,
     external_roots: ExternalRoots = None,
-    layouts: Layouts = None,
+    layouts: ChosenLayouts = None,
     templates: Templates = None,
     as_json: AsJson = False,
 ) -> int:

@@ -11,8 +11,8 @@ from scanbus.cli.logs import log_to_stderr
 from scanbus.cli.options import (
     DEFAULT_REDIS,
     AsJson,
+    ChosenLayouts,
     ExternalRoots,
-    Layouts,
     RedisUrl,
     Root,
     Templates,
@@ -43,7 +43,7 @@ def run(
         ),
     ] = None,
     external_roots: ExternalRoots = None,
-    layouts: Layouts = None,
+    layouts: ChosenLayouts = None,
     templates: Templates = None,
     as_json: AsJson = False,
 ) -> int:

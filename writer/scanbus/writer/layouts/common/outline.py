@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from scanbus.writer.model.nexus_tree import (
-    ContiguousArray,
+    CopiedArray,
     CopiedDataset,
     Dataset,
     ExternalLink,
@@ -75,11 +75,11 @@ def _link(node: SoftLink | HardLink | ExternalLink) -> dict[str, Any]:
 
 
 def _data(
-    node: Dataset | CopiedDataset | VirtualArray | VirtualDataset | ContiguousArray,
+    node: Dataset | CopiedDataset | VirtualArray | VirtualDataset | CopiedArray,
     copied: Shapes,
 ) -> dict[str, Any]:
     match node:
-        case ContiguousArray():
+        case CopiedArray():
             return {**_data(node.source, copied), "dtype": str(node.dtype)}
         case Dataset():
             return {"kind": "dataset", **_value(node.value)}
