@@ -261,17 +261,18 @@ class _Structure:
 
     def drop_dead_links(self) -> None:
         """Leave out links to what is not there, or not inside the file."""
-        while True:
-            dead = [
-                path
-                for path, node in self.nodes.items()
-                if "link" in node and node["link"].removeprefix("/") not in self.nodes
-            ]
-            if not dead:
-                return
-            for path in dead:
-                target = self.nodes.pop(path)["link"]
-                self._say(path, f"the link to {target[:200]} is left out: no such node")
+        leading: dict[str, list[str]] = {}
+        for path, node in self.nodes.items():
+            if "link" in node:
+                leading.setdefault(node["link"].removeprefix("/"), []).append(path)
+        gone = [target for target in leading if target not in self.nodes]
+        for target in gone:  # It grows: others may lead to a link that is removed.
+            for path in leading.get(target, ()):
+                del self.nodes[path]
+                gone.append(path)
+                self._say(
+                    path, f"the link to /{target[:200]} is left out: no such node"
+                )
 
     def _say(self, path: str, sentence: str) -> None:
         self.messages.append(f"{path or '/'}: {sentence}")

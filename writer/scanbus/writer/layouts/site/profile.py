@@ -36,14 +36,15 @@ def site_profile(template: Template) -> Profile:
 
 def _files(view: ScanView, template: Template) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the names of the files, with the words that are fixed in each."""
-    given = view.record.folder_as_given
+    identity = view.record.identity
     scan = {
         "scan": view.scan_name,
-        "scan_number": str(view.record.identity.scan_number),
-        **{
-            word: given(word)
-            for word in ("proposal", "beamline", "collection", "dataset")
-        },
+        "scan_number": str(identity.scan_number),
+        # Those of folders, which are safe in the name of a file.
+        "proposal": identity.proposal,
+        "beamline": identity.beamline,
+        "collection": identity.collection,
+        "dataset": identity.dataset,
     }
     if "detector" not in words_in(template.file):
         yield filled(template.file, scan), scan
@@ -132,17 +133,16 @@ class _Build:
 
     def _without_dead_links(self) -> Iterator[str]:
         """Remove links whose target is not there; yield a remark for each."""
-        while True:
-            dead = {
-                path: node.path
-                for path, node in self.nodes.items()
-                if isinstance(node, SoftLink) and node.path[1:] not in self.nodes
-            }
-            if not dead:
-                return
-            for path, target in dead.items():
+        leading: dict[str, list[str]] = {}
+        for path, node in self.nodes.items():
+            if isinstance(node, SoftLink):
+                leading.setdefault(node.path[1:], []).append(path)
+        gone = [target for target in leading if target not in self.nodes]
+        for target in gone:  # It grows: others may lead to a link that is removed.
+            for path in leading.get(target, ()):
                 del self.nodes[path]
-                yield f"{path} is not written, as the file has no {target}"
+                gone.append(path)
+                yield f"{path} is not written, as the file has no /{target}"
 
     def _drop_definition(self) -> bool:
         """Remove the names of application definitions; return whether there were."""
