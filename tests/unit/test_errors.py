@@ -148,6 +148,7 @@ def test_the_tree_that_is_drawn_is_the_one_that_is_there() -> None:
 EXIT_CODES = {
     errors.ScanInterruptedError: ExitCode.PARTIAL,
     errors.StorageError: ExitCode.FAILED,
+    errors.LayoutError: ExitCode.USAGE,
     errors.RootUnusableError: ExitCode.USAGE,
     errors.SourceFailedError: ExitCode.FAILED,
 }
@@ -324,6 +325,10 @@ SENTENCES = [
             "scan u1: interrupted, its publisher is silent (points so far: none). It "
             "continues if the publisher comes back"
         ),
+    ),
+    (
+        errors.LayoutError("nxmxx", "there is no such layout; did you mean nxmx?"),
+        "layout nxmxx: there is no such layout; did you mean nxmx?",
     ),
     (
         errors.NameTakenError("scan0001.h5", "scan u2"),

@@ -18,7 +18,8 @@ from scanbus.writer.model.nexus_tree import Group, Node, SoftLink
 
 __all__ = ["site_profile"]
 
-_MAX_NODES: Final = 50_000
+# A thousand nodes take half a second of the time of each master.
+_MAX_NODES: Final = 10_000
 _MAX_REMARKS: Final = 12
 
 
