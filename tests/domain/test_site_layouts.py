@@ -254,6 +254,9 @@ def _items(file: h5py.File) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"layouts": 1}', "[" * 10**5])
 def test_a_damaged_list_of_added_layouts_is_named(scan: WrittenScan, text: str) -> None:
     (scan.folder / "scan0001_layouts.json").write_text(text)
+    found = check_files([scan.folder])
+    assert not found.ok
+    assert any("scan0001_layouts.json" in str(each) for each in found.findings)
     report = rebuild(scan.root)
     (skipped,) = report.skipped
     assert skipped.is_damaged

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from scanbus.schemas.errors import BrokerError
+from scanbus.schemas.errors import BrokerError, ConfigurationError
 from scanbus.writer.icat.stomp import Address, parse_address, send_message
 from tests.support.icat import Broker, answer_all, closed_port, frames, running_broker
 
@@ -146,3 +146,9 @@ def test_a_name_that_nobody_knows_is_said() -> None:
 def test_an_address_of_ipv6_is_written_in_brackets() -> None:
     assert str(parse_address("[::1]:61613")) == "[::1]:61613"
     assert parse_address("[::1]").host == "::1"
+
+
+@pytest.mark.parametrize("text", ["mq..example:1", ".", f"{'x' * 64}.org", "a b", ""])
+def test_what_is_no_name_of_a_host_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no address"):
+        parse_address(text)

@@ -11,7 +11,9 @@ import pytest
 from scanbus.publisher import Publisher
 from scanbus.publisher.gateways.runner.sent import wait_sent
 from scanbus.schemas import Verdict, VerdictWord
+from scanbus.schemas.layout_names import BUILT_IN_LAYOUTS
 from scanbus.writer import WriterSettings, rebuild, run_writer
+from scanbus.writer.layouts.profiles import PROFILES
 from tests.support.roots import made_root
 from tests.support.waiting import found_below
 
@@ -116,3 +118,7 @@ def test_personal_data_are_in_masters_only_if_the_writer_says_so(
             assert (problems is None) is wanted
         master.unlink()
         rebuild(root)
+
+
+def test_publishers_know_the_layouts_of_this_version() -> None:
+    assert set(BUILT_IN_LAYOUTS) == {"esrf", *PROFILES}

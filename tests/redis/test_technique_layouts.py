@@ -11,7 +11,7 @@ import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
 import pytest
 
-from scanbus.schemas import VerdictWord
+from scanbus.schemas import VerdictWord, merged
 from scanbus.writer import check_files, rebuild
 from tests.support.technique_scan import (
     ANGLES_DEG,
@@ -96,16 +96,16 @@ def test_a_rebuild_makes_them_again(redis_url: str, tmp_path: Path) -> None:
 
 
 LACKING = [
-    ("nxtomo", "image_key", "instrument/detector/image_key, data/image_key"),
-    ("nxtomo", "rot", "sample/rotation_angle, data/rotation_angle"),
+    ("nxtomo", "image_key", "lacks technique/image_key"),
+    ("nxtomo", "rot", "lacks technique/nxtomo/rotation"),
     ("nxtomo", "eiger", "no detector of two-dimensional frames"),
-    ("nxfluo", "i0", "monitor/mode, monitor/preset, monitor/data"),
+    ("nxfluo", "i0", "lacks technique/nxfluo/monitor"),
     ("nxfluo", "mca", "no spectra of a fixed length"),
-    ("nxxas", "energy", "instrument/monochromator/energy, data/energy"),
-    ("nxxas", "i1", "instrument/absorbed_beam/data, data/absorbed_beam, data/mode"),
-    ("nxsas", "i0", "control/mode, control/preset, control/integral"),
+    ("nxxas", "energy", "lacks technique/nxxas/energy"),
+    ("nxxas", "i1", "lacks technique/nxxas/absorbed_beam"),
+    ("nxsas", "i0", "lacks technique/nxsas/monitor"),
     ("nxsas", "eiger", "no detector of two-dimensional frames"),
-    ("cxi", "sy", "detector_1/translation, sample_1/geometry_1/translation"),
+    ("cxi", "sy", "lacks technique/cxi/x and technique/cxi/y"),
     ("cxi", "eiger", "no detector of two-dimensional frames"),
 ]
 
@@ -153,6 +153,10 @@ HOSTILE: list[dict[str, Any]] = [
     {"instrument": {"mca": {"calibration": np.array([np.nan, 1.0, 0.0])}}},
     {"instrument": 3, "sample": "text", "source": 1.0},
     {"sample": {"name": 5}},
+    {"instrument": {"mca": {"calibration": ["a", "b", "c"]}}},
+    {"instrument": {"mca": {"energy": ["a"] * 64}}},
+    {"instrument": {"mca": {"energy": np.ones(64), "energy@units": "m"}}},
+    {"technique": {"image_key": 2.5, "nxxas": {"mode": "odd"}}},
     {"start_time": "2026-13-45T99:00:00", "end_time": "T"},
 ]
 
@@ -171,6 +175,29 @@ def test_odd_metadata_cost_neither_scan_nor_files(
         }
         assert {*FILES, "scan0001.nxs", "scan0001_master.h5"} <= names, metadata
         assert check_files([folder]).ok, metadata
+
+
+def test_numbers_that_do_not_fit_are_no_claim(redis_url: str, tmp_path: Path) -> None:
+    """Energies of NaN, keys of fractions: the file comes without a definition."""
+    odd: dict[str, dict[str, Any]] = {
+        "nxfluo": {
+            "instrument": {"mca": {"calibration": np.array([np.nan, 1.0, 0.0])}}
+        },
+        "nxtomo": {"technique": {"image_key": 2.5}},
+        "nxsas": {"instrument": {"eiger": {"distance": -1.0, "distance@units": "m"}}},
+        "cxi": {"instrument": {"eiger": {"distance": 1500.0}}},
+    }
+    scans = [
+        Wanted((layout,), merged(METADATA, changed), ("image_key",))
+        for layout, changed in odd.items()
+    ]
+    scans[-1] = Wanted(("cxi",), {**METADATA, "instrument": odd["cxi"]["instrument"]})
+    found = written_techniques(redis_url, tmp_path / "root", *scans)
+    for layout, (folder, verdict) in zip(odd, found, strict=True):
+        assert [note for note in verdict.notes if "no definition" in note], layout
+        for path in (*folder.glob("*.nxs"), *folder.glob("*.cxi")):
+            with h5py.File(path) as file:
+                assert "definition" not in entry_of(file)
 
 
 def test_a_key_for_all_frames_may_be_a_word(redis_url: str, tmp_path: Path) -> None:

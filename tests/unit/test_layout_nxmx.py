@@ -40,7 +40,9 @@ DEVICE: dict[str, Any] = {
     "distance": 250.0,
     "distance@units": "mm",
     "x_pixel_size": 75e-6,
+    "x_pixel_size@units": "m",
     "y_pixel_size": 100e-6,
+    "y_pixel_size@units": "m",
     "beam_center_x": 4.0,
     "beam_center_y": 2.5,
     "sensor_material": "Silicon",
@@ -180,7 +182,7 @@ def test_several_detectors_have_a_pair_each() -> None:
     ]
     assert masters["scan0003_eiger.nxs"].missing == ()
     # Of this one nobody said where it stands.
-    assert "instrument/detector/distance" in masters["scan0003_cam.nxs"].missing
+    assert "instrument/cam/distance" in masters["scan0003_cam.nxs"].missing
 
 
 @pytest.mark.parametrize("shape", [(16,), (6, 8, 3)])
@@ -195,7 +197,7 @@ def test_a_scan_without_two_dimensional_frames_has_no_pair(
 def test_a_scan_without_frames_yet_says_what_it_will_lack() -> None:
     masters = masters_of(contents_of(segments={}, is_over=False))
     for master in masters.values():
-        assert master.missing == ("data",)
+        assert master.missing == ("frames",)
         assert names(master, "entry/data") == []
 
 
@@ -247,9 +249,33 @@ def test_without_a_part_of_the_geometry_there_is_no_definition(name: str) -> Non
         key: each for key, each in DEVICE.items() if key.partition("@")[0] != name
     }
     for master in masters_of(contents_of(device=device)).values():
-        assert master.missing == (f"instrument/detector/{name}",)
+        assert master.missing == (f"instrument/eiger/{name}",)
         assert "definition" not in names(master, "entry")
         assert "module" not in names(master, DETECTOR)
+
+
+@pytest.mark.parametrize(
+    ("said", "missing"),
+    [
+        ({"distance": 250.0}, "instrument/eiger/distance@units"),
+        (
+            {"distance": 1.0, "distance@units": "s"},
+            "instrument/eiger/distance (no number that is one in m)",
+        ),
+        (
+            {"distance": 0.0, "distance@units": "m"},
+            "instrument/eiger/distance (it is not above 0)",
+        ),
+        ({"sensor_thickness": 450}, "instrument/eiger/sensor_thickness@units"),
+    ],
+)
+def test_a_length_that_nobody_can_use_is_missing(
+    said: dict[str, Any], missing: str
+) -> None:
+    (name,) = {key.partition("@")[0] for key in said}
+    others = {key: one for key, one in DEVICE.items() if key.partition("@")[0] != name}
+    for master in masters_of(contents_of(device={**others, **said})).values():
+        assert master.missing == (missing,)
 
 
 def test_a_material_that_dxtbx_does_not_know_is_named() -> None:
@@ -266,7 +292,10 @@ def test_a_material_that_dxtbx_does_not_know_is_named() -> None:
         ({"incident_wavelength": 0.1, "incident_wavelength@units": "nm"}, {}),
         ({}, {"energy": 12398.419843, "energy@units": "eV"}),
         ({}, {"wavelength": 1.0, "wavelength@units": "angstrom"}),
-        ({"incident_wavelength": 0.0}, {"wavelength": 1.0}),
+        (
+            {"incident_wavelength": 0.0},
+            {"wavelength": 1.0, "wavelength@units": "angstrom"},
+        ),
     ],
 )
 def test_the_wavelength_is_in_angstrom_whoever_says_it(

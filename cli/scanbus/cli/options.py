@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scanbus.cli.output import print_note
 from scanbus.schemas.errors import ServerAddressError
-from scanbus.schemas.layout_names import MAX_LAYOUTS, is_layout_name
+from scanbus.schemas.layout_names import (
+    BUILT_IN_LAYOUTS,
+    MAX_LAYOUTS,
+    is_layout_name,
+)
 
 if TYPE_CHECKING:
     from scanbus.subscriber import Subscriber
@@ -74,6 +80,14 @@ def _layouts_given(names: list[str] | None) -> list[str] | None:
             )
     if names and len(names) > MAX_LAYOUTS:
         raise typer.BadParameter(f"at most {MAX_LAYOUTS} layouts, got {len(names)}")
+    for name in names or ():
+        if name not in BUILT_IN_LAYOUTS:
+            near = difflib.get_close_matches(name, BUILT_IN_LAYOUTS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            print_note(
+                f"{name} is no layout of scanbus: unless the writer has a template of "
+                f"that name, the scan comes without it.{hint}"
+            )
     return names
 
 

@@ -18,6 +18,7 @@ from scanbus.schemas.file_names import (
 )
 
 __all__ = [
+    "BUILT_IN_LAYOUTS",
     "MAX_LAYOUTS",
     "ONE_FRAME_LAYOUTS",
     "LayoutName",
@@ -28,8 +29,21 @@ __all__ = [
 
 MAX_LAYOUTS: Final = 16
 """Most layouts of one scan."""
+BUILT_IN_LAYOUTS: Final = (
+    "esrf",
+    "nxmx",
+    "nxtomo",
+    "nxfluo",
+    "nxxas",
+    "nxsas",
+    "cxi",
+    "openpmd",
+)
+"""Layouts that every writer of this version has; a site may have others."""
 ONE_FRAME_LAYOUTS: Final = frozenset({"nxmx"})
-"""Layouts whose readers need each frame in a chunk of its own: neggia, so XDS, does."""
+"""Layouts whose readers need a chunk for each frame, and files of equal length.
+
+neggia, and so XDS, does."""
 _PATTERN: Final = "^[a-z][a-z0-9_]{0,31}$"
 LayoutName = Annotated[str, StringConstraints(pattern=_PATTERN, max_length=32)]
 """Name of a layout: lower-case letters, digits and underscores, as ``nxmx``."""

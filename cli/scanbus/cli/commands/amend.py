@@ -102,6 +102,8 @@ def run(
             stdout().print(printable(line), soft_wrap=True, markup=False)
         for problem in done.problems:
             print_note(problem)
+        for note in done.notes:
+            print_note(note)
         stdout().print(f"{done.master} was built again", soft_wrap=True, markup=False)
     return ExitCode.COMPLETE
 
@@ -148,6 +150,7 @@ def _as_json(done: AmendedScan) -> dict[str, Any]:
         "master": str(done.master),
         "history": str(done.history),
         "problems": list(done.problems),
+        "notes": list(done.notes),
         "amendment": done.amendment.model_dump(mode="json"),
     }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +24,7 @@ from scanbus.cli.options import (
     path_given,
 )
 from scanbus.cli.output import print_json, print_note, printable, stdout
+from scanbus.schemas.errors import LayoutError, UnknownScanError
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.schemas.wording import counted
 
@@ -61,7 +65,7 @@ def run(
 ) -> int:
     """List layouts, check a template, or show the files of a scan; write nothing.
 
-    Exit code: 0, or 1 for a template that is wrong.
+    Exit code: 0, or 1 if there is no such layout or scan, or a template is wrong.
     """
     from scanbus.writer import (  # noqa: PLC0415
         check_template,
@@ -84,16 +88,22 @@ def run(
     if path.suffix in _TEMPLATES:
         _print_template(check_template(path), as_json=as_json)
         return ExitCode.COMPLETE
-    names, files = layouts or (), templates or ()
+    files = templates or ()
+    names = layouts or [check_template(each).name for each in files]
     is_path = "/" in what or path.exists()
     if is_path:
         _print_scan(
             preview_files(path, layouts=names, templates=files), as_json=as_json
         )
     else:
-        _print_scan(
-            preview_scan(redis, what, layouts=names, templates=files), as_json=as_json
-        )
+        near = difflib.get_close_matches(what, [each.name for each in known], n=1)
+        try:
+            found = preview_scan(redis, what, layouts=names, templates=files)
+        except UnknownScanError as error:
+            hint = f"; did you mean {near[0]}?" if near else "."
+            reason = f"there is no such layout{hint} Nor a scan: {error}"
+            raise LayoutError(what, reason) from error
+        _print_scan(found, as_json=as_json)
     return ExitCode.COMPLETE
 
 
@@ -103,7 +113,9 @@ def _print_known(known: tuple[LayoutSummary, ...], *, as_json: bool) -> None:
         return
     width = max(len(each.name) for each in known)
     for each in known:
-        _line(f"{each.name:{width}}  {each.summary}")
+        lines = textwrap.wrap(each.summary, _WIDTH - width - 2) or [""]
+        for name, line in zip_longest([each.name], lines, fillvalue=""):
+            _line(f"{name:{width}}  {line}")
 
 
 def _print_layout(layout: LayoutSummary, *, as_json: bool) -> None:
@@ -148,11 +160,12 @@ def _print_scan(preview: ScanPreview, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(preview))
         return
+    # What is missing comes first: a tree has many lines.
+    for note in preview.notes:
+        stdout().print(printable(f"note: {note}"), soft_wrap=True, markup=False)
     for name, tree in preview.files.items():
         for line in _tree(name, tree, 0):
             _line(line)
-    for note in preview.notes:
-        stdout().print(printable(f"note: {note}"), soft_wrap=True, markup=False)
     if not preview.files:
         print_note("the scan would have none of these files")
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from scanbus.cli.interrupts import raise_on_interrupt
 from scanbus.cli.logs import log_to_stderr
@@ -15,6 +19,7 @@ from scanbus.cli.options import (
     Templates,
     external_roots_given,
     other_roots,
+    path_given,
 )
 from scanbus.cli.output import print_json, print_note, print_skipped, stdout
 from scanbus.cli.progress import shown_progress
@@ -32,11 +37,21 @@ def run(
     external_roots: ExternalRoots = None,
     layouts: ChosenLayouts = None,
     templates: Templates = None,
+    scans: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--scan",
+            metavar="FOLDER",
+            parser=path_given,
+            help="Folder of the only scan to rebuild; may be repeated.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Rebuild all master files from the files of the scans.
 
-    With --layout, all finished scans get the files of another layout, too, and keep it.
+    With --layout, all finished scans, or those of --scan, get the files of another
+    layout, too, and keep it.
 
     Scans that are still being written, or were interrupted, are skipped.
 
@@ -54,6 +69,7 @@ def run(
             external_roots=external_roots_given(external_roots),
             layouts=layouts or (),
             templates=templates or (),
+            scans=scans or (),
         )
     if as_json:
         masters = [str(path) for path in report.masters]

@@ -76,6 +76,9 @@ class Declared:
         As declared; chosen by size if None.
     fields : mapping
         Metadata of its device.
+    has_equal_files : bool
+        Whether all files of its frames but the last have as many: their bytes do not
+        end them earlier.
     """
 
     channel: ChannelDescription
@@ -83,6 +86,7 @@ class Declared:
     storage: Storage
     points_per_chunk: int | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    has_equal_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class LaneRequest:
     expected_points: int | None
     wanted_points: int
     longest_points: int
+    has_equal_files: bool = False
 
     @property
     def extra_bytes(self) -> float:
@@ -238,6 +243,7 @@ def _lane_request(
         expected_points=expected,
         wanted_points=min(most, expected or most),
         longest_points=min(longest, expected or longest),
+        has_equal_files=members[0].has_equal_files,
     )
 
 
@@ -277,6 +283,11 @@ def _lengths(request: LaneRequest, share: float) -> _Lengths:
         return _Lengths(points, points, _values_bytes(request, share, points))
     chunk = request.points_per_chunk or _chunk(request, fits)
     points = _files_points(request, fits, chunk)
+    if request.has_equal_files:
+        # As many as fit if none can be compressed.
+        largest = request.point_bytes + ENTRY_OVERHEAD_BYTES
+        most = int((share + _ROUNDING_BYTES) // largest) // chunk * chunk
+        points = min(points, max(most, chunk))
     return _Lengths(points, chunk, _files_bytes(request, share, chunk))
 
 

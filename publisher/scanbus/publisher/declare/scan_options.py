@@ -126,12 +126,13 @@ class ScanOptions:
         """Return channels whose chunks suit the readers of the scan's layouts.
 
         Small frames usually share a chunk. With one of `ONE_FRAME_LAYOUTS` each has its
-        own, unless the program said how many frames a chunk has.
+        own, unless the program said how many frames a chunk has; and all files but the
+        last have as many frames, as neggia takes them to have.
         """
         if ONE_FRAME_LAYOUTS.isdisjoint(self.layouts):
             return tuple(declared)
         return tuple(
-            replace(each, points_per_chunk=1) if _may_share_chunk(each) else each
+            replace(each, **_one_by_one(each)) if _is_frame(each) else each
             for each in declared
         )
 
@@ -203,9 +204,15 @@ class ScanOptions:
         return max(quota_bytes, quota_range(budget)[1])
 
 
-def _may_share_chunk(declared: Declared) -> bool:
-    is_frame = declared.storage is Storage.FILES and len(declared.channel.shape) == 2
-    return is_frame and declared.points_per_chunk is None
+def _is_frame(declared: Declared) -> bool:
+    return declared.storage is Storage.FILES and len(declared.channel.shape) == 2
+
+
+def _one_by_one(declared: Declared) -> dict[str, Any]:
+    return {
+        "points_per_chunk": declared.points_per_chunk or 1,
+        "has_equal_files": True,
+    }
 
 
 def _with_names(

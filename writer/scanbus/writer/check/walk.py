@@ -30,7 +30,7 @@ from scanbus.writer.check.counts import (
 )
 from scanbus.writer.check.entries import check_value_segment
 from scanbus.writer.check.late_files import check_late_files
-from scanbus.writer.check.layout_files import layout_of, remedy_of
+from scanbus.writer.check.layout_files import check_added_layouts, layout_of, remedy_of
 from scanbus.writer.check.links import Inventory, check_external, take_inventory
 from scanbus.writer.check.manifests import (
     LAYOUT_SUFFIXES,
@@ -238,6 +238,7 @@ class Walk:
         check_master(path, master, infos, self._tally)
         if master.judgement is not None:
             note_judgement(path, master.judgement, self._tally)
+        check_added_layouts(path.resolve().parent, self._tally)
         manifest = path.resolve().parent / manifest_name(master.scan_number)
         if manifest.is_file():
             self._add_manifest(manifest)

@@ -61,13 +61,22 @@ def parse_address(text: str) -> Address:
     """
     match = _ADDRESS.fullmatch(text)
     port = int(match[2] or DEFAULT_PORT) if match else 0
-    if match is None or not 0 < port < 2**16:
+    if match is None or not 0 < port < 2**16 or not _is_host(match[1]):
         raise ConfigurationError(
             "broker",
             f"{text!r} is no address; write HOST:PORT, such as "
             f"mq.example.org:{DEFAULT_PORT}",
         )
     return Address(match[1].strip("[]"), port)
+
+
+def _is_host(name: str) -> bool:
+    """Return whether a name can be looked up at all: not `mq..example`."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return name.strip(".") != ""
 
 
 def send_message(

@@ -27,8 +27,8 @@ class Master:
     children : mapping
         The members of its NXroot.
     missing : tuple of str
-        What the application definition requires and the scan lacks, one phrase each,
-        such as ``"instrument/beam/incident_wavelength"``; the file has no
+        What the application definition requires and the scan lacks, as paths of the
+        metadata that say it, such as ``"instrument/eiger/distance"``; the file has no
         ``definition`` then.
     remarks : tuple of str
         Other sentences for the verdict's notes, e.g. about readers that will refuse it.
@@ -57,7 +57,8 @@ class Profile:
     summary : str
         What it is for, one sentence.
     required : tuple of str
-        Paths that its application definition requires, for ``scanbus layout``.
+        What its application definition requires, as paths of the metadata by which it
+        comes, for ``scanbus layout``.
     """
 
     name: str

@@ -23,6 +23,7 @@ from scanbus.schemas.file_names import (
     values_file_name,
 )
 from scanbus.schemas.metadata import MetadataTree, is_array
+from scanbus.writer.masters.layout_notes import current_notes
 from scanbus.writer.masters.rebuild import has_references, read_contents
 from scanbus.writer.masters.write import write_amended_master
 from scanbus.writer.storage.amendments import (
@@ -55,6 +56,8 @@ class AmendedScan:
         Its master, as it is now.
     problems : tuple of str
         A sentence for each value that it cannot show, or not in its place.
+    notes : tuple of str
+        What other layouts of the scan lack now.
     history : pathlib.Path
         The file with all corrections.
     amendment : Amendment
@@ -65,6 +68,7 @@ class AmendedScan:
     history: Path
     amendment: Amendment
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def scan_folder_of(path: Path) -> Path:
@@ -167,7 +171,8 @@ def amend(
         )
     problems = _problems(master, number)
     new = tuple(one for one in problems if one not in before_it)
-    return AmendedScan(master, history, amendment, new)
+    notes = current_notes(with_amendments(contents, (*earlier, amendment)))
+    return AmendedScan(master, history, amendment, new, notes)
 
 
 @contextmanager

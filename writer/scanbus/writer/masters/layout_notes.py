@@ -8,7 +8,16 @@ from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.storage.provenance import stamp_now
 
-__all__ = ["with_layout_notes"]
+__all__ = ["current_notes", "with_layout_notes"]
+
+
+def current_notes(contents: ScanContents) -> tuple[str, ...]:
+    """Return what the layouts of a finished scan lack now, with its corrections.
+
+    The verdict keeps what they lacked when the scan was written.
+    """
+    verdict = contents.record.verdict
+    return () if verdict is None else layout_notes(contents, verdict, stamp_now())
 
 
 def with_layout_notes(contents: ScanContents) -> tuple[Verdict, LayoutChoice]:

@@ -20,6 +20,7 @@ from scanbus.schemas import (
     Verdict,
 )
 from scanbus.schemas.errors import (
+    ConfigurationError,
     DocumentError,
     NameTakenError,
     RootUnusableError,
@@ -34,15 +35,15 @@ from scanbus.schemas.file_names import (
     segment_file_name,
     values_file_name,
 )
-from scanbus.writer.layouts.expected import layout_notes
 from scanbus.writer.masters.above import rebuild_masters
+from scanbus.writer.masters.layout_notes import current_notes
 from scanbus.writer.masters.write import write_scan_master
 from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.added_layouts import add_layouts, with_added_layouts
+from scanbus.writer.storage.amendments import read_amendments, with_amendments
 from scanbus.writer.storage.data_root import allow_links_to, check_tree, inside
 from scanbus.writer.storage.layout_templates import choice_of, read_templates
-from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.references import allow_references_below
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.scan_file import read_scan_file
@@ -112,6 +113,7 @@ def rebuild(
     external_roots: Sequence[Path] = (),
     layouts: Sequence[str] = (),
     templates: Sequence[Path] = (),
+    scans: Sequence[Path] = (),
 ) -> RebuildReport:
     """Rebuild all master files below a root.
 
@@ -129,9 +131,13 @@ def rebuild(
         they are rebuilt from then on.
     templates : sequence of pathlib.Path
         Files with layouts of the site, of which these may be some.
+    scans : sequence of pathlib.Path
+        Folders of the only scans whose masters are rebuilt; by default all.
 
     Raises
     ------
+    ConfigurationError
+        If one of these folders is not of a scan below the root.
     LayoutError
         If a layout does not exist, or a template is wrong.
     NameTakenError
@@ -150,7 +156,7 @@ def rebuild(
     masters: list[Path] = []
     skipped: list[SkippedScan] = []
     notes: list[str] = []
-    folders = list(scan_folders(root))
+    folders = _selected(list(scan_folders(root)), scans)
     for n_done, folder in enumerate(folders, start=1):
         done = _rebuild_scan(folder, added, looks_at_files=bool(external_roots))
         if isinstance(done, SkippedScan):
@@ -163,6 +169,16 @@ def rebuild(
     return RebuildReport(
         (*masters, *rebuild_masters(root)), tuple(skipped), tuple(notes)
     )
+
+
+def _selected(folders: list[Path], scans: Sequence[Path]) -> list[Path]:
+    """Return the folders of some scans only, if any are named."""
+    known = {folder.resolve(): folder for folder in folders}
+    for scan in scans:
+        if scan.resolve() not in known:
+            reason = f"{scan} is no folder of a scan below the root, such as scan0001"
+            raise ConfigurationError("scan", reason)
+    return [known[scan.resolve()] for scan in scans] if scans else folders
 
 
 def scan_folders(root: Path) -> Iterator[Path]:
@@ -193,15 +209,11 @@ def _rebuild_scan(
         if added.names:
             choice = add_layouts(folder, contents.choice, added)
             contents = replace(contents, choice=choice)
-            notes = _notes(contents)
+            corrected = with_amendments(contents, read_amendments(folder))
+            notes = current_notes(corrected)
         return write_scan_master(folder, contents), notes
     except (NameTakenError, VerificationError, DocumentError) as error:
         return SkippedScan(str(folder), str(error), is_damaged=True)
-
-
-def _notes(contents: ScanContents) -> tuple[str, ...]:
-    verdict = contents.record.verdict
-    return () if verdict is None else layout_notes(contents, verdict, stamp_now())
 
 
 def has_references(contents: ScanContents) -> bool:

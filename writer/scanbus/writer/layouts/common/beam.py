@@ -6,7 +6,7 @@ from typing import Final
 
 from scanbus.writer.layouts.common.scan_view import ScanView
 
-__all__ = ["HC_EV_ANGSTROM", "wavelength_of"]
+__all__ = ["HC_EV_ANGSTROM", "lacks_wavelength", "wavelength_of"]
 
 HC_EV_ANGSTROM: Final = 12398.419843320026
 """Planck's constant times the speed of light, in eV times angstrom (CODATA 2018)."""
@@ -25,3 +25,15 @@ def wavelength_of(view: ScanView) -> float | None:
         if energy is not None and energy > 0:
             return HC_EV_ANGSTROM / energy
     return None
+
+
+def lacks_wavelength(view: ScanView) -> str:
+    """Return what is missing for a wavelength; empty if it is known."""
+    if wavelength_of(view) is not None:
+        return ""
+    for paths, units in ((_WAVELENGTHS, "angstrom"), (_ENERGIES, "eV")):
+        for path in paths:
+            if view.dataset(f"instrument/{path}") is not None:
+                said = view.lacks(f"instrument/{path}", units)
+                return said or f"instrument/{path} (it is not above 0)"
+    return f"instrument/{_WAVELENGTHS[0]}"

@@ -22,7 +22,7 @@ from scanbus.writer.model.nexus_tree import (
     Value,
 )
 
-__all__ = ["conversions", "converted", "unknown_units"]
+__all__ = ["conversions", "converted", "is_known_unit", "unknown_units"]
 
 _MOST: Final = 100
 # So many units pint is asked for: it takes half a millisecond for each.
@@ -70,7 +70,7 @@ def unknown_units(entry: Group) -> tuple[str, ...]:
         f"{path}: units {units!r} are written as they are; pint, with which readers "
         "parse units, does not know them"
         for units, path in asked[:_MOST_ASKED]
-        if not _is_known(units)
+        if not is_known_unit(units)
     ]
     n_more = len(asked) - _MOST_ASKED
     more = (f"{n_more} more units were not looked at",) if n_more > 0 else ()
@@ -115,7 +115,7 @@ def _attributes(node: Node) -> Mapping[str, Value]:
     return node.attributes
 
 
-def _is_known(units: str) -> bool:
+def is_known_unit(units: str) -> bool:
     """Return whether pint parses them; without pint, that they may be known."""
     if not _is_computable(units):
         return False

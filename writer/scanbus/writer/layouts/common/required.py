@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from scanbus.writer.model.nexus_tree import Dataset, Group, Node
@@ -13,8 +13,18 @@ DEFINITIONS_VERSION = "v2026.01"
 """Version of the NeXus definitions by which files are made and validated."""
 
 
-def lacking(entry: Group, required: Sequence[str]) -> tuple[str, ...]:
-    """Return the required paths that a tree does not have, in their order.
+def lacking(
+    entry: Group, required: Sequence[str], sources: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """Return where to say what a tree does not have, in the order of `required`.
+
+    Parameters
+    ----------
+    required : sequence of str
+        Paths in the tree.
+    sources : mapping, optional
+        Path to the one of the metadata by which it comes, if that is another; empty for
+        what comes with another one.
 
     Examples
     --------
@@ -22,7 +32,10 @@ def lacking(entry: Group, required: Sequence[str]) -> tuple[str, ...]:
     >>> lacking(entry, ("title", "sample/name"))
     ('sample/name',)
     """
-    return tuple(path for path in required if not _has(entry, path))
+    sources = sources or {}
+    missing = (path for path in required if not _has(entry, path))
+    said = (sources.get(path, path) for path in missing)
+    return tuple(dict.fromkeys(filter(None, said)))
 
 
 def _has(entry: Group, path: str) -> bool:

@@ -34,6 +34,8 @@ from scanbus.writer.model.scan_contents import ScanContents, linked_path
 __all__ = ["ScanView", "utc_time"]
 
 _MAX_LINKS = 16
+# In metres, or in millimetres? Nobody knows without units.
+_NEEDED = ("m", "mm", "angstrom", "eV", "keV")
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,9 @@ class ScanView:
         Parameters
         ----------
         path : str
-            Path of a scalar, or of an array with one value. Without units of its own it
-            is taken as one in `units`.
+            Path of a scalar, or of an array with one value. A length or an energy needs
+            units of its own, as millimetres are common; of others, what has none is
+            taken as one in `units`.
         units : str
             Units as pint spells them.
         """
@@ -139,7 +142,44 @@ class ScanView:
         value = np.asarray(node.value)
         if value.dtype.kind not in "iuf" or value.size != 1:
             return None
-        return converted(float(value.ravel()[0]), _units_of(node), units)
+        given = _units_of(node)
+        if not given and units in _NEEDED:
+            return None
+        return converted(float(value.ravel()[0]), given, units)
+
+    def size(self, path: str, units: str) -> float | None:
+        """Return a number above zero, as `number`: a distance, a size, a time."""
+        found = self.number(path, units)
+        return found if found is not None and found > 0 else None
+
+    def lacks(self, path: str, units: str) -> str:
+        """Return what is missing for a number: its path, or why it is none.
+
+        Empty if it is there. For the notes of a verdict: what a path says can be set.
+        """
+        found = self.number(path, units)
+        if found is not None:
+            is_size = units != "pixel"
+            return f"{path} (it is not above 0)" if is_size and found <= 0 else ""
+        node = self.dataset(path)
+        if node is None:
+            return path
+        given = _units_of(node)
+        if not given and units in _NEEDED:
+            return f"{path}@units"
+        return f"{path} (no number that is one in {units})"
+
+    def fitting(self, place: Place | None, count: int | None) -> Node | None:
+        """Return the points of a channel if there are as many as of another one.
+
+        While the scan runs any number fits: readers see the shorter one.
+        """
+        if place is None:
+            return None
+        is_over = self.record.final_verdict is not None
+        if is_over and place.n_points != count:
+            return None
+        return self.points(place.channel.name)
 
     def points(self, channel: str) -> Node | None:
         """Return a dataset with a channel's points, for a file beside the scan master.

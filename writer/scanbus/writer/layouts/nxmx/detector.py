@@ -104,16 +104,19 @@ def geometry_of(view: ScanView, device: str) -> Geometry:
         Name of that group.
     """
 
-    def number(name: str, units: str) -> float | None:
-        return view.number(f"instrument/{device}/{name}", units)
+    def size(name: str) -> float | None:
+        return view.size(f"instrument/{device}/{name}", "m")
 
-    distance = number("distance", "m")
+    def place(name: str) -> float | None:
+        return view.number(f"instrument/{device}/{name}", "pixel")
+
+    distance = size("distance")
     if distance is None:
-        distance = number("detector_distance", "m")
+        distance = size("detector_distance")
     return Geometry(
         distance,
-        (number("x_pixel_size", "m"), number("y_pixel_size", "m")),
-        (number("beam_center_x", "pixel"), number("beam_center_y", "pixel")),
+        (size("x_pixel_size"), size("y_pixel_size")),
+        (place("beam_center_x"), place("beam_center_y")),
     )
 
 
@@ -148,7 +151,7 @@ def detector_group(
     material = _MATERIALS.get(view.text(f"{path}/sensor_material").strip().lower())
     if material is not None:
         children["sensor_material"] = Dataset(material)
-    thickness = view.number(f"{path}/sensor_thickness", "m")
+    thickness = view.size(f"{path}/sensor_thickness", "m")
     if thickness is not None:
         children["sensor_thickness"] = _metres(thickness)
     serial = view.text(f"{path}/serial_number")

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scanbus.schemas.errors import LayoutError
-from scanbus.writer.layouts.common.beam import wavelength_of
+from scanbus.writer.layouts.common.beam import lacks_wavelength, wavelength_of
 from scanbus.writer.layouts.common.channel_nodes import Place, virtual_sources
 from scanbus.writer.layouts.common.required import with_definition
 from scanbus.writer.layouts.common.scan_view import ScanView
@@ -39,17 +39,14 @@ __all__ = ["NXMX"]
 
 _REQUIRED: Final = (
     "start_time",
-    "end_time_estimated",
-    "data",
-    "source/name",
-    "sample/name",
-    "sample/depends_on",
-    "instrument/name",
     "instrument/beam/incident_wavelength",
-    "instrument/detector/depends_on",
-    "instrument/detector/module",
-    "instrument/detector/sensor_material",
-    "instrument/detector/sensor_thickness",
+    "instrument/DETECTOR/distance",
+    "instrument/DETECTOR/x_pixel_size",
+    "instrument/DETECTOR/y_pixel_size",
+    "instrument/DETECTOR/beam_center_x",
+    "instrument/DETECTOR/beam_center_y",
+    "instrument/DETECTOR/sensor_material",
+    "instrument/DETECTOR/sensor_thickness",
 )
 # Of unsigned integers of these sizes; what neggia reads of XDS.
 _COUNTS: Final = ("uint8", "uint16", "uint32", "int32")
@@ -101,7 +98,7 @@ def _master(
 ) -> Master:
     geometry = geometry_of(view, place.device)
     data = _data(view, place, links_files=links_files)
-    beam = _beam(view)
+    detector = detector_group(view, place, geometry, links_files=links_files)
     children: dict[str, Node] = {
         "title": Dataset(view.record.title),
         "start_time": Dataset(view.start_time),
@@ -109,44 +106,35 @@ def _master(
         "data": data,
         "source": _source(view),
         "sample": sample_group(view, rotation),
-        "instrument": _instrument(
-            view,
-            beam,
-            detector_group(view, place, geometry, links_files=links_files),
-        ),
+        "instrument": _instrument(view, _beam(view), detector),
     }
     if view.end_time:
         children["end_time"] = Dataset(view.end_time)
-    missing = tuple(_missing(view, place, geometry, beam, data))
+    missing = tuple(_missing(view, place, geometry, detector, data))
     entry = Group("NXentry", {"default": "data"}, children)
     return Master({ENTRY: with_definition(entry, "NXmx", missing)}, missing, remarks)
 
 
 def _missing(
-    view: ScanView, place: Place, geometry: Geometry, beam: Group, data: Group
+    view: ScanView, place: Place, geometry: Geometry, group: Group, data: Group
 ) -> Iterator[str]:
-    """Yield what the definition, or its readers, require and the scan lacks."""
+    """Yield where to say what the definition, or its readers, require."""
+    path = f"instrument/{place.device}"
     if not view.start_time:
         yield "start_time"
     if not data.children:
-        yield "data"
-    if "incident_wavelength" not in beam.children:
-        yield "instrument/beam/incident_wavelength"
+        yield "frames"
+    wavelength = lacks_wavelength(view)
+    if wavelength:
+        yield wavelength
     for name in geometry.missing:
-        yield f"instrument/detector/{name}"
-    for name in ("sensor_material", "sensor_thickness"):
-        node = view.dataset(f"instrument/{place.device}/{name}")
-        if node is None:
-            yield f"instrument/detector/{name}"
-    material = view.text(f"instrument/{place.device}/sensor_material")
-    group = detector_group(view, place, geometry, links_files=False)
-    if material and "sensor_material" not in group.children:
-        yield f"instrument/detector/sensor_material (not {material!r}: Si, CdTe, GaAs)"
-    if (
-        view.dataset(f"instrument/{place.device}/sensor_thickness") is not None
-        and "sensor_thickness" not in group.children
-    ):
-        yield "instrument/detector/sensor_thickness (in no units of length)"
+        yield view.lacks(f"{path}/{name}", "pixel" if "beam" in name else "m")
+    material = view.text(f"{path}/sensor_material")
+    if "sensor_material" not in group.children:
+        known = f" (not {material!r}: Si, CdTe or GaAs)" if material else ""
+        yield f"{path}/sensor_material{known}"
+    if "sensor_thickness" not in group.children:
+        yield view.lacks(f"{path}/sensor_thickness", "m")
 
 
 def _data(view: ScanView, place: Place, *, links_files: bool) -> Group:
@@ -242,7 +230,8 @@ def _remarks(view: ScanView, place: Place) -> Iterator[str]:
     if len(set(lengths[:-1])) > 1 or (lengths and lengths[-1] > lengths[0]):
         yield (
             f"XDS's neggia takes all files of {channel.name} to be as long as the "
-            "first one, and they are not: use the .nxs file"
+            "first one, and they are not: durin reads them, and the .nxs file; a scan "
+            "that asks for nxmx has equal ones"
         )
     if "T" in view.start_time and not view.start_time.endswith("Z"):
         yield "start_time has no time zone, as its source says none"

@@ -11,6 +11,7 @@ import numpy as np
 from scanbus.schemas.errors import LayoutError
 from scanbus.schemas.layout_names import is_reserved_name
 from scanbus.schemas.valid_names import MAX_NAME_LENGTH, NEXUS_NAME
+from scanbus.writer.layouts.common.conversions import is_known_unit
 from scanbus.writer.layouts.site.placeholders import (
     EACH,
     FILE_WORDS,
@@ -49,7 +50,11 @@ def checked(where: str, template: Template) -> Template:
         path = given.removeprefix("/")
         if path in nodes:
             raise LayoutError(where, f"node {_shown(path)}: it is named twice")
-        problem = _name_problem(path) or _node_problem(node, path, template.file)
+        problem = (
+            _name_problem(path)
+            or _node_problem(node, path, template.file)
+            or _units_problem(node)
+        )
         if problem:
             raise LayoutError(where, f"node {_shown(path)}: {problem}")
         nodes[path] = node
@@ -67,6 +72,12 @@ def checked(where: str, template: Template) -> Template:
         reason = f"a cycle of links: {' -> '.join(map(_shown, circle))}; remove one"
         raise LayoutError(where, reason)
     return template.model_copy(update={"nodes": nodes})
+
+
+def _units_problem(node: NodeTemplate) -> str:
+    if node.units is None or is_known_unit(node.units):
+        return ""
+    return f"pint does not know the units {_shown(node.units)}"
 
 
 def _check_file(where: str, pattern: str) -> None:

@@ -75,6 +75,14 @@ def as_template(where: str, found: Mapping[str, Any]) -> Template:
         raise LayoutError(where, _sentence(error)) from None
     except RecursionError:
         raise LayoutError(where, "its parts are nested too deeply") from None
+    # The nodes first: what is wrong is said of one of them, if it is there.
+    for path, part in (*template.nodes.items(), ("", template)):
+        try:
+            part.model_dump_json()
+        except ValueError:
+            place = f"node {path}: " if path else ""
+            reason = "a text has half of a surrogate pair, which is no character"
+            raise LayoutError(where, f"{place}{reason}") from None
     return checked(where, template)
 
 

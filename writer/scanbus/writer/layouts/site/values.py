@@ -92,6 +92,10 @@ def _number(given: float) -> Value:
 def _text(given: str) -> str:
     if "\0" in given:
         raise ValueError("a text has no NUL")
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text has no half of a surrogate pair") from None
     return given
 
 

@@ -14,7 +14,11 @@ from typing import Final
 import numpy as np
 
 from scanbus.schemas.errors import LayoutError
-from scanbus.writer.layouts.common.beam import HC_EV_ANGSTROM, wavelength_of
+from scanbus.writer.layouts.common.beam import (
+    HC_EV_ANGSTROM,
+    lacks_wavelength,
+    wavelength_of,
+)
 from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.conversions import converted
 from scanbus.writer.layouts.common.named_channels import channel_named
@@ -39,6 +43,8 @@ _JOULES: Final = 1.602176634e-19
 _DETECTOR: Final = "/entry_1/instrument_1/detector_1"
 _SAMPLE: Final = "/entry_1/sample_1"
 _SIZES: Final = ("distance", "x_pixel_size", "y_pixel_size")
+_SPREAD: Final = "instrument/beam/incident_energy_spread"
+_MOVED: Final = "technique/cxi/x and technique/cxi/y"
 _REQUIRED: Final = (
     "instrument_1/source_1/name",
     "instrument_1/source_1/type",
@@ -86,7 +92,7 @@ def _master(view: ScanView, place: Place) -> Master:
     links = _links(frames, moved)
     children["data_1"] = Group("NXdata", _plotted(frames), links)
     entry = Group("NXentry", {"default": "data_1"}, children)
-    missing = lacking(entry, _REQUIRED)
+    missing = lacking(entry, _REQUIRED, _sources(view, place))
     master: dict[str, Node] = {
         "cxi_version": Dataset(_VERSION),
         _ENTRY: with_definition(entry, "NXcxi_ptycho", missing),
@@ -94,6 +100,26 @@ def _master(view: ScanView, place: Place) -> Master:
         "data": _data(frames, moved),
     }
     return Master(master, missing)
+
+
+def _sources(view: ScanView, place: Place) -> dict[str, str]:
+    """Return by which paths of the metadata the required parts come."""
+    energy = lacks_wavelength(view)
+    found = {
+        "instrument_1/source_1/energy": energy,
+        "instrument_1/beam_1/energy": energy,
+        "instrument_1/beam_1/incident_beam_energy": energy,
+        "instrument_1/beam_1/incident_energy_spread": _SPREAD,
+        "instrument_1/detector_1/data": "frames",
+        "instrument_1/detector_1/translation": _MOVED,
+        "sample_1/geometry_1/translation": _MOVED,
+    }
+    for name in ("name", "type", "probe"):
+        found[f"instrument_1/source_1/{name}"] = f"instrument/source/{name}"
+    for name in _SIZES:
+        path = f"instrument/{place.device}/{name}"
+        found[f"instrument_1/detector_1/{name}"] = view.lacks(path, "m")
+    return found
 
 
 def _source(view: ScanView) -> Group:
@@ -129,7 +155,7 @@ def _detector(
 ) -> Group:
     children: dict[str, Node] = {}
     for name in _SIZES:
-        value = view.number(f"instrument/{place.device}/{name}", "m")
+        value = view.size(f"instrument/{place.device}/{name}", "m")
         if value is not None:
             children[name] = Dataset(value, {"units": "m"})
     attributes: dict[str, Value] = {}
@@ -227,6 +253,7 @@ def _axis(view: ScanView, letter: str) -> Place | None:
             axis
             for axis in view.axes
             if axis.channel.name.lower().endswith(letter)
+            and axis.channel.units
             and converted(1.0, axis.channel.units, "m") is not None
         ]
         place = found[0] if len(found) == 1 else None
@@ -234,17 +261,30 @@ def _axis(view: ScanView, letter: str) -> Place | None:
 
 
 def _metres(view: ScanView, place: Place | None) -> Array | None:
-    if place is None:
+    if place is None or not place.channel.units:
         return None
     factor = converted(1.0, place.channel.units, "m")
     positions = view.positions(place.channel.name)
-    return None if factor is None or positions is None else positions * factor
+    if factor is None or positions is None or not np.isfinite(positions).all():
+        return None
+    return positions * factor
 
 
 CXI: Final = Profile(
     _NAME,
     _naming,
     _masters,
-    "ptychography: patterns and positions of the sample in CXI, for PyNX and others",
-    _REQUIRED,
+    "ptychography: patterns and positions, for PyNX and others",
+    (
+        "frames",
+        _MOVED,
+        "instrument/beam/incident_energy",
+        _SPREAD,
+        "instrument/DETECTOR/distance",
+        "instrument/DETECTOR/x_pixel_size",
+        "instrument/DETECTOR/y_pixel_size",
+        "instrument/source/name",
+        "instrument/source/type",
+        "instrument/source/probe",
+    ),
 )

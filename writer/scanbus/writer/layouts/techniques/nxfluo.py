@@ -16,6 +16,7 @@ from scanbus.schemas import Role
 from scanbus.schemas.errors import LayoutError
 from scanbus.writer.layouts.common.beam import wavelength_of
 from scanbus.writer.layouts.common.channel_nodes import Place
+from scanbus.writer.layouts.common.conversions import converted
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.profile import Master, Profile
 from scanbus.writer.layouts.techniques.parts import (
@@ -24,10 +25,11 @@ from scanbus.writer.layouts.techniques.parts import (
     monitor,
     sample_of,
     source_of,
+    sources_of,
     start_of,
     targeted,
 )
-from scanbus.writer.model.nexus_tree import Dataset, Group, HardLink, Node, Value
+from scanbus.writer.model.nexus_tree import Array, Dataset, Group, HardLink, Node, Value
 
 __all__ = ["NXFLUO"]
 
@@ -99,7 +101,13 @@ def _master(view: ScanView, place: Place) -> Master:
     if counter is not None:
         children["monitor"] = counter
     children["data"] = _data(spectra, energy)
-    return finished(children, "NXfluo", _REQUIRED, tuple(_remarks(place)))
+    energies = f"instrument/{place.device}/energy"
+    sources = {
+        **sources_of(view, _NAME),
+        **dict.fromkeys(("instrument/fluorescence/data", "data/data"), "spectra"),
+        **dict.fromkeys(("instrument/fluorescence/energy", "data/energy"), energies),
+    }
+    return finished(children, "NXfluo", _REQUIRED, sources, _remarks(place))
 
 
 def _data(spectra: Node | None, energy: Node | None) -> Group:
@@ -116,19 +124,30 @@ def _data(spectra: Node | None, energy: Node | None) -> Group:
 
 def _energy(view: ScanView, place: Place) -> Node | None:
     """Return the energy of each channel, from the metadata or their calibration."""
-    path = f"instrument/{place.device}"
     (length,) = place.channel.shape
-    given = view.dataset(f"{path}/energy")
-    if given is not None and np.shape(given.value) == (length,):
-        units = given.attributes.get("units", "keV")
-        return Dataset(np.asarray(given.value, np.float64), {"units": units})
-    line = view.dataset(f"{path}/calibration")
-    if line is None or np.shape(line.value) != (3,):
+    given = _numbers(view, f"instrument/{place.device}/energy", length)
+    if given is not None:
+        return Dataset(given, {"units": "keV"})
+    line = _numbers(view, f"instrument/{place.device}/calibration", 3)
+    if line is None:
         return None
-    offset, gain, curvature = np.asarray(line.value, np.float64)
+    offset, gain, curvature = line
     numbers = np.arange(length)
     energy = offset + gain * numbers + curvature * numbers**2
     return Dataset(energy, {"units": "keV"})
+
+
+def _numbers(view: ScanView, path: str, length: int) -> Array | None:
+    """Return finite numbers in keV; None if there are not so many."""
+    node = view.dataset(path)
+    if node is None or np.asarray(node.value).dtype.kind not in "iuf":
+        return None
+    units = node.attributes.get("units", "")
+    factor = converted(1.0, units if isinstance(units, str) else "", "keV")
+    values = np.asarray(node.value, np.float64)
+    if factor is None or values.shape != (length,) or not np.isfinite(values).all():
+        return None
+    return values * factor
 
 
 def _remarks(place: Place) -> tuple[str, ...]:
@@ -142,6 +161,15 @@ NXFLUO: Final = Profile(
     _NAME,
     _naming,
     _masters,
-    "X-ray fluorescence: spectra with the energy of each channel, for PyMca",
-    _REQUIRED,
+    "X-ray fluorescence: spectra with energies, for PyMca",
+    (
+        "spectra",
+        "instrument/MCA/energy (or its calibration)",
+        "instrument/monochromator/wavelength",
+        "instrument/source/type",
+        "instrument/source/name",
+        "instrument/source/probe",
+        "technique/nxfluo/monitor (or a channel i0)",
+        "technique/nxfluo/preset (or a count time)",
+    ),
 )

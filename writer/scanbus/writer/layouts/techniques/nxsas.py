@@ -22,6 +22,7 @@ from scanbus.writer.layouts.techniques.parts import (
     monitor,
     sample_of,
     source_of,
+    sources_of,
     start_of,
     targeted,
 )
@@ -87,13 +88,23 @@ def _master(view: ScanView, place: Place) -> Master:
     links: dict[str, Node] = {} if frames is None else {"data": HardLink(_DATA)}
     signal: dict[str, Value] = {} if frames is None else {"signal": "data"}
     children["data"] = Group("NXdata", signal, links)
-    return finished(children, "NXsas", _REQUIRED)
+    return finished(children, "NXsas", _REQUIRED, sources_of(view, _NAME, place))
 
 
 NXSAS: Final = Profile(
     _NAME,
     _naming,
     _masters,
-    "small-angle scattering: frames with wavelength, distance and pixel sizes",
-    _REQUIRED,
+    "small-angle scattering: frames and their geometry",
+    (
+        "frames",
+        "instrument/beam/incident_wavelength",
+        "instrument/DETECTOR/distance",
+        "instrument/DETECTOR/x_pixel_size",
+        "instrument/DETECTOR/y_pixel_size",
+        "instrument/source/type",
+        "instrument/source/probe",
+        "technique/nxsas/monitor (or a channel i0)",
+        "technique/nxsas/preset (or a count time of the detector)",
+    ),
 )

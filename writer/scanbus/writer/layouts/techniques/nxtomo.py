@@ -15,7 +15,7 @@ import numpy as np
 from scanbus.schemas.errors import LayoutError
 from scanbus.writer.layouts.common.beam import HC_EV_ANGSTROM, wavelength_of
 from scanbus.writer.layouts.common.channel_nodes import Place
-from scanbus.writer.layouts.common.named_channels import channel_named
+from scanbus.writer.layouts.common.named_channels import channel_named, is_number
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.profile import Master, Profile
 from scanbus.writer.layouts.techniques.parts import (
@@ -25,6 +25,7 @@ from scanbus.writer.layouts.techniques.parts import (
     finished,
     sample_of,
     source_of,
+    sources_of,
     start_of,
     targeted,
 )
@@ -45,6 +46,8 @@ _REQUIRED: Final = (
     "data/rotation_angle",
     "data/image_key",
 )
+_KEY: Final = "technique/image_key"
+_ANGLE: Final = "technique/nxtomo/rotation"
 _MOVES: Final = ("x_translation", "y_translation", "z_translation")
 
 
@@ -62,7 +65,7 @@ def _masters(view: ScanView) -> Mapping[str, Master]:
 def _master(view: ScanView, place: Place) -> Master:
     frames = targeted(view.points(place.channel.name), f"{_DETECTOR}/data")
     key = targeted(_image_key(view, place), f"{_DETECTOR}/image_key")
-    angle = targeted(_rotation(view), "/entry/sample/rotation_angle")
+    angle = targeted(_rotation(view, place), "/entry/sample/rotation_angle")
     detector: dict[str, Node] = detector_fields(view, place)
     if frames is not None:
         detector["data"] = frames
@@ -93,7 +96,12 @@ def _master(view: ScanView, place: Place) -> Master:
     if control is not None:
         children["control"] = Group("NXmonitor", children={"data": control})
     children["data"] = _data(frames, key, angle)
-    return finished(children, "NXtomo", _REQUIRED)
+    sources = {
+        **sources_of(view, _NAME, place),
+        **dict.fromkeys(("instrument/detector/image_key", "data/image_key"), _KEY),
+        **dict.fromkeys(("sample/rotation_angle", "data/rotation_angle"), _ANGLE),
+    }
+    return finished(children, "NXtomo", _REQUIRED, sources)
 
 
 def _data(frames: Node | None, key: Node | None, angle: Node | None) -> Group:
@@ -116,29 +124,31 @@ def _image_key(view: ScanView, place: Place) -> Node | None:
     """Return what each frame is: a channel, or one key for all frames of the scan."""
     channel = channel_named(view, _NAME, "image_key", ("image_key",))
     if channel is not None:
-        return view.points(channel.channel.name)
+        is_key = channel.channel.numpy_dtype.kind in "iu"
+        return view.fitting(channel, place.n_points) if is_key else None
     if place.n_points is None:
         return None
     for path in (f"technique/{_NAME}/image_key", "technique/image_key"):
         value = view.number(path, "")
         word = view.text(path).strip().lower()
-        key = _KEYS.get(word, None if value is None else int(value))
+        is_whole = value is not None and value.is_integer()
+        key = _KEYS.get(word, int(value) if value is not None and is_whole else None)
         if key in _KEYS.values():
             return Dataset(np.full(place.n_points, key, np.int32))
     return None
 
 
-def _rotation(view: ScanView) -> Node | None:
+def _rotation(view: ScanView, frames: Place) -> Node | None:
     """Return the angles: of a named axis, or of the only one that turns."""
 
     def turns(place: Place) -> bool:
-        return not place.channel.shape and place.channel.units in ANGLES
+        return is_number(place) and place.channel.units in ANGLES
 
     place = channel_named(view, _NAME, "rotation", (), turns)
     if place is None and not view.text(f"technique/{_NAME}/rotation"):
         found = [axis for axis in view.axes if turns(axis)]
         place = found[0] if len(found) == 1 else None
-    return None if place is None else view.points(place.channel.name)
+    return view.fitting(place, frames.n_points)
 
 
 def _move(view: ScanView, name: str) -> Node | None:
@@ -150,6 +160,6 @@ NXTOMO: Final = Profile(
     _NAME,
     _naming,
     _masters,
-    "tomography: frames with their keys and angles, for nxtomomill and tomoscan",
-    _REQUIRED,
+    "tomography: frames, keys and angles, for nxtomomill and tomoscan",
+    ("frames", f"{_KEY} (or a channel image_key)", f"{_ANGLE} (or one axis in deg)"),
 )

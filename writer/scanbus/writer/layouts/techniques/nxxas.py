@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from scanbus.writer.layouts.common.channel_nodes import Place
-from scanbus.writer.layouts.common.named_channels import channel_named
+from scanbus.writer.layouts.common.named_channels import channel_named, is_number
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.profile import Master, Profile
 from scanbus.writer.layouts.techniques.parts import (
@@ -21,6 +21,7 @@ from scanbus.writer.layouts.techniques.parts import (
     monitor,
     sample_of,
     source_of,
+    sources_of,
     start_of,
     targeted,
 )
@@ -43,6 +44,10 @@ _MODES: Final = {
     "fluorescence": "Fluorescence Yield",
     "transmission": "Transmission",
 }
+_SAID: Final = tuple(
+    f"technique/nxxas/{part}"
+    for part in ("energy", "incoming_beam", "absorbed_beam", "mode")
+)
 _REQUIRED: Final = (
     "title",
     "start_time",
@@ -67,17 +72,19 @@ def _naming(view: ScanView) -> tuple[str, ...]:
 
 
 def _masters(view: ScanView) -> Mapping[str, Master]:
-    energy = _points(view, _energy_axis(view))
     incoming = channel_named(view, _NAME, "incoming_beam", MONITORS)
     absorbed, mode = _absorbed(view)
-    energy = targeted(energy, _ENERGY)
-    signal = targeted(_points(view, absorbed), _ABSORBED)
+    axis = _energy_axis(view)
+    counted = [place.n_points for place in (absorbed, axis, incoming) if place]
+    count = counted[0] if counted else None
+    energy = targeted(view.fitting(axis, count), _ENERGY)
+    signal = targeted(view.fitting(absorbed, count), _ABSORBED)
     name = view.dataset("instrument/name")
     instrument: dict[str, Node] = {
         "name": name or Dataset(view.record.identity.beamline),
         "source": source_of(view),
         "monochromator": _group("NXmonochromator", energy=energy),
-        "incoming_beam": _group("NXdetector", data=_points(view, incoming)),
+        "incoming_beam": _group("NXdetector", data=view.fitting(incoming, count)),
         "absorbed_beam": _group("NXdetector", data=signal),
     }
     children: dict[str, Node] = start_of(view)
@@ -88,11 +95,16 @@ def _masters(view: ScanView) -> Mapping[str, Master]:
         children["monitor"] = counter
     children["data"] = _data(signal, energy, mode)
     (file_name,) = _naming(view)
-    return {file_name: finished(children, "NXxas", _REQUIRED)}
-
-
-def _points(view: ScanView, place: Place | None) -> Node | None:
-    return None if place is None else view.points(place.channel.name)
+    said = {
+        **sources_of(view, _NAME),
+        **dict.fromkeys(("instrument/monochromator/energy", "data/energy"), _SAID[0]),
+        "instrument/incoming_beam/data": _SAID[1],
+        **dict.fromkeys(
+            ("instrument/absorbed_beam/data", "data/absorbed_beam"), _SAID[2]
+        ),
+        "data/mode": _SAID[2] if absorbed is None else _SAID[3],
+    }
+    return {file_name: finished(children, "NXxas", _REQUIRED, said)}
 
 
 def _group(nx_class: str, **fields: Node | None) -> Group:
@@ -104,7 +116,7 @@ def _energy_axis(view: ScanView) -> Place | None:
     """Return the axis of the energy: a named one, or the only one in units of it."""
 
     def is_energy(place: Place) -> bool:
-        return not place.channel.shape and place.channel.units in _ENERGIES
+        return is_number(place) and place.channel.units in _ENERGIES
 
     place = channel_named(view, _NAME, "energy", _AXES, is_energy)
     if place is None and not view.text(f"technique/{_NAME}/energy"):
@@ -147,5 +159,12 @@ NXXAS: Final = Profile(
     _naming,
     _masters,
     "X-ray absorption: incoming and absorbed beam over the energy",
-    _REQUIRED,
+    (
+        *_SAID,
+        "instrument/source/type",
+        "instrument/source/name",
+        "instrument/source/probe",
+        "technique/nxxas/monitor (or a channel i0)",
+        "technique/nxxas/preset (or a count time)",
+    ),
 )

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from scanbus.schemas import Role
+from scanbus.writer.layouts.common.beam import lacks_wavelength
 from scanbus.writer.layouts.common.channel_nodes import Place
 from scanbus.writer.layouts.common.named_channels import channel_named
 from scanbus.writer.layouts.common.required import lacking, with_definition
@@ -31,12 +32,14 @@ __all__ = [
     "monitor",
     "sample_of",
     "source_of",
+    "sources_of",
     "start_of",
     "targeted",
 ]
 
 ANGLES: Final = ("deg", "degree", "degrees", "rad", "mrad", "urad", "mdeg")
 MONITORS: Final = ("i0", "io", "monitor", "mon", "ic0", "ion_chamber_0", "current")
+_COUNTED: Final = ("mode", "data", "integral")
 _FIELDS: Final = (
     ("distance", "m"),
     ("x_pixel_size", "m"),
@@ -105,13 +108,13 @@ def monitor(
     children: dict[str, Node] = {}
     mode = view.text(f"technique/{profile}/mode_of_monitor") or "timer"
     children["mode"] = Dataset(mode if mode in ("monitor", "timer") else "timer")
-    preset = view.number(f"technique/{profile}/preset", "s")
+    preset = view.size(f"technique/{profile}/preset", "s")
     for device in view.detectors:
         if preset is None:
-            preset = view.number(f"instrument/{device.device}/count_time", "s")
+            preset = view.size(f"instrument/{device.device}/count_time", "s")
     for other in view.places.values():
         if preset is None and other.channel.role is Role.SPECTRUM:
-            preset = view.number(f"instrument/{other.device}/preset_time", "s")
+            preset = view.size(f"instrument/{other.device}/preset_time", "s")
     if preset is not None:
         children["preset"] = Dataset(preset, {"units": "s"})
     data = view.points(place.channel.name)
@@ -119,7 +122,7 @@ def monitor(
         children["data"] = data
     if with_integral:
         counts = view.positions(place.channel.name)
-        if counts is not None and counts.size:
+        if counts is not None and np.isfinite(counts).any():
             children["integral"] = Dataset(float(np.nansum(counts)))
     return Group("NXmonitor", children=children)
 
@@ -128,13 +131,39 @@ def detector_fields(view: ScanView, place: Place) -> dict[str, Node]:
     """Return where a detector stands, in metres and pixels, as far as it is known."""
     children: dict[str, Node] = {}
     for name, units in _FIELDS:
-        value = view.number(f"instrument/{place.device}/{name}", units)
+        path = f"instrument/{place.device}/{name}"
+        is_place = units == "pixel"
+        value = view.number(path, units) if is_place else view.size(path, units)
         if value is not None:
             children[name] = Dataset(value, {"units": units})
     count_time = view.number(f"instrument/{place.device}/count_time", "s")
     if count_time is not None:
         children["count_time"] = Dataset(count_time, {"units": "s"})
     return children
+
+
+def sources_of(
+    view: ScanView, profile: str, place: Place | None = None
+) -> dict[str, str]:
+    """Return by which paths of the metadata parts come that several techniques share.
+
+    Parameters
+    ----------
+    place : Place or None
+        The channel of the frames.
+    """
+    counter = f"technique/{profile}/monitor"
+    has_counter = channel_named(view, profile, "monitor", MONITORS) is not None
+    preset = f"technique/{profile}/preset" if has_counter else counter
+    found = {"instrument/monochromator/wavelength": lacks_wavelength(view)}
+    for group in ("monitor", "control"):
+        found |= dict.fromkeys((f"{group}/{name}" for name in _COUNTED), counter)
+        found[f"{group}/preset"] = preset
+    for name, units in _FIELDS if place is not None else ():
+        path = f"instrument/{place.device}/{name}" if place is not None else name
+        found[f"instrument/detector/{name}"] = view.lacks(path, units)
+    found |= dict.fromkeys(("instrument/detector/data", "data/data"), "frames")
+    return found
 
 
 def targeted(node: Node | None, path: str) -> Node | None:
@@ -148,6 +177,7 @@ def finished(
     children: Mapping[str, Node],
     name: str,
     required: Sequence[str],
+    sources: Mapping[str, str],
     remarks: tuple[str, ...] = (),
 ) -> Master:
     """Return the file of one NXentry, with its definition if it has all of it.
@@ -160,7 +190,9 @@ def finished(
         The application definition.
     required : sequence of str
         Paths in the NXentry that it requires.
+    sources : mapping
+        Of `lacking`.
     """
     entry = Group("NXentry", {"default": "data"}, children)
-    missing = lacking(entry, required)
+    missing = lacking(entry, required, sources)
     return Master({ENTRY: with_definition(entry, name, missing)}, missing, remarks)
