@@ -16,7 +16,7 @@ from scanbus.writer.layouts import profiles
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.layouts.profile import Master, Profile
 from scanbus.writer.layouts.profiles import lay_out
-from scanbus.writer.masters.write import write_scan_master
+from scanbus.writer.masters.write import foreign_layouts, write_scan_master
 from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.nexus_tree import Dataset, Group, Node, SoftLink
 from scanbus.writer.model.scan_contents import ScanContents
@@ -174,6 +174,7 @@ def test_what_has_the_name_of_a_layout_stays(
     write_scan_master(scan.folder, layouts(GOOD_PROFILE))
     assert version_of(path.lstat()) == before
     assert GOOD in capsys.readouterr().err
+    assert foreign_layouts(scan.folder, layouts(GOOD_PROFILE))
 
 
 def test_a_file_system_that_refuses_ends_the_attempt(

@@ -192,8 +192,17 @@ def test_numbers_that_do_not_fit_are_no_claim(redis_url: str, tmp_path: Path) ->
         for layout, changed in odd.items()
     ]
     scans[-1] = Wanted(("cxi",), {**METADATA, "instrument": odd["cxi"]["instrument"]})
+    gap = np.where(np.arange(N_POINTS) == 3, np.nan, np.arange(N_POINTS))
+    layouts = [*odd, "nxtomo", "nxtomo", "nxxas", "cxi"]
+    for layout, name, values in (
+        ("nxtomo", "image_key", np.arange(N_POINTS)),
+        ("nxtomo", "rot", gap),
+        ("nxxas", "energy", gap),
+        ("cxi", "sx", gap),
+    ):
+        scans.append(Wanted((layout,), changed={name: values}))
     found = written_techniques(redis_url, tmp_path / "root", *scans)
-    for layout, (folder, verdict) in zip(odd, found, strict=True):
+    for layout, (folder, verdict) in zip(layouts, found, strict=True):
         assert [note for note in verdict.notes if "no definition" in note], layout
         for path in (*folder.glob("*.nxs"), *folder.glob("*.cxi")):
             with h5py.File(path) as file:

@@ -86,12 +86,15 @@ class Wanted:
         Channels that it lacks.
     n_points : int
         How many of the points it has.
+    changed : mapping
+        Other values of channels.
     """
 
     layouts: tuple[str, ...] = TECHNIQUES
     metadata: Mapping[str, Any] = field(default_factory=lambda: METADATA)
     without: tuple[str, ...] = ()
     n_points: int = N_POINTS
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
 
 def written_techniques(
@@ -134,5 +137,6 @@ def _publish(publisher: Publisher, wanted: Wanted) -> str:
                 scan.channel(name, **columns[name][1])  # type: ignore[arg-type]
         for point in range(wanted.n_points):
             for name in names:
-                scan.send(name, columns[name][0][point])
+                values = wanted.changed.get(name, columns[name][0])
+                scan.send(name, values[point])
     return scan.uid

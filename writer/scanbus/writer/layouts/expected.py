@@ -61,7 +61,7 @@ def with_expected_values(
     referenced = {
         channel.name: () for channel in prepared.channels if channel.is_reference
     }
-    # Their numbers are of no matter: only whether there are some.
+    # Where they are not known, they are of no matter: only whether there are some.
     positions = {
         channel.name: np.zeros(counts.get(channel.name, 0))
         for _, channel in computed_channels(prepared)
@@ -71,7 +71,7 @@ def with_expected_values(
         contents,
         values=(ValueFile("expected", arrays),),
         referenced={**referenced, **contents.referenced},
-        positions=positions,
+        positions={**positions, **contents.positions},
     )
 
 

@@ -37,7 +37,7 @@ from scanbus.schemas.file_names import (
 )
 from scanbus.writer.masters.above import rebuild_masters
 from scanbus.writer.masters.layout_notes import current_notes
-from scanbus.writer.masters.write import write_scan_master
+from scanbus.writer.masters.write import foreign_layouts, write_scan_master
 from scanbus.writer.model.layout_choice import LayoutChoice
 from scanbus.writer.model.scan_contents import ScanContents, SegmentFile
 from scanbus.writer.storage.added_layouts import add_layouts, with_added_layouts
@@ -211,9 +211,13 @@ def _rebuild_scan(
             contents = replace(contents, choice=choice)
             corrected = with_amendments(contents, read_amendments(folder))
             notes = current_notes(corrected)
-        return write_scan_master(folder, contents), notes
+        path = write_scan_master(folder, contents)
+        foreign = foreign_layouts(folder, contents) if contents.choice.names else ()
     except (NameTakenError, VerificationError, DocumentError) as error:
         return SkippedScan(str(folder), str(error), is_damaged=True)
+    if foreign:
+        return SkippedScan(str(folder), "; ".join(foreign), is_damaged=True)
+    return path, notes
 
 
 def has_references(contents: ScanContents) -> bool:

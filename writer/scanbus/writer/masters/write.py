@@ -51,6 +51,7 @@ from scanbus.writer.storage.value_arrays import with_values
 
 __all__ = [
     "add_to_file",
+    "foreign_layouts",
     "replace_file",
     "write_amended_master",
     "write_scan_master",
@@ -186,6 +187,17 @@ def write_layouts(
                 file=str(path),
                 reason=str(error),
             )
+
+
+def foreign_layouts(folder: Path, contents: ScanContents) -> tuple[str, ...]:
+    """Return a sentence for each file that keeps a layout of a scan from its name."""
+    found: list[str] = []
+    for name in lay_out(contents, stamp_now()).files:
+        try:
+            _check_layout(folder / name, contents.record.uid)
+        except NameTakenError as error:
+            found.append(str(error))
+    return tuple(found)
 
 
 def _check_layout(path: Path, uid: str) -> None:

@@ -444,10 +444,10 @@ class ScanWriter:
             for owner in self._all.owners:
                 owner.confirm()
             verdict = verdict_on(self._record, self._lanes, self._root, found)
-            verdict, choice = with_layout_notes(self._contents(verdict))
+            sections = self._all.shared.read_all(self._lanes)
+            verdict, choice = with_layout_notes(self._contents(verdict), sections)
             segments = segment_paths(self._lanes, self._folder)
             path = self._work_folder.path(name)
-            sections = self._all.shared.read_all(self._lanes)
             write_scan_file(
                 path,
                 self._record,

@@ -181,6 +181,15 @@ class ScanView:
             return None
         return self.points(place.channel.name)
 
+    def complete(self, place: Place | None, count: int | None) -> Node | None:
+        """Return the points of a channel as `fitting`, if none of them is missing."""
+        if place is None:
+            return None
+        numbers = self.positions(place.channel.name)
+        if numbers is not None and not np.isfinite(numbers).all():
+            return None
+        return self.fitting(place, count)
+
     def points(self, channel: str) -> Node | None:
         """Return a dataset with a channel's points, for a file beside the scan master.
 
@@ -251,11 +260,11 @@ def utc_time(text: str) -> str:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        if moment.tzinfo is None:
+            return moment.isoformat()
+        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
         return ""
-    if moment.tzinfo is None:
-        return text
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _units_of(node: Dataset) -> str:

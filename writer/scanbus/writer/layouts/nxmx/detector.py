@@ -28,7 +28,7 @@ from scanbus.writer.model.nexus_tree import (
     VirtualArray,
 )
 
-__all__ = ["Geometry", "detector_group", "geometry_of"]
+__all__ = ["Geometry", "detector_group", "geometry_of", "has_mask"]
 
 _MASK: Final = np.dtype("<u4")
 _DETECTOR: Final = "/entry/instrument/detector"
@@ -62,6 +62,9 @@ _KEPT: Final = (
     "underload_value",
     "virtual_pixel_interpolation_applied",
 )
+
+
+_TEXTS: Final = ("description", "gain_setting", "serial_number")
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,11 @@ def geometry_of(view: ScanView, device: str) -> Geometry:
     def size(name: str) -> float | None:
         return view.size(f"instrument/{device}/{name}", "m")
 
-    def place(name: str) -> float | None:
-        return view.number(f"instrument/{device}/{name}", "pixel")
+    def place(name: str, pixel: float | None) -> float | None:
+        path = f"instrument/{device}/{name}"
+        found = view.number(path, "pixel")
+        metres = view.number(path, "m") if found is None and pixel else None
+        return metres / pixel if metres is not None and pixel else found
 
     distance = size("distance")
     if distance is None:
@@ -116,7 +122,10 @@ def geometry_of(view: ScanView, device: str) -> Geometry:
     return Geometry(
         distance,
         (size("x_pixel_size"), size("y_pixel_size")),
-        (place("beam_center_x"), place("beam_center_y")),
+        (
+            place("beam_center_x", size("x_pixel_size")),
+            place("beam_center_y", size("y_pixel_size")),
+        ),
     )
 
 
@@ -137,7 +146,7 @@ def detector_group(
     path = f"instrument/{place.device}"
     for name in _KEPT:
         node = view.dataset(f"{path}/{name}")
-        if node is not None:
+        if node is not None and _is_kept(name, node):
             children[name] = Dataset(node.value, _units(node))
     dtype = place.channel.numpy_dtype
     depth = view.dataset(f"{path}/bit_depth_readout")
@@ -171,6 +180,19 @@ def detector_group(
             else CopiedArray(mask, _MASK)
         )
     return Group("NXdetector", children=children)
+
+
+def has_mask(view: ScanView, place: Place) -> bool:
+    """Whether a detector has a pixel mask that fits its frames."""
+    return _mask(view, place) is not None
+
+
+def _is_kept(name: str, node: Dataset) -> bool:
+    """Return whether a field has what readers expect: one number, or a text."""
+    if name in _TEXTS:
+        return isinstance(node.value, str)
+    value = np.asarray(node.value)
+    return value.size == 1 and value.dtype.kind in "biuf"
 
 
 def _units(node: Dataset) -> dict[str, Value]:

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from scanbus.writer.layouts.common.channel_nodes import Place
+from scanbus.writer.layouts.common.conversions import converted
 from scanbus.writer.layouts.common.named_channels import channel_named
 from scanbus.writer.layouts.common.scan_view import ScanView
 from scanbus.writer.model.nexus_tree import (
@@ -28,7 +29,7 @@ from scanbus.writer.model.nexus_tree import (
     VirtualDataset,
 )
 
-__all__ = ["Rotation", "find_rotation", "sample_group"]
+__all__ = ["Rotation", "find_rotation", "has_own_axes", "sample_group"]
 
 _TURNED: Final = ("omega", "phi", "chi", "kappa")
 """Names of axes as DECTRIS and NXmx have them, the one that usually turns first."""
@@ -56,6 +57,8 @@ class Rotation:
         First position and step in degrees, if they are known.
     remarks : tuple of str
         What is odd about it.
+    missing : str
+        What is missing of its positions; empty if nothing is.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Rotation:
     start_value: float | None = None
     increment: float | None = None
     remarks: tuple[str, ...] = ()
+    missing: str = ""
 
 
 def find_rotation(view: ScanView, n_frames: int) -> Rotation:
@@ -156,43 +160,40 @@ def _axis(angles: Array) -> Dataset:
 
 
 def _of_channel(view: ScanView, place: Place, n_frames: int) -> Rotation:
-    name = place.channel.name
+    name, units = place.channel.name, place.channel.units
     positions = view.positions(name)
     end = _points(view, f"{name}_end", n_frames)
-    if positions is None:
-        return Rotation(_field(name), _points(view, name, n_frames), end)
-    units = {"units": place.channel.units}
-    fitting, remarks = _fitted(positions, n_frames, name)
-    start: Node | None = Dataset(fitting, units)
-    if not remarks:
-        start = _points(view, name, n_frames) or start
-    factor = np.rad2deg(1.0) if place.channel.units == "rad" else 1.0
-    step = _step(fitting)
+    start = _points(view, name, n_frames)
+    is_short = positions is not None and len(positions) != n_frames
+    if positions is None or start is None or is_short:
+        is_known = start is not None and not is_short
+        missing = "" if is_known else f"{name} (a position for each frame)"
+        is_over = view.record.final_verdict is not None
+        return Rotation(_field(name), start, end, missing=missing if is_over else "")
+    if not np.isfinite(positions).all():
+        return Rotation(_field(name), start, missing=f"{name} (positions are missing)")
+    step = _step(positions)
     if end is None and step is not None:
-        end = Dataset(fitting + step, units)
-    if place.channel.units not in ("deg", "degree", "degrees", "rad"):
-        return Rotation(_field(name), start, end, remarks=remarks)
-    first = float(fitting[0]) * factor if fitting.size else None
+        end = Dataset(positions + step, {"units": units})
+    factor = converted(1.0, units, "deg")
+    if factor is None:
+        return Rotation(_field(name), start, end)
+    first = float(positions[0]) * factor if positions.size else None
     width = None if step is None else step * factor
+    remarks = tuple(_odd_steps(name, positions, step))
     return Rotation(_field(name), start, end, first, width, remarks)
+
+
+def _odd_steps(name: str, positions: Array, step: float | None) -> Iterator[str]:
+    if step is None and len(positions) > 1:
+        yield f"the steps of {name} are uneven: DIALS takes all to be as the first"
+    elif step is not None and step < 0:
+        yield f"{name} decreases: dials.import refuses that (DIALS 3.12)"
 
 
 def _field(name: str) -> str:
     """Return the name of the axis in the file: dots in a path mislead readers."""
     return name.replace(".", "_")
-
-
-def _fitted(
-    positions: Array, n_frames: int, name: str
-) -> tuple[Array, tuple[str, ...]]:
-    """Return as many positions as there are frames, with a remark if they were not."""
-    if len(positions) == n_frames:
-        return positions, ()
-    fitting = np.full(n_frames, np.nan)
-    n_kept = min(n_frames, len(positions))
-    fitting[:n_kept] = positions[:n_kept]
-    remark = f"there are {len(positions)} positions of {name} for {n_frames} frames"
-    return fitting, (remark,)
 
 
 def _step(positions: Array) -> float | None:
@@ -225,9 +226,9 @@ def sample_group(view: ScanView, rotation: Rotation) -> Group:
     children = {
         name: node for name, node in given.children.items() if name not in _OURS
     }
-    own = view.group("sample/transformations")
-    if own is not None and view.text("sample/depends_on"):
-        children["transformations"] = replace(own, nx_class="NXtransformations")
+    own = _own_axes(view)
+    if own is not None:
+        children["depends_on"], children["transformations"] = own
     elif rotation.start is not None:
         axes = _transformations(rotation)
         children["depends_on"] = Dataset(f"{_PATH}/{rotation.name}")
@@ -238,6 +239,37 @@ def sample_group(view: ScanView, rotation: Rotation) -> Group:
     if legacy:
         children["goniometer"] = Group("NXcollection", children=legacy)
     return Group("NXsample", given.attributes, children)
+
+
+def has_own_axes(view: ScanView) -> bool:
+    """Whether the axes are those that a program gives itself."""
+    return _own_axes(view) is not None
+
+
+def _own_axes(view: ScanView) -> tuple[Dataset, Group] | None:
+    """Return the axes that a program gives itself, if readers can follow them."""
+    group = view.group("sample/transformations")
+    said = view.text("sample/depends_on")
+    if group is None or not said:
+        return None
+    axes: dict[str, Node] = {}
+    for name, node in group.children.items():
+        attributes = dict(getattr(node, "attributes", {}))
+        is_axis = np.shape(attributes.get("vector", 0)) == (3,)
+        is_axis = is_axis and {"units", "transformation_type"} <= attributes.keys()
+        if isinstance(node, Dataset) and is_axis:
+            above = str(attributes.get("depends_on", "."))
+            attributes["depends_on"] = above if above == "." else _in_entry(above)
+            axes[name] = replace(node, attributes=attributes)
+    first = _in_entry(said)
+    if first.removeprefix(f"{_PATH}/") not in axes:
+        return None
+    return Dataset(first), Group("NXtransformations", group.attributes, axes)
+
+
+def _in_entry(path: str) -> str:
+    """Return the path of an axis in the file, whatever entry it was given for."""
+    return f"{_PATH}/{path.rpartition('/')[2]}"
 
 
 def _transformations(rotation: Rotation) -> dict[str, Node]:

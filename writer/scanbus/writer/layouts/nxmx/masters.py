@@ -20,10 +20,12 @@ from scanbus.writer.layouts.nxmx.detector import (
     Geometry,
     detector_group,
     geometry_of,
+    has_mask,
 )
 from scanbus.writer.layouts.nxmx.goniometer import (
     Rotation,
     find_rotation,
+    has_own_axes,
     sample_group,
 )
 from scanbus.writer.layouts.profile import ENTRY, Master, Profile
@@ -110,20 +112,26 @@ def _master(
     }
     if view.end_time:
         children["end_time"] = Dataset(view.end_time)
-    missing = tuple(_missing(view, place, geometry, detector, data))
+    missing = tuple(_missing(view, place, rotation, geometry, detector))
     entry = Group("NXentry", {"default": "data"}, children)
     return Master({ENTRY: with_definition(entry, "NXmx", missing)}, missing, remarks)
 
 
 def _missing(
-    view: ScanView, place: Place, geometry: Geometry, group: Group, data: Group
+    view: ScanView,
+    place: Place,
+    rotation: Rotation,
+    geometry: Geometry,
+    group: Group,
 ) -> Iterator[str]:
     """Yield where to say what the definition, or its readers, require."""
     path = f"instrument/{place.device}"
     if not view.start_time:
         yield "start_time"
-    if not data.children:
+    if not place.n_points:
         yield "frames"
+    if rotation.missing:
+        yield rotation.missing
     wavelength = lacks_wavelength(view)
     if wavelength:
         yield wavelength
@@ -232,6 +240,13 @@ def _remarks(view: ScanView, place: Place) -> Iterator[str]:
             f"XDS's neggia takes all files of {channel.name} to be as long as the "
             "first one, and they are not: durin reads them, and the .nxs file; a scan "
             "that asks for nxmx has equal ones"
+        )
+    if view.node(f"instrument/{place.device}/pixel_mask") and not has_mask(view, place):
+        yield f"the pixel_mask of {place.device} does not fit: it is left out"
+    if view.text("sample/depends_on") and not has_own_axes(view):
+        yield (
+            "sample/depends_on is not used: it names no axis in sample/transformations "
+            "with units, vector and transformation_type"
         )
     if "T" in view.start_time and not view.start_time.endswith("Z"):
         yield "start_time has no time zone, as its source says none"

@@ -125,7 +125,10 @@ def _image_key(view: ScanView, place: Place) -> Node | None:
     channel = channel_named(view, _NAME, "image_key", ("image_key",))
     if channel is not None:
         is_key = channel.channel.numpy_dtype.kind in "iu"
-        return view.fitting(channel, place.n_points) if is_key else None
+        keys = view.positions(channel.channel.name)
+        if keys is not None and not np.isin(keys, list(_KEYS.values())).all():
+            return None
+        return view.complete(channel, place.n_points) if is_key else None
     if place.n_points is None:
         return None
     for path in (f"technique/{_NAME}/image_key", "technique/image_key"):
@@ -148,7 +151,7 @@ def _rotation(view: ScanView, frames: Place) -> Node | None:
     if place is None and not view.text(f"technique/{_NAME}/rotation"):
         found = [axis for axis in view.axes if turns(axis)]
         place = found[0] if len(found) == 1 else None
-    return view.fitting(place, frames.n_points)
+    return view.complete(place, frames.n_points)
 
 
 def _move(view: ScanView, name: str) -> Node | None:

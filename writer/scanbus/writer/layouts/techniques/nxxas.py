@@ -77,7 +77,7 @@ def _masters(view: ScanView) -> Mapping[str, Master]:
     axis = _energy_axis(view)
     counted = [place.n_points for place in (absorbed, axis, incoming) if place]
     count = counted[0] if counted else None
-    energy = targeted(view.fitting(axis, count), _ENERGY)
+    energy = targeted(view.complete(axis, count), _ENERGY)
     signal = targeted(view.fitting(absorbed, count), _ABSORBED)
     name = view.dataset("instrument/name")
     instrument: dict[str, Node] = {
