@@ -26,6 +26,7 @@ REST: dict[str, Any] = {
     "instrument/pilatus3_6m/beam_center_y": 31.5,
     "instrument/pilatus3_6m/sensor_material": "Si",
     "instrument/pilatus3_6m/sensor_thickness": 0.00045,
+    "instrument/pilatus3_6m/sensor_thickness@units": "m",
 }
 
 
