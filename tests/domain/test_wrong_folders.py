@@ -68,9 +68,19 @@ def test_all_paths_are_found() -> None:
         "convert",
         "convert --external-root",
         "demo --out",
-        "master rebuild --root",
+        "icat pending",
+        "icat pending --allowed-root",
+        "icat send",
+        "icat send --allowed-root",
+        "icat watch",
+        "icat watch --allowed-root",
+        "layout --root",
+        "layout --template",
         "master rebuild --allowed-root",
         "master rebuild --external-root",
+        "master rebuild --root",
+        "master rebuild --scan",
+        "master rebuild --template",
         "publish dectris tcp://127.0.0.1:1 --spool",
         "publish files",
         "publish pva 13SIM1:image --spool",
@@ -80,15 +90,16 @@ def test_all_paths_are_found() -> None:
         "publish watch --spool",
         "publish watch --state",
         "publish zmq tcp://127.0.0.1:1 --spool",
-        "replay last --root",
         "replay last --external-root",
+        "replay last --root",
+        "replay last --template",
         "root init",
         "root use",
-        "salvage --root",
         "salvage --allowed-root",
         "salvage --external-root",
-        "writer --root",
+        "salvage --root",
         "writer --config",
+        "writer --root",
     }
 
 
@@ -100,6 +111,7 @@ def test_an_empty_path_is_wrong_usage_and_not_the_current_folder(
     init_root(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     files = {"amend": ["a.h5"], "check": ["a.h5"], "convert": ["a.h5", "b.h5"]}
+    files["icat"] = ["."]
     more = files.get(begin[0], ["--root", "."])
     root = more if begin[-1] in {"--allowed-root", "--external-root"} else []
     assert main([*begin, "", *root]) == ExitCode.USAGE

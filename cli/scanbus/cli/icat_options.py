@@ -25,7 +25,9 @@ WithUsers = Annotated[
 ]
 BrokerTimeout = Annotated[
     float,
-    typer.Option(metavar="S", min=0.1, help="Longest wait for a broker, in seconds."),
+    typer.Option(
+        metavar="S", min=0.1, max=3600, help="Longest wait for a broker, in seconds."
+    ),
 ]
 
 

@@ -78,6 +78,9 @@ def place_of(folder: Path) -> DatasetPlace:
             if not absolute.is_dir():
                 raise IcatMessageError(str(folder), "there is no such folder")
             inside(root, absolute)
+            if absolute.is_symlink():
+                reason = "it is a symbolic link; name the folder of the dataset"
+                raise IcatMessageError(str(folder), reason)
             return DatasetPlace(root, absolute, *session, collection, dataset)
     raise IcatMessageError(
         str(folder),
@@ -179,8 +182,12 @@ def read_dataset(
         codecs |= _codecs(contents)
         tree = record.metadata()
         metadata = merged(metadata, tree)
-        starts.append(_moment(tree.get("start_time"), _start_s(record)))
-        ends.append(_moment(tree.get("end_time"), _end_s(record)))
+        start_s = _moment(tree.get("start_time"), _start_s(record))
+        end_s = _moment(tree.get("end_time"), _end_s(record))
+        if end_s < start_s:  # One of them is wrong; events know.
+            start_s, end_s = _start_s(record), _end_s(record)
+        starts.append(start_s)
+        ends.append(max(start_s, end_s))
         if progress is not None:
             progress("scans", n_done, len(folders))
     if record is None:
@@ -270,7 +277,10 @@ def _moment(given: object, otherwise_s: float) -> float:
     """Return when something was acquired, as metadata say it, or events."""
     if isinstance(given, str) and "T" in given:
         try:
-            return datetime.fromisoformat(given).timestamp()
+            found = datetime.fromisoformat(given).timestamp()
+            datetime.fromtimestamp(found).astimezone()  # Years 1 and 9999 have edges.
         except (ValueError, OverflowError, OSError):
             return otherwise_s
+        else:
+            return found
     return otherwise_s

@@ -25,6 +25,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from scanbus.schemas.errors import IcatMessageError
+from scanbus.writer.layouts.common.conversions import is_computable_unit
 
 __all__ = ["Mirrored", "icat_from_nexus", "nexus_from_icat", "technique_names"]
 
@@ -146,6 +147,7 @@ def icat_from_nexus(tree: Mapping[str, Any]) -> Mirrored:
     given = {path for path in _STAND_INS if _has(data, path)}
     unknown: list[str] = []
     problems: list[str] = []
+    _take_out_endless(data, "", problems)
     for _ in range(_MAX_ROUNDS):
         for path in _STAND_INS:
             if not _has(data, path):
@@ -173,6 +175,20 @@ def icat_from_nexus(tree: Mapping[str, Any]) -> Mirrored:
             kept = {key: text for key, text in texts.items() if key not in odd}
             return Mirrored(kept, tuple(unknown), tuple(problems))
     raise IcatMessageError("this tree", "; ".join(problems))
+
+
+def _take_out_endless(tree: dict[str, Any], where: str, problems: list[str]) -> None:
+    """Take out values whose units pint would compute for ever, as 9**9**9."""
+    for key, value in list(tree.items()):
+        if isinstance(value, dict):
+            _take_out_endless(value, f"{where}{key}/", problems)
+        is_units = key.endswith("@units") and isinstance(value, str)
+        has_power = is_units and ("**" in value or "^" in value)
+        if has_power and not is_computable_unit(value):
+            field = key.removesuffix("@units")
+            tree.pop(key)
+            tree.pop(field, None)
+            problems.append(f"{where}{field}: {value[:40]!r} are no units")
 
 
 @cache

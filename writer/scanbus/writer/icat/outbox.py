@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scanbus.schemas.errors import (
     IcatMessageError,
@@ -48,6 +48,8 @@ _LOOK_S: Final = 0.1
 _MAX_MARK_BYTES: Final = 16 * 2**20
 _LEFT_S: Final = 3600.0
 _TEMPORARY: Final = ".tmp"
+# The year 9999, the last one of the calendar.
+_LATEST_S: Final = 253370764800.0
 
 
 class SentMark(BaseModel):
@@ -67,7 +69,7 @@ class SentMark(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    time: float
+    time: float = Field(ge=0, lt=_LATEST_S, allow_inf_nan=False)
     broker: str
     digest: str
     scans: dict[int, str]

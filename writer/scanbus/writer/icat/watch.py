@@ -181,9 +181,11 @@ class Watcher:
                 allowed_roots=self._settings.allowed_roots,
                 progress=lambda *_: self._go_on(),
             )
-        except (ScanbusError, OSError) as error:
+        except _StoppedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one dataset keeps no other away
             self._not_before[place.folder] = now_s + _REPEAT_S
-            self._say(place, str(error))
+            self._say(place, str(error) or type(error).__name__)
             return
         self._take(place, report, was_tried=bool(brokers))
 

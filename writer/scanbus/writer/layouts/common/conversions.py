@@ -22,7 +22,13 @@ from scanbus.writer.model.nexus_tree import (
     Value,
 )
 
-__all__ = ["conversions", "converted", "is_known_unit", "unknown_units"]
+__all__ = [
+    "conversions",
+    "converted",
+    "is_computable_unit",
+    "is_known_unit",
+    "unknown_units",
+]
 
 _MOST: Final = 100
 # So many units pint is asked for: it takes half a millisecond for each.
@@ -117,7 +123,7 @@ def _attributes(node: Node) -> Mapping[str, Value]:
 
 def is_known_unit(units: str) -> bool:
     """Return whether pint parses them; without pint, that they may be known."""
-    if not _is_computable(units):
+    if not is_computable_unit(units):
         return False
     registry = _registry()
     if registry is None:
@@ -145,7 +151,7 @@ def converted(value: float, units: str, wanted: str) -> float | None:
     """
     registry = _registry()
     if units and units != wanted:
-        if registry is None or not _is_computable(units):
+        if registry is None or not is_computable_unit(units):
             return None
         try:
             value = float(registry.Quantity(value, units).to(wanted).magnitude)
@@ -154,7 +160,7 @@ def converted(value: float, units: str, wanted: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _is_computable(units: str) -> bool:
+def is_computable_unit(units: str) -> bool:
     """Return whether pint can compute them at once."""
     if not _COMPUTABLE.match(units):
         return False
