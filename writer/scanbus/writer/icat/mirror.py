@@ -182,8 +182,9 @@ def _take_out_endless(tree: dict[str, Any], where: str, problems: list[str]) -> 
     for key, value in list(tree.items()):
         if isinstance(value, dict):
             _take_out_endless(value, f"{where}{key}/", problems)
-        is_units = key.endswith("@units") and isinstance(value, str)
-        has_power = is_units and ("**" in value or "^" in value)
+        if not key.endswith("@units") or not isinstance(value, str):
+            continue
+        has_power = "**" in value or "^" in value
         if has_power and not is_computable_unit(value):
             field = key.removesuffix("@units")
             tree.pop(key)
