@@ -86,6 +86,7 @@ def arguments(tmp_path: Path) -> dict[str, list[str]]:
     spool = tmp_path / "spool"
     spool.mkdir()
     return {
+        "layout": ["last"],
         "ls": [],
         "tail": ["last"],
         "status": [],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scanbus.bus.protocol import ScanRecord
-from scanbus.bus.store import connect, find_scan, translated
+from scanbus.bus.store import connect, describe_server, find_scan, translated
 from scanbus.schemas import LaneDescription, Storage
 from scanbus.schemas.errors import ConfigurationError, LayoutError
 from scanbus.schemas.file_names import (
@@ -208,6 +208,7 @@ def preview_scan(
     """
     client = connect(url, name="scanbus-layout")
     with translated(url), client:
+        describe_server(client, url)
         record = find_scan(client, scan)
     if record.prepared is None:
         raise LayoutError(scan, "the scan is not prepared yet; ask again")
