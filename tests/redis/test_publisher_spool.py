@@ -17,14 +17,20 @@ import numpy as np
 import pytest
 
 from scanbus.bus.protocol import ANNOUNCEMENTS, lane_key
-from scanbus.bus.store import connect, reserved_quotas
+from scanbus.bus.store import append_event, connect, reserved_quotas
 from scanbus.cli import main
 from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher
 from scanbus.publisher.recovery.resume import DIED
 from scanbus.publisher.scan import Scan
 from scanbus.publisher.spool import ScanSpool, find_scans
-from scanbus.schemas import EndReason, Verdict, VerdictWord
+from scanbus.schemas import (
+    ChannelLedger,
+    EndReason,
+    ScanJudged,
+    Verdict,
+    VerdictWord,
+)
 from scanbus.schemas.errors import DeadlineError, QuotaRefusedError, SpoolError
 from tests.conftest import RedisFactory
 from tests.support.published import MemoryWriter, frames, read_scan, record_of
@@ -187,6 +193,35 @@ def test_without_a_writer_the_disk_takes_more_than_quota_and_memory(
         with MemoryWriter(server.url) as memory:
             assert scan.verdict(30).verdict is VerdictWord.COMPLETE
     np.testing.assert_array_equal(memory.lanes[scan.uid, "d"].values("d"), images)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scan_judged_before_all_is_sent_is_not_waited_for(
+    server: PrivateRedis, tmp_path: Path
+) -> None:
+    """As by a writer that has it all on its disk, when Redis lost it."""
+    n_frames = 100
+    with Publisher(
+        server.url, spool=tmp_path, memory_bytes_kept=2**18, close_timeout_s=60
+    ) as publisher:
+        with publisher.scan(quota_bytes=2**18) as scan:
+            declare(scan)
+            scan.send("a", np.arange(n_frames, dtype=float))
+            for image in frames(0, n_frames, SHAPE):
+                scan.send("d", image)
+        with connect(server.url, name="test") as client:
+            wait_until(lambda: record_of(client, scan.uid).started is not None)
+            judged = Verdict(
+                uid=scan.uid,
+                verdict=VerdictWord.COMPLETE,
+                channels={
+                    name: ChannelLedger(expected=n_frames, written=n_frames)
+                    for name in "ad"
+                },
+            )
+            append_event(client, scan.uid, ScanJudged(time=time.time(), verdict=judged))
+            assert scan.verdict(20) == judged
+            assert len(read_scan(client, scan.uid)["d"].values("d")) < n_frames
     assert list(tmp_path.iterdir()) == []
 
 

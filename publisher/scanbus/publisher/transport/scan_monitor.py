@@ -369,11 +369,14 @@ class ScanMonitor(threading.Thread):
             if is_round and queue.has_blocked_send:
                 self._continue_if_judged(client, queue)
             return
-        if not (queue.watch.is_fully_sent or queue.watch.is_lost):
-            # Without a verdict poll, this record would always report new events.
+        is_sent = queue.watch.is_fully_sent or queue.watch.is_lost
+        if not is_sent:
+            # Redis may have lost events that were read, and is asked for all again. A
+            # writer with the whole scan on its disk has judged it before all is sent
+            # again: it takes no more, so the rest would wait for ever.
             self._records.pop(queue.uid, None)
-            return
-        is_news = queue.uid in self._news or queue.uid not in self._records
+        is_known = queue.uid in self._records and queue.uid not in self._news
+        is_news = is_sent and not is_known
         if (is_news or is_round) and self._release_if_judged(client, queue):
             # Not while a sender restores the scan: it would reserve the quota
             # again, and nobody would release it.
