@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from scanbus.writer.icat.mirror import (
@@ -124,6 +124,16 @@ def test_what_is_no_finite_number_is_said(value: float) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_a_text_may_read_as_a_number_that_is_not_finite(text: str) -> None:
+    there = nexus_from_icat({"SAXS_hplc_port": text, "Sample_name": text})
+
+    assert icat_from_nexus(there.values).values == {
+        "SAXS_hplc_port": text,
+        "Sample_name": text,
+    }
+
+
 def test_unknown_keys_are_named_and_the_rest_is_translated() -> None:
     found = nexus_from_icat({"Sample_name": "lysozyme", "Sample_nmae": 1, "": 2})
 
@@ -147,6 +157,16 @@ def test_a_value_of_the_wrong_type_is_said() -> None:
 
     assert found.problems[0].startswith("InstrumentSource_current: ")
     assert icat_from_nexus(found.values).values == {"Sample_name": "a"}
+
+
+def test_a_value_is_named_where_the_definitions_cannot_name_it() -> None:
+    """They have no name for the attribute that this key is."""
+    found = nexus_from_icat({"saxs_definition.version": False, "Sample_name": "a"})
+
+    assert found.problems == (
+        "saxs_definition.version: Input should be a valid string",
+    )
+    assert found.values["sample"]["name"] == "a"
 
 
 def test_what_the_definitions_stumble_over_is_said() -> None:
@@ -218,6 +238,7 @@ def test_any_metadata_are_translated_or_named(tree: dict[str, Any]) -> None:
     assert all(isinstance(text, str) for text in found.values.values())
 
 
+@example(keys={"saxs_definition.version": False})
 @settings(max_examples=25, deadline=None)
 @given(
     keys=st.dictionaries(
