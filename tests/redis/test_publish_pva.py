@@ -94,9 +94,10 @@ def test_after_a_kill_the_series_goes_on_in_the_same_scan(
     with epics.SimulatedIoc("T:IMAGE", {"T:ENERGY": 12.4}, is_isolated=True) as ioc:
         options = (
             *("--detector", "cam", "--spool", str(tmp_path / "spool")),
-            *("--pv", "energy=T:ENERGY", "--idle", "2"),
+            *("--pv", "energy=T:ENERGY"),
         )
-        gateway = started(redis_url, ioc.conf, *options)
+        # Long: on a busy machine it would end the series before it is killed.
+        gateway = started(redis_url, ioc.conf, "--idle", "60", *options)
         assert ioc.wait_for_client(20.0)
         for number in range(3, 8):
             send(ioc, number)
@@ -104,8 +105,9 @@ def test_after_a_kill_the_series_goes_on_in_the_same_scan(
         gateway.kill()
         gateway.communicate(timeout=TIMEOUT_S)
         send(ioc, 8)  # Nobody takes it, as the next one comes.
-        send(ioc, 9)
-        gateway = started(redis_url, ioc.conf, "--once", *options)
+        # As if taken just before it is connected, however long it takes to start.
+        send(ioc, 9, taken=time.time() + TIMEOUT_S)
+        gateway = started(redis_url, ioc.conf, "--once", "--idle", "8", *options)
         wait_until(lambda: n_frames(redis_url) >= 7)
         for number in range(10, 13):
             send(ioc, number)
@@ -148,6 +150,6 @@ def test_after_a_kill_a_series_without_more_images_ends(
     assert ended.end_reason is EndReason.SUCCESS
 
 
-def send(ioc: Any, number: int) -> None:
-    ioc.send(number, np.full((20, 30), number, "u2"))
+def send(ioc: Any, number: int, *, taken: float | None = None) -> None:
+    ioc.send(number, np.full((20, 30), number, "u2"), taken=taken)
     time.sleep(0.02)
