@@ -11,12 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from scanbus.cli.private_redis import PrivateRedis, find_redis_server
-from tests.faults.claims import (
-    claims_of,
-    failed_scans,
-    left_after,
-    note_given_up,
-)
+from tests.faults.claims import claims_of, failed_scans, left_after, note_given_up
 from tests.faults.closings import take_numbers
 from tests.faults.content import scan_uid
 from tests.faults.injuries import INJURIES
@@ -69,8 +64,10 @@ def play(
     if outcome.is_clean:
         shutil.rmtree(folder)
     else:
-        odd = [number for number, found in outcome.findings.items() if found.notes]
-        outcome.told = told_of(folder, [scan_uid(arena.seed, each) for each in odd])
+        problems = " ".join(outcome.problems)
+        uids = {scan_uid(arena.seed, n): found for n, found in outcome.findings.items()}
+        odd = [uid for uid, found in uids.items() if found.notes or uid in problems]
+        outcome.told = told_of(folder, odd)
     return outcome
 
 
@@ -448,6 +445,8 @@ class Ring:
         """Run a command of scanbus that may find scans to be partial."""
         command = [sys.executable, "-m", "scanbus.cli", *given]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        with (self.folder / f"{given[0]}.log").open("a") as log:
+            log.write(done.stderr)
         # One that was closed, and has all points, has its verdict: it is not resumed.
         is_closed = _HAS_ALL in done.stderr
         if done.returncode not in {0, 2} and not (done.returncode == 3 and is_closed):
