@@ -232,8 +232,10 @@ def test_whatever_redis_loses_meanwhile_is_sent_again(
     with writer(server.url, root), connect(server.url, name="test") as client:
         with started(program, server.url, pause_ms=50) as running:
             lane = f"scanbus:{{{running.uid}:camera}}:lane"
-            for least in (10, 90):  # Then the writer has some frames, and Redis none.
+            for least in (10, 90):
                 wait_until(partial(reaches, client, lane, least), 30)
+                if least == 90:  # The writer has some frames, and Redis soon none.
+                    wait_until(lambda: client.exists(f"{lane[:-5]}:cursors"))
                 lose(client)
             assert running.end() == "partial"
             if lose is lose_lanes:  # A stand-in for frames that only files have.
