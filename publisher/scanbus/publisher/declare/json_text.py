@@ -33,6 +33,7 @@ _MAX_DEPTH = 64
 # Python refuses to write very long integers in decimal.
 _MAX_DECIMAL_BITS = 10_000
 _SCALARS = (bool, int, float, str, bytes, bytearray, date, time)
+_SERIES = (list, tuple, set, frozenset)
 
 
 def type_name(value: object) -> str:
@@ -42,6 +43,8 @@ def type_name(value: object) -> str:
 
 def text_of(value: object) -> str:
     """Return ``str(value)``, or which object it is that cannot be shown."""
+    if type(value) is str:
+        return value
     if isinstance(value, int) and value.bit_length() >= _MAX_DECIMAL_BITS:
         return hex(value)
     try:
@@ -137,18 +140,21 @@ class _JsonForm:
             return self._counted(f"{type_name(value)}, nested too deeply")
         self._count(1)
         inner = (*outer, id(value))
-        parts = mapping_of(value)
+        # Known by their types: a million questions to abstract classes take seconds.
+        is_series = type(value) in _SERIES
+        parts = None if is_series else mapping_of(value)
         if parts is not None:
             return self._object(parts, inner)
         if isinstance(value, np.ndarray):
             if value.size > self._values_left:
                 self._count(value.size)
             return self.of(value.tolist(), inner)
-        if not is_listed(value):
+        if not (is_series or is_listed(value)):
             return self._counted(text_of(value))
         listed: Any = value
         items = [self.of(item, inner) for item in listed]
-        return items if isinstance(value, Sequence) else sorted(items, key=str)
+        is_ordered = len(items) < 2 or isinstance(value, Sequence)
+        return items if is_ordered else sorted(items, key=str)
 
     def _object(self, parts: Mapping[Any, Any], inner: tuple[int, ...]) -> Any:
         """Return an object, or pairs if two of the keys have the same text."""
