@@ -117,8 +117,9 @@ class PvaSender:
 
     def frame(self, series: int, number: int, frame: npt.NDArray[Any]) -> None:
         self._ioc.wait_for_client(10.0)
-        # Images that change places have the times at which they were taken.
-        began = self._taken.setdefault((series, -1), time.time())
+        # Images that change places have the times at which they were taken: in a minute,
+        # as an old image is none of a series to a gateway that took long to start.
+        began = self._taken.setdefault((series, -1), time.time() + 60.0)
         self._ioc.send(number, frame, taken=began + number / 1000)
         time.sleep(0.005)
 
