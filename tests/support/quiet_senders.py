@@ -117,8 +117,8 @@ class PvaSender:
 
     def frame(self, series: int, number: int, frame: npt.NDArray[Any]) -> None:
         self._ioc.wait_for_client(10.0)
-        # Images that change places have the times at which they were taken: in a minute,
-        # as an old image is none of a series to a gateway that took long to start.
+        # Images that change places have the times at which they were taken: in a
+        # minute, as to a gateway that took long to start an old image is no new one.
         began = self._taken.setdefault((series, -1), time.time() + 60.0)
         self._ioc.send(number, frame, taken=began + number / 1000)
         time.sleep(0.005)
