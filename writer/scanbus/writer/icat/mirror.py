@@ -47,6 +47,9 @@ _STAND_IN_KEYS: Final = {
     "endDate": ("end_time",),
     "Sample_name": ("sample", "name"),
 }
+_STAND_INS_BY_KEY: Final = {
+    key: _STAND_INS[path] for key, path in _STAND_IN_KEYS.items()
+}
 # The definitions write these and do not read them.
 _NOT_FINITE: Final = ("nan", "inf", "-inf")
 # Each round takes out all that is wrong; a part may be found wrong only then.
@@ -102,8 +105,7 @@ def nexus_from_icat(parameters: Mapping[str, Any]) -> Mirrored:
     known = _fields()
     unknown = [str(key) for key in data if key not in known]
     data = {key: value for key, value in data.items() if key in known}
-    for key, path in _STAND_IN_KEYS.items():
-        data.setdefault(key, _STAND_INS[path])
+    data = {**_STAND_INS_BY_KEY, **data}
     for _ in range(_MAX_ROUNDS):
         try:
             with _warnings_into(problems):
@@ -114,13 +116,14 @@ def nexus_from_icat(parameters: Mapping[str, Any]) -> Mirrored:
                 del data[key]
                 if key in _STAND_IN_KEYS:
                     given.discard(_STAND_IN_KEYS[key])
-                    data[key] = _STAND_INS[_STAND_IN_KEYS[key]]
+                    data[key] = _STAND_INS_BY_KEY[key]
         except _REFUSED as error:
-            alone = {key: _STAND_INS[path] for key, path in _STAND_IN_KEYS.items()}
-            _take_what_breaks(model.from_icat_dict, alone, data, error, problems)
+            _take_what_breaks(
+                model.from_icat_dict, _STAND_INS_BY_KEY, data, error, problems
+            )
             for key in _STAND_IN_KEYS.keys() - data.keys():
                 given.discard(_STAND_IN_KEYS[key])
-                data[key] = _STAND_INS[_STAND_IN_KEYS[key]]
+                data[key] = _STAND_INS_BY_KEY[key]
         else:
             for path in _STAND_INS.keys() - given:
                 _take_out(tree, path)
@@ -256,8 +259,12 @@ def _refused_keys(
         named = ()
     keys = [key for key in named if key in data]
     if not keys:
-        alone = {key: _STAND_INS[path] for key, path in _STAND_IN_KEYS.items()}
-        keys = [key for key in data if _breaks(model, {**alone, key: data[key]})]
+        keys = [
+            key
+            for key, value in data.items()
+            if _why_refused(model.from_icat_dict, {**_STAND_INS_BY_KEY, key: value})
+            is not None
+        ]
     if not keys:
         raise IcatMessageError("these keys", _first_line(error)) from error
     messages = [str(each["msg"]) for each in error.errors()]
@@ -266,15 +273,17 @@ def _refused_keys(
     return dict.fromkeys(keys, "; ".join(messages))
 
 
-def _breaks(model: Any, data: Mapping[str, Any]) -> bool:
-    """Whether the definitions refuse these keys, in whatever way."""
+def _why_refused(
+    translate: Callable[[dict[str, Any]], Any], data: dict[str, Any]
+) -> Exception | None:
+    """Return how the definitions refuse data, or None if they take them."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.from_icat_dict(data)
-    except _REFUSED:
-        return True
-    return False
+            translate(data)
+    except _REFUSED as error:
+        return error
+    return None
 
 
 def _take_what_breaks(
@@ -293,14 +302,9 @@ def _take_what_breaks(
     """
     broken = {}
     for key, value in data.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                translate({**alone, key: value})
-        except ValidationError:
-            continue  # It is named elsewhere.
-        except _REFUSED as found:
-            broken[key] = _first_line(found)
+        found = _why_refused(translate, {**alone, key: value})
+        if found is not None and not isinstance(found, ValidationError):
+            broken[key] = _first_line(found)  # Others are named elsewhere.
     if not broken:
         raise IcatMessageError("these metadata", _first_line(error)) from error
     for key, reason in broken.items():
