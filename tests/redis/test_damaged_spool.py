@@ -374,3 +374,20 @@ def test_a_record_that_is_damaged_while_its_publisher_lives_is_lost_alone(
         ("d", damaged, damaged + 1)
     ]
     assert (tmp_path / f".damaged-{scan.uid}").exists()
+
+
+@pytest.mark.parametrize("name", ["lock", "scan.json"])
+def test_a_folder_that_cannot_be_read_is_named_by_its_scan(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = copied(bench, tmp_path)
+    (folder / name).unlink()
+    if name == "scan.json":
+        (folder / name).write_text("nonsense")
+
+    code = main(["publish", "resume", "--spool", str(tmp_path), "--redis", bench.url])
+
+    assert code == ExitCode.FAILED
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[:2] for row in rows[1:2]] == [[folder.name, "none"]]
+    assert folder.exists()

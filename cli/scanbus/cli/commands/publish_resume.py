@@ -65,10 +65,16 @@ def run(
             table.add_row(uid, coloured(word.value), verdict.reason)
             exit_code = max(exit_code, word.exit_code)
     for error in publisher.unreadable:
-        table.add_row(Path(error.path).name, "none", str(error))
+        table.add_row(_folder_in(spool, Path(error.path)), "none", str(error))
         exit_code = ExitCode.FAILED
     if table.row_count:
         stdout().print(table)
     else:
         stdout().print(f"nothing to resume in {spool}", markup=False)
     return exit_code
+
+
+def _folder_in(spool: Path, path: Path) -> str:
+    """Return the folder of a spool's scan that a path is in: the scan's uid."""
+    inside = path.absolute().relative_to(spool.absolute())
+    return inside.parts[0] if inside.parts else path.name
