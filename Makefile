@@ -52,6 +52,9 @@ if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
 fi
 endef
 
+# The tests start thousands of processes: without it each compiles all of scanbus anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
