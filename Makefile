@@ -52,7 +52,8 @@ if ! "$$found" -c 'import venv, ensurepip' 2>/dev/null; then \
 fi
 endef
 
-# The tests start thousands of processes: without it each compiles all of scanbus anew.
+# Where it is set, each of the thousands of processes that tests start compiles all of
+# scanbus anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
-from scanbus.bus.store import Bus, connect
+from scanbus.bus.store import Bus, connect, read_cursor
 from scanbus.schemas import Verdict
 from scanbus.schemas.exit_codes import ExitCode
 from scanbus.writer import check_files
@@ -198,17 +198,13 @@ def reaches(client: Bus, lane: str, point: int) -> bool:
     return bool(newest) and int(newest[0][0].partition(b"-")[0]) >= point
 
 
-def written(client: Bus, lane: str) -> int:
-    """Up to which point the writer's files have a lane."""
-    found: Any = client.hget(f"{lane[:-5]}:cursors", "writer")
-    return int(found.partition(b"-")[0]) if found else 0
-
-
 @contextmanager
 def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
     process.send_signal(signal.SIGSTOP)
-    yield
-    process.send_signal(signal.SIGCONT)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def flush(client: Bus) -> None:
@@ -251,7 +247,7 @@ def test_whatever_redis_loses_meanwhile_is_sent_again(
             # Some frames are in files; meanwhile the scan stands still, or it is over.
             wait_until(partial(reaches, client, lane, 40), 30)
             with stopped(running.process):
-                wait_until(partial(written, client, lane))
+                wait_until(partial(read_cursor, client, running.uid, "camera"))
             # The publisher asks for that every 2 s, or 40 points: by now it has.
             wait_until(partial(reaches, client, lane, 90), 30)
             lose(client)
