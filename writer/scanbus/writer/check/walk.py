@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -53,12 +53,14 @@ from scanbus.writer.check.shared_segments import check_shared_segment
 from scanbus.writer.check.times import check_segment_times
 from scanbus.writer.check.virtual_datasets import VirtualInfo, check_virtual
 from scanbus.writer.layouts.common.channel_nodes import BY_REFERENCE
+from scanbus.writer.storage.paths_below import files_below
 from scanbus.writer.storage.values_part import is_values_part
 
 __all__ = ["Walk"]
 
 _DEEPEST_FILE: Final = 16
-# Of scanbus's own files, and of those of other layouts.
+# Folders with nothing to check: of running writers, and of the file system.
+_OF_OTHERS: Final = frozenset({WORK_FOLDER, "lost+found"})
 
 
 class Walk:
@@ -109,19 +111,21 @@ class Walk:
     def _start_in(self, folder: Path) -> None:
         """Add what a folder and those below it have; links to folders stay."""
         self._folders.append(folder.resolve())
-        found = {path for suffix in LAYOUT_SUFFIXES for path in _ours(folder, suffix)}
-        files = [
-            path
-            for path in sorted(found)
-            if WORK_FOLDER not in path.parts and path.is_file()
-        ]
+        found = sorted(filter(_is_ours, files_below(folder, self._refuse_folder)))
+        files = [path for path in found if path.suffix != MANIFEST_SUFFIX]
         if not files:
             self._refuse(folder, "there is no HDF5 file in this folder")
         for path in files:
             with self._tally.guard(path, ""):
                 self._add(path, 1)
-        for path in sorted(folder.rglob(f"*{MANIFEST_SUFFIX}")):
-            self._add_manifest(path)
+        for path in found:
+            if path.suffix == MANIFEST_SUFFIX:
+                self._add_manifest(path)
+
+    def _refuse_folder(self, error: OSError) -> None:
+        path = Path(error.filename)
+        if not _OF_OTHERS.intersection(path.parts):
+            self._refuse(path, f"cannot be read: {error.strerror}")
 
     def _add_manifest(self, path: Path, *, everything: bool = False) -> None:
         """Have a manifest compared; completely if that was asked for."""
@@ -309,12 +313,13 @@ def _open_problem(path: Path, error: BaseException) -> str:
     return one_line(error)
 
 
-def _ours(folder: Path, suffix: str) -> Iterator[Path]:
-    """Yield HDF5 files below a folder; of other suffixes, those of scans alone."""
-    for path in folder.rglob(f"*{suffix}"):
-        place = path.parent.name
-        is_of_scan = parse_scan_folder(place) is not None and path.name.startswith(
-            place
-        )
-        if suffix == ".h5" or is_of_scan:
-            yield path
+def _is_ours(path: Path) -> bool:
+    """Whether a path is to be checked: an HDF5 file; of other layouts, of a scan."""
+    place = path.parent.name
+    is_of_scan = parse_scan_folder(place) is not None and path.name.startswith(place)
+    suffixes = LAYOUT_SUFFIXES if is_of_scan else (".h5",)
+    return (
+        path.suffix in (*suffixes, MANIFEST_SUFFIX)
+        and not _OF_OTHERS.intersection(path.parts)
+        and path.is_file()
+    )

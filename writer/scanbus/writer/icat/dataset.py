@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +43,7 @@ from scanbus.writer.model.scan_contents import ScanContents
 from scanbus.writer.storage.amendments import read_amendments, with_amendments
 from scanbus.writer.storage.data_root import inside
 from scanbus.writer.storage.event_journal import EVENTS_FILE, read_journals
+from scanbus.writer.storage.paths_below import names_in
 from scanbus.writer.storage.regular_file import check_folder, is_there, kind_of
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.work_folder import work_folders
@@ -111,9 +113,7 @@ def read_activity(folder: Path, *, now_s: float | None = None) -> Activity:
         else:
             bare.append(scan)
     began_s = _began(finished[max(finished)]) if finished else NEVER_S
-    unfinished: dict[str, float] = {}
-    if is_there(folder / WORK_FOLDER):
-        unfinished = dict(_in_work(folder, finished.values()))
+    unfinished = dict(_in_work(folder, finished.values()))
     for scan in bare:
         made_s = scan.lstat().st_mtime
         if now_s - made_s < _BEGINS_S and not unfinished:
@@ -218,19 +218,20 @@ def _in_work(folder: Path, finished: Any) -> Iterator[tuple[str, float]]:
     """Yield the name of each scan with a work folder, and when it began."""
     base = folder / WORK_FOLDER
     check_folder(base)
-    names = (parse_work_folder(name) for name in os.listdir(base))  # noqa: PTH208
+    names = map(parse_work_folder, names_in(base))
     uids = {one.uid for one in names if one and not one.is_salvaged}
     if not uids:
         return
     uids -= {read_scan_file(path).uid for path in finished}
     for uid in sorted(uids):
         folders = work_folders(folder, uid)
-        files = [one / EVENTS_FILE for one in reversed(folders)]
-        record = read_journals(path for path in files if is_there(path))
+        record = read_journals(one / EVENTS_FILE for one in reversed(folders))
         if record is not None and record.uid == uid:
             yield f"scan {record.identity.scan_number}", _start_s(record)
         elif folders:
-            yield uid, min(one.lstat().st_mtime for one in folders)
+            # It may be renamed now, by a writer that goes on with it.
+            with suppress(FileNotFoundError):
+                yield uid, min(one.lstat().st_mtime for one in folders)
 
 
 def _began(values: Path) -> float:

@@ -30,6 +30,7 @@ from scanbus.writer.icat.outbox import opened_outbox
 from scanbus.writer.icat.send import SendReport, SendState, is_current, send_dataset
 from scanbus.writer.icat.stomp import parse_address
 from scanbus.writer.storage.data_root import allow_links_to, check_tree
+from scanbus.writer.storage.paths_below import paths_below
 
 __all__ = ["PendingDataset", "WatchSettings", "Watcher", "pending", "run_watch"]
 
@@ -351,7 +352,7 @@ def _is_settled(changed_ns: int, activity: Activity, now_ns: int) -> bool:
 
 def _kept(root: Path) -> Iterator[DatasetPlace]:
     """Yield the datasets whose messages wait, however old they are."""
-    for path in sorted(root.glob(_KEPT_GLOB)):
+    for path in sorted(paths_below(root, _KEPT_GLOB)):
         collection, _, dataset = path.stem.partition("@")
         folder = path.parent.parent / collection / f"{collection}_{dataset}"
         try:
@@ -362,7 +363,7 @@ def _kept(root: Path) -> Iterator[DatasetPlace]:
 
 def _datasets(root: Path, since_s: float = 0.0) -> Iterator[tuple[DatasetPlace, int]]:
     """Yield the datasets below a root that changed lately, and when they did, in ns."""
-    for folder in sorted(root.glob(DATASETS_GLOB)):
+    for folder in sorted(paths_below(root, DATASETS_GLOB)):
         try:
             status = folder.stat()
             if status.st_mtime >= since_s:

@@ -43,6 +43,7 @@ from scanbus.writer.model.file_stamp import CREATOR, FileStamp
 from scanbus.writer.model.nexus_tree import Group
 from scanbus.writer.storage.data_root import inside
 from scanbus.writer.storage.old_masters import OldMasters
+from scanbus.writer.storage.paths_below import paths_below
 from scanbus.writer.storage.provenance import stamp_now
 from scanbus.writer.storage.regular_file import (
     FileVersion,
@@ -94,7 +95,7 @@ def rebuild_masters(root: Path) -> tuple[Path, ...]:
     """
     written: list[Path] = []
     errors: list[Exception] = []
-    for session in sorted(root.glob(SESSIONS_GLOB)):
+    for session in sorted(paths_below(root, SESSIONS_GLOB)):
         name = parse_session_path(session.relative_to(root).as_posix())
         if name is None:
             continue
@@ -273,7 +274,7 @@ class MastersAbove:
         if not master.datasets:
             return self._known.list_scans(folder, folder)
         found: list[ScanMaster] = []
-        for dataset in folder.glob(master.datasets):
+        for dataset in paths_below(folder, master.datasets):
             if dataset.is_dir():
                 found += self._known.list_scans(dataset, folder)
         return tuple(sorted(found))

@@ -24,6 +24,7 @@ from scanbus.writer.layouts.link_masters import ScanMaster
 from scanbus.writer.masters.scan_uid import linkable_uid
 from scanbus.writer.masters.standing_links import StandingLinks, standing_links
 from scanbus.writer.storage.data_root import inside
+from scanbus.writer.storage.paths_below import names_in
 from scanbus.writer.storage.regular_file import FileVersion, version_of
 
 __all__ = ["KnownScans", "folders_below", "is_inside"]
@@ -293,7 +294,7 @@ def folders_below(root: Path, folder: Path) -> Iterator[Path]:
     """Yield the subfolders of a folder, sorted, without links out of the root."""
     if not folder.is_dir() or not is_inside(root, folder):
         return
-    for child in sorted(folder.iterdir()):
+    for child in (folder / name for name in names_in(folder)):
         if child.is_dir() and is_inside(root, child):
             yield child
 

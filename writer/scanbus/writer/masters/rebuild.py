@@ -44,6 +44,7 @@ from scanbus.writer.storage.added_layouts import add_layouts, with_added_layouts
 from scanbus.writer.storage.amendments import read_amendments, with_amendments
 from scanbus.writer.storage.data_root import allow_links_to, check_tree, inside
 from scanbus.writer.storage.layout_templates import choice_of, read_templates
+from scanbus.writer.storage.paths_below import paths_below
 from scanbus.writer.storage.references import allow_references_below
 from scanbus.writer.storage.regular_file import is_there
 from scanbus.writer.storage.scan_file import read_scan_file
@@ -183,7 +184,7 @@ def _selected(folders: list[Path], scans: Sequence[Path]) -> list[Path]:
 
 def scan_folders(root: Path) -> Iterator[Path]:
     """Yield all scan folders below a root; links out of the root are not followed."""
-    for folder in sorted(root.glob(SCAN_FOLDERS_GLOB)):
+    for folder in sorted(paths_below(root, SCAN_FOLDERS_GLOB)):
         if parse_scan_folder(folder.name) is None:
             continue
         try:

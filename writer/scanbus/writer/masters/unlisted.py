@@ -28,6 +28,7 @@ from scanbus.schemas.running_files import UNLISTED_GLOB, unlisted_record_path
 from scanbus.writer.masters.above import MastersAbove
 from scanbus.writer.masters.list_scans import KnownScans
 from scanbus.writer.storage.durable_files import fsync_path, make_folder
+from scanbus.writer.storage.paths_below import paths_below
 from scanbus.writer.storage.regular_file import check_regular, read_regular
 from scanbus.writer.storage.temporary_files import has_ended
 
@@ -148,7 +149,7 @@ class UnlistedScans:
             self._next_look = min([now + wait_s, *(due for due in others if due > now)])
 
     def _run(self, now: float) -> None:
-        records = set(self._root.glob(UNLISTED_GLOB))
+        records = set(paths_below(self._root, UNLISTED_GLOB))
         self._seen = {one: self._seen.get(one, now) for one in records}
         datasets: dict[str, list[tuple[ScanIdentity, Path]]] = {}
         for record, since in self._seen.items():

@@ -20,6 +20,7 @@ from scanbus.schemas.log_events import LogEvent
 from scanbus.schemas.logs import get_logger
 from scanbus.writer.storage.data_root import dataset_folder, inside, scan_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE, read_journals
+from scanbus.writer.storage.paths_below import names_in, paths_below
 from scanbus.writer.storage.regular_file import check_folder, is_there
 from scanbus.writer.storage.scan_file import read_scan_file
 from scanbus.writer.storage.work_folder import work_folders
@@ -100,16 +101,19 @@ class UnfinishedScan:
 
     def _last_activity(self) -> float:
         """Return the latest mtime in all work folders, in seconds since 1970."""
-        return max(
-            path.lstat().st_mtime
-            for folder in work_folders(self.dataset, self.uid)
-            for path in (folder, *folder.iterdir())
-        )
+        latest = 0.0
+        for folder in work_folders(self.dataset, self.uid):
+            for path in (folder, *(folder / name for name in names_in(folder))):
+                try:
+                    latest = max(latest, path.lstat().st_mtime)
+                except FileNotFoundError:
+                    return time.time()  # Somebody removes files now.
+        return latest
 
 
 def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:
     """Yield all scans with work folders below a root; links out of it are skipped."""
-    for base in sorted(root.glob(WORK_FOLDERS_GLOB)):
+    for base in sorted(paths_below(root, WORK_FOLDERS_GLOB)):
         try:
             inside(root, base)
             check_folder(base)
@@ -119,11 +123,10 @@ def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:
         except NameTakenError as error:
             log.warning(LogEvent.NO_REGULAR_FILE, path=error.path, found=error.holder)
             continue
-        names = (parse_work_folder(child.name) for child in base.iterdir())
+        names = map(parse_work_folder, names_in(base))
         for uid in sorted({one.uid for one in names if one and not one.is_salvaged}):
             folders = reversed(work_folders(base.parent, uid))
-            files = [one / EVENTS_FILE for one in folders]
-            record = read_journals(one for one in files if is_there(one))
+            record = read_journals(one / EVENTS_FILE for one in folders)
             if record is not None and record.uid != uid:
                 record = None
             yield UnfinishedScan(root, base.parent, uid, record)

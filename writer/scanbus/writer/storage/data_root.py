@@ -25,6 +25,7 @@ from scanbus.schemas.file_names import (
     scan_master_name,
     session_path,
 )
+from scanbus.writer.storage.paths_below import paths_below
 from scanbus.writer.storage.root_identity import read_root_id
 
 __all__ = [
@@ -70,7 +71,10 @@ def check_tree(root: Path, allowed_roots: Iterable[Path] = ()) -> None:
     try:
         read_root_id(root)
     except NoRootError as error:
-        if any(any(root.glob(each)) for each in (SCAN_FOLDERS_GLOB, WORK_FOLDERS_GLOB)):
+        if any(
+            any(paths_below(root, each))
+            for each in (SCAN_FOLDERS_GLOB, WORK_FOLDERS_GLOB)
+        ):
             return
         raise NoRootError(str(root), f"{error.reason}, and no scan is in it") from error
 

@@ -99,7 +99,8 @@ def read_journals(paths: Iterable[Path]) -> ScanRecord | None:
     """Return a scan's record from the events files of its work folders.
 
     Lines that cannot be parsed are skipped, because the last line of a killed writer
-    may be incomplete; so is, with a warning, what is no regular file.
+    may be incomplete; so is, with a warning, what is no regular file. Files that are
+    not there have no events: a writer may remove them at any time.
 
     Parameters
     ----------
@@ -127,6 +128,8 @@ def _read(path: Path) -> list[Event]:
     events: list[Event] = []
     try:
         text = read_regular(path)
+    except FileNotFoundError:
+        return events
     except NameTakenError as error:
         log.warning(LogEvent.NO_REGULAR_FILE, path=error.path, found=error.holder)
         return events

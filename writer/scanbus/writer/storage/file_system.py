@@ -22,6 +22,7 @@ from typing import Final
 
 from scanbus.schemas.errors import RootUnusableError
 from scanbus.writer.storage.exclusive_names import NO_EXCLUSIVE_NAMES, give_name
+from scanbus.writer.storage.paths_below import paths_below
 
 __all__ = ["LOCKING_VARIABLE", "FileSystemReport", "check_file_system", "probe"]
 
@@ -247,7 +248,7 @@ def _can_have(place: Path, n_bytes: int) -> bool:
 
 def _remove_leftovers(folder: Path) -> None:
     now = time.time()
-    for old in folder.glob(f"{_PREFIX}*"):
+    for old in paths_below(folder, f"{_PREFIX}*"):
         with suppress(OSError):
             if now - old.lstat().st_mtime > _LEFTOVER_S and not old.is_symlink():
                 shutil.rmtree(old, ignore_errors=True)

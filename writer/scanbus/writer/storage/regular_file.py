@@ -138,8 +138,9 @@ def check_folder(path: Path) -> None:
     NameTakenError
         If it is something else; also a symbolic link to a folder.
     """
-    if not is_there(path):
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
         return
-    mode = path.lstat().st_mode
     if not stat.S_ISDIR(mode):
         raise NameTakenError(str(path), f"{kind_of(mode)}, not a folder")

@@ -30,6 +30,7 @@ from scanbus.writer.model.segment_chain import replaced_names
 from scanbus.writer.steps import step
 from scanbus.writer.storage.data_root import inside
 from scanbus.writer.storage.durable_files import fsync_path, make_folder
+from scanbus.writer.storage.paths_below import paths_below
 from scanbus.writer.storage.segment_header import read_header
 
 __all__ = ["ReplacedFilesSweep", "find_replaced", "note_replaced", "remove_replaced"]
@@ -142,7 +143,7 @@ class ReplacedFilesSweep:
         """Remove what has been replaced for long enough."""
         now = time.monotonic()
         try:
-            records = set(self._root.glob(REPLACED_RECORDS_GLOB))
+            records = set(paths_below(self._root, REPLACED_RECORDS_GLOB))
         except OSError:
             return  # The mount may come back.
         self._seen = {one: self._seen.get(one, now) for one in records}

@@ -33,6 +33,7 @@ from scanbus.writer.storage.durable_files import (
     make_folder,
 )
 from scanbus.writer.storage.exclusive_names import give_name
+from scanbus.writer.storage.paths_below import paths_below
 from scanbus.writer.storage.regular_file import check_folder, kind_of, read_regular
 
 __all__ = ["RootGuard", "RootMark", "init_root", "open_own_folder", "read_root_id"]
@@ -115,7 +116,7 @@ def _init_root(root: Path, *, existing: bool) -> RootMark:
 def _refuse_foreign(root: Path, *, existing: bool) -> None:
     # A new file system has lost+found, and network ones hidden folders of snapshots.
     found = sorted(
-        path.name for path in root.glob("[!.]*") if path.name != "lost+found"
+        path.name for path in paths_below(root, "[!.]*") if path.name != "lost+found"
     )
     if found and not existing:
         raise ConfigurationError(

@@ -15,6 +15,7 @@ from scanbus.schemas.file_names import (
     temporaries_glob,
     temporary_name,
 )
+from scanbus.writer.storage.paths_below import paths_below
 
 __all__ = ["has_ended", "new_temporary", "remove_leftovers"]
 
@@ -44,7 +45,7 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
         The name; by default any.
     """
     now = time.time()
-    for leftover in folder.glob(temporaries_glob(name)):
+    for leftover in paths_below(folder, temporaries_glob(name)):
         try:
             is_old = now - leftover.lstat().st_mtime > _LEFTOVER_AGE_S
             if is_old or _is_of_a_dead_process(leftover.name):

@@ -33,6 +33,7 @@ from scanbus.writer.storage.durable_files import fsync_path, make_folder
 from scanbus.writer.storage.event_journal import EVENTS_FILE
 from scanbus.writer.storage.exclusive_names import give_name
 from scanbus.writer.storage.number_claims import release_claims
+from scanbus.writer.storage.paths_below import names_in, paths_below
 from scanbus.writer.storage.regular_file import check_folder, read_regular
 
 __all__ = ["WorkFolder", "work_folders"]
@@ -47,7 +48,8 @@ def work_folders(dataset_folder: Path, uid: str) -> list[Path]:
     Without links and files of such a name, which no writer makes.
     """
     base = dataset_folder / WORK_FOLDER
-    named = [*base.glob(work_folders_glob(uid)), *base.glob(stale_folders_glob(uid))]
+    globs = (work_folders_glob(uid), stale_folders_glob(uid))
+    named = [path for each in globs for path in paths_below(base, each)]
     return _by_age(one for one in named if one.is_dir() and not one.is_symlink())
 
 
@@ -122,7 +124,7 @@ class WorkFolder:
         check_folder(self._base)
         make(self._base)
         with step("rename"):
-            for old in self._base.glob(work_folders_glob(self._owner)):
+            for old in paths_below(self._base, work_folders_glob(self._owner)):
                 # Another successor may have renamed it; the lease is checked next.
                 with suppress(FileNotFoundError):
                     old.rename(old.with_name(stale_name(old.name)))
@@ -142,7 +144,7 @@ class WorkFolder:
         count: attempts that fail at once must not displace the last one with points.
         Neither do joined segments, whose points are in published ones.
         """
-        stale = _by_age(self._base.glob(stale_folders_glob(self._owner)))
+        stale = _by_age(paths_below(self._base, stale_folders_glob(self._owner)))
         useful = [one for one in stale if _has_segments(one)]
         for old in stale:
             if old not in useful[:_KEPT_STALE]:
@@ -221,15 +223,16 @@ class WorkFolder:
 
     def set_aside(self) -> None:
         """Rename predecessors' folders to names that no writer removes."""
-        for old in self._base.glob(stale_folders_glob(self._owner)):
+        for old in paths_below(self._base, stale_folders_glob(self._owner)):
             old.rename(old.with_name(salvaged_name(old.name)))
         release_claims(self._base.parent, self._owner)
         fsync_path(self._base)
 
     def clear(self) -> None:
         """Remove all work folders of this scan, once nothing is left to salvage."""
-        for old in (*self._base.glob(stale_folders_glob(self._owner)), self.folder):
+        for old in paths_below(self._base, stale_folders_glob(self._owner)):
             _remove(old)
+        _remove(self.folder)
         release_claims(self._base.parent, self._owner)
         self._remove_base()
 
@@ -243,7 +246,7 @@ class WorkFolder:
 def _has_segments(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
-    return any(_has_points(path.name) for path in folder.iterdir())
+    return any(map(_has_points, names_in(folder)))
 
 
 def _has_points(name: str) -> bool:
