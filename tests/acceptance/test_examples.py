@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from tests.support.roots import made_root
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.acceptance]
 
@@ -97,4 +97,4 @@ def test_the_programs_of_the_readme_run(
     _, live = printed
     assert "diode 0 0.25" in live
     assert "eiger 9 1.0" in live
-    assert list(writer.rglob("scan0001.h5"))
+    assert found_below(writer, "scan0001.h5")

@@ -22,6 +22,7 @@ from scanbus.subscriber import Subscriber
 from scanbus.writer import check_files, replay
 from tests.support.checklist import check_file
 from tests.support.trees import differences, files_of
+from tests.support.waiting import found_below
 from tests.support.writers import wait_until, writer
 
 N_POINTS = 1000
@@ -203,7 +204,7 @@ def test_real_frames_come_out_pixel_for_pixel(
         options = ["--redis", redis_url, "--proposal", "hg123", "--sample", "thau"]
         assert main(["publish", "files", *map(str, files), *options]) == 0
 
-    (master,) = tmp_path.rglob("scan0001.h5")
+    (master,) = found_below(tmp_path, "scan0001.h5")
     with h5py.File(master) as file:
         plot: Any = get_default(file)
         assert plot.signal.shape == (10, 2527, 2463)

@@ -26,6 +26,7 @@ from scanbus.publisher.gateways.runner import (
 )
 from scanbus.schemas import Verdict
 from tests.support.headered_images import GEOMETRY, pilatus_header, written_cbf
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, writer
 
 __all__ = [
@@ -200,7 +201,7 @@ def _of_cbf(url: str, folder: Path, place: Path, more: str) -> MxScan:
 def _found(
     place: Path, verdict: Verdict, sums: Sequence[int], sources: Sequence[Path] = ()
 ) -> MxScan:
-    (linking,) = place.rglob("scan0001_master.h5")
+    (linking,) = found_below(place, "scan0001_master.h5")
     mapping = linking.with_name("scan0001.nxs")
     assert mapping.is_file()
     return MxScan(linking, mapping, verdict, tuple(sums), tuple(sources))

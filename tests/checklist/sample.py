@@ -15,6 +15,7 @@ from scanbus.cli.private_redis import PrivateRedis
 from scanbus.publisher import Publisher, Scan
 from scanbus.schemas import Positioner, Verdict
 from scanbus.schemas.running_files import UNLISTED_GLOB
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
 
 __all__ = [
@@ -85,7 +86,7 @@ class Sample:
     @property
     def files(self) -> list[Path]:
         """All HDF5 files below the root."""
-        return sorted(self.root.rglob("*.h5"))
+        return sorted(found_below(self.root, "*.h5"))
 
 
 def mask() -> np.ndarray:

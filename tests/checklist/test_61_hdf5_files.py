@@ -214,7 +214,11 @@ def test_68_silx_opens_a_growing_scan(
 def test_69_data_files_never_change(sample: Sample, tmp_path: Path) -> None:
     assert problems(sample, 69) == []
     root = Path(shutil.copytree(sample.root, tmp_path / "data"))
-    parts = [path for path in root.rglob("scan*/*.h5") if path.stem != path.parent.name]
+    parts = [
+        path
+        for path in found_below(root, "scan*/*.h5")
+        if path.stem != path.parent.name
+    ]
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in parts}
     master = root / sample.rich.relative_to(sample.root)
     inode = master.stat().st_ino

@@ -28,6 +28,7 @@ from tests.checklist.mx_scans import (
     program,
 )
 from tests.checklist.neggia_rules import durin_problems, neggia_problems
+from tests.support.waiting import found_below
 from tests.support.writers import wait_until, writer
 
 # Programs of others start slowly on a machine that has much to do.
@@ -212,7 +213,7 @@ def test_74_a_time_zone_is_converted(thaumatin: MxScan) -> None:
 @item(75, "h5py")
 def test_75_the_end_is_estimated_while_the_scan_runs(tmp_path: Path) -> None:
     def running() -> Path | None:
-        return next(tmp_path.rglob("scan0001.nxs"), None)
+        return next(iter(found_below(tmp_path, "scan0001.nxs")), None)
 
     with (
         PrivateRedis() as server,

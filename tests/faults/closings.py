@@ -10,6 +10,7 @@ import redis
 
 from tests.faults.processes import PublisherProcess, until
 from tests.faults.schedule import Fault
+from tests.support.waiting import found_below
 
 if TYPE_CHECKING:
     from tests.faults.arena import Ring
@@ -89,4 +90,4 @@ def _copy_files(ring: "Ring", *, is_scan: bool) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in found_below(folder, "*") if path.is_file()]

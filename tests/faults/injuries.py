@@ -27,6 +27,7 @@ from tests.faults.processes import PublisherProcess, until
 from tests.faults.schedule import Fault, Kind
 from tests.support.damage import Damage, inflict
 from tests.support.redis_proxy import CLOSE, ERRORS
+from tests.support.waiting import found_below
 
 if TYPE_CHECKING:
     from tests.faults.arena import Ring
@@ -221,7 +222,7 @@ def _missing_work_folder(
     folders: list[Path] = []
 
     def is_there() -> bool:
-        folders[:] = ring.root.rglob(".scanbus/*")
+        folders[:] = found_below(ring.root, ".scanbus/*")
         return bool(folders)
 
     until(is_there, REACH_S)
@@ -240,7 +241,7 @@ def _unmounted_root(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> 
     time.sleep(fault.after_s)
     with _covered(ring.root, fault.value) as decoy:
         time.sleep(fault.for_s)
-        strays = [path for path in decoy.rglob("*") if path.is_file()]
+        strays = [path for path in found_below(decoy, "*") if path.is_file()]
     if strays:
         ring.complain(f"written into another file system: {strays[:3]}")
     return publisher.is_running
@@ -318,7 +319,7 @@ def _damaged_spool(ring: "Ring", fault: Fault, publisher: PublisherProcess) -> b
     def damage() -> None:
         assert ring.spool is not None
         for folder in sorted(each for each in ring.spool.iterdir() if each.is_dir()):
-            files = sorted((folder / "lanes").rglob("*.spool"))
+            files = sorted(found_below(folder / "lanes", "*.spool"))
             files = [path for path in files if path.stat().st_size]
             if files:
                 drawn = Damage(

@@ -19,6 +19,7 @@ import numpy as np
 
 from scanbus.schemas.file_names import WORK_FOLDERS_GLOB, parse_shared_segment
 from tests.faults.content import CHANNELS, n_points, points, scan_uid
+from tests.support.waiting import found_below
 
 __all__ = ["Claim", "Finding", "judge_run"]
 
@@ -141,7 +142,7 @@ def judge_run(
 
 def _masters(root: Path, foreign: Container[Path]) -> list[Master]:
     found = []
-    for path in sorted(set(root.rglob("scan*/scan*.h5"))):
+    for path in sorted(set(found_below(root, "scan*/scan*.h5"))):
         if path in foreign:
             continue
         if not re.fullmatch(r"scan\d+", path.stem) or path.stem != path.parent.name:

@@ -27,6 +27,7 @@ from tests.faults.processes import WriterProcess, until
 from tests.support.mounts import dead_mount, lacking_mount, loop_mount, small_disk
 from tests.support.roots import made_root
 from tests.support.trees import differences
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(120)]
@@ -85,7 +86,7 @@ def assert_written(url: str, uid: str, folder: Path) -> None:
     verdict = final_verdict(url, uid)
     assert verdict.verdict is VerdictWord.COMPLETE
     replay(url, uid, folder / "again")
-    masters = sorted((folder / "again").rglob("scan0001.h5"))
+    masters = sorted(found_below(folder / "again", "scan0001.h5"))
     assert check_files(masters, everything=True).ok
 
 
@@ -111,15 +112,15 @@ def test_what_a_file_system_lacks_is_worked_around_or_named(
             assert bool(problems(redis_url)) is bool(sentence)
             uid = publish(redis_url, "lacking")
             assert_written(redis_url, uid, tmp_path)
-            masters = sorted(root.rglob("scan0001.h5"))
+            masters = sorted(found_below(root, "scan0001.h5"))
             assert masters
             assert check_files(masters, everything=True).ok
             assert differences(root, tmp_path / "again") == []
             assert f'"exclusive": "{exclusive}"' in writer.said
         finally:
             writer.kill()
-        left = [path.name for path in root.rglob(".scanbus-probe-*")]
-        left += [path.name for path in root.rglob("*.placed")]
+        left = [path.name for path in found_below(root, ".scanbus-probe-*")]
+        left += [path.name for path in found_below(root, "*.placed")]
         assert left == []
 
 

@@ -29,6 +29,7 @@ from tests.faults.processes import LEASE_S, WriterProcess, until
 from tests.support.mounts import dead_mount, frozen, loop_mount, read_only_mount
 from tests.support.roots import made_root
 from tests.support.trees import differences
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis, pytest.mark.timeout(120)]
@@ -232,7 +233,7 @@ ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
 @contextmanager
 def forbidden(root: Path) -> Iterator[None]:
     """Folders that may not be written by their owner."""
-    folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
+    folders = [root, *(path for path in found_below(root, "*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
     try:

@@ -20,6 +20,7 @@ from tests.conftest import RedisFactory
 from tests.faults.processes import WriterProcess, until
 from tests.support.roots import made_root
 from tests.support.trees import differences, files_of
+from tests.support.waiting import found_below
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis]
 
@@ -141,7 +142,7 @@ def test_a_writer_killed_at_every_place_leaves_what_an_undisturbed_one_does(
 
     assert verdict.verdict is VerdictWord.COMPLETE
     assert verdict.channels["pilatus"].written == n_frames
-    assert len(list(root.rglob("pilatus_*.h5"))) > n_kills
+    assert len(found_below(root, "pilatus_*.h5")) > n_kills
     replay(server.url, scan.uid, tmp_path / "undisturbed")
     assert differences(root, tmp_path / "undisturbed") == []
     assert files_of(root)

@@ -22,6 +22,7 @@ from tests.faults.processes import LEASE_S, WriterProcess, until
 from tests.faults.publisher_process import QUOTA_BYTES, declare, send_points
 from tests.support.roots import made_root
 from tests.support.trees import differences
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict
 
 pytestmark = [pytest.mark.faults, pytest.mark.redis]
@@ -169,7 +170,7 @@ def test_one_that_slept_before_it_took_over_costs_an_attempt_at_most(
                 assert until(lambda: _has_lost(paused), 30)
             verdict = other_half(scan, server.url)
         # As if another scan of the dataset was being written.
-        (next(root.rglob("scan0001")).parent / WORK_FOLDER).mkdir(exist_ok=True)
+        (found_below(root, "scan0001")[0].parent / WORK_FOLDER).mkdir(exist_ok=True)
         paused.signal(signal.SIGCONT)
         assert until(lambda: _has_lost(paused), 30)
         assert paused.leave() < float("inf")

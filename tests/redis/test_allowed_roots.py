@@ -17,6 +17,7 @@ from scanbus.writer import check_files, replay
 from tests.support.mounts import small_disk
 from tests.support.roots import made_root
 from tests.support.trees import differences, files_of
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
@@ -85,7 +86,7 @@ def test_a_link_to_an_allowed_root_is_followed(
     with writer(redis_url, root) as service:
         assert final_verdict(redis_url, scan.uid).verdict is VerdictWord.COMPLETE
         service.leave()  # It writes the masters above before.
-    masters = sorted(disk.rglob("scan0001.h5"))
+    masters = sorted(found_below(disk, "scan0001.h5"))
     assert len(masters) == 1
     assert check_files(masters, everything=True).ok
     replay(redis_url, scan.uid, tmp_path / "again")
@@ -153,7 +154,7 @@ def test_nothing_is_written_behind_an_allowed_root_that_is_not_there(
         disk.with_name("unmounted").rename(disk)
         assert final_verdict(redis_url, scan.uid).verdict is VerdictWord.COMPLETE
         wait_until(lambda: problems(redis_url) == "")
-    assert list((disk / "linked").rglob("scan0001.h5"))
+    assert found_below(disk / "linked", "scan0001.h5")
 
 
 def test_the_free_space_is_that_of_the_disk_behind_the_link(

@@ -52,7 +52,7 @@ from tests.support.proxy import Proxy
 from tests.support.published import record_of
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
@@ -82,12 +82,12 @@ def values_in(root: Path, number: int) -> list[float]:
 
 
 def column(root: Path, number: int, name: str) -> Any:
-    with h5py.File(next(root.rglob(f"scan{number:04d}.h5"))) as file:
+    with h5py.File(found_below(root, f"scan{number:04d}.h5")[0]) as file:
         return file[f"{number}.1/measurement/{name}"][()]
 
 
 def parent_in(root: Path, number: int) -> str:
-    with h5py.File(next(root.rglob(f"scan{number:04d}.h5"))) as file:
+    with h5py.File(found_below(root, f"scan{number:04d}.h5")[0]) as file:
         return str(file[f"{number}.1/scanbus/parent"].asstr()[()])
 
 
@@ -404,7 +404,7 @@ def test_a_publisher_that_dies_after_its_scan_went_on_sends_nothing_twice(
         assert main([*resume, "--timeout-s", "60"]) == 2
     assert list(spool.iterdir()) == []
     assert parent_in(root, 2) == UID
-    with h5py.File(next(root.rglob("scan0002.h5"))) as file:
+    with h5py.File(found_below(root, "scan0002.h5")[0]) as file:
         np.testing.assert_array_equal(file["2.1/mask"], MASK)
     for name, empty in (("a", np.nan), ("d", 2**32 - 1)):
         first, rest = (column(root, number, name) for number in (1, 2))

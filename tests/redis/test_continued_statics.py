@@ -21,7 +21,7 @@ from scanbus.writer.check import check_files
 from tests.conftest import RedisFactory
 from tests.support.proxy import Proxy
 from tests.support.static_publisher import MASK
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
@@ -51,7 +51,7 @@ def are_durable(scan: Scan, count: int) -> bool:
 
 
 def check(root: Path, number: int, *, more: bool) -> None:
-    path = next(root.rglob(f"scan{number:04d}.h5"))
+    path = found_below(root, f"scan{number:04d}.h5")[0]
     with h5py.File(path) as file:
         entry = file[f"{number}.1"]
         assert entry["sample/name"].asstr()[()] == "LaB6"
@@ -60,7 +60,7 @@ def check(root: Path, number: int, *, more: bool) -> None:
             arrays |= {"more": MASK + 2, "again": MASK}
         for name, array in arrays.items():
             np.testing.assert_array_equal(entry[name], array)
-    found = [*root.rglob(f"scan{number:04d}/static.*.h5")]
+    found = found_below(root, f"scan{number:04d}/static.*.h5")
     assert len(found) == len({a.tobytes() for a in arrays.values()})
     assert check_files([path], everything=True).findings == ()
 

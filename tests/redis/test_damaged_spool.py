@@ -28,6 +28,7 @@ from tests.conftest import RedisFactory
 from tests.support.damage import DAMAGE, Damage, inflict
 from tests.support.published import MemoryWriter, ReadLane, frames, record_of
 from tests.support.roots import made_root
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
@@ -101,7 +102,7 @@ def files_in(folder: Path) -> dict[Path, bytes]:
     """Return all files but the lock."""
     return {
         path.relative_to(folder): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
+        for path in sorted(found_below(folder, "*"))
         if path.is_file() and path.name != "lock"
     }
 
@@ -333,11 +334,11 @@ def test_a_wrong_folder_is_an_error_and_nothing_in_it_changes(
     home = tmp_path / "home"
     (home / "documents/old").mkdir(parents=True)
     (home / "documents/letter").write_text("dear")
-    before = sorted(tmp_path.rglob("*"))
+    before = sorted(found_below(tmp_path, "*"))
     wrong = {"nowhere": home / "x", "a file": home / "documents/letter"}.get(kind, home)
     assert resumed(bench, wrong) == ExitCode.FAILED
     assert f"the spool {wrong}: " in capsys.readouterr().err
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(found_below(tmp_path, "*")) == before
 
 
 def test_a_record_that_is_damaged_while_its_publisher_lives_is_lost_alone(

@@ -13,6 +13,7 @@ from scanbus.writer.steps import Steps
 from scanbus.writer.storage.work_folder import WorkFolder
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
+from tests.support.waiting import found_below
 from tests.support.writers import wait_until, writer
 
 pytestmark = pytest.mark.redis
@@ -24,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def _claims(root: Path) -> list[str]:
-    return [path.name for path in root.rglob(f"{WORK_FOLDER}/claim-*")]
+    return [path.name for path in found_below(root, f"{WORK_FOLDER}/claim-*")]
 
 
 def _ended(url: str) -> RawScan:

@@ -10,6 +10,7 @@ from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 from scanbus.writer.storage.durable_files import make_folder
+from tests.support.waiting import found_below
 from tests.support.writers import wait_until, writer
 
 pytestmark = pytest.mark.redis
@@ -41,7 +42,7 @@ def test_a_successor_acknowledges_only_names_that_it_made_durable_itself(
                 wait_until(lambda: "fsync_folder.before 1 stop" in hits.read_text())
                 one.kill()
             hits.write_text("")
-            assert list(tmp_path.rglob("camera_0000.h5"))
+            assert found_below(tmp_path, "camera_0000.h5")
             assert acknowledged() == 0
         monkeypatch.delenv(FAILPOINTS_VARIABLE)
         with writer(redis_url, tmp_path, "--once") as last:

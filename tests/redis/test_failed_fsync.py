@@ -13,6 +13,7 @@ from scanbus.schemas import VerdictWord
 from scanbus.schemas.file_names import WORK_FOLDER
 from scanbus.writer.steps import FAILPOINT_LOG_VARIABLE, FAILPOINTS_VARIABLE
 from tests.support.raw_publisher import RawScan, frames, mixed_lanes
+from tests.support.waiting import found_below
 from tests.support.writers import WriterProcess, final_verdict, wait_until, writer
 
 pytestmark = [pytest.mark.redis, pytest.mark.faults]
@@ -48,7 +49,7 @@ def test_after_a_failed_fsync_the_segment_is_made_again_as_another_file(
             assert second.stat().st_ino != inode
             assert not refused.exists()
         assert read_cursor(scan.client, scan.uid, "eiger") == 0
-        assert not list(root.rglob("scan0001/*.h5"))
+        assert not found_below(root, "scan0001/*.h5")
         one.go_on()
         verdict = final_verdict(redis_url, scan.uid)
 
@@ -67,5 +68,5 @@ def stands_still(one: WriterProcess, hits: Path, n_hits: int) -> bool:
 
 def segment_in(root: Path) -> Path:
     """Return the file of the segment that is being made, in whichever work folder."""
-    (path,) = root.rglob(f"{WORK_FOLDER}/*/eiger_0000.h5")
+    (path,) = found_below(root, f"{WORK_FOLDER}/*/eiger_0000.h5")
     return path

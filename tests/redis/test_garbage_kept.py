@@ -14,6 +14,7 @@ from scanbus.writer import WriterSettings, run_writer
 from scanbus.writer.check import check_files
 from tests.support.raw_publisher import SESSION, RawScan, block_of, frames
 from tests.support.roots import made_root
+from tests.support.waiting import found_below
 
 pytestmark = pytest.mark.redis
 
@@ -35,7 +36,7 @@ def test_garbage_in_a_chunk_is_kept_named_and_kills_no_reader(
 
     settings = WriterSettings.load(redis=redis_url, root=made_root(tmp_path))
     assert run_writer(settings, once=True) == VerdictWord.COMPLETE.exit_code
-    (master,) = tmp_path.rglob("scan0001.h5")
+    (master,) = found_below(tmp_path, "scan0001.h5")
     report = check_files([master], everything=True)
 
     assert [one.points for one in report.findings] == [((4, 8),)]

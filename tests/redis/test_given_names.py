@@ -14,7 +14,7 @@ from scanbus.cli import main
 from scanbus.publisher import Publisher
 from scanbus.schemas import PlotDescription
 from scanbus.subscriber import ScanReader, Subscriber
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
@@ -193,5 +193,5 @@ def test_the_first_names_of_groups_and_uids_are_in_the_files(
             "device 'panda1-x' is panda1_x_2",
         ]
     # The scan file, from which masters are made again, has it, too.
-    with h5py.File(next(tmp_path.rglob("scan0001_values.h5"))) as file:
+    with h5py.File(found_below(tmp_path, "scan0001_values.h5")[0]) as file:
         assert file["entry_0000/scanbus/uid"].attrs["original_name"] == uid

@@ -33,6 +33,7 @@ from scanbus.writer import WriterSettings, run_writer
 from tests.support.long import long_but
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.roots import made_root
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
 
 QUICK: dict[str, Any] = {"poll_s": 0.02, "retry_s": 0.1, "flush_s": 0.2}
@@ -80,7 +81,7 @@ def throw(scan: RawScan, lane: str, count: int, fields: dict[Any, Any]) -> None:
 
 
 def master_of(root: Path) -> Path:
-    return next(root.rglob("scan0001.h5"))
+    return found_below(root, "scan0001.h5")[0]
 
 
 def names_in(folder: Path) -> list[str]:
@@ -93,7 +94,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     """Files below a folder, without what makes it a root."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
+        for path in found_below(folder, "*")
         if path.is_file() and path.relative_to(folder).parts[0] != WORK_FOLDER
     }
 

@@ -20,7 +20,7 @@ from scanbus.writer import amend, rebuild
 from tests.redis.test_many_segments import config
 from tests.support.listed_scans import links_of
 from tests.support.trees import differences
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
@@ -59,7 +59,7 @@ def is_listed(root: Path, scan: Scan) -> bool:
 def assert_rebuilt_equal(root: Path) -> None:
     copy = root.with_name("copy")
     shutil.copytree(root, copy)
-    for path in copy.rglob("*.h5"):
+    for path in found_below(copy, "*.h5"):
         if not path.name.endswith("_values.h5"):
             path.unlink()
     rebuild(copy)

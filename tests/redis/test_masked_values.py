@@ -10,6 +10,7 @@ import pytest
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from scanbus.writer import replay
+from tests.support.waiting import found_below
 
 pytestmark = pytest.mark.redis
 
@@ -54,7 +55,7 @@ def test_masked_points_are_missing_and_masked_elements_are_filled(
         "s": ((1, 2),),
         "d": ((1, 2), (5, 6)),
     }
-    (master,) = tmp_path.rglob("scan[0-9][0-9][0-9][0-9].h5")
+    (master,) = found_below(tmp_path, "scan[0-9][0-9][0-9][0-9].h5")
     with h5py.File(master) as file:
         entry = file[next(name for name in file if name.endswith(".1"))]
         found = {name: one[()] for name, one in entry["measurement"].items()}

@@ -20,6 +20,7 @@ from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from tests.domain.test_metadata_in_files import ODD
 from tests.support.metadata_leaves import missing_leaves
+from tests.support.waiting import found_below
 from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
@@ -240,7 +241,7 @@ def test_devices_of_several_axes(redis_url: str, folder: Path) -> None:
         end = instrument["positioners_end"]
         assert end["id00_hexapod"][()].tolist() == [1.5, 3.0, 4.0]
         np.testing.assert_array_equal(end["mirror"], MASK)
-    assert len([*folder.rglob("static.*.h5")]) == 1
+    assert len(found_below(folder, "static.*.h5")) == 1
 
 
 def test_hints_of_a_detector_are_beside_its_frames(
@@ -266,4 +267,4 @@ def test_hints_of_a_detector_are_beside_its_frames(
         frames = file["1.1/measurement/my_cam"]
         assert frames.attrs["vector"].tolist() == [1, 0, 0]
         assert frames.attrs["of_stored_as"] == "text of NoneType"
-    assert len([*folder.rglob("static.*.h5")]) == 1
+    assert len(found_below(folder, "static.*.h5")) == 1

@@ -19,7 +19,7 @@ from scanbus.writer import WriterSettings, run_writer
 from tests.conftest import RedisFactory
 from tests.support.published import frames, read_scan, record_of
 from tests.support.roots import made_root
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict
 
 pytestmark = pytest.mark.redis
@@ -41,7 +41,7 @@ def written(url: str, root: Path, scan: Scan) -> tuple[Verdict, Path]:
         wait_until(lambda: bool(client.exists(ANNOUNCEMENTS)))
         wait_until(lambda: record_of(client, scan.uid).ended is not None)
     run_writer(WriterSettings.load(redis=url, root=made_root(root)), once=True)
-    return final_verdict(url, scan.uid), next(root.rglob("scan0001.h5"))
+    return final_verdict(url, scan.uid), found_below(root, "scan0001.h5")[0]
 
 
 @pytest.mark.parametrize("per_chunk", [1, 4])

@@ -36,7 +36,7 @@ from tests.conftest import RedisFactory
 from tests.support.published import MemoryWriter, frames, read_scan, record_of
 from tests.support.roots import made_root
 from tests.support.spool_publisher import SHAPE
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict, writer
 
 pytestmark = pytest.mark.redis
@@ -74,7 +74,7 @@ def flushed(said: IO[str], at_least: int) -> int:
 
 def check_files(root: Path, verdict: Verdict, at_least: int) -> None:
     """Every point up to some is there, and what is there is right."""
-    with h5py.File(next(root.rglob("scan0001.h5"))) as file:
+    with h5py.File(found_below(root, "scan0001.h5")[0]) as file:
         measurement = file["1.1/measurement"]
         images = measurement["d"][()]
         assert len(images) >= at_least

@@ -20,7 +20,7 @@ from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import DeadlineError
 from scanbus.schemas.file_names import shared_segment_name
 from tests.support.mounts import read_only_mount, small_disk
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import WriterProcess, writer
 
 pytestmark = pytest.mark.redis
@@ -134,7 +134,7 @@ def first_segment(root: Path) -> Path:
 
 def segments(root: Path) -> Iterator[Path]:
     """Those under their final names: work folders are hidden."""
-    for path in root.rglob(shared_segment_name(0)):
+    for path in found_below(root, shared_segment_name(0)):
         if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 

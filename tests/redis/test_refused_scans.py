@@ -12,7 +12,7 @@ from scanbus.publisher import Publisher
 from scanbus.publisher.scan import Scan
 from scanbus.schemas import VerdictWord
 from scanbus.schemas.errors import DeadlineError, QuotaRefusedError
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import writer
 
 pytestmark = pytest.mark.redis
@@ -106,4 +106,6 @@ def test_a_writer_lets_it_go(redis_url: str, tmp_path: Path) -> None:
         assert next_one.verdict(60).verdict is VerdictWord.COMPLETE
         wait_until(lambda: traces(client, scan.uid) == ["announced"], timeout_s=30)
         process.leave()
-    assert not any(scan.uid in str(path) for path in (tmp_path / "root").rglob("*"))
+    assert not any(
+        scan.uid in str(path) for path in found_below(tmp_path / "root", "*")
+    )

@@ -8,6 +8,7 @@ import pytest
 from scanbus.cli import main
 from scanbus.schemas.exit_codes import ExitCode
 from tests.support.mixed_scan import whole_scan
+from tests.support.waiting import found_below
 
 pytestmark = pytest.mark.redis
 
@@ -26,7 +27,7 @@ def test_a_writer_says_how_a_folder_becomes_a_root_and_makes_nothing(
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"scanbus: {root} is no root of scanbus: ")
     assert f"`scanbus root init {root}`" in said
-    assert [path.name for path in tmp_path.rglob("*")] == ["data"] * is_there
+    assert [path.name for path in found_below(tmp_path, "*")] == ["data"] * is_there
 
 
 def test_a_folder_that_was_made_a_root_is_written_below(
@@ -41,7 +42,7 @@ def test_a_folder_that_was_made_a_root_is_written_below(
     command = ["writer", "--root", str(root), "--redis", redis_url, "--once"]
     assert main(command) == ExitCode.COMPLETE
 
-    assert list(root.rglob("scan0001.h5"))
+    assert found_below(root, "scan0001.h5")
     capsys.readouterr()
     assert main(["root", "init", str(root)]) == 0
     assert capsys.readouterr().out.split() == (
@@ -67,4 +68,4 @@ def test_a_replay_needs_no_root_and_makes_one_folder_at_most(
     assert "No such file" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
     assert main([*command, str(tmp_path / "again")]) == ExitCode.COMPLETE
-    assert list((tmp_path / "again").rglob("scan0001.h5"))
+    assert found_below(tmp_path / "again", "scan0001.h5")

@@ -19,6 +19,7 @@ from scanbus.writer import init_root, replay
 from tests.support.mixed_scan import N_FRAMES, durable, fill, whole_scan
 from tests.support.raw_publisher import RawScan, frames
 from tests.support.trees import differences
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
@@ -56,7 +57,7 @@ def trim(scan: RawScan, lane: str, point: int) -> None:
 
 
 def segment(root: Path, number: int) -> Path:
-    return next(root.rglob("scan0001")) / f"eiger_{number:04d}.h5"
+    return found_below(root, "scan0001")[0] / f"eiger_{number:04d}.h5"
 
 
 def assert_complete(url: str, scan: RawScan, root: Path) -> None:
@@ -65,7 +66,7 @@ def assert_complete(url: str, scan: RawScan, root: Path) -> None:
 
 
 def assert_frames(root: Path, missing: tuple[int, ...]) -> None:
-    with h5py.File(next(root.rglob("scan0001.h5"))) as file:
+    with h5py.File(found_below(root, "scan0001.h5")[0]) as file:
         data = file["1.1/measurement/eiger"][()]
     expected = frames(0, N_FRAMES)
     expected[list(missing)] = np.iinfo(np.uint16).max
@@ -93,7 +94,9 @@ def test_a_root_that_goes_pauses_its_scans_until_it_is_back(
         scan.end()
         wait_until(says(redis_url, str(root)))
         wait_until(says(redis_url, "paused: "))
-        there = [path for path in root.rglob("*") if ".scanbus" not in path.parts]
+        there = [
+            path for path in found_below(root, "*") if ".scanbus" not in path.parts
+        ]
         assert there == []
         if behind != "nothing":
             shutil.rmtree(root)
@@ -141,7 +144,7 @@ def test_the_same_scan_is_not_continued_below_another_root(
         assert second.wait() == 1
         assert "below another root" in second.said
         assert f"scanbus root use {other}" in second.said
-    assert not list(other.rglob("*.h5"))
+    assert not found_below(other, "*.h5")
     with writer(redis_url, root, *QUICK):
         assert_complete(redis_url, scan, root)
 
@@ -264,7 +267,7 @@ def test_a_beamline_belongs_to_one_living_bus(
         assert final_verdict(redis_url, first.uid).verdict is VerdictWord.COMPLETE
         with writer(other, root, *QUICK):
             wait_until(says(other, "another bus writes beamline id00"))
-            assert not list(root.rglob("scan0002.h5"))
+            assert not found_below(root, "scan0002.h5")
             one.kill()
             assert final_verdict(other, second.uid).verdict is VerdictWord.COMPLETE
 
@@ -344,7 +347,7 @@ def test_a_loss_that_an_operator_accepts_is_partial_and_named(
     assert verdict.verdict is VerdictWord.PARTIAL
     assert points_of(verdict) == missing
     assert_frames(root, tuple(missing))
-    assert main(["check", "--all", str(next(root.rglob("scan0001.h5")))]) == 0
+    assert main(["check", "--all", str(found_below(root, "scan0001.h5")[0])]) == 0
     assert main([*ACCEPT, scan.uid, "--redis", redis_url]) == 1
 
 

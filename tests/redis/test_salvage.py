@@ -41,6 +41,7 @@ from tests.support.salvaged import (
     written,
 )
 from tests.support.trees import differences, files_of
+from tests.support.waiting import found_below
 from tests.support.writers import WriterProcess, wait_until, writer
 
 pytestmark = pytest.mark.usefixtures("one_master")
@@ -76,7 +77,7 @@ def test_what_was_salvaged_stands_the_check_and_the_rebuild(
     killed_writer(server, tmp_path)
     verdict = only_scan(tmp_path)
 
-    masters = [tmp_path / verdict.master, *tmp_path.rglob("sample_d1.h5")]
+    masters = [tmp_path / verdict.master, *found_below(tmp_path, "sample_d1.h5")]
     report = check_files(masters, everything=True)
     assert report.findings == ()
     assert any("salvaged: " in note for note in report.notes)
@@ -191,7 +192,7 @@ def test_an_end_that_was_said_is_in_the_verdict(
         wait_for_flush(scan, tmp_path)
         ended = ScanEnded(time=time.time(), end_reason=EndReason.USER_ABORT)
         append_event(scan.client, scan.uid, ended)
-        events = next(tmp_path.rglob(EVENTS_FILE))
+        events = found_below(tmp_path, EVENTS_FILE)[0]
         wait_until(lambda: b"USER_ABORT" in events.read_bytes())
         one.kill()
     scan.close()
@@ -211,8 +212,8 @@ def test_a_salvage_that_was_killed_is_done_again(
     killed_writer(server, tmp_path / "once")
     shutil.copytree(tmp_path / "once", tmp_path / "again")
     only_scan(tmp_path / "once")
-    made = next((tmp_path / "once").rglob("scan0001/eiger_0002.h5"))
-    folder = next((tmp_path / "again").rglob("scan0001"))
+    made = found_below(tmp_path / "once", "scan0001/eiger_0002.h5")[0]
+    folder = found_below(tmp_path / "again", "scan0001")[0]
     shutil.copy(made, folder / made.name)
 
     verdict = only_scan(tmp_path / "again")
@@ -227,7 +228,7 @@ def test_without_the_events_nobody_knows_what_the_scan_was(
     server: PrivateRedis, tmp_path: Path
 ) -> None:
     killed_writer(server, tmp_path)
-    next(tmp_path.rglob(EVENTS_FILE)).unlink()
+    found_below(tmp_path, EVENTS_FILE)[0].unlink()
     report = salvage(tmp_path, force=True)
     assert EVENTS_FILE in report.skipped[0].reason
     assert report.exit_code == 3
@@ -237,7 +238,7 @@ def test_a_temporary_segment_that_cannot_be_read_is_said(
     server: PrivateRedis, tmp_path: Path
 ) -> None:
     killed_writer(server, tmp_path)
-    made = next(tmp_path.rglob(f"{WORK_FOLDER}/*/eiger_0002.h5"))
+    made = found_below(tmp_path, f"{WORK_FOLDER}/*/eiger_0002.h5")[0]
     made.write_bytes(b"\0" * 4096)
     made.with_suffix(".journal").unlink()
 
@@ -287,7 +288,7 @@ def test_the_command_prints_the_verdict(
     assert main(["salvage", *root]) == 3
     assert "--force" in capsys.readouterr().err
 
-    folder = next(tmp_path.rglob("scan0001"))
+    folder = found_below(tmp_path, "scan0001")[0]
     assert main(["salvage", *root, str(folder), "nosuchscan", "--force"]) == 3
     printed = capsys.readouterr()
     assert "partial salvaged: " in printed.out

@@ -27,6 +27,7 @@ from tests.support.salvaged import (
     work_folders,
 )
 from tests.support.trees import files_of
+from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
 
 pytestmark = pytest.mark.usefixtures("one_master")
@@ -79,7 +80,7 @@ def test_a_writer_that_waits_for_points_shows_that_it_is_there(
     with writer(redis_url, tmp_path):
         wait_for_flush(scan, tmp_path)
         make_silent(tmp_path)
-        events = next(tmp_path.rglob(EVENTS_FILE))
+        events = found_below(tmp_path, EVENTS_FILE)[0]
         wait_until(lambda: time.time() - events.stat().st_mtime < 60)
         assert "--force" in salvage(tmp_path).skipped[0].reason
         scan.end()
@@ -169,7 +170,7 @@ def test_names_that_another_scan_has_are_not_taken(
     server: PrivateRedis, tmp_path: Path
 ) -> None:
     killed_writer(server, tmp_path)
-    folder = next(tmp_path.rglob("scan0001"))
+    folder = found_below(tmp_path, "scan0001")[0]
     (folder / "scan0001_values.h5").write_bytes(b"somebody else's")
     before = files_of(tmp_path)
 

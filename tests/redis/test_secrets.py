@@ -15,7 +15,7 @@ from scanbus.schemas.exit_codes import ExitCode
 from tests.conftest import RedisFactory
 from tests.support.roots import made_root
 from tests.support.secret_addresses import MALFORMED, SECRET
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -132,7 +132,7 @@ def test_a_whole_run_leaves_the_password_nowhere(guarded: str, tmp_path: Path) -
 
 
 def files_below(folder: Path) -> str:
-    found = (path for path in folder.rglob("*") if path.is_file())
+    found = (path for path in found_below(folder, "*") if path.is_file())
     return "".join(path.read_bytes().decode("latin-1") for path in found)
 
 

@@ -20,7 +20,7 @@ from scanbus.publisher import Publisher, Scan
 from scanbus.subscriber import Batch, Subscriber
 from scanbus.writer import replay
 from tests.support.published import record_of
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -117,7 +117,7 @@ def test_arbitrary_times_in_arbitrary_parts_come_out_equal_bit_by_bit(
 
 def times_in_files(root: Path) -> Mapping[str, Any]:
     """Return the times of each lane in the master, and those in detectors' files."""
-    (master,) = root.rglob("scan[0-9][0-9][0-9][0-9].h5")
+    (master,) = found_below(root, "scan[0-9][0-9][0-9][0-9].h5")
     with h5py.File(master) as file:
         entry = file[next(name for name in file if name.endswith(".1"))]
         found = {name: one[()] for name, one in entry["scanbus/times"].items()}
@@ -142,7 +142,7 @@ def test_a_late_point_has_the_time_of_its_own(
                 frame = np.zeros(SHAPE, np.uint16)
                 scan.send("d", frame, point=point, time=time)
         replay(server.url, scan.uid, tmp_path)
-    (master,) = tmp_path.rglob("scan[0-9][0-9][0-9][0-9].h5")
+    (master,) = found_below(tmp_path, "scan[0-9][0-9][0-9][0-9].h5")
     with h5py.File(master) as file:
         entry = file[next(name for name in file if name.endswith(".1"))]
         for name in "nd":

@@ -14,7 +14,7 @@ from scanbus.bus.store import connect, writers_alive
 from scanbus.publisher import Publisher
 from scanbus.schemas import VerdictWord
 from tests.support.roots import made_root
-from tests.support.waiting import wait_until
+from tests.support.waiting import found_below, wait_until
 from tests.support.writers import writer, writer_command
 
 pytestmark = pytest.mark.redis
@@ -108,7 +108,7 @@ def test_nobody_else_needs_a_log_either(redis_url: str, tmp_path: Path) -> None:
             uid = done(sys.executable, "-c", PUBLISHES, redis_url).strip()
         again = made_root(tmp_path / "again")
         done(*scanbus, "replay", uid, "--root", str(again))
-        (master,) = again.rglob("scan0001.h5")
+        (master,) = found_below(again, "scan0001.h5")
         done(*scanbus, "check", str(master))
         done(*scanbus, "master", "rebuild", "--root", str(again))
         done(*scanbus, "writer", "--root", str(root), "--once")

@@ -11,6 +11,7 @@ from scanbus.bus.store import (
 from scanbus.writer import WriterSettings, run_writer
 from tests.support.raw_publisher import RawScan
 from tests.support.roots import made_root
+from tests.support.waiting import found_below
 
 N_POINTS, N_FRAMES = 2500, 130
 
@@ -42,4 +43,4 @@ def write_once(url: str, root: Path) -> int:
 
 
 def master_of(root: Path, number: int = 1) -> Path:
-    return next(root.rglob(f"scan{number:04d}.h5"))
+    return found_below(root, f"scan{number:04d}.h5")[0]

@@ -24,6 +24,7 @@ from scanbus.writer.storage.shared_sections import (
     uid_of_shared_segment,
 )
 from tests.support.raw_publisher import RawScan, frames
+from tests.support.waiting import found_below
 from tests.support.writers import wait_until, writer
 
 # One whole segment of each lane and a good part of the next ones.
@@ -116,7 +117,7 @@ def killed_writer(server: PrivateRedis, root: Path) -> RawScan:
 def make_silent(root: Path) -> None:
     """Have all work folders look as if nobody wrote there for two minutes."""
     then = time.time() - 120
-    for path in root.rglob(f"{WORK_FOLDER}/**/*"):
+    for path in found_below(root, f"{WORK_FOLDER}/**/*"):
         os.utime(path, (then, then))
 
 

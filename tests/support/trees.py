@@ -9,6 +9,7 @@ import numpy as np
 
 from scanbus.schemas.file_names import WORK_FOLDER
 from scanbus.writer.masters.unlisted import UnlistedScans
+from tests.support.waiting import found_below
 
 __all__ = ["differences", "files_of"]
 
@@ -27,7 +28,7 @@ def files_of(root: Path) -> set[str]:
     UnlistedScans(root, grace_s=0, others_s=0).run()
     return {
         str(path.relative_to(root))
-        for path in root.rglob("*")
+        for path in found_below(root, "*")
         if path.is_file()
         and not path.name.startswith(".")
         and path.relative_to(root).parts[0] != WORK_FOLDER

@@ -1,22 +1,21 @@
 """Wait for something in a test, never longer than a deadline."""
 
-import glob
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["found_below", "wait_until"]
 
 
 def found_below(root: Path, pattern: str) -> list[Path]:
-    """Return what matches below a folder in which a writer is at work.
+    """Return what `root.rglob(pattern)` finds, though a writer is at work below it.
 
     `Path.rglob` raises if a folder goes while it looks.
     """
-    found = glob.glob(  # noqa: PTH207 - it passes over what is gone
-        f"**/{pattern}", root_dir=root, recursive=True, include_hidden=True
-    )
-    return [root / each for each in found]
+    while True:
+        with suppress(FileNotFoundError):
+            return list(root.rglob(pattern))
 
 
 def wait_until(

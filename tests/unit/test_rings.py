@@ -46,6 +46,20 @@ def test_no_file_of_tests_is_longer_than_500_lines(repository: Path) -> None:
     assert [p.name for p in files if len(p.read_text().splitlines()) > 500] == []
 
 
+def test_nobody_globs_where_a_writer_may_be_at_work(repository: Path) -> None:
+    """`Path.glob` and `Path.rglob` raise if a folder goes meanwhile."""
+    rings = ("acceptance", "checklist", "faults", "process", "redis", "support")
+    folders = [repository / "writer", *(repository / "tests" / ring for ring in rings)]
+    files = {path for folder in folders for path in folder.rglob("*.py")}
+    files -= {repository / "tests/support/waiting.py"}
+
+    calls = {path: re.findall(r"\.r?glob\(", path.read_text()) for path in files}
+    found = {path.name for path, called in calls.items() if ".rglob(" in called}
+    assert found == set()
+    ours = repository / "writer"
+    assert {p.name for p, c in calls.items() if c and p.is_relative_to(ours)} == set()
+
+
 def test_tests_are_counted_from_the_report_of_pytest(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     numbers = 'tests="12" failures="1" errors="2" skipped="3"'
