@@ -13,6 +13,7 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from scanbus.cli.private_redis import PrivateRedis
+from tests.support.sampled import mark_left_out
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -36,6 +37,12 @@ settings.register_profile(
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before `-m` decides which are run."""
+    mark_left_out(items)
 
 
 @pytest.hookimpl(trylast=True)

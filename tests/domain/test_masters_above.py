@@ -97,6 +97,7 @@ def await_line(process: subprocess.Popen[str], word: str) -> None:
     assert process.stdout.readline() == f"{word}\n"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(4))
 def test_writers_that_list_at_once_and_are_killed_lose_no_scan(
     tmp_path: Path, seed: int

@@ -33,6 +33,7 @@ def outbox(dataset: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # A process for each step, each loads ICAT's definitions.
 def test_a_kill_at_each_step_loses_no_message(tmp_path: Path) -> None:
     """Sent twice only if killed after the broker had it, and before that was noted."""

@@ -20,6 +20,7 @@ from tests.support.written_scans import UID, points_of, times_of
 pytestmark = pytest.mark.skipif(not can_preload(), reason=NO_COMPILER)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("name", "is_torn"),
     [(name, False) for name in CASES if name != "shared values"]

@@ -68,6 +68,7 @@ def link(scan: Scan, root: Path, disk: Path, depth: int) -> None:
     (folder / parts[depth]).symlink_to(disk / "linked")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("depth", range(6))
 def test_a_link_to_an_allowed_root_is_followed(
     *,

@@ -382,6 +382,7 @@ def continued(
             process.kill()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("loss", ["nothing", "all", "a lane, then all"])
 @pytest.mark.parametrize(("side", "n_sent"), [(32, 40), (512, 150)])
 def test_a_publisher_that_dies_after_its_scan_went_on_sends_nothing_twice(

@@ -231,6 +231,7 @@ def fill(client: Bus) -> None:
     client.config_set("maxmemory", 0)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "lose", [flush, cut, lose_lanes, lose_events, fill], ids=lambda f: f.__name__
 )

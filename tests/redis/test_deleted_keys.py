@@ -77,6 +77,7 @@ def test_a_cursor_comes_back_though_nothing_more_is_sent(
         wait_until(lambda: durable(scan, 60), 10)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("wrong_type", [False, True], ids=["deleted", "wrong type"])
 def test_a_key_costs_no_point(

@@ -49,6 +49,7 @@ def publisher(redis_url: str) -> Iterator[Publisher]:
         yield publisher
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("is_prepared", [False, True])
 def test_what_cannot_be_sent_is_refused_and_the_scan_goes_on(

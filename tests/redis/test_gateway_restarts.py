@@ -40,7 +40,7 @@ from tests.support.roots import made_root
 from tests.support.waiting import found_below
 from tests.support.writers import final_verdict, wait_until, writer
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.sampled(2)]
 
 SHAPE = (40, 60)
 NAMES = ScanNames("eiger", {"proposal": "hg1", "collection": "sample"})

@@ -34,7 +34,7 @@ from tests.support.roots import made_root
 from tests.support.waiting import found_below, wait_until
 from tests.support.writers import final_verdict, writer
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.sampled(3)]
 
 SHAPE = (40, 60)
 

@@ -90,6 +90,7 @@ PEOPLES = (
 )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", PEOPLES)
 def test_every_call_and_command_takes_a_name(
     redis_url: str, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]

@@ -352,6 +352,7 @@ FILES = (
 )
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("planted", "kind"),
     long_but(

@@ -69,6 +69,7 @@ def _hdf5_leading_out(path: Path, outside: Path, kind: str) -> None:
             )
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "kind",
     [

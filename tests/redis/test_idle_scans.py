@@ -32,6 +32,7 @@ def end_of(client: Bus, uid: str) -> float:
     return int(ended.partition(b"-")[0]) / 1000
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("starts_first", [False, True])
 def test_a_new_writer_does_not_count_the_time_in_which_the_publisher_was_back(
     server: PrivateRedis,

@@ -215,6 +215,7 @@ def test_an_interrupted_send_in_a_group_leaves_the_channels_together(
         assert len(came) == max(lengths.values()) + 1
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["skip", "flush", "update", "prepare", "finish"])
 def test_other_calls_can_be_interrupted_at_any_step(
     name: str, publisher: Publisher, bus: Bus

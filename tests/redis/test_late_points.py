@@ -98,6 +98,7 @@ def count_hits(url: str, folder: Path) -> dict[str, int]:
 SHORT = {"link.after", "scan_file.after", "master.before", "verdict.before"}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("failpoint", long_but(SHORT, FAILPOINTS))
 def test_a_writer_killed_at_any_failpoint_leaves_late_points_to_its_successor(
     redis_url: str,

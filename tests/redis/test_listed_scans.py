@@ -66,6 +66,7 @@ def assert_rebuilt_equal(root: Path) -> None:
     assert differences(copy, root) == []
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("seed", range(2))
 def test_scans_of_writers_killed_after_the_verdict_are_listed_by_the_next_one(
     redis_url: str, tmp_path: Path, seed: int

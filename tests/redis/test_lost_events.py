@@ -67,6 +67,7 @@ def verdict_of(url: str, scan: RawScan) -> Verdict:
     return found
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("is_ended", [False, True], ids=["open", "ended"])
 def test_a_scan_that_has_points_on_the_disk_is_not_given_up(
     redis_url: str, tmp_path: Path, *, is_ended: bool

@@ -132,6 +132,7 @@ def assert_complete(root: Path, scan: RawScan, verdict: Verdict, n: int) -> None
 NAMED = ("link.after", "fsync_folder.after", "join_link.after", "scan_file.after")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("where", NAMED)
 def test_a_writer_that_wakes_up_adds_nothing_to_the_manifest_of_a_finished_scan(
     redis_url: str, tmp_path: Path, where: str

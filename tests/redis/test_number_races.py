@@ -40,6 +40,7 @@ STEPS = (
 )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("what", ["killed", "emptied", "both"])
 @pytest.mark.parametrize(
     "step", long_but({"renumber.after", "claim.after", "link.before"}, STEPS)

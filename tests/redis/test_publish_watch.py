@@ -128,6 +128,7 @@ def detector(
     thread.join()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("keeps", ["spool", "no spool"])
 def test_files_are_published_once_each_though_it_is_killed_twice(
     redis_url: str, folder: Path, tmp_path: Path, keeps: str

@@ -59,6 +59,7 @@ def threads() -> set[str]:
 COMMANDS = ["XADD", "EVAL", "HGET", "EXEC", "*"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["UNBLOCKED", "NOPERM", "WRONGTYPE", "MOVED", "empty"])
 def test_an_error_for_half_a_second_costs_nothing(
     proxy: RedisProxy, tmp_path: Path, name: str
@@ -197,6 +198,7 @@ def end_thread(name: str, error: type[BaseException]) -> None:
     assert raised == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("command", ["XADD", "EVAL", "HGET", "XREAD", "EXEC"])
 def test_a_reply_of_the_wrong_type_costs_nothing(
     proxy: RedisProxy, tmp_path: Path, redis_url: str, command: str

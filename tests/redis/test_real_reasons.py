@@ -154,6 +154,7 @@ def send_without_end(scan: Scan) -> None:
         scan.send("i0", [float(number)] * 1000)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("obstacle", "sentence"),
     [

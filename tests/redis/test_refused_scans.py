@@ -43,6 +43,7 @@ def traces(client: Bus, uid: str) -> list[str]:
     return found + ["reserved"] * client.hexists(RESERVED, uid)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("is_spooled", [False, True])
 @pytest.mark.parametrize(
     "refused", [larger_than_the_budget, too_small_for_a_frame, no_room_in_time]

@@ -107,6 +107,7 @@ def spool(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return tmp_path / "spool" if request.param == "spool" else None
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", range(2))
 def test_a_scan_whose_publisher_is_killed_again_and_again_is_one_scan(
     redis_url: str, spool: Path | None, tmp_path: Path, seed: int

@@ -280,6 +280,7 @@ def running(url: str, scan: RawScan, root: Path) -> None:
     wait_until(lambda: durable(scan, 4 * PER_SEGMENT))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("number", [0, 2, 3])
 @pytest.mark.parametrize("way", ["in mid-scan", "between two writers"])
 def test_a_segment_that_is_deleted_is_written_again_from_the_bus(
@@ -328,6 +329,7 @@ def points_text(number: int) -> str:
     return f"eiger {start} to {start + PER_SEGMENT - 1}"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("numbers", [(0,), (1, 2), (3,), (0, 2), (2, 3), (0, 1, 2, 3)])
 def test_a_loss_that_an_operator_accepts_is_partial_and_named(
     redis_url: str, root: Path, numbers: tuple[int, ...]

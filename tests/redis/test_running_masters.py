@@ -161,6 +161,7 @@ def test_values_of_a_scan_whose_publisher_is_gone_are_in_files(
     assert {lengths[name] for name in NAMES if name != "eiger"} == {405}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("copied_bytes", [2**26, 3000, 0])
 def test_no_kill_of_the_writer_shows_a_reader_a_wrong_or_a_shorter_scan(

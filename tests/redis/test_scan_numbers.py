@@ -55,6 +55,7 @@ def test_a_counter_that_redis_lost_is_filled_from_the_disk(
         assert client.xlen(NUMBER_REQUESTS) == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("is_given", [False, True])
 def test_without_a_writer_a_taken_number_moves_on_before_the_first_file(
     server: PrivateRedis, tmp_path: Path, *, is_given: bool

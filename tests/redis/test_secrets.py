@@ -45,6 +45,7 @@ def said_by(arguments: list[str], folder: Path, **environment: str) -> tuple[int
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_says_the_password_of_an_address_that_is_none(
     command: str,

@@ -140,6 +140,7 @@ def test_the_ledger_equals_what_was_injected(
     assert_content(root, verdict, plan)
 
 
+@pytest.mark.long
 @many
 @given(seed=st.integers(0, 2**32), faults=some_faults(), share=st.floats(0.1, 0.9))
 def test_a_writer_that_was_restarted_comes_to_the_same_ledger(

@@ -133,6 +133,7 @@ def test_a_scan_that_ended_and_of_which_redis_lost_a_seal_can_be_closed(
         close_scan(redis_url, scan.uid)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("reason", list(EndReason))
 def test_a_scan_that_failed_before_it_was_sealed_is_closed_by_the_writer(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: EndReason

@@ -237,6 +237,7 @@ def started(url: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("convention", ["array", "maxiv", "jungfraujoch"])
 @pytest.mark.parametrize("socket", ["pull", "sub"])
 def test_a_simulated_sender_becomes_a_scan(

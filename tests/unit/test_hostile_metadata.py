@@ -128,6 +128,7 @@ def _bounds() -> Iterator[None]:
     assert time.process_time() - started < MOST_S
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_no_document_can_hold_is_refused_soon(name: str) -> None:

@@ -4,7 +4,11 @@ import re
 import tomllib
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tests.all_rings import Ring, counted, page
+from tests.support.sampled import kept_variants
 
 NO_TESTS = {"fuzz", "support"}
 
@@ -58,6 +62,17 @@ def test_nobody_globs_where_a_writer_may_be_at_work(repository: Path) -> None:
     assert found == set()
     ours = repository / "writer"
     assert {p.name for p, c in calls.items() if c and p.is_relative_to(ours)} == set()
+
+
+@given(st.text(), st.integers(1, 99), st.integers(1, 99))
+def test_of_a_sampled_test_as_many_variants_are_kept(
+    name: str, n_found: int, n_kept: int
+) -> None:
+    kept = kept_variants(name, n_found, n_kept)
+
+    assert len(kept) == min(n_found, n_kept)
+    assert kept <= set(range(n_found))
+    assert kept == kept_variants(name, n_found, n_kept)
 
 
 def test_tests_are_counted_from_the_report_of_pytest(tmp_path: Path) -> None:
