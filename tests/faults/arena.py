@@ -202,6 +202,7 @@ class Ring:
             first=first,
             spool=self.spool,
             mutant=self._publisher_mutant,
+            patience_s=self._end_s,
             environment=self.environment("publisher"),
         )
 

@@ -208,12 +208,14 @@ class PublisherProcess(_Process):
         length: int,
         first: int = 1,
         mutant: str = "",
+        patience_s: float = 0.0,
         spool: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         arguments = [url, str(seed), str(length), str(first)]
         arguments += ["--mutant", mutant] if mutant else []
         arguments += ["--spool", str(spool)] if spool else []
+        arguments += ["--patience-s", str(patience_s)] if patience_s else []
         self.left: set[int] = set()
         super().__init__(
             "publisher_process", arguments, "publisher", folder, environment or {}

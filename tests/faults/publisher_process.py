@@ -251,6 +251,7 @@ def main() -> int:
     parser.add_argument("first", type=int)
     parser.add_argument("--mutant", default="")
     parser.add_argument("--spool", type=Path)
+    parser.add_argument("--patience-s", type=float, default=SEND_S)
     asked = parser.parse_args()
     # A shell that starts a run in the background has it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -260,7 +261,7 @@ def main() -> int:
         name="faults",
         spool=asked.spool,
         close_timeout_s=1,
-        send_deadline_s=SEND_S,
+        send_deadline_s=asked.patience_s,
     ) as publisher:
         Program(asked).run(publisher)
     return 0
