@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanbus.schemas.file_names import SCAN_FOLDERS_GLOB, WORK_FOLDER
+from scanbus.bus.protocol import ScanRecord
+from scanbus.schemas import ScanIdentity
+from scanbus.schemas.file_names import SCAN_FOLDERS_GLOB, WORK_FOLDER, dataset_path
 from scanbus.writer import check_files
-from scanbus.writer.recovery.unfinished import find_unfinished
+from scanbus.writer.recovery.unfinished import UnfinishedScan, find_unfinished
 from scanbus.writer.storage.event_journal import EVENTS_FILE
 from scanbus.writer.storage.paths_below import files_below, names_in, paths_below
 
@@ -42,6 +44,36 @@ def test_it_finds_what_path_glob_finds(
     assert sorted(paths_below(root, pattern)) == sorted(root.glob(pattern))
     files = {path for path in root.rglob("*") if path.is_file()}
     assert set(files_below(root, no_error)) == files
+
+
+def test_links_that_lead_to_no_folder_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "folder/scan0001").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    for name in ("circle", "nowhere", "file", "folder"):
+        (tmp_path / f"to_{name}").symlink_to(tmp_path / name)
+    (tmp_path / "circle").symlink_to(tmp_path / "to_circle")
+    found = sorted(paths_below(tmp_path, "*/scan*"))
+    assert found == [tmp_path / "folder/scan0001", tmp_path / "to_folder/scan0001"]
+    assert found == sorted(tmp_path.glob("*/scan*"))
+
+
+def test_a_scan_whose_work_folders_are_gone_is_not_salvaged(tmp_path: Path) -> None:
+    """Its writer, which has just ended it, removed them."""
+    identity = ScanIdentity(
+        uid="itsfolders",
+        scan_number=1,
+        proposal="p",
+        beamline="b",
+        session="20260101",
+        collection="c",
+        dataset="0001",
+    )
+    dataset = tmp_path / dataset_path(identity)
+    dataset.mkdir(parents=True)
+    scan = UnfinishedScan(tmp_path, dataset, "itsfolders", ScanRecord(identity))
+    refusal = scan.refusal(force=False)
+    assert refusal is not None
+    assert "a writer may have it" in refusal[0]
 
 
 @contextmanager
@@ -109,3 +141,11 @@ def test_check_names_a_folder_that_it_cannot_read(tmp_path: Path) -> None:
         "cannot be opened: it is not an HDF5 file",
     ]
     assert report.exit_code == 3
+
+
+def test_check_looks_at_what_a_repair_of_the_file_system_found(tmp_path: Path) -> None:
+    (found := tmp_path / "lost+found/#12").mkdir(parents=True)
+    (found / "a.h5").write_bytes(b"damaged")
+    for folder in (tmp_path, found):
+        report = check_files([folder])
+        assert [each.file for each in report.findings] == [str(found / "a.h5")]

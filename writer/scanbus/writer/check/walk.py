@@ -59,8 +59,6 @@ from scanbus.writer.storage.values_part import is_values_part
 __all__ = ["Walk"]
 
 _DEEPEST_FILE: Final = 16
-# Folders with nothing to check: of running writers, and of the file system.
-_OF_OTHERS: Final = frozenset({WORK_FOLDER, "lost+found"})
 
 
 class Walk:
@@ -124,7 +122,8 @@ class Walk:
 
     def _refuse_folder(self, error: OSError) -> None:
         path = Path(error.filename)
-        if not _OF_OTHERS.intersection(path.parts):
+        # Nobody but root may read the file system's own folder.
+        if WORK_FOLDER not in path.parts and path.name != "lost+found":
             self._refuse(path, f"cannot be read: {error.strerror}")
 
     def _add_manifest(self, path: Path, *, everything: bool = False) -> None:
@@ -320,6 +319,6 @@ def _is_ours(path: Path) -> bool:
     suffixes = LAYOUT_SUFFIXES if is_of_scan else (".h5",)
     return (
         path.suffix in (*suffixes, MANIFEST_SUFFIX)
-        and not _OF_OTHERS.intersection(path.parts)
+        and WORK_FOLDER not in path.parts
         and path.is_file()
     )

@@ -100,15 +100,18 @@ class UnfinishedScan:
         return None
 
     def _last_activity(self) -> float:
-        """Return the latest mtime in all work folders, in seconds since 1970."""
+        """Return the latest mtime in all work folders, in seconds since 1970.
+
+        It is now if something of them goes meanwhile, or all of them have gone.
+        """
         latest = 0.0
         for folder in work_folders(self.dataset, self.uid):
             for path in (folder, *(folder / name for name in names_in(folder))):
                 try:
                     latest = max(latest, path.lstat().st_mtime)
                 except FileNotFoundError:
-                    return time.time()  # Somebody removes files now.
-        return latest
+                    return time.time()
+        return latest or time.time()
 
 
 def find_unfinished(root: Path) -> Iterator[UnfinishedScan]:

@@ -7,6 +7,7 @@ passes over every error, so that a mount which fails would look empty.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,7 +24,7 @@ def paths_below(root: Path, pattern: str) -> Iterator[Path]:
     """Yield the paths that match a pattern, as `Path.glob` does, in no order.
 
     What goes meanwhile is passed over, and so are folders that this user may not read,
-    as ``lost+found``.
+    as ``lost+found``, and links that lead to no folder.
 
     Parameters
     ----------
@@ -43,8 +44,18 @@ def paths_below(root: Path, pattern: str) -> Iterator[Path]:
     for one in found:
         if not rest:
             yield root / one.name
-        elif one.is_dir():
+        elif _is_folder(one):
             yield from paths_below(root / one.name, rest)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        # A link in a circle, or to what this user may not see, leads to no folder.
+        if error.errno in {errno.ELOOP, errno.EACCES, errno.EPERM}:
+            return False
+        raise
 
 
 def names_in(folder: Path) -> list[str]:
